@@ -1,0 +1,44 @@
+# `make distill` and `make test` set everything up in .venv and need nothing but git, make, g++ and Python >= 3.10.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+
+.PHONY: help setup distill test lint clean
+
+help:
+	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
+	@echo "make test      set up and run the tests"
+	@echo "make lint      set up and run ruff and mypy"
+	@echo "make clean     remove what was set up and built (runs/ stays)"
+
+setup: $(VENV)/.installed
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "dfad_fast needs Python >= 3.10; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "python's venv module is missing (Debian: package python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+# --no-build-isolation: the C++ kernels have to be built against the very torch that will load them.
+$(VENV)/.installed: $(VENV)/.created $(SOURCES)
+	$(BIN)/python -m pip install --quiet '$(TORCH)' numpy packaging pybind11 ninja wheel 'setuptools>=77'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[digits,dev]'
+	touch $@
+
+distill: setup
+	$(BIN)/dfad-fast distill --dataset digits --out runs/digits --overwrite
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info dfad_fast/_C*.so dfad_fast/_build_info.json

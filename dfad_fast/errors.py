@@ -1,0 +1,33 @@
+"""Errors meant for the person at the keyboard: one line each, saying what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DFADFastError(Exception):
+    """Base of every error that dfad_fast raises on purpose.
+
+    The command line prints its message without a traceback and exits with ``exit_code``.
+    """
+
+    exit_code = 1
+
+
+class UsageError(DFADFastError, ValueError):
+    """The request itself is wrong: an unknown name, a bad value, files that do not fit. Exit code 2."""
+
+    exit_code = 2
+
+
+class RunError(DFADFastError, RuntimeError):
+    """The request was sound but the run could not go on, such as a loss that turned NaN. Exit code 1."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that no registry knows, with the nearest names first."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    return UsageError(f"unknown {kind} {name!r}: {hint}known {kind}s: {', '.join(known)}")
