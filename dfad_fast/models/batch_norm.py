@@ -1,0 +1,49 @@
+"""Batch statistics at a network's batch norm layers: what a batch of images has there, and what the data had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Per-channel statistics at one batch norm layer, each [C]: the batch's and the layer's running ones."""
+
+    mean: Tensor
+    variance: Tensor
+    running_mean: Tensor
+    running_variance: Tensor
+
+
+def batch_norm_layers(network: nn.Module) -> list[_BatchNorm]:
+    """The batch norm layers of ``network`` that keep running statistics."""
+    return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
+@contextmanager
+def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
+    """Yields a list that holds, after a forward pass, the statistics at each batch norm layer, in order of use.
+
+    The batch's variance is the biased one (divided by the number of elements), which is what a layer
+    normalises by in training. Differentiable in the images.
+    """
+    statistics: list[LayerStatistics] = []
+
+    def see(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        x = inputs[0]
+        variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
+        assert isinstance(layer.running_mean, Tensor)
+        assert isinstance(layer.running_var, Tensor)
+        statistics.append(LayerStatistics(mean, variance, layer.running_mean, layer.running_var))
+
+    with ExitStack() as stack:
+        for layer in batch_norm_layers(network):
+            stack.callback(layer.register_forward_pre_hook(see).remove)
+        yield statistics

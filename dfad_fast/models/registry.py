@@ -1,0 +1,38 @@
+"""Networks by name, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from dfad_fast.errors import unknown_name
+from dfad_fast.models.lenet import LeNet5
+from dfad_fast.models.resnet import ResNet
+
+Factory = Callable[[tuple[int, int, int], int], nn.Module]
+
+NETWORKS: dict[str, Factory] = {
+    "lenet5": LeNet5,
+    "lenet5-half": partial(LeNet5, widths=(3, 8, 60, 42)),
+    "resnet8": partial(ResNet, blocks=(1, 1, 1), widths=(32, 64, 128)),
+    "resnet8-half": partial(ResNet, blocks=(1, 1, 1), widths=(16, 32, 64)),
+    "resnet10": partial(ResNet, blocks=(1, 1, 1, 1), widths=(32, 64, 128, 256)),
+    "resnet10-half": partial(ResNet, blocks=(1, 1, 1, 1), widths=(16, 32, 64, 128)),
+    "resnet20": partial(ResNet, blocks=(3, 3, 3), widths=(16, 32, 64)),
+    "resnet20-half": partial(ResNet, blocks=(3, 3, 3), widths=(8, 16, 32)),
+    "resnet56": partial(ResNet, blocks=(9, 9, 9), widths=(16, 32, 64)),
+    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
+    "resnet34": partial(ResNet, blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
+}
+
+
+def create_network(name: str, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Builds the network called ``name`` for images [B, *image_shape] and logits [B, classes].
+
+    Raises UsageError for an unknown name, or an image shape that the network cannot take.
+    """
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    return NETWORKS[name](image_shape, classes)

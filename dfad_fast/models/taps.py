@@ -1,0 +1,218 @@
+"""Feature taps: the pre-activations of any network's stages, read without changing the network.
+
+A tap is written ``PATH#N``: the input of the N-th activation (from 0) that runs directly in the submodule
+PATH during one forward pass, be it a module such as ``nn.ReLU`` or a call such as ``F.relu``. A bare ``PATH``
+is that module's input if it is an activation module (at its last call) and its output otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from dfad_fast.errors import UsageError, unknown_name
+
+# Sigmoids are left out: they gate, and the sign of their input is no on/off state of a neuron.
+_ACTIVATIONS = frozenset(
+    {
+        "relu",
+        "relu_",
+        "relu6",
+        "leaky_relu",
+        "leaky_relu_",
+        "prelu",
+        "rrelu",
+        "elu",
+        "elu_",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "hardtanh",
+        "tanh",
+        "tanh_",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One place to read features from. ``shape`` is one image's: [C, H, W] or [C]."""
+
+    path: str
+    call: int | None
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width; (1, 1) for features without them."""
+        return (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (1, 1)
+
+    def __str__(self) -> str:
+        return self.path if self.call is None else f"{self.path}#{self.call}"
+
+
+class _ActivationInputs(TorchFunctionMode):
+    """Shows the input of every activation function that is called to ``see``, before it runs."""
+
+    def __init__(self, see: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self._see = see
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in _ACTIVATIONS:
+            x = args[0] if args else kwargs["input"]
+            inplace = name.endswith("_") or kwargs.get("inplace") or any(arg is True for arg in args[1:])
+            # An activation in place would overwrite what was seen.
+            self._see(x.clone() if inplace else x)
+        return func(*args, **kwargs)
+
+
+def find_taps(network: nn.Module, images: Tensor) -> list[Tap]:
+    """The pre-activation that ends each stage of ``network``, found by one forward pass of ``images``.
+
+    Rule: for each spatial size, the input of the last activation of that size, unless an activation on a
+    larger size follows (a gate such as squeeze-and-excitation does not end a stage). In a ResNet that is the
+    residual sum before a stage's last ReLU. Features are [B, C, H, W] or [B, C]; others are passed over.
+    """
+    ends: list[Tap] = []
+    for tap in reversed(_activation_calls(network, images)):
+        if not ends or tap.size[0] * tap.size[1] > ends[-1].size[0] * ends[-1].size[1]:
+            ends.append(tap)
+    return ends[::-1]
+
+
+def named_taps(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[Tap]:
+    """The taps called ``names`` (``PATH#N`` or ``PATH``, see above), with their shapes for ``images``.
+
+    Raises UsageError for a submodule that does not exist, an activation that does not run there, and for
+    features that are neither [B, C, H, W] nor [B, C].
+    """
+    calls = _activation_calls(network, images)
+    modules = dict(network.named_modules())
+    taps = []
+    for name in names:
+        path, _, call = name.partition("#")
+        if path not in modules:
+            raise unknown_name("submodule to tap", path, [p for p in modules if p])
+        here = [tap for tap in calls if tap.path == path]
+        is_leaf = next(modules[path].children(), None) is None
+        if call or (here and is_leaf):
+            index = int(call) if call.isdigit() else len(here) - 1
+            if (call and not call.isdigit()) or index >= len(here):
+                raise UsageError(f"tap {name!r}: {len(here)} activations run in {path!r}, numbered from 0")
+            taps.append(here[index])
+        else:
+            taps.append(_output_tap(network, images, path))
+    return taps
+
+
+def _output_tap(network: nn.Module, images: Tensor, path: str) -> Tap:
+    output = Tap(path, None, ())
+    with Taps(network, [output]).record() as features, torch.no_grad():
+        network(images)
+    shape = tuple(features[0].shape) if features and isinstance(features[0], Tensor) else ()
+    if len(shape) not in {2, 4}:
+        raise UsageError(
+            f"tap {path!r}: expected features [B, C, H, W] or [B, C], got {list(shape) or 'no tensor'}"
+        )
+    return Tap(path, None, shape[1:])
+
+
+def _activation_calls(network: nn.Module, images: Tensor) -> list[Tap]:
+    """Every activation that runs on per-image features in one forward pass, in order."""
+    running: list[str] = []
+    counts: dict[str, int] = {}
+    calls: list[Tap] = []
+
+    def see(x: Tensor) -> None:
+        path = running[-1]
+        index = counts[path] = counts.get(path, -1) + 1
+        shape = tuple(x.shape[1:]) if x.dim() in {2, 4} and x.shape[0] == images.shape[0] else ()
+        calls.append(Tap(path, index, shape))
+
+    with ExitStack() as stack:
+        for path, module in network.named_modules():
+            enter = module.register_forward_pre_hook(lambda *_, path=path: running.append(path))
+            leave = module.register_forward_hook(lambda *_: (running.pop(), None)[1], always_call=True)
+            stack.callback(enter.remove)
+            stack.callback(leave.remove)
+        stack.enter_context(_ActivationInputs(see))
+        stack.enter_context(torch.no_grad())
+        network(images)
+    return [tap for tap in calls if tap.shape]
+
+
+class Taps:
+    """Reads the features at ``taps`` whenever ``network`` runs inside ``record()``."""
+
+    def __init__(self, network: nn.Module, taps: Sequence[Tap]) -> None:
+        self._network = network
+        self.taps = list(taps)
+
+    @contextmanager
+    def record(self) -> Iterator[list[Tensor]]:
+        """Yields a list that holds, after a forward pass, the features in the order of ``taps``.
+
+        Hooks exist only inside the block. An activation that works in place does not change what is read.
+        """
+        features: list[Any] = [None] * len(self.taps)
+        by_path: dict[str, dict[int | None, int]] = {}
+        for position, tap in enumerate(self.taps):
+            by_path.setdefault(tap.path, {})[tap.call] = position
+        with ExitStack() as stack:
+            for path, wanted in by_path.items():
+                for hook in _watch(self._network.get_submodule(path), wanted, features):
+                    stack.callback(hook.remove)
+            yield features
+
+
+def _watch(module: nn.Module, wanted: dict[int | None, int], features: list[Any]) -> list[Any]:
+    """Hooks that put the output of ``module`` (key None) and its activations' inputs into ``features``."""
+    calls = 0
+
+    def see(x: Tensor) -> None:
+        nonlocal calls
+        if calls in wanted:
+            features[wanted[calls]] = x
+        calls += 1
+
+    def see_output(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        features[wanted[None]] = output
+
+    hooks: list[Any] = []
+    if None in wanted:
+        hooks.append(module.register_forward_hook(see_output))
+    if any(call is not None for call in wanted):
+        # The mode is on only while this module runs, so that the rest of the network pays nothing for it.
+        mode = _ActivationInputs(see)
+        hooks.append(module.register_forward_pre_hook(lambda *_: (mode.__enter__(), None)[1]))
+        hooks.append(
+            module.register_forward_hook(lambda *_: mode.__exit__(None, None, None), always_call=True)
+        )
+    return hooks
+
+
+def match_taps(teacher: Sequence[Tap], student: Sequence[Tap]) -> list[tuple[Tap, Tap]]:
+    """Pairs of taps of equal spatial size, in order; a tap without a partner is left out."""
+    pairs = []
+    rest = list(student)
+    for tap in teacher:
+        for position, candidate in enumerate(rest):
+            if candidate.size == tap.size and len(candidate.shape) == len(tap.shape):
+                pairs.append((tap, candidate))
+                rest = rest[position + 1 :]
+                break
+    return pairs

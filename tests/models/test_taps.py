@@ -1,0 +1,174 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dfad_fast.errors import UsageError
+from dfad_fast.models import create_network
+from dfad_fast.models.connectors import create_connector
+from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
+
+IMAGES = torch.randn(2, 1, 8, 8)
+
+
+class Functional(nn.Module):
+    """A residual block and a head, with every activation a function call."""
+
+    def __init__(self, inplace: bool = False):
+        super().__init__()
+        self.inplace = inplace
+        self.conv1 = nn.Conv2d(1, 4, 3, padding=1)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = F.relu(self.conv1(x), inplace=self.inplace)
+        self.residual_sum = self.conv2(x) + x
+        kept = self.residual_sum.clone()
+        x = self.residual_sum.relu_() if self.inplace else torch.relu(self.residual_sum)
+        self.residual_sum = kept
+        return self.head(x.mean((2, 3)))
+
+
+class Gated(nn.Module):
+    """Squeeze-and-excitation: a small activation between two large ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.squeeze = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1), nn.ReLU(), nn.Conv2d(2, 4, 1)
+        )
+        self.last = nn.ReLU()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.relu(self.conv(x))
+        x = self.last(x * torch.sigmoid(self.squeeze(x)) - 0.1)
+        return self.head(x.mean((2, 3)))
+
+
+def read(network, taps, images=IMAGES):
+    with Taps(network, taps).record() as features:
+        network(images)
+    return features
+
+
+def test_resnet_taps_are_the_residual_sums_of_its_stages():
+    network = create_network("resnet8", (1, 8, 8), 10).eval()
+    taps = find_taps(network, IMAGES)
+    assert [str(tap) for tap in taps] == [f"stages.{i}.0.relu2#0" for i in range(3)]
+    assert [tap.shape for tap in taps] == [(32, 8, 8), (64, 4, 4), (128, 2, 2)]
+    sums = []
+    for stage in network.stages:
+        stage[0].relu2.register_forward_pre_hook(lambda _, inputs: sums.append(inputs[0]))
+    for feature, expected in zip(read(network, taps), sums, strict=True):
+        assert feature.min() < 0  # before the ReLU
+        assert torch.equal(feature, expected)
+
+
+def test_lenet_taps_include_the_hidden_linear_layer():
+    network = create_network("lenet5", (1, 32, 32), 10)
+    taps = find_taps(network, torch.zeros(2, 1, 32, 32))
+    assert [tap.shape for tap in taps] == [(6, 28, 28), (16, 10, 10), (84,)]
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_activations_that_are_function_calls_are_tapped(inplace):
+    network = Functional(inplace)
+    taps = find_taps(network, IMAGES)
+    assert [str(tap) for tap in taps] == ["#1"]
+    (feature,) = read(network, taps)
+    assert torch.equal(feature, network.residual_sum)
+
+
+def test_an_activation_in_place_does_not_corrupt_its_tap():
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 3))
+    (feature,) = read(network, find_taps(network, IMAGES))
+    assert torch.equal(feature, network[0](IMAGES))
+    assert feature.min() < 0
+    feature.sum().backward()
+    assert network[0].weight.grad.abs().sum() > 0
+
+
+def test_a_gate_ends_no_stage():
+    taps = find_taps(Gated(), IMAGES)
+    assert [str(tap) for tap in taps] == ["last#0"]
+
+
+def test_a_module_used_twice_is_told_apart_by_its_calls():
+    relu = nn.ReLU()
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), relu, nn.Conv2d(4, 4, 3), relu)
+    first, second = named_taps(network, IMAGES, ["1#0", "1#1"])
+    assert (first.shape, second.shape) == ((4, 6, 6), (4, 4, 4))
+    a, b = read(network, [first, second])
+    assert torch.equal(a, network[0](IMAGES))
+    assert torch.equal(b, network[2](network[0](IMAGES).relu()))
+
+
+def test_a_bare_path_is_an_activations_input_and_any_other_modules_output():
+    network = create_network("resnet8", (1, 8, 8), 10).eval()
+    at_relu, at_stage = named_taps(network, IMAGES, ["stages.0.0.relu2", "stages.0"])
+    before, after = read(network, [at_relu, at_stage])
+    assert torch.equal(before.relu(), after)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("stages.9", "did you mean"),
+        ("stages.0.0.relu2#5", "1 activations run in"),
+        ("stages.0.0.relu2#x", "1 activations run in"),
+        ("stages.0.0.conv1#0", "0 activations run in"),
+    ],
+)
+def test_a_tap_that_is_not_there_is_refused(name, message):
+    with pytest.raises(UsageError, match=message):
+        named_taps(create_network("resnet8", (1, 8, 8), 10), IMAGES, [name])
+
+
+def test_hooks_are_gone_after_recording_and_after_a_failure():
+    network = create_network("resnet8", (1, 8, 8), 10)
+    taps = Taps(network, find_taps(network, IMAGES))
+    with pytest.raises(RuntimeError), taps.record():
+        network(torch.zeros(2, 5, 8, 8))
+    with taps.record():
+        network(IMAGES)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_a_failure_inside_a_tapped_module_leaves_no_mode_behind():
+    class Fails(nn.Module):
+        def forward(self, x):
+            x = F.relu(x)
+            if self.training:
+                raise ValueError("on purpose")
+            return x
+
+    network = Fails().eval()
+    taps = Taps(network, find_taps(network, IMAGES))
+    network.train()
+    with pytest.raises(ValueError, match="on purpose"), taps.record():
+        network(IMAGES)
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_taps_are_matched_by_order_and_size():
+    def tap(path, *shape):
+        return Tap(path, 0, shape)
+
+    teacher = [tap("a", 8, 16, 16), tap("b", 8, 8, 8), tap("c", 8, 4, 4), tap("d", 8)]
+    student = [tap("x", 4, 16, 16), tap("y", 4, 4, 4), tap("z", 4, 1, 1), tap("w", 4)]
+    assert [(t.path, s.path) for t, s in match_taps(teacher, student)] == [("a", "x"), ("c", "y"), ("d", "w")]
+
+
+def test_connectors_map_widths_and_are_nothing_where_widths_agree():
+    narrow, wide = Tap("s", 0, (4, 5, 5)), Tap("t", 0, (6, 5, 5))
+    assert isinstance(create_connector(wide, wide), nn.Identity)
+    connector = create_connector(narrow, wide)
+    assert connector(torch.randn(3, 4, 5, 5)).shape == (3, 6, 5, 5)
+    assert [name for name, _ in connector.named_parameters()] == ["0.weight", "1.weight", "1.bias"]
+    flat = create_connector(Tap("s", 0, (4,)), Tap("t", 0, (6,)))
+    assert flat(torch.randn(3, 4)).shape == (3, 6)
