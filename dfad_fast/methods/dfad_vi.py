@@ -1,0 +1,11 @@
+"""DFAD with virtual interpolation: one of the two additions of arXiv 2102.11638 by itself."""
+
+from dfad_fast.methods.method import Method
+from dfad_fast.terms import L1, VirtualInterpolation, Weighted
+
+DFAD_VI = Method(
+    name="dfad-vi",
+    source="Qu et al. 2021, arXiv 2102.11638, without the activation regulariser",
+    student=(Weighted(1.0, L1()), Weighted(1.0, VirtualInterpolation())),
+    generator=(Weighted(-1.0, L1()),),
+)

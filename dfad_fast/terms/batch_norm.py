@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+
+@dataclass(frozen=True)
+class BatchNormStatistics(Term):
+    """Generated images held to the data's statistics, as the frozen teacher's batch norm layers remember them.
+
+    Sum over layers of the L2 distances between the batch's and the running mean, and between the batch's and
+    the running variance (DeepInversion, Yin et al. 2020, arXiv 1912.08795).
+    """
+
+    name: ClassVar[str] = "batch_norm"
+    reads_statistics: ClassVar[bool] = True
+
+    def __call__(self, probe: Probe) -> Tensor:
+        distances = []
+        for layer in probe.statistics:
+            distances.append(torch.linalg.vector_norm(layer.mean - layer.running_mean))
+            distances.append(torch.linalg.vector_norm(layer.variance - layer.running_variance))
+        return torch.stack(distances).sum()

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from dfad_fast.ops import l1_discrepancy
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+
+@dataclass(frozen=True)
+class L1(Term):
+    """The discrepancy: mean over batch and classes of ``|S(x) - T(x)|`` on logits (DFAD, arXiv 1912.11006)."""
+
+    name: ClassVar[str] = "l1"
+
+    def __call__(self, probe: Probe) -> Tensor:
+        return l1_discrepancy(probe.student, probe.teacher)

@@ -1,0 +1,37 @@
+"""What a term sees: one batch of images and both networks' answers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from dfad_fast.models.batch_norm import LayerStatistics
+
+
+@dataclass
+class Probe:
+    """One batch seen by both networks.
+
+    ``student_features`` (through their connectors) and ``teacher_features`` are per-stage tensors of equal
+    shapes, present only for terms that say ``reads_features``; ``statistics`` are the teacher's batch norm
+    layers', present only for terms that say ``reads_statistics``.
+    """
+
+    images: Tensor
+    """[B, C, H, W], in the teacher's normalised input space."""
+    student: Tensor
+    """Logits [B, classes]."""
+    teacher: Tensor
+    """Logits [B, classes]; without a graph in the student's phase."""
+    ask_student: Callable[[Tensor], Tensor]
+    """Further images to the student, for terms that look at mixtures."""
+    ask_teacher: Callable[[Tensor], Tensor]
+    """Further images to the teacher, in the same phase's terms of differentiation."""
+    rng: np.random.Generator
+    """The run's own source of randomness, on the CPU, so that a seed gives the same draws on every backend."""
+    student_features: list[Tensor] = field(default_factory=list)
+    teacher_features: list[Tensor] = field(default_factory=list)
+    statistics: list[LayerStatistics] = field(default_factory=list)

@@ -1,0 +1,48 @@
+"""The form of a term, and its row in a method's table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from dfad_fast.terms.probe import Probe
+
+Decay = Literal["constant", "linear", "cosine"]
+
+_DECAYS: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+
+
+class Term:
+    """One term of an objective: reads a Probe, returns a scalar.
+
+    A subclass sets ``name`` (as it stands in logs), says with ``reads_features`` or ``reads_statistics``
+    which parts of the probe it needs, and implements ``__call__``.
+    """
+
+    name: ClassVar[str]
+    reads_features: ClassVar[bool] = False
+    reads_statistics: ClassVar[bool] = False
+
+    def __call__(self, probe: Probe) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has to implement __call__(probe)")
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A row of a method's table: ``weight * term``, the weight fading to 0 over the run as ``decay`` says."""
+
+    weight: float
+    term: Term
+    decay: Decay = "constant"
+
+    def weight_at(self, progress: float) -> float:
+        """The weight after the fraction ``progress`` (0 to 1) of the run."""
+        return self.weight * _DECAYS[self.decay](progress)

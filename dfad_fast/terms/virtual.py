@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.ops import l1_discrepancy, mixup, virtual_batch
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+Labels = Literal["mixed", "teacher"]
+
+
+@dataclass(frozen=True)
+class VirtualInterpolation(Term):
+    """Virtual samples between generated images: mean ``|S(x~) - y~|`` with ``x~ = lam x + (1-lam) x[perm]``.
+
+    ``labels="mixed"`` is the paper's form, ``y~ = lam T(x) + (1-lam) T(x[perm])`` (arXiv 2102.11638);
+    ``labels="teacher"`` asks the teacher for ``y~ = T(x~)``. ``lam ~ Beta(alpha, alpha)``, one per image, or
+    one per batch with ``per_image=False``. The mixture goes through the student as a batch of its own.
+    """
+
+    alpha: float = 1.0
+    labels: Labels = "mixed"
+    per_image: bool = True
+    name: ClassVar[str] = "virtual"
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise UsageError(f"virtual interpolation: alpha must be > 0, got {self.alpha}")
+        if self.labels not in {"mixed", "teacher"}:
+            raise unknown_name("kind of virtual label", self.labels, ["mixed", "teacher"])
+
+    def __call__(self, probe: Probe) -> Tensor:
+        lam, perm = self._draw(probe)
+        if self.labels == "mixed":
+            images, labels = virtual_batch(probe.images, probe.teacher, lam, perm)
+        else:
+            images = mixup(probe.images, lam, perm)
+            labels = probe.ask_teacher(images)
+        return l1_discrepancy(probe.ask_student(images), labels)
+
+    def _draw(self, probe: Probe) -> tuple[Tensor, Tensor]:
+        batch = probe.images.shape[0]
+        lam = torch.as_tensor(probe.rng.beta(self.alpha, self.alpha, size=batch if self.per_image else ()))
+        perm = torch.from_numpy(probe.rng.permutation(batch))
+        return lam.to(probe.images), perm.to(probe.images.device)
