@@ -1,0 +1,25 @@
+"""What a dataset's name stands for on the command line: a pair of networks and how long to train them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Defaults:
+    teacher: str
+    student: str
+    teacher_epochs: int
+    learning_rate: float
+    iterations: int
+
+
+DEFAULTS = {
+    "digits": Defaults("resnet8", "resnet8-half", teacher_epochs=40, learning_rate=0.1, iterations=600),
+    "mnist": Defaults("lenet5", "lenet5-half", teacher_epochs=10, learning_rate=0.05, iterations=2000),
+    "fashion-mnist": Defaults(
+        "resnet10", "resnet10-half", teacher_epochs=10, learning_rate=0.1, iterations=2000
+    ),
+    "cifar10": Defaults("resnet34", "resnet18", teacher_epochs=100, learning_rate=0.1, iterations=25_000),
+    "cifar100": Defaults("resnet34", "resnet18", teacher_epochs=100, learning_rate=0.1, iterations=25_000),
+}

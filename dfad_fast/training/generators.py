@@ -1,0 +1,39 @@
+"""The generator of a run: made by name or taken from the user, and checked."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.models import DFADGenerator
+
+# The published generator is 128 channels wide; half the width is a quarter of the arithmetic.
+WIDTHS = {"auto": 64, "dfad": 128}
+
+
+def make_generator(generator: str | nn.Module, shape: tuple[int, int, int], latent_dim: int) -> nn.Module:
+    """The generator by its name; a module is taken as it is. Raises UsageError for an unknown name."""
+    if isinstance(generator, nn.Module):
+        return generator
+    if generator not in WIDTHS:
+        raise unknown_name("generator", generator, WIDTHS)
+    return DFADGenerator(shape, latent_dim, WIDTHS[generator])
+
+
+def check_generator(generator: nn.Module, noise: Tensor, shape: tuple[int, int, int]) -> None:
+    """Raises UsageError unless ``generator`` maps ``noise`` [B, latent_dim] to images [B, *shape]."""
+    generator.eval()
+    try:
+        with torch.no_grad():
+            images = generator(noise)
+    except Exception as error:
+        raise UsageError(
+            f"the generator cannot take noise {list(noise.shape)}: {error}: set latent_dim to what it was made for"
+        ) from error
+    expected = (len(noise), *shape)
+    if not isinstance(images, Tensor) or tuple(images.shape) != expected:
+        came = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise UsageError(
+            f"the generator must map noise {list(noise.shape)} to images {list(expected)}, got {came}"
+        )

@@ -1,0 +1,252 @@
+"""The main job, as the command line runs it: a teacher, a student, a run's folder and a summary."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from dfad_fast.data import Dataset, load_dataset
+from dfad_fast.errors import UsageError
+from dfad_fast.models import create_network, load_factory_network, load_weights
+from dfad_fast.models.check import count_classes
+from dfad_fast.training.defaults import DEFAULTS
+from dfad_fast.training.recipe import choose_recipe
+from dfad_fast.training.run_folder import CONFIG, refuse_other_run
+from dfad_fast.training.teacher_cache import teacher_for
+from dfad_fast.training.trainer import DFADTrainer, Progress
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Every setting of ``dfad-fast distill``, by the name of its option. Saved in the run's config.yaml."""
+
+    dataset: str | None = None
+    data_dir: str | None = None
+    teacher: str | None = None
+    teacher_weights: str | None = None
+    teacher_epochs: int | None = None
+    teacher_seed: int = 0
+    teachers: str = "runs/teachers"
+    student: str | None = None
+    image_shape: tuple[int, ...] | None = None
+    classes: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    evaluate: str | None = None
+    method: str = "auto"
+    generator: str = "auto"
+    latent_dim: int = 100
+    batch_size: int = 128
+    iterations: int | None = None
+    recipe: str = "default"
+    student_lr: float | None = None
+    generator_lr: float | None = None
+    taps_teacher: tuple[str, ...] | None = None
+    taps_student: tuple[str, ...] | None = None
+    seed: int = 0
+    device: str = "auto"
+    out: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is set up and ready to go."""
+
+    trainer: DFADTrainer
+    iterations: int
+    evaluate: list[tuple[Tensor, Tensor]] | None
+    out: Path
+
+    def run(self, progress: Progress | None = None) -> dict[str, Any]:
+        """Runs what is left of it and returns the summary."""
+        return self.trainer.fit(self.iterations - self.trainer.iteration, self.evaluate, progress=progress)
+
+
+def prepare(
+    config: DistillConfig,
+    say: Callable[[str], None],
+    teacher_progress: Callable[[int, float], None] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Job:
+    """Builds and checks everything that ``config`` names, training a teacher where it names none.
+
+    Raises UsageError for settings that do not fit each other.
+    """
+    out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
+    if not (overwrite or resume):
+        refuse_other_run(out)  # before a teacher is trained in vain
+    device = choose_device(config.device)
+    dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
+    iterations = config.iterations if config.iterations is not None else _default_iterations(config)
+    if iterations <= 0:
+        raise UsageError(f"--iterations must be at least 1, got {iterations}")
+    teacher, weights, shape = _teacher(config, dataset, device, say, teacher_progress)
+    classes = count_classes(teacher, shape, "teacher")
+    torch.manual_seed(config.seed)
+    student = _network(_student_name(config), shape, classes, "student").to(device)
+    recipe = choose_recipe(config.recipe)
+    recipe = replace(
+        recipe,
+        student_lr=recipe.student_lr if config.student_lr is None else config.student_lr,
+        generator_lr=recipe.generator_lr if config.generator_lr is None else config.generator_lr,
+    )
+    evaluate = _test_batches(config, dataset, shape, classes, device)
+    trainer = DFADTrainer(
+        teacher,
+        student,
+        shape,
+        config.method,
+        config.generator,
+        config.latent_dim,
+        config.batch_size,
+        config.seed,
+        out,
+        recipe=recipe,
+        taps_teacher=config.taps_teacher,
+        taps_student=config.taps_student,
+        overwrite=overwrite,
+        resume=resume,
+        image_mean=config.mean or (dataset.mean if dataset else None),
+        image_std=config.std or (dataset.std if dataset else None),
+        config={
+            "distill": _plain({**asdict(config), "out": str(out), "iterations": iterations}),
+            "repeat": f"dfad-fast distill --config {out / CONFIG} --out ANOTHER_FOLDER",
+            "teacher_weights_sha256": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "threads": torch.get_num_threads(),
+        },
+    )
+    if config.method == "auto":
+        reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
+        say(f"method: {trainer.method.name}, since the teacher {reason}")
+    else:
+        say(f"method: {trainer.method.name}")
+    if trainer.method.reads_features:
+        for row in trainer.networks.describe_taps():
+            say(f"tap: {row['teacher']} {row['teacher_shape']} <- {row['student']} {row['student_shape']}")
+    return Job(trainer, iterations, evaluate, out)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings of ``dfad-fast distill`` in a run's config.yaml. Raises UsageError where it holds none."""
+    path = Path(path)
+    path = path / CONFIG if path.is_dir() else path
+    try:
+        settings = yaml.safe_load(path.read_text())["distill"]
+        known = {field.name for field in fields(DistillConfig)}
+        unknown = sorted(set(settings) - known)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}: give a run's folder or its {CONFIG}"
+        ) from error
+    except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is no {CONFIG} of dfad-fast distill: give a run's folder or its {CONFIG}"
+        ) from error
+    if unknown:
+        raise UsageError(f"{path} has settings that dfad-fast distill does not know: {', '.join(unknown)}")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {name!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
+        ) from error
+    return device
+
+
+def _default_iterations(config: DistillConfig) -> int:
+    return DEFAULTS[config.dataset].iterations if config.dataset else 2000
+
+
+def _student_name(config: DistillConfig) -> str:
+    if config.student:
+        return config.student
+    if config.dataset:
+        return DEFAULTS[config.dataset].student
+    raise UsageError("no student: name one with --student (a network's name, or file.py:factory)")
+
+
+def _teacher(
+    config: DistillConfig,
+    dataset: Dataset | None,
+    device: torch.device,
+    say: Callable[[str], None],
+    progress: Callable[[int, float], None] | None,
+) -> tuple[nn.Module, Path | None, tuple[int, int, int]]:
+    """The teacher, its weights file, and the shape of its images."""
+    if config.teacher is None or (dataset and ":" not in config.teacher and not config.teacher_weights):
+        if dataset is None:
+            raise UsageError("no teacher: give --teacher and --teacher-weights, or --dataset to train one")
+        if config.teacher_weights and config.teacher is None:
+            raise UsageError("--teacher-weights needs --teacher: name the network that the weights belong to")
+        defaults = DEFAULTS[dataset.name]
+        teacher, path = teacher_for(
+            dataset,
+            config.teacher or defaults.teacher,
+            config.teacher_epochs if config.teacher_epochs is not None else defaults.teacher_epochs,
+            defaults.learning_rate,
+            config.teacher_seed,
+            Path(config.teachers),
+            device,
+            say,
+            progress,
+        )
+        return teacher, path, dataset.image_shape
+    shape = config.image_shape or (dataset.image_shape if dataset else None)
+    if shape is None or len(shape) != 3:
+        raise UsageError("the shape of the teacher's images is needed: --image-shape CHANNELS,HEIGHT,WIDTH")
+    classes = config.classes or (len(dataset.classes) if dataset else None)
+    image_shape = (shape[0], shape[1], shape[2])
+    teacher = _network(config.teacher, image_shape, classes, "teacher").to(device)
+    if config.teacher_weights is None:
+        say("teacher: no --teacher-weights given, so it is taken as its factory made it")
+        return teacher, None, image_shape
+    load_weights(teacher, config.teacher_weights, "teacher")
+    return teacher, Path(config.teacher_weights), image_shape
+
+
+def _network(name: str, shape: tuple[int, int, int], classes: int | None, what: str) -> nn.Module:
+    if ":" in name:
+        return load_factory_network(name)
+    if classes is None:
+        raise UsageError(f"the {what} is named {name!r}, so its number of classes is needed: --classes N")
+    return create_network(name, shape, classes)
+
+
+def _test_batches(
+    config: DistillConfig,
+    dataset: Dataset | None,
+    shape: tuple[int, int, int],
+    classes: int,
+    device: torch.device,
+) -> list[tuple[Tensor, Tensor]] | None:
+    if config.evaluate and config.evaluate != config.dataset:
+        dataset = load_dataset(config.evaluate, config.data_dir)
+    if dataset is None:
+        return None
+    if dataset.image_shape != shape or len(dataset.classes) != classes:
+        raise UsageError(
+            f"{dataset.name} has images {list(dataset.image_shape)} of {len(dataset.classes)} classes and the "
+            f"teacher takes {list(shape)} and answers {classes}: evaluate on the teacher's own kind of data"
+        )
+    mean, std = config.mean or dataset.mean, config.std or dataset.std
+    dataset = replace(dataset, mean=mean, std=std)
+    return list(dataset.test_batches(512, device))

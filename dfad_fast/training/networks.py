@@ -1,0 +1,158 @@
+"""The three networks of a run and what joins them: taps, connectors, and the probes that terms read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError
+from dfad_fast.models.batch_norm import LayerStatistics, record_statistics
+from dfad_fast.models.check import count_classes, example_images
+from dfad_fast.models.connectors import create_connector
+from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
+from dfad_fast.terms import Probe, Weighted
+
+
+class Networks:
+    """Teacher, student and generator, checked against each other.
+
+    Raises UsageError where they do not fit: images that a network cannot take, answers that are no logits,
+    different numbers of classes, taps that cannot be matched (only if ``match_features``).
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        generator: nn.Module,
+        image_shape: tuple[int, int, int],
+        taps_teacher: Sequence[str] | None,
+        taps_student: Sequence[str] | None,
+        match_features: bool,
+    ) -> None:
+        self.teacher = teacher
+        self.student = student
+        self.generator = generator
+        self.classes = count_classes(teacher, image_shape, "teacher")
+        student_classes = count_classes(student, image_shape, "student")
+        if student_classes != self.classes:
+            raise UsageError(
+                f"the student answers with {student_classes} classes and the teacher with {self.classes}: "
+                f"build the student with {self.classes} classes"
+            )
+        self.tap_pairs = self._pair_taps(image_shape, taps_teacher, taps_student, match_features)
+        self.connectors = nn.ModuleList(create_connector(s, t) for t, s in self.tap_pairs)
+        parameter = next(student.parameters())
+        self.connectors.to(parameter.device, parameter.dtype)
+        for network in (teacher, student, generator, self.connectors):
+            # Convolutions and batch norms on the CPU and on GPUs are faster with channels last; values stay.
+            network.to(memory_format=torch.channels_last)
+        self._teacher_taps = Taps(teacher, [t for t, _ in self.tap_pairs])
+        self._student_taps = Taps(student, [s for _, s in self.tap_pairs])
+
+    def _pair_taps(
+        self,
+        image_shape: tuple[int, int, int],
+        taps_teacher: Sequence[str] | None,
+        taps_student: Sequence[str] | None,
+        match_features: bool,
+    ) -> list[tuple[Tap, Tap]]:
+        teacher = _taps(self.teacher, image_shape, taps_teacher)
+        student = _taps(self.student, image_shape, taps_student)
+        if taps_teacher and taps_student and len(taps_teacher) != len(taps_student):
+            raise UsageError(
+                f"{len(taps_teacher)} taps are named for the teacher and {len(taps_student)} for the student: "
+                "name as many for the one as for the other"
+            )
+        pairs = match_taps(teacher, student)
+        named = len(taps_teacher or taps_student or ())
+        if (match_features and not pairs) or len(pairs) < named:
+            raise UsageError(
+                "the teacher's and the student's features do not match: "
+                f"teacher {_listing(teacher)}; student {_listing(student)}: name taps of equal spatial sizes "
+                "with taps_teacher and taps_student, or choose a method without the activation regulariser"
+            )
+        return pairs
+
+    def describe_taps(self) -> list[dict[str, str | list[int]]]:
+        """What was tapped, a row per stage."""
+        return [
+            {
+                "teacher": str(t),
+                "student": str(s),
+                "teacher_shape": list(t.shape),
+                "student_shape": list(s.shape),
+            }
+            for t, s in self.tap_pairs
+        ]
+
+    def probe(
+        self, images: Tensor, rows: Sequence[Weighted], rng: np.random.Generator, teacher_graph: bool
+    ) -> Probe:
+        """Shows ``images`` to both networks, with the features and statistics that ``rows`` ask for.
+
+        ``teacher_graph``: whether gradients flow to the images through the teacher, as the generator's phase
+        needs them and the student's does not.
+        """
+        features = any(row.term.reads_features for row in rows)
+        statistics = any(row.term.reads_statistics for row in rows)
+
+        def ask_teacher(x: Tensor) -> Tensor:
+            with torch.set_grad_enabled(teacher_graph):
+                return self.teacher(x)
+
+        teacher, teacher_features, layers = self._look(ask_teacher, images, features, statistics)
+        student, student_features = self._look_student(images, features)
+        return Probe(
+            images=images,
+            student=student,
+            teacher=teacher,
+            ask_student=self.student,
+            ask_teacher=ask_teacher,
+            rng=rng,
+            student_features=student_features,
+            teacher_features=teacher_features,
+            statistics=layers,
+        )
+
+    def _look(
+        self, ask: Callable[[Tensor], Tensor], images: Tensor, features: bool, statistics: bool
+    ) -> tuple[Tensor, list[Tensor], list[LayerStatistics]]:
+        with ExitStack() as stack:
+            tapped = stack.enter_context(self._teacher_taps.record()) if features else []
+            layers = stack.enter_context(record_statistics(self.teacher)) if statistics else []
+            return ask(images), tapped, layers
+
+    def _look_student(self, images: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
+        if not features:
+            return self.student(images), []
+        with self._student_taps.record() as tapped:
+            logits = self.student(images)
+        return logits, [connect(x) for connect, x in zip(self.connectors, tapped, strict=True)]
+
+
+def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Sequence[str] | None) -> list[Tap]:
+    images = example_images(network, image_shape)
+    network.eval()
+    return named_taps(network, images, names) if names else find_taps(network, images)
+
+
+def _listing(taps: Sequence[Tap]) -> str:
+    return ", ".join(f"{tap} {list(tap.shape)}" for tap in taps) or "none"
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """No gradients for the parameters of ``modules`` inside the block; gradients to their inputs still flow."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,64 @@
+"""What comes out of a run: its summary and its pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dfad_fast.training import pictures, run_folder
+from dfad_fast.training.environment import device_name, versions
+from dfad_fast.training.evaluation import TestSet, generated_scores
+from dfad_fast.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from dfad_fast.training.trainer import DFADTrainer
+
+_HELD_OUT_IMAGES = 1024
+_SHOWN_IMAGES = 64
+
+
+def summarise(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, Any]:
+    """What came out, as plain values. Accuracies are fractions; None without test images."""
+    networks = trainer.networks
+    generated = generated_scores(
+        networks,
+        trainer.sample(_HELD_OUT_IMAGES),
+        trainer.batch_size,
+        connectors_trained=any(row.term.reads_features for row in trainer.method.student),
+    )
+    final = test_set.scores(networks.student) if test_set else None
+    return {
+        "method": trainer.method.name,
+        "seed": trainer.seed,
+        "iterations": trainer.iteration,
+        "planned_iterations": trainer.planned_iterations,
+        "teacher_accuracy": final and final.teacher_accuracy,
+        "student_accuracy_final": final and final.student_accuracy,
+        "student_accuracy_best": trainer.best_accuracy,
+        "agreement_final": final and final.agreement,
+        "discrepancy_generated": generated.discrepancy,
+        "agreement_generated": generated.agreement,
+        "sign_agreement_generated": generated.sign_agreement,
+        "teacher_parameters": sum(p.numel() for p in networks.teacher.parameters()),
+        "student_parameters": sum(p.numel() for p in networks.student.parameters()),
+        "generated_images": trainer.generated_images,
+        "seconds_distill": round(trainer.seconds, 2),
+        "device": device_name(trainer.device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+@torch.no_grad()
+def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any]) -> None:
+    """Writes samples.png and curves.png."""
+    images = trainer.sample(_SHOWN_IMAGES)
+    teacher, student = (
+        network.eval()(images).argmax(1) for network in (trainer.networks.teacher, trainer.networks.student)
+    )
+    shown = pictures.brightness(images, trainer.normalisation)
+    folder.write_picture(
+        run_folder.SAMPLES, lambda path: pictures.draw_samples(path, shown, teacher, student)
+    )
+    folder.write_picture(run_folder.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary))

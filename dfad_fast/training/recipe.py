@@ -1,0 +1,82 @@
+"""How student and generator are optimised: two recipes, and the learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from dfad_fast.errors import UsageError, unknown_name
+
+Optimizer = Literal["adam", "sgd"]
+RateDecay = Literal["constant", "cosine", "steps"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimisers and learning rates. ``steps`` multiplies the rate by 0.1 after 20 % and 40 % of the run."""
+
+    student_optimizer: Optimizer = "adam"
+    student_lr: float = 2e-3
+    student_weight_decay: float = 0.0
+    generator_lr: float = 1e-3
+    lr_decay: RateDecay = "cosine"
+
+    def __post_init__(self) -> None:
+        for name in ("student_lr", "generator_lr"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+
+    def student(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The student's optimiser (its momentum is 0.9 where it is SGD)."""
+        if self.student_optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters,
+                lr=self.student_lr,
+                momentum=0.9,
+                weight_decay=self.student_weight_decay,
+                fused=_can_fuse(parameters),
+            )
+        return torch.optim.Adam(
+            parameters,
+            lr=self.student_lr,
+            weight_decay=self.student_weight_decay,
+            fused=_can_fuse(parameters),
+        )
+
+    def generator(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.generator_lr, fused=_can_fuse(parameters))
+
+    def rate_factor(self, progress: float) -> float:
+        """What the learning rates are multiplied by after the fraction ``progress`` of the run."""
+        if self.lr_decay == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
+        if self.lr_decay == "steps":
+            return 1.0 if progress < 0.2 else 0.1 if progress < 0.4 else 0.01
+        return 1.0
+
+
+RECIPES = {
+    # Measured on digits and Fashion-MNIST: short runs want Adam and a cosine.
+    "default": Recipe(),
+    # DFAD's for CIFAR-10 (arXiv 1912.11006, published code): 500 epochs, x0.1 at epochs 100 and 200.
+    "published": Recipe(
+        "sgd", student_lr=0.1, student_weight_decay=5e-4, generator_lr=1e-3, lr_decay="steps"
+    ),
+}
+
+
+def choose_recipe(recipe: str | Recipe) -> Recipe:
+    """The recipe by its name. Raises UsageError for an unknown one."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise unknown_name("recipe", recipe, RECIPES)
+    return RECIPES[recipe]
+
+
+def _can_fuse(parameters: list[nn.Parameter]) -> bool:
+    return all(p.device.type in {"cpu", "cuda"} and p.is_floating_point() for p in parameters)

@@ -1,0 +1,136 @@
+"""What a person sees of a run: a live bar on a terminal, a line now and then elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from dfad_fast.training import run_folder
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class BarProgress:
+    """A live bar with losses, agreement, images per second and the time left."""
+
+    def __init__(self, bar: Bar, task: Any, images_per_iteration: int) -> None:
+        self._bar = bar
+        self._task = task
+        self._images = images_per_iteration
+        self._first: tuple[int, float] | None = None
+
+    def advance(self, iteration: int) -> None:
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = (iteration, now)
+        done, seconds = iteration - self._first[0], now - self._first[1]
+        rate = f"{done * self._images / seconds:,.0f} img/s" if done else ""
+        self._bar.update(self._task, completed=iteration, rate=rate)
+
+    def log(self, record: dict[str, Any]) -> None:
+        self._bar.update(self._task, values=_values(record))
+
+
+class LineProgress:
+    """A line of the same values every few seconds, and one at the end."""
+
+    def __init__(self, console: Console, iterations: int) -> None:
+        self._console = console
+        self._iterations = iterations
+        self._said = 0.0
+
+    def advance(self, iteration: int) -> None:
+        pass
+
+    def log(self, record: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self._said >= _SECONDS_BETWEEN_LINES or record["iteration"] == self._iterations:
+            self._said = now
+            self._console.print(
+                f"{record['iteration']}/{self._iterations}  {record['seconds']:.0f} s  {_values(record)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+@contextmanager
+def show_progress(
+    console: Console, iterations: int, images_per_iteration: int
+) -> Iterator[BarProgress | LineProgress]:
+    """The form of progress that suits ``console``."""
+    if not console.is_terminal:
+        yield LineProgress(console, iterations)
+        return
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[values]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bar(*columns, console=console, refresh_per_second=4) as bar:
+        task = bar.add_task("distill", total=iterations, values="", rate="")
+        yield BarProgress(bar, task, images_per_iteration)
+
+
+def _values(record: dict[str, Any]) -> str:
+    parts = [f"{name} {value:.4g}" for name, value in record.items() if "/" in name]
+    parts.append(f"agreement {100 * record['agreement_batch']:.1f} %")
+    if "student_accuracy" in record:
+        parts.append(f"accuracy {100 * record['student_accuracy']:.2f} %")
+    return "  ".join(parts)
+
+
+def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> None:
+    """The table that ends a run, and where everything is."""
+    table = Table(title=f"{summary['method']}, seed {summary['seed']}", title_justify="left")
+    table.add_column("")
+    table.add_column("teacher", justify="right")
+    table.add_column("student", justify="right")
+    ratio = summary["student_parameters"] / summary["teacher_parameters"]
+    table.add_row(
+        "parameters",
+        f"{summary['teacher_parameters']:,}",
+        f"{summary['student_parameters']:,} ({100 * ratio:.0f} %)",
+    )
+    if summary["teacher_accuracy"] is not None:
+        table.add_row(
+            "test accuracy, final",
+            _percent(summary["teacher_accuracy"]),
+            _percent(summary["student_accuracy_final"]),
+        )
+        table.add_row("test accuracy, best", "", _percent(summary["student_accuracy_best"]))
+        table.add_row("agreement, test images", "", _percent(summary["agreement_final"]))
+    table.add_row("agreement, held-out generated images", "", _percent(summary["agreement_generated"]))
+    table.add_row("discrepancy, held-out generated images", "", f"{summary['discrepancy_generated']:.4f}")
+    for stage, value in summary["sign_agreement_generated"].items():
+        table.add_row(f"sign agreement, {stage}", "", _percent(value))
+    console.print(table)
+    images, seconds = summary["generated_images"], summary["seconds_distill"]
+    console.print(
+        f"{summary['iterations']} iterations, {images:,} generated images, {seconds:.0f} s of distillation on "
+        f"{summary['device']} with {summary['threads']} threads; no real image was used for it.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"Everything is in {folder}:", highlight=False, soft_wrap=True)
+    for name, what in (
+        (run_folder.STUDENT, "the student's weights"),
+        (run_folder.SAMPLES, "generated images with both networks' labels"),
+        (run_folder.CURVES, "accuracy, agreement and losses over the run"),
+        (run_folder.SUMMARY, "this table and more, for programs"),
+        (run_folder.CONFIG, "every setting, and how to repeat the run"),
+    ):
+        console.print(f"  {name:<22} {what}", highlight=False, soft_wrap=True)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"

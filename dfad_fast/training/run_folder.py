@@ -1,0 +1,145 @@
+"""The folder of a run: everything that came out, and exactly how to repeat it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from dfad_fast.errors import RunError, UsageError
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+STUDENT = "student.safetensors"
+GENERATOR = "generator.safetensors"
+CHECKPOINT = "checkpoint.pt"
+SAMPLES = "samples.png"
+CURVES = "curves.png"
+_OURS = (CONFIG, METRICS, SUMMARY, STUDENT, GENERATOR, CHECKPOINT, SAMPLES, CURVES)
+
+
+def refuse_other_run(path: Path) -> None:
+    """Raises UsageError where ``path`` holds the files of a run."""
+    held = [name for name in _OURS if (path / name).exists()]
+    if held:
+        raise UsageError(
+            f"{path} holds another run ({held[0]}): give another folder with --out, or --overwrite, "
+            f"or go on with it: dfad-fast resume {path}"
+        )
+
+
+class RunFolder:
+    """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
+
+    Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) and
+    RunError where it cannot be written.
+    """
+
+    def __init__(self, path: str | Path, overwrite: bool = False, resume: bool = False) -> None:
+        self.path = Path(path)
+        if not (overwrite or resume):
+            refuse_other_run(self.path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if overwrite and not resume:
+                for name in _OURS:
+                    (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot use {self.path} as the run's folder: {error.strerror}") from error
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        self.write_text(CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        self.write_text(SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        self._write(name, lambda p: p.write_text(text))
+
+    def write_weights(self, name: str, state: Mapping[str, Tensor]) -> None:
+        from safetensors.torch import save_file
+
+        # clone: safetensors refuses tensors that share memory, as tied weights do.
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+        self._write(name, lambda p: save_file(tensors, p))
+
+    def write_checkpoint(self, state: Mapping[str, Any]) -> None:
+        self._write(CHECKPOINT, lambda p: torch.save(dict(state), p))
+
+    def read_checkpoint(self) -> dict[str, Any]:
+        """Raises UsageError where there is none, or none that can be read. Executes nothing."""
+        path = self.path / CHECKPOINT
+        if not path.is_file():
+            raise UsageError(
+                f"{self.path} holds no {CHECKPOINT} to go on from: start anew with dfad-fast distill"
+            )
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise UsageError(
+                f"{path} is damaged ({type(error).__name__}): start anew with dfad-fast distill --overwrite"
+            ) from error
+
+    def write_picture(self, name: str, draw: Callable[[Path], None]) -> None:
+        self._write(name, draw)
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl. A line that cannot be written is no reason to stop a run: warns."""
+        try:
+            with (self.path / METRICS).open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            warnings.warn(f"metrics are not being written to {self.path}: {error.strerror}", stacklevel=2)
+
+    def read_metrics(self, up_to_iteration: int) -> list[dict[str, Any]]:
+        """The records up to an iteration; what came after it (a run that was killed) is cut off the file."""
+        path = self.path / METRICS
+        records = []
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if record["iteration"] > up_to_iteration:
+                break
+            records.append(record)
+        self.write_text(METRICS, "".join(json.dumps(record) + "\n" for record in records))
+        return records
+
+    def _write(self, name: str, write: Callable[[Path], Any]) -> None:
+        path = self.path / name
+        suffix = path.suffix  # matplotlib and safetensors look at it
+        temporary: Path | None = None
+        try:
+            handle, temporary_name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=suffix, dir=self.path)
+            os.close(handle)
+            temporary = Path(temporary_name)
+            write(temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except Exception as error:
+            if not isinstance(error, OSError) and not _is_write_failure(error):
+                raise
+            free = shutil.disk_usage(self.path).free if self.path.is_dir() else 0
+            raise RunError(
+                f"cannot write {path}: {error} ({free / 2**20:.0f} MiB are free there): make room, or give "
+                "another folder with --out"
+            ) from error
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+def _is_write_failure(error: Exception) -> bool:
+    """torch.save and safetensors report a full disk with exceptions of their own."""
+    return type(error).__name__ == "SafetensorError" or "write" in str(error).lower()

@@ -1,0 +1,61 @@
+"""Teachers trained here, kept by what they were trained with, so that the next run takes them as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dfad_fast.data import Dataset
+from dfad_fast.models import create_network, load_weights
+from dfad_fast.training.evaluation import accuracy
+from dfad_fast.training.run_folder import RunFolder
+from dfad_fast.training.teacher import train_teacher
+
+
+def teacher_for(
+    dataset: Dataset,
+    network: str,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    folder: Path,
+    device: torch.device,
+    say: Callable[[str], None],
+    progress: Callable[[int, float], None] | None = None,
+) -> tuple[nn.Module, Path]:
+    """The teacher of these settings and its weights file: read from ``folder``, or trained and saved there.
+
+    Beside the weights stands a .json with the settings and the accuracy on the test images.
+    """
+    name = f"{dataset.name}-{network}-{epochs}epochs-lr{learning_rate:g}-seed{seed}"
+    path = folder / f"{name}.safetensors"
+    torch.manual_seed(seed)
+    teacher = create_network(network, dataset.image_shape, len(dataset.classes)).to(device)
+    if path.is_file():
+        load_weights(teacher, path, "teacher")
+        say(f"teacher: {path} (trained before)")
+        return teacher, path
+    say(f"teacher: training {network} on {dataset.name}, {epochs} epochs")
+    train_teacher(teacher, dataset, epochs, seed, learning_rate, progress)
+    test_accuracy = accuracy(teacher, dataset.test_batches(256, device))
+    store = RunFolder(folder)
+    store.write_weights(path.name, teacher.state_dict())
+    about = {
+        "dataset": dataset.name,
+        "network": network,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "test_accuracy": test_accuracy,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "image_shape": list(dataset.image_shape),
+        "classes": list(dataset.classes),
+    }
+    store.write_text(f"{name}.json", json.dumps(about, indent=2) + "\n")
+    say(f"teacher: {100 * test_accuracy:.2f} % of the test images, saved as {path}")
+    return teacher, path

@@ -1,0 +1,422 @@
+"""DFADTrainer: student and generator in alternation, against a frozen teacher."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import RunError, UsageError
+from dfad_fast.methods import Method, choose_method
+from dfad_fast.terms import Probe, Weighted
+from dfad_fast.training import outcome, pictures, run_folder
+from dfad_fast.training.environment import versions
+from dfad_fast.training.evaluation import Batches, TestSet
+from dfad_fast.training.generators import check_generator, make_generator
+from dfad_fast.training.interrupt import StopOnSignal
+from dfad_fast.training.losses import Losses, NotFinite
+from dfad_fast.training.networks import Networks, frozen
+from dfad_fast.training.recipe import Recipe, choose_recipe
+from dfad_fast.training.run_folder import RunFolder
+
+_CHECKPOINT_SECONDS = 60.0
+
+
+class Progress(Protocol):
+    """What ``fit`` tells of a run while it lasts."""
+
+    def advance(self, iteration: int) -> None:
+        """One more iteration is done. Called often: must be cheap."""
+
+    def log(self, record: dict[str, Any]) -> None:
+        """A record of metrics.jsonl was written."""
+
+
+class DFADTrainer:
+    """Distils ``teacher`` into ``student`` without data.
+
+    One iteration is the method's student steps followed by its generator steps, each on fresh noise. The
+    teacher stays frozen and in eval mode; neither network is changed otherwise, and features are read by hooks
+    that exist only while a step runs.
+
+    Args:
+        teacher: maps images [B, C, H, W] to logits [B, classes]. Any nn.Module.
+        student: the same, with as many classes, on the same device. Trained in place.
+        image_shape: (C, H, W) of the images that the teacher was trained on.
+        method: a name (``dfad``, ``dfad-ar``, ``dfad-vi``, ``dfad-ar-vi``, ``dfad-ar-vi-bn``), a Method, or
+            ``auto``: ``dfad-ar-vi-bn`` for a teacher with batch norm layers, else ``dfad-ar-vi``.
+        generator: ``dfad`` (the published one), ``auto`` (the same at half its width), or any nn.Module that
+            maps noise [B, latent_dim] to images in the teacher's normalised input space.
+        latent_dim: length of the noise vectors, drawn from N(0, I).
+        batch_size: images per step.
+        seed: fixes everything that the trainer draws: its generator's weights, noise, mixtures. (Dropout in a
+            user's network draws from torch's global generator.)
+        out: the run's folder; None keeps everything in memory.
+        recipe: ``default``, ``published``, or a Recipe.
+        taps_teacher, taps_student: names of taps (see dfad_fast.models.taps) instead of those found.
+        overwrite: whether a folder that holds another run may be written over.
+        resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
+            must be what they were.
+        image_mean, image_std: the normalisation of the teacher's images, one value per channel, for showing
+            generated images in their true colours; without them each is shown from its darkest to its
+            brightest value.
+        config: further settings to be recorded in the run's config.yaml.
+
+    Raises:
+        UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
+            another run.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        image_shape: Sequence[int],
+        method: str | Method = "auto",
+        generator: str | nn.Module = "auto",
+        latent_dim: int = 100,
+        batch_size: int = 128,
+        seed: int = 0,
+        out: str | Path | None = None,
+        *,
+        recipe: str | Recipe = "default",
+        taps_teacher: Sequence[str] | None = None,
+        taps_student: Sequence[str] | None = None,
+        overwrite: bool = False,
+        resume: bool = False,
+        image_mean: Sequence[float] | None = None,
+        image_std: Sequence[float] | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        shape = _image_shape(image_shape)
+        for name, value, least in (("latent_dim", latent_dim, 1), ("batch_size", batch_size, 2)):
+            if value < least:
+                raise UsageError(f"{name} must be at least {least}, got {value}")
+        self.method = choose_method(method, teacher)
+        self.recipe = choose_recipe(recipe)
+        self.image_shape = shape
+        self.latent_dim = latent_dim
+        self.batch_size = batch_size
+        self.seed = seed
+        parameter = next(student.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.iteration = 0
+        self.planned_iterations: int | None = None
+        self.seconds = 0.0
+        self.best_accuracy: float | None = None
+        self.history: list[dict[str, Any]] = []
+
+        # Networks made here draw from torch's global generator, which is put back as it was.
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            made = make_generator(generator, shape, latent_dim).to(self.device, self.dtype)
+            self.networks = Networks(
+                teacher, student, made, shape, taps_teacher, taps_student, self.method.reads_features
+            )
+            self._noise = torch.Generator(self.device).manual_seed(seed)
+            self._mixing = np.random.default_rng(seed)
+            check_generator(made, self._draw_noise(2, torch.Generator(self.device).manual_seed(0)), shape)
+
+        self._student_parameters = [*student.parameters(), *self.networks.connectors.parameters()]
+        self._student_optimizer = self.recipe.student(self._student_parameters)
+        self._generator_optimizer = self.recipe.generator(list(made.parameters()))
+        self._losses = Losses()
+        self._agreement = torch.zeros((), device=self.device)
+        self._last_good = self._weights()
+        self.normalisation = pictures.normalisation(image_mean, image_std, shape[0])
+        self._folder = RunFolder(out, overwrite=overwrite, resume=resume) if out is not None else None
+        if self._folder and resume:
+            self.load_state_dict(self._folder.read_checkpoint())
+            self.history = self._folder.read_metrics(self.iteration)
+        elif self._folder:
+            self._folder.write_config(self._config(config or {}))
+
+    @property
+    def generated_images(self) -> int:
+        """Images generated so far, in both phases."""
+        return self.iteration * (self.method.student_steps + self.method.generator_steps) * self.batch_size
+
+    def step(self) -> dict[str, Tensor]:
+        """One iteration. Returns the unweighted terms of its last student and generator step, on the device.
+
+        Nothing is read back from the device. Learning rates and weights that change over a run follow the
+        number of iterations that ``fit`` was given and are constant without one.
+        """
+        progress = self.iteration / self.planned_iterations if self.planned_iterations else 0.0
+        factor = self.recipe.rate_factor(progress)
+        _set_rate(self._student_optimizer, self.recipe.student_lr * factor)
+        _set_rate(self._generator_optimizer, self.recipe.generator_lr * factor)
+        self.iteration += 1
+        last: dict[str, Tensor] = {}
+        for take_step, count in (
+            (self._student_step, self.method.student_steps),
+            (self._generator_step, self.method.generator_steps),
+        ):
+            for _ in range(count):
+                losses = take_step(progress)
+                self._losses.add(self.iteration, losses)
+                last.update(losses)
+        return last
+
+    def _student_step(self, progress: float) -> dict[str, Tensor]:
+        networks, rows = self.networks, self.method.student
+        _set_modes(networks, student=True)
+        with torch.no_grad():
+            images = networks.generator(self._draw_noise(self.batch_size, self._noise))
+        probe = networks.probe(images, rows, self._mixing, teacher_graph=False)
+        total, losses = _weigh(rows, probe, progress, "student")
+        self._student_optimizer.zero_grad()
+        total.backward()
+        self._student_optimizer.step()
+        self._agreement = (probe.student.argmax(1) == probe.teacher.argmax(1)).float().mean()
+        return losses
+
+    def _generator_step(self, progress: float) -> dict[str, Tensor]:
+        networks, rows = self.networks, self.method.generator
+        _set_modes(networks, student=self.method.student_mode == "train")
+        with frozen(networks.teacher, networks.student, networks.connectors):
+            images = networks.generator(self._draw_noise(self.batch_size, self._noise))
+            probe = networks.probe(images, rows, self._mixing, teacher_graph=True)
+            total, losses = _weigh(rows, probe, progress, "generator")
+        self._generator_optimizer.zero_grad()
+        total.backward()
+        self._generator_optimizer.step()
+        return losses
+
+    def fit(
+        self,
+        iterations: int,
+        evaluate: Batches | None = None,
+        *,
+        log_every: int | None = None,
+        evaluate_every: int | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Runs ``iterations`` more iterations and returns the summary (which is summary.json, if there is a folder).
+
+        Args:
+            evaluate: labelled test batches (images, labels), in the same order each time. Only reported.
+            log_every: iterations between records of metrics (default: 100 records a run). There is one more
+                before each checkpoint, once a minute.
+            evaluate_every: iterations between evaluations, a multiple of ``log_every`` (default: 4 times that).
+            progress: is told of every iteration and record.
+
+        Raises:
+            UsageError: a number of iterations that is not positive.
+            RunError: a loss or weight that is not finite. The networks and the folder keep the last good state.
+            KeyboardInterrupt: after Ctrl-C or SIGTERM, when the iteration in hand is done and all is saved.
+        """
+        if iterations <= 0:
+            raise UsageError(f"iterations must be at least 1, got {iterations}")
+        target = self.iteration + iterations
+        if self.planned_iterations is None or self.planned_iterations < target:
+            self.planned_iterations = target
+        log_every = log_every or max(1, self.planned_iterations // 100)
+        evaluate_every = evaluate_every or 4 * log_every
+        test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
+        saved_at = time.monotonic()
+        with StopOnSignal() as stop:
+            while self.iteration < target and not stop.requested:
+                started = time.perf_counter()
+                self.step()
+                last = self.iteration == target or stop.requested
+                checkpoint_due = time.monotonic() - saved_at > _CHECKPOINT_SECONDS
+                due = self.iteration % log_every == 0 or last or checkpoint_due
+                if due:
+                    record = self._checked_record()
+                self.seconds += time.perf_counter() - started
+                if due:
+                    if test_set and (self.iteration % evaluate_every == 0 or last):
+                        self._evaluate(test_set, record)
+                    self._log(record, progress)
+                if progress:
+                    progress.advance(self.iteration)
+                if checkpoint_due:
+                    if self._folder:
+                        self._folder.write_checkpoint(self.state_dict())
+                    saved_at = time.monotonic()
+            summary = self.save(test_set)
+        if stop.requested:
+            raise KeyboardInterrupt
+        return summary
+
+    def _checked_record(self) -> dict[str, Any]:
+        """The metrics since the last record. The only place of a run that waits for the device."""
+        losses, bad = self._losses.take()
+        weights = self._weights()
+        if bad is None and not all(
+            bool(value.isfinite().all()) for state in weights.values() for value in state.values()
+        ):
+            bad = NotFinite("a weight", self.iteration)
+        if bad is not None:
+            self._give_up(bad)
+        self._last_good = weights
+        return {
+            "iteration": self.iteration,
+            "generated_images": self.generated_images,
+            **losses,
+            "agreement_batch": self._agreement.item(),
+        }
+
+    def _give_up(self, bad: NotFinite) -> None:
+        good = self.history[-1]["iteration"] if self.history else 0
+        self._load_weights(self._last_good)
+        kept = "the networks keep the last good state"
+        if self._folder:
+            self._save_weights()
+            kept += f", saved in {self._folder.path}"
+        raise RunError(
+            f"{bad.name} is not finite at iteration {bad.iteration}; {kept} (iteration {good}): lower the "
+            "learning rate (--student-lr, --generator-lr) or choose another method; a teacher that answers NaN "
+            "or inf shows at iteration 1"
+        )
+
+    def _evaluate(self, test_set: TestSet, record: dict[str, Any]) -> None:
+        scores = test_set.scores(self.networks.student)
+        record["student_accuracy"] = scores.student_accuracy
+        record["agreement"] = scores.agreement
+        self.best_accuracy = max(scores.student_accuracy, self.best_accuracy or 0.0)
+
+    def _log(self, record: dict[str, Any], progress: Progress | None) -> None:
+        record["seconds"] = round(self.seconds, 3)
+        self.history.append(record)
+        if self._folder:
+            self._folder.append_metrics(record)
+        if progress:
+            progress.log(record)
+
+    def sample(self, count: int, seed: int = 0) -> Tensor:
+        """``count`` generated images [count, C, H, W] from noise that no step draws, generator in train mode.
+
+        Train mode, since that is how student and teacher met its images; its running statistics stay as they are.
+        """
+        noise = torch.Generator(self.device).manual_seed(2**40 + seed)
+        generator = self.networks.generator
+        kept = {key: value.clone() for key, value in generator.state_dict().items()}
+        generator.train()
+        with torch.no_grad():
+            images = [
+                generator(self._draw_noise(self.batch_size, noise))
+                for _ in range(-(-count // self.batch_size))
+            ]
+        generator.load_state_dict(kept)
+        return torch.cat(images)[:count]
+
+    def summary(self, test_set: TestSet | None = None) -> dict[str, Any]:
+        """What came out, as plain values. Accuracies are fractions; None without test images."""
+        return outcome.summarise(self, test_set)
+
+    def save(self, test_set: TestSet | None = None) -> dict[str, Any]:
+        """Writes everything the run's folder should hold (if there is one) and returns the summary."""
+        summary = self.summary(test_set)
+        if self._folder:
+            self._folder.write_checkpoint(self.state_dict())
+            self._save_weights()
+            self._folder.write_summary(summary)
+            outcome.draw(self, self._folder, summary)
+        return summary
+
+    def _save_weights(self) -> None:
+        assert self._folder is not None
+        self._folder.write_weights(run_folder.STUDENT, self.networks.student.state_dict())
+        self._folder.write_weights(run_folder.GENERATOR, self.networks.generator.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on: weights, optimisers, sources of randomness, position."""
+        return {
+            "weights": self._weights(),
+            "student_optimizer": self._student_optimizer.state_dict(),
+            "generator_optimizer": self._generator_optimizer.state_dict(),
+            "noise": self._noise.get_state(),
+            "mixing": self._mixing.bit_generator.state,
+            "global_rng": torch.get_rng_state(),
+            "iteration": self.iteration,
+            "planned_iterations": self.planned_iterations,
+            "seconds": self.seconds,
+            "best_accuracy": self.best_accuracy,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to where ``state_dict`` was taken."""
+        self._load_weights(state["weights"])
+        self._student_optimizer.load_state_dict(state["student_optimizer"])
+        self._generator_optimizer.load_state_dict(state["generator_optimizer"])
+        self._noise.set_state(state["noise"])
+        self._mixing.bit_generator.state = state["mixing"]
+        torch.set_rng_state(state["global_rng"])
+        self.iteration = state["iteration"]
+        self.planned_iterations = state["planned_iterations"]
+        self.seconds = state["seconds"]
+        self.best_accuracy = state["best_accuracy"]
+        self._last_good = self._weights()
+
+    def _trained(self) -> dict[str, nn.Module]:
+        return {
+            "student": self.networks.student,
+            "generator": self.networks.generator,
+            "connectors": self.networks.connectors,
+        }
+
+    def _weights(self) -> dict[str, dict[str, Tensor]]:
+        return {
+            name: {key: value.detach().clone() for key, value in module.state_dict().items()}
+            for name, module in self._trained().items()
+        }
+
+    def _load_weights(self, weights: dict[str, dict[str, Tensor]]) -> None:
+        for name, module in self._trained().items():
+            module.load_state_dict(weights[name])
+
+    def _draw_noise(self, count: int, source: torch.Generator) -> Tensor:
+        return torch.randn(count, self.latent_dim, generator=source, device=self.device, dtype=self.dtype)
+
+    def _config(self, further: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **further,
+            "method": self.method.name,
+            "image_shape": list(self.image_shape),
+            "latent_dim": self.latent_dim,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "recipe": asdict(self.recipe),
+            "taps": self.networks.describe_taps() if self.method.reads_features else [],
+            "versions": versions(),
+        }
+
+
+def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    values = tuple(int(side) for side in shape)
+    if len(values) != 3 or min(values) < 1:
+        raise UsageError(
+            f"image_shape is (channels, height, width), all at least 1, such as (3, 32, 32); got {values}"
+        )
+    return values
+
+
+def _set_modes(networks: Networks, student: bool) -> None:
+    networks.teacher.eval()
+    networks.generator.train()
+    networks.student.train(student)
+    networks.connectors.train(student)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _weigh(
+    rows: Sequence[Weighted], probe: Probe, progress: float, phase: str
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of the rows, and each row's term by itself."""
+    losses = {f"{phase}/{row.term.name}": row.term(probe) for row in rows}
+    total = probe.student.new_zeros(())
+    for row, loss in zip(rows, losses.values(), strict=True):
+        total = total + row.weight_at(progress) * loss
+    return total, losses

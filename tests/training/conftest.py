@@ -1,0 +1,30 @@
+import pytest
+import torch
+from torch import nn
+
+
+def make_net(width: int, classes: int = 4, batch_norm: bool = True) -> nn.Sequential:
+    norm = nn.BatchNorm2d if batch_norm else lambda _: nn.Identity()
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1),
+        norm(width),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        norm(2 * width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2 * width, classes),
+    )
+
+
+@pytest.fixture
+def pair():
+    """A teacher with lived-in batch norm statistics and a narrower student, for images [1, 8, 8]."""
+    torch.manual_seed(0)
+    teacher, student = make_net(8), make_net(4)
+    teacher.train()
+    for _ in range(20):
+        teacher(torch.randn(32, 1, 8, 8) * 1.5 + 0.3)
+    return teacher.eval(), student
