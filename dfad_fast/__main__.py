@@ -1,0 +1,3 @@
+from dfad_fast.cli import main
+
+main()

@@ -1,0 +1,279 @@
+"""The command line: ``dfad-fast distill``, ``dfad-fast teacher`` and ``dfad-fast resume``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dfad_fast import __version__
+from dfad_fast.errors import DFADFastError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dfad_fast.training.job import Job
+
+
+class CommaSeparated(click.ParamType):
+    """``3,32,32`` as a tuple of values."""
+
+    def __init__(self, kind: Callable[[str], Any], name: str) -> None:
+        self._kind = kind
+        self.name = name
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self._kind(part.strip()) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"expected {self.name} separated by commas, got {value!r}", param, ctx)
+
+
+NUMBERS = CommaSeparated(float, "numbers")
+INTEGERS = CommaSeparated(int, "integers")
+NAMES = CommaSeparated(str, "names")
+
+
+def _use_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    from dfad_fast.training.job import read_config
+
+    settings = read_config(value)
+    settings.pop("out", None)  # a repeated run wants a folder of its own
+    ctx.default_map = {key: setting for key, setting in settings.items() if setting is not None}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def app() -> None:
+    """Data-free knowledge distillation: a small student of a trained classifier, without its data."""
+
+
+@app.command()
+@click.option(
+    "--dataset", help="Train (or take the cached) teacher of this dataset, and evaluate on its test images."
+)
+@click.option("--data-dir", help="Folder with the dataset's files.")
+@click.option("--teacher", help="pkg.module:factory, file.py:factory, or a network's name.")
+@click.option(
+    "--teacher-weights", help="The teacher's weights: .safetensors, or a state_dict saved by torch.save."
+)
+@click.option("--teacher-epochs", type=int, help="Epochs for a teacher that is trained here.")
+@click.option(
+    "--teacher-seed", type=int, default=0, show_default=True, help="Seed of a teacher that is trained here."
+)
+@click.option(
+    "--teachers", default="runs/teachers", show_default=True, help="Folder of teachers trained here."
+)
+@click.option("--student", help="A network's name, pkg.module:factory or file.py:factory.")
+@click.option("--image-shape", type=INTEGERS, help="CHANNELS,HEIGHT,WIDTH of the teacher's images.")
+@click.option("--classes", type=int, help="Number of classes, for a teacher given by a network's name.")
+@click.option("--mean", type=NUMBERS, help="Mean per channel that the teacher's images were normalised with.")
+@click.option(
+    "--std", type=NUMBERS, help="Deviation per channel that the teacher's images were normalised with."
+)
+@click.option("--evaluate", help="Dataset whose test images the student is reported on. Never trained on.")
+@click.option(
+    "--method", default="auto", show_default=True, help="dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn."
+)
+@click.option("--generator", default="auto", show_default=True, help="auto, or dfad (the published width).")
+@click.option("--latent-dim", type=int, default=100, show_default=True, help="Length of the noise vectors.")
+@click.option("--batch-size", type=int, default=128, show_default=True, help="Images per step.")
+@click.option("--iterations", type=int, help="Iterations of 5 student steps and 1 generator step.")
+@click.option(
+    "--recipe", default="default", show_default=True, help="Optimisers: default, or published (DFAD's)."
+)
+@click.option("--student-lr", type=float, help="Instead of the recipe's.")
+@click.option("--generator-lr", type=float, help="Instead of the recipe's.")
+@click.option(
+    "--taps-teacher", type=NAMES, help="Where to read the teacher's features, instead of what is found."
+)
+@click.option(
+    "--taps-student", type=NAMES, help="Where to read the student's features, instead of what is found."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option("--threads", type=int, help="CPU threads (default: all cores).")
+@click.option("--out", help="The run's folder (default: runs/DATASET-METHOD-seedSEED).")
+@click.option("--overwrite", is_flag=True, help="Write over another run in that folder.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--config",
+    is_eager=True,
+    expose_value=False,
+    callback=_use_config,
+    help="Take settings from a run's folder or its config.yaml; options given here come before them.",
+)
+def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) -> None:
+    """Distil a teacher into a student, without data."""
+    from dfad_fast.training.job import DistillConfig, prepare
+
+    _set_threads(threads)
+    console = _console(quiet)
+    config = DistillConfig(**settings)
+    with _teacher_bar(console) as bar:
+        job = prepare(config, _say(console), bar, overwrite=overwrite)
+    _run(job, console)
+
+
+@app.command()
+@click.argument("run")
+@click.option("--threads", type=int, help="CPU threads (default: all cores).")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def resume(run: str, threads: int | None, quiet: bool) -> None:
+    """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have."""
+    from dfad_fast.training.job import DistillConfig, prepare, read_config
+
+    _set_threads(threads)
+    console = _console(quiet)
+    config = DistillConfig(**{**read_config(run), "out": run})
+    job = prepare(config, _say(console), resume=True)
+    if job.trainer.iteration >= job.iterations:
+        raise UsageError(
+            f"{run} is complete, with {job.trainer.iteration} iterations: for a longer run, "
+            f"dfad-fast distill --config {run} --iterations N --out ANOTHER_FOLDER"
+        )
+    _say(console)(f"going on from iteration {job.trainer.iteration}")
+    _run(job, console)
+
+
+@app.command()
+@click.option("--dataset", required=True, help="digits, mnist, fashion-mnist, cifar10, cifar100.")
+@click.option("--data-dir", help="Folder with the dataset's files.")
+@click.option("--network", help="A network's name (default: the dataset's).")
+@click.option("--epochs", type=int, help="Epochs (default: the dataset's).")
+@click.option("--learning-rate", type=float, help="Peak learning rate (default: the dataset's).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option("--threads", type=int, help="CPU threads (default: all cores).")
+@click.option("--teachers", default="runs/teachers", show_default=True, help="Folder to save it in.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def teacher(
+    dataset: str,
+    data_dir: str | None,
+    network: str | None,
+    epochs: int | None,
+    learning_rate: float | None,
+    seed: int,
+    device: str,
+    threads: int | None,
+    teachers: str,
+    quiet: bool,
+) -> None:
+    """Train a teacher on a dataset and save it."""
+    from dfad_fast.data import load_dataset
+    from dfad_fast.training.defaults import DEFAULTS
+    from dfad_fast.training.job import choose_device
+    from dfad_fast.training.teacher_cache import teacher_for
+
+    _set_threads(threads)
+    console = _console(quiet)
+    data = load_dataset(dataset, data_dir)
+    defaults = DEFAULTS[dataset]
+    with _teacher_bar(console) as bar:
+        teacher_for(
+            data,
+            network or defaults.teacher,
+            defaults.teacher_epochs if epochs is None else epochs,
+            defaults.learning_rate if learning_rate is None else learning_rate,
+            seed,
+            Path(teachers),
+            choose_device(device),
+            _say(console),
+            bar,
+        )
+
+
+def _run(job: Job, console: Console) -> None:
+    from dfad_fast.training.reporting import print_summary, show_progress
+
+    trainer = job.trainer
+    steps = trainer.method.student_steps + trainer.method.generator_steps
+    try:
+        with show_progress(console, job.iterations, steps * trainer.batch_size) as progress:
+            summary = job.run(progress)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
+            f"{job.out}: go on with  dfad-fast resume {job.out}"
+        ) from None
+    print_summary(console, summary, job.out)
+
+
+class Interrupted(DFADFastError):
+    """Ctrl-C or SIGTERM, after everything was saved."""
+
+    exit_code = 128 + signal.SIGINT
+
+
+def _console(quiet: bool) -> Console:
+    from rich.console import Console
+
+    return Console(quiet=quiet)
+
+
+def _say(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class _teacher_bar:
+    """Epochs of a teacher in training: one line that is rewritten on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Any = None
+
+    def __enter__(self) -> Callable[[int, float], None]:
+        return self._show
+
+    def _show(self, epoch: int, loss: float) -> None:
+        text = f"teacher: epoch {epoch}, loss {loss:.4f}"
+        if not self._console.is_terminal:
+            if epoch % 10 == 0:
+                self._console.print(text, highlight=False)
+            return
+        if self._status is None:
+            self._status = self._console.status(text)
+            self._status.start()
+        self._status.update(text)
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise UsageError(f"--threads must be at least 1, got {threads}")
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
+    try:
+        code = app.main(standalone_mode=False)
+    except DFADFastError as error:
+        code = _complain(str(error), error.exit_code)
+    except click.ClickException as error:
+        code = _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = _complain("interrupted", Interrupted.exit_code)
+    sys.exit(code)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"dfad-fast: {message}", file=sys.stderr)
+    return code

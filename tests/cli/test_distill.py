@@ -1,0 +1,228 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+SMALL = ("--batch-size", "8", "--latent-dim", "8", "--iterations", "2")
+
+
+def with_option(arguments, name, value):
+    arguments = list(arguments)
+    if name in arguments:
+        arguments[arguments.index(name) + 1] = value
+    else:
+        arguments += [name, value]
+    return arguments
+
+
+def test_digits_from_teacher_to_table(dfad_fast, tmp_path):
+    done = dfad_fast("distill", "--dataset", "digits", "--teacher-epochs", "1", *SMALL)
+    assert done.code == 0, done.err
+    assert "method: dfad-ar-vi-bn, since the teacher has batch norm layers" in done.out
+    assert "tap: stages.0.0.relu2#0 [32, 8, 8] <- stages.0.0.relu2#0 [16, 8, 8]" in done.out
+    assert "test accuracy, final" in done.out
+    assert "Everything is in runs/digits-auto-seed0" in done.out
+    summary = json.loads((tmp_path / "runs/digits-auto-seed0/summary.json").read_text())
+    assert summary["generated_images"] == 2 * 6 * 8
+    assert 0.2 < summary["student_parameters"] / summary["teacher_parameters"] < 0.3
+    # A second run takes the teacher as it is.
+    again = dfad_fast("distill", "--dataset", "digits", "--teacher-epochs", "1", *SMALL, "--out", "again")
+    assert again.code == 0
+    assert "(trained before)" in again.out
+
+
+def test_an_own_teacher_without_any_dataset(dfad_fast, own, tmp_path):
+    done = dfad_fast("distill", *own, "--mean", "0.5", "--std", "0.25")
+    assert done.code == 0, done.err
+    assert "sign agreement, 2#0" in done.out
+    assert "test accuracy" not in done.out
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["teacher_accuracy"] is None
+    assert 0 <= summary["agreement_generated"] <= 1
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config["distill"]["teacher"] == "own.py:teacher"
+    assert len(config["teacher_weights_sha256"]) == 64
+
+
+def test_a_run_is_repeated_from_its_config(dfad_fast, own, tmp_path):
+    from safetensors.torch import load_file
+
+    assert dfad_fast("distill", *own, "--seed", "3").code == 0
+    done = dfad_fast("distill", "--config", "run/config.yaml", "--out", "repeated")
+    assert done.code == 0, done.err
+    first, second = (load_file(tmp_path / name / "student.safetensors") for name in ("run", "repeated"))
+    assert all(bool((first[key] == second[key]).all()) for key in first)
+
+
+def test_quiet_prints_nothing(dfad_fast, own):
+    done = dfad_fast("distill", *own, "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--student", "own.py:five_classes", "the student answers with 5 classes and the teacher with 3"),
+        ("--teacher", "own.py:features", "do not fit the teacher: missing: bias, weight; unexpected: 0.bias"),
+        ("--image-shape", "3,8,8", "the teacher cannot take images of shape [3, 8, 8]"),
+        ("--image-shape", "8,8", "--image-shape CHANNELS,HEIGHT,WIDTH"),
+        ("--image-shape", "a,b,c", "expected integers separated by commas"),
+        ("--method", "dfad-ar-v", "did you mean 'dfad-ar-vi'"),
+        ("--student", "resnet9", "did you mean 'resnet8'"),
+        ("--generator", "dfda", "did you mean 'dfad'"),
+        ("--recipe", "publishd", "did you mean 'published'"),
+        ("--evaluate", "digts", "did you mean 'digits'"),
+        ("--evaluate", "digits", "10 classes and the teacher takes [1, 8, 8] and answers 3"),
+        ("--iterations", "0", "--iterations must be at least 1, got 0"),
+        ("--iterations", "-5", "--iterations must be at least 1, got -5"),
+        ("--iterations", "many", "'many' is not a valid integer"),
+        ("--batch-size", "1", "batch_size must be at least 2"),
+        ("--student-lr", "0", "student_lr must be > 0"),
+        ("--device", "cuda:99", "device 'cuda:99' cannot be used"),
+        ("--threads", "0", "--threads must be at least 1"),
+        ("--teacher-weights", "gone.pt", "no weights file gone.pt"),
+        ("--taps-teacher", "nowhere", "unknown submodule to tap 'nowhere'"),
+        ("--std", "0", "mean and std are given together"),
+        ("--config", "gone.yaml", "cannot read gone.yaml"),
+        ("--methd", "dfad", "No such option"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(dfad_fast, own, option, value, message):
+    done = dfad_fast("distill", *with_option(own, option, value))
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("dfad-fast: ")
+
+
+def test_a_teacher_that_answers_features_is_refused(dfad_fast, own):
+    arguments = [a for a in own if a not in ("--teacher-weights", "teacher.pt")]
+    done = dfad_fast("distill", *with_option(arguments, "--teacher", "own.py:features"))
+    assert done.code == 2
+    assert (
+        "must map images [B, C, H, W] to logits [B, classes]; for 2 images it gave [2, 3, 6, 6]" in done.err
+    )
+
+
+def test_a_loss_that_is_nan_fails_the_run(dfad_fast, own, tmp_path):
+    arguments = [a for a in own if a not in ("--teacher-weights", "teacher.pt")]
+    done = dfad_fast(
+        "distill", *with_option(arguments, "--teacher", "own.py:answers_nan"), "--method", "dfad"
+    )
+    assert done.code == 1
+    assert "student/l1 is not finite at iteration 1" in done.err
+    assert (tmp_path / "run/student.safetensors").exists()
+
+
+def test_a_folder_with_another_run_is_kept_unless_told(dfad_fast, own, tmp_path):
+    assert dfad_fast("distill", *own).code == 0
+    kept = (tmp_path / "run/student.safetensors").read_bytes()
+    refused = dfad_fast("distill", *own, "--seed", "1")
+    assert refused.code == 2
+    assert "run holds another run" in refused.err
+    assert (tmp_path / "run/student.safetensors").read_bytes() == kept
+    assert dfad_fast("distill", *own, "--seed", "1", "--overwrite").code == 0
+    assert (tmp_path / "run/student.safetensors").read_bytes() != kept
+
+
+def test_a_folder_that_cannot_be_made_is_a_failure(dfad_fast, own, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = dfad_fast("distill", *with_option(own, "--out", "file/run"))
+    assert done.code == 1
+    assert "cannot use file/run as the run's folder" in done.err
+
+
+def test_missing_data_says_how_to_get_it(dfad_fast):
+    done = dfad_fast("distill", "--dataset", "cifar10", "--data-dir", ".")
+    assert done.code == 2
+    assert "cifar-10" in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "no teacher: give --teacher"),
+        (("--teacher", "own.py:teacher"), "--image-shape"),
+        (("--teacher", "resnet8", "--image-shape", "1,8,8"), "--classes N"),
+        (("--teacher", "own.py:teacher", "--image-shape", "1,8,8"), "no student"),
+        (("--dataset", "digits", "--teacher-weights", "teacher.pt"), "--teacher-weights needs --teacher"),
+    ],
+)
+def test_what_is_missing_is_named(dfad_fast, own, arguments, message):
+    done = dfad_fast("distill", *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_ctrl_c_saves_everything_and_resume_goes_on(own, tmp_path):
+    command = [sys.executable, "-m", "dfad_fast"]
+    run = subprocess.Popen(
+        [*command, "distill", *with_option(own, "--iterations", "1000000")],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    for _ in range(600):
+        if (tmp_path / "run/config.yaml").exists():
+            break
+        time.sleep(0.1)
+    time.sleep(2)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130, err
+    assert "Traceback" not in err
+    assert "go on with  dfad-fast resume run" in err
+    reached = json.loads((tmp_path / "run/summary.json").read_text())["iterations"]
+    assert reached >= 1
+    assert f"interrupted at iteration {reached} of 1000000" in err
+
+
+def test_resume_finishes_a_run_and_refuses_a_finished_one(dfad_fast, own, tmp_path):
+    import torch
+
+    assert dfad_fast("distill", *own).code == 0
+    finished = dfad_fast("resume", "run")
+    assert finished.code == 2
+    assert "run is complete, with 2 iterations" in finished.err
+    # The run as it would have been left by an interruption after its first two of four iterations.
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    config["distill"]["iterations"] = 4
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(config))
+    state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    torch.save({**state, "planned_iterations": 4}, tmp_path / "run/checkpoint.pt")
+    resumed = dfad_fast("resume", "run")
+    assert resumed.code == 0, resumed.err
+    assert "going on from iteration 2" in resumed.out
+    assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == 4
+
+
+def test_resume_of_what_is_no_run_is_refused(dfad_fast, own, tmp_path):
+    assert "cannot read nowhere" in dfad_fast("resume", "nowhere").err
+    assert dfad_fast("distill", *own).code == 0
+    (tmp_path / "run/checkpoint.pt").write_bytes(b"torn")
+    damaged = dfad_fast("resume", "run")
+    assert damaged.code == 2
+    assert "checkpoint.pt is damaged" in damaged.err
+
+
+def test_a_full_disk_is_a_failure_that_says_so(dfad_fast, own, tmp_path, monkeypatch):
+    import errno
+    from pathlib import Path
+
+    def no_space(self, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", no_space)
+    done = dfad_fast("distill", *own)
+    assert done.code == 1
+    assert "No space left on device" in done.err
+    assert "MiB are free there" in done.err
+    assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
