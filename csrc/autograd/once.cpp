@@ -1,0 +1,40 @@
+#include "once.h"
+
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+namespace dfad::autograd {
+namespace {
+
+class Once : public torch::autograd::Function<Once> {
+ public:
+  static torch::autograd::variable_list forward(
+      torch::autograd::AutogradContext* ctx, at::TensorList inputs, std::vector<at::Tensor>* results, const char* op) {
+    ctx->saved_data["op"] = std::string(op);
+    return std::move(*results);
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* ctx, const torch::autograd::variable_list&) {
+    TORCH_CHECK_NOT_IMPLEMENTED(
+        false, ctx->saved_data["op"].toStringRef(),
+        ": double backward is not implemented by the compiled kernels; dfad_fast.backends.use_backend('reference') "
+        "gives an op that can be differentiated twice");
+  }
+};
+
+}  // namespace
+
+bool needs_node(const at::Tensor& x) {
+  return x.requires_grad() || x._fw_grad(/*level=*/0).defined();
+}
+
+std::vector<at::Tensor> once_differentiable(
+    const char* op, at::TensorList inputs, std::vector<at::Tensor> results) {
+  if (!at::GradMode::is_enabled() || std::none_of(inputs.begin(), inputs.end(), needs_node)) return results;
+  return Once::apply(inputs, &results, op);
+}
+
+}  // namespace dfad::autograd

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+namespace dfad::autograd {
+
+// Whether an op has to record a node: for a gradient, or to let forward-mode differentiation fail with a clear error.
+bool needs_node(const at::Tensor& x);
+
+// The results of a backward op as they leave the Autograd key: differentiating them again raises an error that names
+// the op, instead of silently giving no gradient. `inputs` are what they depend on.
+std::vector<at::Tensor> once_differentiable(
+    const char* op, at::TensorList inputs, std::vector<at::Tensor> results);
+
+}  // namespace dfad::autograd

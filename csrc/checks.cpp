@@ -1,0 +1,119 @@
+#include "checks.h"
+
+#include <c10/util/Exception.h>
+
+#include <cmath>
+#include <string>
+
+namespace dfad {
+namespace {
+
+bool is_floating(const at::Tensor& x) {
+  const auto dtype = x.scalar_type();
+  return dtype == at::kDouble || dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16;
+}
+
+std::string_view dtype_name(const at::Tensor& x) {
+  return c10::getDtypeNames(x.scalar_type()).first;
+}
+
+void check_floating(const char* op, const char* name, const std::string& stage, const at::Tensor& x) {
+  TORCH_CHECK_TYPE(
+      is_floating(x), op, ": ", name, stage, " must be float64, float32, float16 or bfloat16, got ", dtype_name(x));
+}
+
+}  // namespace
+
+Reduction check_reduction(const char* op, std::string_view reduction) {
+  if (reduction == "mean") return Reduction::mean;
+  if (reduction == "sum") return Reduction::sum;
+  TORCH_CHECK_VALUE(
+      reduction == "none", op, ": reduction must be 'none', 'mean' or 'sum', got '", reduction, "'");
+  return Reduction::none;
+}
+
+void check_margin(const char* op, double margin) {
+  TORCH_CHECK_VALUE(
+      std::isfinite(margin) && margin >= 0, op, ": margin must be finite and not negative, got ", margin);
+}
+
+void check_pair(const char* op, const at::Tensor& student, const at::Tensor& teacher, const std::string& stage) {
+  check_floating(op, "student", stage, student);
+  check_floating(op, "teacher", stage, teacher);
+  TORCH_CHECK_VALUE(
+      student.sizes() == teacher.sizes(), op, ": student", stage, " and teacher", stage,
+      " must have the same shape (nothing is broadcast), got ", student.sizes(), " and ", teacher.sizes());
+  TORCH_CHECK_VALUE(
+      student.device() == teacher.device(), op, ": student", stage, " and teacher", stage,
+      " must be on the same device, got ", student.device(), " and ", teacher.device());
+}
+
+void check_stages(
+    const char* op, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights) {
+  TORCH_CHECK_VALUE(
+      student.size() == teacher.size(), op, ": student and teacher must be equally long lists, got ", student.size(),
+      " and ", teacher.size(), " tensors");
+  TORCH_CHECK_VALUE(!student.empty(), op, ": student and teacher must hold at least one tensor, got empty lists");
+  TORCH_CHECK_VALUE(
+      weights.size() == student.size(), op, ": weights must hold one number per stage, got ", weights.size(), " for ",
+      student.size(), " stages");
+  for (size_t i = 0; i < student.size(); ++i) {
+    check_pair(op, student[i], teacher[i], c10::str("[", i, "]"));
+  }
+}
+
+void check_grad(const char* op, const at::Tensor& grad, const at::Tensor& student, Reduction reduction) {
+  check_floating(op, "grad", "", grad);
+  TORCH_CHECK_VALUE(
+      reduction == Reduction::none ? grad.sizes() == student.sizes() : grad.numel() == 1, op,
+      ": grad must have the loss's shape, got ", grad.sizes());
+}
+
+void check_mixing(const char* op, at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm) {
+  TORCH_CHECK_VALUE(!tensors.empty(), op, ": expected at least one tensor to mix, got none");
+  for (const at::Tensor& x : tensors) {
+    check_floating(op, "each tensor to mix", "", x);
+    TORCH_CHECK_VALUE(
+        x.dim() > 0, op, ": each tensor to mix must have a batch dimension, got a 0-dim tensor");
+  }
+  const auto batch = tensors[0].size(0);
+  const auto device = tensors[0].device();
+  for (const at::Tensor& x : tensors) {
+    TORCH_CHECK_VALUE(
+        x.size(0) == batch, op, ": the tensors to mix must have the same batch size, got ", batch, " and ", x.size(0));
+    TORCH_CHECK_VALUE(
+        x.device() == device, op, ": the tensors to mix must be on the same device, got ", device, " and ",
+        x.device());
+  }
+  check_floating(op, "lam", "", lam);
+  TORCH_CHECK_VALUE(
+      !lam.requires_grad(), op, ": lam gets no gradient and must not require one, pass lam.detach()");
+  TORCH_CHECK_VALUE(
+      lam.dim() == 0 || (lam.dim() == 1 && lam.size(0) == batch), op, ": lam must be a scalar or have shape [", batch,
+      "], got shape ", lam.sizes());
+  TORCH_CHECK_VALUE(
+      lam.device() == device || (lam.dim() == 0 && lam.device().is_cpu()), op, ": lam must be on ", device,
+      " or be a scalar on the CPU, got ", lam.device());
+  TORCH_CHECK_TYPE(perm.scalar_type() == at::kLong, op, ": perm must be int64, got ", dtype_name(perm));
+  TORCH_CHECK_VALUE(
+      perm.dim() == 1 && perm.size(0) == batch, op, ": perm must have shape [", batch, "], got shape ", perm.sizes());
+  TORCH_CHECK_VALUE(perm.device() == device, op, ": perm must be on ", device, ", got ", perm.device());
+}
+
+std::vector<int64_t> checked_inverse(const char* op, const at::Tensor& perm) {
+  const int64_t n = perm.numel();
+  const int64_t stride = n > 0 ? perm.stride(0) : 1;
+  const int64_t* values = perm.const_data_ptr<int64_t>();
+  std::vector<int64_t> inverse(n, -1);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t index = values[i * stride];
+    TORCH_CHECK_VALUE(
+        index >= 0 && index < n, op, ": perm must be a permutation of 0..", n - 1, ", got ", index, " at position ", i);
+    TORCH_CHECK_VALUE(
+        inverse[index] < 0, op, ": perm must be a permutation of 0..", n - 1, ", got ", index, " again at position ", i);
+    inverse[index] = i;
+  }
+  return inverse;
+}
+
+}  // namespace dfad

@@ -1,0 +1,31 @@
+// AVX2, FMA and F16C. Standard headers come before the pragma: their inline functions are shared with other files.
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#include "kernels.h"
+
+#define DFAD_TIER_F16C
+
+namespace dfad::cpu::avx2 {
+#include "convert.inl"
+#include "tile.inl"
+#include "kernels.inl"
+}  // namespace dfad::cpu::avx2
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif
