@@ -1,0 +1,91 @@
+"""``python -m dfad_fast.info [--json]``: versions, the build, and which backend serves each op and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from dfad_fast import backends
+from dfad_fast.errors import UsageError
+
+OPS = ("boundary_hinge_loss", "l1_discrepancy", "mixup", "virtual_batch")
+VARIABLES = ("DFAD_FAST_BACKEND", "DFAD_FAST_ISA", "OMP_NUM_THREADS")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _extension() -> dict[str, Any]:
+    if backends.extension is None:
+        return {"loaded": False, "reason": backends.missing_reason}
+    return {
+        "loaded": True,
+        "file": backends.extension.__file__,
+        "built_with": backends.extension.build_info(),
+        "tier": backends.extension.tier(),
+        "supported_tiers": backends.extension.supported_tiers(),
+    }
+
+
+def _serving(device: str) -> dict[str, str]:
+    backend, reason = backends.choice(device)
+    return {"backend": backend, "reason": reason}
+
+
+def collect() -> dict[str, Any]:
+    """Everything that the report prints, as plain data."""
+    devices = ("cpu", "cuda")
+    try:
+        backends.apply_environment()
+        environment_error = None
+    except UsageError as error:
+        environment_error = str(error)
+    return {
+        "dfad_fast": _version("dfad-fast"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "torch_cuda": torch.version.cuda,
+        "triton": _version("triton"),
+        "threads": torch.get_num_threads(),
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "environment_error": environment_error,
+        "extension": _extension(),
+        "build": backends.build_info(),
+        "ops": {op: {device: _serving(device) for device in devices} for op in OPS},
+    }
+
+
+def _lines(value: Any, indent: str = "") -> list[str]:
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
+        else:
+            text = ", ".join(item) if isinstance(item, list) else item
+            lines.append(f"{indent}{key}: {'-' if text is None or text == {} else text}")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m dfad_fast.info", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON, for bug reports and scripts")
+    report = collect()
+    as_json = parser.parse_args(arguments).json
+    print(json.dumps(report, indent=2) if as_json else "\n".join(_lines(report)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

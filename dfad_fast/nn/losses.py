@@ -1,0 +1,55 @@
+"""Losses as modules: they hold an op's settings, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from dfad_fast.ops import boundary_hinge_loss, l1_discrepancy
+
+
+class BoundaryHingeLoss(nn.Module):
+    """:func:`dfad_fast.ops.boundary_hinge_loss` with its settings.
+
+    Args:
+        margin: distance from the boundary below which the student is penalised.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        weights: one factor per stage; only with lists of features.
+    """
+
+    def __init__(
+        self, margin: float = 1.0, reduction: str = "mean", weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.margin = margin
+        self.reduction = reduction
+        self.weights = None if weights is None else tuple(weights)
+
+    def forward(
+        self, student: torch.Tensor | Sequence[torch.Tensor], teacher: torch.Tensor | Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        return boundary_hinge_loss(student, teacher, self.margin, self.reduction, self.weights)
+
+    def extra_repr(self) -> str:
+        weights = "" if self.weights is None else f", weights={self.weights}"
+        return f"margin={self.margin}, reduction={self.reduction!r}{weights}"
+
+
+class L1Discrepancy(nn.Module):
+    """:func:`dfad_fast.ops.l1_discrepancy` with its reduction.
+
+    Args:
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        return l1_discrepancy(student, teacher, self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"

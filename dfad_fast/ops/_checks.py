@@ -1,0 +1,112 @@
+"""Checks shared by the references and the fake kernels. csrc/checks.h repeats their texts word for word."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def check_floating(op: str, name: str, tensor: torch.Tensor) -> None:
+    if tensor.dtype not in FLOATING:
+        raise TypeError(
+            f"{op}: {name} must be float64, float32, float16 or bfloat16, got {dtype_name(tensor.dtype)}"
+        )
+
+
+def check_reduction(op: str, reduction: str) -> None:
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{op}: reduction must be 'none', 'mean' or 'sum', got '{reduction}'")
+
+
+def check_margin(op: str, margin: float) -> None:
+    if not (math.isfinite(margin) and margin >= 0):
+        raise ValueError(f"{op}: margin must be finite and not negative, got {margin:g}")
+
+
+def check_pair(op: str, student: torch.Tensor, teacher: torch.Tensor, stage: str = "") -> None:
+    """Dtypes, shapes and devices of one student/teacher pair; ``stage`` is its index as text: ``[1]``."""
+    check_floating(op, f"student{stage}", student)
+    check_floating(op, f"teacher{stage}", teacher)
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"{op}: student{stage} and teacher{stage} must have the same shape (nothing is broadcast), "
+            f"got {list(student.shape)} and {list(teacher.shape)}"
+        )
+    if student.device != teacher.device:
+        raise ValueError(
+            f"{op}: student{stage} and teacher{stage} must be on the same device, "
+            f"got {student.device} and {teacher.device}"
+        )
+
+
+def check_stages(
+    op: str, student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], weights: Sequence[float]
+) -> None:
+    if len(student) != len(teacher):
+        raise ValueError(
+            f"{op}: student and teacher must be equally long lists, "
+            f"got {len(student)} and {len(teacher)} tensors"
+        )
+    if len(student) == 0:
+        raise ValueError(f"{op}: student and teacher must hold at least one tensor, got empty lists")
+    if len(weights) != len(student):
+        raise ValueError(
+            f"{op}: weights must hold one number per stage, got {len(weights)} for {len(student)} stages"
+        )
+    for i, (s, t) in enumerate(zip(student, teacher, strict=True)):
+        check_pair(op, s, t, f"[{i}]")
+
+
+def check_mixing(op: str, tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> None:
+    """Everything about a mixture but the values of ``perm``."""
+    if len(tensors) == 0:
+        raise ValueError(f"{op}: expected at least one tensor to mix, got none")
+    for x in tensors:
+        check_floating(op, "each tensor to mix", x)
+        if x.dim() == 0:
+            raise ValueError(f"{op}: each tensor to mix must have a batch dimension, got a 0-dim tensor")
+    batch, device = tensors[0].shape[0], tensors[0].device
+    for x in tensors:
+        if x.shape[0] != batch:
+            raise ValueError(
+                f"{op}: the tensors to mix must have the same batch size, got {batch} and {x.shape[0]}"
+            )
+        if x.device != device:
+            raise ValueError(
+                f"{op}: the tensors to mix must be on the same device, got {device} and {x.device}"
+            )
+    check_floating(op, "lam", lam)
+    if lam.requires_grad:
+        raise ValueError(f"{op}: lam gets no gradient and must not require one, pass lam.detach()")
+    if lam.dim() > 1 or (lam.dim() == 1 and lam.shape[0] != batch):
+        raise ValueError(f"{op}: lam must be a scalar or have shape [{batch}], got shape {list(lam.shape)}")
+    if lam.device != device and not (lam.dim() == 0 and lam.device.type == "cpu"):
+        raise ValueError(f"{op}: lam must be on {device} or be a scalar on the CPU, got {lam.device}")
+    if perm.dtype != torch.int64:
+        raise TypeError(f"{op}: perm must be int64, got {dtype_name(perm.dtype)}")
+    if perm.dim() != 1 or perm.shape[0] != batch:
+        raise ValueError(f"{op}: perm must have shape [{batch}], got shape {list(perm.shape)}")
+    if perm.device != device:
+        raise ValueError(f"{op}: perm must be on {device}, got {perm.device}")
+
+
+def check_permutation(op: str, perm: torch.Tensor) -> None:
+    """Values of ``perm``; only where reading them is free of a device sync and of a graph break."""
+    if perm.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    expected = f"{op}: perm must be a permutation of 0..{len(perm) - 1}"
+    seen = set()
+    for position, index in enumerate(perm.tolist()):
+        if not 0 <= index < len(perm):
+            raise ValueError(f"{expected}, got {index} at position {position}")
+        if index in seen:
+            raise ValueError(f"{expected}, got {index} again at position {position}")
+        seen.add(index)

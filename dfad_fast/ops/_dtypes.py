@@ -1,0 +1,42 @@
+"""Which dtypes an op computes in and returns; csrc/dtypes.h holds the same rules for the compiled kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+
+def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
+    """float64 where any input is, else float32: halves are never summed as halves."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def result_dtype(tensors: Iterable[torch.Tensor]) -> torch.dtype:
+    """The promoted dtype; under autocast at least float32, as for ``F.l1_loss``."""
+    tensors = list(tensors)
+    dtype = tensors[0].dtype
+    for t in tensors[1:]:
+        dtype = torch.promote_types(dtype, t.dtype)
+    if dtype != torch.float64 and torch.is_autocast_enabled(tensors[0].device.type):
+        return torch.float32
+    return dtype
+
+
+def promoted(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> torch.dtype:
+    """The fake kernels' result dtype: the one asked for (by the autocast kernel), else the promoted one."""
+    if dtype is not None:
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"dtype must be float32 or float64, got {str(dtype).removeprefix('torch.')}")
+        return dtype
+    tensors = list(tensors)
+    result = tensors[0].dtype
+    for t in tensors[1:]:
+        result = torch.promote_types(result, t.dtype)
+    return result
+
+
+def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
+    if reduction == "mean":
+        return values.mean()
+    return values.sum() if reduction == "sum" else values

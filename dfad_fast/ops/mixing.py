@@ -1,0 +1,107 @@
+r"""Convex combinations of the samples of a batch.
+
+.. math:: \tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)} \qquad
+          \partial L/\partial x_i = \lambda_i g_i + (1 - \lambda_{j})\, g_{j}, \quad j = \pi^{-1}(i)
+
+Because :math:`\pi` is a permutation, the gradient is itself a mixture, by the inverse: gathers, no atomics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from dfad_fast import backends
+from dfad_fast.ops._checks import check_mixing, check_permutation
+
+_NAME = "mixup"
+_op = backends.op(_NAME)
+
+
+def _mix(x: torch.Tensor, lam: torch.Tensor, rest: torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    per_sample = (-1, *[1] * (x.dim() - 1))
+    weight, other = (w.to(x.device, dtype).reshape(per_sample) for w in (lam, rest))
+    wide = x.to(dtype)
+    return (weight * wide + other * wide[perm]).to(x.dtype)
+
+
+def reference(tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
+    """The formula in plain PyTorch for several tensors of one batch, differentiable as often as wanted."""
+    check_mixing(_NAME, tensors, lam, perm)
+    check_permutation(_NAME, perm)
+    wide = lam if lam.dtype == torch.float64 else lam.float()
+    return [_mix(x, wide, 1 - wide, perm) for x in tensors]
+
+
+def _mixed(tensors: list[torch.Tensor], lam: float | torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
+    for value in (*tensors, perm):
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{_NAME}: the batch and perm must be tensors, got {type(value).__name__}")
+    if not isinstance(lam, torch.Tensor):
+        lam = torch.full((), lam, dtype=torch.float64)
+    if backends.native(tensors[0]):
+        return _op(tensors, lam, perm)
+    return reference(tensors, lam, perm)
+
+
+def mixup(x: torch.Tensor, lam: float | torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
+    r"""Mix each sample of a batch with another one, in one pass.
+
+    :math:`\tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)}`. The gradient reaches ``x`` through both
+    of its occurrences, and never ``lam``. Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk
+    Minimization", arXiv 1710.09412; used by Qu et al. 2021, arXiv 2102.11638, for virtual samples.
+
+    Args:
+        x: a batch ``[B, ...]``; float64, float32, float16 or bfloat16.
+        lam: :math:`\lambda`, a number, a 0-dim tensor, or a floating-point tensor ``[B]`` with one per
+            sample. Any value is taken; outside [0, 1] the result extrapolates.
+        perm: :math:`\pi`, an int64 permutation ``[B]`` on x's device. On the CPU it is checked; on other
+            devices it is not, since that would wait for the device, and an index out of range is an error of
+            the device's own.
+
+    Returns:
+        The mixtures, in x's shape, dtype and memory layout. Arithmetic is float32, or float64 where x is.
+
+    Raises:
+        TypeError: x or lam is not floating-point, or perm is not int64.
+        ValueError: shapes or devices do not fit, lam requires a gradient, or perm is no permutation.
+    """
+    return _mixed([x], lam, perm)[0]
+
+
+def virtual_batch(
+    x: torch.Tensor, y: torch.Tensor, lam: float | torch.Tensor, perm: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Virtual samples and their virtual labels: :func:`mixup` of images and teacher outputs, in one launch.
+
+    :math:`\tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)}` and the same for ``y``. Sources as for
+    :func:`mixup`; that the labels are mixed teacher outputs follows Qu et al. 2021, arXiv 2102.11638.
+
+    Args:
+        x: images ``[B, ...]``; float64, float32, float16 or bfloat16.
+        y: teacher outputs ``[B, ...]``, on the same device; its dtype may differ from x's.
+        lam: as for :func:`mixup`.
+        perm: as for :func:`mixup`.
+
+    Returns:
+        The mixed images and the mixed labels, each in its input's shape, dtype and memory layout.
+
+    Raises:
+        TypeError: x, y or lam is not floating-point, or perm is not int64.
+        ValueError: as for :func:`mixup`, or x and y have different batch sizes.
+    """
+    mixed_x, mixed_y = _mixed([x, y], lam, perm)
+    return mixed_x, mixed_y
+
+
+@backends.register_fake(_NAME)
+def _fake(tensors: list[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
+    check_mixing(_NAME, tensors, lam, perm)
+    return [torch.empty_like(x) for x in tensors]
+
+
+@backends.register_fake(f"{_NAME}_backward")
+def _fake_backward(grads: list[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
+    return [torch.empty_like(g) for g in grads]

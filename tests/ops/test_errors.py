@@ -1,0 +1,307 @@
+"""One text per mistake, whether the reference, the C++ kernel or the fake kernel finds it."""
+
+import contextlib
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from dfad_fast import backends
+from dfad_fast.ops import boundary_hinge_loss, l1_discrepancy, mixup, virtual_batch
+
+F32 = torch.zeros(2, 3)
+OTHER_SHAPE = torch.zeros(3, 2)
+INTEGER = torch.zeros(2, 3, dtype=torch.int64)
+COMPLEX = torch.zeros(2, 3, dtype=torch.complex64)
+BOOL = torch.zeros(2, 3, dtype=torch.bool)
+META = torch.zeros(2, 3, device="meta")
+PERM = torch.arange(2)
+SHAPES = "must have the same shape (nothing is broadcast), got [2, 3] and [3, 2]"
+
+LOSS_CASES = [
+    ((F32, OTHER_SHAPE), {}, ValueError, f"student and teacher {SHAPES}"),
+    (
+        (F32, F32[:1]),
+        {},
+        ValueError,
+        "student and teacher must have the same shape (nothing is broadcast), got [2, 3] and [1, 3]",
+    ),
+    (
+        (F32, F32[0, 0]),
+        {},
+        ValueError,
+        "student and teacher must have the same shape (nothing is broadcast), got [2, 3] and []",
+    ),
+    ((INTEGER, F32), {}, TypeError, "student must be float64, float32, float16 or bfloat16, got int64"),
+    ((F32, BOOL), {}, TypeError, "teacher must be float64, float32, float16 or bfloat16, got bool"),
+    ((COMPLEX, F32), {}, TypeError, "student must be float64, float32, float16 or bfloat16, got complex64"),
+    ((F32, F32), {"reduction": "avg"}, ValueError, "reduction must be 'none', 'mean' or 'sum', got 'avg'"),
+]
+CASES = [
+    *[(boundary_hinge_loss, *case) for case in LOSS_CASES],
+    *[(l1_discrepancy, *case) for case in LOSS_CASES],
+    (
+        boundary_hinge_loss,
+        (F32, F32),
+        {"margin": -1.0},
+        ValueError,
+        "margin must be finite and not negative, got -1",
+    ),
+    (
+        boundary_hinge_loss,
+        (F32, F32),
+        {"margin": -0.25},
+        ValueError,
+        "margin must be finite and not negative, got -0.25",
+    ),
+    (
+        boundary_hinge_loss,
+        (F32, F32),
+        {"margin": float("nan")},
+        ValueError,
+        "margin must be finite and not negative, got nan",
+    ),
+    (
+        boundary_hinge_loss,
+        (F32, F32),
+        {"margin": float("inf")},
+        ValueError,
+        "margin must be finite and not negative, got inf",
+    ),
+    (
+        boundary_hinge_loss,
+        ([F32, F32], [F32, OTHER_SHAPE]),
+        {},
+        ValueError,
+        f"student[1] and teacher[1] {SHAPES}",
+    ),
+    (
+        boundary_hinge_loss,
+        ([F32, INTEGER], [F32, F32]),
+        {},
+        TypeError,
+        "student[1] must be float64, float32, float16 or bfloat16, got int64",
+    ),
+    (
+        boundary_hinge_loss,
+        ([F32], [F32, F32]),
+        {},
+        ValueError,
+        "student and teacher must be equally long lists, got 1 and 2 tensors",
+    ),
+    (
+        boundary_hinge_loss,
+        ([F32], [F32]),
+        {"weights": [1, 2]},
+        ValueError,
+        "weights must hold one number per stage, got 2 for 1 stages",
+    ),
+    (
+        boundary_hinge_loss,
+        ([], []),
+        {},
+        ValueError,
+        "student and teacher must hold at least one tensor, got empty lists",
+    ),
+    (
+        boundary_hinge_loss,
+        ([F32], [F32]),
+        {"reduction": "max"},
+        ValueError,
+        "reduction must be 'none', 'mean' or 'sum', got 'max'",
+    ),
+    (
+        boundary_hinge_loss,
+        ([F32], [F32]),
+        {"margin": -2.0},
+        ValueError,
+        "margin must be finite and not negative, got -2",
+    ),
+    (
+        boundary_hinge_loss,
+        (F32, F32),
+        {"weights": [1.0]},
+        ValueError,
+        "weights go with lists of stages, got single tensors",
+    ),
+    (
+        boundary_hinge_loss,
+        ([F32], [F32]),
+        {"weights": [1.0], "reduction": "none"},
+        ValueError,
+        "weights go with reduction 'mean' or 'sum', got 'none'",
+    ),
+    (
+        boundary_hinge_loss,
+        ([F32], F32),
+        {},
+        TypeError,
+        "student and teacher must both be tensors or both be lists of tensors, got list and Tensor",
+    ),
+    (boundary_hinge_loss, ([F32], [None]), {}, TypeError, "teacher[0] must be a tensor, got NoneType"),
+    (l1_discrepancy, (F32, [F32]), {}, TypeError, "student and teacher must be tensors, got Tensor and list"),
+    (
+        mixup,
+        (F32[0, 0], 0.5, PERM),
+        {},
+        ValueError,
+        "each tensor to mix must have a batch dimension, got a 0-dim tensor",
+    ),
+    (
+        mixup,
+        (INTEGER, 0.5, PERM),
+        {},
+        TypeError,
+        "each tensor to mix must be float64, float32, float16 or bfloat16, got int64",
+    ),
+    (
+        mixup,
+        (F32, torch.zeros(2, dtype=torch.int64), PERM),
+        {},
+        TypeError,
+        "lam must be float64, float32, float16 or bfloat16, got int64",
+    ),
+    (
+        mixup,
+        (F32, torch.zeros(3), PERM),
+        {},
+        ValueError,
+        "lam must be a scalar or have shape [2], got shape [3]",
+    ),
+    (
+        mixup,
+        (F32, torch.zeros(2, 1), PERM),
+        {},
+        ValueError,
+        "lam must be a scalar or have shape [2], got shape [2, 1]",
+    ),
+    (
+        mixup,
+        (F32, torch.zeros(2, requires_grad=True), PERM),
+        {},
+        ValueError,
+        "lam gets no gradient and must not require one, pass lam.detach()",
+    ),
+    (mixup, (F32, 0.5, PERM.int()), {}, TypeError, "perm must be int64, got int32"),
+    (mixup, (F32, 0.5, torch.arange(3)), {}, ValueError, "perm must have shape [2], got shape [3]"),
+    (mixup, (F32, 0.5, PERM[:, None]), {}, ValueError, "perm must have shape [2], got shape [2, 1]"),
+    (mixup, (F32, 0.5, [0, 1]), {}, TypeError, "the batch and perm must be tensors, got list"),
+    (
+        virtual_batch,
+        (F32, torch.zeros(3, 2), 0.5, PERM),
+        {},
+        ValueError,
+        "the tensors to mix must have the same batch size, got 2 and 3",
+    ),
+]
+# Only reachable where values can be read.
+PERMUTATION_CASES = [
+    ([0, 2], "perm must be a permutation of 0..1, got 2 at position 1"),
+    ([-1, 0], "perm must be a permutation of 0..1, got -1 at position 0"),
+    ([1, 1], "perm must be a permutation of 0..1, got 1 again at position 1"),
+]
+
+
+def error_of(function, arguments, keywords):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        function(*arguments, **keywords)
+    return caught.type, str(caught.value).replace("FakeTensor", "Tensor")
+
+
+def to_fake(mode, value):
+    if isinstance(value, torch.Tensor):
+        return mode.from_tensor(value)
+    return [to_fake(mode, v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("function", "arguments", "keywords", "kind", "text"), CASES)
+def test_texts(function, arguments, keywords, kind, text):
+    name = "mixup" if function is virtual_batch else function.__name__
+    want = (kind, f"{name}: {text}")
+    assert error_of(function, arguments, keywords) == want, "compiled"
+    with backends.use_backend("reference"):
+        assert error_of(function, arguments, keywords) == want, "reference"
+    with FakeTensorMode() as mode:
+        assert error_of(function, [to_fake(mode, a) for a in arguments], keywords) == want, "fake"
+
+
+@pytest.mark.parametrize(("perm", "text"), PERMUTATION_CASES)
+def test_permutations(perm, text):
+    want = (ValueError, f"mixup: {text}")
+    arguments = (F32, 0.5, torch.tensor(perm))
+    assert error_of(mixup, arguments, {}) == want
+    with backends.use_backend("reference"):
+        assert error_of(mixup, arguments, {}) == want
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "text"),
+    [
+        (l1_discrepancy, (F32, META), "student and teacher must be on the same device, got cpu and meta"),
+        (
+            boundary_hinge_loss,
+            (F32, META),
+            "student and teacher must be on the same device, got cpu and meta",
+        ),
+        (
+            boundary_hinge_loss,
+            ([F32], [META]),
+            "student[0] and teacher[0] must be on the same device, got cpu and meta",
+        ),
+        (
+            virtual_batch,
+            (F32, META, 0.5, PERM),
+            "the tensors to mix must be on the same device, got cpu and meta",
+        ),
+        (
+            mixup,
+            (F32, torch.zeros(2, device="meta"), PERM),
+            "lam must be on cpu or be a scalar on the CPU, got meta",
+        ),
+        (mixup, (F32, 0.5, PERM.to("meta")), "perm must be on cpu, got meta"),
+    ],
+)
+def test_devices(function, arguments, text):
+    name = "mixup" if function is virtual_batch else function.__name__
+    want = (ValueError, f"{name}: {text}")
+    assert error_of(function, arguments, {}) == want
+    with backends.use_backend("reference"):
+        assert error_of(function, arguments, {}) == want
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "text"),
+    [
+        ("l1_discrepancy_backward", (F32, F32, F32, "mean", True, True), "grad must have the loss's shape"),
+        (
+            "l1_discrepancy_backward",
+            (F32[0], F32, F32, "none", True, True),
+            "grad must have the loss's shape",
+        ),
+        ("l1_discrepancy_backward", (F32, F32, OTHER_SHAPE, "none", True, True), "must have the same shape"),
+        ("boundary_hinge_loss_backward", (F32, [F32], [F32], [1.0], 1.0, "sum"), "grad must have"),
+        ("boundary_hinge_loss_backward", (F32, [F32, F32], [F32, F32], [1.0, 1.0], 1.0, "none"), "one stage"),
+        ("boundary_hinge_loss_backward", (F32[0, 0], [F32], [F32], [], 1.0, "sum"), "one number per stage"),
+        ("mixup_backward", ([F32], torch.zeros(3), PERM), "lam must be a scalar or have shape"),
+    ],
+)
+def test_backward_ops_called_by_hand_check_too(name, arguments, text):
+    """A wrong size must not become a read out of bounds."""
+    with pytest.raises(ValueError, match=text):
+        getattr(torch.ops.dfad_fast, name)(*arguments)
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_a_result_dtype_must_be_wide(fake):
+    with (
+        FakeTensorMode() if fake else contextlib.nullcontext(),
+        pytest.raises(TypeError, match="float32 or float64"),
+    ):
+        torch.ops.dfad_fast.l1_discrepancy(torch.zeros(3), torch.zeros(3), "none", torch.int8)
+
+
+def test_compile_shows_the_text():
+    torch._dynamo.reset()
+    compiled = torch.compile(l1_discrepancy, fullgraph=True, backend="aot_eager")
+    with pytest.raises(Exception, match=r"student and teacher must have the same shape"):
+        compiled(F32, OTHER_SHAPE)
