@@ -11,8 +11,11 @@ from dfad_fast import __version__
 
 
 def device_name(device: torch.device) -> str:
+    """Such as "NVIDIA H100", or "cpu (AVX512)" by the widest vectors that torch uses there."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     return (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
+        f"{device.type} ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else device.type
     )
 
 

@@ -8,14 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from dfad_fast.training import run_folder
 
 _SECONDS_BETWEEN_LINES = 5.0
+
+
+class _BarOverValues(Bar):
+    """A bar with the latest values on a line of their own below it."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(task.fields["values"], style="dim", overflow="ellipsis", no_wrap=True)
 
 
 class BarProgress:
@@ -72,20 +82,19 @@ def show_progress(
     columns = (
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[values]}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Bar(*columns, console=console, refresh_per_second=4) as bar:
+    with _BarOverValues(*columns, console=console, refresh_per_second=4) as bar:
         task = bar.add_task("distill", total=iterations, values="", rate="")
         yield BarProgress(bar, task, images_per_iteration)
 
 
 def _values(record: dict[str, Any]) -> str:
-    parts = [f"{name} {value:.4g}" for name, value in record.items() if "/" in name]
-    parts.append(f"agreement {100 * record['agreement_batch']:.1f} %")
+    parts = [f"agreement {100 * record['agreement_batch']:.1f} %"]
     if "student_accuracy" in record:
         parts.append(f"accuracy {100 * record['student_accuracy']:.2f} %")
+    parts += [f"{name} {value:.4g}" for name, value in record.items() if "/" in name]
     return "  ".join(parts)
 
 
