@@ -90,7 +90,7 @@ def app() -> None:
 @click.option("--batch-size", type=int, default=128, show_default=True, help="Images per step.")
 @click.option("--iterations", type=int, help="Iterations of 5 student steps and 1 generator step.")
 @click.option(
-    "--recipe", default="default", show_default=True, help="Optimisers: default, or published (DFAD's)."
+    "--recipe", default="auto", show_default=True, help="Optimisers: auto, sgd, adam, published (DFAD's)."
 )
 @click.option("--student-lr", type=float, help="Instead of the recipe's.")
 @click.option("--generator-lr", type=float, help="Instead of the recipe's.")

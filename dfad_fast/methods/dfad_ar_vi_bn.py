@@ -15,6 +15,6 @@ DFAD_AR_VI_BN = Method(
         Weighted(0.1, ActivationBoundary(), decay="linear"),
         Weighted(1.0, VirtualInterpolation(labels="teacher")),
     ),
-    generator=(Weighted(-1.0, L1()), Weighted(1.0, BatchNormStatistics())),
+    generator=(Weighted(-1.0, L1()), Weighted(0.2, BatchNormStatistics())),
     student_mode="eval",
 )

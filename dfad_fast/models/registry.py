@@ -16,12 +16,15 @@ Factory = Callable[[tuple[int, int, int], int], nn.Module]
 NETWORKS: dict[str, Factory] = {
     "lenet5": LeNet5,
     "lenet5-half": partial(LeNet5, widths=(3, 8, 60, 42)),
-    "resnet8": partial(ResNet, blocks=(1, 1, 1), widths=(32, 64, 128)),
-    "resnet8-half": partial(ResNet, blocks=(1, 1, 1), widths=(16, 32, 64)),
-    "resnet10": partial(ResNet, blocks=(1, 1, 1, 1), widths=(32, 64, 128, 256)),
-    "resnet10-half": partial(ResNet, blocks=(1, 1, 1, 1), widths=(16, 32, 64, 128)),
+    # Residual nets for digits (8x8) and 28 or 32 pixels, by the width of their first stage.
+    "resnet8-w32": partial(ResNet, blocks=(1, 1, 1), widths=(32, 64, 128)),
+    "resnet8-w16": partial(ResNet, blocks=(1, 1, 1), widths=(16, 32, 64)),
+    "resnet10-w32": partial(ResNet, blocks=(1, 1, 1, 1), widths=(32, 64, 128, 256)),
+    "resnet10-w16": partial(ResNet, blocks=(1, 1, 1, 1), widths=(16, 32, 64, 128)),
+    "resnet10-w8": partial(ResNet, blocks=(1, 1, 1, 1), widths=(8, 16, 32, 64)),
+    # The CIFAR nets of He et al. 2016.
     "resnet20": partial(ResNet, blocks=(3, 3, 3), widths=(16, 32, 64)),
-    "resnet20-half": partial(ResNet, blocks=(3, 3, 3), widths=(8, 16, 32)),
+    "resnet20-w8": partial(ResNet, blocks=(3, 3, 3), widths=(8, 16, 32)),
     "resnet56": partial(ResNet, blocks=(9, 9, 9), widths=(16, 32, 64)),
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
     "resnet34": partial(ResNet, blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512)),

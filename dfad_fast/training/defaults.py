@@ -15,7 +15,7 @@ class Defaults:
 
 
 DEFAULTS = {
-    "digits": Defaults("resnet8", "resnet8-half", teacher_epochs=40, learning_rate=0.1, iterations=600),
+    "digits": Defaults("resnet8-w32", "resnet8-w16", teacher_epochs=40, learning_rate=0.1, iterations=400),
     "mnist": Defaults("lenet5", "lenet5-half", teacher_epochs=10, learning_rate=0.05, iterations=2000),
     "fashion-mnist": Defaults(
         "resnet10", "resnet10-half", teacher_epochs=10, learning_rate=0.1, iterations=2000

@@ -45,7 +45,7 @@ class DistillConfig:
     latent_dim: int = 100
     batch_size: int = 128
     iterations: int | None = None
-    recipe: str = "default"
+    recipe: str = "auto"
     student_lr: float | None = None
     generator_lr: float | None = None
     taps_teacher: tuple[str, ...] | None = None
@@ -92,7 +92,7 @@ def prepare(
     classes = count_classes(teacher, shape, "teacher")
     torch.manual_seed(config.seed)
     student = _network(_student_name(config), shape, classes, "student").to(device)
-    recipe = choose_recipe(config.recipe)
+    recipe = choose_recipe(config.recipe, student)
     recipe = replace(
         recipe,
         student_lr=recipe.student_lr if config.student_lr is None else config.student_lr,

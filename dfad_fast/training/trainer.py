@@ -58,7 +58,7 @@ class DFADTrainer:
         seed: fixes everything that the trainer draws: its generator's weights, noise, mixtures. (Dropout in a
             user's network draws from torch's global generator.)
         out: the run's folder; None keeps everything in memory.
-        recipe: ``default``, ``published``, or a Recipe.
+        recipe: ``auto`` (``sgd`` for a student with batch norm layers, else ``adam``), ``published``, or a Recipe.
         taps_teacher, taps_student: names of taps (see dfad_fast.models.taps) instead of those found.
         overwrite: whether a folder that holds another run may be written over.
         resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
@@ -85,7 +85,7 @@ class DFADTrainer:
         seed: int = 0,
         out: str | Path | None = None,
         *,
-        recipe: str | Recipe = "default",
+        recipe: str | Recipe = "auto",
         taps_teacher: Sequence[str] | None = None,
         taps_student: Sequence[str] | None = None,
         overwrite: bool = False,
@@ -99,7 +99,7 @@ class DFADTrainer:
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, got {value}")
         self.method = choose_method(method, teacher)
-        self.recipe = choose_recipe(recipe)
+        self.recipe = choose_recipe(recipe, student)
         self.image_shape = shape
         self.latent_dim = latent_dim
         self.batch_size = batch_size

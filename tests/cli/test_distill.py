@@ -73,7 +73,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--image-shape", "8,8", "--image-shape CHANNELS,HEIGHT,WIDTH"),
         ("--image-shape", "a,b,c", "expected integers separated by commas"),
         ("--method", "dfad-ar-v", "did you mean 'dfad-ar-vi'"),
-        ("--student", "resnet9", "did you mean 'resnet8'"),
+        ("--student", "resnet57", "did you mean 'resnet56'"),
         ("--generator", "dfda", "did you mean 'dfad'"),
         ("--recipe", "publishd", "did you mean 'published'"),
         ("--evaluate", "digts", "did you mean 'digits'"),
@@ -149,7 +149,7 @@ def test_missing_data_says_how_to_get_it(dfad_fast):
     [
         ((), "no teacher: give --teacher"),
         (("--teacher", "own.py:teacher"), "--image-shape"),
-        (("--teacher", "resnet8", "--image-shape", "1,8,8"), "--classes N"),
+        (("--teacher", "resnet8-w32", "--image-shape", "1,8,8"), "--classes N"),
         (("--teacher", "own.py:teacher", "--image-shape", "1,8,8"), "no student"),
         (("--dataset", "digits", "--teacher-weights", "teacher.pt"), "--teacher-weights needs --teacher"),
     ],

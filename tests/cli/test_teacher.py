@@ -4,7 +4,7 @@ import pytest
 
 
 def test_a_teacher_is_trained_and_saved_with_its_facts(dfad_fast, tmp_path):
-    done = dfad_fast("teacher", "--dataset", "digits", "--network", "resnet8-half", "--epochs", "6")
+    done = dfad_fast("teacher", "--dataset", "digits", "--network", "resnet8-w16", "--epochs", "6")
     assert done.code == 0, done.err
     (about,) = (tmp_path / "runs/teachers").glob("*.json")
     facts = json.loads(about.read_text())

@@ -32,12 +32,20 @@ def test_small_networks_have_their_known_size(name, parameters):
     assert count == (269_722 + projections if name == "resnet20" else parameters)
 
 
-def test_half_of_a_network_is_about_a_quarter_of_its_parameters():
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        ("lenet5", "lenet5-half"),
+        ("resnet8-w32", "resnet8-w16"),
+        ("resnet10-w16", "resnet10-w8"),
+        ("resnet20", "resnet20-w8"),
+    ],
+)
+def test_half_the_width_is_about_a_quarter_of_the_parameters(teacher, student):
     def size(name):
         return sum(p.numel() for p in create_network(name, (1, 28, 28), 10).parameters())
 
-    for name in ("lenet5", "resnet8", "resnet10", "resnet20"):
-        assert 0.23 < size(f"{name}-half") / size(name) < 0.28
+    assert 0.23 < size(student) / size(teacher) < 0.28
 
 
 def test_lenet_refuses_other_sides():

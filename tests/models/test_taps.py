@@ -56,7 +56,7 @@ def read(network, taps, images=IMAGES):
 
 
 def test_resnet_taps_are_the_residual_sums_of_its_stages():
-    network = create_network("resnet8", (1, 8, 8), 10).eval()
+    network = create_network("resnet8-w32", (1, 8, 8), 10).eval()
     taps = find_taps(network, IMAGES)
     assert [str(tap) for tap in taps] == [f"stages.{i}.0.relu2#0" for i in range(3)]
     assert [tap.shape for tap in taps] == [(32, 8, 8), (64, 4, 4), (128, 2, 2)]
@@ -108,7 +108,7 @@ def test_a_module_used_twice_is_told_apart_by_its_calls():
 
 
 def test_a_bare_path_is_an_activations_input_and_any_other_modules_output():
-    network = create_network("resnet8", (1, 8, 8), 10).eval()
+    network = create_network("resnet8-w32", (1, 8, 8), 10).eval()
     at_relu, at_stage = named_taps(network, IMAGES, ["stages.0.0.relu2", "stages.0"])
     before, after = read(network, [at_relu, at_stage])
     assert torch.equal(before.relu(), after)
@@ -125,11 +125,11 @@ def test_a_bare_path_is_an_activations_input_and_any_other_modules_output():
 )
 def test_a_tap_that_is_not_there_is_refused(name, message):
     with pytest.raises(UsageError, match=message):
-        named_taps(create_network("resnet8", (1, 8, 8), 10), IMAGES, [name])
+        named_taps(create_network("resnet8-w32", (1, 8, 8), 10), IMAGES, [name])
 
 
 def test_hooks_are_gone_after_recording_and_after_a_failure():
-    network = create_network("resnet8", (1, 8, 8), 10)
+    network = create_network("resnet8-w32", (1, 8, 8), 10)
     taps = Taps(network, find_taps(network, IMAGES))
     with pytest.raises(RuntimeError), taps.record():
         network(torch.zeros(2, 5, 8, 8))

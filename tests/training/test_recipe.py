@@ -7,7 +7,7 @@ from dfad_fast.training.recipe import RECIPES, Recipe, choose_recipe
 
 
 def test_the_published_recipe_is_dfads():
-    recipe = choose_recipe("published")
+    recipe = choose_recipe("published", nn.Identity())
     student = recipe.student([nn.Parameter(torch.zeros(1))])
     assert isinstance(student, torch.optim.SGD)
     group = student.param_groups[0]
@@ -41,3 +41,9 @@ def test_every_recipe_makes_optimisers_that_step():
             parameter.grad = torch.ones(3)
             optimizer.step()
             assert bool((parameter < before).all())
+
+
+def test_auto_looks_at_the_students_batch_norm_layers():
+    assert choose_recipe("auto", nn.BatchNorm2d(3)) is RECIPES["sgd"]
+    assert choose_recipe("auto", nn.Conv2d(3, 3, 1)) is RECIPES["adam"]
+    assert choose_recipe(RECIPES["adam"], nn.BatchNorm2d(3)) is RECIPES["adam"]

@@ -50,7 +50,7 @@ def test_dfad_follows_a_plain_loop(pair):
     # In double precision: Adam makes steps of full size of the rounding noise in gradients that should be 0.
     teacher, student = (network.double() for network in pair)
     plain_student = copy.deepcopy(student)
-    trainer = DFADTrainer(teacher, student, SHAPE, "dfad", **SMALL)
+    trainer = DFADTrainer(teacher, student, SHAPE, "dfad", recipe="adam", **SMALL)
     generator = copy.deepcopy(trainer.networks.generator)
     noise = torch.Generator().manual_seed(0)
     student_optimizer = torch.optim.Adam(plain_student.parameters(), lr=2e-3)
@@ -239,7 +239,7 @@ def test_weights_that_turn_nan_are_found_before_any_loss_shows_it(pair):
 
 
 def test_learning_rates_and_weights_follow_the_run(pair):
-    trainer = DFADTrainer(*pair, SHAPE, **SMALL)
+    trainer = DFADTrainer(*pair, SHAPE, recipe="adam", **SMALL)
     rates = []
     trainer.planned_iterations = 4
     for _ in range(4):
@@ -295,7 +295,7 @@ class Tuple(nn.Module):
         ({"generator": "dcgan"}, "unknown generator"),
         ({"generator": nn.Linear(8, 5)}, "the generator must map noise"),
         ({"generator": nn.Linear(9, 5)}, "the generator cannot take noise"),
-        ({"recipe": "fast"}, "unknown recipe"),
+        ({"recipe": "slow"}, "unknown recipe"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"latent_dim": 0}, "latent_dim must be at least 1"),
         ({"taps_teacher": ["nowhere"]}, "unknown submodule to tap"),
