@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DFADTrainer", "__version__"]
+__all__ = ["DFADTrainer", "__version__", "use_backend"]
 
 if TYPE_CHECKING:
+    from dfad_fast.backends import use_backend
     from dfad_fast.training.trainer import DFADTrainer
 
 
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from dfad_fast.training.trainer import DFADTrainer
 
         return DFADTrainer
+    if name == "use_backend":
+        from dfad_fast.backends import use_backend
+
+        return use_backend
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

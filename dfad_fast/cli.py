@@ -135,12 +135,13 @@ def resume(run: str, threads: int | None, quiet: bool) -> None:
 
     _set_threads(threads)
     console = _console(quiet)
-    config = DistillConfig(**{**read_config(run), "out": run})
+    folder = Path(run).parent if Path(run).is_file() else Path(run)
+    config = DistillConfig(**{**read_config(run), "out": str(folder)})
     job = prepare(config, _say(console), resume=True)
     if job.trainer.iteration >= job.iterations:
         raise UsageError(
-            f"{run} is complete, with {job.trainer.iteration} iterations: for a longer run, "
-            f"dfad-fast distill --config {run} --iterations N --out ANOTHER_FOLDER"
+            f"{folder} is complete, with {job.trainer.iteration} iterations: for a longer run, "
+            f"dfad-fast distill --config {folder} --iterations N --out ANOTHER_FOLDER"
         )
     _say(console)(f"going on from iteration {job.trainer.iteration}")
     _run(job, console)
@@ -195,13 +196,14 @@ def teacher(
 
 def _run(job: Job, console: Console) -> None:
     from dfad_fast.training.reporting import print_summary, show_progress
+    from dfad_fast.training.trainer import Stopped
 
     trainer = job.trainer
     steps = trainer.method.student_steps + trainer.method.generator_steps
     try:
         with show_progress(console, job.iterations, steps * trainer.batch_size) as progress:
             summary = job.run(progress)
-    except KeyboardInterrupt:
+    except Stopped:
         raise Interrupted(
             f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
             f"{job.out}: go on with  dfad-fast resume {job.out}"
@@ -265,15 +267,18 @@ def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
     try:
         code = app.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        code = 2
     except DFADFastError as error:
         code = _complain(str(error), error.exit_code)
     except click.ClickException as error:
         code = _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        code = _complain("interrupted", Interrupted.exit_code)
+        code = _complain("interrupted before everything was saved", Interrupted.exit_code)
     sys.exit(code)
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"dfad-fast: {message}", file=sys.stderr)
+    print(f"dfad-fast: {' '.join(message.split())}", file=sys.stderr)
     return code

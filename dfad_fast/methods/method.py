@@ -27,6 +27,13 @@ class Method:
     generator_steps: int = 1
     student_mode: StudentMode = "train"
 
+    def describe(self) -> dict[str, list[str]]:
+        """Both tables, a line per row."""
+        return {
+            side: [f"{row.weight:g} * {row.term} ({row.decay})" for row in rows]
+            for side, rows in (("student", self.student), ("generator", self.generator))
+        }
+
     @property
     def reads_features(self) -> bool:
         return any(row.term.reads_features for row in (*self.student, *self.generator))

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError
+
+
+def as_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """(channels, height, width). Raises UsageError for anything else."""
+    values = tuple(int(side) for side in shape)
+    if len(values) != 3 or min(values) < 1:
+        raise UsageError(
+            f"the image shape is CHANNELS,HEIGHT,WIDTH, each at least 1, such as 3,32,32; got {list(values)}"
+        )
+    return values
 
 
 def example_images(network: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
@@ -14,17 +26,25 @@ def example_images(network: nn.Module, image_shape: tuple[int, int, int]) -> Ten
     return torch.zeros(2, *image_shape, device=parameter.device, dtype=parameter.dtype)
 
 
-def count_classes(network: nn.Module, image_shape: tuple[int, int, int], what: str) -> int:
-    """The number of classes that ``network`` (in eval mode) answers with.
+def count_classes(
+    network: nn.Module, image_shape: tuple[int, int, int], what: str, modes: Iterable[bool] = (False,)
+) -> int:
+    """The number of classes that ``network`` answers with, in eval mode, or in all ``modes`` (True is training).
 
-    Raises UsageError where it cannot take the images or answers with anything but a tensor [B, classes].
+    The network is left as it was. Raises UsageError where it cannot take the images or answers with anything
+    but a tensor [B, classes].
     """
     images = example_images(network, image_shape)
-    was_training = network.training
-    network.eval()
+    kept = {key: value.clone() for key, value in network.state_dict().items()}
+    was_training = {module: module.training for module in network.modules()}
+    classes = 0
     try:
-        with torch.no_grad():
-            logits = network(images)
+        for mode in modes:
+            with torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
+                logits = network.train(mode)(images)
+            classes = _classes(logits, len(images), what)
+    except UsageError:
+        raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(
@@ -32,11 +52,34 @@ def count_classes(network: nn.Module, image_shape: tuple[int, int, int], what: s
             "give the image shape that it was trained on"
         ) from error
     finally:
-        network.train(was_training)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != images.shape[0]:
-        came = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UsageError(
-            f"the {what} must map images [B, C, H, W] to logits [B, classes]; for 2 images it gave {came}: "
-            "wrap it in a module that returns the logits alone"
-        )
-    return logits.shape[1]
+        network.load_state_dict(kept)
+        for module, training in was_training.items():
+            module.training = training
+    return classes
+
+
+def prefer_channels_last(network: nn.Module, images: Tensor) -> None:
+    """Keeps ``network``'s weights in channels_last, which is faster, if it runs on ``images`` that way.
+
+    A network that flattens features with ``view`` does not; its weights stay as they were.
+    """
+    network.to(memory_format=torch.channels_last)
+    try:
+        with torch.no_grad():
+            network(images.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        network.to(memory_format=torch.contiguous_format)
+
+
+def _classes(logits: object, batch: int, what: str) -> int:
+    if isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[0] == batch:
+        return logits.shape[1]
+    came = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    raise UsageError(
+        f"the {what} must map images [B, C, H, W] to logits [B, classes]; for {batch} images it gave {came}: "
+        "wrap it in a module that returns the logits alone"
+    )
+
+
+def _cuda(tensor: Tensor) -> list[torch.device]:
+    return [tensor.device] if tensor.device.type == "cuda" else []

@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import pickle
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,21 +27,35 @@ def load_factory_network(spec: str) -> nn.Module:
     source, _, name = spec.rpartition(":")
     if not source or not name:
         raise UsageError(f"a factory is given as pkg.module:factory or file.py:factory, got {spec!r}")
-    module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise UsageError(
-            f"{source} has no callable {name!r}: name a function or class that builds the network"
-        )
-    try:
-        network = factory()
-    except Exception as error:
-        raise UsageError(
-            f"{spec}() failed with {type(error).__name__}: {error}; a factory is called without arguments"
-        ) from error
+    # What a script or module of the user's may import: its neighbours, and what lies in the current folder.
+    folder = Path(source).parent if source.endswith(".py") else Path()
+    with _importable(folder.resolve()):
+        module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+        factory = getattr(module, name, None)
+        if not callable(factory):
+            raise UsageError(
+                f"{source} has no callable {name!r}: name a function or class that builds the network"
+            )
+        try:
+            network = factory()
+        except Exception as error:
+            raise UsageError(
+                f"{spec}() failed with {type(error).__name__}: {error}; a factory is called without arguments"
+            ) from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"{spec}() returned {type(network).__name__}, expected a torch.nn.Module")
     return network
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if entry in sys.path:
+            sys.path.remove(entry)
 
 
 def _import_file(path: Path) -> object:
@@ -49,21 +65,19 @@ def _import_file(path: Path) -> object:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # A file may import its neighbours, as it could when run as a script.
-    sys.path.insert(0, str(path.parent.resolve()))
+    sys.modules[path.stem] = module  # as import does: dataclasses and pickling look a class's module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[path.stem]
         raise UsageError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
     return module
 
 
 def _import_module(name: str) -> object:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"module {name!r} could not be imported: {type(error).__name__}: {error}") from error
 
 
@@ -120,8 +134,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"{path} holds more than tensors and is not loaded, since that could run code: "
-            "save network.state_dict() instead of the network"
+            f"{path} is damaged, or holds more than tensors and is not loaded since that could run code: "
+            "give a file saved by torch.save(network.state_dict(), ...), or a .safetensors file"
         ) from error
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
@@ -129,6 +143,11 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UsageError(f"{path} holds {type(state).__name__}, expected a state_dict of tensors")
+    if not isinstance(state, dict):
+        raise UsageError(f"{path} holds a {type(state).__name__}, expected a state_dict of tensors")
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        keys = ", ".join(repr(key) for key in list(state)[:_SHOWN_KEYS])
+        raise UsageError(
+            f"{path} holds a dictionary with {keys}, expected a state_dict of tensors: save the part that is one"
+        )
     return state

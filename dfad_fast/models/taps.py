@@ -45,16 +45,26 @@ _ACTIVATIONS = frozenset(
 
 @dataclass(frozen=True)
 class Tap:
-    """One place to read features from. ``shape`` is one image's: [C, H, W] or [C]."""
+    """One place to read features from.
+
+    ``shape`` is one image's: [C, H, W] or [C]. ``is_module``: whether ``path`` is a module without children,
+    such as ``nn.ReLU``, and not a block that calls an activation function.
+    """
 
     path: str
     call: int | None
     shape: tuple[int, ...]
+    is_module: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width; (1, 1) for features without them."""
         return (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (1, 1)
+
+    @property
+    def block(self) -> str:
+        """The path of the module that the tapped activation belongs to: its parent, if it is a module itself."""
+        return self.path.rpartition(".")[0] if self.is_module else self.path
 
     def __str__(self) -> str:
         return self.path if self.call is None else f"{self.path}#{self.call}"
@@ -84,75 +94,97 @@ def find_taps(network: nn.Module, images: Tensor) -> list[Tap]:
     """The pre-activation that ends each stage of ``network``, found by one forward pass of ``images``.
 
     Rule: for each spatial size, the input of the last activation of that size, unless an activation on a
-    larger size follows (a gate such as squeeze-and-excitation does not end a stage). In a ResNet that is the
-    residual sum before a stage's last ReLU. Features are [B, C, H, W] or [B, C]; others are passed over.
+    larger size follows (a gate such as squeeze-and-excitation does not end a stage). Activations in a block
+    that itself ends at another size come last in choice: the first of a bottleneck that halves the side still
+    runs at the full size. In a ResNet that makes it the residual sum before a stage's last ReLU. Features are
+    [B, C, H, W] or [B, C]; others are passed over.
     """
+    calls, output_sizes = _trace(network, images)
     ends: list[Tap] = []
-    for tap in reversed(_activation_calls(network, images)):
-        if not ends or tap.size[0] * tap.size[1] > ends[-1].size[0] * ends[-1].size[1]:
+    for tap in reversed(calls):
+        if not ends or _area(tap) > _area(ends[-1]):
             ends.append(tap)
-    return ends[::-1]
+    return [_end_of_stage(end, calls, output_sizes) for end in reversed(ends)]
+
+
+def _area(tap: Tap) -> int:
+    return tap.size[0] * tap.size[1]
+
+
+def _end_of_stage(last: Tap, calls: Sequence[Tap], output_sizes: dict[str, tuple[int, int]]) -> Tap:
+    """The last activation of the size of ``last`` whose block does not end at another size; else ``last``."""
+    for tap in reversed(calls[: calls.index(last) + 1]):
+        alike = tap.size == last.size and len(tap.shape) == len(last.shape)
+        if alike and output_sizes.get(tap.block, tap.size) == tap.size:
+            return tap
+    return last
 
 
 def named_taps(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[Tap]:
     """The taps called ``names`` (``PATH#N`` or ``PATH``, see above), with their shapes for ``images``.
 
-    Raises UsageError for a submodule that does not exist, an activation that does not run there, and for
-    features that are neither [B, C, H, W] nor [B, C].
+    Raises UsageError for a submodule that does not exist, an activation that does not run there, a tap named
+    twice, and for features that are neither [B, C, H, W] nor [B, C].
     """
-    calls = _activation_calls(network, images)
+    calls, _ = _trace(network, images)
     modules = dict(network.named_modules())
-    taps = []
+    taps: list[Tap] = []
     for name in names:
         path, _, call = name.partition("#")
         if path not in modules:
             raise unknown_name("submodule to tap", path, [p for p in modules if p])
         here = [tap for tap in calls if tap.path == path]
-        is_leaf = next(modules[path].children(), None) is None
-        if call or (here and is_leaf):
+        if call or (here and here[0].is_module):
             index = int(call) if call.isdigit() else len(here) - 1
             if (call and not call.isdigit()) or index >= len(here):
                 raise UsageError(f"tap {name!r}: {len(here)} activations run in {path!r}, numbered from 0")
-            taps.append(here[index])
+            tap = here[index]
         else:
-            taps.append(_output_tap(network, images, path))
+            tap = _output_tap(network, images, path)
+        if tap in taps:
+            raise UsageError(f"tap {name!r} is named twice: name each stage once")
+        taps.append(tap)
     return taps
 
 
 def _output_tap(network: nn.Module, images: Tensor, path: str) -> Tap:
-    output = Tap(path, None, ())
-    with Taps(network, [output]).record() as features, torch.no_grad():
+    with Taps(network, [Tap(path, None, ())]).record() as features, torch.no_grad():
         network(images)
-    shape = tuple(features[0].shape) if features and isinstance(features[0], Tensor) else ()
+    shape = tuple(features[0].shape) if isinstance(features[0], Tensor) else ()
     if len(shape) not in {2, 4}:
-        raise UsageError(
-            f"tap {path!r}: expected features [B, C, H, W] or [B, C], got {list(shape) or 'no tensor'}"
-        )
+        came = list(shape) or "no tensor"
+        raise UsageError(f"tap {path!r}: expected features [B, C, H, W] or [B, C], got {came}")
     return Tap(path, None, shape[1:])
 
 
-def _activation_calls(network: nn.Module, images: Tensor) -> list[Tap]:
-    """Every activation that runs on per-image features in one forward pass, in order."""
+def _trace(network: nn.Module, images: Tensor) -> tuple[list[Tap], dict[str, tuple[int, int]]]:
+    """One forward pass: every activation on per-image features, in order, and modules' output sizes by path."""
     running: list[str] = []
     counts: dict[str, int] = {}
     calls: list[Tap] = []
+    output_sizes: dict[str, tuple[int, int]] = {}
+    leaves = {path for path, module in network.named_modules() if next(module.children(), None) is None}
 
     def see(x: Tensor) -> None:
         path = running[-1]
         index = counts[path] = counts.get(path, -1) + 1
-        shape = tuple(x.shape[1:]) if x.dim() in {2, 4} and x.shape[0] == images.shape[0] else ()
-        calls.append(Tap(path, index, shape))
+        if x.dim() in {2, 4} and x.shape[0] == images.shape[0]:
+            calls.append(Tap(path, index, tuple(x.shape[1:]), is_module=path in leaves and path != ""))
+
+    def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        path = running.pop()
+        if isinstance(output, Tensor) and output.dim() == 4:
+            output_sizes[path] = (output.shape[2], output.shape[3])
 
     with ExitStack() as stack:
         for path, module in network.named_modules():
-            enter = module.register_forward_pre_hook(lambda *_, path=path: running.append(path))
-            leave = module.register_forward_hook(lambda *_: (running.pop(), None)[1], always_call=True)
-            stack.callback(enter.remove)
-            stack.callback(leave.remove)
+            enter_hook = module.register_forward_pre_hook(lambda *_, path=path: running.append(path))
+            stack.callback(enter_hook.remove)
+            stack.callback(module.register_forward_hook(leave, always_call=True).remove)
         stack.enter_context(_ActivationInputs(see))
         stack.enter_context(torch.no_grad())
         network(images)
-    return [tap for tap in calls if tap.shape]
+    return calls, output_sizes
 
 
 class Taps:
@@ -182,15 +214,27 @@ class Taps:
 def _watch(module: nn.Module, wanted: dict[int | None, int], features: list[Any]) -> list[Any]:
     """Hooks that put the output of ``module`` (key None) and its activations' inputs into ``features``."""
     calls = 0
+    inside_children = 0
 
     def see(x: Tensor) -> None:
         nonlocal calls
+        if inside_children:
+            return
         if calls in wanted:
             features[wanted[calls]] = x
         calls += 1
 
+    def enter_child(*_: Any) -> None:
+        nonlocal inside_children
+        inside_children += 1
+
+    def leave_child(*_: Any) -> None:
+        nonlocal inside_children
+        inside_children -= 1
+
     def see_output(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        features[wanted[None]] = output
+        # A copy, since the activation that follows may work in place.
+        features[wanted[None]] = output.clone() if isinstance(output, Tensor) else output
 
     hooks: list[Any] = []
     if None in wanted:
@@ -202,6 +246,9 @@ def _watch(module: nn.Module, wanted: dict[int | None, int], features: list[Any]
         hooks.append(
             module.register_forward_hook(lambda *_: mode.__exit__(None, None, None), always_call=True)
         )
+        for child in module.children():
+            hooks.append(child.register_forward_pre_hook(enter_child))
+            hooks.append(child.register_forward_hook(leave_child, always_call=True))
     return hooks
 
 

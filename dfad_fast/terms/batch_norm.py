@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dfad_fast.errors import UsageError
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
@@ -22,6 +23,10 @@ class BatchNormStatistics(Term):
     reads_statistics: ClassVar[bool] = True
 
     def __call__(self, probe: Probe) -> Tensor:
+        if not probe.statistics:
+            raise UsageError(
+                "none of the teacher's batch norm layers ran on the generated images: choose method 'dfad-ar-vi'"
+            )
         distances = []
         for layer in probe.statistics:
             distances.append(torch.linalg.vector_norm(layer.mean - layer.running_mean))

@@ -72,14 +72,23 @@ class TestSet:
 
     @torch.no_grad()
     def scores(self, student: nn.Module) -> TestScores:
-        """The student's scores in eval mode; the batches must come in the same order each time."""
+        """The student's scores in eval mode. Raises UsageError if the batches come in another order than before."""
         student.eval()
-        answers = torch.cat([student(images.to(self._device)).argmax(1) for images, _ in self._batches])
-        labels, teacher = torch.cat(self._labels), torch.cat(self._answers)
+        answers, seen = [], []
+        for images, batch_labels in self._batches:
+            answers.append(student(images.to(self._device)).argmax(1))
+            seen.append(batch_labels.to(self._device))
+        labels, teacher, student_answers = (
+            torch.cat(self._labels),
+            torch.cat(self._answers),
+            torch.cat(answers),
+        )
+        if not torch.equal(torch.cat(seen), labels):
+            raise UsageError("the test loader gave its images in another order: make it with shuffle=False")
         return TestScores(
             teacher_accuracy=(teacher == labels).float().mean().item(),
-            student_accuracy=(answers == labels).float().mean().item(),
-            agreement=(answers == teacher).float().mean().item(),
+            student_accuracy=(student_answers == labels).float().mean().item(),
+            agreement=(student_answers == teacher).float().mean().item(),
         )
 
 

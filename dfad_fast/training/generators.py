@@ -18,7 +18,7 @@ def make_generator(generator: str | nn.Module, shape: tuple[int, int, int], late
         return generator
     if generator not in WIDTHS:
         raise unknown_name("generator", generator, WIDTHS)
-    return DFADGenerator(shape, latent_dim, WIDTHS[generator])
+    return DFADGenerator(shape, latent_dim, WIDTHS[generator]).to(memory_format=torch.channels_last)
 
 
 def check_generator(generator: nn.Module, noise: Tensor, shape: tuple[int, int, int]) -> None:

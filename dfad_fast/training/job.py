@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.errors import UsageError
 from dfad_fast.models import create_network, load_factory_network, load_weights
-from dfad_fast.models.check import count_classes
+from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.recipe import choose_recipe
 from dfad_fast.training.run_folder import CONFIG, refuse_other_run
@@ -83,11 +83,19 @@ def prepare(
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
     if not (overwrite or resume):
         refuse_other_run(out)  # before a teacher is trained in vain
+    for name, value, least in (
+        ("seed", config.seed, 0),
+        ("teacher-seed", config.teacher_seed, 0),
+        ("classes", config.classes, 2),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"--{name} must be at least {least}, got {value}")
     device = choose_device(config.device)
     dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     iterations = config.iterations if config.iterations is not None else _default_iterations(config)
     if iterations <= 0:
         raise UsageError(f"--iterations must be at least 1, got {iterations}")
+    torch.manual_seed(config.seed)  # a factory may draw the teacher's weights
     teacher, weights, shape = _teacher(config, dataset, device, say, teacher_progress)
     classes = count_classes(teacher, shape, "teacher")
     torch.manual_seed(config.seed)
@@ -98,7 +106,13 @@ def prepare(
         student_lr=recipe.student_lr if config.student_lr is None else config.student_lr,
         generator_lr=recipe.generator_lr if config.generator_lr is None else config.generator_lr,
     )
-    evaluate = _test_batches(config, dataset, shape, classes, device)
+    evaluate = _test_batches(config, dataset, shape, classes, device, say)
+    digest = weights and hashlib.sha256(weights.read_bytes()).hexdigest()
+    if resume and digest != _recorded_digest(out):
+        raise UsageError(
+            f"the teacher's weights ({weights}) are not those that the run in {out} was started with: bring them "
+            "back, or start anew with dfad-fast distill"
+        )
     trainer = DFADTrainer(
         teacher,
         student,
@@ -119,13 +133,16 @@ def prepare(
         config={
             "distill": _plain({**asdict(config), "out": str(out), "iterations": iterations}),
             "repeat": f"dfad-fast distill --config {out / CONFIG} --out ANOTHER_FOLDER",
-            "teacher_weights_sha256": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "teacher_weights_sha256": digest,
             "threads": torch.get_num_threads(),
         },
     )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
-        say(f"method: {trainer.method.name}, since the teacher {reason}")
+        unmatched = (
+            "" if trainer.networks.tap_pairs else " and no stage of the student matches one of its own"
+        )
+        say(f"method: {trainer.method.name}, since the teacher {reason}{unmatched}")
     else:
         say(f"method: {trainer.method.name}")
     if trainer.method.reads_features:
@@ -139,20 +156,24 @@ def read_config(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     path = path / CONFIG if path.is_dir() else path
     try:
-        settings = yaml.safe_load(path.read_text())["distill"]
+        settings = dict(yaml.safe_load(path.read_text())["distill"])
         known = {field.name for field in fields(DistillConfig)}
         unknown = sorted(set(settings) - known)
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}: give a run's folder or its {CONFIG}"
         ) from error
-    except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
         raise UsageError(
             f"{path} is no {CONFIG} of dfad-fast distill: give a run's folder or its {CONFIG}"
         ) from error
     if unknown:
         raise UsageError(f"{path} has settings that dfad-fast distill does not know: {', '.join(unknown)}")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def _recorded_digest(folder: Path) -> str | None:
+    return yaml.safe_load((folder / CONFIG).read_text()).get("teacher_weights_sha256")
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -165,6 +186,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        torch.Generator(device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(
             f"device {name!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
@@ -211,10 +233,10 @@ def _teacher(
         )
         return teacher, path, dataset.image_shape
     shape = config.image_shape or (dataset.image_shape if dataset else None)
-    if shape is None or len(shape) != 3:
+    if shape is None:
         raise UsageError("the shape of the teacher's images is needed: --image-shape CHANNELS,HEIGHT,WIDTH")
     classes = config.classes or (len(dataset.classes) if dataset else None)
-    image_shape = (shape[0], shape[1], shape[2])
+    image_shape = as_image_shape(shape)
     teacher = _network(config.teacher, image_shape, classes, "teacher").to(device)
     if config.teacher_weights is None:
         say("teacher: no --teacher-weights given, so it is taken as its factory made it")
@@ -226,6 +248,10 @@ def _teacher(
 def _network(name: str, shape: tuple[int, int, int], classes: int | None, what: str) -> nn.Module:
     if ":" in name:
         return load_factory_network(name)
+    if name.endswith(".py"):
+        raise UsageError(
+            f"{name} is a file: name the function in it that builds the {what}, as {name}:FUNCTION"
+        )
     if classes is None:
         raise UsageError(f"the {what} is named {name!r}, so its number of classes is needed: --classes N")
     return create_network(name, shape, classes)
@@ -237,6 +263,7 @@ def _test_batches(
     shape: tuple[int, int, int],
     classes: int,
     device: torch.device,
+    say: Callable[[str], None],
 ) -> list[tuple[Tensor, Tensor]] | None:
     if config.evaluate and config.evaluate != config.dataset:
         dataset = load_dataset(config.evaluate, config.data_dir)
@@ -246,6 +273,10 @@ def _test_batches(
         raise UsageError(
             f"{dataset.name} has images {list(dataset.image_shape)} of {len(dataset.classes)} classes and the "
             f"teacher takes {list(shape)} and answers {classes}: evaluate on the teacher's own kind of data"
+        )
+    if config.teacher and not config.mean:
+        say(
+            f"test images are normalised by {dataset.name}'s own mean and deviation: --mean and --std set others"
         )
     mean, std = config.mean or dataset.mean, config.std or dataset.std
     dataset = replace(dataset, mean=mean, std=std)

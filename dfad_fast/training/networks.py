@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models.batch_norm import LayerStatistics, record_statistics
-from dfad_fast.models.check import count_classes, example_images
+from dfad_fast.models.check import count_classes, example_images, prefer_channels_last
 from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
 from dfad_fast.terms import Probe, Weighted
@@ -21,7 +21,7 @@ class Networks:
     """Teacher, student and generator, checked against each other.
 
     Raises UsageError where they do not fit: images that a network cannot take, answers that are no logits,
-    different numbers of classes, taps that cannot be matched (only if ``match_features``).
+    different numbers of classes, named taps that cannot be matched. Taps that were found may match or not.
     """
 
     def __init__(
@@ -32,51 +32,45 @@ class Networks:
         image_shape: tuple[int, int, int],
         taps_teacher: Sequence[str] | None,
         taps_student: Sequence[str] | None,
-        match_features: bool,
     ) -> None:
         self.teacher = teacher
         self.student = student
         self.generator = generator
+        _check_placement(teacher, student)
         self.classes = count_classes(teacher, image_shape, "teacher")
-        student_classes = count_classes(student, image_shape, "student")
+        student_classes = count_classes(student, image_shape, "student", modes=(True, False))
         if student_classes != self.classes:
             raise UsageError(
                 f"the student answers with {student_classes} classes and the teacher with {self.classes}: "
                 f"build the student with {self.classes} classes"
             )
-        self.tap_pairs = self._pair_taps(image_shape, taps_teacher, taps_student, match_features)
-        self.connectors = nn.ModuleList(create_connector(s, t) for t, s in self.tap_pairs)
-        parameter = next(student.parameters())
-        self.connectors.to(parameter.device, parameter.dtype)
-        for network in (teacher, student, generator, self.connectors):
-            # Convolutions and batch norms on the CPU and on GPUs are faster with channels last; values stay.
-            network.to(memory_format=torch.channels_last)
-        self._teacher_taps = Taps(teacher, [t for t, _ in self.tap_pairs])
-        self._student_taps = Taps(student, [s for _, s in self.tap_pairs])
-
-    def _pair_taps(
-        self,
-        image_shape: tuple[int, int, int],
-        taps_teacher: Sequence[str] | None,
-        taps_student: Sequence[str] | None,
-        match_features: bool,
-    ) -> list[tuple[Tap, Tap]]:
-        teacher = _taps(self.teacher, image_shape, taps_teacher)
-        student = _taps(self.student, image_shape, taps_student)
+        self._teacher_stages = _taps(teacher, image_shape, taps_teacher)
+        self._student_stages = _taps(student, image_shape, taps_student)
         if taps_teacher and taps_student and len(taps_teacher) != len(taps_student):
             raise UsageError(
                 f"{len(taps_teacher)} taps are named for the teacher and {len(taps_student)} for the student: "
                 "name as many for the one as for the other"
             )
-        pairs = match_taps(teacher, student)
-        named = len(taps_teacher or taps_student or ())
-        if (match_features and not pairs) or len(pairs) < named:
-            raise UsageError(
-                "the teacher's and the student's features do not match: "
-                f"teacher {_listing(teacher)}; student {_listing(student)}: name taps of equal spatial sizes "
-                "with taps_teacher and taps_student, or choose a method without the activation regulariser"
-            )
-        return pairs
+        self.tap_pairs = match_taps(self._teacher_stages, self._student_stages)
+        if len(self.tap_pairs) < len(taps_teacher or taps_student or ()):
+            raise UsageError(self.describe_mismatch())
+        self.connectors = nn.ModuleList(create_connector(s, t) for t, s in self.tap_pairs)
+        parameter = next(student.parameters())
+        self.connectors.to(parameter.device, parameter.dtype)
+        for network in (teacher, student):
+            prefer_channels_last(network.eval(), example_images(network, image_shape))
+        self.connectors.to(memory_format=torch.channels_last)
+        self._teacher_taps = Taps(teacher, [t for t, _ in self.tap_pairs])
+        self._student_taps = Taps(student, [s for _, s in self.tap_pairs])
+
+    def describe_mismatch(self) -> str:
+        """What to say where stages that have to match do not."""
+        return (
+            "the teacher's and the student's features do not match: "
+            f"teacher {_listing(self._teacher_stages)}; student {_listing(self._student_stages)}: name taps of "
+            "equal spatial sizes with --taps-teacher and --taps-student (in Python taps_teacher= and "
+            "taps_student=), or choose a method without the activation regulariser"
+        )
 
     def describe_taps(self) -> list[dict[str, str | list[int]]]:
         """What was tapped, a row per stage."""
@@ -139,6 +133,18 @@ def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Sequence
     images = example_images(network, image_shape)
     network.eval()
     return named_taps(network, images, names) if names else find_taps(network, images)
+
+
+def _check_placement(teacher: nn.Module, student: nn.Module) -> None:
+    first = next(student.parameters(), None)
+    if first is None:
+        raise UsageError("the student has no parameters, so there is nothing to train: give another network")
+    other = next(teacher.parameters(), first)
+    if (other.device, other.dtype) != (first.device, first.dtype):
+        raise UsageError(
+            f"the teacher is {other.dtype} on {other.device} and the student {first.dtype} on {first.device}: "
+            "bring both to one device and type with .to()"
+        )
 
 
 def _listing(taps: Sequence[Tap]) -> str:

@@ -28,6 +28,9 @@ def summarise(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, Any]:
         connectors_trained=any(row.term.reads_features for row in trainer.method.student),
     )
     final = test_set.scores(networks.student) if test_set else None
+    best = trainer.best_accuracy
+    if final:
+        best = max(final.student_accuracy, best or 0.0)
     return {
         "method": trainer.method.name,
         "seed": trainer.seed,
@@ -35,7 +38,7 @@ def summarise(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, Any]:
         "planned_iterations": trainer.planned_iterations,
         "teacher_accuracy": final and final.teacher_accuracy,
         "student_accuracy_final": final and final.student_accuracy,
-        "student_accuracy_best": trainer.best_accuracy,
+        "student_accuracy_best": best,
         "agreement_final": final and final.agreement,
         "discrepancy_generated": generated.discrepancy,
         "agreement_generated": generated.agreement,

@@ -52,20 +52,28 @@ class BarProgress:
 class LineProgress:
     """A line of the same values every few seconds, and one at the end."""
 
-    def __init__(self, console: Console, iterations: int) -> None:
+    def __init__(self, console: Console, iterations: int, images_per_iteration: int) -> None:
         self._console = console
         self._iterations = iterations
+        self._images = images_per_iteration
         self._said = 0.0
+        self._first: tuple[int, float] | None = None
 
     def advance(self, iteration: int) -> None:
-        pass
+        if self._first is None:
+            self._first = (iteration, time.monotonic())
 
     def log(self, record: dict[str, Any]) -> None:
         now = time.monotonic()
         if now - self._said >= _SECONDS_BETWEEN_LINES or record["iteration"] == self._iterations:
             self._said = now
+            speed = ""
+            if self._first and record["iteration"] > self._first[0]:
+                rate = (record["iteration"] - self._first[0]) / (now - self._first[1])
+                left = (self._iterations - record["iteration"]) / rate
+                speed = f"  {rate * self._images:,.0f} img/s, {left:.0f} s left"
             self._console.print(
-                f"{record['iteration']}/{self._iterations}  {record['seconds']:.0f} s  {_values(record)}",
+                f"{record['iteration']}/{self._iterations}  {record['seconds']:.0f} s{speed}  {_values(record)}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -77,7 +85,7 @@ def show_progress(
 ) -> Iterator[BarProgress | LineProgress]:
     """The form of progress that suits ``console``."""
     if not console.is_terminal:
-        yield LineProgress(console, iterations)
+        yield LineProgress(console, iterations, images_per_iteration)
         return
     columns = (
         BarColumn(bar_width=24),
@@ -130,7 +138,7 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"Everything is in {folder}:", highlight=False, soft_wrap=True)
+    console.print(f"Everything is in {folder}:", highlight=False, soft_wrap=True, markup=False)
     for name, what in (
         (run_folder.STUDENT, "the student's weights"),
         (run_folder.SAMPLES, "generated images with both networks' labels"),

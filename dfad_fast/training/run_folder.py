@@ -38,6 +38,52 @@ def refuse_other_run(path: Path) -> None:
         )
 
 
+def make_folder(path: Path) -> None:
+    """Raises RunError where it cannot be made or written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise RunError(
+            f"cannot write to folder {path}: {error.strerror}: give one that can be written to"
+        ) from error
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Lets ``write`` write a file beside ``path`` and renames it: ``path`` is whole or as it was before.
+
+    Raises RunError where that cannot be done, such as on a full disk.
+    """
+    temporary: Path | None = None
+    try:
+        # With the same suffix, since matplotlib and safetensors look at it.
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except Exception as error:
+        if not isinstance(error, OSError) and not _is_write_failure(error):
+            raise
+        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        raise RunError(
+            f"cannot write {path}: {error} ({free / 2**20:.0f} MiB are free there): make room, or give another folder"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """A state dictionary as safetensors."""
+    from safetensors.torch import save_file
+
+    # clone: safetensors refuses tensors that share memory, as tied weights do.
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    write_whole(path, lambda p: save_file(tensors, p))
+
+
 class RunFolder:
     """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
 
@@ -49,13 +95,10 @@ class RunFolder:
         self.path = Path(path)
         if not (overwrite or resume):
             refuse_other_run(self.path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if overwrite and not resume:
-                for name in _OURS:
-                    (self.path / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot use {self.path} as the run's folder: {error.strerror}") from error
+        make_folder(self.path)
+        if overwrite and not resume:
+            for name in _OURS:
+                (self.path / name).unlink(missing_ok=True)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         self.write_text(CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
@@ -67,11 +110,7 @@ class RunFolder:
         self._write(name, lambda p: p.write_text(text))
 
     def write_weights(self, name: str, state: Mapping[str, Tensor]) -> None:
-        from safetensors.torch import save_file
-
-        # clone: safetensors refuses tensors that share memory, as tied weights do.
-        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-        self._write(name, lambda p: save_file(tensors, p))
+        write_tensors(self.path / name, state)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         self._write(CHECKPOINT, lambda p: torch.save(dict(state), p))
@@ -117,27 +156,7 @@ class RunFolder:
         return records
 
     def _write(self, name: str, write: Callable[[Path], Any]) -> None:
-        path = self.path / name
-        suffix = path.suffix  # matplotlib and safetensors look at it
-        temporary: Path | None = None
-        try:
-            handle, temporary_name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=suffix, dir=self.path)
-            os.close(handle)
-            temporary = Path(temporary_name)
-            write(temporary)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except Exception as error:
-            if not isinstance(error, OSError) and not _is_write_failure(error):
-                raise
-            free = shutil.disk_usage(self.path).free if self.path.is_dir() else 0
-            raise RunError(
-                f"cannot write {path}: {error} ({free / 2**20:.0f} MiB are free there): make room, or give "
-                "another folder with --out"
-            ) from error
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+        write_whole(self.path / name, write)
 
 
 def _is_write_failure(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -25,8 +26,9 @@ def train_teacher(
 ) -> None:
     """Trains ``network`` in place on the training images, with the dataset's own augmentation.
 
-    Cross-entropy, SGD with Nesterov momentum 0.9 and weight decay 5e-4, batches of 128, a linear warm-up over
-    the first tenth and a cosine to 0. ``progress`` is told of each finished epoch and its mean loss.
+    Cross-entropy, SGD with Nesterov momentum 0.9 and weight decay 5e-4, batches of 128; the learning rate
+    warms up linearly over the first tenth and follows a cosine to 0. ``progress`` is told of each finished epoch
+    and its mean loss.
 
     Raises UsageError for epochs that are not positive and RunError for a loss that is not finite.
     """
@@ -38,13 +40,8 @@ def train_teacher(
         network.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True
     )
     steps_per_epoch = -(-len(dataset.train_labels) // _BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=learning_rate,
-        total_steps=epochs * steps_per_epoch,
-        pct_start=_WARM_UP,
-        cycle_momentum=False,
-    )
+    steps = epochs * steps_per_epoch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_factor(step, steps))
     for epoch in range(epochs):
         network.train()
         total = torch.zeros((), device=device)
@@ -62,3 +59,8 @@ def train_teacher(
             )
         if progress:
             progress(epoch + 1, mean)
+
+
+def _rate_factor(step: int, steps: int) -> float:
+    warm_up = max(1.0, _WARM_UP * steps)
+    return min((step + 1) / warm_up, 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / steps))))

@@ -12,7 +12,7 @@ from torch import nn
 from dfad_fast.data import Dataset
 from dfad_fast.models import create_network, load_weights
 from dfad_fast.training.evaluation import accuracy
-from dfad_fast.training.run_folder import RunFolder
+from dfad_fast.training.run_folder import make_folder, write_tensors, write_whole
 from dfad_fast.training.teacher import train_teacher
 
 
@@ -40,10 +40,9 @@ def teacher_for(
         say(f"teacher: {path} (trained before)")
         return teacher, path
     say(f"teacher: training {network} on {dataset.name}, {epochs} epochs")
+    make_folder(folder)  # before training in vain
     train_teacher(teacher, dataset, epochs, seed, learning_rate, progress)
     test_accuracy = accuracy(teacher, dataset.test_batches(256, device))
-    store = RunFolder(folder)
-    store.write_weights(path.name, teacher.state_dict())
     about = {
         "dataset": dataset.name,
         "network": network,
@@ -56,6 +55,7 @@ def teacher_for(
         "image_shape": list(dataset.image_shape),
         "classes": list(dataset.classes),
     }
-    store.write_text(f"{name}.json", json.dumps(about, indent=2) + "\n")
+    write_tensors(path, teacher.state_dict())
+    write_whole(folder / f"{name}.json", lambda p: p.write_text(json.dumps(about, indent=2) + "\n"))
     say(f"teacher: {100 * test_accuracy:.2f} % of the test images, saved as {path}")
     return teacher, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import RunError, UsageError
-from dfad_fast.methods import Method, choose_method
+from dfad_fast.methods import Method
+from dfad_fast.models.check import as_image_shape
 from dfad_fast.terms import Probe, Weighted
 from dfad_fast.training import outcome, pictures, run_folder
+from dfad_fast.training.choice import choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.generators import check_generator, make_generator
@@ -26,6 +29,10 @@ from dfad_fast.training.recipe import Recipe, choose_recipe
 from dfad_fast.training.run_folder import RunFolder
 
 _CHECKPOINT_SECONDS = 60.0
+
+
+class Stopped(KeyboardInterrupt):
+    """A run was stopped by Ctrl-C or SIGTERM, after everything was saved."""
 
 
 class Progress(Protocol):
@@ -94,17 +101,20 @@ class DFADTrainer:
         image_std: Sequence[float] | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
-        shape = _image_shape(image_shape)
-        for name, value, least in (("latent_dim", latent_dim, 1), ("batch_size", batch_size, 2)):
+        shape = as_image_shape(image_shape)
+        for name, value, least in (
+            ("latent_dim", latent_dim, 1),
+            ("batch_size", batch_size, 2),
+            ("seed", seed, 0),
+        ):
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, got {value}")
-        self.method = choose_method(method, teacher)
         self.recipe = choose_recipe(recipe, student)
         self.image_shape = shape
         self.latent_dim = latent_dim
         self.batch_size = batch_size
         self.seed = seed
-        parameter = next(student.parameters())
+        parameter = next(student.parameters(), torch.empty(0))
         self.device, self.dtype = parameter.device, parameter.dtype
         self.iteration = 0
         self.planned_iterations: int | None = None
@@ -116,23 +126,22 @@ class DFADTrainer:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             made = make_generator(generator, shape, latent_dim).to(self.device, self.dtype)
-            self.networks = Networks(
-                teacher, student, made, shape, taps_teacher, taps_student, self.method.reads_features
-            )
+            self.networks = Networks(teacher, student, made, shape, taps_teacher, taps_student)
+            self.method = choose_method(method, self.networks)
             self._noise = torch.Generator(self.device).manual_seed(seed)
             self._mixing = np.random.default_rng(seed)
-            check_generator(made, self._draw_noise(2, torch.Generator(self.device).manual_seed(0)), shape)
+            check_generator(made, self._draw_noise(2, self._held_out_noise()), shape)
 
         self._student_parameters = [*student.parameters(), *self.networks.connectors.parameters()]
         self._student_optimizer = self.recipe.student(self._student_parameters)
         self._generator_optimizer = self.recipe.generator(list(made.parameters()))
-        self._losses = Losses()
+        self._losses: Losses | None = None
         self._agreement = torch.zeros((), device=self.device)
-        self._last_good = self._weights()
+        self._last_good = copy.deepcopy(self.state_dict())
         self.normalisation = pictures.normalisation(image_mean, image_std, shape[0])
         self._folder = RunFolder(out, overwrite=overwrite, resume=resume) if out is not None else None
         if self._folder and resume:
-            self.load_state_dict(self._folder.read_checkpoint())
+            self._load_checkpoint(self._folder)
             self.history = self._folder.read_metrics(self.iteration)
         elif self._folder:
             self._folder.write_config(self._config(config or {}))
@@ -145,10 +154,12 @@ class DFADTrainer:
     def step(self) -> dict[str, Tensor]:
         """One iteration. Returns the unweighted terms of its last student and generator step, on the device.
 
-        Nothing is read back from the device. Learning rates and weights that change over a run follow the
-        number of iterations that ``fit`` was given and are constant without one.
+        Nothing is read back from the device, so a loss that is not finite is the caller's to notice. Learning
+        rates and weights that change over a run follow ``planned_iterations``, which ``fit`` sets; they are
+        constant where it is None, and stay at their last value after it.
         """
-        progress = self.iteration / self.planned_iterations if self.planned_iterations else 0.0
+        planned = self.planned_iterations
+        progress = min(1.0, self.iteration / planned) if planned else 0.0
         factor = self.recipe.rate_factor(progress)
         _set_rate(self._student_optimizer, self.recipe.student_lr * factor)
         _set_rate(self._generator_optimizer, self.recipe.generator_lr * factor)
@@ -160,7 +171,8 @@ class DFADTrainer:
         ):
             for _ in range(count):
                 losses = take_step(progress)
-                self._losses.add(self.iteration, losses)
+                if self._losses:
+                    self._losses.add(self.iteration, losses)
                 last.update(losses)
         return last
 
@@ -210,7 +222,8 @@ class DFADTrainer:
         Raises:
             UsageError: a number of iterations that is not positive.
             RunError: a loss or weight that is not finite. The networks and the folder keep the last good state.
-            KeyboardInterrupt: after Ctrl-C or SIGTERM, when the iteration in hand is done and all is saved.
+            Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, when the iteration in hand is done and all is
+                saved. A second Ctrl-C does not wait for that and raises a plain KeyboardInterrupt.
         """
         if iterations <= 0:
             raise UsageError(f"iterations must be at least 1, got {iterations}")
@@ -219,9 +232,10 @@ class DFADTrainer:
             self.planned_iterations = target
         log_every = log_every or max(1, self.planned_iterations // 100)
         evaluate_every = evaluate_every or 4 * log_every
-        test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
-        saved_at = time.monotonic()
+        self._losses = Losses()
         with StopOnSignal() as stop:
+            test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
+            saved_at = time.monotonic()
             while self.iteration < target and not stop.requested:
                 started = time.perf_counter()
                 self.step()
@@ -229,7 +243,7 @@ class DFADTrainer:
                 checkpoint_due = time.monotonic() - saved_at > _CHECKPOINT_SECONDS
                 due = self.iteration % log_every == 0 or last or checkpoint_due
                 if due:
-                    record = self._checked_record()
+                    record = self._checked_record(self._losses)
                 self.seconds += time.perf_counter() - started
                 if due:
                     if test_set and (self.iteration % evaluate_every == 0 or last):
@@ -242,13 +256,14 @@ class DFADTrainer:
                         self._folder.write_checkpoint(self.state_dict())
                     saved_at = time.monotonic()
             summary = self.save(test_set)
+            self._losses = None
         if stop.requested:
-            raise KeyboardInterrupt
+            raise Stopped
         return summary
 
-    def _checked_record(self) -> dict[str, Any]:
+    def _checked_record(self, collected: Losses) -> dict[str, Any]:
         """The metrics since the last record. The only place of a run that waits for the device."""
-        losses, bad = self._losses.take()
+        losses, bad = collected.take()
         weights = self._weights()
         if bad is None and not all(
             bool(value.isfinite().all()) for state in weights.values() for value in state.values()
@@ -256,7 +271,7 @@ class DFADTrainer:
             bad = NotFinite("a weight", self.iteration)
         if bad is not None:
             self._give_up(bad)
-        self._last_good = weights
+        self._last_good = copy.deepcopy(self.state_dict())
         return {
             "iteration": self.iteration,
             "generated_images": self.generated_images,
@@ -265,16 +280,16 @@ class DFADTrainer:
         }
 
     def _give_up(self, bad: NotFinite) -> None:
-        good = self.history[-1]["iteration"] if self.history else 0
-        self._load_weights(self._last_good)
-        kept = "the networks keep the last good state"
+        self.load_state_dict(self._last_good)
+        kept = f"everything is back at the last good state, iteration {self.iteration}"
         if self._folder:
+            self._folder.write_checkpoint(self.state_dict())
             self._save_weights()
             kept += f", saved in {self._folder.path}"
         raise RunError(
-            f"{bad.name} is not finite at iteration {bad.iteration}; {kept} (iteration {good}): lower the "
-            "learning rate (--student-lr, --generator-lr) or choose another method; a teacher that answers NaN "
-            "or inf shows at iteration 1"
+            f"{bad.name} is not finite at iteration {bad.iteration}; {kept}: lower the learning rates "
+            "(--student-lr, --generator-lr; in Python, recipe=) or choose another method; a teacher that "
+            "answers NaN or inf shows at iteration 1"
         )
 
     def _evaluate(self, test_set: TestSet, record: dict[str, Any]) -> None:
@@ -291,12 +306,12 @@ class DFADTrainer:
         if progress:
             progress.log(record)
 
-    def sample(self, count: int, seed: int = 0) -> Tensor:
+    def sample(self, count: int) -> Tensor:
         """``count`` generated images [count, C, H, W] from noise that no step draws, generator in train mode.
 
         Train mode, since that is how student and teacher met its images; its running statistics stay as they are.
         """
-        noise = torch.Generator(self.device).manual_seed(2**40 + seed)
+        noise = self._held_out_noise()
         generator = self.networks.generator
         kept = {key: value.clone() for key, value in generator.state_dict().items()}
         generator.train()
@@ -335,26 +350,38 @@ class DFADTrainer:
             "generator_optimizer": self._generator_optimizer.state_dict(),
             "noise": self._noise.get_state(),
             "mixing": self._mixing.bit_generator.state,
-            "global_rng": torch.get_rng_state(),
+            "global_rng": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
             "iteration": self.iteration,
             "planned_iterations": self.planned_iterations,
             "seconds": self.seconds,
             "best_accuracy": self.best_accuracy,
         }
 
+    def _load_checkpoint(self, folder: RunFolder) -> None:
+        state = folder.read_checkpoint()
+        try:
+            self.load_state_dict(state)
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"the checkpoint in {folder.path} does not fit these networks and this device ({reason}): go on "
+                "with what the run was started with, or start anew with dfad-fast distill"
+            ) from error
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where ``state_dict`` was taken."""
+        """Goes back to where ``state_dict`` was taken, torch's global generator included."""
         self._load_weights(state["weights"])
         self._student_optimizer.load_state_dict(state["student_optimizer"])
         self._generator_optimizer.load_state_dict(state["generator_optimizer"])
         self._noise.set_state(state["noise"])
         self._mixing.bit_generator.state = state["mixing"]
-        torch.set_rng_state(state["global_rng"])
+        torch.set_rng_state(state["global_rng"][0])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["global_rng"][1:])
         self.iteration = state["iteration"]
         self.planned_iterations = state["planned_iterations"]
         self.seconds = state["seconds"]
         self.best_accuracy = state["best_accuracy"]
-        self._last_good = self._weights()
 
     def _trained(self) -> dict[str, nn.Module]:
         return {
@@ -365,13 +392,18 @@ class DFADTrainer:
 
     def _weights(self) -> dict[str, dict[str, Tensor]]:
         return {
-            name: {key: value.detach().clone() for key, value in module.state_dict().items()}
+            name: {key: value.detach() for key, value in module.state_dict().items()}
             for name, module in self._trained().items()
         }
 
     def _load_weights(self, weights: dict[str, dict[str, Tensor]]) -> None:
         for name, module in self._trained().items():
             module.load_state_dict(weights[name])
+
+    def _held_out_noise(self) -> torch.Generator:
+        # Not an offset of the seed: torch's CPU generator looks at its low 32 bits only.
+        seed = int(np.random.SeedSequence([self.seed, 1]).generate_state(1)[0])
+        return torch.Generator(self.device).manual_seed(seed)
 
     def _draw_noise(self, count: int, source: torch.Generator) -> Tensor:
         return torch.randn(count, self.latent_dim, generator=source, device=self.device, dtype=self.dtype)
@@ -380,6 +412,7 @@ class DFADTrainer:
         return {
             **further,
             "method": self.method.name,
+            "terms": self.method.describe(),
             "image_shape": list(self.image_shape),
             "latent_dim": self.latent_dim,
             "batch_size": self.batch_size,
@@ -388,15 +421,6 @@ class DFADTrainer:
             "taps": self.networks.describe_taps() if self.method.reads_features else [],
             "versions": versions(),
         }
-
-
-def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    values = tuple(int(side) for side in shape)
-    if len(values) != 3 or min(values) < 1:
-        raise UsageError(
-            f"image_shape is (channels, height, width), all at least 1, such as (3, 32, 32); got {values}"
-        )
-    return values
 
 
 def _set_modes(networks: Networks, student: bool) -> None:
@@ -415,8 +439,11 @@ def _weigh(
     rows: Sequence[Weighted], probe: Probe, progress: float, phase: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of the rows, and each row's term by itself."""
-    losses = {f"{phase}/{row.term.name}": row.term(probe) for row in rows}
     total = probe.student.new_zeros(())
-    for row, loss in zip(rows, losses.values(), strict=True):
+    losses: dict[str, Tensor] = {}
+    for row in rows:
+        loss = row.term(probe)
         total = total + row.weight_at(progress) * loss
+        name = f"{phase}/{row.term.name}"
+        losses[f"{name}_{len(losses) + 1}" if name in losses else name] = loss
     return total, losses

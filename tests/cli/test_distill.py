@@ -70,7 +70,13 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--student", "own.py:five_classes", "the student answers with 5 classes and the teacher with 3"),
         ("--teacher", "own.py:features", "do not fit the teacher: missing: bias, weight; unexpected: 0.bias"),
         ("--image-shape", "3,8,8", "the teacher cannot take images of shape [3, 8, 8]"),
-        ("--image-shape", "8,8", "--image-shape CHANNELS,HEIGHT,WIDTH"),
+        ("--image-shape", "8,8", "the image shape is CHANNELS,HEIGHT,WIDTH"),
+        ("--image-shape", "-1,8,8", "each at least 1"),
+        ("--seed", "-1", "--seed must be at least 0"),
+        ("--classes", "-1", "--classes must be at least 2"),
+        ("--device", "meta", "device 'meta' cannot be used"),
+        ("--teacher", "own.py", "name the function in it"),
+        ("--taps-teacher", "2,2#0", "is named twice"),
         ("--image-shape", "a,b,c", "expected integers separated by commas"),
         ("--method", "dfad-ar-v", "did you mean 'dfad-ar-vi'"),
         ("--student", "resnet57", "did you mean 'resnet56'"),
@@ -134,7 +140,7 @@ def test_a_folder_that_cannot_be_made_is_a_failure(dfad_fast, own, tmp_path):
     (tmp_path / "file").write_text("in the way")
     done = dfad_fast("distill", *with_option(own, "--out", "file/run"))
     assert done.code == 1
-    assert "cannot use file/run as the run's folder" in done.err
+    assert "cannot write to folder file/run" in done.err
 
 
 def test_missing_data_says_how_to_get_it(dfad_fast):
@@ -170,38 +176,84 @@ def test_ctrl_c_saves_everything_and_resume_goes_on(own, tmp_path):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    config = tmp_path / "run/config.yaml"
     for _ in range(600):
-        if (tmp_path / "run/config.yaml").exists():
+        if config.exists():
             break
         time.sleep(0.1)
-    time.sleep(2)
+    time.sleep(3)
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
     assert "Traceback" not in err
-    assert "go on with  dfad-fast resume run" in err
+    assert "go on with dfad-fast resume run" in err
     reached = json.loads((tmp_path / "run/summary.json").read_text())["iterations"]
     assert reached >= 1
     assert f"interrupted at iteration {reached} of 1000000" in err
+    # What the message says to do works. Only the end is brought near, not to wait for a million iterations.
+    config.write_text(config.read_text().replace("1000000", str(reached + 2)))
+    resumed = subprocess.run(
+        [*command, "resume", "run"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"going on from iteration {reached}" in resumed.stdout
+    assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == reached + 2
 
 
-def test_resume_finishes_a_run_and_refuses_a_finished_one(dfad_fast, own, tmp_path):
+def test_a_finished_run_is_not_resumed(dfad_fast, own):
+    assert dfad_fast("distill", *own).code == 0
+    finished = dfad_fast("resume", "run/config.yaml")
+    assert finished.code == 2
+    assert "run is complete, with 2 iterations" in finished.err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("student", "does not fit these networks"),
+        ("teacher", "are not those that the run in run was started with"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_networks(dfad_fast, own, tmp_path, change, message):
     import torch
 
     assert dfad_fast("distill", *own).code == 0
-    finished = dfad_fast("resume", "run")
-    assert finished.code == 2
-    assert "run is complete, with 2 iterations" in finished.err
-    # The run as it would have been left by an interruption after its first two of four iterations.
-    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
-    config["distill"]["iterations"] = 4
-    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(config))
-    state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
-    torch.save({**state, "planned_iterations": 4}, tmp_path / "run/checkpoint.pt")
-    resumed = dfad_fast("resume", "run")
-    assert resumed.code == 0, resumed.err
-    assert "going on from iteration 2" in resumed.out
-    assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == 4
+    if change == "student":
+        text = (tmp_path / "own.py").read_text()
+        (tmp_path / "own.py").write_text(
+            text.replace("Conv2d(1, 4, 3", "Conv2d(1, 5, 3").replace("d(4)", "d(5)")
+        )
+        (tmp_path / "own.py").write_text(
+            (tmp_path / "own.py").read_text().replace("Linear(4, 3)", "Linear(5, 3)")
+        )
+    else:
+        state = torch.load(tmp_path / "teacher.pt", weights_only=True)
+        torch.save({key: value + 1 for key, value in state.items()}, tmp_path / "teacher.pt")
+    refused = dfad_fast("resume", "run")
+    assert refused.code == 2
+    assert message in refused.err
+    assert refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["distill: [1]", "distill: {nonsense: 1}", "other: 1", "]", ""])
+def test_a_config_that_is_none_is_refused_in_one_line(dfad_fast, tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    done = dfad_fast("distill", "--config", "config.yaml")
+    assert done.code == 2
+    assert "config.yaml" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_folder_named_like_markup_is_only_a_name(dfad_fast, own, tmp_path):
+    done = dfad_fast("distill", *with_option(own, "--out", "z[red]y"))
+    assert done.code == 0, done.err
+    assert "Everything is in z[red]y:" in done.out
+
+
+def test_without_arguments_it_shows_what_it_can_do(dfad_fast):
+    done = dfad_fast()
+    assert done.code == 2
+    assert "distill" in done.out
 
 
 def test_resume_of_what_is_no_run_is_refused(dfad_fast, own, tmp_path):

@@ -128,6 +128,55 @@ def test_a_tap_that_is_not_there_is_refused(name, message):
         named_taps(create_network("resnet8-w32", (1, 8, 8), 10), IMAGES, [name])
 
 
+def test_an_activation_call_is_told_apart_from_those_of_children():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x):
+            self.before = self.body(x) - 0.1
+            return self.head(F.relu(self.before).mean((2, 3)))
+
+    network = Mixed()
+    taps = find_taps(network, IMAGES)
+    assert [str(tap) for tap in taps] == ["#0"]
+    (feature,) = read(network, taps)
+    assert torch.equal(feature, network.before)
+
+
+def test_an_output_tap_is_not_corrupted_by_an_activation_in_place():
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 3))
+    (feature,) = read(network, named_taps(network, IMAGES, ["0"]))
+    assert torch.equal(feature, network[0](IMAGES))
+    assert feature.min() < 0
+
+
+def test_the_start_of_the_next_bottleneck_does_not_end_a_stage():
+    """Its first activation still runs at the full size, as in torchvision's ResNet-50."""
+
+    class Bottleneck(nn.Module):
+        def __init__(self, stride):
+            super().__init__()
+            self.reduce, self.spatial = nn.Conv2d(4, 2, 1), nn.Conv2d(2, 4, 3, stride, padding=1)
+            self.relu = nn.ReLU(inplace=True)
+            self.shortcut = nn.Conv2d(4, 4, 1, stride)
+
+        def forward(self, x):
+            return self.relu(self.spatial(self.relu(self.reduce(x))) + self.shortcut(x))
+
+    network = nn.Sequential(nn.Conv2d(1, 4, 1), Bottleneck(1), Bottleneck(2), nn.Flatten(), nn.Linear(64, 3))
+    taps = find_taps(network, IMAGES)
+    assert [(str(tap), tap.shape) for tap in taps] == [("1.relu#1", (4, 8, 8)), ("2.relu#1", (4, 4, 4))]
+
+
+def test_a_tap_named_twice_is_refused():
+    network = create_network("resnet8-w32", (1, 8, 8), 10)
+    with pytest.raises(UsageError, match="named twice"):
+        named_taps(network, IMAGES, ["stages.0.0.relu2", "stages.0.0.relu2#0"])
+
+
 def test_hooks_are_gone_after_recording_and_after_a_failure():
     network = create_network("resnet8-w32", (1, 8, 8), 10)
     taps = Taps(network, find_taps(network, IMAGES))

@@ -42,6 +42,20 @@ def test_a_one_shot_iterator_can_be_evaluated_on_more_than_once():
     assert test_set.scores(Constant(0)) == test_set.scores(Constant(0))
 
 
+def test_a_loader_that_shuffles_is_refused():
+    class Shuffles:
+        def __init__(self):
+            self.turn = 0
+
+        def __iter__(self):
+            self.turn += 1
+            return iter(batches() if self.turn == 1 else batches()[::-1])
+
+    test_set = TestSet(Constant(0), Shuffles())
+    with pytest.raises(UsageError, match="shuffle=False"):
+        test_set.scores(Constant(0))
+
+
 def test_nothing_to_evaluate_on_is_refused():
     for evaluate in (lambda: accuracy(Constant(0), []), lambda: TestSet(Constant(0), [])):
         with pytest.raises(UsageError, match="the loader gave no batch"):

@@ -156,6 +156,54 @@ def test_a_student_equal_to_its_teacher_agrees_in_everything(pair):
     assert set(summary["sign_agreement_generated"].values()) == {1.0}
 
 
+def test_held_out_noise_is_drawn_by_no_step(pair):
+    for seed in (0, 1):
+        trainer = DFADTrainer(*pair, SHAPE, seed=seed, **SMALL)
+        held_out = trainer._draw_noise(8, trainer._held_out_noise())
+        assert not any(torch.equal(held_out, trainer._draw_noise(8, trainer._noise)) for _ in range(12))
+
+
+def test_steps_after_a_run_keep_its_last_rates(pair):
+    trainer = DFADTrainer(*pair, SHAPE, "dfad-ar", **SMALL)
+    trainer.fit(2)
+    before = weights(trainer.networks.student)
+    trainer.step()
+    assert trainer._student_optimizer.param_groups[0]["lr"] == 0
+    moved = [
+        name
+        for name, value in weights(trainer.networks.student).items()
+        if not torch.equal(value, before[name])
+    ]
+    assert all("running" in name or "num_batches" in name for name in moved)
+
+
+def test_a_loop_of_steps_keeps_nothing(pair):
+    trainer = DFADTrainer(*pair, SHAPE, **SMALL)
+    trainer.step()
+    assert trainer._losses is None
+
+
+def test_two_terms_of_one_kind_are_told_apart(pair):
+    method = Method("twice", "", (Weighted(1.0, L1()), Weighted(0.5, L1())), (Weighted(-1.0, L1()),))
+    losses = DFADTrainer(*pair, SHAPE, method, **SMALL).step()
+    assert set(losses) == {"student/l1", "student/l1_2", "generator/l1"}
+
+
+def test_a_network_that_flattens_with_view_works_and_stays_as_it_was(pair):
+    class Views(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(144, 4)
+
+        def forward(self, x):
+            x = torch.relu(self.conv(x))
+            return self.head(x.view(x.size(0), -1))
+
+    teacher, student = Views(), Views()
+    DFADTrainer(teacher, student, SHAPE, **SMALL).step()
+    teacher(torch.randn(2, *SHAPE))
+
+
 def test_sampling_changes_nothing(pair):
     trainer = DFADTrainer(*pair, SHAPE, **SMALL)
     before = weights(trainer.networks.generator), trainer.state_dict()["noise"]
@@ -218,6 +266,9 @@ def test_a_loss_that_turns_nan_stops_the_run_and_keeps_the_last_good_state(pair,
     saved = load_file(tmp_path / "student.safetensors")
     assert same(saved, weights(student))
     assert all(value.isfinite().all() for value in saved.values())
+    assert trainer.iteration == 6
+    again = DFADTrainer(teacher, make_net(4), SHAPE, method, out=tmp_path, resume=True, **SMALL)
+    assert again.iteration == 6
 
 
 class FlatWithSteepGradient(Term):
@@ -290,12 +341,15 @@ class Tuple(nn.Module):
         ({"teacher": nn.Flatten(0)}, "the teacher must map images"),
         ({"student": make_net(4, classes=3)}, "the student answers with 3 classes and the teacher with 4"),
         ({"image_shape": (3, 8, 8)}, r"the teacher cannot take images of shape \[3, 8, 8\]"),
-        ({"image_shape": (8, 8)}, "image_shape is"),
+        ({"image_shape": (8, 8)}, "the image shape is CHANNELS,HEIGHT,WIDTH"),
         ({"method": "dfadd"}, "did you mean 'dfad'"),
         ({"generator": "dcgan"}, "unknown generator"),
         ({"generator": nn.Linear(8, 5)}, "the generator must map noise"),
         ({"generator": nn.Linear(9, 5)}, "the generator cannot take noise"),
         ({"recipe": "slow"}, "unknown recipe"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"student": nn.Flatten()}, "the student has no parameters"),
+        ({"student": make_net(4).double()}, "bring both to one device and type"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"latent_dim": 0}, "latent_dim must be at least 1"),
         ({"taps_teacher": ["nowhere"]}, "unknown submodule to tap"),
@@ -323,6 +377,9 @@ def test_networks_that_share_no_feature_sizes_need_a_method_without_features(pai
     with pytest.raises(UsageError, match="features do not match"):
         DFADTrainer(teacher, student, SHAPE, "dfad-ar", **SMALL)
     DFADTrainer(teacher, student, SHAPE, "dfad", **SMALL).step()
+    trainer = DFADTrainer(teacher, student, SHAPE, **SMALL)
+    assert trainer.method.name == "dfad-vi-bn"
+    trainer.step()
 
 
 def test_a_generator_of_the_users_is_taken_as_it_is(pair):

@@ -1,0 +1,44 @@
+"""Which method a run takes, by name or by what its networks allow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.methods import DFAD_AR_VI, DFAD_AR_VI_BN, METHODS, Method
+from dfad_fast.models.batch_norm import batch_norm_layers
+from dfad_fast.training.networks import Networks
+
+
+def choose_method(method: str | Method, networks: Networks) -> Method:
+    """The method by its name. ``auto`` uses what the networks have.
+
+    That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar-vi`` for one without; where no
+    stage of the student matches one of the teacher, the same without its activation regulariser.
+
+    Raises UsageError for an unknown name, for a method that reads batch norm statistics of a teacher without
+    them, and for one that reads features that do not match.
+    """
+    if method == "auto":
+        chosen = DFAD_AR_VI_BN if batch_norm_layers(networks.teacher) else DFAD_AR_VI
+        return chosen if networks.tap_pairs else _without_features(chosen)
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise unknown_name("method", method, ["auto", *METHODS])
+        method = METHODS[method]
+    if method.reads_statistics and not batch_norm_layers(networks.teacher):
+        raise UsageError(
+            f"method {method.name!r} reads the statistics of batch norm layers and this teacher has none: "
+            "choose 'dfad-ar-vi' or 'auto'"
+        )
+    if method.reads_features and not networks.tap_pairs:
+        raise UsageError(f"method {method.name!r} compares features, but {networks.describe_mismatch()}")
+    return method
+
+
+def _without_features(method: Method) -> Method:
+    return replace(
+        method,
+        name=method.name.replace("-ar", ""),
+        student=tuple(row for row in method.student if not row.term.reads_features),
+    )
