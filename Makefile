@@ -27,6 +27,7 @@ $(VENV)/.created:
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 	$(BIN)/python -m pip install --quiet '$(TORCH)' numpy packaging pybind11 ninja wheel 'setuptools>=77'
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[digits,dev]'
+	$(BIN)/python -m dfad_fast.info
 	touch $@
 
 distill: setup

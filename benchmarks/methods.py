@@ -1,36 +1,34 @@
 """Compares methods on one teacher: equal generated images, several seeds, final and best accuracy.
 
-    python benchmarks/methods.py --dataset digits --seeds 0,1,2,3,4 --out runs/methods
+    python benchmarks/methods.py --dataset digits --seeds 0,1,2,3,4 --jobs 2 --out runs/methods
 
-Every run is the one that ``dfad-fast distill --method M --seed S`` makes, in OUT/M-seedS; runs that are there
-already, complete, are read and not repeated. Prints a table (Markdown) and writes it to OUT/methods.md, the
-figures to OUT/methods.json.
+Every run is the one that ``dfad-fast distill --dataset D --method M --seed S`` makes, in OUT/M-seedS. Prints a
+table (Markdown) and writes it to OUT/methods.md, the figures to OUT/methods.json. With several jobs the cores are
+shared out among them: accuracies stay comparable, seconds are of that share.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
-from dfad_fast.errors import DFADFastError
+from dfad_fast.errors import DFADFastError, unknown_name
 from dfad_fast.methods import METHODS
 from dfad_fast.training.job import DistillConfig, prepare
-from dfad_fast.training.run_folder import SUMMARY
 
 
-def run_once(config: DistillConfig) -> dict[str, Any]:
-    """The summary of one run, from its folder if it is complete there."""
-    folder = Path(str(config.out))
-    if (folder / SUMMARY).is_file():
-        summary = json.loads((folder / SUMMARY).read_text())
-        if summary["iterations"] == summary["planned_iterations"]:
-            return summary
-    job = prepare(config, lambda text: None, overwrite=True)
-    return job.run()
+def run_once(config: DistillConfig, threads: int) -> dict[str, Any]:
+    """The summary of one run."""
+    torch.set_num_threads(threads)
+    return prepare(config, lambda text: None, overwrite=True).run()
 
 
 def spread(values: list[float]) -> str:
@@ -56,12 +54,12 @@ def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
             f"{rows[0]['generated_images']:,}",
         ]
         lines.append(f"| `{method}` | {' | '.join(cells)} |")
-    first = next(iter(runs.values()))
-    teacher = first[0]["teacher_accuracy"]
+    rows = next(iter(runs.values()))
+    first = rows[0]
     lines.append("")
     lines.append(
-        f"Teacher {100 * teacher:.2f} %, {len(first)} seeds, mean ± sample deviation; "
-        f"{first[0]['threads']} threads on {first[0]['device']}, torch {first[0]['versions']['torch']}."
+        f"Teacher {100 * first['teacher_accuracy']:.2f} %, {len(rows)} seeds, mean ± sample deviation, in percent; "
+        f"{first['threads']} thread(s) a run on {first['device']}, torch {first['versions']['torch']}."
     )
     return "\n".join(lines)
 
@@ -71,31 +69,46 @@ def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
 @click.option("--data-dir")
 @click.option("--methods", default=",".join(METHODS), show_default=True)
 @click.option("--seeds", default="0,1,2,3,4", show_default=True)
-@click.option("--iterations", type=int, help="Default: the dataset's.")
+@click.option("--iterations", type=click.IntRange(min=1), help="Default: the dataset's.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
 @click.option("--out", default="runs/methods", show_default=True)
 def main(
-    dataset: str, data_dir: str | None, methods: str, seeds: str, iterations: int | None, out: str
+    dataset: str,
+    data_dir: str | None,
+    methods: str,
+    seeds: str,
+    iterations: int | None,
+    jobs: int,
+    out: str,
 ) -> None:
     """Compare methods on one teacher."""
+    names = methods.split(",")
+    for name in names:
+        if name not in METHODS:
+            raise click.BadParameter(str(unknown_name("method", name, METHODS)))
+    if not all(seed.isdigit() for seed in seeds.split(",")):
+        raise click.BadParameter(f"--seeds takes whole numbers separated by commas, got {seeds!r}")
     folder = Path(out)
-    runs: dict[str, list[dict[str, Any]]] = {method: [] for method in methods.split(",")}
+
+    def config(method: str, seed: str) -> DistillConfig:
+        where = str(folder / f"{method}-seed{seed}")
+        return DistillConfig(
+            dataset, data_dir, method=method, seed=int(seed), iterations=iterations, out=where
+        )
+
+    runs: dict[str, list[dict[str, Any]]] = {}
+    threads = max(1, (os.cpu_count() or 1) // jobs)
     try:
-        for method, rows in runs.items():
-            for seed in map(int, seeds.split(",")):
-                config = DistillConfig(
-                    dataset=dataset,
-                    data_dir=data_dir,
-                    method=method,
-                    seed=seed,
-                    iterations=iterations,
-                    out=str(folder / f"{method}-seed{seed}"),
-                )
-                summary = run_once(config)
-                rows.append(summary)
-                click.echo(
-                    f"{method} seed {seed}: final {100 * summary['student_accuracy_final']:.2f} % "
-                    f"best {100 * summary['student_accuracy_best']:.2f} % in {summary['seconds_distill']:.0f} s"
-                )
+        prepare(config(names[0], "0"), click.echo, overwrite=True)  # trains the teacher, once, for all
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            pending = {
+                name: [pool.submit(run_once, config(name, seed), threads) for seed in seeds.split(",")]
+                for name in names
+            }
+            for name, futures in pending.items():
+                runs[name] = [future.result() for future in futures]
+                finals = ", ".join(f"{100 * run['student_accuracy_final']:.2f}" for run in runs[name])
+                click.echo(f"{name}: final accuracy {finals} %")
     except DFADFastError as error:
         raise SystemExit(f"methods.py: {error}") from error
     table = tabulate(runs)

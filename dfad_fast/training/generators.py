@@ -8,17 +8,26 @@ from torch import Tensor, nn
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.models import DFADGenerator
 
-# The published generator is 128 channels wide; half the width is a quarter of the arithmetic.
-WIDTHS = {"auto": 64, "dfad": 128}
+_PUBLISHED_WIDTH = 128
+_NAMES = ("auto", "dfad")
 
 
 def make_generator(generator: str | nn.Module, shape: tuple[int, int, int], latent_dim: int) -> nn.Module:
     """The generator by its name; a module is taken as it is. Raises UsageError for an unknown name."""
     if isinstance(generator, nn.Module):
         return generator
-    if generator not in WIDTHS:
-        raise unknown_name("generator", generator, WIDTHS)
-    return DFADGenerator(shape, latent_dim, WIDTHS[generator]).to(memory_format=torch.channels_last)
+    if generator not in _NAMES:
+        raise unknown_name("generator", generator, _NAMES)
+    width = _auto_width(shape) if generator == "auto" else _PUBLISHED_WIDTH
+    return DFADGenerator(shape, latent_dim, width).to(memory_format=torch.channels_last)
+
+
+def _auto_width(shape: tuple[int, int, int]) -> int:
+    """32 for images of up to 16x16 pixels, else 64: half the width is a quarter of the arithmetic.
+
+    On digits, at equal images, 32 left the student nearer to its teacher on real images than 64 and 128 did.
+    """
+    return 32 if shape[1] * shape[2] <= 256 else 64
 
 
 def check_generator(generator: nn.Module, noise: Tensor, shape: tuple[int, int, int]) -> None:
