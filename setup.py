@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 REQUIRED = os.environ.get("DFAD_FAST_REQUIRE_EXTENSION") == "1"
 MIN_TORCH = "2.11"
@@ -44,12 +45,17 @@ def cannot_build() -> str:
     """Why no extension can be built here, or an empty string."""
     if os.name == "nt":
         return "the C++ kernels need GCC or Clang"
+    if sys.platform == "darwin":
+        return "Apple's compiler has no OpenMP, which the kernels' threads need"
+    if not Path("csrc").is_dir():
+        return "the sources of the kernels (csrc/) are not in this package"
     try:
         import torch
         from packaging.version import Version
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         return f"{error} in the build environment (install with --no-build-isolation)"
-    if Version(torch.__version__) < Version(MIN_TORCH):
+    # .release: NVIDIA's 2.11.0a0 is a 2.11.
+    if Version(torch.__version__).release < Version(MIN_TORCH).release:
         return f"torch >= {MIN_TORCH} is needed, found {torch.__version__}"
     compiler = os.environ.get("CXX", "c++").split()[0]
     if shutil.which(compiler) is None:
@@ -98,6 +104,20 @@ def write_build_info(folder: Path, **info: Any) -> None:
     (folder / "_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
 
 
+def pure_python(**info: Any) -> dict[str, Any]:
+    """What setup() needs to leave a note of why there is no extension, where the package is really installed."""
+
+    class BuildPython(build_py):
+        def run(self) -> None:
+            super().run()
+            editable = getattr(self, "editable_mode", False)
+            write_build_info(
+                Path("dfad_fast") if editable else Path(self.build_lib, "dfad_fast"), built=False, **info
+            )
+
+    return {"cmdclass": {"build_py": BuildPython}}
+
+
 def compiler_version() -> str:
     command = [*os.environ.get("CXX", "c++").split(), "--version"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.partition("\n")[0]
@@ -107,12 +127,10 @@ def extension_arguments() -> dict[str, Any]:
     """What setup() needs to build the extension; empty where there is nothing to build with."""
     if os.environ.get("DFAD_FAST_BUILD") == "0":
         notice("DFAD_FAST_BUILD=0")
-        write_build_info(Path("dfad_fast"), built=False, skipped=True, reason="DFAD_FAST_BUILD=0")
-        return {}
+        return pure_python(skipped=True, reason="DFAD_FAST_BUILD=0")
     if reason := cannot_build():
         give_up(reason)
-        write_build_info(Path("dfad_fast"), built=False, reason=reason)
-        return {}
+        return pure_python(reason=reason)
 
     import torch
     from torch.utils.cpp_extension import BuildExtension, CppExtension

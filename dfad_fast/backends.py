@@ -121,11 +121,13 @@ class use_backend:
     """
 
     def __init__(self, name: str) -> None:
+        self._name = name
         self._previous = _state.forced
         _force(name)
 
     def __enter__(self) -> None:
-        return None
+        # Again, for an object that is entered a second time.
+        _force(self._name)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -133,17 +135,17 @@ class use_backend:
         _state.forced = self._previous
 
 
-def native(tensor: torch.Tensor) -> bool:
-    """Whether the compiled op serves this tensor."""
+def native(*tensors: torch.Tensor) -> bool:
+    """Whether the compiled op serves these tensors. Where devices are mixed the reference says so."""
     if extension is None or _state.forced == "reference":
         return False
-    if tensor.device.type in NATIVE_DEVICES:
-        return True
-    if _state.forced == "cpp":
-        raise UsageError(
-            f"backend 'cpp' was asked for, but it has no kernels for {tensor.device.type} tensors"
-        )
-    return False
+    for tensor in tensors:
+        device = tensor.device.type
+        if device not in NATIVE_DEVICES:
+            if _state.forced == "cpp":
+                raise UsageError(f"backend 'cpp' was asked for, but it has no kernels for {device} tensors")
+            return False
+    return True
 
 
 def op(name: str) -> Any:

@@ -14,7 +14,8 @@ using torch::autograd::variable_list;
 
 constexpr const char* name = "boundary_hinge_loss";
 
-// What backward needs beside the students that require a gradient.
+// What backward needs beside the students that require a gradient. The teachers are detached, so that the graph they
+// came from is not kept alive for their signs.
 struct Saved {
   variable_list teachers;
   std::vector<double> weights;
@@ -57,7 +58,7 @@ at::Tensor boundary_hinge_loss(
     loss = ops::boundary_hinge_loss(student, teacher, margin, reduction, dtype);
   }
   if (!at::GradMode::is_enabled() || !needs_node(student)) return loss;
-  const Saved saved = {{teacher}, {1.0}, margin, check_reduction(name, reduction)};
+  const Saved saved = {{savable(teacher.detach())}, {1.0}, margin, check_reduction(name, reduction)};
   return BoundaryHinge::apply(at::TensorList(student), &saved, &loss);
 }
 
@@ -75,7 +76,7 @@ at::Tensor boundary_hinge_loss_stages(
   for (size_t k = 0; k < student.size(); ++k) {
     if (!needs_node(student[k])) continue;
     students.push_back(student[k]);
-    saved.teachers.push_back(teacher[k]);
+    saved.teachers.push_back(savable(teacher[k].detach()));
     saved.weights.push_back(weights[k]);
   }
   if (students.empty()) return loss;

@@ -19,7 +19,7 @@ class L1Discrepancy : public torch::autograd::Function<L1Discrepancy> {
   static at::Tensor forward(
       AutogradContext* ctx, const at::Tensor& student, const at::Tensor& teacher, at::Tensor* loss,
       Reduction reduction) {
-    ctx->save_for_backward({student, teacher});
+    ctx->save_for_backward({savable(student), savable(teacher)});
     ctx->saved_data["reduction"] = static_cast<int64_t>(reduction);
     return std::move(*loss);
   }

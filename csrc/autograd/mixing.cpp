@@ -19,7 +19,7 @@ class Mixup : public torch::autograd::Function<Mixup> {
  public:
   static variable_list forward(
       AutogradContext* ctx, at::TensorList, const at::Tensor& lam, const at::Tensor& perm, variable_list* mixtures) {
-    ctx->save_for_backward({lam, perm});
+    ctx->save_for_backward({savable(lam), savable(perm)});
     return std::move(*mixtures);
   }
 

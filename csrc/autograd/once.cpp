@@ -27,6 +27,8 @@ class Once : public torch::autograd::Function<Once> {
 
 }  // namespace
 
+at::Tensor savable(const at::Tensor& x) { return x.is_inference() ? x.clone() : x; }
+
 bool needs_node(const at::Tensor& x) {
   return x.requires_grad() || x._fw_grad(/*level=*/0).defined();
 }

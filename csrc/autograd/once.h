@@ -9,6 +9,9 @@ namespace dfad::autograd {
 // Whether an op has to record a node: for a gradient, or to let forward-mode differentiation fail with a clear error.
 bool needs_node(const at::Tensor& x);
 
+// What save_for_backward can keep of `x`: an inference tensor, such as a teacher's under torch.inference_mode, is copied.
+at::Tensor savable(const at::Tensor& x);
+
 // The results of a backward op as they leave the Autograd key: differentiating them again raises an error that names
 // the op, instead of silently giving no gradient. `inputs` are what they depend on.
 std::vector<at::Tensor> once_differentiable(

@@ -18,7 +18,12 @@ def result_dtype(tensors: Iterable[torch.Tensor]) -> torch.dtype:
     dtype = tensors[0].dtype
     for t in tensors[1:]:
         dtype = torch.promote_types(dtype, t.dtype)
-    if dtype != torch.float64 and torch.is_autocast_enabled(tensors[0].device.type):
+    device = tensors[0].device.type
+    if (
+        dtype != torch.float64
+        and torch.amp.is_autocast_available(device)
+        and torch.is_autocast_enabled(device)
+    ):
         return torch.float32
     return dtype
 

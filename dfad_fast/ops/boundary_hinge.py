@@ -85,7 +85,7 @@ def boundary_hinge_loss(
 
     Returns:
         A 0-dim tensor, or one of the inputs' shape for ``"none"``, in the promoted dtype (float32 under
-        autocast). With lists, the weighted sum over stages, or for ``"none"`` a list. Arithmetic is float32,
+            autocast). With lists, the weighted sum over stages, or for ``"none"`` a list. Arithmetic is float32,
         or float64 where an input is. Empty inputs give NaN for ``"mean"`` and 0 for ``"sum"``.
 
     Raises:
@@ -96,7 +96,7 @@ def boundary_hinge_loss(
     if isinstance(student, torch.Tensor) and isinstance(teacher, torch.Tensor):
         if weights is not None:
             raise ValueError(f"{_NAME}: weights go with lists of stages, got single tensors")
-        if backends.native(student):
+        if backends.native(student, teacher):
             return _op(student, teacher, margin, reduction)
         return reference(student, teacher, margin, reduction)
     return _over_stages(student, teacher, margin, reduction, weights)
@@ -117,7 +117,7 @@ def _over_stages(
             raise ValueError(f"{_NAME}: weights go with reduction 'mean' or 'sum', got 'none'")
         check_stages(_NAME, students, teachers, factors)
         return [boundary_hinge_loss(s, t, margin, "none") for s, t in zip(students, teachers, strict=True)]
-    if students and backends.native(students[0]):
+    if students and backends.native(*students, *teachers):
         return _stages_op(students, teachers, factors, margin, reduction)
     return stages_reference(students, teachers, factors, margin, reduction)
 

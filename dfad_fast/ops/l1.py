@@ -42,8 +42,8 @@ def l1_discrepancy(student: torch.Tensor, teacher: torch.Tensor, reduction: str 
 
     Returns:
         A 0-dim tensor, or one of the inputs' shape for ``"none"``, in the promoted dtype (float32 under
-        autocast). Arithmetic is float32, or float64 where an input is. Empty inputs give NaN for ``"mean"``,
-        0 for ``"sum"``.
+        autocast, unless an input is float64). Arithmetic is float32, or float64 where an input is. Empty
+        inputs give NaN for ``"mean"``, 0 for ``"sum"``.
 
     Raises:
         TypeError: an input is not a floating-point tensor.
@@ -54,7 +54,7 @@ def l1_discrepancy(student: torch.Tensor, teacher: torch.Tensor, reduction: str 
             f"{_NAME}: student and teacher must be tensors, "
             f"got {type(student).__name__} and {type(teacher).__name__}"
         )
-    if backends.native(student):
+    if backends.native(student, teacher):
         return _op(student, teacher, reduction)
     return reference(student, teacher, reduction)
 

@@ -31,7 +31,7 @@ def reference(tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Te
     """The formula in plain PyTorch for several tensors of one batch, differentiable as often as wanted."""
     check_mixing(_NAME, tensors, lam, perm)
     check_permutation(_NAME, perm)
-    wide = lam if lam.dtype == torch.float64 else lam.float()
+    wide = lam.double() if any(x.dtype == torch.float64 for x in tensors) else lam.float()
     return [_mix(x, wide, 1 - wide, perm) for x in tensors]
 
 
@@ -41,7 +41,7 @@ def _mixed(tensors: list[torch.Tensor], lam: float | torch.Tensor, perm: torch.T
             raise TypeError(f"{_NAME}: the batch and perm must be tensors, got {type(value).__name__}")
     if not isinstance(lam, torch.Tensor):
         lam = torch.full((), lam, dtype=torch.float64)
-    if backends.native(tensors[0]):
+    if backends.native(*tensors, perm):
         return _op(tensors, lam, perm)
     return reference(tensors, lam, perm)
 

@@ -196,3 +196,11 @@ def test_info_lists_every_public_op():
     import dfad_fast.ops
 
     assert set(info.OPS) == set(dfad_fast.ops.__all__)
+
+
+def test_a_use_backend_object_works_each_time_it_is_entered():
+    forced = backends.use_backend("reference")
+    for _ in range(2):
+        with forced:
+            assert backends.choice("cpu")[0] == "reference"
+        assert backends.choice("cpu")[0] == "cpp"

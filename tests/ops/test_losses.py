@@ -1,12 +1,13 @@
 """Both losses over pairs against their float64 reference: dtypes, layouts, sizes, gradients and edge values."""
 
 import math
+import weakref
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from dfad_fast.ops import boundary_hinge_loss, l1_discrepancy
+from dfad_fast.ops import boundary_hinge_loss, l1_discrepancy, mixup
 
 from .helpers import (
     DTYPE_PAIRS,
@@ -256,3 +257,52 @@ def test_negative_bit_views(name):
     assert s.is_neg()
     t = torch.randn(50)
     assert torch.equal(LOSSES[name][0](s, t), LOSSES[name][0](s.clone().resolve_neg(), t))
+
+
+def test_a_teacher_from_inference_mode_is_taken_as_eager_takes_it():
+    student = torch.randn(4, 3, requires_grad=True)
+    values = torch.randn(4, 3)
+    perm = torch.randperm(4)
+    with torch.inference_mode():
+        teacher, lam = values * 1, torch.full((4,), 0.3) * 1
+    loss = (
+        l1_discrepancy(student, teacher)
+        + boundary_hinge_loss(student, teacher)
+        + boundary_hinge_loss([student], [teacher])
+        + mixup(student, lam, perm).sum()
+    )
+    (got,) = torch.autograd.grad(loss, student)
+    usual = (
+        l1_discrepancy(student, values)
+        + 2 * boundary_hinge_loss(student, values)
+        + mixup(student, torch.full((4,), 0.3), perm).sum()
+    )
+    (want,) = torch.autograd.grad(usual, student)
+    torch.testing.assert_close(got, want)
+
+
+def test_the_teachers_graph_is_not_kept_for_its_signs():
+    class Held:
+        pass
+
+    class Holds(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.held = held[0]
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+
+    held = [Held()]
+    alive = weakref.ref(held[0])
+    student, source = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
+    teacher = Holds.apply(source)
+    loss = boundary_hinge_loss([student], [teacher]) + boundary_hinge_loss(student, teacher)
+    held.clear()
+    assert alive() is not None
+    del teacher
+    assert alive() is None
+    loss.backward()
+    assert source.grad is None

@@ -60,7 +60,13 @@ def test_fake_strides_are_the_real_ones(layout):
         assert [r.dtype for r in real] == [f.dtype for f in fake]
 
 
-def test_meta_tensors():
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_meta_tensors(backend):
+    with backends.use_backend(backend):
+        check_meta_tensors()
+
+
+def check_meta_tensors():
     s = torch.randn(4, 3, device="meta", dtype=torch.float16)
     t = torch.randn(4, 3, device="meta")
     assert l1_discrepancy(s, t).dtype == torch.float32
