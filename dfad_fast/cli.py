@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dfad_fast.training.job import Job
+
+
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 class CommaSeparated(click.ParamType):
@@ -233,6 +237,7 @@ class _teacher_bar:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status: Any = None
+        self._said = 0.0
 
     def __enter__(self) -> Callable[[int, float], None]:
         return self._show
@@ -240,7 +245,8 @@ class _teacher_bar:
     def _show(self, epoch: int, loss: float) -> None:
         text = f"teacher: epoch {epoch}, loss {loss:.4f}"
         if not self._console.is_terminal:
-            if epoch % 10 == 0:
+            if time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES:
+                self._said = time.monotonic()
                 self._console.print(text, highlight=False)
             return
         if self._status is None:

@@ -18,7 +18,7 @@ DEFAULTS = {
     "digits": Defaults("resnet8-w32", "resnet8-w16", teacher_epochs=40, learning_rate=0.1, iterations=350),
     "mnist": Defaults("lenet5", "lenet5-half", teacher_epochs=10, learning_rate=0.05, iterations=2000),
     "fashion-mnist": Defaults(
-        "resnet10-w16", "resnet10-w8", teacher_epochs=10, learning_rate=0.1, iterations=2000
+        "resnet10-w16", "resnet10-w8", teacher_epochs=6, learning_rate=0.1, iterations=2000
     ),
     "cifar10": Defaults("resnet34", "resnet18", teacher_epochs=100, learning_rate=0.1, iterations=25_000),
     "cifar100": Defaults("resnet34", "resnet18", teacher_epochs=100, learning_rate=0.1, iterations=25_000),

@@ -236,10 +236,12 @@ class DFADTrainer:
         with StopOnSignal() as stop:
             test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
             saved_at = time.monotonic()
-            while self.iteration < target and not stop.requested:
+            stopping = False
+            while self.iteration < target and not stopping:
                 started = time.perf_counter()
                 self.step()
-                last = self.iteration == target or stop.requested
+                stopping = stop.requested
+                last = self.iteration == target or stopping
                 checkpoint_due = time.monotonic() - saved_at > _CHECKPOINT_SECONDS
                 due = self.iteration % log_every == 0 or last or checkpoint_due
                 if due:
@@ -257,7 +259,7 @@ class DFADTrainer:
                     saved_at = time.monotonic()
             summary = self.save(test_set)
             self._losses = None
-        if stop.requested:
+        if stopping:
             raise Stopped
         return summary
 
@@ -350,7 +352,7 @@ class DFADTrainer:
             "generator_optimizer": self._generator_optimizer.state_dict(),
             "noise": self._noise.get_state(),
             "mixing": self._mixing.bit_generator.state,
-            "global_rng": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+            "global_rng": [torch.get_rng_state(), *self._cuda_rng()],
             "iteration": self.iteration,
             "planned_iterations": self.planned_iterations,
             "seconds": self.seconds,
@@ -376,12 +378,15 @@ class DFADTrainer:
         self._noise.set_state(state["noise"])
         self._mixing.bit_generator.state = state["mixing"]
         torch.set_rng_state(state["global_rng"][0])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["global_rng"][1:])
+        for cuda_state in state["global_rng"][1:]:
+            torch.cuda.set_rng_state(cuda_state, self.device)
         self.iteration = state["iteration"]
         self.planned_iterations = state["planned_iterations"]
         self.seconds = state["seconds"]
         self.best_accuracy = state["best_accuracy"]
+
+    def _cuda_rng(self) -> list[Tensor]:
+        return [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
 
     def _trained(self) -> dict[str, nn.Module]:
         return {
