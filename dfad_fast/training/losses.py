@@ -23,6 +23,10 @@ class Losses:
     def __init__(self) -> None:
         self._steps: list[tuple[int, list[str], Tensor]] = []
 
+    @property
+    def empty(self) -> bool:
+        return not self._steps
+
     def add(self, iteration: int, losses: dict[str, Tensor]) -> None:
         """The losses of one step in ``iteration``."""
         values = torch.stack([loss.detach().float() for loss in losses.values()])

@@ -236,32 +236,45 @@ class DFADTrainer:
         with StopOnSignal() as stop:
             test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
             saved_at = time.monotonic()
-            stopping = False
-            while self.iteration < target and not stopping:
+            while self.iteration < target and not stop.requested:
                 started = time.perf_counter()
                 self.step()
-                stopping = stop.requested
-                last = self.iteration == target or stopping
-                checkpoint_due = time.monotonic() - saved_at > _CHECKPOINT_SECONDS
-                due = self.iteration % log_every == 0 or last or checkpoint_due
-                if due:
-                    record = self._checked_record(self._losses)
                 self.seconds += time.perf_counter() - started
-                if due:
-                    if test_set and (self.iteration % evaluate_every == 0 or last):
-                        self._evaluate(test_set, record)
-                    self._log(record, progress)
+                checkpoint_due = time.monotonic() - saved_at > _CHECKPOINT_SECONDS
+                last = self.iteration == target or stop.requested
+                if last or checkpoint_due or self.iteration % log_every == 0:
+                    evaluated_on = test_set if last or self.iteration % evaluate_every == 0 else None
+                    self._record(self._losses, evaluated_on, progress)
                 if progress:
                     progress.advance(self.iteration)
                 if checkpoint_due:
                     if self._folder:
                         self._folder.write_checkpoint(self.state_dict())
                     saved_at = time.monotonic()
+            stopped = self.iteration < target
+            if not self._losses.empty:  # nothing unchecked is saved
+                self._record(self._losses, test_set, progress)
             summary = self.save(test_set)
             self._losses = None
-        if stopping:
+        if stopped:
             raise Stopped
         return summary
+
+    def _record(self, collected: Losses, test_set: TestSet | None, progress: Progress | None) -> None:
+        started = time.perf_counter()
+        record = self._checked_record(collected)
+        self.seconds += time.perf_counter() - started
+        record["seconds"] = round(self.seconds, 3)
+        if test_set:
+            scores = test_set.scores(self.networks.student)
+            record["student_accuracy"] = scores.student_accuracy
+            record["agreement"] = scores.agreement
+            self.best_accuracy = max(scores.student_accuracy, self.best_accuracy or 0.0)
+        self.history.append(record)
+        if self._folder:
+            self._folder.append_metrics(record)
+        if progress:
+            progress.log(record)
 
     def _checked_record(self, collected: Losses) -> dict[str, Any]:
         """The metrics since the last record. The only place of a run that waits for the device."""
@@ -293,20 +306,6 @@ class DFADTrainer:
             "(--student-lr, --generator-lr; in Python, recipe=) or choose another method; a teacher that "
             "answers NaN or inf shows at iteration 1"
         )
-
-    def _evaluate(self, test_set: TestSet, record: dict[str, Any]) -> None:
-        scores = test_set.scores(self.networks.student)
-        record["student_accuracy"] = scores.student_accuracy
-        record["agreement"] = scores.agreement
-        self.best_accuracy = max(scores.student_accuracy, self.best_accuracy or 0.0)
-
-    def _log(self, record: dict[str, Any], progress: Progress | None) -> None:
-        record["seconds"] = round(self.seconds, 3)
-        self.history.append(record)
-        if self._folder:
-            self._folder.append_metrics(record)
-        if progress:
-            progress.log(record)
 
     def sample(self, count: int) -> Tensor:
         """``count`` generated images [count, C, H, W] from noise that no step draws, generator in train mode.
