@@ -11,20 +11,13 @@ namespace {
 
 using Guard = c10::impl::ExcludeDispatchKeyGuard;
 
-at::Tensor boundary_hinge_loss(
-    const at::Tensor& student, const at::Tensor& teacher, double margin, std::string_view reduction,
-    std::optional<at::ScalarType> dtype) {
+ops::HingeResult boundary_hinge_loss(
+    at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights, double margin,
+    std::string_view reduction, bool agreement, bool save_signs, std::optional<at::ScalarType> dtype) {
   Guard guard(c10::autocast_dispatch_keyset);
   return ops::boundary_hinge_loss(
-      student, teacher, margin, reduction, dtype.value_or(autocast_dtype(student, teacher)));
-}
-
-at::Tensor boundary_hinge_loss_stages(
-    at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights, double margin,
-    std::string_view reduction, std::optional<at::ScalarType> dtype) {
-  Guard guard(c10::autocast_dispatch_keyset);
-  return ops::boundary_hinge_loss_stages(
-      student, teacher, weights, margin, reduction, dtype.value_or(autocast_dtype(student, teacher)));
+      student, teacher, weights, margin, reduction, agreement, save_signs,
+      dtype.value_or(autocast_dtype(student, teacher)));
 }
 
 at::Tensor l1_discrepancy(
@@ -34,11 +27,31 @@ at::Tensor l1_discrepancy(
   return ops::l1_discrepancy(student, teacher, reduction, dtype.value_or(autocast_dtype(student, teacher)));
 }
 
-TORCH_LIBRARY_IMPL(dfad_fast, AutocastCPU, m) {
-  m.impl("boundary_hinge_loss", boundary_hinge_loss);
-  m.impl("boundary_hinge_loss_stages", boundary_hinge_loss_stages);
-  m.impl("l1_discrepancy", l1_discrepancy);
+std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
+    const at::Tensor& student, const at::Tensor& teacher, double temperature, std::string_view reduction,
+    std::optional<at::ScalarType> dtype) {
+  Guard guard(c10::autocast_dispatch_keyset);
+  return ops::kl_discrepancy(
+      student, teacher, temperature, reduction, dtype.value_or(autocast_dtype(student, teacher)));
 }
+
+at::Tensor interpolated_l1(
+    const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& lam, const at::Tensor& perm,
+    std::string_view reduction, std::optional<at::ScalarType> dtype) {
+  Guard guard(c10::autocast_dispatch_keyset);
+  return ops::interpolated_l1(
+      student, teacher, lam, perm, reduction, dtype.value_or(autocast_dtype(student, teacher)));
+}
+
+void register_all(torch::Library& m) {
+  m.impl("boundary_hinge_loss", boundary_hinge_loss);
+  m.impl("l1_discrepancy", l1_discrepancy);
+  m.impl("kl_discrepancy", kl_discrepancy);
+  m.impl("interpolated_l1", interpolated_l1);
+}
+
+TORCH_LIBRARY_IMPL(dfad_fast, AutocastCPU, m) { register_all(m); }
+TORCH_LIBRARY_IMPL(dfad_fast, AutocastCUDA, m) { register_all(m); }
 
 }  // namespace
 }  // namespace dfad::autocast

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <array>
 #include <cmath>
 #include <string>
 
@@ -17,12 +18,12 @@ std::string_view dtype_name(const at::Tensor& x) {
   return c10::getDtypeNames(x.scalar_type()).first;
 }
 
+}  // namespace
+
 void check_floating(const char* op, const char* name, const std::string& stage, const at::Tensor& x) {
   TORCH_CHECK_TYPE(
       is_floating(x), op, ": ", name, stage, " must be float64, float32, float16 or bfloat16, got ", dtype_name(x));
 }
-
-}  // namespace
 
 Reduction check_reduction(const char* op, std::string_view reduction) {
   if (reduction == "mean") return Reduction::mean;
@@ -48,8 +49,21 @@ void check_pair(const char* op, const at::Tensor& student, const at::Tensor& tea
       " must be on the same device, got ", student.device(), " and ", teacher.device());
 }
 
+void check_packed(const char* op, const at::Tensor& student, const at::Tensor& signs, const std::string& stage) {
+  check_floating(op, "student", stage, student);
+  const int64_t size = (student.numel() + 7) / 8;
+  TORCH_CHECK_VALUE(
+      signs.scalar_type() == at::kByte && signs.dim() == 1 && signs.size(0) == size && signs.is_contiguous(), op,
+      ": packed signs for student", stage, " of shape ", student.sizes(), " must be ", size,
+      " bytes in one piece, got shape ", signs.sizes());
+  TORCH_CHECK_VALUE(
+      student.device() == signs.device(), op, ": student", stage,
+      " and its packed signs must be on the same device, got ", student.device(), " and ", signs.device());
+}
+
 void check_stages(
-    const char* op, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights) {
+    const char* op, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights,
+    Reduction reduction) {
   TORCH_CHECK_VALUE(
       student.size() == teacher.size(), op, ": student and teacher must be equally long lists, got ", student.size(),
       " and ", teacher.size(), " tensors");
@@ -58,15 +72,42 @@ void check_stages(
       weights.size() == student.size(), op, ": weights must hold one number per stage, got ", weights.size(), " for ",
       student.size(), " stages");
   for (size_t i = 0; i < student.size(); ++i) {
-    check_pair(op, student[i], teacher[i], c10::str("[", i, "]"));
+    const std::string stage = student.size() > 1 ? c10::str("[", i, "]") : std::string();
+    if (teacher[i].scalar_type() == at::kByte) {
+      check_packed(op, student[i], teacher[i], stage);
+    } else {
+      check_pair(op, student[i], teacher[i], stage);
+    }
   }
+  TORCH_CHECK_VALUE(
+      reduction != Reduction::none || student.size() == 1, op,
+      ": stages are summed and need reduction 'mean' or 'sum', got 'none'");
 }
 
-void check_grad(const char* op, const at::Tensor& grad, const at::Tensor& student, Reduction reduction) {
+void check_temperature(const char* op, double temperature) {
+  TORCH_CHECK_VALUE(
+      std::isfinite(temperature) && temperature > 0, op, ": temperature must be finite and positive, got ",
+      temperature);
+}
+
+void check_logits(const char* op, const at::Tensor& student) {
+  TORCH_CHECK_VALUE(
+      student.dim() >= 2, op, ": student and teacher must have shape [B, C, ...], got ", student.sizes());
+}
+
+void check_grad(const char* op, const at::Tensor& grad, at::IntArrayRef shape, Reduction reduction) {
   check_floating(op, "grad", "", grad);
   TORCH_CHECK_VALUE(
-      reduction == Reduction::none ? grad.sizes() == student.sizes() : grad.numel() == 1, op,
+      reduction == Reduction::none ? grad.sizes() == shape : grad.numel() == 1, op,
       ": grad must have the loss's shape, got ", grad.sizes());
+}
+
+void check_statistics(const char* op, const at::Tensor& statistics, int64_t rows, at::ScalarType dtype) {
+  const std::array<int64_t, 2> shape = {5, rows};
+  TORCH_CHECK_VALUE(
+      statistics.sizes() == at::IntArrayRef(shape) && statistics.scalar_type() == dtype && statistics.is_contiguous(),
+      op, ": statistics must be the contiguous ", c10::getDtypeNames(dtype).first, " tensor of shape [5, ", rows,
+      "] that the forward op gave, got ", dtype_name(statistics), " of shape ", statistics.sizes());
 }
 
 void check_mixing(const char* op, at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm) {

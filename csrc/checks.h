@@ -16,14 +16,31 @@ Reduction check_reduction(const char* op, std::string_view reduction);
 
 void check_margin(const char* op, double margin);
 
+// `stage` as for check_pair.
+void check_floating(const char* op, const char* name, const std::string& stage, const at::Tensor& x);
+
 // Dtypes, shapes and devices of one student/teacher pair; `stage` is its index as text, such as "[1]".
 void check_pair(const char* op, const at::Tensor& student, const at::Tensor& teacher, const std::string& stage = "");
 
-void check_stages(
-    const char* op, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights);
+// Packed signs for the backward op or in the teacher's place: bytes in one piece, one bit per element of the student.
+void check_packed(
+    const char* op, const at::Tensor& student, const at::Tensor& signs, const std::string& stage = "");
 
-// The loss's gradient, as it comes to a backward op: of the student's shape for `none`, else one number.
-void check_grad(const char* op, const at::Tensor& grad, const at::Tensor& student, Reduction reduction);
+// Lengths, then each pair; a teacher is a tensor like its student, or packed signs (uint8). `none` has one stage.
+void check_stages(
+    const char* op, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights,
+    Reduction reduction);
+
+void check_temperature(const char* op, double temperature);
+
+// Logits have a class dimension.
+void check_logits(const char* op, const at::Tensor& student);
+
+// The loss's gradient, as it comes to a backward op: of this shape for `none`, else one number.
+void check_grad(const char* op, const at::Tensor& grad, at::IntArrayRef shape, Reduction reduction);
+
+// What kl_discrepancy gave for its backward op: five numbers per row, of the compute type.
+void check_statistics(const char* op, const at::Tensor& statistics, int64_t rows, at::ScalarType dtype);
 
 // Everything about a mixture but the values of `perm`.
 void check_mixing(const char* op, at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm);

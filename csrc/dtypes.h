@@ -16,6 +16,7 @@ inline bool computes_in_double(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == at::kDouble || b.scalar_type() == at::kDouble;
 }
 
+// A packed teacher's uint8 promotes to any of them.
 inline at::ScalarType result_dtype(at::TensorList a, at::TensorList b, std::optional<at::ScalarType> wanted) {
   if (wanted) {
     TORCH_CHECK_TYPE(

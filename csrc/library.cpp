@@ -6,20 +6,20 @@
 #include "ops.h"
 
 TORCH_LIBRARY(dfad_fast, m) {
-  const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
+  // Exact strides: packed signs follow the memory order of the student that forward saw.
+  const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag, at::Tag::needs_exact_strides};
 
+  // A teacher is a tensor like its student or packed signs (uint8). Signs are returned for teachers that are not packed.
   m.def(
-      "boundary_hinge_loss(Tensor student, Tensor teacher, float margin, str reduction, ScalarType? dtype=None)"
-      " -> Tensor",
+      "boundary_hinge_loss(Tensor[] student, Tensor[] teacher, float[] weights, float margin, str reduction,"
+      " bool agreement=False, bool save_signs=False, ScalarType? dtype=None)"
+      " -> (Tensor loss, Tensor agreement, Tensor[] signs)",
       tags);
   m.def(
-      "boundary_hinge_loss_stages(Tensor[] student, Tensor[] teacher, float[] weights, float margin, str reduction,"
-      " ScalarType? dtype=None) -> Tensor",
-      tags);
-  m.def(
-      "boundary_hinge_loss_backward(Tensor grad, Tensor[] student, Tensor[] teacher, float[] weights, float margin,"
+      "boundary_hinge_loss_backward(Tensor grad, Tensor[] student, Tensor[] signs, float[] weights, float margin,"
       " str reduction) -> Tensor[]",
       tags);
+  m.def("pack_signs(Tensor teacher) -> Tensor", tags);
 
   m.def("l1_discrepancy(Tensor student, Tensor teacher, str reduction, ScalarType? dtype=None) -> Tensor", tags);
   m.def(
@@ -27,8 +27,27 @@ TORCH_LIBRARY(dfad_fast, m) {
       " bool teacher_grad) -> Tensor[]",
       tags);
 
+  // Statistics [5, rows]: maximum and logarithm of the sum of exponentials, of student and teacher, and the divergence.
+  m.def(
+      "kl_discrepancy(Tensor student, Tensor teacher, float temperature, str reduction, ScalarType? dtype=None)"
+      " -> (Tensor loss, Tensor statistics)",
+      tags);
+  m.def(
+      "kl_discrepancy_backward(Tensor grad, Tensor student, Tensor teacher, Tensor statistics, float temperature,"
+      " str reduction, bool student_grad, bool teacher_grad) -> Tensor[]",
+      tags);
+
   m.def("mixup(Tensor[] tensors, Tensor lam, Tensor perm) -> Tensor[]", tags);
   m.def("mixup_backward(Tensor[] grads, Tensor lam, Tensor perm) -> Tensor[]", tags);
+
+  m.def(
+      "interpolated_l1(Tensor student, Tensor teacher, Tensor lam, Tensor perm, str reduction,"
+      " ScalarType? dtype=None) -> Tensor",
+      tags);
+  m.def(
+      "interpolated_l1_backward(Tensor grad, Tensor student, Tensor teacher, Tensor lam, Tensor perm, str reduction,"
+      " bool student_grad, bool teacher_grad) -> Tensor[]",
+      tags);
 }
 
 namespace dfad::ops {
@@ -41,25 +60,23 @@ auto handle(const char* name) {
 
 }  // namespace
 
-at::Tensor boundary_hinge_loss(
-    const at::Tensor& student, const at::Tensor& teacher, double margin, std::string_view reduction,
-    std::optional<at::ScalarType> dtype) {
-  static const auto op = handle<decltype(boundary_hinge_loss)>("dfad_fast::boundary_hinge_loss");
-  return op.call(student, teacher, margin, reduction, dtype);
-}
-
-at::Tensor boundary_hinge_loss_stages(
+HingeResult boundary_hinge_loss(
     at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights, double margin,
-    std::string_view reduction, std::optional<at::ScalarType> dtype) {
-  static const auto op = handle<decltype(boundary_hinge_loss_stages)>("dfad_fast::boundary_hinge_loss_stages");
-  return op.call(student, teacher, weights, margin, reduction, dtype);
+    std::string_view reduction, bool agreement, bool save_signs, std::optional<at::ScalarType> dtype) {
+  static const auto op = handle<decltype(boundary_hinge_loss)>("dfad_fast::boundary_hinge_loss");
+  return op.call(student, teacher, weights, margin, reduction, agreement, save_signs, dtype);
 }
 
 std::vector<at::Tensor> boundary_hinge_loss_backward(
-    const at::Tensor& grad, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights,
-    double margin, std::string_view reduction) {
+    const at::Tensor& grad, at::TensorList student, at::TensorList signs, at::ArrayRef<double> weights, double margin,
+    std::string_view reduction) {
   static const auto op = handle<decltype(boundary_hinge_loss_backward)>("dfad_fast::boundary_hinge_loss_backward");
-  return op.call(grad, student, teacher, weights, margin, reduction);
+  return op.call(grad, student, signs, weights, margin, reduction);
+}
+
+at::Tensor pack_signs(const at::Tensor& teacher) {
+  static const auto op = handle<decltype(pack_signs)>("dfad_fast::pack_signs");
+  return op.call(teacher);
 }
 
 at::Tensor l1_discrepancy(
@@ -76,6 +93,20 @@ std::vector<at::Tensor> l1_discrepancy_backward(
   return op.call(grad, student, teacher, reduction, student_grad, teacher_grad);
 }
 
+std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
+    const at::Tensor& student, const at::Tensor& teacher, double temperature, std::string_view reduction,
+    std::optional<at::ScalarType> dtype) {
+  static const auto op = handle<decltype(kl_discrepancy)>("dfad_fast::kl_discrepancy");
+  return op.call(student, teacher, temperature, reduction, dtype);
+}
+
+std::vector<at::Tensor> kl_discrepancy_backward(
+    const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& statistics,
+    double temperature, std::string_view reduction, bool student_grad, bool teacher_grad) {
+  static const auto op = handle<decltype(kl_discrepancy_backward)>("dfad_fast::kl_discrepancy_backward");
+  return op.call(grad, student, teacher, statistics, temperature, reduction, student_grad, teacher_grad);
+}
+
 std::vector<at::Tensor> mixup(at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm) {
   static const auto op = handle<decltype(mixup)>("dfad_fast::mixup");
   return op.call(tensors, lam, perm);
@@ -84,6 +115,20 @@ std::vector<at::Tensor> mixup(at::TensorList tensors, const at::Tensor& lam, con
 std::vector<at::Tensor> mixup_backward(at::TensorList grads, const at::Tensor& lam, const at::Tensor& perm) {
   static const auto op = handle<decltype(mixup_backward)>("dfad_fast::mixup_backward");
   return op.call(grads, lam, perm);
+}
+
+at::Tensor interpolated_l1(
+    const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& lam, const at::Tensor& perm,
+    std::string_view reduction, std::optional<at::ScalarType> dtype) {
+  static const auto op = handle<decltype(interpolated_l1)>("dfad_fast::interpolated_l1");
+  return op.call(student, teacher, lam, perm, reduction, dtype);
+}
+
+std::vector<at::Tensor> interpolated_l1_backward(
+    const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& lam,
+    const at::Tensor& perm, std::string_view reduction, bool student_grad, bool teacher_grad) {
+  static const auto op = handle<decltype(interpolated_l1_backward)>("dfad_fast::interpolated_l1_backward");
+  return op.call(grad, student, teacher, lam, perm, reduction, student_grad, teacher_grad);
 }
 
 }  // namespace dfad::ops

@@ -6,21 +6,23 @@
 
 #include <optional>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 namespace dfad::ops {
 
-at::Tensor boundary_hinge_loss(
-    const at::Tensor& student, const at::Tensor& teacher, double margin, std::string_view reduction,
-    std::optional<at::ScalarType> dtype);
+// Loss, agreement per stage, packed signs.
+using HingeResult = std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>>;
 
-at::Tensor boundary_hinge_loss_stages(
+HingeResult boundary_hinge_loss(
     at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights, double margin,
-    std::string_view reduction, std::optional<at::ScalarType> dtype);
+    std::string_view reduction, bool agreement, bool save_signs, std::optional<at::ScalarType> dtype);
 
 std::vector<at::Tensor> boundary_hinge_loss_backward(
-    const at::Tensor& grad, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights,
-    double margin, std::string_view reduction);
+    const at::Tensor& grad, at::TensorList student, at::TensorList signs, at::ArrayRef<double> weights, double margin,
+    std::string_view reduction);
+
+at::Tensor pack_signs(const at::Tensor& teacher);
 
 at::Tensor l1_discrepancy(
     const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction,
@@ -30,8 +32,25 @@ std::vector<at::Tensor> l1_discrepancy_backward(
     const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction,
     bool student_grad, bool teacher_grad);
 
+// Loss and statistics.
+std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
+    const at::Tensor& student, const at::Tensor& teacher, double temperature, std::string_view reduction,
+    std::optional<at::ScalarType> dtype);
+
+std::vector<at::Tensor> kl_discrepancy_backward(
+    const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& statistics,
+    double temperature, std::string_view reduction, bool student_grad, bool teacher_grad);
+
 std::vector<at::Tensor> mixup(at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm);
 
 std::vector<at::Tensor> mixup_backward(at::TensorList grads, const at::Tensor& lam, const at::Tensor& perm);
+
+at::Tensor interpolated_l1(
+    const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& lam, const at::Tensor& perm,
+    std::string_view reduction, std::optional<at::ScalarType> dtype);
+
+std::vector<at::Tensor> interpolated_l1_backward(
+    const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& lam,
+    const at::Tensor& perm, std::string_view reduction, bool student_grad, bool teacher_grad);
 
 }  // namespace dfad::ops

@@ -1,4 +1,7 @@
-"""Which code computes an op: the C++ extension where it serves the tensor's device, plain PyTorch elsewhere.
+"""Which code computes an op.
+
+``cpp``: compiled kernels, C++ for the CPU and, where they were built, CUDA C++ for NVIDIA GPUs. ``triton``: Triton
+kernels, on a GPU for which no CUDA kernels were built. ``reference``: plain PyTorch, for everything else.
 
 ``DFAD_FAST_BACKEND`` or :class:`use_backend` force one; ``DFAD_FAST_ISA`` forces an instruction-set tier of
 the C++ kernels (``base``, ``avx2``, ``avx512``). A missing or unloadable extension is reported once and never
@@ -7,6 +10,7 @@ breaks an import: the reference then serves every op.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -20,8 +24,7 @@ import torch
 
 from dfad_fast.errors import UsageError, unknown_name
 
-BACKENDS = ("auto", "cpp", "reference")
-NATIVE_DEVICES = ("cpu", "meta")
+BACKENDS = ("auto", "cpp", "triton", "reference")
 BUILD_INFO_FILE = Path(__file__).with_name("_build_info.json")
 REBUILD = "pip install --no-build-isolation -e ."
 
@@ -78,9 +81,14 @@ def _report_missing(reason: str) -> None:
 
 
 class _State:
-    """The process-wide choice; an object, so that torch.compile guards on its attribute."""
+    """The process-wide choice; an object, so that torch.compile guards on its attributes."""
 
     forced = "auto"
+    # Registers the Triton launchers for a dispatch key; set by dfad_fast.ops.
+    register_triton: Callable[[str], torch.library.Library] | None = None
+    # Registrations live as long as their Library.
+    triton: torch.library.Library | None = None
+    triton_over_others: tuple[torch.library.Library, ...] = ()
 
 
 _state = _State()
@@ -89,11 +97,47 @@ if extension is None:
     _report_missing(missing_reason)
 
 
+def _has_cuda_kernels() -> bool:
+    return extension is not None and bool(extension.build_info().get("cuda"))
+
+
+def _missing_triton() -> str:
+    """Why there are no Triton kernels, or an empty string."""
+    if extension is None:
+        return f"its ops are defined by the C++ extension, which is missing: {missing_reason}"
+    return "" if importlib.util.find_spec("triton") else "triton is not installed: pip install triton"
+
+
+def _interpreting() -> bool:
+    """Whether Triton kernels run on the CPU, in Triton's interpreter."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def offer_triton(register: Callable[[str], torch.library.Library]) -> None:
+    """Let Triton serve the GPUs that no CUDA kernels were built for; costs no import of triton."""
+    _state.register_triton = register
+    if not _has_cuda_kernels() and not _missing_triton():
+        _state.triton = register("CUDA")
+
+
+def _put_triton_first(wanted: bool) -> None:
+    for library in _state.triton_over_others:
+        library._destroy()
+    _state.triton_over_others = ()
+    if wanted and _state.register_triton is not None:
+        keys = [*(["CPU"] if _interpreting() else []), *(["CUDA"] if _has_cuda_kernels() else [])]
+        _state.triton_over_others = tuple(_state.register_triton(key) for key in keys)
+
+
 def _force(name: str) -> None:
     if name not in BACKENDS:
         raise unknown_name("backend", name, BACKENDS)
     if name == "cpp" and extension is None:
         raise UsageError(f"backend 'cpp' was asked for, but the C++ extension is missing: {missing_reason}")
+    if name == "triton" and (missing := _missing_triton()):
+        raise UsageError(f"backend 'triton' was asked for, but {missing}")
+    if (name == "triton") != (_state.forced == "triton"):
+        _put_triton_first(name == "triton")
     _state.forced = name
 
 
@@ -113,8 +157,9 @@ class use_backend:
     use_backend("reference"):``.
 
     Args:
-        name: ``"cpp"`` (the compiled kernels), ``"reference"`` (plain PyTorch), or ``"auto"``, the default:
-            compiled kernels where they serve the tensor's device and the reference elsewhere.
+        name: ``"cpp"`` (compiled kernels), ``"triton"`` (Triton kernels, on a GPU, or with ``TRITON_INTERPRET=1`` in
+            Triton's interpreter on the CPU), ``"reference"`` (plain PyTorch), or ``"auto"``, the default: compiled
+            kernels where they serve the tensor's device, then Triton, and the reference elsewhere.
 
     Raises:
         UsageError: the name is unknown, or the backend is not there; the text says what is missing.
@@ -132,18 +177,23 @@ class use_backend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _state.forced = self._previous
+        _force(self._previous)
 
 
 def native(*tensors: torch.Tensor) -> bool:
-    """Whether the compiled op serves these tensors. Where devices are mixed the reference says so."""
+    """Whether a registered kernel serves these tensors. Where devices are mixed the reference says so.
+
+    Inside torch.func's transforms (vmap, grad, jvp) the reference serves, which they can look into.
+    """
     if extension is None or _state.forced == "reference":
         return False
+    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
     for tensor in tensors:
-        device = tensor.device.type
-        if device not in NATIVE_DEVICES:
-            if _state.forced == "cpp":
-                raise UsageError(f"backend 'cpp' was asked for, but it has no kernels for {device} tensors")
+        backend, reason = choice(tensor.device.type)
+        if backend == "none":
+            raise UsageError(reason)
+        if backend == "reference":
             return False
     return True
 
@@ -165,13 +215,24 @@ def register_fake(name: str) -> Callable[[_F], _F]:
 
 
 def choice(device: str) -> tuple[str, str]:
-    """The backend that serves an op on a device, and why."""
-    if _state.forced == "reference":
+    """The backend that serves an op on a device, and why; "none" where the forced one has no kernels for it."""
+    forced = _state.forced
+    if forced == "reference":
         return "reference", "forced"
     if extension is None:
         return "reference", missing_reason
-    if device in NATIVE_DEVICES:
-        return "cpp", "forced" if _state.forced == "cpp" else f"compiled kernels, tier {extension.tier()}"
-    if _state.forced == "cpp":
-        return "none", f"'cpp' is forced and has no kernels for {device}"
-    return "reference", f"no compiled kernels for {device}"
+    if forced == "triton":
+        if device == "cuda" or device == "meta" or (device == "cpu" and _state.triton_over_others):
+            return "triton", "forced"
+        hint = ": TRITON_INTERPRET=1 runs it in Triton's interpreter" if device == "cpu" else ""
+        return "none", f"backend 'triton' was asked for, but it has no kernels for {device} tensors{hint}"
+    if device == "cpu" or device == "meta":
+        return "cpp", "forced" if forced == "cpp" else "compiled kernels"
+    if device == "cuda" and _has_cuda_kernels():
+        return "cpp", "forced" if forced == "cpp" else "compiled CUDA kernels"
+    if forced == "cpp":
+        return "none", f"backend 'cpp' was asked for, but it has no kernels for {device} tensors"
+    if device == "cuda" and _state.triton is not None:
+        return "triton", "no CUDA kernels were built"
+    missing = _missing_triton() if device == "cuda" else ""
+    return "reference", f"no compiled kernels for {device}" + (f", and {missing}" if missing else "")

@@ -15,8 +15,17 @@ import torch
 from dfad_fast import backends
 from dfad_fast.errors import UsageError
 
-OPS = ("boundary_hinge_loss", "l1_discrepancy", "mixup", "virtual_batch")
-VARIABLES = ("DFAD_FAST_BACKEND", "DFAD_FAST_ISA", "OMP_NUM_THREADS")
+OPS = (
+    "boundary_hinge_loss",
+    "boundary_hinge_loss_with_agreement",
+    "interpolated_l1",
+    "kl_discrepancy",
+    "l1_discrepancy",
+    "mixup",
+    "pack_signs",
+    "virtual_batch",
+)
+VARIABLES = ("DFAD_FAST_BACKEND", "DFAD_FAST_ISA", "TRITON_INTERPRET", "OMP_NUM_THREADS")
 
 
 def _version(package: str) -> str:

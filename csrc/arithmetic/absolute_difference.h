@@ -1,25 +1,23 @@
 #pragma once
 
-#include <cmath>
-
 #include "host_device.h"
 
 namespace dfad {
 
 // |s - t|.   d/ds = sign(s - t) = -d/dt, with sign(0) = 0 and, as in torch.sign, sign(NaN) = 0
-template <class A>
+// V is a number or a register full of them.
 struct AbsoluteDifference {
-  using Compute = A;
-  static constexpr bool has_teacher_gradient = true;
-
-  DFAD_HD A loss(A s, A t) const {
-    return std::fabs(s - t);
+  template <class V>
+  DFAD_HD V loss(V s, V t) const {
+    const V d = s - t;
+    return d > 0 ? d : 0 - d;
   }
 
   // A product, so that an infinite grad gives NaN where s == t, as in eager mode.
-  DFAD_HD A student_gradient(A s, A t, A grad) const {
-    const A d = s - t;
-    const A sign = d > A(0) ? A(1) : (d < A(0) ? A(-1) : A(0));
+  template <class V>
+  DFAD_HD V student_gradient(V s, V t, V grad) const {
+    const V d = s - t, zero = {}, one = zero + 1;
+    const V sign = d > 0 ? one : (d < 0 ? -one : zero);
     return sign * grad;
   }
 };

@@ -5,28 +5,35 @@
 namespace dfad {
 
 // h(s, t) = relu(u)^2,  u = m + s where the teacher is off (t <= 0), else m - s.   dh/ds = +-2 relu(u)
+// V is a number or a register full of them, and M the result of comparing two of these.
 template <class A>
 struct BoundaryHinge {
-  using Compute = A;
-  static constexpr bool has_teacher_gradient = false;
-
   A margin;
 
-  DFAD_HD A loss(A s, A t) const {
-    const A u = inside_margin(s, t <= A(0));
-    const A r = u <= A(0) ? A(0) : u;  // not u > 0 ? u : 0, which would turn NaN into 0
+  // Not t > 0: NaN is on.
+  template <class V>
+  static DFAD_HD auto off(V t) {
+    return t <= 0;
+  }
+
+  template <class V, class M>
+  DFAD_HD V loss(V s, M off) const {
+    const V u = inside_margin(s, off), zero = {};
+    const V r = u <= 0 ? zero : u;  // not u > 0 ? u : 0, which would turn NaN into 0
     return r * r;
   }
 
-  DFAD_HD A student_gradient(A s, A t, A grad) const {
-    const bool off = t <= A(0);
-    const A u = inside_margin(s, off);
-    const A slope = grad * ((off ? A(2) : A(-2)) * u);
-    return u <= A(0) ? A(0) : slope;
+  template <class V, class M>
+  DFAD_HD V student_gradient(V s, M off, V grad) const {
+    const V u = inside_margin(s, off), zero = {}, two = zero + 2;
+    const V slope = grad * ((off ? two : -two) * u);
+    return u <= 0 ? zero : slope;
   }
 
-  DFAD_HD A inside_margin(A s, bool off) const {
-    return off ? margin + s : margin - s;
+  template <class V, class M>
+  DFAD_HD V inside_margin(V s, M off) const {
+    const V below = margin + s, above = margin - s;
+    return off ? below : above;
   }
 };
 

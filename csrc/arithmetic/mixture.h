@@ -7,12 +7,11 @@ namespace dfad {
 // w x + v y. Forward: w = lam, v = 1 - lam. Backward: the same on gradients, with the inverse permutation.
 template <class A>
 struct Mixture {
-  using Compute = A;
-
   A own;
   A other;
 
-  DFAD_HD A operator()(A x, A y) const {
+  template <class V>
+  DFAD_HD V operator()(V x, V y) const {
     return own * x + other * y;
   }
 };

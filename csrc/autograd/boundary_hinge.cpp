@@ -14,10 +14,9 @@ using torch::autograd::variable_list;
 
 constexpr const char* name = "boundary_hinge_loss";
 
-// What backward needs beside the students that require a gradient. The teachers are detached, so that the graph they
-// came from is not kept alive for their signs.
+// What backward needs beside the students that require a gradient: of each teacher its signs alone.
 struct Saved {
-  variable_list teachers;
+  variable_list signs;
   std::vector<double> weights;
   double margin;
   Reduction reduction;
@@ -28,7 +27,7 @@ class BoundaryHinge : public torch::autograd::Function<BoundaryHinge> {
  public:
   static at::Tensor forward(AutogradContext* ctx, at::TensorList students, const Saved* saved, at::Tensor* loss) {
     variable_list tensors = students.vec();
-    tensors.insert(tensors.end(), saved->teachers.begin(), saved->teachers.end());
+    tensors.insert(tensors.end(), saved->signs.begin(), saved->signs.end());
     ctx->save_for_backward(std::move(tensors));
     ctx->saved_data["weights"] = saved->weights;
     ctx->saved_data["margin"] = saved->margin;
@@ -38,58 +37,61 @@ class BoundaryHinge : public torch::autograd::Function<BoundaryHinge> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grad) {
     const auto tensors = ctx->get_saved_variables();
-    const size_t stages = tensors.size() / 2;
-    const auto weights = ctx->saved_data["weights"].toDoubleVector();
+    const auto all_weights = ctx->saved_data["weights"].toDoubleVector();
     const auto reduction = static_cast<Reduction>(ctx->saved_data["reduction"].toInt());
-    variable_list grads = ops::boundary_hinge_loss_backward(
-        grad[0], at::TensorList(tensors).slice(0, stages), at::TensorList(tensors).slice(stages), weights,
-        ctx->saved_data["margin"].toDouble(), name_of(reduction));
-    grads.resize(stages + 2);
+    const size_t stages = tensors.size() / 2;
+    variable_list students, signs;
+    std::vector<double> weights;
+    for (size_t k = 0; k < stages; ++k) {
+      if (!ctx->needs_input_grad(k)) continue;
+      students.push_back(tensors[k]);
+      signs.push_back(tensors[stages + k]);
+      weights.push_back(all_weights[k]);
+    }
+    const auto wanted = ops::boundary_hinge_loss_backward(
+        grad[0], students, signs, weights, ctx->saved_data["margin"].toDouble(), name_of(reduction));
+    variable_list grads(stages + 2);
+    for (size_t k = 0, next = 0; k < stages; ++k) {
+      if (ctx->needs_input_grad(k)) grads[k] = wanted[next++];
+    }
     return grads;
   }
 };
 
-at::Tensor boundary_hinge_loss(
-    const at::Tensor& student, const at::Tensor& teacher, double margin, std::string_view reduction,
-    std::optional<at::ScalarType> dtype) {
-  at::Tensor loss;
-  {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    loss = ops::boundary_hinge_loss(student, teacher, margin, reduction, dtype);
-  }
-  if (!at::GradMode::is_enabled() || !needs_node(student)) return loss;
-  const Saved saved = {{savable(teacher.detach())}, {1.0}, margin, check_reduction(name, reduction)};
-  return BoundaryHinge::apply(at::TensorList(student), &saved, &loss);
-}
-
-at::Tensor boundary_hinge_loss_stages(
+ops::HingeResult boundary_hinge_loss(
     at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights, double margin,
-    std::string_view reduction, std::optional<at::ScalarType> dtype) {
-  at::Tensor loss;
+    std::string_view reduction, bool agreement, bool save_signs, std::optional<at::ScalarType> dtype) {
+  const bool tracked = at::GradMode::is_enabled() && std::any_of(student.begin(), student.end(), needs_node);
+  ops::HingeResult result;
   {
     at::AutoDispatchBelowADInplaceOrView guard;
-    loss = ops::boundary_hinge_loss_stages(student, teacher, weights, margin, reduction, dtype);
+    result = ops::boundary_hinge_loss(
+        student, teacher, weights, margin, reduction, agreement, save_signs || tracked, dtype);
   }
-  if (!at::GradMode::is_enabled()) return loss;
+  if (!tracked) return result;
+  auto& [loss, share, signs] = result;
   variable_list students;
   Saved saved = {{}, {}, margin, check_reduction(name, reduction)};
-  for (size_t k = 0; k < student.size(); ++k) {
+  for (size_t k = 0, next = 0; k < student.size(); ++k) {
+    const bool packed = teacher[k].scalar_type() == at::kByte;
+    const at::Tensor& bits = packed ? teacher[k] : signs[next++];
     if (!needs_node(student[k])) continue;
     students.push_back(student[k]);
-    saved.teachers.push_back(savable(teacher[k].detach()));
+    saved.signs.push_back(savable(bits));
     saved.weights.push_back(weights[k]);
   }
-  if (students.empty()) return loss;
-  return BoundaryHinge::apply(at::TensorList(students), &saved, &loss);
+  loss = BoundaryHinge::apply(at::TensorList(students), &saved, &loss);
+  if (!save_signs) signs.clear();
+  return result;
 }
 
 std::vector<at::Tensor> boundary_hinge_loss_backward(
-    const at::Tensor& grad, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights,
-    double margin, std::string_view reduction) {
+    const at::Tensor& grad, at::TensorList student, at::TensorList signs, at::ArrayRef<double> weights, double margin,
+    std::string_view reduction) {
   std::vector<at::Tensor> grads;
   {
     at::AutoDispatchBelowADInplaceOrView guard;
-    grads = ops::boundary_hinge_loss_backward(grad, student, teacher, weights, margin, reduction);
+    grads = ops::boundary_hinge_loss_backward(grad, student, signs, weights, margin, reduction);
   }
   if (!at::GradMode::is_enabled()) return grads;
   variable_list inputs = student.vec();
@@ -97,10 +99,16 @@ std::vector<at::Tensor> boundary_hinge_loss_backward(
   return once_differentiable(name, inputs, std::move(grads));
 }
 
+// Its result, integers, gets no gradient.
+at::Tensor pack_signs(const at::Tensor& teacher) {
+  at::AutoDispatchBelowADInplaceOrView guard;
+  return ops::pack_signs(teacher);
+}
+
 TORCH_LIBRARY_IMPL(dfad_fast, Autograd, m) {
   m.impl("boundary_hinge_loss", boundary_hinge_loss);
-  m.impl("boundary_hinge_loss_stages", boundary_hinge_loss_stages);
   m.impl("boundary_hinge_loss_backward", boundary_hinge_loss_backward);
+  m.impl("pack_signs", pack_signs);
 }
 
 }  // namespace

@@ -20,14 +20,29 @@ class Mixup : public torch::autograd::Function<Mixup> {
   static variable_list forward(
       AutogradContext* ctx, at::TensorList, const at::Tensor& lam, const at::Tensor& perm, variable_list* mixtures) {
     ctx->save_for_backward({savable(lam), savable(perm)});
+    ctx->set_materialize_grads(false);
     return std::move(*mixtures);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    variable_list results = ops::mixup_backward(grads, saved[0], saved[1]);
-    results.resize(grads.size() + 3);
+    variable_list wanted;
+    for (size_t i = 0; i < grads.size(); ++i) {
+      if (needed(ctx, grads, i)) wanted.push_back(grads[i]);
+    }
+    variable_list results(grads.size() + 3);
+    if (wanted.empty()) return results;
+    const auto mixed = ops::mixup_backward(wanted, saved[0], saved[1]);
+    for (size_t i = 0, next = 0; i < grads.size(); ++i) {
+      if (needed(ctx, grads, i)) results[i] = mixed[next++];
+    }
     return results;
+  }
+
+ private:
+  // A mixture that nothing was computed from has no gradient.
+  static bool needed(AutogradContext* ctx, const variable_list& grads, size_t i) {
+    return grads[i].defined() && ctx->needs_input_grad(i);
   }
 };
 

@@ -6,6 +6,7 @@
 
 #include "../arithmetic/absolute_difference.h"
 #include "../arithmetic/boundary_hinge.h"
+#include "../arithmetic/kl_divergence.h"
 #include "../arithmetic/mixture.h"
 
 namespace dfad::cpu {
@@ -25,10 +26,39 @@ struct Operand {
   Dtype dtype = Dtype::f32;
 };
 
-// Elements [begin, end) in the loop's order.
+// Elements [begin, end) in the loop's order. Ranges over bits begin at a multiple of 8.
 struct Range {
   std::int64_t begin;
   std::int64_t end;
+};
+
+// The incoming gradient: one per element, or without data the same `scale` for all.
+struct IncomingGradient {
+  Operand each;
+  double scale;
+};
+
+// A teacher's features, or one bit per element in the loop's order, 1 where it is on.
+struct Teacher {
+  Operand features;
+  const std::uint8_t* bits;
+};
+
+struct HingeSum {
+  double loss;
+  std::int64_t agreeing;
+};
+
+// `signs`, where given, receives the teacher's bits; `out`, where it has data, each element's loss.
+template <class A>
+struct HingeKernels {
+  HingeSum (*loss)(
+      const BoundaryHinge<A>&, const Shape&, const Operand& student, const Teacher&, std::uint8_t* signs,
+      const Operand& out, Range);
+  void (*gradient)(
+      const BoundaryHinge<A>&, const Shape&, const Operand& student, const std::uint8_t* signs,
+      const IncomingGradient&, const Operand& out, Range);
+  void (*pack)(const Shape&, const Operand& teacher, std::uint8_t* signs, Range);
 };
 
 struct PairOperands {
@@ -37,41 +67,75 @@ struct PairOperands {
   Operand teacher;
 };
 
-// Where the gradients go, and the incoming one: `grad` per element, or the same `scale` for all without it.
-struct GradientOperands {
-  Operand grad;
-  double scale;
-  Operand student_grad;
-  Operand teacher_grad;
+struct L1Kernels {
+  double (*sum)(const PairOperands&, Range);
+  void (*map)(const PairOperands&, const Operand& out, Range);
+  void (*gradient)(
+      const PairOperands&, const IncomingGradient&, const Operand& student_grad, const Operand& teacher_grad, Range);
 };
 
-template <class F>
-struct PairKernels {
-  double (*sum)(const F&, const PairOperands&, Range);
-  void (*map)(const F&, const PairOperands&, const Operand& out, Range);
-  void (*gradient)(const F&, const PairOperands&, const GradientOperands&, Range);
+template <class A>
+using MixKernel = void (*)(
+    const Mixture<A>&, const Shape&, const Operand& x, const Operand& y, const Operand& out, Range);
+
+// One sample of interpolated_l1: the student, and the two teacher outputs that make its label.
+template <class A>
+struct Interpolated {
+  Mixture<A> mixture;
+  Operand student;
+  Operand teacher;
+  Operand partner;
+  IncomingGradient grad;
 };
 
-template <class F>
-struct MixKernel {
-  void (*mix)(const F&, const Shape&, const Operand& x, const Operand& y, const Operand& out, Range);
+template <class A>
+struct InterpolatedKernels {
+  double (*sum)(const Interpolated<A>&, const Shape&, Range);
+  void (*map)(const Interpolated<A>&, const Shape&, const Operand& out, Range);
+  void (*student_gradient)(const Interpolated<A>&, const Shape&, const Operand& out, Range);
+  // `inverse` is the sample whose label has this one as its partner.
+  void (*teacher_gradient)(
+      const Interpolated<A>&, const Interpolated<A>& inverse, const Shape&, const Operand& out, Range);
+};
+
+// Of one row of logits over the temperature: q = exp(s - student_max - student_log_sum), p likewise.
+template <class A>
+struct KLStatistics {
+  A student_max, student_log_sum, teacher_max, teacher_log_sum, divergence;
+};
+
+// Over one row of logits; the shape is [classes].
+template <class A>
+struct KLKernels {
+  KLStatistics<A> (*loss)(A inverse_temperature, const PairOperands&);
+  void (*gradient)(
+      A inverse_temperature, const PairOperands&, const KLStatistics<A>&, A grad, const Operand& student_grad,
+      const Operand& teacher_grad);
+};
+
+// For one compute type.
+template <class A>
+struct KernelsOf {
+  HingeKernels<A> hinge;
+  L1Kernels l1;
+  MixKernel<A> mix;
+  InterpolatedKernels<A> interpolated;
+  KLKernels<A> kl;
 };
 
 struct Kernels {
-  PairKernels<BoundaryHinge<float>> hinge;
-  PairKernels<BoundaryHinge<double>> hinge_f64;
-  PairKernels<AbsoluteDifference<float>> l1;
-  PairKernels<AbsoluteDifference<double>> l1_f64;
-  MixKernel<Mixture<float>> mix;
-  MixKernel<Mixture<double>> mix_f64;
-};
+  KernelsOf<float> f32;
+  KernelsOf<double> f64;
 
-inline const auto& kernels_for(const Kernels& k, const BoundaryHinge<float>&) { return k.hinge; }
-inline const auto& kernels_for(const Kernels& k, const BoundaryHinge<double>&) { return k.hinge_f64; }
-inline const auto& kernels_for(const Kernels& k, const AbsoluteDifference<float>&) { return k.l1; }
-inline const auto& kernels_for(const Kernels& k, const AbsoluteDifference<double>&) { return k.l1_f64; }
-inline const auto& kernels_for(const Kernels& k, const Mixture<float>&) { return k.mix; }
-inline const auto& kernels_for(const Kernels& k, const Mixture<double>&) { return k.mix_f64; }
+  template <class A>
+  const KernelsOf<A>& of() const {
+    if constexpr (sizeof(A) == sizeof(double)) {
+      return f64;
+    } else {
+      return f32;
+    }
+  }
+};
 
 namespace base {
 extern const Kernels kernels;

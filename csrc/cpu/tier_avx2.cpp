@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
@@ -16,12 +18,11 @@
 
 #include "kernels.h"
 
+#define DFAD_REGISTER_BYTES 32
 #define DFAD_TIER_F16C
 
 namespace dfad::cpu::avx2 {
-#include "convert.inl"
-#include "tile.inl"
-#include "kernels.inl"
+#include "tier.inl"
 }  // namespace dfad::cpu::avx2
 
 #if defined(__clang__)

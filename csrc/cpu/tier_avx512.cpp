@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #if defined(__clang__)
 #pragma clang attribute push( \
@@ -18,12 +20,11 @@
 
 #include "kernels.h"
 
+#define DFAD_REGISTER_BYTES 64
 #define DFAD_TIER_F16C
 
 namespace dfad::cpu::avx512 {
-#include "convert.inl"
-#include "tile.inl"
-#include "kernels.inl"
+#include "tier.inl"
 }  // namespace dfad::cpu::avx512
 
 #if defined(__clang__)

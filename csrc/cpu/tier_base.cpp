@@ -3,11 +3,13 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include "kernels.h"
 
+#define DFAD_REGISTER_BYTES 16
+
 namespace dfad::cpu::base {
-#include "convert.inl"
-#include "tile.inl"
-#include "kernels.inl"
+#include "tier.inl"
 }  // namespace dfad::cpu::base

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from dfad_fast.ops import boundary_hinge_loss, l1_discrepancy
+from dfad_fast.ops import (
+    PackedSigns,
+    boundary_hinge_loss,
+    interpolated_l1,
+    kl_discrepancy,
+    l1_discrepancy,
+)
 
 
 class BoundaryHingeLoss(nn.Module):
@@ -28,7 +34,9 @@ class BoundaryHingeLoss(nn.Module):
         self.weights = None if weights is None else tuple(weights)
 
     def forward(
-        self, student: torch.Tensor | Sequence[torch.Tensor], teacher: torch.Tensor | Sequence[torch.Tensor]
+        self,
+        student: torch.Tensor | Sequence[torch.Tensor],
+        teacher: torch.Tensor | PackedSigns | Sequence[torch.Tensor | PackedSigns],
     ) -> torch.Tensor:
         return boundary_hinge_loss(student, teacher, self.margin, self.reduction, self.weights)
 
@@ -50,6 +58,46 @@ class L1Discrepancy(nn.Module):
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         return l1_discrepancy(student, teacher, self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
+
+
+class KLDiscrepancy(nn.Module):
+    """:func:`dfad_fast.ops.kl_discrepancy` with its settings.
+
+    Args:
+        temperature: divides the logits; finite and positive.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+    """
+
+    def __init__(self, temperature: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.reduction = reduction
+
+    def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        return kl_discrepancy(student, teacher, self.temperature, self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}, reduction={self.reduction!r}"
+
+
+class InterpolatedL1(nn.Module):
+    """:func:`dfad_fast.ops.interpolated_l1` with its reduction.
+
+    Args:
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(
+        self, student: torch.Tensor, teacher: torch.Tensor, lam: float | torch.Tensor, perm: torch.Tensor
+    ) -> torch.Tensor:
+        return interpolated_l1(student, teacher, lam, perm, self.reduction)
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}"

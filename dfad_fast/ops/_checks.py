@@ -31,6 +31,38 @@ def check_margin(op: str, margin: float) -> None:
         raise ValueError(f"{op}: margin must be finite and not negative, got {margin:g}")
 
 
+def check_tensors(op: str, *values: object, names: str = "student and teacher") -> None:
+    if not all(isinstance(value, torch.Tensor) for value in values):
+        *first, last = (type(value).__name__ for value in values)
+        raise TypeError(f"{op}: {names} must be tensors, got {', '.join(first)} and {last}")
+
+
+def check_temperature(op: str, temperature: float) -> None:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"{op}: temperature must be finite and positive, got {temperature:g}")
+
+
+def check_logits(op: str, student: torch.Tensor) -> None:
+    if student.dim() < 2:
+        raise ValueError(f"{op}: student and teacher must have shape [B, C, ...], got {list(student.shape)}")
+
+
+def check_packed(op: str, student: torch.Tensor, signs: torch.Tensor, stage: str = "") -> None:
+    """Packed signs for the backward op or in the teacher's place; ``stage`` as for :func:`check_pair`."""
+    check_floating(op, f"student{stage}", student)
+    size = (student.numel() + 7) // 8
+    if signs.dim() != 1 or signs.shape[0] != size or not signs.is_contiguous():
+        raise ValueError(
+            f"{op}: packed signs for student{stage} of shape {list(student.shape)} must be {size} bytes in one "
+            f"piece, got shape {list(signs.shape)}"
+        )
+    if student.device != signs.device:
+        raise ValueError(
+            f"{op}: student{stage} and its packed signs must be on the same device, "
+            f"got {student.device} and {signs.device}"
+        )
+
+
 def check_pair(op: str, student: torch.Tensor, teacher: torch.Tensor, stage: str = "") -> None:
     """Dtypes, shapes and devices of one student/teacher pair; ``stage`` is its index as text: ``[1]``."""
     check_floating(op, f"student{stage}", student)
@@ -47,9 +79,7 @@ def check_pair(op: str, student: torch.Tensor, teacher: torch.Tensor, stage: str
         )
 
 
-def check_stages(
-    op: str, student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], weights: Sequence[float]
-) -> None:
+def check_lengths(op: str, student: Sequence[object], teacher: Sequence[object]) -> None:
     if len(student) != len(teacher):
         raise ValueError(
             f"{op}: student and teacher must be equally long lists, "
@@ -57,12 +87,23 @@ def check_stages(
         )
     if len(student) == 0:
         raise ValueError(f"{op}: student and teacher must hold at least one tensor, got empty lists")
+
+
+def check_stages(
+    op: str, student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], weights: Sequence[float]
+) -> None:
+    """A teacher is a tensor like its student, or packed signs (uint8)."""
+    check_lengths(op, student, teacher)
     if len(weights) != len(student):
         raise ValueError(
             f"{op}: weights must hold one number per stage, got {len(weights)} for {len(student)} stages"
         )
     for i, (s, t) in enumerate(zip(student, teacher, strict=True)):
-        check_pair(op, s, t, f"[{i}]")
+        stage = f"[{i}]" if len(student) > 1 else ""
+        if t.dtype == torch.uint8:
+            check_packed(op, s, t, stage)
+        else:
+            check_pair(op, s, t, stage)
 
 
 def check_mixing(op: str, tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> None:

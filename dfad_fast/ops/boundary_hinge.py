@@ -9,60 +9,56 @@ r"""Squared hinge on the teacher's activation boundary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
-from dfad_fast.ops._checks import check_margin, check_pair, check_reduction, check_stages
+from dfad_fast.ops._checks import check_floating, check_lengths, check_margin, check_reduction, check_stages
 from dfad_fast.ops._dtypes import compute_dtype, promoted, reduce, result_dtype
+from dfad_fast.ops.packed_signs import PackedSigns, dense_strides, unpack
 
 _NAME = "boundary_hinge_loss"
-_STAGES = "boundary_hinge_loss_stages"
 _op = backends.op(_NAME)
-_stages_op = backends.op(_STAGES)
+
+Features: TypeAlias = torch.Tensor | PackedSigns
 
 
-def _loss(student: torch.Tensor, teacher: torch.Tensor, margin: float, reduction: str) -> torch.Tensor:
-    dtype = compute_dtype(student, teacher)
-    s = student.to(dtype)
-    away_from_boundary = torch.where(teacher.detach() <= 0, s, -s)
-    return reduce(F.relu(margin + away_from_boundary).square(), reduction)
+def _on(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    if teacher.dtype == torch.uint8:
+        return unpack(teacher, student.shape, dense_strides(student))
+    return ~(teacher.detach() <= 0)
 
 
 def reference(
-    student: torch.Tensor, teacher: torch.Tensor, margin: float = 1.0, reduction: str = "mean"
-) -> torch.Tensor:
-    """The formula in plain PyTorch, differentiable as often as wanted."""
-    check_reduction(_NAME, reduction)
-    check_margin(_NAME, margin)
-    check_pair(_NAME, student, teacher)
-    return _loss(student, teacher, margin, reduction).to(result_dtype((student, teacher)))
-
-
-def stages_reference(
     student: Sequence[torch.Tensor],
     teacher: Sequence[torch.Tensor],
     weights: Sequence[float],
     margin: float = 1.0,
     reduction: str = "mean",
-) -> torch.Tensor:
-    """The weighted sum of the stages' reduced losses in plain PyTorch."""
-    _check_stages(student, teacher, weights, margin, reduction)
-    losses = [
-        weight * _loss(s, t, margin, reduction)
-        for s, t, weight in zip(student, teacher, weights, strict=True)
-    ]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and agreement in plain PyTorch, differentiable as often as wanted.
+
+    As the op: each teacher is a tensor like its student, or bits (uint8) in its student's memory order.
+    """
+    _check(student, teacher, weights, margin, reduction)
+    losses, agreements = [], []
+    for s, t, weight in zip(student, teacher, weights, strict=True):
+        on = _on(s, t)
+        wide = s.to(compute_dtype(s, t))
+        loss = reduce(F.relu(margin + torch.where(on, -wide, wide)).square(), reduction)
+        losses.append(loss if reduction == "none" else weight * loss)
+        agreements.append((~(s.detach() <= 0) == on).float().mean())
     total = losses[0]
     for loss in losses[1:]:
         total = total + loss
-    return total.to(result_dtype((*student, *teacher)))
+    return total.to(result_dtype((*student, *teacher))), torch.stack(agreements)
 
 
 def boundary_hinge_loss(
     student: torch.Tensor | Sequence[torch.Tensor],
-    teacher: torch.Tensor | Sequence[torch.Tensor],
+    teacher: Features | Sequence[Features],
     margin: float = 1.0,
     reduction: str = "mean",
     weights: Sequence[float] | None = None,
@@ -71,21 +67,23 @@ def boundary_hinge_loss(
 
     :math:`h(s, t) = \mathrm{relu}(m + s)^2` if :math:`t \le 0` else :math:`\mathrm{relu}(m - s)^2`. The
     gradient reaches the student only, and is 0 on the tie :math:`u = 0`. NaN in ``s`` gives NaN, as
-    ``relu(m + s)**2`` does; NaN in ``t`` compares false and counts as "on". Source: Heo et al. 2019,
-    "Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons", arXiv 1811.03233;
-    used by Qu et al. 2021, arXiv 2102.11638.
+    ``relu(m + s)**2`` does; NaN in ``t`` compares false and counts as "on". For backward one bit per element is
+    kept of the teacher, which may be freed or changed. Source: Heo et al. 2019, "Knowledge Transfer via
+    Distillation of Activation Boundaries Formed by Hidden Neurons", arXiv 1811.03233; used by Qu et al. 2021,
+    arXiv 2102.11638.
 
     Args:
         student: pre-activation features, any shape; float64, float32, float16 or bfloat16; or a list of them,
             one per stage, which is computed in one launch.
-        teacher: the teacher's, of the same shapes and on the same device; only their signs are read.
+        teacher: the teacher's, of the same shapes and on the same device, or their :func:`pack_signs`; only their
+            signs are read.
         margin: :math:`m`, finite and not negative.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``, per stage.
         weights: one factor per stage, 1 if not given; only with lists, and not with ``"none"``.
 
     Returns:
         A 0-dim tensor, or one of the inputs' shape for ``"none"``, in the promoted dtype (float32 under
-            autocast). With lists, the weighted sum over stages, or for ``"none"`` a list. Arithmetic is float32,
+        autocast). With lists, the weighted sum over stages, or for ``"none"`` a list. Arithmetic is float32,
         or float64 where an input is. Empty inputs give NaN for ``"mean"`` and 0 for ``"sum"``.
 
     Raises:
@@ -93,45 +91,104 @@ def boundary_hinge_loss(
         ValueError: shapes, devices or lengths differ, margin or reduction is out of range, or weights do not
             fit.
     """
-    if isinstance(student, torch.Tensor) and isinstance(teacher, torch.Tensor):
+    loss, _ = _compute(student, teacher, margin, reduction, weights, agreement=False)
+    return loss
+
+
+def boundary_hinge_loss_with_agreement(
+    student: torch.Tensor | Sequence[torch.Tensor],
+    teacher: Features | Sequence[Features],
+    margin: float = 1.0,
+    reduction: str = "mean",
+    weights: Sequence[float] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`boundary_hinge_loss`, and from the same pass how far the student's neurons are on and off as the
+    teacher's are.
+
+    Args and Raises: as for :func:`boundary_hinge_loss`.
+
+    Returns:
+        The loss, and the share of elements whose signs agree: float32, without gradient, 0-dim or for lists one per
+        stage. NaN for an empty stage.
+    """
+    loss, agreement = _compute(student, teacher, margin, reduction, weights, agreement=True)
+    return loss, agreement
+
+
+def _compute(
+    student: object,
+    teacher: object,
+    margin: float,
+    reduction: str,
+    weights: Sequence[float] | None,
+    agreement: bool,
+) -> tuple[Any, torch.Tensor]:
+    if isinstance(student, torch.Tensor) and isinstance(teacher, torch.Tensor | PackedSigns):
         if weights is not None:
             raise ValueError(f"{_NAME}: weights go with lists of stages, got single tensors")
-        if backends.native(student, teacher):
-            return _op(student, teacher, margin, reduction)
-        return reference(student, teacher, margin, reduction)
-    return _over_stages(student, teacher, margin, reduction, weights)
-
-
-def _over_stages(
-    student: object, teacher: object, margin: float, reduction: str, weights: Sequence[float] | None
-) -> Any:  # a tensor, or for "none" a list: in the public signature, the usual of the two
+        loss, share = _dispatch([student], [teacher], [1.0], margin, reduction, agreement)
+        return loss, share[0] if agreement else share
     if not (isinstance(student, list | tuple) and isinstance(teacher, list | tuple)):
         raise TypeError(
             f"{_NAME}: student and teacher must both be tensors or both be lists of tensors, "
             f"got {type(student).__name__} and {type(teacher).__name__}"
         )
-    students, teachers = _tensors("student", student), _tensors("teacher", teacher)
-    factors = [1.0] * len(students) if weights is None else [float(w) for w in weights]
-    if reduction == "none":
-        if weights is not None:
-            raise ValueError(f"{_NAME}: weights go with reduction 'mean' or 'sum', got 'none'")
-        check_stages(_NAME, students, teachers, factors)
-        return [boundary_hinge_loss(s, t, margin, "none") for s, t in zip(students, teachers, strict=True)]
-    if students and backends.native(*students, *teachers):
-        return _stages_op(students, teachers, factors, margin, reduction)
-    return stages_reference(students, teachers, factors, margin, reduction)
+    _check_types("student", student, torch.Tensor)
+    _check_types("teacher", teacher, torch.Tensor | PackedSigns)
+    factors = [1.0] * len(student) if weights is None else [float(w) for w in weights]
+    if reduction != "none":
+        return _dispatch(student, teacher, factors, margin, reduction, agreement)
+    if weights is not None:
+        raise ValueError(f"{_NAME}: weights go with reduction 'mean' or 'sum', got 'none'")
+    bits = _in_students_order(student, teacher)
+    check_stages(_NAME, student, bits, factors)
+    results = [
+        _dispatch([s], [t], [1.0], margin, reduction, agreement) for s, t in zip(student, bits, strict=True)
+    ]
+    return [loss for loss, _ in results], torch.cat([share for _, share in results])
 
 
-def _tensors(name: str, values: Sequence[object]) -> list[torch.Tensor]:
+def _dispatch(
+    student: Sequence[torch.Tensor],
+    teacher: Sequence[Features],
+    weights: Sequence[float],
+    margin: float,
+    reduction: str,
+    agreement: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    bits = _in_students_order(student, teacher)
+    if backends.native(*student, *bits):
+        loss, share, _ = _op(student, bits, weights, margin, reduction, agreement)
+        return loss, share
+    return reference(student, bits, weights, margin, reduction)
+
+
+def _in_students_order(student: Sequence[torch.Tensor], teacher: Sequence[Features]) -> list[torch.Tensor]:
+    """The teachers as the op takes them."""
+    check_lengths(_NAME, student, teacher)
     tensors = []
-    for i, item in enumerate(values):
-        if not isinstance(item, torch.Tensor):
-            raise TypeError(f"{_NAME}: {name}[{i}] must be a tensor, got {type(item).__name__}")
-        tensors.append(item)
+    for i, (s, t) in enumerate(zip(student, teacher, strict=True)):
+        stage = f"[{i}]" if len(student) > 1 else ""
+        if isinstance(t, torch.Tensor):
+            check_floating(_NAME, f"teacher{stage}", t)
+            tensors.append(t)
+            continue
+        if s.shape != t.shape:
+            raise ValueError(
+                f"{_NAME}: teacher{stage}: packed signs of shape {list(t.shape)} do not fit a student of shape "
+                f"{list(s.shape)}"
+            )
+        tensors.append(t.in_order_of(s))
     return tensors
 
 
-def _check_stages(
+def _check_types(name: str, values: Sequence[object], kind: Any) -> None:
+    for i, item in enumerate(values):
+        if not isinstance(item, kind):
+            raise TypeError(f"{_NAME}: {name}[{i}] must be a tensor, got {type(item).__name__}")
+
+
+def _check(
     student: Sequence[torch.Tensor],
     teacher: Sequence[torch.Tensor],
     weights: Sequence[float],
@@ -139,47 +196,41 @@ def _check_stages(
     reduction: str,
 ) -> None:
     check_reduction(_NAME, reduction)
-    if reduction == "none":
-        raise ValueError(f"{_NAME}: stages are summed and need reduction 'mean' or 'sum', got 'none'")
-    check_stages(_NAME, student, teacher, weights)
     check_margin(_NAME, margin)
+    check_stages(_NAME, student, teacher, weights)
+    if reduction == "none" and len(student) > 1:
+        raise ValueError(f"{_NAME}: stages are summed and need reduction 'mean' or 'sum', got 'none'")
 
 
 @backends.register_fake(_NAME)
 def _fake(
-    student: torch.Tensor,
-    teacher: torch.Tensor,
-    margin: float,
-    reduction: str,
-    dtype: torch.dtype | None = None,
-) -> torch.Tensor:
-    check_reduction(_NAME, reduction)
-    check_margin(_NAME, margin)
-    check_pair(_NAME, student, teacher)
-    dtype = promoted((student, teacher), dtype)
-    if reduction == "none":
-        return torch.empty_like(student, dtype=dtype)
-    return torch.empty((), dtype=dtype, device=student.device)
-
-
-@backends.register_fake(_STAGES)
-def _fake_stages(
     student: list[torch.Tensor],
     teacher: list[torch.Tensor],
     weights: list[float],
     margin: float,
     reduction: str,
+    agreement: bool = False,
+    save_signs: bool = False,
     dtype: torch.dtype | None = None,
-) -> torch.Tensor:
-    _check_stages(student, teacher, weights, margin, reduction)
-    return torch.empty((), dtype=promoted((*student, *teacher), dtype), device=student[0].device)
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    _check(student, teacher, weights, margin, reduction)
+    dtype = promoted((*student, *teacher), dtype)
+    first = student[0]
+    loss = torch.empty_like(first, dtype=dtype) if reduction == "none" else first.new_empty((), dtype=dtype)
+    shares = first.new_empty(len(student) if agreement else 0, dtype=torch.float32)
+    signs = [
+        s.new_empty((s.numel() + 7) // 8, dtype=torch.uint8)
+        for s, t in zip(student, teacher, strict=True)
+        if save_signs and t.dtype != torch.uint8
+    ]
+    return loss, shares, signs
 
 
 @backends.register_fake(f"{_NAME}_backward")
 def _fake_backward(
     grad: torch.Tensor,
     student: list[torch.Tensor],
-    teacher: list[torch.Tensor],
+    signs: list[torch.Tensor],
     weights: list[float],
     margin: float,
     reduction: str,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
-from dfad_fast.ops._checks import check_pair, check_reduction
+from dfad_fast.ops._checks import check_pair, check_reduction, check_tensors
 from dfad_fast.ops._dtypes import compute_dtype, promoted, result_dtype
 
 _NAME = "l1_discrepancy"
@@ -49,11 +49,7 @@ def l1_discrepancy(student: torch.Tensor, teacher: torch.Tensor, reduction: str 
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes or devices differ, or the reduction is unknown.
     """
-    if not (isinstance(student, torch.Tensor) and isinstance(teacher, torch.Tensor)):
-        raise TypeError(
-            f"{_NAME}: student and teacher must be tensors, "
-            f"got {type(student).__name__} and {type(teacher).__name__}"
-        )
+    check_tensors(_NAME, student, teacher)
     if backends.native(student, teacher):
         return _op(student, teacher, reduction)
     return reference(student, teacher, reduction)

@@ -19,7 +19,12 @@ _NAME = "mixup"
 _op = backends.op(_NAME)
 
 
-def _mix(x: torch.Tensor, lam: torch.Tensor, rest: torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
+def lam_tensor(lam: float | torch.Tensor) -> torch.Tensor:
+    return lam if isinstance(lam, torch.Tensor) else torch.full((), lam, dtype=torch.float64)
+
+
+def mix(x: torch.Tensor, lam: torch.Tensor, rest: torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
+    """``lam x + rest x[perm]`` in plain PyTorch, computed in float32 or, for float64, in float64."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     per_sample = (-1, *[1] * (x.dim() - 1))
     weight, other = (w.to(x.device, dtype).reshape(per_sample) for w in (lam, rest))
@@ -32,15 +37,14 @@ def reference(tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Te
     check_mixing(_NAME, tensors, lam, perm)
     check_permutation(_NAME, perm)
     wide = lam.double() if any(x.dtype == torch.float64 for x in tensors) else lam.float()
-    return [_mix(x, wide, 1 - wide, perm) for x in tensors]
+    return [mix(x, wide, 1 - wide, perm) for x in tensors]
 
 
 def _mixed(tensors: list[torch.Tensor], lam: float | torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
     for value in (*tensors, perm):
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{_NAME}: the batch and perm must be tensors, got {type(value).__name__}")
-    if not isinstance(lam, torch.Tensor):
-        lam = torch.full((), lam, dtype=torch.float64)
+    lam = lam_tensor(lam)
     if backends.native(*tensors, perm):
         return _op(tensors, lam, perm)
     return reference(tensors, lam, perm)

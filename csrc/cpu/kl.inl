@@ -1,0 +1,141 @@
+// The divergence of one row of logits, in the including tier's namespace and instruction set.
+
+// exp of numbers that are not positive, to about one unit in the last place; 0 below float's normal range. Reduction
+// and polynomial after S. Moshier's Cephes library. Plain arithmetic, so that every tier gives the same bits.
+DFAD_INLINE F32 exponential(F32 x) {
+  const F32 to_integer = F32{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, in the low bits
+  const F32 shifted = x * 1.44269504088896341f + to_integer;
+  const F32 n = shifted - to_integer;
+  const F32 r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  F32 p = F32{} + 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  const F32 mantissa = p * (r * r) + r + 1.0f;
+  const F32 power = (F32)(((I32)shifted - (I32)to_integer + 127) << 23);
+  return x < -87.3f ? F32{} : mantissa * power;
+}
+
+DFAD_INLINE F64 exponential(F64 x) {
+  F64 result = x;
+  for (int i = 0; i < width<double>; ++i) result[i] = std::exp(x[i]);
+  return result;
+}
+
+// max of both, and NaN where either is.
+template <class V>
+DFAD_INLINE V maximum(V a, V b) {
+  const V greater = a > b ? a : b;
+  return a != a ? a : greater;
+}
+
+// Calls body(element of the tile, student, teacher, count) with each group of a tile's logits over the temperature.
+template <class A, class Body>
+static inline void for_each_logits(
+    A inverse_temperature, const PairOperands& pair, std::int64_t begin, std::int64_t n, Body body) {
+  alignas(64) A s_tile[tile_size], t_tile[tile_size];
+  const A beyond = -std::numeric_limits<A>::infinity();
+  const auto scaled = [&](auto v) { return v * inverse_temperature; };
+  const A* student = read(pair.student, pair.shape, begin, n, s_tile);
+  const A* teacher = read(pair.teacher, pair.shape, begin, n, t_tile);
+  for_each_group<A>(n, [&](std::int64_t i, auto count) {
+    body(
+        i, map_group<A>(scaled, load_group<A>(student + i, count, beyond)),
+        map_group<A>(scaled, load_group<A>(teacher + i, count, beyond)), count);
+  });
+}
+
+// The same for all tiles of the row.
+template <class A, class Body>
+static inline void for_each_logits(A inverse_temperature, const PairOperands& pair, Body body) {
+  for_each_tile({0, pair.shape.sizes[0]}, [&](std::int64_t begin, std::int64_t n) {
+    for_each_logits<A>(inverse_temperature, pair, begin, n, body);
+  });
+}
+
+template <class A>
+static inline A greatest(const Group<A>& group) {
+  A values[lanes<A>];
+  store_group<A>(values, group, Full<A>{});
+  A greatest = values[0];
+  for (std::int64_t i = 1; i < lanes<A>; ++i) greatest = maximum(greatest, values[i]);
+  return greatest;
+}
+
+// log p of a group, from the statistics.
+template <class A>
+DFAD_INLINE Group<A> log_softmax(const Group<A>& logits, A max, A log_sum) {
+  return map_group<A>([&](auto v) { return v - max - log_sum; }, logits);
+}
+
+template <class A>
+DFAD_INLINE Group<A> exponential_of(const Group<A>& group) {
+  return map_group<A>([](auto v) { return exponential(v); }, group);
+}
+
+template <class A>
+static KLStatistics<A> kl_loss(A inverse_temperature, const PairOperands& pair) {
+  const A lowest = -std::numeric_limits<A>::infinity();
+  KLStatistics<A> result;
+
+  Group<A> s_max = all_lanes(lowest), t_max = all_lanes(lowest);
+  for_each_logits<A>(inverse_temperature, pair, [&](std::int64_t, const auto& s, const auto& t, auto) {
+    s_max = map_group<A>([](auto a, auto b) { return maximum(a, b); }, s_max, s);
+    t_max = map_group<A>([](auto a, auto b) { return maximum(a, b); }, t_max, t);
+  });
+  result.student_max = greatest(s_max);
+  result.teacher_max = greatest(t_max);
+
+  LaneSums<A> s_sum, t_sum;
+  for_each_logits<A>(inverse_temperature, pair, [&](std::int64_t, const auto& s, const auto& t, auto count) {
+    s_sum.add(exponential_of(map_group<A>([&](auto v) { return v - result.student_max; }, s)), count);
+    t_sum.add(exponential_of(map_group<A>([&](auto v) { return v - result.teacher_max; }, t)), count);
+  });
+  s_sum.end_tile();
+  t_sum.end_tile();
+  result.student_log_sum = static_cast<A>(std::log(s_sum.sum()));
+  result.teacher_log_sum = static_cast<A>(std::log(t_sum.sum()));
+
+  LaneSums<A> divergence;
+  for_each_logits<A>(inverse_temperature, pair, [&](std::int64_t, const auto& s, const auto& t, auto count) {
+    const Group<A> log_q = log_softmax(s, result.student_max, result.student_log_sum);
+    const Group<A> log_p = log_softmax(t, result.teacher_max, result.teacher_log_sum);
+    const auto term = [](auto p, auto lp, auto lq) { return KLDivergence{}.loss(p, lp, lq); };
+    divergence.add(map_group<A>(term, exponential_of(log_p), log_p, log_q), count);
+  });
+  divergence.end_tile();
+  result.divergence = static_cast<A>(divergence.sum());
+  return result;
+}
+
+template <class A>
+static void kl_gradient(
+    A inverse_temperature, const PairOperands& pair, const KLStatistics<A>& row, A grad, const Operand& student_grad,
+    const Operand& teacher_grad) {
+  alignas(64) A ds_tile[tile_size], dt_tile[tile_size];
+  const A scale = grad * inverse_temperature;
+  for_each_tile({0, pair.shape.sizes[0]}, [&](std::int64_t begin, std::int64_t n) {
+    A* ds = student_grad.data ? writable(student_grad, pair.shape, begin, ds_tile) : nullptr;
+    A* dt = teacher_grad.data ? writable(teacher_grad, pair.shape, begin, dt_tile) : nullptr;
+    for_each_logits<A>(
+        inverse_temperature, pair, begin, n, [&](std::int64_t i, const auto& s, const auto& t, auto count) {
+          const Group<A> log_q = log_softmax(s, row.student_max, row.student_log_sum);
+          const Group<A> log_p = log_softmax(t, row.teacher_max, row.teacher_log_sum);
+          const Group<A> p = exponential_of(log_p), g = all_lanes(scale);
+          if (ds) {
+            const auto slope = [](auto p, auto q, auto g) { return KLDivergence{}.student_gradient(p, q, g); };
+            store_group<A>(ds + i, map_group<A>(slope, p, exponential_of(log_q), g), count);
+          }
+          if (dt) {
+            const auto slope = [&](auto p, auto lp, auto lq, auto g) {
+              return KLDivergence{}.teacher_gradient(p, lp, lq, decltype(p){} + row.divergence, g);
+            };
+            store_group<A>(dt + i, map_group<A>(slope, p, log_p, log_q, g), count);
+          }
+        });
+    if (ds) finish_writing(student_grad, pair.shape, begin, n, ds, ds_tile);
+    if (dt) finish_writing(teacher_grad, pair.shape, begin, n, dt, dt_tile);
+  });
+}

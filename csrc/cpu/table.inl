@@ -1,0 +1,12 @@
+// The tier's kernels, as its callers see them.
+
+template <class A>
+constexpr KernelsOf<A> kernels_of = {
+    {&hinge_loss<A>, &hinge_gradient<A>, &pack<A>},
+    {&l1_sum<A>, &l1_map<A>, &l1_gradient<A>},
+    &mix<A>,
+    {&interpolated_sum<A>, &interpolated_map<A>, &interpolated_student_gradient<A>, &interpolated_teacher_gradient<A>},
+    {&kl_loss<A>, &kl_gradient<A>},
+};
+
+const Kernels kernels = {kernels_of<float>, kernels_of<double>};

@@ -1,0 +1,12 @@
+// Everything that a tier compiles for its instruction set, inside its namespace.
+
+#include "convert.inl"
+#include "lanes.inl"
+#include "tile.inl"
+
+#include "hinge.inl"
+#include "interpolated.inl"
+#include "kl.inl"
+#include "l1.inl"
+#include "mixing.inl"
+#include "table.inl"

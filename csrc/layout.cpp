@@ -1,0 +1,54 @@
+#include "layout.h"
+
+#include <ATen/ExpandUtils.h>
+
+#include <algorithm>
+
+namespace dfad {
+namespace {
+
+bool same_order(at::IntArrayRef sizes, at::IntArrayRef a, at::IntArrayRef b) {
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d] != 1 && a[d] != b[d]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Dims dense_strides(const at::Tensor& x) {
+  if (x.is_non_overlapping_and_dense()) return Dims(x.strides().begin(), x.strides().end());
+  const auto inferred = at::infer_dense_strides(x.sizes(), x.strides());
+  return Dims(inferred.begin(), inferred.end());
+}
+
+Layout::Layout(at::IntArrayRef sizes, at::IntArrayRef order, at::ArrayRef<at::IntArrayRef> strides)
+    : strides_(strides.size()) {
+  if (std::all_of(strides.begin(), strides.end(), [&](auto other) { return same_order(sizes, order, other); })) {
+    sizes_.push_back(c10::multiply_integers(sizes));
+    for (auto& merged : strides_) merged.push_back(1);
+    return;
+  }
+
+  Dims dims;
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d] != 1) dims.push_back(static_cast<int64_t>(d));
+  }
+  std::stable_sort(dims.begin(), dims.end(), [&](int64_t a, int64_t b) { return order[a] > order[b]; });
+
+  for (const int64_t d : dims) {
+    bool merges = !sizes_.empty();
+    for (size_t i = 0; merges && i < strides.size(); ++i) merges = strides_[i].back() == strides[i][d] * sizes[d];
+    if (merges) {
+      sizes_.back() *= sizes[d];
+    } else {
+      sizes_.push_back(sizes[d]);
+    }
+    for (size_t i = 0; i < strides.size(); ++i) {
+      if (merges) strides_[i].pop_back();
+      strides_[i].push_back(strides[i][d]);
+    }
+  }
+}
+
+}  // namespace dfad
