@@ -7,3 +7,13 @@
 #else
 #define DFAD_HD inline __attribute__((always_inline))
 #endif
+
+namespace dfad {
+
+// The tiers overload it for registers.
+template <class A>
+DFAD_HD A select(bool condition, A yes, A no) {
+  return condition ? yes : no;
+}
+
+}  // namespace dfad

@@ -4,7 +4,7 @@ template <class A>
 DFAD_INLINE Masks<A> off_where(const Group<A>& values) {
   Masks<A> off;
 #pragma GCC unroll 8
-  for (int k = 0; k < registers<A>; ++k) off.part[k] = BoundaryHinge<A>::off(values.part[k]);
+  for (int k = 0; k < registers<A>; ++k) off.part[k] = not_positive(values.part[k]);
   return off;
 }
 
@@ -45,39 +45,48 @@ DFAD_INLINE void store_bits(std::uint8_t* target, std::uint32_t bits, Rest rest)
   for (std::int64_t i = 0; i < rest.count; i += 8) target[i / 8] = static_cast<std::uint8_t>(bits >> i);
 }
 
-// A tile's teacher: features of type T, or bits.
+// A tile's teacher, as features or as bits: which of its neurons are off.
 template <class A, class T>
-struct TileTeacher {
-  const T* features;
-  const std::uint8_t* bits;
+struct Features {
+  const T* data;
 
   template <class Count>
   DFAD_INLINE_MEMBER Masks<A> off(std::int64_t i, Count count) const {
-    if (bits) return masks_of_bits<A>(~load_bits<A>(bits + i / 8, count) & valid_bits<A>(count));
-    return off_where(load_group<A>(features + i, count));
+    return off_where(load_group<A>(data + i, count));
+  }
+};
+template <class A>
+struct Bits {
+  const std::uint8_t* data;
+
+  template <class Count>
+  DFAD_INLINE_MEMBER Masks<A> off(std::int64_t i, Count count) const {
+    return masks_of_bits<A>(~load_bits<A>(data + i / 8, count));
   }
 };
 
 // Loss of one tile, summed into `sums` or written to `out`. Returns how many elements agree.
 template <class A, class S, class T>
 static inline std::int64_t hinge_tile(
-    const BoundaryHinge<A>& f, const S* student, const TileTeacher<A, T>& teacher, std::uint8_t* signs, A* out,
-    LaneSums<A>& sums, std::int64_t n) {
+    const BoundaryHinge<A>& f, const S* student, const T& teacher, std::uint8_t* signs, A* out, LaneSums<A>& sums,
+    std::int64_t n) {
+  const BoundaryHinge<A> hinge = f;  // a copy, which stores to `signs` cannot change
   std::int64_t agreeing = 0;
+  Group<A> sum = {};
   for_each_group<A>(n, [&](std::int64_t i, auto count) {
     const Group<A> s = load_group<A>(student + i, count);
     const Masks<A> off = teacher.off(i, count);
-    const std::uint32_t teacher_on = ~bits_of_masks(off) & valid_bits<A>(count);
-    const std::uint32_t student_on = ~bits_of_masks(off_where(s)) & valid_bits<A>(count);
-    agreeing += count_of<A>(count) - __builtin_popcount(teacher_on ^ student_on);
-    if (signs) store_bits<A>(signs + i / 8, teacher_on, count);
-    const Group<A> loss = map_masked([&](auto v, auto mask) { return f.loss(v, mask); }, s, off);
+    const std::uint32_t teacher_off = bits_of_masks(off), student_off = bits_of_masks(off_where(s));
+    agreeing += __builtin_popcount(~(teacher_off ^ student_off) & valid_bits<A>(count));
+    if (signs) store_bits<A>(signs + i / 8, ~teacher_off & valid_bits<A>(count), count);
+    const Group<A> loss = map_masked([&](auto v, auto mask) { return hinge.loss(v, mask); }, s, off);
     if (out) {
       store_group<A>(out + i, loss, count);
     } else {
-      sums.add(loss, count);
+      add_to(sum, loss, count);
     }
   });
+  sums.add_tile(sum);
   return agreeing;
 }
 
@@ -97,17 +106,20 @@ static HingeSum hinge_loss(
     if (direct) {
       with_register_type<A>(student.dtype, [&](auto* type) {
         using T = std::remove_pointer_t<decltype(type)>;
-        const T* features = teacher.bits ? nullptr : in_place<T>(teacher.features, shape, begin);
-        agreeing += hinge_tile(
-            f, in_place<T>(student, shape, begin), TileTeacher<A, T>{features, bits}, tile_signs, losses_out, sums, n);
+        const T* s = in_place<T>(student, shape, begin);
+        agreeing += bits
+            ? hinge_tile(f, s, Bits<A>{bits}, tile_signs, losses_out, sums, n)
+            : hinge_tile(
+                  f, s, Features<A, T>{in_place<T>(teacher.features, shape, begin)}, tile_signs, losses_out, sums, n);
       });
     } else {
-      const A* features = teacher.bits ? nullptr : read(teacher.features, shape, begin, n, t_tile);
-      agreeing += hinge_tile(
-          f, read(student, shape, begin, n, s_tile), TileTeacher<A, A>{features, bits}, tile_signs, losses_out, sums,
-          n);
+      const A* s = read(student, shape, begin, n, s_tile);
+      agreeing += bits
+          ? hinge_tile(f, s, Bits<A>{bits}, tile_signs, losses_out, sums, n)
+          : hinge_tile(
+                f, s, Features<A, A>{read(teacher.features, shape, begin, n, t_tile)}, tile_signs, losses_out, sums,
+                n);
     }
-    sums.end_tile();
     if (out.data) finish_writing(out, shape, begin, n, losses_out, losses);
   });
   return {sums.sum(), agreeing};
@@ -118,13 +130,14 @@ template <class A, class S, class D>
 static inline void hinge_gradient_tile(
     const BoundaryHinge<A>& f, const S* student, const std::uint8_t* signs, const A* grad, A scale, D* out,
     std::int64_t n) {
+  const BoundaryHinge<A> hinge = f;
   for_each_group<A>(n, [&](std::int64_t i, auto count) {
     const Group<A> s = load_group<A>(student + i, count);
-    const Masks<A> off = masks_of_bits<A>(~load_bits<A>(signs + i / 8, count) & valid_bits<A>(count));
+    const Masks<A> off = Bits<A>{signs}.off(i, count);
     const Group<A> g = grad ? load_group<A>(grad + i, count) : all_lanes(scale);
     Group<A> slope;
 #pragma GCC unroll 8
-    for (int k = 0; k < registers<A>; ++k) slope.part[k] = f.student_gradient(s.part[k], off.part[k], g.part[k]);
+    for (int k = 0; k < registers<A>; ++k) slope.part[k] = hinge.student_gradient(s.part[k], off.part[k], g.part[k]);
     store_group<A>(out + i, slope, count);
   });
 }

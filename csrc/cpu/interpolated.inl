@@ -40,8 +40,9 @@ static double interpolated_sum(const Interpolated<A>& sample, const Shape& shape
   LaneSums<A> sums;
   for_each_tile(range, [&](std::int64_t begin, std::int64_t n) {
     const InterpolatedTile<A> tile(sample, shape, begin, n);
-    for_each_group<A>(n, [&](std::int64_t i, auto count) { sums.add(tile.loss(sample, i, count), count); });
-    sums.end_tile();
+    Group<A> sum = {};
+    for_each_group<A>(n, [&](std::int64_t i, auto count) { add_to(sum, tile.loss(sample, i, count), count); });
+    sums.add_tile(sum);
   });
   return sums.sum();
 }

@@ -59,9 +59,10 @@ template <class A>
 static inline A greatest(const Group<A>& group) {
   A values[lanes<A>];
   store_group<A>(values, group, Full<A>{});
-  A greatest = values[0];
-  for (std::int64_t i = 1; i < lanes<A>; ++i) greatest = maximum(greatest, values[i]);
-  return greatest;
+  for (std::int64_t half = lanes<A> / 2; half > 0; half /= 2) {
+    for (std::int64_t i = 0; i < half; ++i) values[i] = maximum(values[i], values[i + half]);
+  }
+  return values[0];
 }
 
 // log p of a group, from the statistics.
@@ -70,9 +71,22 @@ DFAD_INLINE Group<A> log_softmax(const Group<A>& logits, A max, A log_sum) {
   return map_group<A>([&](auto v) { return v - max - log_sum; }, logits);
 }
 
+// Registers without a lane that is meant are left at 0: a row of ten classes costs one exponential, not several.
+template <class A, class Count>
+DFAD_INLINE Group<A> exponential_of(const Group<A>& group, Count count) {
+  Group<A> result = {};
+#pragma GCC unroll 8
+  for (int k = 0; k < registers<A>; ++k) {
+    if (k * width<A> < count_of<A>(count)) result.part[k] = exponential(group.part[k]);
+  }
+  return result;
+}
+
 template <class A>
-DFAD_INLINE Group<A> exponential_of(const Group<A>& group) {
-  return map_group<A>([](auto v) { return exponential(v); }, group);
+static inline double sum_of(const Group<A>& group) {
+  LaneSums<A> sums;
+  sums.add_tile(group);
+  return sums.sum();
 }
 
 template <class A>
@@ -88,25 +102,23 @@ static KLStatistics<A> kl_loss(A inverse_temperature, const PairOperands& pair) 
   result.student_max = greatest(s_max);
   result.teacher_max = greatest(t_max);
 
-  LaneSums<A> s_sum, t_sum;
+  // Rows are short beside a tile: one sum per lane does for all of the row.
+  Group<A> s_sums = {}, t_sums = {};
   for_each_logits<A>(inverse_temperature, pair, [&](std::int64_t, const auto& s, const auto& t, auto count) {
-    s_sum.add(exponential_of(map_group<A>([&](auto v) { return v - result.student_max; }, s)), count);
-    t_sum.add(exponential_of(map_group<A>([&](auto v) { return v - result.teacher_max; }, t)), count);
+    add_to(s_sums, exponential_of(map_group<A>([&](auto v) { return v - result.student_max; }, s), count), count);
+    add_to(t_sums, exponential_of(map_group<A>([&](auto v) { return v - result.teacher_max; }, t), count), count);
   });
-  s_sum.end_tile();
-  t_sum.end_tile();
-  result.student_log_sum = static_cast<A>(std::log(s_sum.sum()));
-  result.teacher_log_sum = static_cast<A>(std::log(t_sum.sum()));
+  result.student_log_sum = static_cast<A>(std::log(sum_of(s_sums)));
+  result.teacher_log_sum = static_cast<A>(std::log(sum_of(t_sums)));
 
-  LaneSums<A> divergence;
+  Group<A> divergence = {};
   for_each_logits<A>(inverse_temperature, pair, [&](std::int64_t, const auto& s, const auto& t, auto count) {
     const Group<A> log_q = log_softmax(s, result.student_max, result.student_log_sum);
     const Group<A> log_p = log_softmax(t, result.teacher_max, result.teacher_log_sum);
     const auto term = [](auto p, auto lp, auto lq) { return KLDivergence{}.loss(p, lp, lq); };
-    divergence.add(map_group<A>(term, exponential_of(log_p), log_p, log_q), count);
+    add_to(divergence, map_group<A>(term, exponential_of(log_p, count), log_p, log_q), count);
   });
-  divergence.end_tile();
-  result.divergence = static_cast<A>(divergence.sum());
+  result.divergence = static_cast<A>(sum_of(divergence));
   return result;
 }
 
@@ -123,10 +135,10 @@ static void kl_gradient(
         inverse_temperature, pair, begin, n, [&](std::int64_t i, const auto& s, const auto& t, auto count) {
           const Group<A> log_q = log_softmax(s, row.student_max, row.student_log_sum);
           const Group<A> log_p = log_softmax(t, row.teacher_max, row.teacher_log_sum);
-          const Group<A> p = exponential_of(log_p), g = all_lanes(scale);
+          const Group<A> p = exponential_of(log_p, count), g = all_lanes(scale);
           if (ds) {
             const auto slope = [](auto p, auto q, auto g) { return KLDivergence{}.student_gradient(p, q, g); };
-            store_group<A>(ds + i, map_group<A>(slope, p, exponential_of(log_q), g), count);
+            store_group<A>(ds + i, map_group<A>(slope, p, exponential_of(log_q, count), g), count);
           }
           if (dt) {
             const auto slope = [&](auto p, auto lp, auto lq, auto g) {

@@ -24,11 +24,12 @@ template <class A>
 static double l1_sum(const PairOperands& pair, Range range) {
   LaneSums<A> sums;
   for_each_pair_tile<A>(pair, range, [&](std::int64_t, std::int64_t n, const auto* student, const auto* teacher) {
+    Group<A> sum = {};
     for_each_group<A>(n, [&](std::int64_t i, auto count) {
       const Group<A> s = load_group<A>(student + i, count), t = load_group<A>(teacher + i, count);
-      sums.add(map_group<A>([](auto a, auto b) { return AbsoluteDifference{}.loss(a, b); }, s, t), count);
+      add_to(sum, map_group<A>([](auto a, auto b) { return AbsoluteDifference{}.loss(a, b); }, s, t), count);
     });
-    sums.end_tile();
+    sums.add_tile(sum);
   });
   return sums.sum();
 }
