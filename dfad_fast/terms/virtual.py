@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.ops import l1_discrepancy, mixup, virtual_batch
+from dfad_fast.ops import interpolated_l1, l1_discrepancy, mixup
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
@@ -36,11 +36,10 @@ class VirtualInterpolation(Term):
 
     def __call__(self, probe: Probe) -> Tensor:
         lam, perm = self._draw(probe)
+        images = mixup(probe.images, lam, perm)
         if self.labels == "mixed":
-            images, labels = virtual_batch(probe.images, probe.teacher, lam, perm)
-        else:
-            images = mixup(probe.images, lam, perm)
-            labels = probe.ask_teacher(images)
+            return interpolated_l1(probe.ask_student(images), probe.teacher, lam, perm)
+        labels = probe.ask_teacher(images)
         return l1_discrepancy(probe.ask_student(images), labels)
 
     def _draw(self, probe: Probe) -> tuple[Tensor, Tensor]:
