@@ -1,0 +1,69 @@
+"""On the device: what the kernels share. Offsets are int64 throughout."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
+
+
+@triton.constexpr_function
+def compute_dtype(a: tl.dtype, b: tl.dtype) -> tl.dtype:
+    """float64 where either of a pair is, else float32: halves are never summed as halves."""
+    return tl.float64 if tl.float64 in (a, b) else tl.float32
+
+
+@triton.jit
+def product(sizes):
+    result = sizes[0]
+    for d in tl.static_range(1, len(sizes)):
+        result = result * sizes[d]
+    return result
+
+
+@triton.jit
+def offsets(index, sizes, strides):
+    """Where the elements at these positions of the loop lie. One dimension of stride 1 is the index itself."""
+    result = tl.zeros_like(index)
+    for d in tl.static_range(len(sizes) - 1, 0, -1):
+        result += (index % sizes[d]) * strides[d]
+        index = index // sizes[d]
+    return result + index * strides[0]
+
+
+@triton.jit
+def tile(program, elements, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Rows and columns of this program, for rows of so many elements each."""
+    column_blocks = tl.cdiv(elements, COLUMNS)
+    row = (program // column_blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = (program % column_blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    return row, column
+
+
+@triton.jit
+def float64(bits):
+    """The other end of ``float64_bits``."""
+    return tl.cast(bits, tl.int64).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def narrow(x, dtype: tl.constexpr):
+    """Round to nearest even. 16-bit types are reached through float32, as in PyTorch."""
+    if dtype == tl.float16 or dtype == tl.bfloat16:
+        x = x.to(tl.float32)
+    if dtype == tl.bfloat16 and _INTERPRETED:
+        # The interpreter cuts the lower bits off, so they are rounded away before.
+        bits = x.to(tl.uint32, bitcast=True)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        x = tl.where(x == x, rounded, bits).to(tl.float32, bitcast=True)
+    return x.to(dtype)
+
+
+@triton.jit
+def scalar_gradient(grad, weight, count, MEAN: tl.constexpr):
+    """The loss's one gradient times the stage's weight, over the mean's count, in float64."""
+    scale = tl.load(grad).to(tl.float64) * weight
+    if MEAN:
+        scale = scale / tl.cast(count, tl.float64)
+    return scale

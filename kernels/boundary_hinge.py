@@ -1,0 +1,280 @@
+r"""Squared hinge on the teacher's activation boundary, all stages in one launch.
+
+.. math:: h(s, t) = \mathrm{relu}(u)^2, \quad u = m + s \text{ if } t \le 0 \text{ else } m - s \qquad
+          \partial h/\partial s = \pm 2\,\mathrm{relu}(u)
+
+A program serves one block of one stage. The loss's pass also counts where the signs agree and packs the teacher's
+signs; the gradient's pass reads those packed signs in the teacher's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+
+from dfad_fast.kernels._device import compute_dtype, float64, narrow, offsets, product, scalar_gradient
+from dfad_fast.kernels._launch import float64_bits, launch
+from dfad_fast.kernels._layout import elementwise, memory_order
+from dfad_fast.kernels._reduce import finish
+from dfad_fast.kernels._signs import load_off, rows_of_eight, store_signs
+
+_BLOCK = 4096
+# The kernels are unrolled over the stages; longer lists take several launches.
+_STAGES = 8
+
+
+@triton.jit
+def _loss_stage(
+    program,
+    block,
+    student,
+    teacher,
+    signs,
+    out,
+    partials,
+    agreed,
+    sizes,
+    student_strides,
+    teacher_strides,
+    margin,
+    BLOCK: tl.constexpr,
+):
+    dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
+    count = product(sizes)
+    row, index, inside = rows_of_eight(block, count, BLOCK)
+    s = tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0).to(dtype)
+    if teacher.dtype.element_ty == tl.uint8:
+        off = load_off(teacher, row, count)
+    else:
+        t = tl.load(teacher + offsets(index, sizes, teacher_strides), mask=inside, other=0)
+        off = t.to(dtype) <= 0
+
+    m = tl.full((), margin, dtype)
+    u = tl.where(off, m + s, m - s)
+    r = tl.where(u <= 0, 0, u)  # not maximum(u, 0), which would turn NaN into 0
+    if out is not None:
+        tl.store(out + index, narrow(r * r, out.dtype.element_ty), mask=inside)
+    if partials is not None:
+        tl.store(partials + program, tl.sum(tl.where(inside, r * r, 0)).to(tl.float64))
+    if agreed is not None:
+        agrees = inside & ((s <= 0) == off)
+        tl.store(agreed + program, tl.sum(agrees.to(tl.int32)).to(tl.float64))
+    if signs is not None:
+        store_signs(signs, row, off, inside, count)
+
+
+@triton.jit
+def _loss_kernel(
+    students,
+    teachers,
+    signs,
+    out,
+    partials,
+    agreed,
+    sizes,
+    student_strides,
+    teacher_strides,
+    margin: "fp64",
+    BLOCK: tl.constexpr,
+):
+    program = tl.program_id(0)
+    first = 0
+    for k in tl.static_range(len(students)):
+        blocks = tl.cdiv(product(sizes[k]), BLOCK)
+        if (program >= first) & (program < first + blocks):
+            _loss_stage(
+                program,
+                program - first,
+                students[k],
+                teachers[k],
+                signs[k],
+                out,
+                partials,
+                agreed,
+                sizes[k],
+                student_strides[k],
+                teacher_strides[k],
+                margin,
+                BLOCK,
+            )
+        first += blocks
+
+
+@triton.jit
+def _gradient_stage(
+    block,
+    grad,
+    student,
+    signs,
+    out,
+    sizes,
+    student_strides,
+    grad_strides,
+    weight,
+    margin,
+    PER_ELEMENT: tl.constexpr,
+    MEAN: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, out.dtype.element_ty)
+    count = product(sizes)
+    row, index, inside = rows_of_eight(block, count, BLOCK)
+    s = tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0).to(dtype)
+    off = load_off(signs, row, count)
+    if PER_ELEMENT:
+        g = tl.load(grad + offsets(index, sizes, grad_strides), mask=inside, other=0).to(dtype)
+    else:
+        g = scalar_gradient(grad, weight, count, MEAN).to(dtype)
+
+    m = tl.full((), margin, dtype)
+    u = tl.where(off, m + s, m - s)
+    slope = g * (tl.where(off, 2, -2).to(dtype) * u)
+    slope = tl.where(u <= 0, 0, slope)
+    tl.store(out + index, narrow(slope, out.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=["weights"])
+def _gradient_kernel(
+    grad,
+    students,
+    signs,
+    outs,
+    sizes,
+    student_strides,
+    grad_strides,
+    weights,
+    margin: "fp64",
+    PER_ELEMENT: tl.constexpr,
+    MEAN: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    program = tl.program_id(0)
+    first = 0
+    for k in tl.static_range(len(students)):
+        blocks = tl.cdiv(product(sizes[k]), BLOCK)
+        if (program >= first) & (program < first + blocks):
+            _gradient_stage(
+                program - first,
+                grad,
+                students[k],
+                signs[k],
+                outs[k],
+                sizes[k],
+                student_strides[k],
+                grad_strides,
+                float64(weights[k]),
+                margin,
+                PER_ELEMENT,
+                MEAN,
+                BLOCK,
+            )
+        first += blocks
+
+
+def _groups(stages: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Indices of the stages that are not empty, so many as one launch takes."""
+    filled = [k for k, x in enumerate(stages) if x.numel() > 0]
+    return [filled[i : i + _STAGES] for i in range(0, len(filled), _STAGES)]
+
+
+def loss(
+    student: Sequence[torch.Tensor],
+    teacher: Sequence[torch.Tensor],
+    weights: Sequence[float],
+    margin: float,
+    reduction: str,
+    out: torch.Tensor,
+    agreement: torch.Tensor | None = None,
+    signs: Sequence[torch.Tensor | None] | None = None,
+) -> None:
+    """Write the loss.
+
+    Args:
+        student: one tensor per stage.
+        teacher: per stage a floating tensor of the student's shape, or its packed signs (uint8).
+        out: 0-dim, or for ``"none"`` like ``empty_like(student[0])``.
+        agreement: float32 ``[stages]``, where it is wanted.
+        signs: where they are wanted, a uint8 tensor per stage, or None where the teacher is already packed.
+    """
+    reduced = reduction != "none"
+    blocks = [triton.cdiv(s.numel(), _BLOCK) for s in student]
+    partials = agreed = None
+    if reduced:
+        partials = torch.empty(sum(blocks), dtype=torch.float64, device=out.device)
+    if agreement is not None:
+        agreed = torch.empty(sum(blocks), dtype=torch.float64, device=out.device)
+
+    first = 0
+    for group in _groups(student):
+        loops = [_loss_loop(student[k], teacher[k]) for k in group]
+        programs = sum(blocks[k] for k in group)
+        launch(
+            _loss_kernel,
+            programs,
+            out,
+            tuple(student[k] for k in group),
+            tuple(teacher[k] for k in group),
+            tuple(None if signs is None else signs[k] for k in group),
+            None if reduced else out,
+            None if partials is None else partials[first:],
+            None if agreed is None else agreed[first:],
+            *zip(*loops, strict=True),
+            margin,
+            BLOCK=_BLOCK,
+        )
+        first += programs
+    counts = [s.numel() for s in student]
+    finish(partials, agreed, blocks, counts, weights, reduction == "mean", out if reduced else None, agreement)
+
+
+def _loss_loop(student: torch.Tensor, teacher: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+    """Sizes and both strides of the loop, which follows the order of the packed signs."""
+    order = memory_order(student)
+    if teacher.dtype == torch.uint8:
+        sizes, (_, student_strides) = elementwise([order, student])
+        return sizes, student_strides, student_strides
+    sizes, (_, student_strides, teacher_strides) = elementwise([order, student, teacher])
+    return sizes, student_strides, teacher_strides
+
+
+def gradient(
+    grad: torch.Tensor,
+    student: Sequence[torch.Tensor],
+    signs: Sequence[torch.Tensor],
+    weights: Sequence[float],
+    margin: float,
+    reduction: str,
+    outs: Sequence[torch.Tensor],
+) -> None:
+    """Write the students' gradients into ``outs``, each like ``empty_like`` of its student.
+
+    ``grad`` has one element, or for ``"none"`` the student's shape and any strides; ``weights`` then count for
+    nothing.
+    """
+    per_element = reduction == "none"
+    for group in _groups(student):
+        loops = []
+        for k in group:
+            sizes, strides = elementwise([outs[k], student[k], *([grad] if per_element else [])])
+            loops.append((sizes, strides[1], strides[-1]))
+        sizes_of, student_strides, grad_strides = zip(*loops, strict=True)
+        launch(
+            _gradient_kernel,
+            sum(triton.cdiv(student[k].numel(), _BLOCK) for k in group),
+            grad,
+            grad,
+            tuple(student[k] for k in group),
+            tuple(signs[k] for k in group),
+            tuple(outs[k] for k in group),
+            sizes_of,
+            student_strides,
+            grad_strides[0],
+            float64_bits([weights[k] for k in group]),
+            margin,
+            PER_ELEMENT=per_element,
+            MEAN=reduction == "mean",
+            BLOCK=_BLOCK,
+        )

@@ -1,0 +1,269 @@
+r"""Kullback-Leibler divergence of softened class probabilities, one row of logits at a time.
+
+.. math:: p = \mathrm{softmax}(t / T), \quad q = \mathrm{softmax}(s / T), \qquad
+          L_r = \sum_c p_c (\log p_c - \log q_c), \text{ terms with } p_c = 0 \text{ being } 0
+
+.. math:: \partial L_r/\partial s = (q - p) / T, \qquad
+          \partial L_r/\partial t = p\,((\log p - \log q) - L_r) / T
+
+The loss's pass goes over a row's classes twice: once for both log-sum-exps, with the maximum kept up to date, and
+once for the sum. The log-sum-exps and ``L_r`` are saved as the row's statistics; the gradient needs no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+
+from dfad_fast.kernels._device import compute_dtype, narrow, offsets, scalar_gradient, tile
+from dfad_fast.kernels._launch import launch
+from dfad_fast.kernels._layout import Ints, merge
+from dfad_fast.kernels._reduce import finish
+
+_WARPS = 4
+_TILE = 2048
+# Where the classes lie apart, neighbouring threads take neighbouring rows.
+_APART = 16
+
+
+@triton.jit
+def _softened(rows, start, classes, class_stride, inside, inverse, COLUMNS: tl.constexpr):
+    """So many classes of each row over the temperature; -inf past the last class."""
+    column = start + tl.arange(0, COLUMNS).to(tl.int64)
+    mask = inside[:, None] & (column < classes)[None, :]
+    x = tl.load(rows[:, None] + (column * class_stride)[None, :], mask=mask, other=float("-inf"))
+    return x.to(inverse.dtype) * inverse, mask
+
+
+@triton.jit
+def _running(maximum, total, x):
+    """Take more classes into the maximum and into the sum of exp(x - maximum)."""
+    new = tl.maximum(maximum, tl.max(x, axis=1))
+    base = tl.where(new == float("-inf"), 0, new)  # -inf - -inf is NaN
+    return new, total * tl.exp(maximum - base) + tl.sum(tl.exp(x - base[:, None]), axis=1)
+
+
+@triton.jit
+def _loss_kernel(
+    student,
+    teacher,
+    statistics,
+    out,
+    partials,
+    sizes,
+    student_strides,
+    teacher_strides,
+    student_class_stride,
+    teacher_class_stride,
+    rows,
+    classes,
+    temperature: "fp64",
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
+    inverse = (1 / tl.full((), temperature, tl.float64)).to(dtype)
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < rows
+    student_rows = student + offsets(row, sizes, student_strides)
+    teacher_rows = teacher + offsets(row, sizes, teacher_strides)
+
+    s_max = tl.full((ROWS,), float("-inf"), dtype)
+    t_max = tl.full((ROWS,), float("-inf"), dtype)
+    s_total = tl.zeros((ROWS,), dtype)
+    t_total = tl.zeros((ROWS,), dtype)
+    for start in range(0, classes, COLUMNS):
+        s, _ = _softened(student_rows, start, classes, student_class_stride, inside, inverse, COLUMNS)
+        t, _ = _softened(teacher_rows, start, classes, teacher_class_stride, inside, inverse, COLUMNS)
+        s_max, s_total = _running(s_max, s_total, s)
+        t_max, t_total = _running(t_max, t_total, t)
+    s_log, t_log = tl.log(s_total), tl.log(t_total)
+
+    loss = tl.zeros((ROWS,), dtype)
+    for start in range(0, classes, COLUMNS):
+        s, _ = _softened(student_rows, start, classes, student_class_stride, inside, inverse, COLUMNS)
+        t, mask = _softened(teacher_rows, start, classes, teacher_class_stride, inside, inverse, COLUMNS)
+        # The maximum first: the difference is exact where it matters, which x - logsumexp is not.
+        log_q = (s - s_max[:, None]) - s_log[:, None]
+        log_p = (t - t_max[:, None]) - t_log[:, None]
+        p = tl.exp(log_p)
+        terms = tl.where(p == 0, 0, p * (log_p - log_q))
+        loss += tl.sum(tl.where(mask, terms, 0), axis=1)
+
+    tl.store(statistics + row, s_max + s_log, mask=inside)
+    tl.store(statistics + rows + row, t_max + t_log, mask=inside)
+    tl.store(statistics + rows * 2 + row, loss, mask=inside)
+    if out is not None:
+        tl.store(out + row, narrow(loss, out.dtype.element_ty), mask=inside)
+    else:
+        tl.store(partials + tl.program_id(0), tl.sum(tl.where(inside, loss, 0)).to(tl.float64))
+
+
+@triton.jit
+def _gradient_kernel(
+    grad,
+    student,
+    teacher,
+    statistics,
+    student_out,
+    teacher_out,
+    sizes,
+    student_strides,
+    teacher_strides,
+    student_out_strides,
+    teacher_out_strides,
+    grad_strides,
+    student_class_stride,
+    teacher_class_stride,
+    student_out_class_stride,
+    teacher_out_class_stride,
+    rows,
+    classes,
+    temperature: "fp64",
+    PER_ELEMENT: tl.constexpr,
+    MEAN: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
+    inverse = (1 / tl.full((), temperature, tl.float64)).to(dtype)
+    row, column = tile(tl.program_id(0), classes, ROWS, COLUMNS)
+    inside = row < rows
+    mask = inside[:, None] & (column < classes)[None, :]
+    s_at = offsets(row, sizes, student_strides)[:, None] + (column * student_class_stride)[None, :]
+    t_at = offsets(row, sizes, teacher_strides)[:, None] + (column * teacher_class_stride)[None, :]
+    s = tl.load(student + s_at, mask=mask, other=0).to(dtype) * inverse
+    t = tl.load(teacher + t_at, mask=mask, other=0).to(dtype) * inverse
+    log_q = s - tl.load(statistics + row, mask=inside, other=0)[:, None]
+    log_p = t - tl.load(statistics + rows + row, mask=inside, other=0)[:, None]
+    p = tl.exp(log_p)
+    if PER_ELEMENT:
+        g = tl.load(grad + offsets(row, sizes, grad_strides), mask=inside, other=0).to(dtype)[:, None]
+    else:
+        g = scalar_gradient(grad, 1.0, rows, MEAN).to(dtype)
+    g = g * inverse
+
+    if student_out is not None:
+        at = offsets(row, sizes, student_out_strides)[:, None] + (column * student_out_class_stride)[None, :]
+        slope = g * (tl.exp(log_q) - p)
+        tl.store(student_out + at, narrow(slope, student_out.dtype.element_ty), mask=mask)
+    if teacher_out is not None:
+        at = offsets(row, sizes, teacher_out_strides)[:, None] + (column * teacher_out_class_stride)[None, :]
+        loss = tl.load(statistics + rows * 2 + row, mask=inside, other=0)[:, None]
+        slope = tl.where(p == 0, 0, g * (p * ((log_p - log_q) - loss)))
+        tl.store(teacher_out + at, narrow(slope, teacher_out.dtype.element_ty), mask=mask)
+
+
+def _rows(logits: Sequence[torch.Tensor], per_row: Sequence[torch.Tensor] = ()) -> tuple[Ints, list[Ints]]:
+    """The loop over all dimensions but the class, row-major, as the statistics lie."""
+    sizes = [n for d, n in enumerate(logits[0].shape) if d != 1]
+    strides = [[n for d, n in enumerate(x.stride()) if d != 1] for x in logits]
+    return merge(sizes, [*strides, *(x.stride() for x in per_row)], range(len(sizes)))
+
+
+def _tile(student: torch.Tensor, rows: int) -> tuple[int, int]:
+    """Rows and classes of one program's tile."""
+    classes = triton.next_power_of_2(max(student.shape[1], 1))
+    columns = min(classes, _TILE if student.stride(1) == 1 else _APART)
+    return min(_TILE // columns, triton.next_power_of_2(rows)), columns
+
+
+def loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    temperature: float,
+    reduction: str,
+    out: torch.Tensor,
+    statistics: torch.Tensor,
+) -> None:
+    """Write the loss and the statistics of logits ``[B, C, ...]``.
+
+    Args:
+        out: 0-dim, or for ``"none"`` the logits' shape without dimension 1, contiguous.
+        statistics: ``[3, rows]`` in the dtype of the computation: both log-sum-exps and the rows' losses.
+    """
+    count = statistics.shape[1]
+    partials = None
+    programs = 0
+    if count > 0:
+        rows, columns = _tile(student, count)
+        programs = triton.cdiv(count, rows)
+        if reduction != "none":
+            partials = torch.empty(programs, dtype=torch.float64, device=out.device)
+        sizes, strides = _rows([student, teacher])
+        launch(
+            _loss_kernel,
+            programs,
+            out,
+            student,
+            teacher,
+            statistics,
+            out if partials is None else None,
+            partials,
+            sizes,
+            *strides,
+            student.stride(1),
+            teacher.stride(1),
+            count,
+            student.shape[1],
+            temperature,
+            warps=_WARPS,
+            ROWS=rows,
+            COLUMNS=columns,
+        )
+    if reduction != "none":
+        if partials is None:
+            partials = torch.empty(0, dtype=torch.float64, device=out.device)
+        finish(partials, None, [programs], [count], [1.0], reduction == "mean", out, None)
+
+
+def gradient(
+    grad: torch.Tensor,
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    statistics: torch.Tensor,
+    temperature: float,
+    reduction: str,
+    student_out: torch.Tensor | None,
+    teacher_out: torch.Tensor | None,
+) -> None:
+    """Write the gradients that are wanted. ``grad`` has one element, or for ``"none"`` one per row."""
+    outs = [x for x in (student_out, teacher_out) if x is not None]
+    if not outs or student.numel() == 0:
+        return
+    count, classes = statistics.shape[1], student.shape[1]
+    rows, columns = _tile(student, count)
+    per_element = reduction == "none"
+    sizes, strides = _rows([*outs, student, teacher], [grad] if per_element else [])
+    launch(
+        _gradient_kernel,
+        triton.cdiv(count, rows) * triton.cdiv(classes, columns),
+        grad,
+        grad,
+        student,
+        teacher,
+        statistics,
+        student_out,
+        teacher_out,
+        sizes,
+        strides[len(outs)],
+        strides[len(outs) + 1],
+        strides[0],
+        strides[len(outs) - 1],
+        strides[-1],
+        student.stride(1),
+        teacher.stride(1),
+        outs[0].stride(1),
+        outs[-1].stride(1),
+        count,
+        classes,
+        temperature,
+        PER_ELEMENT=per_element,
+        MEAN=reduction == "mean",
+        warps=_WARPS,
+        ROWS=rows,
+        COLUMNS=columns,
+    )

@@ -1,0 +1,159 @@
+r"""Convex combinations of the samples of a batch, several tensors in one launch.
+
+.. math:: \tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)} \qquad
+          \partial L/\partial x_i = \lambda_i g_i + (1 - \lambda_j)\, g_j, \quad j = \pi^{-1}(i)
+
+The gradient is itself a mixture, by the inverse permutation and the partner's weight: gathers, no atomics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+
+from dfad_fast.kernels._device import compute_dtype, narrow, offsets, tile
+from dfad_fast.kernels._launch import launch
+from dfad_fast.kernels._layout import elementwise
+from dfad_fast.kernels._partners import WARPS, inverse_of, lam_arguments, partner_of, stride_of, tile_of, weight_of
+
+# The kernel is unrolled over the tensors; longer lists take several launches.
+_TENSORS = 8
+
+
+@triton.jit
+def _mix_tensor(
+    program,
+    x,
+    out,
+    batch_strides,
+    elements,
+    sizes,
+    x_strides,
+    out_strides,
+    lam,
+    lam_stride,
+    lam_value,
+    partners,
+    partners_stride,
+    batch,
+    PARTNERS_WEIGHT: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    dtype: tl.constexpr = compute_dtype(x.dtype.element_ty, x.dtype.element_ty)
+    row, column = tile(program, elements, ROWS, COLUMNS)
+    inside = row < batch
+    partner, found = partner_of(partners, partners_stride, row, inside, batch)
+    own = weight_of(lam, lam_stride, lam_value, row, inside)
+    if PARTNERS_WEIGHT:
+        other = 1 - weight_of(lam, lam_stride, lam_value, partner, found)
+    else:
+        other = 1 - own
+
+    mask = inside[:, None] & (column < elements)[None, :]
+    at = offsets(column, sizes, x_strides)[None, :]
+    mine = tl.load(x + (row * batch_strides[0])[:, None] + at, mask=mask, other=0).to(dtype)
+    theirs = tl.load(x + (partner * batch_strides[0])[:, None] + at, mask=mask & found[:, None], other=0).to(dtype)
+    mixed = own.to(dtype)[:, None] * mine + other.to(dtype)[:, None] * theirs
+    mixed = tl.where(found[:, None], mixed, float("nan"))
+    out_at = (row * batch_strides[1])[:, None] + offsets(column, sizes, out_strides)[None, :]
+    tl.store(out + out_at, narrow(mixed, out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _mix_kernel(
+    tensors,
+    outs,
+    batch_strides,
+    elements,
+    sizes,
+    x_strides,
+    out_strides,
+    lam,
+    lam_stride,
+    lam_value: "fp64",
+    partners,
+    partners_stride,
+    batch,
+    PARTNERS_WEIGHT: tl.constexpr,
+    TILES: tl.constexpr,
+):
+    program = tl.program_id(0)
+    first = 0
+    for k in tl.static_range(len(tensors)):
+        programs = tl.cdiv(batch, TILES[k][0]) * tl.cdiv(elements[k], TILES[k][1])
+        if (program >= first) & (program < first + programs):
+            _mix_tensor(
+                program - first,
+                tensors[k],
+                outs[k],
+                batch_strides[k],
+                elements[k],
+                sizes[k],
+                x_strides[k],
+                out_strides[k],
+                lam,
+                lam_stride,
+                lam_value,
+                partners,
+                partners_stride,
+                batch,
+                PARTNERS_WEIGHT,
+                TILES[k][0],
+                TILES[k][1],
+            )
+        first += programs
+
+
+def _mix(
+    tensors: Sequence[torch.Tensor],
+    lam: torch.Tensor,
+    partners: torch.Tensor,
+    outs: Sequence[torch.Tensor],
+    partners_weight: bool,
+) -> None:
+    batch = partners.numel()
+    filled = [k for k, x in enumerate(tensors) if x.numel() > 0]
+    for group in (filled[i : i + _TENSORS] for i in range(0, len(filled), _TENSORS)):
+        elements = tuple(tensors[k].numel() // batch for k in group)
+        tiles = tuple(tile_of(batch, n) for n in elements)
+        loops = [elementwise([outs[k], tensors[k]], first_dim=1) for k in group]
+        launch(
+            _mix_kernel,
+            sum(
+                triton.cdiv(batch, rows) * triton.cdiv(n, columns)
+                for n, (rows, columns) in zip(elements, tiles, strict=True)
+            ),
+            partners,
+            tuple(tensors[k] for k in group),
+            tuple(outs[k] for k in group),
+            tuple((tensors[k].stride(0), outs[k].stride(0)) for k in group),
+            elements,
+            tuple(sizes for sizes, _ in loops),
+            tuple(strides[1] for _, strides in loops),
+            tuple(strides[0] for _, strides in loops),
+            *lam_arguments(lam),
+            partners,
+            stride_of(partners),
+            batch,
+            PARTNERS_WEIGHT=partners_weight,
+            warps=WARPS,
+            TILES=tiles,
+        )
+
+
+def mix(
+    tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor, outs: Sequence[torch.Tensor]
+) -> None:
+    """Write the mixtures of tensors ``[B, ...]``; ``lam`` is ``[B]`` or a scalar, which may lie on the host."""
+    _mix(tensors, lam, perm, outs, partners_weight=False)
+
+
+def gradient(
+    grads: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor, outs: Sequence[torch.Tensor]
+) -> None:
+    """Write the gradients of what was mixed."""
+    _mix(grads, lam, inverse_of(perm), outs, partners_weight=True)

@@ -1,0 +1,30 @@
+"""The teacher's signs as bits, 1 where the element is on: not (t <= 0), so NaN is on. It has no gradient."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from dfad_fast.kernels._device import offsets, product
+from dfad_fast.kernels._launch import launch
+from dfad_fast.kernels._layout import elementwise, memory_order
+from dfad_fast.kernels._signs import rows_of_eight, store_signs
+
+_BLOCK = 4096
+
+
+@triton.jit
+def _pack_kernel(teacher, signs, sizes, strides, BLOCK: tl.constexpr):
+    count = product(sizes)
+    row, index, inside = rows_of_eight(tl.program_id(0), count, BLOCK)
+    t = tl.load(teacher + offsets(index, sizes, strides), mask=inside, other=0)
+    if t.dtype != tl.float64:
+        t = t.to(tl.float32)
+    store_signs(signs, row, t <= 0, inside, count)
+
+
+def pack_signs(teacher: torch.Tensor, signs: torch.Tensor) -> None:
+    """Write the bits of ``teacher`` into uint8 ``signs``, in the memory order of ``empty_like(teacher)``."""
+    sizes, (_, strides) = elementwise([memory_order(teacher), teacher])
+    launch(_pack_kernel, triton.cdiv(teacher.numel(), _BLOCK), signs, teacher, signs, sizes, strides, BLOCK=_BLOCK)

@@ -1,0 +1,55 @@
+import math
+
+import pytest
+import torch
+from dfad_fast.kernels import l1
+from helpers import FLOATING, assert_close, expanded, sliced, transposed
+
+
+def same(x):
+    return x
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(a, a) for a in FLOATING] + [(torch.half, torch.bfloat16)])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("layouts", [(same, same), (transposed, sliced)])
+def test_loss_and_gradients(student, teacher, reduction, layouts):
+    s, t = (f(torch.randn(5, 7, 30).to(d)) for f, d in zip(layouts, (student, teacher), strict=True))
+    dtype = torch.promote_types(student, teacher)
+    out = torch.empty_like(s, dtype=dtype) if reduction == "none" else torch.empty((), dtype=dtype)
+    l1.loss(s, t, reduction, out)
+    difference = s.double() - t.double()
+    want = {"mean": torch.mean, "sum": torch.sum, "none": lambda x: x}[reduction](difference.abs())
+    assert_close(out, want, torch.float32)
+
+    grad = expanded(torch.randn(5, 7, 30)) if reduction == "none" else torch.tensor(0.3)
+    slope = difference.sign() * grad.double() / (s.numel() if reduction == "mean" else 1)
+    gs, gt = torch.empty_like(s), torch.empty_like(t)
+    l1.gradient(grad, s, t, reduction, gs, gt)
+    assert_close(gs, slope, torch.float32)
+    assert_close(gt, -slope, torch.float32)
+    both = gs, gt
+    for wanted in ((True, False), (False, True)):
+        outs = [torch.empty_like(x) if w else None for x, w in zip((s, t), wanted, strict=True)]
+        l1.gradient(grad, s, t, reduction, *outs)
+        for alone, together in zip(outs, both, strict=True):
+            assert alone is None or torch.equal(alone, together)
+
+
+def test_several_blocks_and_empty():
+    s, t = torch.randn(3, 5000), torch.randn(3, 5000)
+    out = torch.empty(())
+    l1.loss(s, t, "sum", out)
+    assert_close(out, (s.double() - t.double()).abs().sum())
+    for reduction, want in (("mean", math.nan), ("sum", 0.0)):
+        l1.loss(s[:0], t[:0], reduction, out)
+        torch.testing.assert_close(out, torch.tensor(want), equal_nan=True)
+
+
+def test_special_values():
+    s, t = torch.tensor([1.0, math.nan, math.inf, 2.0]), torch.tensor([1.0, 1.0, math.inf, 1.0])
+    out, grad = torch.empty(4), torch.empty(4)
+    l1.loss(s, t, "none", out)
+    torch.testing.assert_close(out, torch.tensor([0, math.nan, math.nan, 1]), equal_nan=True)
+    l1.gradient(torch.tensor([math.inf, 1.0, 1.0, math.inf]), s, t, "none", grad, None)
+    torch.testing.assert_close(grad, torch.tensor([math.nan, 0, 0, math.inf]), equal_nan=True)
