@@ -87,7 +87,7 @@ def _mixing(launcher: Callable[..., None], dtype: torch.dtype) -> None:
 
 
 def _kl(dtype: torch.dtype, gradient: bool) -> None:
-    s, statistics = torch.empty(8, 1024, dtype=dtype), torch.empty(3, 8)
+    s, statistics = torch.empty(8, 1024, dtype=dtype), torch.empty(5, 8)
     if gradient:
         kl.gradient(_scalar(dtype), s, s, statistics, 4.0, "mean", torch.empty_like(s), torch.empty_like(s))
     else:

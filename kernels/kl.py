@@ -7,7 +7,8 @@ r"""Kullback-Leibler divergence of softened class probabilities, one row of logi
           \partial L_r/\partial t = p\,((\log p - \log q) - L_r) / T
 
 The loss's pass goes over a row's classes twice: once for both log-sum-exps, with the maximum kept up to date, and
-once for the sum. The log-sum-exps and ``L_r`` are saved as the row's statistics; the gradient needs no more.
+once for the sum. A log-sum-exp stays in two parts, the maximum and the logarithm of what is left, because (x - maximum)
+- logarithm loses less than x - logsumexp. These four and ``L_r`` are the row's statistics; the gradient needs no more.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def _loss_kernel(
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
     inverse = (1 / tl.full((), temperature, tl.float64)).to(dtype)
+    rows = tl.cast(rows, tl.int64)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < rows
     student_rows = student + offsets(row, sizes, student_strides)
@@ -86,20 +88,26 @@ def _loss_kernel(
     for start in range(0, classes, COLUMNS):
         s, _ = _softened(student_rows, start, classes, student_class_stride, inside, inverse, COLUMNS)
         t, mask = _softened(teacher_rows, start, classes, teacher_class_stride, inside, inverse, COLUMNS)
-        # The maximum first: the difference is exact where it matters, which x - logsumexp is not.
         log_q = (s - s_max[:, None]) - s_log[:, None]
         log_p = (t - t_max[:, None]) - t_log[:, None]
         p = tl.exp(log_p)
         terms = tl.where(p == 0, 0, p * (log_p - log_q))
         loss += tl.sum(tl.where(mask, terms, 0), axis=1)
 
-    tl.store(statistics + row, s_max + s_log, mask=inside)
-    tl.store(statistics + rows + row, t_max + t_log, mask=inside)
-    tl.store(statistics + rows * 2 + row, loss, mask=inside)
+    tl.store(statistics + row, s_max, mask=inside)
+    tl.store(statistics + rows + row, s_log, mask=inside)
+    tl.store(statistics + rows * 2 + row, t_max, mask=inside)
+    tl.store(statistics + rows * 3 + row, t_log, mask=inside)
+    tl.store(statistics + rows * 4 + row, loss, mask=inside)
     if out is not None:
         tl.store(out + row, narrow(loss, out.dtype.element_ty), mask=inside)
     else:
         tl.store(partials + tl.program_id(0), tl.sum(tl.where(inside, loss, 0)).to(tl.float64))
+
+
+@triton.jit
+def _statistic(statistics, i: tl.constexpr, row, rows):
+    return tl.load(statistics + tl.cast(rows, tl.int64) * i + row, mask=row < rows, other=0)[:, None]
 
 
 @triton.jit
@@ -137,8 +145,8 @@ def _gradient_kernel(
     t_at = offsets(row, sizes, teacher_strides)[:, None] + (column * teacher_class_stride)[None, :]
     s = tl.load(student + s_at, mask=mask, other=0).to(dtype) * inverse
     t = tl.load(teacher + t_at, mask=mask, other=0).to(dtype) * inverse
-    log_q = s - tl.load(statistics + row, mask=inside, other=0)[:, None]
-    log_p = t - tl.load(statistics + rows + row, mask=inside, other=0)[:, None]
+    log_q = (s - _statistic(statistics, 0, row, rows)) - _statistic(statistics, 1, row, rows)
+    log_p = (t - _statistic(statistics, 2, row, rows)) - _statistic(statistics, 3, row, rows)
     p = tl.exp(log_p)
     if PER_ELEMENT:
         g = tl.load(grad + offsets(row, sizes, grad_strides), mask=inside, other=0).to(dtype)[:, None]
@@ -152,7 +160,7 @@ def _gradient_kernel(
         tl.store(student_out + at, narrow(slope, student_out.dtype.element_ty), mask=mask)
     if teacher_out is not None:
         at = offsets(row, sizes, teacher_out_strides)[:, None] + (column * teacher_out_class_stride)[None, :]
-        loss = tl.load(statistics + rows * 2 + row, mask=inside, other=0)[:, None]
+        loss = _statistic(statistics, 4, row, rows)
         slope = tl.where(p == 0, 0, g * (p * ((log_p - log_q) - loss)))
         tl.store(teacher_out + at, narrow(slope, teacher_out.dtype.element_ty), mask=mask)
 
@@ -183,7 +191,8 @@ def loss(
 
     Args:
         out: 0-dim, or for ``"none"`` the logits' shape without dimension 1, contiguous.
-        statistics: ``[3, rows]`` in the dtype of the computation: both log-sum-exps and the rows' losses.
+        statistics: ``[5, rows]`` in the dtype of the computation: maximum and logarithm for the student, the same for
+            the teacher, and the rows' losses.
     """
     count = statistics.shape[1]
     partials = None

@@ -17,7 +17,7 @@ def run(s, t, temperature, reduction, grad, wanted=(True, True)):
     dtype = torch.promote_types(s.dtype, t.dtype)
     out = torch.empty(rows if reduction == "none" else (), dtype=dtype)
     wide = torch.promote_types(dtype, torch.float32)
-    statistics = torch.empty((3, math.prod(rows)), dtype=wide)
+    statistics = torch.empty((5, math.prod(rows)), dtype=wide)
     kl.loss(s, t, temperature, reduction, out, statistics)
     outs = [torch.empty_like(x) if w else None for x, w in zip((s, t), wanted, strict=True)]
     kl.gradient(grad, s, t, statistics, temperature, reduction, *outs)
@@ -37,8 +37,11 @@ def check(s, t, temperature, reduction):
     assert_close(out, want.detach(), computed, ulps=ulps)
     assert_close(gs, ds.grad, computed, ulps=ulps)
     assert_close(gt, dt.grad, computed, ulps=ulps)
-    logsumexps = [torch.logsumexp(x.double() / temperature, 1).flatten() for x in (s, t)]
-    assert_close(statistics, torch.stack([*logsumexps, each.detach().flatten()]), ulps=ulps)
+    want = [each.detach().flatten()]
+    for x in (t.double() / temperature, s.double() / temperature):
+        largest = x.amax(1)
+        want = [largest.flatten(), (torch.logsumexp(x, 1) - largest).flatten(), *want]
+    assert_close(statistics, torch.stack(want), ulps=ulps)
 
 
 @pytest.mark.parametrize("dtype", FLOATING)

@@ -1,0 +1,247 @@
+"""Registers the Triton launchers with the dispatcher.
+
+Each kernel here first calls the op's fake kernel, which makes the checks and allocates the results: errors and strides
+are those of the other backends by construction. Triton itself is imported at an op's first call.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from dfad_fast.ops import boundary_hinge, interpolated, kl, l1, mixing, packed_signs
+from dfad_fast.ops._checks import (
+    check_floating,
+    check_logits,
+    check_mixing,
+    check_packed,
+    check_pair,
+    check_permutation,
+    check_reduction,
+    check_temperature,
+    dtype_name,
+)
+from dfad_fast.ops._dtypes import compute_dtype
+
+Wanted = tuple[torch.Tensor | None, torch.Tensor | None]
+
+
+def _check_grad(op: str, grad: torch.Tensor, shape: tuple[int, ...], reduction: str) -> None:
+    check_floating(op, "grad", grad)
+    if grad.shape != shape if reduction == "none" else grad.numel() != 1:
+        raise ValueError(f"{op}: grad must have the loss's shape, got {list(grad.shape)}")
+
+
+def _check_statistics(op: str, statistics: torch.Tensor, rows: int, dtype: torch.dtype) -> None:
+    if statistics.shape != (5, rows) or statistics.dtype != dtype or not statistics.is_contiguous():
+        raise ValueError(
+            f"{op}: statistics must be the contiguous {dtype_name(dtype)} tensor of shape [5, {rows}] that the forward "
+            f"op gave, got {dtype_name(statistics.dtype)} of shape {list(statistics.shape)}"
+        )
+
+
+def _both(grads: list[torch.Tensor], student: bool, teacher: bool) -> Wanted:
+    """The gradients in their places, from a list of those that are wanted."""
+    return grads[0] if student else None, grads[-1] if teacher else None
+
+
+def _boundary_hinge_loss(
+    student: list[torch.Tensor],
+    teacher: list[torch.Tensor],
+    weights: list[float],
+    margin: float,
+    reduction: str,
+    agreement: bool = False,
+    save_signs: bool = False,
+    dtype: torch.dtype | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    results = boundary_hinge._fake(
+        student, teacher, weights, margin, reduction, agreement, save_signs, dtype
+    )
+    loss, shares, signs = results
+    from dfad_fast.kernels import boundary_hinge as kernels
+
+    unpacked = iter(signs)
+    stages = [next(unpacked) if save_signs and t.dtype != torch.uint8 else None for t in teacher]
+    kernels.loss(student, teacher, weights, margin, reduction, loss, shares if agreement else None, stages)
+    return results
+
+
+def _boundary_hinge_loss_backward(
+    grad: torch.Tensor,
+    student: list[torch.Tensor],
+    signs: list[torch.Tensor],
+    weights: list[float],
+    margin: float,
+    reduction: str,
+) -> list[torch.Tensor]:
+    boundary_hinge._check(student, signs, weights, margin, reduction)
+    for s, bits in zip(student, signs, strict=True):
+        check_packed(boundary_hinge._NAME, s, bits)
+    _check_grad(boundary_hinge._NAME, grad, student[0].shape, reduction)
+    grads = boundary_hinge._fake_backward(grad, student, signs, weights, margin, reduction)
+    from dfad_fast.kernels import boundary_hinge as kernels
+
+    kernels.gradient(grad, student, signs, weights, margin, reduction, grads)
+    return grads
+
+
+def _pack_signs(teacher: torch.Tensor) -> torch.Tensor:
+    bits = packed_signs._fake(teacher)
+    from dfad_fast.kernels import pack_signs as kernels
+
+    kernels.pack_signs(teacher, bits)
+    return bits
+
+
+def _l1_discrepancy(
+    student: torch.Tensor, teacher: torch.Tensor, reduction: str, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    loss = l1._fake(student, teacher, reduction, dtype)
+    from dfad_fast.kernels import l1 as kernels
+
+    kernels.loss(student, teacher, reduction, loss)
+    return loss
+
+
+def _l1_discrepancy_backward(
+    grad: torch.Tensor,
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    reduction: str,
+    student_grad: bool,
+    teacher_grad: bool,
+) -> list[torch.Tensor]:
+    check_reduction(l1._NAME, reduction)
+    check_pair(l1._NAME, student, teacher)
+    _check_grad(l1._NAME, grad, student.shape, reduction)
+    grads = l1._fake_backward(grad, student, teacher, reduction, student_grad, teacher_grad)
+    from dfad_fast.kernels import l1 as kernels
+
+    kernels.gradient(grad, student, teacher, reduction, *_both(grads, student_grad, teacher_grad))
+    return grads
+
+
+def _kl_discrepancy(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    temperature: float,
+    reduction: str,
+    dtype: torch.dtype | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    loss, statistics = kl._fake(student, teacher, temperature, reduction, dtype)
+    from dfad_fast.kernels import kl as kernels
+
+    kernels.loss(student, teacher, temperature, reduction, loss, statistics)
+    return loss, statistics
+
+
+def _kl_discrepancy_backward(
+    grad: torch.Tensor,
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    statistics: torch.Tensor,
+    temperature: float,
+    reduction: str,
+    student_grad: bool,
+    teacher_grad: bool,
+) -> list[torch.Tensor]:
+    check_reduction(kl._NAME, reduction)
+    check_temperature(kl._NAME, temperature)
+    check_pair(kl._NAME, student, teacher)
+    check_logits(kl._NAME, student)
+    rows = torch.Size((student.shape[0], *student.shape[2:]))
+    _check_grad(kl._NAME, grad, rows, reduction)
+    _check_statistics(kl._NAME, statistics, rows.numel(), compute_dtype(student, teacher))
+    grads = kl._fake_backward(
+        grad, student, teacher, statistics, temperature, reduction, student_grad, teacher_grad
+    )
+    from dfad_fast.kernels import kl as kernels
+
+    wanted = _both(grads, student_grad, teacher_grad)
+    kernels.gradient(grad, student, teacher, statistics, temperature, reduction, *wanted)
+    return grads
+
+
+def _mixup(tensors: list[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
+    mixed = mixing._fake(tensors, lam, perm)
+    check_permutation(mixing._NAME, perm)
+    from dfad_fast.kernels import mixing as kernels
+
+    kernels.mix(tensors, lam, perm, mixed)
+    return mixed
+
+
+def _mixup_backward(grads: list[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
+    check_mixing(mixing._NAME, grads, lam, perm)
+    check_permutation(mixing._NAME, perm)
+    results = mixing._fake_backward(grads, lam, perm)
+    from dfad_fast.kernels import mixing as kernels
+
+    kernels.gradient(grads, lam, perm, results)
+    return results
+
+
+def _interpolated_l1(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    lam: torch.Tensor,
+    perm: torch.Tensor,
+    reduction: str,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    loss = interpolated._fake(student, teacher, lam, perm, reduction, dtype)
+    check_permutation(interpolated._NAME, perm)
+    from dfad_fast.kernels import interpolated as kernels
+
+    kernels.loss(student, teacher, lam, perm, reduction, loss)
+    return loss
+
+
+def _interpolated_l1_backward(
+    grad: torch.Tensor,
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    lam: torch.Tensor,
+    perm: torch.Tensor,
+    reduction: str,
+    student_grad: bool,
+    teacher_grad: bool,
+) -> list[torch.Tensor]:
+    interpolated._check(student, teacher, lam, perm, reduction)
+    _check_grad(interpolated._NAME, grad, student.shape, reduction)
+    check_permutation(interpolated._NAME, perm)
+    grads = interpolated._fake_backward(
+        grad, student, teacher, lam, perm, reduction, student_grad, teacher_grad
+    )
+    from dfad_fast.kernels import interpolated as kernels
+
+    wanted = _both(grads, student_grad, teacher_grad)
+    kernels.gradient(grad, student, teacher, lam, perm, reduction, *wanted)
+    return grads
+
+
+_KERNELS = {
+    "boundary_hinge_loss": _boundary_hinge_loss,
+    "boundary_hinge_loss_backward": _boundary_hinge_loss_backward,
+    "pack_signs": _pack_signs,
+    "l1_discrepancy": _l1_discrepancy,
+    "l1_discrepancy_backward": _l1_discrepancy_backward,
+    "kl_discrepancy": _kl_discrepancy,
+    "kl_discrepancy_backward": _kl_discrepancy_backward,
+    "mixup": _mixup,
+    "mixup_backward": _mixup_backward,
+    "interpolated_l1": _interpolated_l1,
+    "interpolated_l1_backward": _interpolated_l1_backward,
+}
+
+
+def register(key: str) -> torch.library.Library:
+    """Let Triton serve a dispatch key: ``"CUDA"``, or in Triton's interpreter ``"CPU"``.
+
+    It goes before what is registered for the key already. The registrations last as long as the library that is
+    returned, or until its ``_destroy``.
+    """
+    library = torch.library.Library("dfad_fast", "IMPL", key)
+    for name, kernel in _KERNELS.items():
+        library.impl(name, kernel, allow_override=True)
+    return library
