@@ -46,3 +46,13 @@ def elementwise(tensors: Sequence[torch.Tensor], first_dim: int = 0) -> tuple[In
 def memory_order(x: torch.Tensor) -> torch.Tensor:
     """A tensor with the strides of ``empty_like(x)``, in whose memory order packed signs lie; for its strides only."""
     return x if x.is_contiguous() else torch.empty_like(x, device="meta")
+
+
+def wide(sizes: Ints, strides: Iterable[Ints]) -> bool:
+    """Whether a thread can load 16 bytes at once: one dense dimension for all, of a multiple of 16 elements."""
+    return len(sizes) == 1 and sizes[0] % 16 == 0 and all(s == (1,) for s in strides)
+
+
+def block_of(sizes: Ints, strides: Iterable[Ints]) -> int:
+    """Elements of one program; fewer where they are loaded one by one, since their addresses take registers."""
+    return 4096 if wide(sizes, strides) else 1024

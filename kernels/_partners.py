@@ -6,11 +6,14 @@ its row becomes NaN, and nothing foreign is read.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import triton
 import triton.language as tl
 
 from dfad_fast.kernels._launch import launch
+from dfad_fast.kernels._layout import Ints, wide
 
 # Of a program that serves a tile of rows and columns: on every GPU a thread gets 16 bytes at least of bfloat16.
 WARPS = 4
@@ -63,7 +66,8 @@ def stride_of(x: torch.Tensor) -> int:
     return x.stride(0) if x.dim() == 1 else 0
 
 
-def tile_of(batch: int, elements: int) -> tuple[int, int]:
-    """Samples and elements of one program's tile, for samples of so many elements."""
-    columns = min(triton.next_power_of_2(elements), _TILE)
-    return min(_TILE // columns, triton.next_power_of_2(batch)), columns
+def tile_of(batch: int, elements: int, sizes: Ints, strides: Iterable[Ints]) -> tuple[int, int]:
+    """Samples and elements of one program's tile, for samples of so many elements; see ``block_of``."""
+    tile = _TILE if wide(sizes, strides) else _TILE // 4
+    columns = min(triton.next_power_of_2(elements), tile)
+    return min(tile // columns, triton.next_power_of_2(batch)), columns

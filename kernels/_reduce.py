@@ -21,11 +21,12 @@ _BLOCK = 4096
 
 
 @triton.jit
-def _sum(partials, blocks, BLOCK: tl.constexpr):
-    lane = tl.arange(0, BLOCK)
+def _sum(partials, first, blocks, BLOCK: tl.constexpr):
     total = tl.zeros((BLOCK,), tl.float64)
-    for start in range(0, blocks, BLOCK):
-        total += tl.load(partials + start + lane, mask=start + lane < blocks, other=0)
+    if partials is not None:
+        for start in range(0, blocks, BLOCK):
+            block = start + tl.arange(0, BLOCK)
+            total += tl.load(partials + first + block, mask=block < blocks, other=0)
     return tl.sum(total)
 
 
@@ -36,12 +37,12 @@ def _finish_kernel(partials, agreed, blocks, counts, weights, loss, agreement, M
     for k in tl.static_range(len(counts)):
         count = tl.cast(counts[k], tl.float64)
         if loss is not None:
-            stage = _sum(partials + first, blocks[k], BLOCK)
+            stage = _sum(partials, first, blocks[k], BLOCK)
             if MEAN:
                 stage = stage / count
             total += float64(weights[k]) * stage
         if agreement is not None:
-            tl.store(agreement + k, (_sum(agreed + first, blocks[k], BLOCK) / count).to(tl.float32))
+            tl.store(agreement + k, (_sum(agreed, first, blocks[k], BLOCK) / count).to(tl.float32))
         first += blocks[k]
     if loss is not None:
         tl.store(loss, narrow(total, loss.dtype.element_ty))
@@ -60,7 +61,7 @@ def finish(
     """Write the 0-dim ``loss`` and the stages' ``agreement``, each where it is wanted.
 
     Args:
-        partials: float64, the blocks' sums, stage after stage.
+        partials: float64, the blocks' sums, stage after stage; None where there is no block.
         agreed: float64, the blocks' numbers of elements that agree.
         blocks: blocks of each stage.
         counts: elements of each stage; 0 gives NaN for a mean and for the agreement.

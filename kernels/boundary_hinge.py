@@ -17,11 +17,10 @@ import triton.language as tl
 
 from dfad_fast.kernels._device import compute_dtype, float64, narrow, offsets, product, scalar_gradient
 from dfad_fast.kernels._launch import float64_bits, launch
-from dfad_fast.kernels._layout import elementwise, memory_order
+from dfad_fast.kernels._layout import Ints, block_of, elementwise, memory_order
 from dfad_fast.kernels._reduce import finish
 from dfad_fast.kernels._signs import load_off, rows_of_eight, store_signs
 
-_BLOCK = 4096
 # The kernels are unrolled over the stages; longer lists take several launches.
 _STAGES = 8
 
@@ -78,13 +77,13 @@ def _loss_kernel(
     student_strides,
     teacher_strides,
     margin: "fp64",
-    BLOCK: tl.constexpr,
+    BLOCKS: tl.constexpr,
 ):
     program = tl.program_id(0)
     first = 0
     for k in tl.static_range(len(students)):
-        blocks = tl.cdiv(product(sizes[k]), BLOCK)
-        if (program >= first) & (program < first + blocks):
+        programs = tl.cdiv(product(sizes[k]), BLOCKS[k])
+        if (program >= first) & (program < first + programs):
             _loss_stage(
                 program,
                 program - first,
@@ -98,9 +97,9 @@ def _loss_kernel(
                 student_strides[k],
                 teacher_strides[k],
                 margin,
-                BLOCK,
+                BLOCKS[k],
             )
-        first += blocks
+        first += programs
 
 
 @triton.jit
@@ -149,13 +148,13 @@ def _gradient_kernel(
     margin: "fp64",
     PER_ELEMENT: tl.constexpr,
     MEAN: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCKS: tl.constexpr,
 ):
     program = tl.program_id(0)
     first = 0
     for k in tl.static_range(len(students)):
-        blocks = tl.cdiv(product(sizes[k]), BLOCK)
-        if (program >= first) & (program < first + blocks):
+        programs = tl.cdiv(product(sizes[k]), BLOCKS[k])
+        if (program >= first) & (program < first + programs):
             _gradient_stage(
                 program - first,
                 grad,
@@ -169,9 +168,9 @@ def _gradient_kernel(
                 margin,
                 PER_ELEMENT,
                 MEAN,
-                BLOCK,
+                BLOCKS[k],
             )
-        first += blocks
+        first += programs
 
 
 def _groups(stages: Sequence[torch.Tensor]) -> list[list[int]]:
@@ -200,20 +199,21 @@ def loss(
         signs: where they are wanted, a uint8 tensor per stage, or None where the teacher is already packed.
     """
     reduced = reduction != "none"
-    blocks = [triton.cdiv(s.numel(), _BLOCK) for s in student]
+    loops = [_loss_loop(s, t) for s, t in zip(student, teacher, strict=True)]
+    blocks = [block_of(sizes, strides) for sizes, *strides in loops]
+    programs = [triton.cdiv(s.numel(), block) for s, block in zip(student, blocks, strict=True)]
     partials = agreed = None
     if reduced:
-        partials = torch.empty(sum(blocks), dtype=torch.float64, device=out.device)
+        partials = torch.empty(sum(programs), dtype=torch.float64, device=out.device)
     if agreement is not None:
-        agreed = torch.empty(sum(blocks), dtype=torch.float64, device=out.device)
+        agreed = torch.empty(sum(programs), dtype=torch.float64, device=out.device)
 
     first = 0
     for group in _groups(student):
-        loops = [_loss_loop(student[k], teacher[k]) for k in group]
-        programs = sum(blocks[k] for k in group)
+        count = sum(programs[k] for k in group)
         launch(
             _loss_kernel,
-            programs,
+            count,
             out,
             tuple(student[k] for k in group),
             tuple(teacher[k] for k in group),
@@ -221,16 +221,16 @@ def loss(
             None if reduced else out,
             None if partials is None else partials[first:],
             None if agreed is None else agreed[first:],
-            *zip(*loops, strict=True),
+            *zip(*(loops[k] for k in group), strict=True),
             margin,
-            BLOCK=_BLOCK,
+            BLOCKS=tuple(blocks[k] for k in group),
         )
-        first += programs
+        first += count
     counts = [s.numel() for s in student]
-    finish(partials, agreed, blocks, counts, weights, reduction == "mean", out if reduced else None, agreement)
+    finish(partials, agreed, programs, counts, weights, reduction == "mean", out if reduced else None, agreement)
 
 
-def _loss_loop(student: torch.Tensor, teacher: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+def _loss_loop(student: torch.Tensor, teacher: torch.Tensor) -> tuple[Ints, Ints, Ints]:
     """Sizes and both strides of the loop, which follows the order of the packed signs."""
     order = memory_order(student)
     if teacher.dtype == torch.uint8:
@@ -256,14 +256,15 @@ def gradient(
     """
     per_element = reduction == "none"
     for group in _groups(student):
-        loops = []
+        loops, blocks = [], []
         for k in group:
             sizes, strides = elementwise([outs[k], student[k], *([grad] if per_element else [])])
             loops.append((sizes, strides[1], strides[-1]))
+            blocks.append(block_of(sizes, strides))
         sizes_of, student_strides, grad_strides = zip(*loops, strict=True)
         launch(
             _gradient_kernel,
-            sum(triton.cdiv(student[k].numel(), _BLOCK) for k in group),
+            sum(triton.cdiv(student[k].numel(), block) for k, block in zip(group, blocks, strict=True)),
             grad,
             grad,
             tuple(student[k] for k in group),
@@ -276,5 +277,5 @@ def gradient(
             margin,
             PER_ELEMENT=per_element,
             MEAN=reduction == "mean",
-            BLOCK=_BLOCK,
+            BLOCKS=tuple(blocks),
         )

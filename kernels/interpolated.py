@@ -158,13 +158,16 @@ def loss(
     """
     per_element = reduction == "none"
     batch, count = perm.numel(), student.numel()
-    elements = count // batch if count else 1
-    rows, columns = tile_of(max(batch, 1), elements)
-    programs = triton.cdiv(batch, rows) * triton.cdiv(elements, columns) if count else 0
-    partials = None if per_element else torch.empty(programs, dtype=torch.float64, device=out.device)
+    programs = 0
+    partials = None
     if count:
+        elements = count // batch
         like_out = out if per_element else student
-        sizes, (out_strides, *strides) = elementwise([like_out, student, teacher], first_dim=1)
+        sizes, strides = elementwise([like_out, student, teacher], first_dim=1)
+        rows, columns = tile_of(batch, elements, sizes, strides)
+        programs = triton.cdiv(batch, rows) * triton.cdiv(elements, columns)
+        if not per_element:
+            partials = torch.empty(programs, dtype=torch.float64, device=out.device)
         launch(
             _loss_kernel,
             programs,
@@ -176,8 +179,9 @@ def loss(
             (student.stride(0), teacher.stride(0), like_out.stride(0)),
             elements,
             sizes,
-            *strides,
-            out_strides,
+            strides[1],
+            strides[2],
+            strides[0],
             *lam_arguments(lam),
             perm,
             stride_of(perm),
@@ -206,10 +210,10 @@ def gradient(
         return
     batch = perm.numel()
     elements = student.numel() // batch
-    rows, columns = tile_of(batch, elements)
     per_element = reduction == "none"
     like_grad = grad if per_element else student
     sizes, strides = elementwise([*outs, student, teacher, like_grad], first_dim=1)
+    rows, columns = tile_of(batch, elements, sizes, strides)
     launch(
         _gradient_kernel,
         triton.cdiv(batch, rows) * triton.cdiv(elements, columns),

@@ -172,11 +172,13 @@ def _rows(logits: Sequence[torch.Tensor], per_row: Sequence[torch.Tensor] = ()) 
     return merge(sizes, [*strides, *(x.stride() for x in per_row)], range(len(sizes)))
 
 
-def _tile(student: torch.Tensor, rows: int) -> tuple[int, int]:
-    """Rows and classes of one program's tile."""
-    classes = triton.next_power_of_2(max(student.shape[1], 1))
-    columns = min(classes, _TILE if student.stride(1) == 1 else _APART)
-    return min(_TILE // columns, triton.next_power_of_2(rows)), columns
+def _tile(logits: Sequence[torch.Tensor], rows: int) -> tuple[int, int]:
+    """Rows and classes of one program's tile: fewer where threads cannot load 16 bytes of classes at once."""
+    classes = logits[0].shape[1]
+    together = all(x.stride(1) == 1 for x in logits)
+    tile = _TILE if together and classes % 16 == 0 else _TILE // 4
+    columns = min(triton.next_power_of_2(max(classes, 1)), tile if together else _APART)
+    return min(tile // columns, triton.next_power_of_2(rows)), columns
 
 
 def loss(
@@ -194,13 +196,14 @@ def loss(
         statistics: ``[5, rows]`` in the dtype of the computation: maximum and logarithm for the student, the same for
             the teacher, and the rows' losses.
     """
+    per_row = reduction == "none"
     count = statistics.shape[1]
     partials = None
     programs = 0
     if count > 0:
-        rows, columns = _tile(student, count)
+        rows, columns = _tile([student, teacher], count)
         programs = triton.cdiv(count, rows)
-        if reduction != "none":
+        if not per_row:
             partials = torch.empty(programs, dtype=torch.float64, device=out.device)
         sizes, strides = _rows([student, teacher])
         launch(
@@ -210,7 +213,7 @@ def loss(
             student,
             teacher,
             statistics,
-            out if partials is None else None,
+            out if per_row else None,
             partials,
             sizes,
             *strides,
@@ -223,9 +226,7 @@ def loss(
             ROWS=rows,
             COLUMNS=columns,
         )
-    if reduction != "none":
-        if partials is None:
-            partials = torch.empty(0, dtype=torch.float64, device=out.device)
+    if not per_row:
         finish(partials, None, [programs], [count], [1.0], reduction == "mean", out, None)
 
 
@@ -244,7 +245,7 @@ def gradient(
     if not outs or student.numel() == 0:
         return
     count, classes = statistics.shape[1], student.shape[1]
-    rows, columns = _tile(student, count)
+    rows, columns = _tile([*outs, student, teacher], count)
     per_element = reduction == "none"
     sizes, strides = _rows([*outs, student, teacher], [grad] if per_element else [])
     launch(

@@ -13,10 +13,8 @@ import triton.language as tl
 
 from dfad_fast.kernels._device import compute_dtype, narrow, offsets, product, scalar_gradient
 from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import elementwise
+from dfad_fast.kernels._layout import block_of, elementwise
 from dfad_fast.kernels._reduce import finish
-
-_BLOCK = 4096
 
 
 @triton.jit
@@ -81,19 +79,28 @@ def _gradient_kernel(
 
 def loss(student: torch.Tensor, teacher: torch.Tensor, reduction: str, out: torch.Tensor) -> None:
     """Write the loss into ``out``: 0-dim, or for ``"none"`` of the student's shape."""
-    blocks = triton.cdiv(student.numel(), _BLOCK)
-    if reduction == "none":
-        sizes, (out_strides, *strides) = elementwise([out, student, teacher])
-        launch(
-            _loss_kernel, blocks, out, student, teacher, out, None, sizes, *strides, out_strides, BLOCK=_BLOCK
-        )
-        return
-    partials = torch.empty(blocks, dtype=torch.float64, device=out.device)
-    sizes, strides = elementwise([student, teacher])
+    per_element = reduction == "none"
+    # An output first: it is dense, so the loop follows its memory even where an input is expanded.
+    sizes, strides = elementwise([*([out] if per_element else []), student, teacher])
+    block = block_of(sizes, strides)
+    programs = triton.cdiv(student.numel(), block)
+    partials = None if per_element else torch.empty(programs, dtype=torch.float64, device=out.device)
     launch(
-        _loss_kernel, blocks, out, student, teacher, None, partials, sizes, *strides, strides[0], BLOCK=_BLOCK
+        _loss_kernel,
+        programs,
+        out,
+        student,
+        teacher,
+        out if per_element else None,
+        partials,
+        sizes,
+        strides[-2],
+        strides[-1],
+        strides[0],
+        BLOCK=block,
     )
-    finish(partials, None, [blocks], [student.numel()], [1.0], reduction == "mean", out, None)
+    if not per_element:
+        finish(partials, None, [programs], [student.numel()], [1.0], reduction == "mean", out, None)
 
 
 def gradient(
@@ -109,11 +116,11 @@ def gradient(
     if not outs:
         return
     per_element = reduction == "none"
-    # An output first: it is dense, so the loop follows its memory even where an input is expanded.
     sizes, strides = elementwise([*outs, student, teacher, *([grad] if per_element else [])])
+    block = block_of(sizes, strides)
     launch(
         _gradient_kernel,
-        triton.cdiv(student.numel(), _BLOCK),
+        triton.cdiv(student.numel(), block),
         grad,
         grad,
         student,
@@ -128,5 +135,5 @@ def gradient(
         strides[-1],
         PER_ELEMENT=per_element,
         MEAN=reduction == "mean",
-        BLOCK=_BLOCK,
+        BLOCK=block,
     )

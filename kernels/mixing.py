@@ -119,8 +119,8 @@ def _mix(
     filled = [k for k, x in enumerate(tensors) if x.numel() > 0]
     for group in (filled[i : i + _TENSORS] for i in range(0, len(filled), _TENSORS)):
         elements = tuple(tensors[k].numel() // batch for k in group)
-        tiles = tuple(tile_of(batch, n) for n in elements)
         loops = [elementwise([outs[k], tensors[k]], first_dim=1) for k in group]
+        tiles = tuple(tile_of(batch, n, *loop) for n, loop in zip(elements, loops, strict=True))
         launch(
             _mix_kernel,
             sum(

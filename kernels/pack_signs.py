@@ -8,10 +8,8 @@ import triton.language as tl
 
 from dfad_fast.kernels._device import offsets, product
 from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import elementwise, memory_order
+from dfad_fast.kernels._layout import block_of, elementwise, memory_order
 from dfad_fast.kernels._signs import rows_of_eight, store_signs
-
-_BLOCK = 4096
 
 
 @triton.jit
@@ -27,4 +25,5 @@ def _pack_kernel(teacher, signs, sizes, strides, BLOCK: tl.constexpr):
 def pack_signs(teacher: torch.Tensor, signs: torch.Tensor) -> None:
     """Write the bits of ``teacher`` into uint8 ``signs``, in the memory order of ``empty_like(teacher)``."""
     sizes, (_, strides) = elementwise([memory_order(teacher), teacher])
-    launch(_pack_kernel, triton.cdiv(teacher.numel(), _BLOCK), signs, teacher, signs, sizes, strides, BLOCK=_BLOCK)
+    block = block_of(sizes, [strides])
+    launch(_pack_kernel, triton.cdiv(teacher.numel(), block), signs, teacher, signs, sizes, strides, BLOCK=block)
