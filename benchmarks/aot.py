@@ -45,12 +45,16 @@ COLUMNS = ("kernel", "case", "dtype", "target", "registers", "spills", "shared",
 
 @dataclass(frozen=True)
 class Case:
-    """A call of a launcher. ``narrow``: bytes of the loads that are not of the tensors' own elements."""
+    """A call of a launcher on dense, aligned tensors.
+
+    ``narrow`` gives the bytes of the loads that are not of the tensors' own elements, for elements of so many bytes;
+    None where the kernel reads none of them.
+    """
 
     kernel: str
     case: str
     call: Callable[[torch.dtype], None]
-    narrow: Callable[[int], set[int]] = lambda element: set()
+    narrow: Callable[[int], set[int]] | None = lambda element: set()
 
 
 def _x(dtype: torch.dtype) -> torch.Tensor:
@@ -65,7 +69,9 @@ def _scalar(dtype: torch.dtype) -> torch.Tensor:
     return torch.empty((), dtype=dtype)
 
 
-def _hinge(dtype: torch.dtype, reduction: str, stages: int = 1, packed: bool = False, extras: bool = False) -> None:
+def _hinge(
+    dtype: torch.dtype, reduction: str, stages: int = 1, packed: bool = False, extras: bool = False
+) -> None:
     out = _x(dtype) if reduction == "none" else _scalar(dtype)
     students, teachers = [_x(dtype)] * stages, [_bits() if packed else _x(dtype)] * stages
     agreement = torch.empty(stages) if extras else None
@@ -102,7 +108,9 @@ CASES = (
     Case("boundary_hinge._loss_kernel", "mean", lambda d: _hinge(d, "mean")),
     Case("boundary_hinge._loss_kernel", "mean, agreement, signs", lambda d: _hinge(d, "mean", extras=True)),
     Case("boundary_hinge._loss_kernel", "mean, 4 stages", lambda d: _hinge(d, "mean", stages=4)),
-    Case("boundary_hinge._loss_kernel", "mean, packed", lambda d: _hinge(d, "mean", packed=True), lambda e: {1}),
+    Case(
+        "boundary_hinge._loss_kernel", "mean, packed", lambda d: _hinge(d, "mean", packed=True), lambda e: {1}
+    ),
     Case("boundary_hinge._loss_kernel", "none", lambda d: _hinge(d, "none")),
     Case("boundary_hinge._gradient_kernel", "mean", lambda d: _hinge_gradient(d, "mean"), lambda e: {1, e}),
     Case("boundary_hinge._gradient_kernel", "none", lambda d: _hinge_gradient(d, "none"), lambda e: {1}),
@@ -119,7 +127,7 @@ CASES = (
     Case("kl._gradient_kernel", "mean", lambda d: _kl(d, True), lambda e: {4, e}),
     Case("mixing._mix_kernel", "forward", lambda d: _mixing(mixing.mix, d), _per_sample),
     Case("mixing._mix_kernel", "backward", lambda d: _mixing(mixing.gradient, d), _per_sample),
-    Case("_partners._inverse_kernel", "", lambda d: _mixing(mixing.gradient, d)),
+    Case("_partners._inverse_kernel", "", lambda d: _mixing(mixing.gradient, d), None),
     Case(
         "interpolated._loss_kernel",
         "mean",
@@ -132,7 +140,7 @@ CASES = (
         lambda d: interpolated.gradient(_scalar(d), _x(d), _x(d), *_lam_perm(), "mean", _x(d), _x(d)),
         lambda e: {4, 8, e},
     ),
-    Case("_reduce._finish_kernel", "4 stages", lambda d: _hinge(d, "mean", stages=4, extras=True)),
+    Case("_reduce._finish_kernel", "4 stages", lambda d: _hinge(d, "mean", stages=4, extras=True), None),
 )
 
 
@@ -148,15 +156,17 @@ def caught() -> Iterator[list[tuple[JITFunction, tuple[Any, ...], dict[str, Any]
         yield launches
 
 
-def compile_for(target: GPUTarget, kernel: JITFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The kernel as a launch with these arguments on this target would compile it."""
+def specialize(
+    target: GPUTarget, kernel: JITFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[ASTSource, Any]:
+    """The kernel as a launch with these arguments on this target would compile it, and the compiler's options."""
     backend = make_backend(target)
     bind = create_function_from_signature(kernel.signature, kernel.params, backend)
     bound, specialization, options = bind(*args, **kwargs)
-    options, signature, constants, attributes = kernel._pack_args(backend, kwargs, bound, specialization, options)
-    return triton.compile(
-        ASTSource(kernel, signature, constants, attributes), target=target, options=options.__dict__
+    options, signature, constants, attributes = kernel._pack_args(
+        backend, kwargs, bound, specialization, options
     )
+    return ASTSource(kernel, signature, constants, attributes), options
 
 
 def nvidia_figures(compiled: Any) -> dict[str, Any]:
@@ -206,7 +216,8 @@ def figures(case: Case, dtype: str, target: str) -> dict[str, Any]:
         case.call(DTYPES[dtype])
     module, _, name = case.kernel.rpartition(".")
     (launch,) = (x for x in launches if x[0].__name__ == name and x[0].__module__.endswith(f".{module}"))
-    compiled = compile_for(TARGETS[target], *launch)
+    source, options = specialize(TARGETS[target], *launch)
+    compiled = triton.compile(source, target=TARGETS[target], options=options.__dict__)
     read = amd_figures if TARGETS[target].backend == "hip" else nvidia_figures
     return {
         "kernel": case.kernel,
@@ -214,7 +225,6 @@ def figures(case: Case, dtype: str, target: str) -> dict[str, Any]:
         "dtype": dtype,
         "target": target,
         "shared": compiled.metadata.shared,
-        "narrow": sorted(case.narrow(DTYPES[dtype].itemsize)),
         **read(compiled),
     }
 

@@ -9,7 +9,9 @@ import torch
 Ints = tuple[int, ...]
 
 
-def merge(sizes: Sequence[int], strides: Sequence[Sequence[int]], order: Iterable[int]) -> tuple[Ints, list[Ints]]:
+def merge(
+    sizes: Sequence[int], strides: Sequence[Sequence[int]], order: Iterable[int]
+) -> tuple[Ints, list[Ints]]:
     """The dimensions in ``order``, outermost first, neighbours merged where every tensor allows it.
 
     Returns the merged sizes and, per tensor, the merged strides. There is always at least one dimension, and

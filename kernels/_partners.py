@@ -50,7 +50,9 @@ def inverse_of(perm: torch.Tensor) -> torch.Tensor:
     """The inverse permutation; -1 for what ``perm`` does not reach. A permutation writes each place once."""
     inverse = torch.full_like(perm, -1, memory_format=torch.contiguous_format)
     batch = perm.numel()
-    launch(_inverse_kernel, triton.cdiv(batch, _BLOCK), perm, perm, stride_of(perm), inverse, batch, BLOCK=_BLOCK)
+    launch(
+        _inverse_kernel, triton.cdiv(batch, _BLOCK), perm, perm, stride_of(perm), inverse, batch, BLOCK=_BLOCK
+    )
     return inverse
 
 

@@ -31,7 +31,9 @@ def _sum(partials, first, blocks, BLOCK: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["blocks", "counts", "weights"])
-def _finish_kernel(partials, agreed, blocks, counts, weights, loss, agreement, MEAN: tl.constexpr, BLOCK: tl.constexpr):
+def _finish_kernel(
+    partials, agreed, blocks, counts, weights, loss, agreement, MEAN: tl.constexpr, BLOCK: tl.constexpr
+):
     total = tl.full((), 0, tl.float64)
     first = 0
     for k in tl.static_range(len(counts)):

@@ -76,7 +76,7 @@ def _loss_kernel(
     sizes,
     student_strides,
     teacher_strides,
-    margin: "fp64",
+    margin: tl.float64,
     BLOCKS: tl.constexpr,
 ):
     program = tl.program_id(0)
@@ -145,7 +145,7 @@ def _gradient_kernel(
     student_strides,
     grad_strides,
     weights,
-    margin: "fp64",
+    margin: tl.float64,
     PER_ELEMENT: tl.constexpr,
     MEAN: tl.constexpr,
     BLOCKS: tl.constexpr,
@@ -227,7 +227,9 @@ def loss(
         )
         first += count
     counts = [s.numel() for s in student]
-    finish(partials, agreed, programs, counts, weights, reduction == "mean", out if reduced else None, agreement)
+    finish(
+        partials, agreed, programs, counts, weights, reduction == "mean", out if reduced else None, agreement
+    )
 
 
 def _loss_loop(student: torch.Tensor, teacher: torch.Tensor) -> tuple[Ints, Ints, Ints]:

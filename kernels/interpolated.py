@@ -17,7 +17,15 @@ import triton.language as tl
 from dfad_fast.kernels._device import compute_dtype, narrow, offsets, scalar_gradient, tile
 from dfad_fast.kernels._launch import launch
 from dfad_fast.kernels._layout import elementwise
-from dfad_fast.kernels._partners import WARPS, inverse_of, lam_arguments, partner_of, stride_of, tile_of, weight_of
+from dfad_fast.kernels._partners import (
+    WARPS,
+    inverse_of,
+    lam_arguments,
+    partner_of,
+    stride_of,
+    tile_of,
+    weight_of,
+)
 from dfad_fast.kernels._reduce import finish
 from dfad_fast.kernels.l1 import signed
 
@@ -50,7 +58,7 @@ def _loss_kernel(
     out_strides,
     lam,
     lam_stride,
-    lam_value: "fp64",
+    lam_value: tl.float64,
     perm,
     perm_stride,
     batch,
@@ -94,7 +102,7 @@ def _gradient_kernel(
     grad_strides,
     lam,
     lam_stride,
-    lam_value: "fp64",
+    lam_value: tl.float64,
     perm,
     perm_stride,
     inverse,
@@ -111,11 +119,11 @@ def _gradient_kernel(
     partner, found = partner_of(perm, perm_stride, row, inside, batch)
     own = weight_of(lam, lam_stride, lam_value, row, inside)
 
-    s = _load(student, row, column, mask, batch_strides[0], sizes, student_strides, dtype)
     mine = _load(teacher, row, column, mask, batch_strides[1], sizes, teacher_strides, dtype)
     theirs = _load(
         teacher, partner, column, mask & found[:, None], batch_strides[1], sizes, teacher_strides, dtype
     )
+    s = _load(student, row, column, mask, batch_strides[0], sizes, student_strides, dtype)
     if PER_ELEMENT:
         g = _load(grad, row, column, mask, batch_strides[4], sizes, grad_strides, dtype)
     else:
@@ -138,8 +146,8 @@ def _gradient_kernel(
         else:
             user_g = g
         user_v = signed(user_s - _label(user_own, user_t, mine, used), user_g)
+        user_v = tl.where(used[:, None], user_v, float("nan"))
         slope = -(own.to(dtype)[:, None] * v + (1 - user_own).to(dtype)[:, None] * user_v)
-        slope = tl.where(used[:, None], slope, float("nan"))
         at = (row * batch_strides[3])[:, None] + offsets(column, sizes, teacher_out_strides)[None, :]
         tl.store(teacher_out + at, narrow(slope, teacher_out.dtype.element_ty), mask=mask)
 

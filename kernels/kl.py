@@ -61,7 +61,7 @@ def _loss_kernel(
     teacher_class_stride,
     rows,
     classes,
-    temperature: "fp64",
+    temperature: tl.float64,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -130,7 +130,7 @@ def _gradient_kernel(
     teacher_out_class_stride,
     rows,
     classes,
-    temperature: "fp64",
+    temperature: tl.float64,
     PER_ELEMENT: tl.constexpr,
     MEAN: tl.constexpr,
     ROWS: tl.constexpr,

@@ -17,7 +17,15 @@ import triton.language as tl
 from dfad_fast.kernels._device import compute_dtype, narrow, offsets, tile
 from dfad_fast.kernels._launch import launch
 from dfad_fast.kernels._layout import elementwise
-from dfad_fast.kernels._partners import WARPS, inverse_of, lam_arguments, partner_of, stride_of, tile_of, weight_of
+from dfad_fast.kernels._partners import (
+    WARPS,
+    inverse_of,
+    lam_arguments,
+    partner_of,
+    stride_of,
+    tile_of,
+    weight_of,
+)
 
 # The kernel is unrolled over the tensors; longer lists take several launches.
 _TENSORS = 8
@@ -48,15 +56,13 @@ def _mix_tensor(
     inside = row < batch
     partner, found = partner_of(partners, partners_stride, row, inside, batch)
     own = weight_of(lam, lam_stride, lam_value, row, inside)
-    if PARTNERS_WEIGHT:
-        other = 1 - weight_of(lam, lam_stride, lam_value, partner, found)
-    else:
-        other = 1 - own
+    other = 1 - (weight_of(lam, lam_stride, lam_value, partner, found) if PARTNERS_WEIGHT else own)
 
     mask = inside[:, None] & (column < elements)[None, :]
     at = offsets(column, sizes, x_strides)[None, :]
     mine = tl.load(x + (row * batch_strides[0])[:, None] + at, mask=mask, other=0).to(dtype)
-    theirs = tl.load(x + (partner * batch_strides[0])[:, None] + at, mask=mask & found[:, None], other=0).to(dtype)
+    there = mask & found[:, None]
+    theirs = tl.load(x + (partner * batch_strides[0])[:, None] + at, mask=there, other=0).to(dtype)
     mixed = own.to(dtype)[:, None] * mine + other.to(dtype)[:, None] * theirs
     mixed = tl.where(found[:, None], mixed, float("nan"))
     out_at = (row * batch_strides[1])[:, None] + offsets(column, sizes, out_strides)[None, :]
@@ -74,7 +80,7 @@ def _mix_kernel(
     out_strides,
     lam,
     lam_stride,
-    lam_value: "fp64",
+    lam_value: tl.float64,
     partners,
     partners_stride,
     batch,

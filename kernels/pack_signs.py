@@ -26,4 +26,6 @@ def pack_signs(teacher: torch.Tensor, signs: torch.Tensor) -> None:
     """Write the bits of ``teacher`` into uint8 ``signs``, in the memory order of ``empty_like(teacher)``."""
     sizes, (_, strides) = elementwise([memory_order(teacher), teacher])
     block = block_of(sizes, [strides])
-    launch(_pack_kernel, triton.cdiv(teacher.numel(), block), signs, teacher, signs, sizes, strides, BLOCK=block)
+    launch(
+        _pack_kernel, triton.cdiv(teacher.numel(), block), signs, teacher, signs, sizes, strides, BLOCK=block
+    )

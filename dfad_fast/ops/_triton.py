@@ -54,9 +54,7 @@ def _boundary_hinge_loss(
     save_signs: bool = False,
     dtype: torch.dtype | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    results = boundary_hinge._fake(
-        student, teacher, weights, margin, reduction, agreement, save_signs, dtype
-    )
+    results = boundary_hinge._fake(student, teacher, weights, margin, reduction, agreement, save_signs, dtype)
     loss, shares, signs = results
     from dfad_fast.kernels import boundary_hinge as kernels
 

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from dfad_fast.kernels import boundary_hinge, pack_signs
 from helpers import FLOATING, assert_close, expanded, transposed, unpacked
+
+from dfad_fast.kernels import boundary_hinge, pack_signs
 
 STAGES = ((3, 5, 4, 6), (9,), (0, 4), (2, 4097), ())
 
@@ -51,7 +52,8 @@ def test_loss_agreement_and_signs_of_all_stages(reduction):
     assert_close(out, want, torch.float32)
     assert want.isnan() == (reduction == "mean")
     on = [
-        unpacked(t, s) if t.dtype == torch.uint8 else ~(t <= 0) for s, t in zip(students, teachers, strict=True)
+        unpacked(t, s) if t.dtype == torch.uint8 else ~(t <= 0)
+        for s, t in zip(students, teachers, strict=True)
     ]
     shares = torch.stack([(~(s <= 0) == o).float().mean() for s, o in zip(students, on, strict=True)])
     torch.testing.assert_close(agreement, shares, equal_nan=True)
@@ -79,7 +81,9 @@ def test_more_stages_than_one_launch_takes():
     torch.testing.assert_close(agreement, torch.stack(shares))
 
 
-@pytest.mark.parametrize(("student", "teacher"), [(a, a) for a in FLOATING] + [(torch.bfloat16, torch.float64)])
+@pytest.mark.parametrize(
+    ("student", "teacher"), [(a, a) for a in FLOATING] + [(torch.bfloat16, torch.float64)]
+)
 def test_per_element(student, teacher):
     s = torch.randn(3, 5, 4, 6).to(student, memory_format=torch.channels_last)
     t = torch.randn(3, 5, 4, 6).to(teacher)

@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
-from dfad_fast.kernels import kl
 from helpers import FLOATING, assert_close, sliced, transposed
+
+from dfad_fast.kernels import kl
 
 
 def eager(s, t, temperature):
@@ -26,7 +27,9 @@ def run(s, t, temperature, reduction, grad, wanted=(True, True)):
 
 def check(s, t, temperature, reduction):
     rows = [n for d, n in enumerate(s.shape) if d != 1]
-    grad = torch.randn(rows[::-1]).permute(*range(len(rows))[::-1]) if reduction == "none" else torch.tensor(0.3)
+    grad = (
+        torch.randn(rows[::-1]).permute(*range(len(rows))[::-1]) if reduction == "none" else torch.tensor(0.3)
+    )
     out, statistics, gs, gt = run(s, t, temperature, reduction, grad)
     ds, dt = s.double().requires_grad_(), t.double().requires_grad_()
     each = eager(ds, dt, temperature)
@@ -51,7 +54,7 @@ def test_logits(dtype, reduction):
     check(s.to(dtype), t.to(dtype), 4.0, reduction)
 
 
-@pytest.mark.parametrize("shape", [(2, 5000), (3, 1), (2, 17, 3, 40), (200, 16), (1, 3, 2)])
+@pytest.mark.parametrize("shape", [(2, 2500), (3, 1), (2, 17, 3, 10), (200, 16), (1, 3, 2)])
 def test_shapes_and_layouts(shape):
     s, t = torch.randn(shape), torch.randn(shape).bfloat16()
     check(s, t, 1.0, "none")

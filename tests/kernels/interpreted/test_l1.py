@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
-from dfad_fast.kernels import l1
 from helpers import FLOATING, assert_close, expanded, sliced, transposed
+
+from dfad_fast.kernels import l1
 
 
 def same(x):
