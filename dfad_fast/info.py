@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -56,6 +57,7 @@ def collect() -> dict[str, Any]:
     """Everything that the report prints, as plain data."""
     devices = ("cpu", "cuda")
     try:
+        importlib.import_module("dfad_fast.ops")  # offers the Triton kernels
         backends.apply_environment()
         environment_error = None
     except UsageError as error:
