@@ -1,0 +1,51 @@
+"""The benchmark of the ops: every case's race, collected."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.cases import BOTH, MODES, OPS, Case
+from benchmarks.measure import Arena, Settings, memory_available, memory_needed
+from benchmarks.report import SCHEMA
+
+Progress = Callable[[int, int, str], None]
+
+
+def unpinned_modes(case: Case) -> tuple[str, ...]:
+    return tuple(mode for mode in OPS[case.op].modes if mode in (MODES[0], BOTH))
+
+
+def run(cases: Sequence[Case], settings: Settings, progress: Progress) -> dict[str, Any]:
+    """Results as plain data. Interrupted, they hold what was done until then."""
+    results: dict[str, Any] = {
+        "kind": "ops",
+        "schema": SCHEMA,
+        "complete": False,
+        "machine": machine.describe(settings.device),
+        "settings": dataclasses.asdict(settings),
+        "rows": [],
+        "contestants": [],
+        "skipped": [],
+    }
+    races = [(case, "pinned") for case in cases]
+    races += [(case, "default") for case in cases if case.unpinned and settings.device == "cpu"]
+    try:
+        with Arena(settings) as arena:
+            for number, (case, allocator) in enumerate(races):
+                progress(number, len(races), case.name)
+                if settings.device == "cpu" and memory_needed(case) > memory_available():
+                    reason = f"about {memory_needed(case) / 2**30:.0f} GiB of free memory are needed"
+                    results["skipped"].append({"case": case.name, "reason": reason})
+                    continue
+                op = OPS[case.op]
+                modes = op.modes if allocator == "pinned" else unpinned_modes(case)
+                race = arena.race(case, op.contenders, modes, allocator)
+                results["rows"] += race["rows"]
+                results["contestants"] += race["contestants"]
+        results["complete"] = True
+    except KeyboardInterrupt:
+        pass
+    return results

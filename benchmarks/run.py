@@ -1,0 +1,99 @@
+"""Measures dfad_fast beside eager mode, torch.compile and the machine's own limits.
+
+    python benchmarks/run.py ops --quick
+    python benchmarks/run.py ops --out runs/benchmarks
+    python benchmarks/run.py compare BEFORE.json AFTER.json
+
+On the CPU let nothing else run: every process here uses all cores that it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# As a script, Python puts benchmarks/ on the path instead of the folder that holds it.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import click
+
+BUSY = 0.5  # load per core above which a measurement is doubtful
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Benchmarks of dfad_fast."""
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help="Few cases, few rounds: under 3 minutes on 2 cores.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Of each contender; by default all cores.")
+@click.option("--match", metavar="TEXT", help="Only cases whose name holds this.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/benchmarks"),
+    show_default=True,
+)
+def ops(quick: bool, device: str, threads: int | None, match: str | None, out: Path) -> None:
+    """Measure the ops: ops.json, ops.csv, ops.md and plots in --out."""
+    # Late, here and below: the contenders' processes import this file too.
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from benchmarks import report
+    from benchmarks.cases import CASES
+    from benchmarks.measure import Settings
+    from benchmarks.ops import run
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise click.ClickException("--device cuda: torch sees no GPU here")
+    cases = [c for c in CASES if (c.quick or not quick) and (match is None or match in c.name)]
+    if not cases:
+        raise click.BadParameter(f"no case's name holds {match!r}", param_hint="--match")
+    cores = os.cpu_count() or 1
+    console = Console()
+    if os.getloadavg()[0] > BUSY * cores:
+        console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): times will be doubtful.")
+    chosen = Settings(threads or cores, device)
+    if quick:
+        chosen = Settings(threads or cores, device, rounds=5, budget_seconds=2.0)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("starting")
+        results = run(
+            cases, chosen, lambda done, of, name: bar.update(task, completed=done, total=of, description=name)
+        )
+    files = report.save(results, out)
+    report.print_report(results, console)
+    console.print(f"written: {', '.join(str(file) for file in files)}")
+    if not results["complete"]:
+        console.print("interrupted: the tables hold what was measured until then")
+        sys.exit(130)
+    lost = [c for c in results["contestants"] if c["problem"] and c["contender"] == "dfad_fast"]
+    if lost:
+        raise click.ClickException(f"dfad_fast failed in {len(lost)} cases, see above")
+
+
+@main.command()
+@click.argument("before", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("after", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--threshold", default=0.1, show_default=True, help="Smallest relative change that counts.")
+def compare(before: Path, after: Path, threshold: float) -> None:
+    """Differences between two result files beyond noise; exit code 1 where dfad_fast became slower."""
+    from rich.console import Console
+
+    from benchmarks import report
+
+    try:
+        found = report.compare(report.load(before), report.load(after), threshold)
+    except report.Unreadable as error:
+        raise click.ClickException(str(error)) from error
+    report.print_comparison(found, Console())
+    sys.exit(1 if found.regressions else 0)
+
+
+if __name__ == "__main__":
+    main()
