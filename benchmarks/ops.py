@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.cases import BOTH, MODES, OPS, Case
+from benchmarks.cases import OPS, Case
 from benchmarks.measure import Arena, Settings, memory_available, memory_needed
 from benchmarks.report import SCHEMA
 
 Progress = Callable[[int, int, str], None]
 
 
-def unpinned_modes(case: Case) -> tuple[str, ...]:
-    return tuple(mode for mode in OPS[case.op].modes if mode in (MODES[0], BOTH))
-
-
-def run(cases: Sequence[Case], settings: Settings, progress: Progress) -> dict[str, Any]:
+def run(
+    cases: Sequence[Case], settings: Settings, progress: Progress, with_compile: bool = True
+) -> dict[str, Any]:
     """Results as plain data. Interrupted, they hold what was done until then."""
     results: dict[str, Any] = {
         "kind": "ops",
@@ -41,8 +39,9 @@ def run(cases: Sequence[Case], settings: Settings, progress: Progress) -> dict[s
                     results["skipped"].append({"case": case.name, "reason": reason})
                     continue
                 op = OPS[case.op]
-                modes = op.modes if allocator == "pinned" else unpinned_modes(case)
-                race = arena.race(case, op.contenders, modes, allocator)
+                modes = op.modes if allocator == "pinned" else op.modes[-1:]
+                contenders = [n for n in op.contenders if with_compile or not n.startswith("compile")]
+                race = arena.race(case, contenders, modes, allocator)
                 results["rows"] += race["rows"]
                 results["contestants"] += race["contestants"]
         results["complete"] = True

@@ -115,25 +115,35 @@ def _short(case: str, op: str) -> str:
     return case.removeprefix(op).strip()
 
 
-def speed_sheets(results: dict[str, Any], allocator: str = "pinned") -> list[Sheet]:
-    """A table per op: times, how many times longer the others take, and how close to copying the least bytes."""
-    found: dict[str, list[Heat]] = {}
+def _rival(heat: Heat, name: str) -> str:
+    row = heat.rows.get(name)
+    return "-" if row is None else f"{duration(row['median_seconds'])} {_ratio(heat.speedup(name))}"
+
+
+def speed_sheets(results: dict[str, Any]) -> list[Sheet]:
+    """A table per op: times, how many times ours the others take, and how close to copying the least bytes."""
+    groups: dict[str, list[Heat]] = {}
     for heat in heats(results):
-        if heat.allocator == allocator and (rows := list(heat.rows.values())):
-            found.setdefault(rows[0]["op"], []).append(heat)
+        if heat.allocator == "pinned":
+            groups.setdefault(next(iter(heat.rows.values()))["op"], []).append(heat)
     sheets = []
-    for op, group in found.items():
-        names = [n for n in dict.fromkeys(n for h in group for n in h.rows) if n not in (OURS, *CEILINGS)]
-        columns = ["case", "mode", OURS, *(part for name in names for part in (name, "ratio"))]
+    for op, group in groups.items():
+        rivals = [n for n in dict.fromkeys(n for h in group for n in h.rows) if n not in (OURS, *CEILINGS)]
         lines = []
         for heat in group:
             ours = heat.rows.get(OURS)
-            rate = "-" if ours is None or not ours["minimum_bytes"] else f"{ours['gigabytes_per_second']:.3g}"
-            others = [cell for n in names for cell in (_time(heat.rows.get(n)), _ratio(heat.speedup(n)))]
-            shares = [_share(heat, ceiling) for ceiling in CEILINGS]
-            lines.append((_short(heat.case, op), heat.mode, _time(ours), *others, rate, *shares))
-        title = op if allocator == "pinned" else f"{op}, {allocator} allocator"
-        sheets.append(Sheet(title, (*columns, "GB/s", "of copy", "of read"), tuple(lines)))
+            lines.append(
+                (
+                    heat.case.removeprefix(op).strip(),
+                    heat.mode,
+                    _time(ours),
+                    *(_rival(heat, name) for name in rivals),
+                    f"{ours['gigabytes_per_second']:.3g}" if ours and ours["minimum_bytes"] else "-",
+                    *(_share(heat, ceiling) for ceiling in CEILINGS),
+                )
+            )
+        columns = ("case", "mode", OURS, *rivals, "GB/s", "of copy", "of read")
+        sheets.append(Sheet(op, columns, tuple(lines)))
     return sheets
 
 
@@ -206,8 +216,8 @@ def print_report(results: dict[str, Any], console: Console) -> None:
         f"load {machine['load_average'][0]:.2f} at the start"
     )
     console.print(
-        "Times: median ± half the interquartile range. Ratio: the contender's time over dfad_fast's. Of copy, of read: "
-        "time to copy, or only to read, the op's least bytes over dfad_fast's time."
+        "Times: median ± half the interquartile range; beside a rival's, how many times dfad_fast's it is. Of copy, of "
+        "read: the time to copy, or only to read, the op's least bytes over dfad_fast's time."
     )
     for sheet in speed_sheets(results):
         console.print(sheet.drawn())

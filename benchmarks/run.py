@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import click
 
+WIDTH = 160  # columns that the tables need
 BUSY = 0.5  # load per core above which a measurement is doubtful
 
 
@@ -30,6 +31,9 @@ def main() -> None:
 @click.option("--quick", is_flag=True, help="Few cases, few rounds: under 3 minutes on 2 cores.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Of each contender; by default all cores.")
+@click.option(
+    "--no-compile", is_flag=True, help="Without torch.compile, whose compilations take half of the time."
+)
 @click.option("--match", metavar="TEXT", help="Only cases whose name holds this.")
 @click.option(
     "--out",
@@ -37,7 +41,9 @@ def main() -> None:
     default=Path("runs/benchmarks"),
     show_default=True,
 )
-def ops(quick: bool, device: str, threads: int | None, match: str | None, out: Path) -> None:
+def ops(
+    quick: bool, device: str, threads: int | None, no_compile: bool, match: str | None, out: Path
+) -> None:
     """Measure the ops: ops.json, ops.csv, ops.md and plots in --out."""
     # Late, here and below: the contenders' processes import this file too.
     import torch
@@ -56,6 +62,7 @@ def ops(quick: bool, device: str, threads: int | None, match: str | None, out: P
         raise click.BadParameter(f"no case's name holds {match!r}", param_hint="--match")
     cores = os.cpu_count() or 1
     console = Console()
+    console.width = max(console.width, WIDTH)
     if os.getloadavg()[0] > BUSY * cores:
         console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): times will be doubtful.")
     chosen = Settings(threads or cores, device)
