@@ -46,7 +46,9 @@ def _speed_axes(axes: Axes, op: str, group: Sequence[Heat]) -> None:
                     *zip(*sorted(points), strict=True), marker, color=color, label=f"best {kind}, {dtype}"
                 )
     axes.axhline(1, color="0.4", linewidth=1)
-    axes.set(title=op, xlabel="elements", ylabel="time / dfad_fast's", xscale="log", yscale="log")
+    axes.set(title=op, xlabel="elements", ylabel="time / dfad_fast's", xscale="log")
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}x")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
 
@@ -78,7 +80,13 @@ def roofline(results: dict[str, Any], file: Path) -> None:
                 found.setdefault(row["minimum_bytes"], []).append(row["gigabytes_per_second"])
         points = sorted((count, statistics.median(rates)) for count, rates in found.items())
         if points:
-            axes.plot(*zip(*points, strict=True), style, color="0.5", label=f"{ceiling} of as many bytes")
+            axes.plot(
+                *zip(*points, strict=True),
+                style,
+                color="0.5",
+                marker=".",
+                label=f"{ceiling} of as many bytes",
+            )
     for index, op in enumerate(dict.fromkeys(_op(h) for h in drawn)):
         for dtype, marker in MARKERS.items():
             rows = [h.rows[OURS] for h in drawn if _op(h) == op and h.rows[OURS]["dtype"] == dtype]

@@ -26,7 +26,7 @@ def _heats():
                 yield pytest.param(case, mode, contender, id=f"{case.name}-{mode}-{contender}", marks=marks)
 
 
-@pytest.mark.parametrize(("case", "mode", "contender"), _heats())
+@pytest.mark.parametrize(("case", "mode", "contender"), list(_heats()))
 def test_op(benchmark, case, mode, contender):
     torch.compiler.reset()
     benchmark.group = f"{case.name}, {mode}"
