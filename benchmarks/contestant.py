@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import contenders
-from benchmarks.cases import BACKWARD, BOTH, FORWARD, INFERENCE, OPS, TOLERANCE, Case, Problem
+from benchmarks.cases import BACKWARD, BOTH, INFERENCE, OPS, Case, Problem, tolerance
 
 CEILINGS = ("copy", "read")
 WIDEST_TRUTH = 2**23  # elements up to which the truth is computed in float64
@@ -210,7 +210,7 @@ class Contestant(Measured):
         error = max((relative_error(g, w) for g, w in zip(got, want, strict=True)), default=0.0)
         del got, want
         release_memory()
-        return {"error": error, "tolerance": TOLERANCE[self.case.dtype] * op.tolerance}
+        return {"error": error, "tolerance": tolerance(self.case, self.contender)}
 
     def peak(self) -> int:
         return peak_bytes(self.step, self.device)
@@ -219,8 +219,7 @@ class Contestant(Measured):
         if mode == BACKWARD:
             graphs = [self.call() for _ in range(count)]
             return [partial(backward, out, self.problem) for out in graphs]
-        step = {INFERENCE: self.call, FORWARD: self.call, BOTH: self.step}[mode]
-        return [step] * count
+        return [self.step if mode == BOTH else self.call] * count
 
 
 class Ceiling(Measured):

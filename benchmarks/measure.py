@@ -33,8 +33,8 @@ PINNED = {
 }
 ALLOCATORS = {"pinned": PINNED, "default": {}}
 CEILINGS = ("copy", "read")
-# A contender holds inputs, gradients and temporaries; with all at once in memory, this many times the inputs.
-MEMORY_PER_INPUT_BYTE = 40
+# A race holds all contenders' inputs, gradients and temporaries at once: this many times one operand.
+MEMORY_PER_INPUT_BYTE = 56
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Settings:
 
     threads: int
     device: str = "cpu"
-    rounds: int = 7
+    rounds: int = 6
     warm_seconds: float = 0.01
     timed_seconds: float = 0.02
-    budget_seconds: float = 6.0
+    budget_seconds: float = 4.0
     fewest_rounds: int = 3
     answer_seconds: float = 300.0
 
