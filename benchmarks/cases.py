@@ -295,7 +295,6 @@ def _hinge_cases() -> list[Case]:
         _logits(op, 256, 100),
         *_in_halves(Case(op, stage, "stage 64x64x32x32", quick=True, unpinned=True)),
         *_in_halves(Case(op, resnet_stages(64), "ResNet stages, batch 64", quick=True)),
-        Case(op, wrn_stages(64), "WRN-40-2 stages, batch 64"),
         Case(op, wrn_stages(256), "WRN-40-2 stages, batch 256"),
         Case(op, resnet_stages(256), "ResNet stages, batch 256"),
         _flat(op, 26),
@@ -318,7 +317,7 @@ def _l1_cases() -> list[Case]:
     return [
         _logits(op, 1, 10),
         _logits(op, 256, 10, quick=True),
-        *_in_halves(_logits(op, 256, 100)),
+        _logits(op, 256, 100),
         _logits(op, 256, 100, both_sides=True),
         _logits(op, 256, 1000),
         _flat(op, 20, quick=True, unpinned=True),
@@ -343,7 +342,7 @@ def _mixing_cases() -> list[Case]:
     small, large = "256x3x32x32", "64x3x224x224"
     return [
         Case("mixup", ((1, 10),), "[1, 10]"),
-        *_in_halves(Case("mixup", (IMAGES,), small)),
+        Case("mixup", (IMAGES,), small),
         Case("mixup", (LARGE_IMAGES,), large),
         *_in_halves(
             Case("virtual_batch", (IMAGES, (256, 100)), f"{small} + 256x100", quick=True, unpinned=True)

@@ -10,6 +10,7 @@ On the CPU let nothing else run: every process here uses all cores that it is gi
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -68,11 +69,15 @@ def ops(
     chosen = Settings(threads or cores, device)
     if quick:
         chosen = Settings(threads or cores, device, rounds=5, budget_seconds=2.0)
+    # A batch system's SIGTERM is to keep what was measured too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("starting")
-        results = run(
-            cases, chosen, lambda done, of, name: bar.update(task, completed=done, total=of, description=name)
-        )
+
+        def tell(done: int, of: int, name: str) -> None:
+            bar.update(task, completed=done, total=of, description=name)
+
+        results = run(cases, chosen, tell, not no_compile)
     files = report.save(results, out)
     report.print_report(results, console)
     console.print(f"written: {', '.join(str(file) for file in files)}")

@@ -394,20 +394,37 @@ def test_requests_that_cannot_be_met(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_script_runs_and_an_interrupt_keeps_what_was_done(tmp_path):
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM])
+def test_the_script_runs_and_an_interrupt_keeps_what_was_done(interrupt, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     # From elsewhere, so that nothing is found by chance.
-    arguments = ["ops", "--quick", "--no-compile", "--threads", "1", "--match", "loss ", "--out", "out"]
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *arguments],
+        [
+            sys.executable,
+            str(SCRIPT),
+            "ops",
+            "--no-compile",
+            "--threads",
+            "1",
+            "--match",
+            "[1, 10]",
+            "--out",
+            "out",
+        ],
         cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(scratch)},
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        time.sleep(8)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the children get it too
+        deadline = time.monotonic() + 60
+        while not list(scratch.glob("*/*.log")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        # As a terminal does: to all processes at once.
+        os.killpg(process.pid, interrupt)
         output, _ = process.communicate(timeout=120)
     finally:
         if process.poll() is None:
@@ -415,3 +432,4 @@ def test_the_script_runs_and_an_interrupt_keeps_what_was_done(tmp_path):
     assert process.returncode == 130, output
     assert "interrupted" in output
     assert not report.load(tmp_path / "out/ops.json")["complete"]
+    assert not list(scratch.iterdir())
