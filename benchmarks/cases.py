@@ -152,9 +152,9 @@ def make_stages(case: Case, generator: torch.Generator) -> Problem:
 def make_packed_stages(case: Case, generator: torch.Generator) -> Problem:
     stages = make_stages(case, generator)
     students, teachers = stages.arguments
-    # Plain PyTorch's equal of packed signs: a mask that was made when the teacher ran.
     masks, packed = [t <= 0 for t in teachers], [ops.pack_signs(t) for t in teachers]
-    return replace(stages, arguments=(students, masks, packed))
+    towards = [torch.where(mask, 1, -1).to(torch.int8) for mask in masks]
+    return replace(stages, arguments=(students, masks, towards, packed))
 
 
 def make_teacher(case: Case, generator: torch.Generator) -> Problem:
@@ -211,8 +211,8 @@ OPS = {
     ),
     "boundary_hinge_loss packed": Op(
         make_packed_stages,
-        {"best": c.hinge_masked_best},
-        c.hinge_packed_ours,
+        {"best": c.hinge_kept_best, "tuned": c.hinge_kept_tuned},
+        c.hinge_kept_ours,
         lambda problem, saving: _nbytes(problem.leaves) + _bits(problem.leaves),
         _stages_backward,
     ),

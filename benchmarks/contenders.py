@@ -50,16 +50,19 @@ def hinge_best(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor
     return _squared_distance(students, [t <= 0 for t in teachers])
 
 
-def hinge_tuned(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
-    # The same distance without a comparison: Inductor would keep its result for backward as a mask, which it stores
-    # element by element (torch 2.14), more slowly than all the rest.
+def _signed_distance(students: Sequence[Tensor], towards: Sequence[Tensor]) -> Tensor:
+    # The same distance in arithmetic alone. Inductor (torch 2.14) reads masks, and writes those that backward needs, by
+    # scalar code that takes longer than all the rest.
     losses = []
-    for s, t in zip(students, teachers, strict=True):
+    for s, sign in zip(students, towards, strict=True):
         with torch.no_grad():
-            towards = 1 - 2 * torch.sign(F.relu(t))
-            target = s - towards * F.relu(MARGIN + s * towards)
+            target = s - sign * F.relu(MARGIN + s * sign)
         losses.append(F.mse_loss(s, target))
     return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+
+def hinge_tuned(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+    return _signed_distance(students, [1 - 2 * torch.sign(F.relu(t)).detach() for t in teachers])
 
 
 def hinge_ours(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
@@ -68,12 +71,25 @@ def hinge_ours(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor
     return ops.boundary_hinge_loss(students, teachers, MARGIN)
 
 
-def hinge_masked_best(students: Sequence[Tensor], off: Sequence[Tensor], packed: object) -> Tensor:
+# With the teacher's signs kept from when it ran: a mask, the same as int8 (1 where off, -1 where on), or packed.
+def hinge_kept_best(
+    students: Sequence[Tensor], off: Sequence[Tensor], towards: object, packed: object
+) -> Tensor:
     return _squared_distance(students, off)
 
 
-def hinge_packed_ours(students: Sequence[Tensor], off: object, packed: Sequence[ops.PackedSigns]) -> Tensor:
-    return hinge_ours(students, packed)  # type: ignore[arg-type]
+def hinge_kept_tuned(
+    students: Sequence[Tensor], off: object, towards: Sequence[Tensor], packed: object
+) -> Tensor:
+    return _signed_distance(students, [t.to(s.dtype) for s, t in zip(students, towards, strict=True)])
+
+
+def hinge_kept_ours(
+    students: Sequence[Tensor], off: object, towards: object, packed: Sequence[ops.PackedSigns]
+) -> Tensor:
+    if len(students) == 1:
+        return ops.boundary_hinge_loss(students[0], packed[0], MARGIN)
+    return ops.boundary_hinge_loss(students, packed, MARGIN)
 
 
 def pack_signs_best(teacher: Tensor, places: Tensor) -> Tensor:

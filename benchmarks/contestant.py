@@ -96,13 +96,13 @@ def peak_bytes(step: Callable[[], object], device: str) -> int:
 
 
 def health(codes: Sequence[str]) -> dict[str, int]:
-    """Of the C++ kernels in Inductor's output: how many there are, use vectors, and write masks, which is scalar code
-    even in the midst of vectors."""
+    """Of the C++ kernels in Inductor's output: how many there are, use vectors, and read or write masks, which is
+    scalar code even in the midst of vectors."""
     kernels = [k for code in codes for k in code.split('extern "C"')[1:] if "for(" in k]
     return {
         "kernels": len(kernels),
         "vectorised_kernels": sum("at::vec::" in k for k in kernels),
-        "mask_storing_kernels": sum("bool* out_ptr" in k for k in kernels),
+        "mask_kernels": sum("bool*" in k for k in kernels),
     }
 
 

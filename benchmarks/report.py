@@ -183,8 +183,8 @@ def _state(contestant: dict[str, Any]) -> str:
     scalar = kernels - contestant["vectorised_kernels"]
     if scalar:
         return f"unhealthy: {scalar} of {kernels} kernels are scalar code"
-    if contestant["mask_storing_kernels"]:
-        return "unhealthy: masks are stored element by element"
+    if contestant["mask_kernels"]:
+        return "unhealthy: masks are handled by scalar code"
     return "vectorised"
 
 

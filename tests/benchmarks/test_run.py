@@ -175,13 +175,12 @@ def test_health_of_compiled_code():
     assert health([vector + scalar, masks]) == {
         "kernels": 3,
         "vectorised_kernels": 2,
-        "mask_storing_kernels": 1,
+        "mask_kernels": 1,
     }
     state = {"problem": None, **health([vector, scalar])}
     assert report._state(state) == "unhealthy: 1 of 2 kernels are scalar code"
     assert (
-        report._state({"problem": None, **health([masks])})
-        == "unhealthy: masks are stored element by element"
+        report._state({"problem": None, **health([masks])}) == "unhealthy: masks are handled by scalar code"
     )
     assert report._state({"problem": None, **health([vector])}) == "vectorised"
     assert report._state({"problem": "wrong"}) == "out: wrong"
