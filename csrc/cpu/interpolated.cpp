@@ -12,34 +12,54 @@ namespace {
 
 constexpr const char* name = "interpolated_l1";
 
-// Students, teachers and, by position, whatever else goes with them, sample by sample.
-struct Batch {
-  Samples samples;
-  Mixing mixing;
-  bool wide;
-  double scale = 1.0;
-  // Position of a gradient per element, or -1.
-  int grad = -1;
+// Elements that one work item covers at least: short samples are served by the dozen.
+constexpr int64_t elements_per_item = 4096;
 
-  template <class A>
-  Interpolated<A> sample(int64_t i) const {
-    return {
-        mixing.weights<A>(i), samples.operand(0, i), samples.operand(1, i), samples.operand(1, mixing.partner[i]),
-        {grad < 0 ? Operand{} : samples.operand(grad, i), scale}};
+// Students, teachers and whatever else goes with them.
+class Batch {
+ public:
+  Batch(const at::Tensor& lam, const at::Tensor& perm, c10::SmallVector<const at::Tensor*, 5> tensors, bool wide)
+      : samples_(*tensors[0], tensors), tensors_(std::move(tensors)), mixing_(forward_mixing(lam, perm)), wide_(wide) {
+    const int64_t elements = std::max<int64_t>(samples_.elements(), 1);
+    samples_per_item_ = std::max<int64_t>(elements_per_item / elements, 1);
   }
 
-  // Calls body(sample, block of it, number of the block among all, compute type's zero).
+  InterpolatedBatch::Rows rows(size_t tensor) const {
+    return {samples_.operand(tensor, 0), tensors_[tensor]->stride(0)};
+  }
+
+  // With a gradient per element where `grad` names its position, else with the same `scale` for all.
+  InterpolatedBatch kernel_argument(double scale = 1.0, std::optional<size_t> grad = std::nullopt) const {
+    return {
+        samples_.shape(), rows(0), rows(1), mixing_.own.data(), mixing_.other.data(), mixing_.partner.data(),
+        grad ? rows(*grad) : InterpolatedBatch::Rows{}, scale};
+  }
+
+  int64_t parts() const {
+    return blocks_in(samples_.elements()) * ((batch() + samples_per_item_ - 1) / samples_per_item_);
+  }
+
+  // Calls body(kernels of the compute type, part, number of the part) for all parts of the batch.
   template <class Body>
-  void for_each_block(const Body& body) const {
-    const int64_t batch = static_cast<int64_t>(mixing.own.size()), blocks = samples.blocks();
-    cpu::for_each_block(batch * blocks, batch * samples.elements(), [&](int64_t item) {
-      if (wide) {
-        body(item / blocks, item % blocks, item, double{});
-      } else {
-        body(item / blocks, item % blocks, item, float{});
-      }
+  void for_each_part(const Body& body) const {
+    const Kernels& kernels = active_kernels();
+    const InterpolatedKernels& chosen = wide_ ? kernels.f64.interpolated : kernels.f32.interpolated;
+    const int64_t blocks = samples_.blocks();
+    for_each_block(parts(), batch() * samples_.elements(), [&](int64_t item) {
+      const int64_t first = item / blocks * samples_per_item_;
+      const int64_t last = std::min(first + samples_per_item_, batch());
+      body(chosen, InterpolatedPart{first, last, samples_.range(item % blocks)}, item);
     });
   }
+
+ private:
+  int64_t batch() const { return static_cast<int64_t>(mixing_.own.size()); }
+
+  Samples samples_;
+  c10::SmallVector<const at::Tensor*, 5> tensors_;
+  Mixing mixing_;
+  bool wide_;
+  int64_t samples_per_item_;
 };
 
 at::Tensor interpolated_l1(
@@ -51,24 +71,20 @@ at::Tensor interpolated_l1(
   checked_inverse(name, perm);
   const at::ScalarType dtype = result_dtype(student, teacher, wanted);
   const bool wide = computes_in_double(student, teacher);
-  const Kernels& kernels = active_kernels();
   if (reduction == Reduction::none) {
     at::Tensor out = at::empty_like(student, student.options().dtype(dtype));
-    const Batch batch = {Samples(student, {&student, &teacher, &out}), forward_mixing(lam, perm), wide};
-    const Samples& samples = batch.samples;
-    batch.for_each_block([&](int64_t i, int64_t block, int64_t, auto zero) {
-      using A = decltype(zero);
-      kernels.of<A>().interpolated.map(
-          batch.sample<A>(i), samples.shape(), samples.operand(2, i), samples.range(block));
+    const Batch batch(lam, perm, {&student, &teacher, &out}, wide);
+    const InterpolatedBatch argument = batch.kernel_argument();
+    batch.for_each_part([&](const InterpolatedKernels& kernels, InterpolatedPart part, int64_t) {
+      kernels.map(argument, batch.rows(2), part);
     });
     return out;
   }
-  const Batch batch = {Samples(student, {&student, &teacher}), forward_mixing(lam, perm), wide};
-  const Samples& samples = batch.samples;
-  std::vector<double> sums(student.size(0) * samples.blocks());
-  batch.for_each_block([&](int64_t i, int64_t block, int64_t item, auto zero) {
-    using A = decltype(zero);
-    sums[item] = kernels.of<A>().interpolated.sum(batch.sample<A>(i), samples.shape(), samples.range(block));
+  const Batch batch(lam, perm, {&student, &teacher}, wide);
+  const InterpolatedBatch argument = batch.kernel_argument();
+  std::vector<double> sums(batch.parts());
+  batch.for_each_part([&](const InterpolatedKernels& kernels, InterpolatedPart part, int64_t item) {
+    sums[item] = kernels.sum(argument, part);
   });
   double total = 0;
   for (const double sum : sums) total += sum;
@@ -88,27 +104,17 @@ std::vector<at::Tensor> interpolated_l1_backward(
   if (teacher_grad) grads.push_back(at::empty_like(teacher));
   if (grads.empty()) return grads;
 
-  const int first = 2, last = first + static_cast<int>(grads.size());
+  const size_t first = 2, last = first + grads.size();
   c10::SmallVector<const at::Tensor*, 5> tensors = {&student, &teacher};
   for (const at::Tensor& out : grads) tensors.push_back(&out);
   if (reduction == Reduction::none) tensors.push_back(&grad);
-  const Batch batch = {
-      Samples(student, tensors), forward_mixing(lam, perm), computes_in_double(student, teacher),
-      gradient_scale(reduction, grad, student.numel()), reduction == Reduction::none ? last : -1};
-  const Samples& samples = batch.samples;
-  const Kernels& kernels = active_kernels();
-  batch.for_each_block([&](int64_t i, int64_t block, int64_t, auto zero) {
-    using A = decltype(zero);
-    const auto& interpolated = kernels.of<A>().interpolated;
-    if (student_grad) {
-      interpolated.student_gradient(
-          batch.sample<A>(i), samples.shape(), samples.operand(first, i), samples.range(block));
-    }
-    if (teacher_grad) {
-      interpolated.teacher_gradient(
-          batch.sample<A>(i), batch.sample<A>(inverse[i]), samples.shape(), samples.operand(last - 1, i),
-          samples.range(block));
-    }
+  const Batch batch(lam, perm, std::move(tensors), computes_in_double(student, teacher));
+  const InterpolatedBatch argument = batch.kernel_argument(
+      gradient_scale(reduction, grad, student.numel()),
+      reduction == Reduction::none ? std::make_optional(last) : std::nullopt);
+  batch.for_each_part([&](const InterpolatedKernels& kernels, InterpolatedPart part, int64_t) {
+    if (student_grad) kernels.student_gradient(argument, batch.rows(first), part);
+    if (teacher_grad) kernels.teacher_gradient(argument, inverse.data(), batch.rows(last - 1), part);
   });
   return grads;
 }

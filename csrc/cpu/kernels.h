@@ -78,24 +78,37 @@ template <class A>
 using MixKernel = void (*)(
     const Mixture<A>&, const Shape&, const Operand& x, const Operand& y, const Operand& out, Range);
 
-// One sample of interpolated_l1: the student, and the two teacher outputs that make its label.
-template <class A>
-struct Interpolated {
-  Mixture<A> mixture;
-  Operand student;
-  Operand teacher;
-  Operand partner;
-  IncomingGradient grad;
+// A batch of interpolated_l1. Operands are those of sample 0, beside the elements from one sample to the next; the
+// label of sample i is own[i] * teacher i + other[i] * teacher partner[i].
+struct InterpolatedBatch {
+  struct Rows {
+    Operand first;
+    std::int64_t stride;
+  };
+
+  Shape shape;
+  Rows student, teacher;
+  const double* own;
+  const double* other;
+  const std::int64_t* partner;
+  // The incoming gradient: one per element, or without data the same `scale` for all.
+  Rows grad;
+  double scale;
 };
 
-template <class A>
+// Over elements [begin, end) of each of the samples [first, last).
+struct InterpolatedPart {
+  std::int64_t first, last;
+  Range range;
+};
+
 struct InterpolatedKernels {
-  double (*sum)(const Interpolated<A>&, const Shape&, Range);
-  void (*map)(const Interpolated<A>&, const Shape&, const Operand& out, Range);
-  void (*student_gradient)(const Interpolated<A>&, const Shape&, const Operand& out, Range);
-  // `inverse` is the sample whose label has this one as its partner.
+  double (*sum)(const InterpolatedBatch&, InterpolatedPart);
+  void (*map)(const InterpolatedBatch&, const InterpolatedBatch::Rows& out, InterpolatedPart);
+  void (*student_gradient)(const InterpolatedBatch&, const InterpolatedBatch::Rows& out, InterpolatedPart);
+  // inverse[i] is the sample whose label has i as its partner.
   void (*teacher_gradient)(
-      const Interpolated<A>&, const Interpolated<A>& inverse, const Shape&, const Operand& out, Range);
+      const InterpolatedBatch&, const std::int64_t* inverse, const InterpolatedBatch::Rows& out, InterpolatedPart);
 };
 
 // Of one row of logits over the temperature: q = exp(s - student_max - student_log_sum), p likewise.
@@ -119,7 +132,7 @@ struct KernelsOf {
   HingeKernels<A> hinge;
   L1Kernels l1;
   MixKernel<A> mix;
-  InterpolatedKernels<A> interpolated;
+  InterpolatedKernels interpolated;
   KLKernels<A> kl;
 };
 

@@ -57,10 +57,13 @@ static inline void for_each_logits(A inverse_temperature, const PairOperands& pa
 
 template <class A>
 static inline A greatest(const Group<A>& group) {
-  A values[lanes<A>];
-  store_group<A>(values, group, Full<A>{});
-  for (std::int64_t half = lanes<A> / 2; half > 0; half /= 2) {
-    for (std::int64_t i = 0; i < half; ++i) values[i] = maximum(values[i], values[i + half]);
+  auto both = group.part[0];
+#pragma GCC unroll 8
+  for (int k = 1; k < registers<A>; ++k) both = maximum(both, group.part[k]);
+  A values[width<A>];
+  store(values, both);
+  for (int half = width<A> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) values[i] = maximum(values[i], values[i + half]);
   }
   return values[0];
 }
@@ -102,23 +105,24 @@ static KLStatistics<A> kl_loss(A inverse_temperature, const PairOperands& pair) 
   result.student_max = greatest(s_max);
   result.teacher_max = greatest(t_max);
 
-  // Rows are short beside a tile: one sum per lane does for all of the row.
-  Group<A> s_sums = {}, t_sums = {};
+  // With e = exp(t - max) and its sum, p = e / sum: the divergence is sum e ((t - max) - (s - max)) / sum, and the
+  // difference of the logarithms of both sums. Lanes beyond a rest are -inf and add 0. Rows are short beside a tile:
+  // one sum per lane does for all of the row.
+  Group<A> s_sums = {}, t_sums = {}, products = {};
   for_each_logits<A>(inverse_temperature, pair, [&](std::int64_t, const auto& s, const auto& t, auto count) {
-    add_to(s_sums, exponential_of(map_group<A>([&](auto v) { return v - result.student_max; }, s), count), count);
-    add_to(t_sums, exponential_of(map_group<A>([&](auto v) { return v - result.teacher_max; }, t), count), count);
+    const Group<A> below_s = map_group<A>([&](auto v) { return v - result.student_max; }, s);
+    const Group<A> below_t = map_group<A>([&](auto v) { return v - result.teacher_max; }, t);
+    const Group<A> e = exponential_of(below_t, count);
+    const auto term = [](auto e, auto t, auto s) { return KLDivergence{}.loss(e, t, s); };
+    add_to(s_sums, exponential_of(below_s, count), Full<A>{});
+    add_to(t_sums, e, Full<A>{});
+    add_to(products, map_group<A>(term, e, below_t, below_s), Full<A>{});
   });
-  result.student_log_sum = static_cast<A>(std::log(sum_of(s_sums)));
-  result.teacher_log_sum = static_cast<A>(std::log(sum_of(t_sums)));
-
-  Group<A> divergence = {};
-  for_each_logits<A>(inverse_temperature, pair, [&](std::int64_t, const auto& s, const auto& t, auto count) {
-    const Group<A> log_q = log_softmax(s, result.student_max, result.student_log_sum);
-    const Group<A> log_p = log_softmax(t, result.teacher_max, result.teacher_log_sum);
-    const auto term = [](auto p, auto lp, auto lq) { return KLDivergence{}.loss(p, lp, lq); };
-    add_to(divergence, map_group<A>(term, exponential_of(log_p, count), log_p, log_q), count);
-  });
-  result.divergence = static_cast<A>(sum_of(divergence));
+  const double s_sum = sum_of(s_sums), t_sum = sum_of(t_sums);
+  const double student_log_sum = std::log(s_sum), teacher_log_sum = std::log(t_sum);
+  result.student_log_sum = static_cast<A>(student_log_sum);
+  result.teacher_log_sum = static_cast<A>(teacher_log_sum);
+  result.divergence = static_cast<A>(sum_of(products) / t_sum + (student_log_sum - teacher_log_sum));
   return result;
 }
 
