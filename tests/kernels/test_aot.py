@@ -37,3 +37,29 @@ def test_a_launch_is_specialized_as_on_a_gpu(aot):
     x = torch.empty(4096 + 1)[1:]
     case = aot.Case("l1._loss_kernel", "", lambda dtype: aot.l1.loss(x, x, "mean", torch.empty(())))
     assert set(aot.figures(case, "float32", "sm_90")["loads"]) == {4}
+
+
+def test_sizes_past_32_bits(aot):
+    """Meta tensors stand for what fits no memory here: counts, offsets and strides are int64, and still load wide."""
+    x = torch.empty(8, 2**30 + 16, device="meta", dtype=torch.bfloat16)
+    apart = torch.empty(2**17, 3, 2**16, device="meta").transpose(1, 2)
+    scalar, lam, perm = torch.empty(()), torch.empty(8), torch.arange(8)
+    bits = torch.empty(x.numel() // 8, dtype=torch.uint8, device="meta")
+    with aot.caught() as launches:
+        aot.boundary_hinge.loss([x], [x], [1.0], 1.0, "mean", x.new_empty(()), None, [bits])
+        aot.boundary_hinge.gradient(scalar, [x], [bits], [1.0], 1.0, "mean", [x])
+        aot.l1.loss(x, x, "mean", x.new_empty(()))
+        aot.l1.gradient(scalar, apart, apart, "mean", torch.empty_like(apart), torch.empty_like(apart))
+        aot.kl.loss(x, x, 1.0, "mean", x.new_empty(()), torch.empty(5, 8))
+        aot.mixing.mix([x], lam, perm, [x])
+        aot.interpolated.gradient(scalar, x, x, lam, perm, "mean", x, x)
+    assert len(launches) == 11
+    for launch in launches:
+        source, options = aot.specialize(aot.TARGETS["sm_90"], *launch)
+        compiled = aot.triton.compile(source, target=aot.TARGETS["sm_90"], options=options.__dict__)
+        figures = aot.nvidia_figures(compiled)
+        assert figures["spills"] == 0, (source.name, figures)
+        wide = source.name not in ("_finish_kernel", "_inverse_kernel") and not any(
+            a is apart for a in launch[1]
+        )
+        assert not wide or 16 in figures["loads"], (source.name, figures)
