@@ -47,23 +47,32 @@ def float64(bits):
     return tl.cast(bits, tl.int64).to(tl.float64, bitcast=True)
 
 
+# The interpreter's own conversions cut bfloat16 off instead of rounding it, and lose its subnormal numbers.
+@triton.jit
+def widen(x, dtype: tl.constexpr):
+    if x.dtype == tl.bfloat16 and _INTERPRETED:
+        x = (x.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    return x.to(dtype)
+
+
 @triton.jit
 def narrow(x, dtype: tl.constexpr):
     """Round to nearest even. 16-bit types are reached through float32, as in PyTorch."""
     if dtype == tl.float16 or dtype == tl.bfloat16:
         x = x.to(tl.float32)
     if dtype == tl.bfloat16 and _INTERPRETED:
-        # The interpreter cuts the lower bits off, so they are rounded away before.
         bits = x.to(tl.uint32, bitcast=True)
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-        x = tl.where(x == x, rounded, bits).to(tl.float32, bitcast=True)
-    return x.to(dtype)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        result = tl.where(x == x, rounded, 0x7FC0).to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    else:
+        result = x.to(dtype)
+    return result
 
 
 @triton.jit
 def scalar_gradient(grad, weight, count, MEAN: tl.constexpr):
     """The loss's one gradient times the stage's weight, over the mean's count, in float64."""
-    scale = tl.load(grad).to(tl.float64) * weight
+    scale = widen(tl.load(grad), tl.float64) * weight
     if MEAN:
         scale = scale / tl.cast(count, tl.float64)
     return scale

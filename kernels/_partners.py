@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from dfad_fast.kernels._device import widen
 from dfad_fast.kernels._launch import launch
 from dfad_fast.kernels._layout import Ints, wide
 
@@ -27,7 +28,7 @@ def weight_of(lam, stride, value, index, there):
     if lam is None:
         weight = tl.full(index.shape, value, tl.float64)
     else:
-        weight = tl.load(lam + index * stride, mask=there, other=0).to(tl.float64)
+        weight = widen(tl.load(lam + index * stride, mask=there, other=0), tl.float64)
     return weight
 
 

@@ -15,7 +15,15 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, float64, narrow, offsets, product, scalar_gradient
+from dfad_fast.kernels._device import (
+    compute_dtype,
+    float64,
+    narrow,
+    offsets,
+    product,
+    scalar_gradient,
+    widen,
+)
 from dfad_fast.kernels._launch import float64_bits, launch
 from dfad_fast.kernels._layout import Ints, block_of, elementwise, memory_order
 from dfad_fast.kernels._reduce import finish
@@ -44,12 +52,12 @@ def _loss_stage(
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
     count = product(sizes)
     row, index, inside = rows_of_eight(block, count, BLOCK)
-    s = tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0).to(dtype)
+    s = widen(tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0), dtype)
     if teacher.dtype.element_ty == tl.uint8:
         off = load_off(teacher, row, count)
     else:
         t = tl.load(teacher + offsets(index, sizes, teacher_strides), mask=inside, other=0)
-        off = t.to(dtype) <= 0
+        off = widen(t, dtype) <= 0
 
     m = tl.full((), margin, dtype)
     u = tl.where(off, m + s, m - s)
@@ -121,10 +129,10 @@ def _gradient_stage(
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, out.dtype.element_ty)
     count = product(sizes)
     row, index, inside = rows_of_eight(block, count, BLOCK)
-    s = tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0).to(dtype)
+    s = widen(tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0), dtype)
     off = load_off(signs, row, count)
     if PER_ELEMENT:
-        g = tl.load(grad + offsets(index, sizes, grad_strides), mask=inside, other=0).to(dtype)
+        g = widen(tl.load(grad + offsets(index, sizes, grad_strides), mask=inside, other=0), dtype)
     else:
         g = scalar_gradient(grad, weight, count, MEAN).to(dtype)
 

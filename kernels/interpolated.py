@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, narrow, offsets, scalar_gradient, tile
+from dfad_fast.kernels._device import compute_dtype, narrow, offsets, scalar_gradient, tile, widen
 from dfad_fast.kernels._launch import launch
 from dfad_fast.kernels._layout import elementwise
 from dfad_fast.kernels._partners import (
@@ -33,7 +33,7 @@ from dfad_fast.kernels.l1 import signed
 @triton.jit
 def _load(x, row, column, there, batch_stride, sizes, strides, dtype: tl.constexpr):
     at = (row * batch_stride)[:, None] + offsets(column, sizes, strides)[None, :]
-    return tl.load(x + at, mask=there, other=0).to(dtype)
+    return widen(tl.load(x + at, mask=there, other=0), dtype)
 
 
 @triton.jit

@@ -19,7 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, narrow, offsets, scalar_gradient, tile
+from dfad_fast.kernels._device import compute_dtype, narrow, offsets, scalar_gradient, tile, widen
 from dfad_fast.kernels._launch import launch
 from dfad_fast.kernels._layout import Ints, merge
 from dfad_fast.kernels._reduce import finish
@@ -36,7 +36,7 @@ def _softened(rows, start, classes, class_stride, inside, inverse, COLUMNS: tl.c
     column = start + tl.arange(0, COLUMNS).to(tl.int64)
     mask = inside[:, None] & (column < classes)[None, :]
     x = tl.load(rows[:, None] + (column * class_stride)[None, :], mask=mask, other=float("-inf"))
-    return x.to(inverse.dtype) * inverse, mask
+    return widen(x, inverse.dtype) * inverse, mask
 
 
 @triton.jit
@@ -143,13 +143,13 @@ def _gradient_kernel(
     mask = inside[:, None] & (column < classes)[None, :]
     s_at = offsets(row, sizes, student_strides)[:, None] + (column * student_class_stride)[None, :]
     t_at = offsets(row, sizes, teacher_strides)[:, None] + (column * teacher_class_stride)[None, :]
-    s = tl.load(student + s_at, mask=mask, other=0).to(dtype) * inverse
-    t = tl.load(teacher + t_at, mask=mask, other=0).to(dtype) * inverse
+    s = widen(tl.load(student + s_at, mask=mask, other=0), dtype) * inverse
+    t = widen(tl.load(teacher + t_at, mask=mask, other=0), dtype) * inverse
     log_q = (s - _statistic(statistics, 0, row, rows)) - _statistic(statistics, 1, row, rows)
     log_p = (t - _statistic(statistics, 2, row, rows)) - _statistic(statistics, 3, row, rows)
     p = tl.exp(log_p)
     if PER_ELEMENT:
-        g = tl.load(grad + offsets(row, sizes, grad_strides), mask=inside, other=0).to(dtype)[:, None]
+        g = widen(tl.load(grad + offsets(row, sizes, grad_strides), mask=inside, other=0), dtype)[:, None]
     else:
         g = scalar_gradient(grad, 1.0, rows, MEAN).to(dtype)
     g = g * inverse

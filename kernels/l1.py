@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, narrow, offsets, product, scalar_gradient
+from dfad_fast.kernels._device import compute_dtype, narrow, offsets, product, scalar_gradient, widen
 from dfad_fast.kernels._launch import launch
 from dfad_fast.kernels._layout import block_of, elementwise
 from dfad_fast.kernels._reduce import finish
@@ -31,8 +31,8 @@ def _loss_kernel(
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = index < product(sizes)
-    s = tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0).to(dtype)
-    t = tl.load(teacher + offsets(index, sizes, teacher_strides), mask=inside, other=0).to(dtype)
+    s = widen(tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0), dtype)
+    t = widen(tl.load(teacher + offsets(index, sizes, teacher_strides), mask=inside, other=0), dtype)
     difference = tl.abs(s - t)
     if out is not None:
         value = narrow(difference, out.dtype.element_ty)
@@ -62,10 +62,10 @@ def _gradient_kernel(
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     count = product(sizes)
     inside = index < count
-    s = tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0).to(dtype)
-    t = tl.load(teacher + offsets(index, sizes, teacher_strides), mask=inside, other=0).to(dtype)
+    s = widen(tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0), dtype)
+    t = widen(tl.load(teacher + offsets(index, sizes, teacher_strides), mask=inside, other=0), dtype)
     if PER_ELEMENT:
-        g = tl.load(grad + offsets(index, sizes, grad_strides), mask=inside, other=0).to(dtype)
+        g = widen(tl.load(grad + offsets(index, sizes, grad_strides), mask=inside, other=0), dtype)
     else:
         g = scalar_gradient(grad, 1.0, count, MEAN).to(dtype)
     slope = signed(s - t, g)

@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, narrow, offsets, tile
+from dfad_fast.kernels._device import compute_dtype, narrow, offsets, tile, widen
 from dfad_fast.kernels._launch import launch
 from dfad_fast.kernels._layout import elementwise
 from dfad_fast.kernels._partners import (
@@ -60,9 +60,9 @@ def _mix_tensor(
 
     mask = inside[:, None] & (column < elements)[None, :]
     at = offsets(column, sizes, x_strides)[None, :]
-    mine = tl.load(x + (row * batch_strides[0])[:, None] + at, mask=mask, other=0).to(dtype)
+    mine = widen(tl.load(x + (row * batch_strides[0])[:, None] + at, mask=mask, other=0), dtype)
     there = mask & found[:, None]
-    theirs = tl.load(x + (partner * batch_strides[0])[:, None] + at, mask=there, other=0).to(dtype)
+    theirs = widen(tl.load(x + (partner * batch_strides[0])[:, None] + at, mask=there, other=0), dtype)
     mixed = own.to(dtype)[:, None] * mine + other.to(dtype)[:, None] * theirs
     mixed = tl.where(found[:, None], mixed, float("nan"))
     out_at = (row * batch_strides[1])[:, None] + offsets(column, sizes, out_strides)[None, :]

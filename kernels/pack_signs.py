@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import offsets, product
+from dfad_fast.kernels._device import compute_dtype, offsets, product, widen
 from dfad_fast.kernels._launch import launch
 from dfad_fast.kernels._layout import block_of, elementwise, memory_order
 from dfad_fast.kernels._signs import rows_of_eight, store_signs
@@ -17,8 +17,7 @@ def _pack_kernel(teacher, signs, sizes, strides, BLOCK: tl.constexpr):
     count = product(sizes)
     row, index, inside = rows_of_eight(tl.program_id(0), count, BLOCK)
     t = tl.load(teacher + offsets(index, sizes, strides), mask=inside, other=0)
-    if t.dtype != tl.float64:
-        t = t.to(tl.float32)
+    t = widen(t, compute_dtype(t.dtype, t.dtype))
     store_signs(signs, row, t <= 0, inside, count)
 
 

@@ -54,3 +54,18 @@ def test_special_values():
     torch.testing.assert_close(out, torch.tensor([0, math.nan, math.nan, 1]), equal_nan=True)
     l1.gradient(torch.tensor([math.inf, 1.0, 1.0, math.inf]), s, t, "none", grad, None)
     torch.testing.assert_close(grad, torch.tensor([math.nan, 0, 0, math.inf]), equal_nan=True)
+
+
+def test_every_bfloat16_is_read_and_rounded_exactly():
+    every = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.bfloat16)
+    out = torch.empty_like(every)
+    l1.loss(every, torch.zeros_like(every), "none", out)
+    torch.testing.assert_close(out, every.abs(), rtol=0, atol=0, equal_nan=True)
+    # Between two of them, on ties and beside them: subnormal numbers, overflow and NaN among them.
+    grad = (every.float().view(torch.int32) + torch.tensor([[0x7FFF], [0x8000], [0x8001], [0]])).view(
+        torch.float
+    )
+    ones = torch.ones(grad.shape, dtype=torch.bfloat16)
+    out = torch.empty_like(ones)
+    l1.gradient(grad, ones, torch.zeros_like(ones), "none", out, None)
+    torch.testing.assert_close(out, grad.bfloat16(), rtol=0, atol=0, equal_nan=True)
