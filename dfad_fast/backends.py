@@ -180,6 +180,11 @@ class use_backend:
         _force(self._previous)
 
 
+def inside_transform() -> bool:
+    """Whether a torch.func transform (vmap, grad, jvp) is at work in eager mode."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def native(*tensors: torch.Tensor) -> bool:
     """Whether a registered kernel serves these tensors. Where devices are mixed the reference says so.
 
@@ -187,7 +192,7 @@ def native(*tensors: torch.Tensor) -> bool:
     """
     if extension is None or _state.forced == "reference":
         return False
-    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None:
+    if inside_transform():
         return False
     for tensor in tensors:
         backend, reason = choice(tensor.device.type)

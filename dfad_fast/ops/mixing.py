@@ -20,7 +20,13 @@ _op = backends.op(_NAME)
 
 
 def lam_tensor(lam: float | torch.Tensor) -> torch.Tensor:
-    return lam if isinstance(lam, torch.Tensor) else torch.full((), lam, dtype=torch.float64)
+    """lam as the op takes it: a number becomes a float64 scalar on the CPU."""
+    if isinstance(lam, torch.Tensor):
+        return lam
+    if torch.compiler.is_compiling():
+        # A product keeps the number a variable; torch.full would be compiled anew for each value.
+        return torch.ones((), dtype=torch.float64) * lam
+    return torch.full((), lam, dtype=torch.float64)
 
 
 def mix(x: torch.Tensor, lam: torch.Tensor, rest: torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
