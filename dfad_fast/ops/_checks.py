@@ -32,9 +32,10 @@ def check_margin(op: str, margin: float) -> None:
 
 
 def check_tensors(op: str, *values: object, names: str = "student and teacher") -> None:
-    if not all(isinstance(value, torch.Tensor) for value in values):
-        *first, last = (type(value).__name__ for value in values)
-        raise TypeError(f"{op}: {names} must be tensors, got {', '.join(first)} and {last}")
+    for value in values:
+        if not isinstance(value, torch.Tensor):
+            *first, last = (type(value).__name__ for value in values)
+            raise TypeError(f"{op}: {names} must be tensors, got {', '.join(first)} and {last}")
 
 
 def check_temperature(op: str, temperature: float) -> None:

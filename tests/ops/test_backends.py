@@ -81,6 +81,7 @@ def test_unknown_backend_names_the_known():
 def test_cpp_forced_for_a_device_without_kernels():
     class OnXla:
         device = torch.device("xla")
+        is_cpu = False
 
     assert not backends.native(OnXla())
     with backends.use_backend("cpp"), pytest.raises(UsageError, match="no kernels for xla tensors"):
