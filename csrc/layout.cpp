@@ -7,11 +7,18 @@
 namespace dfad {
 namespace {
 
-bool same_order(at::IntArrayRef sizes, at::IntArrayRef a, at::IntArrayRef b) {
+bool same_strides(at::IntArrayRef sizes, at::IntArrayRef a, at::IntArrayRef b) {
   for (size_t d = 0; d < sizes.size(); ++d) {
     if (sizes[d] != 1 && a[d] != b[d]) return false;
   }
   return true;
+}
+
+// Whether dense strides are without gaps even here, where a dimension may have been left out of them.
+bool without_gaps(at::IntArrayRef sizes, at::IntArrayRef dense) {
+  int64_t last = 0;
+  for (size_t d = 0; d < sizes.size(); ++d) last += (sizes[d] - 1) * dense[d];
+  return last + 1 == c10::multiply_integers(sizes);
 }
 
 }  // namespace
@@ -24,7 +31,8 @@ Dims dense_strides(const at::Tensor& x) {
 
 Layout::Layout(at::IntArrayRef sizes, at::IntArrayRef order, at::ArrayRef<at::IntArrayRef> strides)
     : strides_(strides.size()) {
-  if (std::all_of(strides.begin(), strides.end(), [&](auto other) { return same_order(sizes, order, other); })) {
+  const auto follows = [&](at::IntArrayRef other) { return same_strides(sizes, order, other); };
+  if (without_gaps(sizes, order) && std::all_of(strides.begin(), strides.end(), follows)) {
     sizes_.push_back(c10::multiply_integers(sizes));
     for (auto& merged : strides_) merged.push_back(1);
     return;

@@ -11,10 +11,10 @@ using Dims = c10::SmallVector<int64_t, 6>;
 Dims dense_strides(const at::Tensor& x);
 
 // One loop over several tensors of equal sizes, in the memory order of a dense tensor: neighbouring dimensions are
-// merged where every tensor allows it. Tensors that are dense with equal strides become one dimension of stride 1.
+// merged where every tensor allows it. Where all follow the order, and it has no gaps, that is one dimension of stride 1.
 class Layout {
  public:
-  // `order` are the dense strides that the loop follows, so that element i of the loop is element i in memory there.
+  // `order` are the strides that the loop follows: of a dense tensor, whole or without one of its dimensions.
   Layout(at::IntArrayRef sizes, at::IntArrayRef order, at::ArrayRef<at::IntArrayRef> strides);
 
   at::IntArrayRef sizes() const { return sizes_; }

@@ -142,7 +142,10 @@ def _force(name: str) -> None:
 
 
 def apply_environment() -> None:
-    """Apply DFAD_FAST_BACKEND and DFAD_FAST_ISA; a wish that cannot be met raises UsageError."""
+    """Apply DFAD_FAST_BACKEND and, where there is an extension, DFAD_FAST_ISA.
+
+    A wish that cannot be met raises UsageError.
+    """
     _force(os.environ.get("DFAD_FAST_BACKEND") or "auto")
     tier = os.environ.get("DFAD_FAST_ISA")
     if tier and extension is not None:
@@ -167,17 +170,20 @@ class use_backend:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._previous = _state.forced
+        self._before = [_state.forced]
+        self._entered = False
         _force(name)
 
     def __enter__(self) -> None:
-        # Again, for an object that is entered a second time.
+        if self._entered:  # a second time, perhaps inside the first
+            self._before.append(_state.forced)
+        self._entered = True
         _force(self._name)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _force(self._previous)
+        _force(self._before.pop())
 
 
 def inside_transform() -> bool:

@@ -57,8 +57,8 @@ def collect() -> dict[str, Any]:
     """Everything that the report prints, as plain data."""
     devices = ("cpu", "cuda")
     try:
-        importlib.import_module("dfad_fast.ops")  # offers the Triton kernels
-        backends.apply_environment()
+        # Offers the Triton kernels, and applies what the environment asks for.
+        importlib.import_module("dfad_fast.ops")
         environment_error = None
     except UsageError as error:
         environment_error = str(error)

@@ -16,7 +16,8 @@ def compute_dtype(a: tl.dtype, b: tl.dtype) -> tl.dtype:
 
 @triton.jit
 def product(sizes):
-    result = sizes[0]
+    # Sizes that fit 32 bits each come as such; their product may not.
+    result = tl.cast(sizes[0], tl.int64)
     for d in tl.static_range(1, len(sizes)):
         result = result * sizes[d]
     return result
@@ -35,7 +36,7 @@ def offsets(index, sizes, strides):
 @triton.jit
 def tile(program, elements, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Rows and columns of this program, for rows of so many elements each."""
-    column_blocks = tl.cdiv(elements, COLUMNS)
+    column_blocks = tl.cdiv(tl.cast(elements, tl.int64), COLUMNS)
     row = (program // column_blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = (program % column_blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     return row, column

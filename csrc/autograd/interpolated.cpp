@@ -40,6 +40,7 @@ class InterpolatedL1 : public torch::autograd::Function<InterpolatedL1> {
 at::Tensor interpolated_l1(
     const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& lam, const at::Tensor& perm,
     std::string_view reduction, std::optional<at::ScalarType> dtype) {
+  check_lam_has_no_gradient(name, lam);
   at::Tensor loss;
   {
     at::AutoDispatchBelowADInplaceOrView guard;

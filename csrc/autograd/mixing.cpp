@@ -47,6 +47,7 @@ class Mixup : public torch::autograd::Function<Mixup> {
 };
 
 std::vector<at::Tensor> mixup(at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm) {
+  check_lam_has_no_gradient(name, lam);
   std::vector<at::Tensor> mixed;
   {
     at::AutoDispatchBelowADInplaceOrView guard;

@@ -33,6 +33,10 @@ bool needs_node(const at::Tensor& x) {
   return x.requires_grad() || x._fw_grad(/*level=*/0).defined();
 }
 
+void check_lam_has_no_gradient(const char* op, const at::Tensor& lam) {
+  TORCH_CHECK_VALUE(!needs_node(lam), op, ": lam gets no gradient and must not require one, pass lam.detach()");
+}
+
 std::vector<at::Tensor> once_differentiable(
     const char* op, at::TensorList inputs, std::vector<at::Tensor> results) {
   if (!at::GradMode::is_enabled() || std::none_of(inputs.begin(), inputs.end(), needs_node)) return results;

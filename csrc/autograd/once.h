@@ -9,6 +9,9 @@ namespace dfad::autograd {
 // Whether an op has to record a node: for a gradient, or to let forward-mode differentiation fail with a clear error.
 bool needs_node(const at::Tensor& x);
 
+// Neither backward nor forward mode.
+void check_lam_has_no_gradient(const char* op, const at::Tensor& lam);
+
 // What save_for_backward can keep of `x`: an inference tensor, such as a teacher's under torch.inference_mode, is copied.
 at::Tensor savable(const at::Tensor& x);
 

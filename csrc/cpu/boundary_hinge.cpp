@@ -74,7 +74,7 @@ std::vector<at::Tensor> boundary_hinge_loss_backward(
   const Reduction reduction = check_reduction(name, reduction_name);
   check_margin(name, margin);
   for (const at::Tensor& bits : signs) {
-    TORCH_CHECK_TYPE(is_packed(bits), name, ": signs must be packed signs (uint8), got ", bits.scalar_type());
+    TORCH_CHECK_TYPE(is_packed(bits), name, ": signs must be packed signs (uint8), got ", c10::getDtypeNames(bits.scalar_type()).first);
   }
   check_stages(name, student, signs, weights, reduction);
   check_grad(name, grad, student[0].sizes(), reduction);

@@ -9,6 +9,8 @@
 #include "reduce.h"
 #include "tiers.h"
 
+#include <limits>
+
 namespace dfad::cpu {
 namespace {
 
@@ -45,21 +47,28 @@ class Rows {
     return offset(row, [&](size_t d) { return x.stride(static_cast<int64_t>(d)); });
   }
 
-  // Calls body(row) for each, and returns the sum of what it gives, in a fixed order.
+  // Calls body(row, its block) for each.
+  template <class Body>
+  void for_each(const Body& body) const {
+    for_each_block(blocks(), count_ * classes_ * cost_per_element, [&](int64_t block) {
+      const int64_t end = std::min((block + 1) * rows_per_block, count_);
+      for (int64_t row = block * rows_per_block; row < end; ++row) body(row, block);
+    });
+  }
+
+  // The sum of what body(row) gives, in a fixed order.
   template <class Body>
   double sum(const Body& body) const {
-    const int64_t blocks = (count_ + rows_per_block - 1) / rows_per_block;
-    std::vector<double> sums(blocks);
-    for_each_block(blocks, count_ * classes_ * cost_per_element, [&](int64_t block) {
-      const int64_t end = std::min((block + 1) * rows_per_block, count_);
-      for (int64_t row = block * rows_per_block; row < end; ++row) sums[block] += body(row);
-    });
+    std::vector<double> sums(blocks());
+    for_each([&](int64_t row, int64_t block) { sums[block] += body(row); });
     double total = 0;
     for (const double sum : sums) total += sum;
     return total;
   }
 
  private:
+  int64_t blocks() const { return (count_ + rows_per_block - 1) / rows_per_block; }
+
   template <class Stride>
   int64_t offset(int64_t row, const Stride& stride) const {
     int64_t offset = 0;
@@ -78,6 +87,14 @@ template <class A>
 KLStatistics<A> statistics_of(const A* statistics, int64_t rows, int64_t row) {
   const auto at = [&](int64_t i) { return statistics[i * rows + row]; };
   return {at(0), at(1), at(2), at(3), at(4)};
+}
+
+// Neither 0 nor infinite, whatever the temperature: 0 times -inf is no logit.
+template <class A>
+A inverse_of(double temperature) {
+  const double inverse = 1.0 / temperature;
+  return static_cast<A>(std::clamp<double>(
+      inverse, std::numeric_limits<A>::min(), std::numeric_limits<A>::max()));
 }
 
 template <class Call>
@@ -117,7 +134,7 @@ std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
     A* out = statistics.mutable_data_ptr<A>();
     return rows.sum([&](int64_t row) -> double {
       const KLStatistics<A> found = kernels.of<A>().kl.loss(
-          static_cast<A>(1.0 / temperature),
+          inverse_of<A>(temperature),
           {rows.shape(), rows.operand(student, row), rows.operand(teacher, row)});
       out[row] = found.student_max;
       out[rows.count() + row] = found.student_log_sum;
@@ -150,15 +167,14 @@ std::vector<at::Tensor> kl_discrepancy_backward(
   in_compute_type(wide, [&](auto zero) {
     using A = decltype(zero);
     const A* found = statistics.const_data_ptr<A>();
-    return rows.sum([&](int64_t row) -> double {
+    rows.for_each([&](int64_t row, int64_t) {
       const double incoming = reduction == Reduction::none ? read_scalar(grad, rows.offset_of(grad, row)) : scale;
       kernels.of<A>().kl.gradient(
-          static_cast<A>(1.0 / temperature),
+          inverse_of<A>(temperature),
           {rows.shape(), rows.operand(student, row), rows.operand(teacher, row)},
           statistics_of(found, rows.count(), row), static_cast<A>(incoming),
           student_grad ? rows.operand(grads.front(), row) : Operand{},
           teacher_grad ? rows.operand(grads.back(), row) : Operand{});
-      return 0;
     });
   });
   return grads;

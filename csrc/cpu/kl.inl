@@ -95,7 +95,8 @@ static inline double sum_of(const Group<A>& group) {
 template <class A>
 static KLStatistics<A> kl_loss(A inverse_temperature, const PairOperands& pair) {
   const A lowest = -std::numeric_limits<A>::infinity();
-  KLStatistics<A> result;
+  KLStatistics<A> result = {};
+  if (pair.shape.sizes[0] == 0) return result;
 
   Group<A> s_max = all_lanes(lowest), t_max = all_lanes(lowest);
   for_each_logits<A>(inverse_temperature, pair, [&](std::int64_t, const auto& s, const auto& t, auto) {

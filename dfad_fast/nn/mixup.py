@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -22,8 +24,8 @@ class Mixup(nn.Module):
 
     def __init__(self, alpha: float = 1.0, per_sample: bool = False) -> None:
         super().__init__()
-        if not alpha > 0:
-            raise ValueError(f"Mixup: alpha must be positive, got {alpha:g}")
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"Mixup: alpha must be finite and positive, got {alpha:g}")
         self.alpha = alpha
         self.per_sample = per_sample
 
@@ -36,13 +38,13 @@ class Mixup(nn.Module):
         lam = self._draw_lam(batch, generator)
         if self.per_sample:
             lam = lam.to(x.device)
-        perm = torch.randperm(batch, generator=generator).to(x.device)
+        perm = torch.randperm(batch, generator=generator, device="cpu").to(x.device)
         return mixup(x, lam, perm) if y is None else virtual_batch(x, y, lam, perm)
 
     def _draw_lam(self, batch: int, generator: torch.Generator | None) -> torch.Tensor:
         # Beta(a, a) is the share of one of two Gamma(a) variables; torch.distributions takes no generator.
         shape = (2, batch) if self.per_sample else (2,)
-        alphas = torch.full(shape, self.alpha, dtype=torch.float64)
+        alphas = torch.full(shape, self.alpha, dtype=torch.float64, device="cpu")
         first, second = torch._standard_gamma(alphas, generator=generator)
         # For tiny alpha both may underflow to 0; the limit of Beta(a, a) is then an end of the interval.
         return torch.nan_to_num(first / (first + second), nan=1.0)

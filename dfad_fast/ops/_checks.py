@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from dfad_fast import backends
+
 FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -51,6 +53,8 @@ def check_logits(op: str, student: torch.Tensor) -> None:
 def check_packed(op: str, student: torch.Tensor, signs: torch.Tensor, stage: str = "") -> None:
     """Packed signs for the backward op or in the teacher's place; ``stage`` as for :func:`check_pair`."""
     check_floating(op, f"student{stage}", student)
+    if signs.dtype != torch.uint8:
+        raise TypeError(f"{op}: signs must be packed signs (uint8), got {dtype_name(signs.dtype)}")
     size = (student.numel() + 7) // 8
     if signs.dim() != 1 or signs.shape[0] != size or not signs.is_contiguous():
         raise ValueError(
@@ -141,8 +145,8 @@ def check_mixing(op: str, tensors: Sequence[torch.Tensor], lam: torch.Tensor, pe
 
 
 def check_permutation(op: str, perm: torch.Tensor) -> None:
-    """Values of ``perm``; only where reading them is free of a device sync and of a graph break."""
-    if perm.device.type != "cpu" or torch.compiler.is_compiling():
+    """Values of ``perm``; only where they can be read, without a device sync or a graph break."""
+    if perm.device.type != "cpu" or torch.compiler.is_compiling() or backends.inside_transform():
         return
     expected = f"{op}: perm must be a permutation of 0..{len(perm) - 1}"
     seen = set()

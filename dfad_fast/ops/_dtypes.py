@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 import torch
@@ -12,13 +13,15 @@ def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
+def _promote(tensors: Iterable[torch.Tensor]) -> torch.dtype:
+    first, *others = (t.dtype for t in tensors)
+    return functools.reduce(torch.promote_types, others, first)
+
+
 def result_dtype(tensors: Iterable[torch.Tensor]) -> torch.dtype:
     """The promoted dtype; under autocast at least float32, as for ``F.l1_loss``."""
     tensors = list(tensors)
-    dtype = tensors[0].dtype
-    for t in tensors[1:]:
-        dtype = torch.promote_types(dtype, t.dtype)
-    device = tensors[0].device.type
+    dtype, device = _promote(tensors), tensors[0].device.type
     if (
         dtype != torch.float64
         and torch.amp.is_autocast_available(device)
@@ -30,15 +33,11 @@ def result_dtype(tensors: Iterable[torch.Tensor]) -> torch.dtype:
 
 def promoted(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> torch.dtype:
     """The fake kernels' result dtype: the one asked for (by the autocast kernel), else the promoted one."""
-    if dtype is not None:
-        if dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"dtype must be float32 or float64, got {str(dtype).removeprefix('torch.')}")
-        return dtype
-    tensors = list(tensors)
-    result = tensors[0].dtype
-    for t in tensors[1:]:
-        result = torch.promote_types(result, t.dtype)
-    return result
+    if dtype is None:
+        return _promote(tensors)
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype must be float32 or float64, got {str(dtype).removeprefix('torch.')}")
+    return dtype
 
 
 def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:

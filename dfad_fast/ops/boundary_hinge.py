@@ -84,7 +84,8 @@ def boundary_hinge_loss(
     Returns:
         A 0-dim tensor, or one of the inputs' shape for ``"none"``, in the promoted dtype (float32 under
         autocast). With lists, the weighted sum over stages, or for ``"none"`` a list. Arithmetic is float32,
-        or float64 where an input is. Empty inputs give NaN for ``"mean"`` and 0 for ``"sum"``.
+        or float64 where an input is (for the gradient, where the student is). Empty inputs give NaN for
+        ``"mean"`` and 0 for ``"sum"``.
 
     Raises:
         TypeError: an input is not a floating-point tensor, or one side is a list and the other is not.

@@ -44,11 +44,11 @@ def reference(
     reduction: str = "mean",
 ) -> torch.Tensor:
     """The formula in plain PyTorch, differentiable as often as wanted."""
-    lam = lam_tensor(lam)
+    lam = lam_tensor(_NAME, lam)
     _check(student, teacher, lam, perm, reduction)
     check_permutation(_NAME, perm)
     dtype = compute_dtype(student, teacher)
-    lam = lam.to(dtype)
+    lam = lam.detach().to(dtype)
     label = mix(teacher.to(dtype), lam, 1 - lam, perm)
     return F.l1_loss(student.to(dtype), label, reduction=reduction).to(result_dtype((student, teacher)))
 
@@ -85,7 +85,7 @@ def interpolated_l1(
             reduction is unknown.
     """
     check_tensors(_NAME, student, teacher, perm, names="student, teacher and perm")
-    lam = lam_tensor(lam)
+    lam = lam_tensor(_NAME, lam)
     if backends.native(student, teacher, perm):
         return _op(student, teacher, lam, perm, reduction)
     return reference(student, teacher, lam, perm, reduction)

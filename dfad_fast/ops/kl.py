@@ -61,8 +61,8 @@ def kl_discrepancy(
 
     Returns:
         A 0-dim tensor, or ``[B, ...]`` for ``"none"``, in the promoted dtype (float32 under autocast, unless an
-        input is float64). Arithmetic is float32, or float64 where an input is. Without samples NaN for ``"mean"``
-        and 0 for ``"sum"``.
+        input is float64). Arithmetic is float32, or float64 where an input is; probabilities below float32's normal
+        range may count as 0. Without samples NaN for ``"mean"`` and 0 for ``"sum"``; without classes 0.
 
     Raises:
         TypeError: an input is not a floating-point tensor.

@@ -19,14 +19,16 @@ _NAME = "mixup"
 _op = backends.op(_NAME)
 
 
-def lam_tensor(lam: float | torch.Tensor) -> torch.Tensor:
+def lam_tensor(op: str, lam: float | torch.Tensor) -> torch.Tensor:
     """lam as the op takes it: a number becomes a float64 scalar on the CPU."""
     if isinstance(lam, torch.Tensor):
         return lam
+    if not isinstance(lam, int | float | torch.SymFloat):
+        raise TypeError(f"{op}: lam must be a number or a tensor, got {type(lam).__name__}")
     if torch.compiler.is_compiling():
         # A product keeps the number a variable; torch.full would be compiled anew for each value.
-        return torch.ones((), dtype=torch.float64) * lam
-    return torch.full((), lam, dtype=torch.float64)
+        return torch.ones((), dtype=torch.float64, device="cpu") * lam
+    return torch.full((), lam, dtype=torch.float64, device="cpu")
 
 
 def mix(x: torch.Tensor, lam: torch.Tensor, rest: torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
@@ -42,6 +44,7 @@ def reference(tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Te
     """The formula in plain PyTorch for several tensors of one batch, differentiable as often as wanted."""
     check_mixing(_NAME, tensors, lam, perm)
     check_permutation(_NAME, perm)
+    lam = lam.detach()  # of a forward-mode tangent too
     wide = lam.double() if any(x.dtype == torch.float64 for x in tensors) else lam.float()
     return [mix(x, wide, 1 - wide, perm) for x in tensors]
 
@@ -50,7 +53,7 @@ def _mixed(tensors: list[torch.Tensor], lam: float | torch.Tensor, perm: torch.T
     for value in (*tensors, perm):
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{_NAME}: the batch and perm must be tensors, got {type(value).__name__}")
-    lam = lam_tensor(lam)
+    lam = lam_tensor(_NAME, lam)
     if backends.native(*tensors, perm):
         return _op(tensors, lam, perm)
     return reference(tensors, lam, perm)

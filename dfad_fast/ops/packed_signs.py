@@ -27,7 +27,14 @@ def dense_strides(x: torch.Tensor) -> tuple[int, ...]:
 
 
 def _memory_order(strides: tuple[int, ...]) -> list[int]:
-    return sorted(range(len(strides)), key=lambda d: strides[d], reverse=True)
+    """Dimensions from the largest stride to the smallest. By comparisons: torch.compile sorts by no dynamic key."""
+    order: list[int] = []
+    for d, stride in enumerate(strides):
+        place = len(order)
+        while place > 0 and strides[order[place - 1]] < stride:
+            place -= 1
+        order.insert(place, d)
+    return order
 
 
 def _differ(a: tuple[int, ...], b: tuple[int, ...], shape: torch.Size) -> bool:
@@ -92,7 +99,7 @@ class PackedSigns:
     def in_order_of(self, x: torch.Tensor) -> torch.Tensor:
         """The bits in the memory order of a tensor of the same shape; packed anew if it is another one."""
         strides = dense_strides(x)
-        if not _differ(self.strides, strides, self.shape):
+        if self.strides == strides or not _differ(self.strides, strides, self.shape):
             return self.bits
         return pack(
             torch.empty_strided(x.shape, strides, dtype=torch.bool, device=self.device).copy_(self.unpack())
