@@ -5,11 +5,12 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test lint clean
+.PHONY: help setup distill test cuda lint clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
 	@echo "make test      set up and run the tests"
+	@echo "make cuda      build the CUDA kernels with nvcc, for the tests of the build; needs no GPU"
 	@echo "make lint      set up and run ruff and mypy"
 	@echo "make clean     remove what was set up and built (runs/ stays)"
 
@@ -35,6 +36,17 @@ distill: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Apart from the extension in use, and from nothing, so that the log tells of every kernel.
+cuda: build/cuda/.built
+
+build/cuda/.built: $(VENV)/.installed $(SOURCES)
+	rm -rf build/cuda
+	mkdir -p build/cuda
+	FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST='8.0;9.0+PTX' NVCC_APPEND_FLAGS=-Xptxas=-v $(BIN)/python setup.py build_ext \
+		--build-lib build/cuda/lib --build-temp build/cuda/tmp >build/cuda/build.log 2>&1 || \
+		{ tail -n 40 build/cuda/build.log; exit 1; }
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .

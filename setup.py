@@ -1,9 +1,13 @@
-"""Builds the C++ extension where torch and a C++ compiler are at hand; installs in pure Python, saying so,
-elsewhere.
+"""Builds the C++ extension where torch and a C++ compiler are at hand, with CUDA kernels where there is a GPU and a
+CUDA toolkit; installs in pure Python, saying so, elsewhere.
 
 Environment:
     DFAD_FAST_BUILD=0               do not build the extension
     DFAD_FAST_REQUIRE_EXTENSION=1   make a build that cannot happen, or fails, an error
+    FORCE_CUDA=1, =0                build the CUDA kernels though no GPU is visible, or never; 1 makes it an error if
+                                    they cannot be built
+    TORCH_CUDA_ARCH_LIST            for which GPUs, such as "8.0;9.0+PTX"; as FORCE_CUDA=1. By default those visible
+    CUDA_HOME                       the CUDA toolkit; by default nvcc is asked
     MAX_JOBS                        compile jobs; by default one per core, as far as memory goes
 """
 
@@ -12,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +44,14 @@ FLAGS = [
     "-fvisibility=hidden",
     "-Wno-psabi",
 ]
+NVCC_FLAGS = [
+    "-O3",
+    # Rounded as on the CPU, so that what its tests show holds here; the kernels wait for memory, not for arithmetic.
+    "--fmad=false",
+    "-Xcompiler=-g0,-fvisibility=hidden",
+]
+# Where no GPU is visible that would say.
+CUDA_ARCHITECTURES = "8.0;9.0+PTX"
 
 
 def cannot_build() -> str:
@@ -63,6 +76,70 @@ def cannot_build() -> str:
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
         return "Python.h is missing (Debian: package python3-dev)"
     return ""
+
+
+def cuda_home() -> Path | None:
+    """The CUDA toolkit. The nvcc on PATH may be a script that calls another, so it is asked where it lives."""
+    candidates = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
+    if nvcc := shutil.which("nvcc"):
+        asked = subprocess.run(
+            [nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False
+        )
+        top = re.search(r"^#\$ TOP=(.+)$", asked.stderr, re.MULTILINE)
+        candidates.append(top[1] if top else None)
+    for folder in filter(None, candidates):
+        if (Path(folder) / "include" / "cuda_runtime.h").is_file():
+            return Path(folder).resolve()
+    return None
+
+
+def cannot_build_cuda(home: Path | None) -> str:
+    """Why no CUDA kernels can be built here, or an empty string."""
+    import torch
+
+    if torch.version.cuda is None:
+        return "torch was built without CUDA"
+    if home is None:
+        return "no CUDA toolkit: neither CUDA_HOME nor nvcc on PATH leads to one with include/cuda_runtime.h"
+    try:
+        text = subprocess.run(
+            [home / "bin" / "nvcc", "--version"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"nvcc does not run: {error}"
+    release = re.search(r"release (\d+)\.(\d+)", text)
+    if release is None or release[1] != torch.version.cuda.partition(".")[0]:
+        found = f"CUDA {release[1]}.{release[2]}" if release else "of an unknown version"
+        return (
+            f"nvcc is {found}, torch was built for CUDA {torch.version.cuda}: the major versions must agree"
+        )
+    return ""
+
+
+def cuda_is_asked_for() -> bool:
+    wish = os.environ.get("FORCE_CUDA", "")
+    return wish == "1" or (wish != "0" and "TORCH_CUDA_ARCH_LIST" in os.environ)
+
+
+def builds_cuda(asked: bool) -> bool:
+    """Whether CUDA kernels are built, too; sets what torch's build reads of the environment."""
+    import torch
+
+    if os.environ.get("FORCE_CUDA") == "0":
+        return False
+    home = cuda_home()
+    reason = cannot_build_cuda(home)
+    if reason and asked:
+        raise SystemExit(f"dfad_fast: CUDA kernels were asked for, but cannot be built: {reason}")
+    if not reason and not asked and not torch.cuda.is_available():
+        reason = "no GPU is visible (FORCE_CUDA=1 builds them all the same)"
+    if reason:
+        print(f"dfad_fast: building without CUDA kernels: {reason}", file=sys.stderr)
+        return False
+    os.environ["CUDA_HOME"] = str(home)
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
+    return True
 
 
 def use_ninja() -> None:
@@ -133,7 +210,10 @@ def extension_arguments() -> dict[str, Any]:
         return pure_python(reason=reason)
 
     import torch
-    from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+    cuda_asked = cuda_is_asked_for()
+    cuda = builds_cuda(cuda_asked)  # before the next import, which looks for the toolkit
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths, library_paths
 
     class Build(BuildExtension):
         def build_extensions(self) -> None:
@@ -143,6 +223,10 @@ def extension_arguments() -> dict[str, Any]:
             except Exception as error:
                 # The compiler's own lines are above; give_up raises where the extension is required.
                 reason = f"the build failed: {(str(error).strip() or repr(error)).splitlines()[-1]}"
+                if cuda_asked:
+                    raise SystemExit(f"dfad_fast: CUDA kernels were asked for, but {reason}") from error
+                if cuda:
+                    reason += " (FORCE_CUDA=0 builds without CUDA kernels)"
                 give_up(reason)
                 write_build_info(self.package_folder, built=False, reason=reason)
                 self.extensions = []
@@ -161,13 +245,19 @@ def extension_arguments() -> dict[str, Any]:
 
     use_ninja()
     use_sensible_parallelism()
-    sources = sorted(str(path) for path in Path("csrc").rglob("*.cpp"))
-    headers = sorted(str(path) for pattern in ("*.h", "*.inl") for path in Path("csrc").rglob(pattern))
+    files = sorted(path for path in Path("csrc").rglob("*.*") if cuda or path.parent.name != "cuda")
+    # Not torch's CUDAExtension: it links libraries that a bare toolkit lacks.
     extension = CppExtension(
         "dfad_fast._C",
-        sources,
-        depends=headers,
-        extra_compile_args={"cxx": FLAGS},
+        [str(path) for path in files if path.suffix in (".cpp", ".cu")],
+        depends=[str(path) for path in files if path.suffix not in (".cpp", ".cu")],
+        include_dirs=include_paths(device_type="cuda") if cuda else [],
+        library_dirs=library_paths(device_type="cuda") if cuda else [],
+        libraries=["c10_cuda", "cudart"] if cuda else [],
+        extra_compile_args={
+            "cxx": [*FLAGS, *(["-DDFAD_WITH_CUDA", "-Wno-unknown-pragmas"] if cuda else [])],
+            "nvcc": NVCC_FLAGS,
+        },
         extra_link_args=["-fopenmp"],
     )
     return {"ext_modules": [extension], "cmdclass": {"build_ext": Build}}

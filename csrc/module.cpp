@@ -5,6 +5,9 @@
 #include <torch/headeronly/version.h>
 
 #include "cpu/tiers.h"
+#if defined(DFAD_WITH_CUDA)
+#include "cuda/build.h"
+#endif
 
 namespace {
 
@@ -17,13 +20,17 @@ pybind11::dict build_info() {
 #else
   info["openmp"] = false;
 #endif
+#if defined(DFAD_WITH_CUDA)
+  info["cuda"] = dfad::cuda::version();
+  info["cuda_architectures"] = dfad::cuda::architectures();
+#endif
   return info;
 }
 
 }  // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
-  m.def("build_info", &build_info, "The torch and the compiler that this extension was built with.");
+  m.def("build_info", &build_info, "The torch, the compiler and, if any, the CUDA that this extension was built with.");
   m.def("tier", &dfad::cpu::tier, "The instruction-set tier in use.");
   m.def("supported_tiers", &dfad::cpu::supported_tiers, "The tiers that this CPU can run, narrowest first.");
   m.def("set_tier", &dfad::cpu::set_tier, "Choose the tier; ValueError where the CPU lacks it.");

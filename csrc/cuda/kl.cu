@@ -1,0 +1,254 @@
+#include <ATen/ops/empty_like.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/util/strides.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <limits>
+
+#include "../arithmetic/kl_divergence.h"
+#include "../checks.h"
+#include "../dtypes.h"
+#include "operands.h"
+#include "reduce.cuh"
+#include "scale.cuh"
+
+namespace dfad::cuda {
+namespace {
+
+constexpr const char* name = "kl_discrepancy";
+constexpr int64_t class_dim = 1;
+
+// Lanes that share a row: a warp where a row's classes are neighbours in memory, else one, so that the neighbours are
+// in any case read by neighbouring threads.
+constexpr int warp = 32;
+
+constexpr int64_t blocks_for(int64_t rows, int lanes) {
+  return ceil_div(rows, threads / lanes);
+}
+
+template <int lanes, class A, class Combine>
+__device__ __forceinline__ A across_lanes(A value, const Combine& combine) {
+#pragma unroll
+  for (int distance = lanes / 2; distance > 0; distance /= 2) {
+    value = combine(value, __shfl_xor_sync(0xffffffffu, value, distance));
+  }
+  return value;
+}
+
+// This thread's row of an operand, over the temperature.
+template <class A>
+struct Logits {
+  const void* data;
+  at::ScalarType dtype;
+  int64_t offset;
+  int64_t stride;
+  A temperature;
+
+  template <int operands>
+  __device__ __forceinline__ Logits(
+      const Loop<operands>& loop, int operand, const int64_t (&offsets)[operands], A temperature_)
+      : data(loop.data[operand]),
+        dtype(loop.dtypes[operand]),
+        offset(offsets[operand]),
+        stride(loop.outer[operand]),
+        temperature(temperature_) {}
+
+  __device__ __forceinline__ A operator[](int64_t c) const {
+    return load_one<A>(data, dtype, offset + c * stride) / temperature;
+  }
+};
+
+// log softmax: x - maximum - logarithm. Kept apart, as their sum would lose the logarithm's digits.
+template <class A>
+struct Normaliser {
+  A maximum;
+  A logarithm;
+
+  __device__ __forceinline__ A log_probability(A x) const {
+    return (x - maximum) - logarithm;
+  }
+};
+
+template <int lanes, class A>
+__device__ __forceinline__ Normaliser<A> normaliser_of(const Logits<A>& logits, int lane, int64_t classes) {
+  A maximum = -std::numeric_limits<A>::infinity();
+  const auto larger = [](A a, A b) { return a > b ? a : b; };
+#pragma unroll 2
+  for (int64_t c = lane; c < classes; c += lanes) maximum = larger(logits[c], maximum);
+  maximum = across_lanes<lanes>(maximum, larger);
+  A sum = 0;
+#pragma unroll 2
+  for (int64_t c = lane; c < classes; c += lanes) sum += std::exp(logits[c] - maximum);
+  sum = across_lanes<lanes>(sum, [](A a, A b) { return a + b; });
+  return {maximum, std::log(sum)};
+}
+
+// The operands are loss, student and teacher; the loop is over rows, and leaves out the classes.
+template <class A, int lanes>
+__global__ void __launch_bounds__(threads) divergences(
+    const __grid_constant__ Loop<3> rows, int64_t classes, A temperature, A* statistics, SumTarget target,
+    double factor, bool reduced) {
+  const int64_t row = int64_t{blockIdx.x} * (threads / lanes) + threadIdx.x / lanes;
+  const int lane = threadIdx.x % lanes;
+  const bool exists = row < rows.elements;
+  const int64_t present = exists ? classes : 0;  // the lanes of a row that is not there still meet the others
+  int64_t offsets[3] = {};
+  if (exists) offsets_of(rows, row, offsets);
+
+  const Logits<A> student(rows, 1, offsets, temperature), teacher(rows, 2, offsets, temperature);
+  const Normaliser<A> q = normaliser_of<lanes>(student, lane, present);
+  const Normaliser<A> p = normaliser_of<lanes>(teacher, lane, present);
+  A divergence = 0;
+#pragma unroll 2
+  for (int64_t c = lane; c < present; c += lanes) {
+    const A log_p = p.log_probability(teacher[c]);
+    divergence += KLDivergence{}.loss(std::exp(log_p), log_p, q.log_probability(student[c]));
+  }
+  divergence = across_lanes<lanes>(divergence, [](A a, A b) { return a + b; });
+
+  const bool writes = exists && lane == 0;
+  if (writes) {
+    const A values[5] = {q.maximum, q.logarithm, p.maximum, p.logarithm, divergence};
+#pragma unroll
+    for (int k = 0; k < 5; ++k) statistics[k * rows.elements + row] = values[k];
+    if (rows.data[0] != nullptr) store_one(rows.data[0], rows.dtypes[0], offsets[0], divergence);
+  }
+  if (!reduced) return;
+  const double total = block_sum(writes ? divergence : A(0));
+  if (threadIdx.x == 0) target.write(blockIdx.x, total * factor);
+}
+
+// The operands are student and teacher gradient, student, teacher and grad.
+template <class A, int lanes>
+__global__ void __launch_bounds__(threads) gradients(
+    const __grid_constant__ Loop<5> rows, int64_t classes, A temperature, const A* statistics, Scale scale,
+    double factor) {
+  const int64_t row = int64_t{blockIdx.x} * (threads / lanes) + threadIdx.x / lanes;
+  if (row >= rows.elements) return;
+  int64_t offsets[5];
+  offsets_of(rows, row, offsets);
+  const auto statistic = [&](int k) { return statistics[k * rows.elements + row]; };
+  const Normaliser<A> q = {statistic(0), statistic(1)}, p = {statistic(2), statistic(3)};
+  const A divergence = statistic(4);
+  const double incoming = rows.data[4] != nullptr ? load_one<double>(rows.data[4], rows.dtypes[4], offsets[4])
+                                                  : scale.times(factor);
+  const A grad = static_cast<A>(incoming) / temperature;
+
+  const Logits<A> student(rows, 2, offsets, temperature), teacher(rows, 3, offsets, temperature);
+  for (int64_t c = threadIdx.x % lanes; c < classes; c += lanes) {
+    const A log_q = q.log_probability(student[c]), log_p = p.log_probability(teacher[c]);
+    const A probability = std::exp(log_p);
+    if (rows.data[0] != nullptr) {
+      const A slope = KLDivergence{}.student_gradient(probability, std::exp(log_q), grad);
+      store_one(rows.data[0], rows.dtypes[0], offsets[0] + c * rows.outer[0], slope);
+    }
+    if (rows.data[1] != nullptr) {
+      const A slope = KLDivergence{}.teacher_gradient(probability, log_p, log_q, divergence, grad);
+      store_one(rows.data[1], rows.dtypes[1], offsets[1] + c * rows.outer[1], slope);
+    }
+  }
+}
+
+std::vector<int64_t> row_shape(const at::Tensor& student) {
+  std::vector<int64_t> shape = student.sizes().vec();
+  shape.erase(shape.begin() + class_dim);
+  return shape;
+}
+
+double factor_of(int64_t rows, Reduction reduction) {
+  return reduction == Reduction::mean ? 1.0 / static_cast<double>(rows) : 1.0;
+}
+
+bool classes_are_neighbours(const at::Tensor& student) {
+  return student.stride(class_dim) == 1;
+}
+
+template <class A>
+void launch_forward(
+    const Loop<3>& rows, const at::Tensor& student, double temperature, const at::Tensor& statistics, int lanes,
+    int64_t blocks, const SumTarget& target, double factor, bool reduced) {
+  launch(
+      lanes == 1 ? divergences<A, 1> : divergences<A, warp>, blocks, rows, student.size(class_dim),
+      static_cast<A>(temperature), statistics.mutable_data_ptr<A>(), target, factor, reduced);
+}
+
+std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
+    const at::Tensor& student, const at::Tensor& teacher, double temperature, std::string_view reduction_name,
+    std::optional<at::ScalarType> wanted) {
+  const Reduction reduction = check_reduction(name, reduction_name);
+  check_temperature(name, temperature);
+  check_pair(name, student, teacher);
+  check_logits(name, student);
+  const at::ScalarType dtype = result_dtype(student, teacher, wanted);
+  const c10::cuda::CUDAGuard guard(student.device());
+
+  const bool wide = computes_in_double(student, teacher), reduced = reduction != Reduction::none;
+  const at::Tensor out = reduced ? at::Tensor() : at::empty(row_shape(student), student.options().dtype(dtype));
+  DenseCopies copies;
+  const auto rows = loop_over<1>(
+      {reduced ? at::Tensor() : out.unsqueeze(class_dim), student, teacher}, student.sizes(),
+      c10::contiguous_strides(student.sizes()), copies, class_dim);
+  const at::Tensor statistics =
+      at::empty({5, rows.elements}, student.options().dtype(wide ? at::kDouble : at::kFloat));
+  const int lanes = classes_are_neighbours(student) ? warp : 1;
+  // Without rows, still one block: it writes the sum, 0.
+  const int64_t blocks = std::max<int64_t>(blocks_for(rows.elements, lanes), reduced ? 1 : 0);
+  const std::optional<Total> total =
+      reduced ? std::make_optional<Total>(blocks, dtype, student.options()) : std::nullopt;
+  const auto launch_compute = wide ? launch_forward<double> : launch_forward<float>;
+  launch_compute(
+      rows, student, temperature, statistics, lanes, blocks, total ? total->target() : SumTarget{},
+      factor_of(rows.elements, reduction), reduced);
+  copies.write_back();
+  return {total ? total->finish() : out, statistics};
+}
+
+template <class A>
+void launch_backward(
+    const Loop<5>& rows, const at::Tensor& student, double temperature, const at::Tensor& statistics,
+    const Scale& scale, double factor) {
+  const int lanes = classes_are_neighbours(student) ? warp : 1;
+  launch(
+      lanes == 1 ? gradients<A, 1> : gradients<A, warp>, blocks_for(rows.elements, lanes), rows,
+      student.size(class_dim), static_cast<A>(temperature), statistics.const_data_ptr<A>(), scale, factor);
+}
+
+std::vector<at::Tensor> kl_discrepancy_backward(
+    const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& statistics,
+    double temperature, std::string_view reduction_name, bool student_grad, bool teacher_grad) {
+  const Reduction reduction = check_reduction(name, reduction_name);
+  check_temperature(name, temperature);
+  check_pair(name, student, teacher);
+  check_logits(name, student);
+  check_grad(name, grad, row_shape(student), reduction);
+  check_statistics(
+      name, statistics, c10::multiply_integers(row_shape(student)), computes_in_double(student, teacher) ? at::kDouble : at::kFloat);
+  const c10::cuda::CUDAGuard guard(student.device());
+
+  const bool per_row = reduction == Reduction::none;
+  const at::Tensor to_student = student_grad ? at::empty_like(student) : at::Tensor();
+  const at::Tensor to_teacher = teacher_grad ? at::empty_like(teacher) : at::Tensor();
+  DenseCopies copies;
+  const auto rows = loop_over<2>(
+      {to_student, to_teacher, student, teacher, per_row ? grad.unsqueeze(class_dim) : at::Tensor()},
+      student.sizes(), c10::contiguous_strides(student.sizes()), copies, class_dim);
+  const auto launch_compute = computes_in_double(student, teacher) ? launch_backward<double> : launch_backward<float>;
+  launch_compute(
+      rows, student, temperature, statistics, scale_of(grad, per_row),
+      factor_of(rows.elements, reduction));
+  copies.write_back();
+
+  std::vector<at::Tensor> grads;
+  if (student_grad) grads.push_back(to_student);
+  if (teacher_grad) grads.push_back(to_teacher);
+  return grads;
+}
+
+TORCH_LIBRARY_IMPL(dfad_fast, CUDA, m) {
+  m.impl("kl_discrepancy", kl_discrepancy);
+  m.impl("kl_discrepancy_backward", kl_discrepancy_backward);
+}
+
+}  // namespace
+}  // namespace dfad::cuda

@@ -1,0 +1,160 @@
+"""Every kernel once or a few times, on the CPU, compared with the references in float64: ``python -m
+tests.cuda.exercise [library]``. A process of its own, as the kernels stay in the place of the C++ ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from dfad_fast.ops import boundary_hinge, interpolated, kl, l1, mixing, packed_signs
+from tests.cuda.build_shim import load_shim
+
+SHAPE = (3, 5, 4, 6)
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def _sliced(x: torch.Tensor) -> torch.Tensor:
+    """A view whose gaps are NaN: reading one would show."""
+    big = x.new_full([2 * n for n in x.shape], float("nan"))
+    return big[tuple(slice(None, None, 2) for _ in x.shape)].copy_(x)
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.to(memory_format=torch.channels_last)
+
+
+def _expanded(x: torch.Tensor) -> torch.Tensor:
+    return x[:, :1].expand(x.shape)
+
+
+def _same(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+LAYOUTS = (_same, _channels_last, _sliced, _expanded)
+
+
+def _assert_close(got: torch.Tensor, want: torch.Tensor) -> None:
+    eps = 8 * max(torch.finfo(got.dtype).eps, torch.finfo(torch.float32).eps)
+    torch.testing.assert_close(
+        got.detach().double(), want.detach().to(got.dtype).double(), rtol=eps, atol=eps, equal_nan=True
+    )
+
+
+def _compare(
+    op: Callable[..., torch.Tensor], reference: Callable[..., torch.Tensor], *tensors: torch.Tensor
+) -> None:
+    """Values and gradients."""
+    leaves = [x.detach().requires_grad_() for x in tensors]
+    wide = [x.detach().double().requires_grad_() for x in tensors]
+    got, want = op(*leaves), reference(*wide)
+    grad = torch.rand(want.shape).to(got.dtype)
+    _assert_close(got, want)
+    got.backward(grad)
+    want.backward(grad.double())
+    for leaf, other in zip(leaves, wide, strict=True):
+        assert (leaf.grad is None) == (other.grad is None)
+        if leaf.grad is not None:
+            assert leaf.grad.stride() == torch.empty_like(leaf).stride()
+            _assert_close(leaf.grad, other.grad)
+
+
+def _pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for s, t in itertools.product(DTYPES, DTYPES):
+        yield torch.randn(SHAPE).to(s), torch.randn(SHAPE).to(t)
+    for s, t in itertools.product(LAYOUTS, LAYOUTS):
+        yield s(torch.randn(SHAPE)), t(torch.randn(SHAPE))
+    for shape in ((1, 1), (2, 4096), (5, 4097), (2, 3, 2, 3, 2, 3, 2), (0, 3), (4, 300)):
+        yield torch.randn(shape), torch.randn(shape)
+    # Too many dimensions that do not merge: copied first.
+    yield _sliced(torch.randn(2, 3, 2, 3, 2, 3, 2)), torch.randn(2, 3, 2, 3, 2, 3, 2).double()
+    yield torch.randn(5, 4097)[:, 1:], torch.randn(5, 4096)
+
+
+def _losses(s: torch.Tensor, t: torch.Tensor, reduction: str) -> None:
+    lam, perm = torch.rand(len(s)), torch.randperm(len(s))
+    ops = torch.ops.dfad_fast
+    _compare(
+        lambda s, t: ops.l1_discrepancy(s, t, reduction), lambda s, t: l1.reference(s, t, reduction), s, t
+    )
+    _compare(
+        lambda s, t: ops.kl_discrepancy(s, t, 2.0, reduction)[0],
+        lambda s, t: kl.reference(s, t, 2.0, reduction),
+        *(s, t),
+    )
+    _compare(
+        lambda s, t: ops.interpolated_l1(s, t, lam, perm, reduction),
+        lambda s, t: interpolated.reference(s, t, lam.double(), perm, reduction),
+        *(s, t),
+    )
+    _compare(
+        lambda s, t: ops.boundary_hinge_loss([s], [t], [1.0], 1.0, reduction)[0],
+        lambda s, t: boundary_hinge.reference([s], [t], [1.0], 1.0, reduction)[0],
+        *(s, t),
+    )
+    loss, share, (bits,) = ops.boundary_hinge_loss([s], [t], [1.0], 1.0, reduction, True, True)
+    on = ~(t <= 0)
+    assert torch.equal(packed_signs.unpack(bits, s.shape, packed_signs.dense_strides(s)), on)
+    assert torch.equal(ops.pack_signs(t), packed_signs.reference(t))
+    torch.testing.assert_close(share[0], (~(s <= 0) == on).float().mean(), equal_nan=True)
+    packed, share_of_packed, _ = ops.boundary_hinge_loss([s], [bits], [1.0], 1.0, reduction, True)
+    torch.testing.assert_close(packed.double(), loss.double(), rtol=1e-2, atol=1e-6, equal_nan=True)
+    assert torch.equal(share_of_packed.nan_to_num(), share.nan_to_num())
+
+
+def _stages() -> None:
+    """More stages than one launch takes, of several dtypes, one of them empty and one of several chunks."""
+    shapes = [(k + 1, 3) for k in range(25)] + [(0, 2), (30000,)]
+    students = [torch.randn(shape).to(DTYPES[k % 4]) for k, shape in enumerate(shapes)]
+    teachers = [torch.randn(shape).to(DTYPES[k // 4 % 4]) for k, shape in enumerate(shapes)]
+    weights = [0.1 * k - 1 for k in range(len(shapes))]
+    for reduction in ("sum", "mean"):
+        _compare(
+            lambda *s, r=reduction: torch.ops.dfad_fast.boundary_hinge_loss(
+                s, teachers, weights, 1.0, r, True
+            )[0],
+            lambda *s, r=reduction: boundary_hinge.reference(s, teachers, weights, 1.0, r)[0],
+            *students,
+        )
+
+
+def _mixtures() -> None:
+    perm = torch.randperm(14)[:7].argsort()
+    tensors = [
+        *(torch.randn(7, 3, 8, 8), torch.randn(7, 10).half(), torch.randn(7, 5).double(), torch.randn(7)),
+        *(torch.randn(7, 4, 3).bfloat16().mT, torch.randn(4, 7, 6).transpose(0, 1), torch.randn(7, 0)),
+    ]
+    for lam in (torch.tensor(0.3), torch.rand(7), torch.rand(14)[::2].double(), torch.tensor(0.3).expand(7)):
+        for x in tensors:
+            _compare(
+                lambda x, lam=lam: torch.ops.dfad_fast.mixup([x, x.detach()], lam, perm)[0],
+                lambda x, lam=lam: mixing.mix(x, lam.double(), 1 - lam.double(), perm),
+                x,
+            )
+    # No permutation: what cannot be read is NaN.
+    wrong, x = torch.tensor([0, 5, -1]), torch.randn(3, 4)
+    for op in (torch.ops.dfad_fast.mixup, torch.ops.dfad_fast.mixup_backward):
+        (mixed,) = op([x], torch.rand(3), wrong)
+        assert mixed.isnan().all(1).tolist() == [False, True, True]
+    per_element = torch.ops.dfad_fast.interpolated_l1(x, x, torch.rand(3), wrong, "none")
+    assert per_element.isnan().all(1).tolist() == [False, True, True]
+
+
+def main(library: str | None = None) -> None:
+    load_shim(None if library is None else Path(library))
+    torch.manual_seed(0)
+    for s, t in _pairs():
+        for reduction in ("mean", "sum", "none"):
+            _losses(s, t, reduction)
+    _stages()
+    _mixtures()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    print("the kernels agree with the references")

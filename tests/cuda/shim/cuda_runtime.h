@@ -1,0 +1,64 @@
+// Stands in for the CUDA runtime's header, so that g++ compiles the kernels and the CPU runs them: the keywords, the
+// built-in variables and functions that they use, and a launch that returns when the kernel has finished.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "fibers.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+
+// Blocks run one at a time, so storage of the process is storage of the block. One section holds it all: see fibers.h.
+#define __shared__ static __attribute__((section("cuda_shared")))
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+#define threadIdx (cuda_shim::thread_index())
+#define blockIdx (cuda_shim::block_index())
+
+inline void __syncthreads() {
+  cuda_shim::meet(cuda_shim::Status::at_barrier);
+}
+
+// Every lane of the warp has to take part: the kernels pass full masks only.
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned distance) {
+  return cuda_shim::exchange(mask, value, cuda_shim::lane() + distance);
+}
+
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, unsigned bits) {
+  return cuda_shim::exchange(mask, value, cuda_shim::lane() ^ bits);
+}
+
+template <class T>
+void __stwb(T* target, T value) {
+  *target = value;
+}
+
+using cudaError_t = int;
+using cudaStream_t = void*;
+
+struct cudaLaunchConfig_t {
+  dim3 gridDim;
+  dim3 blockDim;
+  std::size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+template <class... Params>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Params... args) {
+  cuda_shim::run_grid(config->gridDim.x, config->blockDim.x, [&] { kernel(args...); });
+  return 0;
+}
