@@ -1,4 +1,5 @@
-"""Without the extension the tests of ops would only compare the reference with itself, so they fail instead."""
+"""The tests of ops run on one backend per session; without it they would compare the reference with itself, so they
+fail."""
 
 import os
 
@@ -6,20 +7,43 @@ import pytest
 import torch
 
 from dfad_fast import backends
+from tests import under_test
 
 
-@pytest.fixture(autouse=True)
-def _needs_extension():
-    if backends.extension is not None:
-        return
-    if os.environ.get("DFAD_FAST_BUILD") == "0":
-        pytest.skip("DFAD_FAST_BUILD=0: no extension was built")
-    pytest.fail(f"the C++ extension is missing: {backends.missing_reason}")
+@pytest.fixture(scope="session", autouse=True)
+def _backend(request):
+    name = under_test.backend
+    if name == "cuda-shim":
+        from tests.cuda.build_shim import load_shim
+
+        load_shim()
+    if name == "cpp" and backends.extension is None:
+        if os.environ.get("DFAD_FAST_BUILD") == "0":
+            pytest.skip("DFAD_FAST_BUILD=0: no extension was built")
+        pytest.fail(f"the C++ extension is missing: {backends.missing_reason}")
+    if name in ("triton", "reference"):
+        backends.use_backend(name)
+    if request.config.getoption("--device") == "cuda":
+        torch.set_default_device("cuda")
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """The device that tensors are made on; no test needs to name it."""
+    return request.config.getoption("--device")
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _poisoned_empties():
+    """torch.empty gives NaN (255 for bytes), called from C++ too: an element that a kernel forgets to write shows."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -1,0 +1,61 @@
+"""``--backend`` and ``--device``: which implementation of the ops the tests of ops are about."""
+
+import os
+
+import pytest
+
+from tests import under_test
+
+GIB = 1 << 30
+_deselected: dict[str, int] = {}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backend", choices=under_test.BACKENDS, default="cpp", help="backend of the ops' tests")
+    parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="device of the ops' tests")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "backends(*names): about these backends only; deselected for others")
+    config.addinivalue_line("markers", "memory(gib): needs this much free memory; deselected where there is less")
+    under_test.backend = config.getoption("--backend")
+    if under_test.backend == "triton" and config.getoption("--device") == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which is later
+
+
+def available_memory():
+    try:
+        with open("/proc/meminfo") as lines:
+            kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 0.0
+    return kib * 1024 / GIB
+
+
+def reason_to_deselect(item):
+    """Why the test is not about this run, or an empty string."""
+    about = item.get_closest_marker("backends")
+    if about and under_test.backend not in about.args:
+        return f"not about backend {under_test.backend}"
+    memory = item.get_closest_marker("memory")
+    if memory and available_memory() < memory.args[0]:
+        return f"less than {memory.args[0]} GiB of memory available"
+    return ""
+
+
+def pytest_collection_modifyitems(config, items):
+    kept, dropped = [], []
+    for item in items:
+        reason = reason_to_deselect(item)
+        if reason:
+            _deselected[reason] = _deselected.get(reason, 0) + 1
+        (dropped if reason else kept).append(item)
+    items[:] = kept
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"ops' backend: {under_test.backend}")
+    for reason, count in _deselected.items():
+        terminalreporter.write_line(f"deselected: {count} ({reason})")

@@ -1,0 +1,44 @@
+"""l1_discrepancy is F.l1_loss, edge for edge."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dfad_fast.ops import l1_discrepancy
+
+from .helpers import DTYPES, EDGES, product_of, run
+
+
+def eager(s, t, reduction):
+    return F.l1_loss(s, t, reduction=reduction)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_edge_values_are_those_of_eager(dtype):
+    s, t = product_of(EDGES, dtype)
+    got, want = (run(f, s, t, "none") for f in (l1_discrepancy, eager))
+    for ours, theirs in zip(got, want, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+def test_an_infinite_grad_at_a_tie_is_nan_as_in_eager():
+    tie = torch.ones(3)
+    grad = torch.tensor([math.inf, math.nan, 1.0])
+    got, want = (run(f, tie, tie, "none", grad)[1] for f in (l1_discrepancy, eager))
+    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+    assert got[0].isnan()
+
+
+def test_the_sides_are_antisymmetric():
+    s, t = torch.randn(9, 3), torch.randn(9, 3)
+    _, student, teacher = run(l1_discrepancy, s, t, "sum")
+    assert torch.equal(student, torch.sign(s - t))
+    assert torch.equal(teacher, -student)
+
+
+def test_zero_dim():
+    for reduction in ("mean", "sum", "none"):
+        loss, student, teacher = run(l1_discrepancy, torch.tensor(0.5), torch.tensor(-0.25), reduction)
+        assert (loss.item(), student.item(), teacher.item()) == (0.75, 1, -1)
