@@ -2,8 +2,6 @@
 
 import os
 
-import pytest
-
 from tests import under_test
 
 GIB = 1 << 30
@@ -11,13 +9,17 @@ _deselected: dict[str, int] = {}
 
 
 def pytest_addoption(parser):
-    parser.addoption("--backend", choices=under_test.BACKENDS, default="cpp", help="backend of the ops' tests")
+    parser.addoption(
+        "--backend", choices=under_test.BACKENDS, default="cpp", help="backend of the ops' tests"
+    )
     parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="device of the ops' tests")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "backends(*names): about these backends only; deselected for others")
-    config.addinivalue_line("markers", "memory(gib): needs this much free memory; deselected where there is less")
+    config.addinivalue_line(
+        "markers", "memory(gib): needs this much free memory; deselected where there is less"
+    )
     under_test.backend = config.getoption("--backend")
     if under_test.backend == "triton" and config.getoption("--device") == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which is later

@@ -119,7 +119,10 @@ LOSSES = {
     "hinge_on_bits": Loss("boundary_hinge_loss", _hinge_on_bits, _hinge_reference, promotes=False),
     "l1": Loss("l1_discrepancy", l1_discrepancy, l1.reference),
     "interpolated_l1": Loss(
-        "interpolated_l1", _interpolated, _interpolated_reference, lambda n: (6, n // 6) if n % 6 == 0 else (n,)
+        "interpolated_l1",
+        _interpolated,
+        _interpolated_reference,
+        lambda n: (6, n // 6) if n % 6 == 0 else (n,),
     ),
     "kl": Loss("kl_discrepancy", _kl, _kl_reference, lambda n: (n // 6, 6) if n % 6 == 0 else (1, n)),
 }
@@ -192,4 +195,19 @@ def product_of(values, dtype):
     return tuple(x.flatten() for x in torch.meshgrid(values, values, indexing="ij"))
 
 
-EDGES = (0.0, -0.0, 1.0, -1.0, 1 + 2**-10, -1 - 2**-10, 1e-30, -1e-30, 1e-40, -1e-40, 3e38, math.inf, -math.inf, math.nan)
+EDGES = (
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    1 + 2**-10,
+    -1 - 2**-10,
+    1e-30,
+    -1e-30,
+    1e-40,
+    -1e-40,
+    3e38,
+    math.inf,
+    -math.inf,
+    math.nan,
+)

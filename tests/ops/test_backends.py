@@ -15,6 +15,7 @@ from dfad_fast import backends, info
 from dfad_fast.errors import UsageError
 from dfad_fast.ops import l1_discrepancy
 
+pytestmark = pytest.mark.backends("cpp")
 PACKAGE = Path(dfad_fast.__file__).parent
 OPS = """
 import torch, dfad_fast.ops

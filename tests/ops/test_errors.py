@@ -7,7 +7,18 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dfad_fast import backends
-from dfad_fast.ops import boundary_hinge_loss, l1_discrepancy, mixup, virtual_batch
+from dfad_fast.ops import (
+    boundary_hinge_loss,
+    boundary_hinge_loss_with_agreement,
+    interpolated_l1,
+    kl_discrepancy,
+    l1_discrepancy,
+    mixup,
+    pack_signs,
+    virtual_batch,
+)
+
+from .helpers import compiled
 
 F32 = torch.zeros(2, 3)
 OTHER_SHAPE = torch.zeros(3, 2)
@@ -16,6 +27,7 @@ COMPLEX = torch.zeros(2, 3, dtype=torch.complex64)
 BOOL = torch.zeros(2, 3, dtype=torch.bool)
 META = torch.zeros(2, 3, device="meta")
 PERM = torch.arange(2)
+LAM = torch.tensor(0.5)
 SHAPES = "must have the same shape (nothing is broadcast), got [2, 3] and [3, 2]"
 
 LOSS_CASES = [
@@ -37,9 +49,96 @@ LOSS_CASES = [
     ((COMPLEX, F32), {}, TypeError, "student must be float64, float32, float16 or bfloat16, got complex64"),
     ((F32, F32), {"reduction": "avg"}, ValueError, "reduction must be 'none', 'mean' or 'sum', got 'avg'"),
 ]
+
+
+def over_pairs():
+    """interpolated_l1 as a loss over pairs, under its own name."""
+
+    def call(student, teacher, **keywords):
+        return interpolated_l1(student, teacher, 0.5, PERM, **keywords)
+
+    call.__name__ = "interpolated_l1"
+    return call
+
+
+MIXING_CASES = [
+    (
+        (torch.zeros(2, dtype=torch.int64), PERM),
+        TypeError,
+        "lam must be float64, float32, float16 or bfloat16, got int64",
+    ),
+    ((torch.zeros(3), PERM), ValueError, "lam must be a scalar or have shape [2], got shape [3]"),
+    ((torch.zeros(2, 1), PERM), ValueError, "lam must be a scalar or have shape [2], got shape [2, 1]"),
+    (
+        (torch.zeros(2, requires_grad=True), PERM),
+        ValueError,
+        "lam gets no gradient and must not require one, pass lam.detach()",
+    ),
+    ((0.5, PERM.int()), TypeError, "perm must be int64, got int32"),
+    ((0.5, torch.arange(3)), ValueError, "perm must have shape [2], got shape [3]"),
+    ((0.5, PERM[:, None]), ValueError, "perm must have shape [2], got shape [2, 1]"),
+]
 CASES = [
-    *[(boundary_hinge_loss, *case) for case in LOSS_CASES],
-    *[(l1_discrepancy, *case) for case in LOSS_CASES],
+    *[
+        (function, *case)
+        for function in (
+            boundary_hinge_loss,
+            boundary_hinge_loss_with_agreement,
+            l1_discrepancy,
+            kl_discrepancy,
+            over_pairs(),
+        )
+        for case in LOSS_CASES
+    ],
+    *[(mixup, (F32, *arguments), {}, kind, text) for arguments, kind, text in MIXING_CASES],
+    *[(interpolated_l1, (F32, F32, *arguments), {}, kind, text) for arguments, kind, text in MIXING_CASES],
+    *[
+        (
+            kl_discrepancy,
+            (F32, F32),
+            {"temperature": value},
+            ValueError,
+            f"temperature must be finite and positive, got {value:g}",
+        )
+        for value in (0.0, -1.0, -0.25, float("nan"), float("inf"))
+    ],
+    (
+        kl_discrepancy,
+        (F32[0], F32[0]),
+        {},
+        ValueError,
+        "student and teacher must have shape [B, C, ...], got [3]",
+    ),
+    (
+        kl_discrepancy,
+        (F32[0, 0], F32[0, 0]),
+        {},
+        ValueError,
+        "student and teacher must have shape [B, C, ...], got []",
+    ),
+    (kl_discrepancy, ([F32], F32), {}, TypeError, "student and teacher must be tensors, got list and Tensor"),
+    (
+        interpolated_l1,
+        (F32, F32, 0.5, [0, 1]),
+        {},
+        TypeError,
+        "student, teacher and perm must be tensors, got Tensor, Tensor and list",
+    ),
+    (
+        interpolated_l1,
+        (F32[0, 0], F32[0, 0], 0.5, PERM),
+        {},
+        ValueError,
+        "each tensor to mix must have a batch dimension, got a 0-dim tensor",
+    ),
+    (
+        pack_signs,
+        (INTEGER,),
+        {},
+        TypeError,
+        "teacher must be float64, float32, float16 or bfloat16, got int64",
+    ),
+    (pack_signs, ([F32],), {}, TypeError, "teacher must be a tensor, got list"),
     (
         boundary_hinge_loss,
         (F32, F32),
@@ -154,37 +253,6 @@ CASES = [
         TypeError,
         "each tensor to mix must be float64, float32, float16 or bfloat16, got int64",
     ),
-    (
-        mixup,
-        (F32, torch.zeros(2, dtype=torch.int64), PERM),
-        {},
-        TypeError,
-        "lam must be float64, float32, float16 or bfloat16, got int64",
-    ),
-    (
-        mixup,
-        (F32, torch.zeros(3), PERM),
-        {},
-        ValueError,
-        "lam must be a scalar or have shape [2], got shape [3]",
-    ),
-    (
-        mixup,
-        (F32, torch.zeros(2, 1), PERM),
-        {},
-        ValueError,
-        "lam must be a scalar or have shape [2], got shape [2, 1]",
-    ),
-    (
-        mixup,
-        (F32, torch.zeros(2, requires_grad=True), PERM),
-        {},
-        ValueError,
-        "lam gets no gradient and must not require one, pass lam.detach()",
-    ),
-    (mixup, (F32, 0.5, PERM.int()), {}, TypeError, "perm must be int64, got int32"),
-    (mixup, (F32, 0.5, torch.arange(3)), {}, ValueError, "perm must have shape [2], got shape [3]"),
-    (mixup, (F32, 0.5, PERM[:, None]), {}, ValueError, "perm must have shape [2], got shape [2, 1]"),
     (mixup, (F32, 0.5, [0, 1]), {}, TypeError, "the batch and perm must be tensors, got list"),
     (
         virtual_batch,
@@ -202,6 +270,10 @@ PERMUTATION_CASES = [
 ]
 
 
+# Functions that are forms of another op.
+NAMES = {virtual_batch: "mixup", boundary_hinge_loss_with_agreement: "boundary_hinge_loss"}
+
+
 def error_of(function, arguments, keywords):
     with pytest.raises((ValueError, TypeError)) as caught:
         function(*arguments, **keywords)
@@ -216,22 +288,57 @@ def to_fake(mode, value):
 
 @pytest.mark.parametrize(("function", "arguments", "keywords", "kind", "text"), CASES)
 def test_texts(function, arguments, keywords, kind, text):
-    name = "mixup" if function is virtual_batch else function.__name__
-    want = (kind, f"{name}: {text}")
-    assert error_of(function, arguments, keywords) == want, "compiled"
+    want = (kind, f"{NAMES.get(function, function.__name__)}: {text}")
+    assert error_of(function, arguments, keywords) == want, "the backend under test"
     with backends.use_backend("reference"):
         assert error_of(function, arguments, keywords) == want, "reference"
     with FakeTensorMode() as mode:
         assert error_of(function, [to_fake(mode, a) for a in arguments], keywords) == want, "fake"
 
 
+@pytest.mark.parametrize("function", [mixup, interpolated_l1])
 @pytest.mark.parametrize(("perm", "text"), PERMUTATION_CASES)
-def test_permutations(perm, text):
-    want = (ValueError, f"mixup: {text}")
-    arguments = (F32, 0.5, torch.tensor(perm))
-    assert error_of(mixup, arguments, {}) == want
+def test_permutations(function, perm, text):
+    want = (ValueError, f"{function.__name__}: {text}")
+    arguments = (*[F32] * (1 + (function is interpolated_l1)), 0.5, torch.tensor(perm))
+    assert error_of(function, arguments, {}) == want
     with backends.use_backend("reference"):
-        assert error_of(mixup, arguments, {}) == want
+        assert error_of(function, arguments, {}) == want
+
+
+def packed_cases():
+    fitting, other = pack_signs(F32), pack_signs(torch.zeros(2, 4))
+    misfit = "packed signs of shape [2, 4] do not fit a student of shape [2, 3]"
+    return [
+        ((F32, other), ValueError, f"teacher: {misfit}"),
+        (([F32, F32], [fitting, other]), ValueError, f"teacher[1]: {misfit}"),
+        (
+            ([F32], fitting),
+            TypeError,
+            "student and teacher must both be tensors or both be lists of tensors, got list and PackedSigns",
+        ),
+        (
+            (fitting, F32),
+            TypeError,
+            "student and teacher must both be tensors or both be lists of tensors, got PackedSigns and Tensor",
+        ),
+        (
+            ([F32, F32], [fitting]),
+            ValueError,
+            "student and teacher must be equally long lists, got 2 and 1 tensors",
+        ),
+        ((INTEGER, fitting), TypeError, "student must be float64, float32, float16 or bfloat16, got int64"),
+        ((F32, fitting.bits), TypeError, "teacher must be float64, float32, float16 or bfloat16, got uint8"),
+    ]
+
+
+@pytest.mark.parametrize("index", range(7))
+def test_packed_signs_that_do_not_fit(index):
+    arguments, kind, text = packed_cases()[index]
+    want = (kind, f"boundary_hinge_loss: {text}")
+    assert error_of(boundary_hinge_loss, arguments, {}) == want
+    with backends.use_backend("reference"):
+        assert error_of(boundary_hinge_loss, arguments, {}) == want
 
 
 @pytest.mark.parametrize(
@@ -246,8 +353,20 @@ def test_permutations(perm, text):
         (
             boundary_hinge_loss,
             ([F32], [META]),
-            "student[0] and teacher[0] must be on the same device, got cpu and meta",
+            "student and teacher must be on the same device, got cpu and meta",
         ),
+        (
+            boundary_hinge_loss,
+            ([F32, F32], [F32, META]),
+            "student[1] and teacher[1] must be on the same device, got cpu and meta",
+        ),
+        (kl_discrepancy, (F32, META), "student and teacher must be on the same device, got cpu and meta"),
+        (
+            interpolated_l1,
+            (F32, META, 0.5, PERM),
+            "student and teacher must be on the same device, got cpu and meta",
+        ),
+        (interpolated_l1, (F32, F32, 0.5, PERM.to("meta")), "perm must be on cpu, got meta"),
         (
             virtual_batch,
             (F32, META, 0.5, PERM),
@@ -262,35 +381,51 @@ def test_permutations(perm, text):
     ],
 )
 def test_devices(function, arguments, text):
-    name = "mixup" if function is virtual_batch else function.__name__
-    want = (ValueError, f"{name}: {text}")
+    want = (ValueError, f"{NAMES.get(function, function.__name__)}: {text}")
     assert error_of(function, arguments, {}) == want
     with backends.use_backend("reference"):
         assert error_of(function, arguments, {}) == want
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "text"),
-    [
-        ("l1_discrepancy_backward", (F32, F32, F32, "mean", True, True), "grad must have the loss's shape"),
-        (
-            "l1_discrepancy_backward",
-            (F32[0], F32, F32, "none", True, True),
-            "grad must have the loss's shape",
-        ),
-        ("l1_discrepancy_backward", (F32, F32, OTHER_SHAPE, "none", True, True), "must have the same shape"),
-        ("boundary_hinge_loss_backward", (F32, [F32], [F32], [1.0], 1.0, "sum"), "grad must have"),
-        ("boundary_hinge_loss_backward", (F32, [F32, F32], [F32, F32], [1.0, 1.0], 1.0, "none"), "one stage"),
-        ("boundary_hinge_loss_backward", (F32[0, 0], [F32], [F32], [], 1.0, "sum"), "one number per stage"),
-        ("mixup_backward", ([F32], torch.zeros(3), PERM), "lam must be a scalar or have shape"),
-    ],
-)
+BITS = torch.zeros(1, dtype=torch.uint8)
+STATISTICS = torch.zeros(5, 2)
+BY_HAND = [
+    ("l1_discrepancy_backward", (F32, F32, F32, "mean", True, True), "grad must have the loss's shape"),
+    ("l1_discrepancy_backward", (F32[0], F32, F32, "none", True, True), "grad must have the loss's shape"),
+    ("l1_discrepancy_backward", (F32, F32, OTHER_SHAPE, "none", True, True), "must have the same shape"),
+    ("boundary_hinge_loss_backward", (F32, [F32], [BITS], [1.0], 1.0, "sum"), "grad must have"),
+    ("boundary_hinge_loss_backward", (F32, [F32], [F32], [1.0], 1.0, "none"), "packed signs|uint8"),
+    ("boundary_hinge_loss_backward", (F32, [F32], [BITS[:0]], [1.0], 1.0, "none"), "1 byte"),
+    ("boundary_hinge_loss_backward", (F32, [F32], [BITS.expand(2)], [1.0], 1.0, "none"), "1 byte"),
+    ("boundary_hinge_loss_backward", (F32, [F32, F32], [BITS, BITS], [1.0, 1.0], 1.0, "none"), "'none'"),
+    ("boundary_hinge_loss_backward", (F32[0, 0], [F32], [BITS], [], 1.0, "sum"), "one number per stage"),
+    ("mixup_backward", ([F32], torch.zeros(3), PERM), "lam must be a scalar or have shape"),
+    ("interpolated_l1_backward", (F32, F32, F32, torch.zeros(3), PERM, "none", True, True), "lam must be"),
+    ("interpolated_l1_backward", (F32[0], F32, F32, LAM, PERM, "none", True, True), "grad must have"),
+    ("interpolated_l1_backward", (F32, F32, F32, LAM, PERM + 1, "none", True, True), "perm must be a perm"),
+    ("kl_discrepancy_backward", (F32, F32, F32, STATISTICS, 1.0, "none", True, True), "grad must have"),
+    (
+        "kl_discrepancy_backward",
+        (F32[:, 0], F32, F32, STATISTICS[:, :1], 1.0, "none", True, True),
+        "statistics",
+    ),
+    (
+        "kl_discrepancy_backward",
+        (F32[:, 0], F32, F32, STATISTICS.half(), 1.0, "none", True, True),
+        "statistics",
+    ),
+]
+
+
+@compiled
+@pytest.mark.parametrize(("name", "arguments", "text"), BY_HAND)
 def test_backward_ops_called_by_hand_check_too(name, arguments, text):
     """A wrong size must not become a read out of bounds."""
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises((ValueError, TypeError), match=text):
         getattr(torch.ops.dfad_fast, name)(*arguments)
 
 
+@compiled
 @pytest.mark.parametrize("fake", [False, True])
 def test_a_result_dtype_must_be_wide(fake):
     with (
@@ -298,10 +433,3 @@ def test_a_result_dtype_must_be_wide(fake):
         pytest.raises(TypeError, match="float32 or float64"),
     ):
         torch.ops.dfad_fast.l1_discrepancy(torch.zeros(3), torch.zeros(3), "none", torch.int8)
-
-
-def test_compile_shows_the_text():
-    torch._dynamo.reset()
-    compiled = torch.compile(l1_discrepancy, fullgraph=True, backend="aot_eager")
-    with pytest.raises(Exception, match=r"student and teacher must have the same shape"):
-        compiled(F32, OTHER_SHAPE)

@@ -50,7 +50,9 @@ def test_every_address(name, dtype):
     if name == "kl":
         g = g[:, 0]
     for i in OFFSETS[:: sized(1, 5)]:
-        operands = [Guarded(x, offset) for x, offset in ((s, i), (t, (3 * i + 1) % 41), (g, (7 * i + 2) % 41))]
+        operands = [
+            Guarded(x, offset) for x, offset in ((s, i), (t, (3 * i + 1) % 41), (g, (7 * i + 2) % 41))
+        ]
         check_against_reference(name, *(o.values for o in operands[:2]), "none", operands[2].values)
         check_against_reference(name, *(o.values for o in operands[:2]), "sum")
         for operand in operands:

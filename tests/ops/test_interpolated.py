@@ -30,25 +30,32 @@ def lams(batch):
     }
 
 
+def op(lam, perm):
+    return lambda s, t, reduction: interpolated_l1(s, t, lam, perm, reduction)
+
+
+def by_hand(lam, perm):
+    return lambda s, t, reduction: F.l1_loss(s, labels(t, lam, perm), reduction=reduction)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("kind", lams(1))
-def test_is_l1_to_built_labels(kind):
-    for reduction in REDUCTIONS:
-        lam, perm = lams(7)[kind], torch.randperm(7)
-        s, t = torch.randn(7, 10, dtype=torch.float64), torch.randn(7, 10, dtype=torch.float64)
-        want = run(lambda s, t, r: F.l1_loss(s, labels(t, lam, perm), reduction=r), s, t, reduction)
-        got = run(lambda s, t, r: interpolated_l1(s, t, lam, perm, r), s, t, reduction)
-        single = run(lambda s, t, r: interpolated_l1(s, t, lam, perm, r), s.float(), t.float(), reduction)
-        for ours, narrow, theirs in zip(got, single, want, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
-            torch.testing.assert_close(narrow.double(), theirs, rtol=1e-6, atol=1e-6)
+def test_is_l1_to_built_labels(kind, reduction):
+    mixing = lams(7)[kind], torch.randperm(7)
+    s, t = torch.randn(7, 10, dtype=torch.float64), torch.randn(7, 10, dtype=torch.float64)
+    want = run(by_hand(*mixing), s, t, reduction)
+    got = run(op(*mixing), s, t, reduction)
+    single = run(op(*mixing), s.float(), t.float(), reduction)
+    for ours, narrow, theirs in zip(got, single, want, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(narrow.double(), theirs, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes(shape):
     lam, perm = torch.rand(shape[0], dtype=torch.float64), torch.randperm(shape[0])
     s, t = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
-    want = run(lambda s, t, r: F.l1_loss(s, labels(t, lam, perm), reduction=r), s, t, "mean")
-    got = run(lambda s, t, r: interpolated_l1(s, t, lam, perm, r), s, t, "mean")
+    want, got = (run(form(lam, perm), s, t, "mean") for form in (by_hand, op))
     for ours, theirs in zip(got, want, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
@@ -79,7 +86,7 @@ def test_the_teacher_gets_both_of_its_gradients():
 
 def test_ties_give_no_gradient():
     t, perm = torch.randn(5, 3), torch.arange(5)
-    _, student, teacher = run(lambda s, t, r: interpolated_l1(s, t, 0.5, perm, r), t.clone(), t, "sum")
+    _, student, teacher = run(op(0.5, perm), t.clone(), t, "sum")
     assert not student.any()
     assert not teacher.any()
 

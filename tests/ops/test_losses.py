@@ -39,7 +39,9 @@ def test_dtypes(name, reduction, student, teacher):
 @pytest.mark.parametrize("student", LAYOUTS)
 @pytest.mark.parametrize("teacher", LAYOUTS)
 def test_layouts(name, reduction, student, teacher):
-    dtypes = sized((torch.float32, torch.bfloat16), (torch.float32 if reduction == "mean" else torch.bfloat16,))
+    dtypes = sized(
+        (torch.float32, torch.bfloat16), (torch.float32 if reduction == "mean" else torch.bfloat16,)
+    )
     for dtype in dtypes:
         s, t = (layout(torch.randn(SHAPE).to(dtype)) for layout in (student, teacher))
         check_against_reference(name, s, t, reduction)

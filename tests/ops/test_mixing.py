@@ -5,7 +5,7 @@ import torch
 
 from dfad_fast.ops import mixing, mixup, virtual_batch
 
-from .helpers import DTYPES, LAYOUTS, assert_close, leaf
+from .helpers import DTYPES, LAYOUTS, assert_close, compiled, leaf
 
 
 def by_hand(x, lam, perm):
@@ -43,7 +43,6 @@ def test_layouts(layout, dtype):
     x = leaf(layout(torch.randn(6, 4, 5, 7).to(dtype)))
     lam, perm = torch.rand(6), torch.randperm(6)
     mixed = mixup(x, lam, perm)
-    assert mixed.stride() == torch.empty_like(x).stride()
     assert_close(mixed.detach(), by_hand(x.detach(), lam, perm), torch.float32)
     grad = layout(torch.randn(6, 4, 5, 7).to(dtype))
     mixed.backward(grad)
@@ -52,16 +51,33 @@ def test_layouts(layout, dtype):
     assert_close(x.grad, wide.grad, torch.float32)
 
 
+@compiled
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_strides_are_kept(layout):
+    x = leaf(layout(torch.randn(6, 4, 5, 7)))
+    mixed = mixup(x, 0.3, torch.randperm(6))
+    assert mixed.stride() == torch.empty_like(x).stride()
+    mixed.sum().backward()
+    assert x.grad.stride() == torch.empty_like(x).stride()
+
+
 @pytest.mark.parametrize(
     "shape", [(1,), (7,), (5, 1), (2, 16384), (3, 16385), (1, 70001), (300, 257), (0, 4), (4, 0)]
 )
 def test_sizes(shape):
-    x, perm = torch.randn(shape), torch.randperm(shape[0])
+    x, perm = leaf(torch.randn(shape)), torch.randperm(shape[0])
     lam = torch.rand(shape[0])
     mixed = mixup(x, lam, perm)
     assert mixed.shape == shape
+    grad = torch.randn(shape)
+    (x_grad,) = torch.autograd.grad(mixed, x, grad)
+    assert x_grad.shape == shape
     if x.numel():
-        assert_close(mixed, by_hand(x, lam, perm))
+        assert_close(mixed.detach(), by_hand(x.detach(), lam, perm), slack=1e-6)
+        wide = leaf(x.detach().double())
+        assert_close(
+            x_grad, torch.autograd.grad(by_hand(wide, lam, perm), wide, grad.double())[0], slack=1e-6
+        )
 
 
 def test_strided_permutation():
@@ -72,6 +88,36 @@ def test_strided_permutation():
     assert_close(mixed.detach(), by_hand(x.detach(), 0.25, perm))
     mixed.sum().backward()
     torch.testing.assert_close(x.grad, torch.ones(6, 2))
+
+
+@pytest.mark.parametrize("lam", [-0.5, 1.5, 1e-40])
+def test_lam_may_be_any_number(lam):
+    x, perm = torch.randn(5, 3, dtype=torch.float64), torch.randperm(5)
+    torch.testing.assert_close(mixup(x, lam, perm), by_hand(x, lam, perm), rtol=1e-14, atol=1e-14)
+
+
+def test_edge_values_stay_in_their_places():
+    x = torch.tensor([[1.0, float("nan")], [float("inf"), 2.0], [3.0, 4.0]])
+    mixed = mixup(x, 0.5, torch.tensor([2, 0, 1]))
+    assert mixed.isnan().tolist() == [[False, True], [False, True], [False, False]]
+    assert mixed.isinf().tolist() == [[False, False], [True, False], [True, False]]
+
+
+def test_the_gradient_is_the_mixture_by_the_inverse():
+    """A cycle of three by hand: sample 0 is partner of sample 2, 1 of 0, 2 of 1."""
+    x, perm = leaf(torch.zeros(3, 1)), torch.tensor([1, 2, 0])
+    mixup(x, torch.tensor([0.5, 0.25, 0.0]), perm).backward(torch.tensor([[1.0], [10.0], [100.0]]))
+    assert x.grad.flatten().tolist() == [0.5 + 100, 2.5 + 0.5, 0 + 7.5]
+
+
+def test_grads_that_are_expanded():
+    x, perm = leaf(torch.randn(6, 4)), torch.randperm(6)
+    lam = torch.rand(6)
+    mixed = mixup(x, lam, perm)
+    for grad in (torch.ones(()).expand(6, 4), torch.randn(4).expand(6, 4), torch.randn(6, 1).expand(6, 4)):
+        (got,) = torch.autograd.grad(mixed, x, grad, retain_graph=True)
+        (want,) = torch.autograd.grad(mixed, x, grad.contiguous(), retain_graph=True)
+        assert torch.equal(got, want)
 
 
 def test_lam_of_one_and_zero_are_exact():

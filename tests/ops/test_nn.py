@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
-from dfad_fast.nn import BoundaryHingeLoss, L1Discrepancy, Mixup
-from dfad_fast.ops import boundary_hinge_loss, l1_discrepancy
+from dfad_fast.nn import BoundaryHingeLoss, InterpolatedL1, KLDiscrepancy, L1Discrepancy, Mixup
+from dfad_fast.ops import boundary_hinge_loss, interpolated_l1, kl_discrepancy, l1_discrepancy, pack_signs
 
 MODULES = [
     (BoundaryHingeLoss(), "BoundaryHingeLoss(margin=1.0, reduction='mean')"),
@@ -16,6 +16,8 @@ MODULES = [
         "BoundaryHingeLoss(margin=0.5, reduction='sum', weights=(1, 2))",
     ),
     (L1Discrepancy("sum"), "L1Discrepancy(reduction='sum')"),
+    (KLDiscrepancy(4.0, "sum"), "KLDiscrepancy(temperature=4.0, reduction='sum')"),
+    (InterpolatedL1("sum"), "InterpolatedL1(reduction='sum')"),
     (Mixup(0.4, per_sample=True), "Mixup(alpha=0.4, per_sample=True)"),
 ]
 
@@ -32,7 +34,11 @@ def test_losses_are_the_ops():
     assert torch.equal(BoundaryHingeLoss(0.5, "sum")(s, t), boundary_hinge_loss(s, t, 0.5, "sum"))
     weighted = BoundaryHingeLoss(weights=[1, 3])([s, s], [t, t])
     assert torch.equal(weighted, boundary_hinge_loss([s, s], [t, t], weights=[1, 3]))
+    assert torch.equal(BoundaryHingeLoss()(s, pack_signs(t)), boundary_hinge_loss(s, t))
     assert torch.equal(L1Discrepancy("none")(s, t), l1_discrepancy(s, t, "none"))
+    assert torch.equal(KLDiscrepancy(3.0, "sum")(s, t), kl_discrepancy(s, t, 3.0, "sum"))
+    lam, perm = torch.rand(4), torch.randperm(4)
+    assert torch.equal(InterpolatedL1("sum")(s, t, lam, perm), interpolated_l1(s, t, lam, perm, "sum"))
 
 
 @pytest.mark.parametrize("per_sample", [False, True])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dfad_fast.ops import boundary_hinge, boundary_hinge_loss
+from tests.under_test import sized
 
 from .helpers import assert_close, channels_last, leaf
 
@@ -22,7 +23,7 @@ def test_sum_over_stages_against_the_reference(reduction, weights):
     loss = boundary_hinge_loss(student, teacher, 0.7, reduction, weights)
     loss.backward()
     wide = [leaf(s.detach().double()) for s in student]
-    want = boundary_hinge.stages_reference(
+    want, _ = boundary_hinge.reference(
         wide, [t.double() for t in teacher], weights or [1.0] * 4, 0.7, reduction
     )
     want.backward()
@@ -54,6 +55,34 @@ def test_only_stages_that_require_a_gradient_get_one():
     torch.testing.assert_close(student[2].grad, alone.grad)
 
 
+def test_one_stages_gradient_can_be_asked_for_alone():
+    student, teacher = stages()
+    everything = torch.autograd.grad(boundary_hinge_loss(student, teacher), student)
+    (only,) = torch.autograd.grad(boundary_hinge_loss(student, teacher), student[2])
+    assert torch.equal(only, everything[2])
+
+
+def test_the_same_tensor_in_two_stages_gets_the_sum():
+    s, t, u = leaf(torch.randn(50)), torch.randn(50), torch.randn(50)
+    boundary_hinge_loss([s, s], [t, u], weights=[1, 2]).backward()
+    parts = [torch.autograd.grad(boundary_hinge_loss(s, x), s)[0] for x in (t, u)]
+    torch.testing.assert_close(s.grad, parts[0] + 2 * parts[1])
+
+
+def test_many_stages():
+    """More than fit one launch's table of chunks, most of them tiny."""
+    student = [leaf(torch.randn(i % 7 + 1)) for i in range(sized(300, 70))]
+    teacher = [torch.randn(s.shape) for s in student]
+    weights = torch.rand(len(student)).tolist()
+    loss = boundary_hinge_loss(student, teacher, weights=weights)
+    loss.backward()
+    want, _ = boundary_hinge.reference([s.double() for s in student], [t.double() for t in teacher], weights)
+    torch.testing.assert_close(loss.double(), want, rtol=1e-6, atol=0)
+    for s, t, w in zip(student, teacher, weights, strict=True):
+        (grad,) = torch.autograd.grad(w * boundary_hinge.reference([s], [t], [1.0])[0], s)
+        assert_close(s.grad, grad)
+
+
 def test_none_gives_a_list():
     student, teacher = stages()
     losses = boundary_hinge_loss(student, teacher, reduction="none")
@@ -74,7 +103,7 @@ def test_float64_stage_is_computed_in_float64():
     s, t = torch.randn(1000, dtype=torch.float64), torch.randn(1000)
     loss = boundary_hinge_loss([s, s.float()], [t, t])
     assert loss.dtype == torch.float64
-    want = boundary_hinge.reference(s, t) + boundary_hinge.reference(s.float(), t).double()
+    want = boundary_hinge_loss(s, t) + boundary_hinge_loss(s.float(), t).double()
     torch.testing.assert_close(loss, want, rtol=1e-7, atol=0)
 
 
