@@ -1,0 +1,89 @@
+"""The tests of the tests: a kernel with a defect must turn some test red."""
+
+import pytest
+
+from .mutants import Extension, Mutation, copy_of_the_package, mutate, restore, run_tests
+
+pytestmark = [pytest.mark.slow, pytest.mark.backends("cpp"), pytest.mark.timeout(600)]
+
+HINGE, L1 = "csrc/arithmetic/boundary_hinge.h", "csrc/arithmetic/absolute_difference.h"
+KERNELS = {
+    "margin's sign": Mutation(
+        HINGE,
+        "below = margin + s, above = margin - s",
+        "below = margin - s, above = margin + s",
+        "test_hinge.py",
+    ),
+    "t == 0 is on": Mutation(HINGE, "return t <= 0;", "return t < 0;", "test_hinge.py"),
+    "NaN is off": Mutation(HINGE, "return t <= 0;", "return !(t > 0);", "test_hinge.py"),
+    "NaN is no loss": Mutation(HINGE, "r = u <= 0 ? zero : u", "r = u > 0 ? u : zero", "test_hinge.py"),
+    "a tie has a slope": Mutation(
+        HINGE, "return u <= 0 ? zero : slope", "return u < 0 ? zero : slope", "test_hinge.py"
+    ),
+    "a tie of L1 has a sign": Mutation(L1, "d > 0 ? one : (d < 0", "d >= 0 ? one : (d < 0", "test_l1.py"),
+    "no tail": Mutation(
+        "csrc/cpu/lanes.inl", "if (i < n) body(i, Rest{n - i});", "", "test_guards.py", "l1 and tail"
+    ),
+    "a tail one too long": Mutation(
+        "csrc/cpu/lanes.inl",
+        "if (i < n) body(i, Rest{n - i});",
+        "if (i < n) body(i, Rest{n - i + 1});",
+        "test_packed_signs.py",
+        "bits",
+    ),
+    "an unmasked sum": Mutation(
+        "csrc/cpu/hinge.inl",
+        "& valid_bits<A>(count);",
+        ";",
+        "test_agreement.py",
+    ),
+    "weights swapped": Mutation(
+        "csrc/arithmetic/mixture.h", "own * x + other * y", "other * x + own * y", "test_mixing.py"
+    ),
+    "an excluded class counts": Mutation(
+        "csrc/arithmetic/kl_divergence.h", "return p == 0 ? zero : term", "return term", "test_kl.py"
+    ),
+    "wrong side of KL": Mutation(
+        "csrc/arithmetic/kl_divergence.h", "return grad * (q - p)", "return grad * (p - q)", "test_kl.py"
+    ),
+    "wrong inverse": Mutation(
+        "csrc/checks.cpp", "inverse[index] = i", "inverse[i] = index", "test_mixing.py", "inverse"
+    ),
+    "wrong inverse of a label": Mutation(
+        "csrc/cpu/interpolated.inl", "-inverse.mixture.other", "-sample.mixture.other", "test_interpolated.py"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def extension(tmp_path_factory):
+    return Extension(copy_of_the_package(tmp_path_factory.mktemp("cpp")))
+
+
+def assert_turns_red(folder, mutation, backend):
+    result = run_tests(folder, mutation.tests, mutation.only, backend)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "1 failed" in result.stdout, result.stdout
+
+
+def assert_all_pass(folder, mutations, backend):
+    for tests, only in {(m.tests, m.only) for m in mutations.values()}:
+        result = run_tests(folder, tests, only, backend)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_without_a_defect_the_copy_passes(extension):
+    assert_all_pass(extension.folder, KERNELS, "cpp")
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_defect_in_the_cpp_kernels(name, extension):
+    mutation = KERNELS[name]
+    mutate(extension.folder, mutation)
+    try:
+        extension.rebuild(mutation.file)
+        assert_turns_red(extension.folder, mutation, "cpp")
+    finally:
+        restore(extension.folder, mutation)
+        if mutation.file.endswith(".cpp"):
+            extension.rebuild(mutation.file)
