@@ -90,15 +90,17 @@ def test_fakes_have_the_real_strides(layout):
 
     def to_fake(mode, value):
         if isinstance(value, torch.Tensor):
-            return mode.from_tensor(value.detach())
+            return mode.from_tensor(value)
         return [to_fake(mode, v) for v in value] if isinstance(value, list) else value
 
     for name, arguments in calls(layout):
         op = getattr(ops, name).default
         with torch.no_grad():
             real = op(*arguments)
-            with FakeTensorMode() as mode:
-                fake = op(*(to_fake(mode, a) for a in arguments))
+            mode = FakeTensorMode()
+            fakes = [to_fake(mode, a) for a in arguments]
+            with mode:
+                fake = op(*fakes)
         assert described(real) == described(fake), name
 
 
