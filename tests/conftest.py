@@ -2,7 +2,10 @@
 
 import os
 
-from tests import under_test
+# Read when torch is imported. Threads that spin for each other bring a busy machine to a halt.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from tests import under_test  # noqa: E402
 
 GIB = 1 << 30
 _deselected: dict[str, int] = {}

@@ -41,6 +41,7 @@ STEPS = {
     "virtual_batch": (lambda x, y: virtual_batch(x, y, *mixing_of(x)), "mixup"),
     "interpolated_l1": (lambda x, y: interpolated_l1(x, y, *mixing_of(x)), "interpolated_l1"),
 }
+ONE_SIDED = ("hinge", "hinge_none", "agreement", "mixup")
 NAMES = pytest.mark.parametrize("name", STEPS)
 
 
@@ -52,12 +53,7 @@ def outputs_and_grads(name):
     x, y = inputs()
     outputs = STEPS[name][0](x, y)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    return outputs, [torch.ones_like(o) for o in outputs], [v for v in (x, y) if reaches(outputs, v)]
-
-
-def reaches(outputs, x):
-    (gradient,) = torch.autograd.grad(outputs[-1], x, torch.ones_like(outputs[-1]), True, allow_unused=True)
-    return gradient is not None
+    return outputs, [torch.ones_like(o) for o in outputs], [x] if name in ONE_SIDED else [x, y]
 
 
 class Recorder(TorchDispatchMode):
@@ -79,6 +75,7 @@ VIEWS = {"aten::detach", "aten::alias", "aten::select", "aten::_to_copy"}
 def test_one_op_forward_and_one_backward(name):
     step, op = STEPS[name]
     x, y = inputs()
+    step(x, y)  # draws lam and perm, once
     with Recorder() as forward:
         step(x, y)
     assert [n for n in forward.names if n not in VIEWS] == [f"dfad_fast::{op}"]
