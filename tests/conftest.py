@@ -5,7 +5,7 @@ import os
 # Read when torch is imported. Threads that spin for each other bring a busy machine to a halt.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from tests import under_test  # noqa: E402
+from tests import under_test
 
 GIB = 1 << 30
 _deselected: dict[str, int] = {}
