@@ -135,7 +135,7 @@ LOSSES = {
         "interpolated_l1",
         _interpolated,
         _interpolated_reference,
-        lambda n: (6, n // 6) if n % 6 == 0 else (n,),
+        lambda n: (6, n // 6) if n % 6 == 0 else (1, n) if n > 1000 else (n,),
     ),
     "kl": Loss(
         "kl_discrepancy",

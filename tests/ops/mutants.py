@@ -46,10 +46,10 @@ def restore(folder: Path, mutation: Mutation) -> None:
     shutil.copy(ROOT / mutation.file, folder / mutation.file)
 
 
-def run_tests(folder: Path, tests: str, only: str, backend: str) -> subprocess.CompletedProcess:
+def run_tests(folder: Path, tests: list[str], only: str, backend: str) -> subprocess.CompletedProcess:
     """Stops at the first failure. 0: all pass; 1: a test failed; anything else: the tests did not run."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--backend={backend}"]
-    command += [f"tests/ops/{tests}", *(["-k", only] if only else [])]
+    command += [f"tests/ops/{file}" for file in tests] + (["-k", only] if only else [])
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DFAD_FAST_")}
     environment |= {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "DFAD_FAST_ISA": "base"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ from tests.under_test import sized
 
 from .helpers import DTYPES, LOSSES, compiled, leaf
 
-SIZE = sized(300_012, 4_002)  # well above the size where threads start, and no multiple of a block
+SIZE = sized(300_012, 1_002)  # well above the size where threads start, and no multiple of a block
 LAYOUTS = pytest.mark.parametrize("layout", ["dense", "strided"])
 
 
@@ -22,7 +22,7 @@ def everything(dtype, layout):
     results = []
     for loss in LOSSES.values():
         shape = loss.fit(SIZE) if layout == "dense" else s.shape
-        for reduction in ("mean", "sum", "none"):
+        for reduction in sized(("mean", "sum", "none"), ("mean", "none")):
             a, b = leaf(s.view(shape)), leaf(t.view(shape))
             value = loss.call(a, b, reduction)
             value.sum().backward()
@@ -31,8 +31,8 @@ def everything(dtype, layout):
     loss, agreement = boundary_hinge_loss_with_agreement([a, a[:7], a], [t, t[:7], t], weights=[1, 0.3, 0.1])
     loss.backward()
     results += [loss.detach(), agreement, a.grad, pack_signs(t).bits]
-    x = leaf(s[: SIZE // 300 * 50].reshape(50, -1))
-    mixed = mixup(x, torch.rand(50), torch.randperm(50))
+    x = leaf(s.reshape(6, -1))
+    mixed = mixup(x, torch.rand(6), torch.randperm(6))
     mixed.backward(torch.randn_like(mixed))
     return [r for r in (*results, mixed.detach(), x.grad) if r is not None]
 
@@ -45,7 +45,7 @@ def assert_same_bits(first, second):
 
 @compiled
 @LAYOUTS
-@pytest.mark.parametrize("dtype", sized(DTYPES, (torch.float32, torch.bfloat16)))
+@pytest.mark.parametrize("dtype", sized(DTYPES, (torch.float32,)))
 def test_over_runs(dtype, layout):
     assert_same_bits(everything(dtype, layout), everything(dtype, layout))
 

@@ -11,7 +11,7 @@ from tests.under_test import sized
 from .helpers import DTYPES, LOSSES, REDUCTIONS, assert_close, check_against_reference, leaf, mixing_of
 
 search = settings(
-    max_examples=sized(60, 15),
+    max_examples=sized(60, 10),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

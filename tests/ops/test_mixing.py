@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dfad_fast.ops import mixing, mixup, virtual_batch
+from tests.under_test import sized
 
 from .helpers import DTYPES, LAYOUTS, assert_close, compiled, leaf
 
@@ -61,9 +62,10 @@ def test_strides_are_kept(layout):
     assert x.grad.stride() == torch.empty_like(x).stride()
 
 
-@pytest.mark.parametrize(
-    "shape", [(1,), (7,), (5, 1), (2, 16384), (3, 16385), (1, 70001), (300, 257), (0, 4), (4, 0)]
-)
+SHAPES = sized(((2, 16384), (3, 16385), (1, 70001), (300, 257)), ((2, 4096), (3, 4097), (1, 5001), (40, 57)))
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (5, 1), (0, 4), (4, 0), *SHAPES])
 def test_sizes(shape):
     x, perm = leaf(torch.randn(shape)), torch.randperm(shape[0])
     lam = torch.rand(shape[0])
