@@ -136,6 +136,7 @@ LOSSES = {
         _interpolated,
         _interpolated_reference,
         lambda n: (6, n // 6) if n % 6 == 0 else (1, n) if n > 1000 else (n,),
+        steps=lambda s, t: t.double().abs().nan_to_num(0, 0, 0).max().item(),
     ),
     "kl": Loss(
         "kl_discrepancy",
@@ -143,6 +144,7 @@ LOSSES = {
         _kl_reference,
         lambda n: (n // 6, 6) if n % 6 == 0 else (1, n),
         steps=_log_probabilities,
+        terms=lambda s: s.numel() // s.shape[1],
     ),
 }
 
@@ -199,8 +201,8 @@ def check_against_reference(name, student, teacher, reduction, grad=None):
     computed = torch.promote_types(loss.promoted(student, teacher), torch.float32)
     slack = errors_of_eager(loss.reference, want, student, teacher, reduction, grad, computed)
     if student.numel():
-        rows = student.numel() // student.shape[1] if reduction == "sum" and student.dim() > 1 else 1
-        slack[0] += rows * torch.finfo(computed).eps * loss.steps(student, teacher)
+        summed = loss.terms(student) if reduction == "sum" else 1
+        slack[0] += summed * torch.finfo(computed).eps * loss.steps(student, teacher)
 
     dtypes = (loss.promoted(student, teacher), student.dtype, teacher.dtype)
     for ours, theirs, dtype, error in zip(got, want, dtypes, slack, strict=True):
