@@ -86,9 +86,9 @@ class Loss:
     reference: Callable
     fit: Callable = lambda n: (n,)  # a shape of n elements
     promotes: bool = True  # whether the teacher's dtype has a part in the result's
-    steps: Callable = lambda s, t: (
-        0.0
-    )  # size of the numbers whose rounding enters the loss as it is, if not its own
+    # Size of the numbers whose rounding enters each term of the loss as it is, where it is more than the term's own.
+    steps: Callable = lambda s, t: 0.0
+    terms: Callable = torch.numel
 
     def promoted(self, student, teacher):
         return torch.promote_types(student.dtype, teacher.dtype) if self.promotes else student.dtype
