@@ -29,7 +29,7 @@ def check_reduction(op: str, reduction: str) -> None:
 
 
 def check_margin(op: str, margin: float) -> None:
-    if not (math.isfinite(margin) and margin >= 0):
+    if not 0 <= margin < math.inf:  # no math.isfinite, which a traced number does not take
         raise ValueError(f"{op}: margin must be finite and not negative, got {margin:g}")
 
 
@@ -41,7 +41,7 @@ def check_tensors(op: str, *values: object, names: str = "student and teacher") 
 
 
 def check_temperature(op: str, temperature: float) -> None:
-    if not (math.isfinite(temperature) and temperature > 0):
+    if not 0 < temperature < math.inf:
         raise ValueError(f"{op}: temperature must be finite and positive, got {temperature:g}")
 
 

@@ -89,6 +89,7 @@ class Loss:
     # Size of the numbers whose rounding enters each term of the loss as it is, where it is more than the term's own.
     steps: Callable = lambda s, t: 0.0
     terms: Callable = torch.numel
+    gradient_steps: float = 0.0  # the same for the gradients, per unit of grad
 
     def promoted(self, student, teacher):
         return torch.promote_types(student.dtype, teacher.dtype) if self.promotes else student.dtype
@@ -145,6 +146,7 @@ LOSSES = {
         lambda n: (n // 6, 6) if n % 6 == 0 else (1, n),
         steps=_log_probabilities,
         terms=lambda s: s.numel() // s.shape[1],
+        gradient_steps=1.0,  # q - p
     ),
 }
 
@@ -203,6 +205,9 @@ def check_against_reference(name, student, teacher, reduction, grad=None):
     if student.numel():
         summed = loss.terms(student) if reduction == "sum" else 1
         slack[0] += summed * torch.finfo(computed).eps * loss.steps(student, teacher)
+        largest = 1.0 if grad is None else grad.abs().max().item()
+        share = largest / loss.terms(student) if reduction == "mean" else largest
+        slack[1:] = [s + share * torch.finfo(computed).eps * loss.gradient_steps for s in slack[1:]]
 
     dtypes = (loss.promoted(student, teacher), student.dtype, teacher.dtype)
     for ours, theirs, dtype, error in zip(got, want, dtypes, slack, strict=True):

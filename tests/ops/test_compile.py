@@ -13,7 +13,7 @@ from dfad_fast.ops import (
     pack_signs,
     virtual_batch,
 )
-from tests.under_test import sized
+from tests.under_test import backend, sized
 
 from .helpers import channels_last, compiled, leaf
 from .samples import CALLS
@@ -40,7 +40,8 @@ def compare(name, function, shape):
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("name", CALLS)
+# To pack signs, the reference sorts strides, which cannot be symbols.
+@pytest.mark.parametrize("name", [n for n in CALLS if not (n == "hinge_on_bits" and backend == "reference")])
 def test_aot_eager_with_dynamic_shapes(name):
     function = torch.compile(CALLS[name].function, fullgraph=True, backend="aot_eager", dynamic=True)
     for shape in sized(((4, 5), (6, 9), (3, 17)), ((4, 5), (6, 9))):

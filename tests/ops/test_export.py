@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.export import Dim
 
+from .helpers import compiled
 from .samples import CALLS
 
 
@@ -42,6 +43,7 @@ class Mixes(torch.nn.Module):
         return interpolated_l1(mixed, y, lam, perm) + signs + kl_discrepancy(mixed, y)
 
 
+@compiled
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_varying_batch_saved_and_loaded(strict):
     batch = Dim("batch", min=2, max=64)

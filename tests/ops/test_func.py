@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.func import grad, jacrev, jvp, vmap
 
+from tests.under_test import sized
+
 from .helpers import assert_close
 from .samples import CALLS
 
@@ -19,7 +21,7 @@ def scalar(name):
 
 
 @NAMES
-@pytest.mark.parametrize("in_dims", [(0, 0), (0, None), (1, 0)])
+@pytest.mark.parametrize("in_dims", sized([(0, 0), (0, None), (1, 0)], [(1, 0)]))
 def test_vmap_is_a_loop(name, in_dims):
     s, t = inputs(3)
     if in_dims[0] == 1:

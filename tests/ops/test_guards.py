@@ -49,7 +49,7 @@ def test_every_address(name, dtype):
     s, t, g = (torch.randn(size).to(dtype).view(LOSSES[name].fit(size)) for _ in range(3))
     if name == "kl":
         g = g[:, 0]
-    for i in OFFSETS[:: sized(1, 5)]:
+    for i in OFFSETS[:: sized(1, 10)]:
         operands = [
             Guarded(x, offset) for x, offset in ((s, i), (t, (3 * i + 1) % 41), (g, (7 * i + 2) % 41))
         ]
@@ -77,7 +77,7 @@ def test_mixup_at_every_address(dtype):
     want = mixup(x, lam, perm)
     leaf_x = leaf(x)
     (want_grad,) = torch.autograd.grad(mixup(leaf_x, lam, perm), leaf_x, g)
-    for i in OFFSETS[:: sized(1, 5)]:
+    for i in OFFSETS[:: sized(1, 10)]:
         operands = [Guarded(x, i), Guarded(g, (3 * i + 1) % 41)]
         moved = leaf(operands[0].values)
         mixed = mixup(moved, lam, perm)

@@ -33,7 +33,7 @@ def test_is_torchs_kl_div(shape, temperature):
         want = run(lambda s, t, r: by_hand(s, t, temperature, r), s.double(), t.double(), reduction)
         exact = run(op(temperature), s.double(), t.double(), reduction)
         for ours, theirs in zip(exact, want, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
         single = run(op(temperature), s, t, reduction)
         for ours, theirs in zip(single, want, strict=True):
             # Twice what float32 costs plain PyTorch here: logits of 12 / 0.25 have an error of 4e-6 before exp.
