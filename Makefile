@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
-	@echo "make test      set up and run the tests"
+	@echo "make test      set up and run the tests, those of the ops with each backend"
 	@echo "make cuda      build the CUDA kernels with nvcc, for the tests of the build; needs no GPU"
 	@echo "make lint      set up and run ruff and mypy"
 	@echo "make clean     remove what was set up and built (runs/ stays)"
@@ -36,6 +36,7 @@ distill: setup
 
 test: setup
 	$(BIN)/python -m pytest
+	for backend in reference triton cuda-shim; do $(BIN)/python -m pytest tests/ops --backend=$$backend || exit 1; done
 
 # Apart from the extension in use, and from nothing, so that the log tells of every kernel.
 cuda: build/cuda/.built

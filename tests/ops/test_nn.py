@@ -69,5 +69,5 @@ def test_mixup_draws_from_a_beta_distribution(alpha, variance):
 
 
 def test_mixup_refuses_a_bad_alpha():
-    with pytest.raises(ValueError, match="alpha must be positive, got 0"):
+    with pytest.raises(ValueError, match="alpha must be finite and positive, got 0"):
         Mixup(0.0)
