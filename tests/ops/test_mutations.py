@@ -65,7 +65,7 @@ KERNELS = {
         "csrc/checks.cpp", "inverse[index] = i", "inverse[i] = index", "test_mixing.py", "inverse"
     ),
     "wrong inverse of a label": Mutation(
-        "csrc/cpu/interpolated.inl", "-inverse.mixture.other", "-sample.mixture.other", "test_interpolated.py"
+        "csrc/cpu/interpolated.inl", "-other.mixture.other", "-own.mixture.other", "test_interpolated.py"
     ),
 }
 
