@@ -204,6 +204,12 @@ std::vector<at::Tensor> boundary_hinge_loss_backward(
     const at::Tensor& grad, at::TensorList student, at::TensorList signs, at::ArrayRef<double> weights, double margin,
     std::string_view reduction_name) {
   const Reduction reduction = check_reduction(name, reduction_name);
+  check_margin(name, margin);
+  for (const at::Tensor& bits : signs) {
+    TORCH_CHECK_TYPE(
+        is_packed(bits), name, ": signs must be packed signs (uint8), got ",
+        c10::getDtypeNames(bits.scalar_type()).first);
+  }
   check_stages(name, student, signs, weights, reduction);
   check_grad(name, grad, student[0].sizes(), reduction);
   const c10::cuda::CUDAGuard guard(student[0].device());
