@@ -95,14 +95,19 @@ void check_logits(const char* op, const at::Tensor& student) {
       student.dim() >= 2, op, ": student and teacher must have shape [B, C, ...], got ", student.sizes());
 }
 
-void check_grad(const char* op, const at::Tensor& grad, at::IntArrayRef shape, Reduction reduction) {
+void check_grad(
+    const char* op, const at::Tensor& grad, at::Device device, at::IntArrayRef shape, Reduction reduction) {
   check_floating(op, "grad", "", grad);
+  TORCH_CHECK_VALUE(grad.device() == device, op, ": grad must be on ", device, ", got ", grad.device());
   TORCH_CHECK_VALUE(
       reduction == Reduction::none ? grad.sizes() == shape : grad.numel() == 1, op,
       ": grad must have the loss's shape, got ", grad.sizes());
 }
 
-void check_statistics(const char* op, const at::Tensor& statistics, int64_t rows, at::ScalarType dtype) {
+void check_statistics(
+    const char* op, const at::Tensor& statistics, at::Device device, int64_t rows, at::ScalarType dtype) {
+  TORCH_CHECK_VALUE(
+      statistics.device() == device, op, ": statistics must be on ", device, ", got ", statistics.device());
   const std::array<int64_t, 2> shape = {5, rows};
   TORCH_CHECK_VALUE(
       statistics.sizes() == at::IntArrayRef(shape) && statistics.scalar_type() == dtype && statistics.is_contiguous(),

@@ -36,11 +36,13 @@ void check_temperature(const char* op, double temperature);
 // Logits have a class dimension.
 void check_logits(const char* op, const at::Tensor& student);
 
-// The loss's gradient, as it comes to a backward op: of this shape for `none`, else one number.
-void check_grad(const char* op, const at::Tensor& grad, at::IntArrayRef shape, Reduction reduction);
+// The loss's gradient, as it comes to a backward op on a device: of this shape for `none`, else one number.
+void check_grad(
+    const char* op, const at::Tensor& grad, at::Device device, at::IntArrayRef shape, Reduction reduction);
 
 // What kl_discrepancy gave for its backward op: five numbers per row, of the compute type.
-void check_statistics(const char* op, const at::Tensor& statistics, int64_t rows, at::ScalarType dtype);
+void check_statistics(
+    const char* op, const at::Tensor& statistics, at::Device device, int64_t rows, at::ScalarType dtype);
 
 // Everything about a mixture but the values of `perm`.
 void check_mixing(const char* op, at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm);

@@ -77,7 +77,7 @@ std::vector<at::Tensor> boundary_hinge_loss_backward(
     TORCH_CHECK_TYPE(is_packed(bits), name, ": signs must be packed signs (uint8), got ", c10::getDtypeNames(bits.scalar_type()).first);
   }
   check_stages(name, student, signs, weights, reduction);
-  check_grad(name, grad, student[0].sizes(), reduction);
+  check_grad(name, grad, student[0].device(), student[0].sizes(), reduction);
 
   std::vector<at::Tensor> grads;
   grads.reserve(student.size());

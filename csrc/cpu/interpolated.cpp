@@ -97,7 +97,7 @@ std::vector<at::Tensor> interpolated_l1_backward(
   const Reduction reduction = check_reduction(name, reduction_name);
   check_pair(name, student, teacher);
   check_mixing(name, teacher, lam, perm);
-  check_grad(name, grad, student.sizes(), reduction);
+  check_grad(name, grad, student.device(), student.sizes(), reduction);
   const std::vector<int64_t> inverse = checked_inverse(name, perm);
   std::vector<at::Tensor> grads;
   if (student_grad) grads.push_back(at::empty_like(student));

@@ -155,8 +155,8 @@ std::vector<at::Tensor> kl_discrepancy_backward(
   check(student, teacher, temperature);
   const Rows rows(student);
   const bool wide = computes_in_double(student, teacher);
-  check_grad(name, grad, rows.sizes(), reduction);
-  check_statistics(name, statistics, rows.count(), wide ? at::kDouble : at::kFloat);
+  check_grad(name, grad, student.device(), rows.sizes(), reduction);
+  check_statistics(name, statistics, student.device(), rows.count(), wide ? at::kDouble : at::kFloat);
   std::vector<at::Tensor> grads;
   if (student_grad) grads.push_back(at::empty_like(student));
   if (teacher_grad) grads.push_back(at::empty_like(teacher));

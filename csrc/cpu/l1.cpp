@@ -44,7 +44,7 @@ std::vector<at::Tensor> l1_discrepancy_backward(
     bool student_grad, bool teacher_grad) {
   const Reduction reduction = check_reduction(name, reduction_name);
   check_pair(name, student, teacher);
-  check_grad(name, grad, student.sizes(), reduction);
+  check_grad(name, grad, student.device(), student.sizes(), reduction);
   std::vector<at::Tensor> grads;
   if (student_grad) grads.push_back(at::empty_like(student));
   if (teacher_grad) grads.push_back(at::empty_like(teacher));

@@ -211,7 +211,7 @@ std::vector<at::Tensor> boundary_hinge_loss_backward(
         c10::getDtypeNames(bits.scalar_type()).first);
   }
   check_stages(name, student, signs, weights, reduction);
-  check_grad(name, grad, student[0].sizes(), reduction);
+  check_grad(name, grad, student[0].device(), student[0].sizes(), reduction);
   const c10::cuda::CUDAGuard guard(student[0].device());
 
   const bool per_element = reduction == Reduction::none;

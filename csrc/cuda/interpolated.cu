@@ -139,7 +139,7 @@ std::vector<at::Tensor> interpolated_l1_backward(
   const Reduction reduction = check_reduction(name, reduction_name);
   check_pair(name, student, teacher);
   check_mixing(name, teacher, lam, perm);
-  check_grad(name, grad, student.sizes(), reduction);
+  check_grad(name, grad, student.device(), student.sizes(), reduction);
   const c10::cuda::CUDAGuard guard(student.device());
 
   const bool wide = computes_in_double(student, teacher), per_element = reduction == Reduction::none;

@@ -221,7 +221,7 @@ std::vector<at::Tensor> kl_discrepancy_backward(
   check_temperature(name, temperature);
   check_pair(name, student, teacher);
   check_logits(name, student);
-  check_grad(name, grad, row_shape(student), reduction);
+  check_grad(name, grad, student.device(), row_shape(student), reduction);
   check_statistics(
       name, statistics, c10::multiply_integers(row_shape(student)), computes_in_double(student, teacher) ? at::kDouble : at::kFloat);
   const c10::cuda::CUDAGuard guard(student.device());

@@ -76,7 +76,7 @@ std::vector<at::Tensor> l1_discrepancy_backward(
     bool student_grad, bool teacher_grad) {
   const Reduction reduction = check_reduction(name, reduction_name);
   check_pair(name, student, teacher);
-  check_grad(name, grad, student.sizes(), reduction);
+  check_grad(name, grad, student.device(), student.sizes(), reduction);
   const c10::cuda::CUDAGuard guard(student.device());
 
   const bool per_element = reduction == Reduction::none;
