@@ -5,11 +5,12 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test cuda lint clean
+.PHONY: help setup distill test test-fast test-slow test-triton test-cuda-shim test-reference test-gpu cuda lint clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
 	@echo "make test      set up and run the tests, those of the ops with each backend"
+	@echo "make test-gpu  set up and run the tests of the ops on a GPU"
 	@echo "make cuda      build the CUDA kernels with nvcc, for the tests of the build; needs no GPU"
 	@echo "make lint      set up and run ruff and mypy"
 	@echo "make clean     remove what was set up and built (runs/ stays)"
@@ -34,9 +35,33 @@ $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 distill: setup
 	$(BIN)/dfad-fast distill --dataset digits --out runs/digits --overwrite
 
+# Runs of pytest, as many at a time as there are cores; each prints its report when it is done. One thread each, since
+# they share the cores; tests about threads set their own number. A red one does not keep the others from running.
+RUNS := test-slow test-fast test-triton test-cuda-shim test-reference
+CORES = $(shell $(BIN)/python -c 'import os; print(os.cpu_count())')
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@
+
 test: setup
-	$(BIN)/python -m pytest
-	for backend in reference triton cuda-shim; do $(BIN)/python -m pytest tests/ops --backend=$$backend || exit 1; done
+	@echo "running the tests in $(words $(RUNS)) parts; each prints when it is done (10 minutes in all on 2 cores)"
+	@$(BIN)/python -m tests.cuda.build_shim
+	@$(MAKE) --no-print-directory --keep-going -j$(CORES) $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
+		$(RUNS)
+
+$(RUNS): setup
+
+test-fast:
+	$(PYTEST) -m "not slow"
+
+test-slow:
+	$(PYTEST) -m slow
+
+test-triton test-cuda-shim test-reference: test-%:
+	$(PYTEST) -m "not slow" tests/ops --backend=$*
+
+# On a machine with a GPU.
+test-gpu: setup
+	$(PYTEST) -m "not slow" tests/ops --device=cuda
+	$(PYTEST) tests/cuda/test_gpu.py
 
 # Apart from the extension in use, and from nothing, so that the log tells of every kernel.
 cuda: build/cuda/.built

@@ -87,6 +87,7 @@ def cuda_home() -> Path | None:
         )
         top = re.search(r"^#\$ TOP=(.+)$", asked.stderr, re.MULTILINE)
         candidates.append(top[1] if top else None)
+    candidates.append("/usr/local/cuda")
     for folder in filter(None, candidates):
         if (Path(folder) / "include" / "cuda_runtime.h").is_file():
             return Path(folder).resolve()
@@ -118,7 +119,7 @@ def cannot_build_cuda(home: Path | None) -> str:
 
 def cuda_is_asked_for() -> bool:
     wish = os.environ.get("FORCE_CUDA", "")
-    return wish == "1" or (wish != "0" and "TORCH_CUDA_ARCH_LIST" in os.environ)
+    return wish == "1" or (wish != "0" and bool(os.environ.get("TORCH_CUDA_ARCH_LIST")))
 
 
 def builds_cuda(asked: bool) -> bool:
@@ -137,8 +138,8 @@ def builds_cuda(asked: bool) -> bool:
         print(f"dfad_fast: building without CUDA kernels: {reason}", file=sys.stderr)
         return False
     os.environ["CUDA_HOME"] = str(home)
-    if not torch.cuda.is_available():
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
+    if not torch.cuda.is_available() and not os.environ.get("TORCH_CUDA_ARCH_LIST"):
+        os.environ["TORCH_CUDA_ARCH_LIST"] = CUDA_ARCHITECTURES
     return True
 
 

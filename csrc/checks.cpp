@@ -73,6 +73,9 @@ void check_stages(
       student.size(), " stages");
   for (size_t i = 0; i < student.size(); ++i) {
     const std::string stage = student.size() > 1 ? c10::str("[", i, "]") : std::string();
+    TORCH_CHECK_VALUE(
+        student[i].device() == student[0].device(), op, ": all stages must be on the same device, got ",
+        student[0].device(), " and ", student[i].device());
     if (teacher[i].scalar_type() == at::kByte) {
       check_packed(op, student[i], teacher[i], stage);
     } else {

@@ -10,6 +10,7 @@ breaks an import: the reference then serves every op.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import logging
@@ -99,6 +100,21 @@ if extension is None:
 
 def _has_cuda_kernels() -> bool:
     return extension is not None and bool(extension.build_info().get("cuda"))
+
+
+@functools.cache
+def _unfit_gpu() -> str:
+    """Why the CUDA kernels do not run on the GPU that is there, or an empty string. Binary code runs on later minor
+    versions, and what was built last, as PTX, on later GPUs."""
+    assert extension is not None
+    built = [tuple(map(int, a.split("."))) for a in extension.build_info()["cuda_architectures"]]
+    here = torch.cuda.get_device_capability()
+    if here >= max(built) or any(here[0] == major and here[1] >= minor for major, minor in built):
+        return ""
+    return (
+        f"the CUDA kernels were built for {', '.join(f'{a}.{b}' for a, b in built)}, the GPU is "
+        f"{here[0]}.{here[1]}: reinstall with TORCH_CUDA_ARCH_LIST={here[0]}.{here[1]}, or use_backend('triton')"
+    )
 
 
 def _missing_triton() -> str:
@@ -242,6 +258,8 @@ def choice(device: str) -> tuple[str, str]:
     if device == "cpu" or device == "meta":
         return "cpp", "forced" if forced == "cpp" else "compiled kernels"
     if device == "cuda" and _has_cuda_kernels():
+        if torch.cuda.is_available() and (unfit := _unfit_gpu()):
+            return "none", unfit
         return "cpp", "forced" if forced == "cpp" else "compiled CUDA kernels"
     if forced == "cpp":
         return "none", f"backend 'cpp' was asked for, but it has no kernels for {device} tensors"

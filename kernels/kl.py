@@ -61,12 +61,12 @@ def _loss_kernel(
     teacher_class_stride,
     rows,
     classes,
-    temperature: tl.float64,
+    inverse_temperature: tl.float64,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
-    inverse = (1 / tl.full((), temperature, tl.float64)).to(dtype)
+    inverse = tl.full((), inverse_temperature, tl.float64).to(dtype)
     rows = tl.cast(rows, tl.int64)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < rows
@@ -130,14 +130,14 @@ def _gradient_kernel(
     teacher_out_class_stride,
     rows,
     classes,
-    temperature: tl.float64,
+    inverse_temperature: tl.float64,
     PER_ELEMENT: tl.constexpr,
     MEAN: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
-    inverse = (1 / tl.full((), temperature, tl.float64)).to(dtype)
+    inverse = tl.full((), inverse_temperature, tl.float64).to(dtype)
     row, column = tile(tl.program_id(0), classes, ROWS, COLUMNS)
     inside = row < rows
     mask = inside[:, None] & (column < classes)[None, :]
@@ -181,6 +181,12 @@ def _tile(logits: Sequence[torch.Tensor], rows: int) -> tuple[int, int]:
     return min(tile // columns, triton.next_power_of_2(rows)), columns
 
 
+def _inverse(temperature: float, dtype: torch.dtype) -> float:
+    """Neither 0 nor infinite in the compute dtype, however extreme the temperature: 0 times -inf is no logit."""
+    limits = torch.finfo(dtype)
+    return min(max(1 / temperature, limits.tiny), limits.max)
+
+
 def loss(
     student: torch.Tensor,
     teacher: torch.Tensor,
@@ -221,7 +227,7 @@ def loss(
             teacher.stride(1),
             count,
             student.shape[1],
-            temperature,
+            _inverse(temperature, statistics.dtype),
             warps=_WARPS,
             ROWS=rows,
             COLUMNS=columns,

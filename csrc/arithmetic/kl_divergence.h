@@ -1,8 +1,18 @@
 #pragma once
 
+#include <limits>
+
 #include "host_device.h"
 
 namespace dfad {
+
+// Neither 0 nor infinite, however extreme the temperature: 0 times -inf is no logit.
+template <class A>
+DFAD_HD A inverse_temperature_of(double temperature) {
+  constexpr double least = std::numeric_limits<A>::min(), most = std::numeric_limits<A>::max();
+  const double inverse = 1.0 / temperature;
+  return static_cast<A>(inverse < least ? least : (inverse > most ? most : inverse));
+}
 
 // One class's part of sum_c p (log p - log q), and the derivatives by the logits over the temperature:
 // d/ds = q - p,   d/dt = p (log p - log q - L)

@@ -9,8 +9,6 @@
 #include "reduce.h"
 #include "tiers.h"
 
-#include <limits>
-
 namespace dfad::cpu {
 namespace {
 
@@ -89,14 +87,6 @@ KLStatistics<A> statistics_of(const A* statistics, int64_t rows, int64_t row) {
   return {at(0), at(1), at(2), at(3), at(4)};
 }
 
-// Neither 0 nor infinite, whatever the temperature: 0 times -inf is no logit.
-template <class A>
-A inverse_of(double temperature) {
-  const double inverse = 1.0 / temperature;
-  return static_cast<A>(std::clamp<double>(
-      inverse, std::numeric_limits<A>::min(), std::numeric_limits<A>::max()));
-}
-
 template <class Call>
 auto in_compute_type(bool wide, const Call& call) {
   return wide ? call(double{}) : call(float{});
@@ -134,7 +124,7 @@ std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
     A* out = statistics.mutable_data_ptr<A>();
     return rows.sum([&](int64_t row) -> double {
       const KLStatistics<A> found = kernels.of<A>().kl.loss(
-          inverse_of<A>(temperature),
+          inverse_temperature_of<A>(temperature),
           {rows.shape(), rows.operand(student, row), rows.operand(teacher, row)});
       out[row] = found.student_max;
       out[rows.count() + row] = found.student_log_sum;
@@ -170,7 +160,7 @@ std::vector<at::Tensor> kl_discrepancy_backward(
     rows.for_each([&](int64_t row, int64_t) {
       const double incoming = reduction == Reduction::none ? read_scalar(grad, rows.offset_of(grad, row)) : scale;
       kernels.of<A>().kl.gradient(
-          inverse_of<A>(temperature),
+          inverse_temperature_of<A>(temperature),
           {rows.shape(), rows.operand(student, row), rows.operand(teacher, row)},
           statistics_of(found, rows.count(), row), static_cast<A>(incoming),
           student_grad ? rows.operand(grads.front(), row) : Operand{},

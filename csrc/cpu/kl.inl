@@ -35,16 +35,26 @@ DFAD_INLINE V maximum(V a, V b) {
 template <class A, class Body>
 static inline void for_each_logits(
     A inverse_temperature, const PairOperands& pair, std::int64_t begin, std::int64_t n, Body body) {
-  alignas(64) A s_tile[tile_size], t_tile[tile_size];
   const A beyond = -std::numeric_limits<A>::infinity();
   const auto scaled = [&](auto v) { return v * inverse_temperature; };
-  const A* student = read(pair.student, pair.shape, begin, n, s_tile);
-  const A* teacher = read(pair.teacher, pair.shape, begin, n, t_tile);
-  for_each_group<A>(n, [&](std::int64_t i, auto count) {
-    body(
-        i, map_group<A>(scaled, load_group<A>(student + i, count, beyond)),
-        map_group<A>(scaled, load_group<A>(teacher + i, count, beyond)), count);
-  });
+  const auto over = [&](const auto* student, const auto* teacher) {
+    for_each_group<A>(n, [&](std::int64_t i, auto count) {
+      body(
+          i, map_group<A>(scaled, load_group<A>(student + i, count, beyond)),
+          map_group<A>(scaled, load_group<A>(teacher + i, count, beyond)), count);
+    });
+  };
+  const Dtype dtype = pair.student.dtype;
+  if (is_dense(pair.student, pair.shape) && is_dense(pair.teacher, pair.shape) && pair.teacher.dtype == dtype &&
+      fills_registers<A>(dtype)) {
+    with_register_type<A>(dtype, [&](auto* type) {
+      using T = std::remove_pointer_t<decltype(type)>;
+      over(in_place<T>(pair.student, pair.shape, begin), in_place<T>(pair.teacher, pair.shape, begin));
+    });
+    return;
+  }
+  alignas(64) A s_tile[tile_size], t_tile[tile_size];
+  over(read(pair.student, pair.shape, begin, n, s_tile), read(pair.teacher, pair.shape, begin, n, t_tile));
 }
 
 // The same for all tiles of the row.

@@ -95,8 +95,8 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) teacher_gradients
       const AbsoluteDifference l1;
       const A v_i = l1.student_gradient(s_i, label_i(t_i, t_k), per_element ? g_i : shared);
       const A v_j = l1.student_gradient(s_j, label_j(t_j, t_i), per_element ? g_j : shared);
-      const Mixture<A> both = {label_i.own, label_j.other};
-      out[0] = missing ? std::numeric_limits<A>::quiet_NaN() : -both(v_i, v_j);
+      const Mixture<A> both = {-label_i.own, -label_j.other};
+      out[0] = missing ? std::numeric_limits<A>::quiet_NaN() : both(v_i, v_j);
     });
   });
 }

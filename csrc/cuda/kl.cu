@@ -43,19 +43,19 @@ struct Logits {
   at::ScalarType dtype;
   int64_t offset;
   int64_t stride;
-  A temperature;
+  A inverse_temperature;
 
   template <int operands>
   __device__ __forceinline__ Logits(
-      const Loop<operands>& loop, int operand, const int64_t (&offsets)[operands], A temperature_)
+      const Loop<operands>& loop, int operand, const int64_t (&offsets)[operands], A inverse_temperature_)
       : data(loop.data[operand]),
         dtype(loop.dtypes[operand]),
         offset(offsets[operand]),
         stride(loop.outer[operand]),
-        temperature(temperature_) {}
+        inverse_temperature(inverse_temperature_) {}
 
   __device__ __forceinline__ A operator[](int64_t c) const {
-    return load_one<A>(data, dtype, offset + c * stride) / temperature;
+    return load_one<A>(data, dtype, offset + c * stride) * inverse_temperature;
   }
 };
 
@@ -87,7 +87,7 @@ __device__ __forceinline__ Normaliser<A> normaliser_of(const Logits<A>& logits, 
 // The operands are loss, student and teacher; the loop is over rows, and leaves out the classes.
 template <class A, int lanes>
 __global__ void __launch_bounds__(threads) divergences(
-    const __grid_constant__ Loop<3> rows, int64_t classes, A temperature, A* statistics, SumTarget target,
+    const __grid_constant__ Loop<3> rows, int64_t classes, A inverse_temperature, A* statistics, SumTarget target,
     double factor, bool reduced) {
   const int64_t row = int64_t{blockIdx.x} * (threads / lanes) + threadIdx.x / lanes;
   const int lane = threadIdx.x % lanes;
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(threads) divergences(
   int64_t offsets[3] = {};
   if (exists) offsets_of(rows, row, offsets);
 
-  const Logits<A> student(rows, 1, offsets, temperature), teacher(rows, 2, offsets, temperature);
+  const Logits<A> student(rows, 1, offsets, inverse_temperature), teacher(rows, 2, offsets, inverse_temperature);
   const Normaliser<A> q = normaliser_of<lanes>(student, lane, present);
   const Normaliser<A> p = normaliser_of<lanes>(teacher, lane, present);
   A divergence = 0;
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(threads) divergences(
 // The operands are student and teacher gradient, student, teacher and grad.
 template <class A, int lanes>
 __global__ void __launch_bounds__(threads) gradients(
-    const __grid_constant__ Loop<5> rows, int64_t classes, A temperature, const A* statistics, Scale scale,
+    const __grid_constant__ Loop<5> rows, int64_t classes, A inverse_temperature, const A* statistics, Scale scale,
     double factor) {
   const int64_t row = int64_t{blockIdx.x} * (threads / lanes) + threadIdx.x / lanes;
   if (row >= rows.elements) return;
@@ -133,9 +133,9 @@ __global__ void __launch_bounds__(threads) gradients(
   const A divergence = statistic(4);
   const double incoming = rows.data[4] != nullptr ? load_one<double>(rows.data[4], rows.dtypes[4], offsets[4])
                                                   : scale.times(factor);
-  const A grad = static_cast<A>(incoming) / temperature;
+  const A grad = static_cast<A>(incoming) * inverse_temperature;
 
-  const Logits<A> student(rows, 2, offsets, temperature), teacher(rows, 3, offsets, temperature);
+  const Logits<A> student(rows, 2, offsets, inverse_temperature), teacher(rows, 3, offsets, inverse_temperature);
   for (int64_t c = threadIdx.x % lanes; c < classes; c += lanes) {
     const A log_q = q.log_probability(student[c]), log_p = p.log_probability(teacher[c]);
     const A probability = std::exp(log_p);
@@ -170,7 +170,7 @@ void launch_forward(
     int64_t blocks, const SumTarget& target, double factor, bool reduced) {
   launch(
       lanes == 1 ? divergences<A, 1> : divergences<A, warp>, blocks, rows, student.size(class_dim),
-      static_cast<A>(temperature), statistics.mutable_data_ptr<A>(), target, factor, reduced);
+      inverse_temperature_of<A>(temperature), statistics.mutable_data_ptr<A>(), target, factor, reduced);
 }
 
 std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
@@ -211,7 +211,7 @@ void launch_backward(
   const int lanes = classes_are_neighbours(student) ? warp : 1;
   launch(
       lanes == 1 ? gradients<A, 1> : gradients<A, warp>, blocks_for(rows.elements, lanes), rows,
-      student.size(class_dim), static_cast<A>(temperature), statistics.const_data_ptr<A>(), scale, factor);
+      student.size(class_dim), inverse_temperature_of<A>(temperature), statistics.const_data_ptr<A>(), scale, factor);
 }
 
 std::vector<at::Tensor> kl_discrepancy_backward(
@@ -223,7 +223,8 @@ std::vector<at::Tensor> kl_discrepancy_backward(
   check_logits(name, student);
   check_grad(name, grad, student.device(), row_shape(student), reduction);
   check_statistics(
-      name, statistics, c10::multiply_integers(row_shape(student)), computes_in_double(student, teacher) ? at::kDouble : at::kFloat);
+      name, statistics, student.device(), c10::multiply_integers(row_shape(student)),
+      computes_in_double(student, teacher) ? at::kDouble : at::kFloat);
   const c10::cuda::CUDAGuard guard(student.device());
 
   const bool per_row = reduction == Reduction::none;

@@ -46,7 +46,8 @@ inline Mixing mixing_of(const at::Tensor& lam, const at::Tensor& partner) {
   return mixing;
 }
 
-// One block. Rows that no row is mapped to, which a permutation does not have, stay out of range.
+// One block. Rows that no row is mapped to, which a permutation does not have, stay out of range; where an index
+// is repeated, one of its rows is taken.
 static __global__ void __launch_bounds__(threads)
     invert(const int64_t* perm, int64_t stride, int64_t batch, int64_t* inverse) {
   for (int64_t i = threadIdx.x; i < batch; i += threads) inverse[i] = -1;

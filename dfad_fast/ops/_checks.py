@@ -105,6 +105,10 @@ def check_stages(
         )
     for i, (s, t) in enumerate(zip(student, teacher, strict=True)):
         stage = f"[{i}]" if len(student) > 1 else ""
+        if s.device != student[0].device:
+            raise ValueError(
+                f"{op}: all stages must be on the same device, got {student[0].device} and {s.device}"
+            )
         if t.dtype == torch.uint8:
             check_packed(op, s, t, stage)
         else:

@@ -34,7 +34,9 @@ def reference(
     """The formula in plain PyTorch, differentiable as often as wanted."""
     _check(student, teacher, temperature, reduction)
     dtype = compute_dtype(student, teacher)
-    log_q, log_p = (torch.log_softmax(x.to(dtype) / temperature, dim=1) for x in (student, teacher))
+    # Neither 0 nor infinite, however extreme the temperature: 0 times -inf is no logit.
+    inverse = min(max(1 / temperature, torch.finfo(dtype).tiny), torch.finfo(dtype).max)
+    log_q, log_p = (torch.log_softmax(x.to(dtype) * inverse, dim=1) for x in (student, teacher))
     p = log_p.exp()
     # A class that the teacher excludes counts 0; its logarithm, -inf, must not meet the product, nor its gradient.
     difference = torch.where(p == 0, 0.0, log_p - log_q)

@@ -181,7 +181,7 @@ def test_ctrl_c_saves_everything_and_resume_goes_on(own, tmp_path):
         if config.exists():
             break
         time.sleep(0.1)
-    time.sleep(3)
+    time.sleep(10)  # nothing tells from outside of the first iteration
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130, err

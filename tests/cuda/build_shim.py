@@ -6,8 +6,10 @@ thread as a fiber. What differs from a GPU: the compiler, the order of threads, 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shlex
 import subprocess
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 SHIM = Path(__file__).with_name("shim")
 CACHE = ROOT / "build" / "cuda-shim"
-COMPILER = os.environ.get("CXX", "g++")
+COMPILER, *LAUNCHED = shlex.split(os.environ.get("CXX", "g++"))
 TORCH = Path(torch.__file__).parent
 SANITIZE = (
     "-fsanitize=address,undefined",
@@ -49,7 +51,7 @@ def _sources() -> list[Path]:
 
 
 def _digest(flags: Sequence[str]) -> str:
-    digest = hashlib.sha256(repr((FLAGS, flags, torch.__version__)).encode())
+    digest = hashlib.sha256(repr((COMPILER, LAUNCHED, FLAGS, flags, torch.__version__)).encode())
     folders = (CSRC / "cuda", CSRC / "arithmetic", SHIM)
     files = {*_sources(), *CSRC.glob("*.h"), *(path for folder in folders for path in folder.rglob("*.*"))}
     for path in sorted(files):
@@ -64,14 +66,14 @@ def _run(*command: str | Path) -> None:
 
 
 def _compile(source: Path, target: Path, flags: Sequence[str]) -> None:
-    _run(COMPILER, *FLAGS, f"-I{SHIM}", *flags, "-x", "c++", "-c", source, "-o", target)
+    _run(COMPILER, *LAUNCHED, *FLAGS, f"-I{SHIM}", *flags, "-x", "c++", "-c", source, "-o", target)
 
 
 def _link(objects: Iterable[Path], library: Path, flags: Sequence[str]) -> None:
     # Under another name first: a build that is cut off must not look finished.
     partial = library.with_suffix(".partial")
     libraries = (f"-L{TORCH / 'lib'}", "-lc10", "-ltorch", "-ltorch_cpu")
-    _run(COMPILER, "-shared", *flags, *objects, *libraries, "-o", partial)
+    _run(COMPILER, *LAUNCHED, "-shared", *flags, *objects, *libraries, "-o", partial)
     partial.rename(library)
 
 
@@ -83,13 +85,15 @@ def build_shim(flags: Sequence[str] = ()) -> Path:
     """
     folder = CACHE / _digest(flags)
     library = folder / "cuda_shim.so"
-    if library.is_file():
-        return library
     folder.mkdir(parents=True, exist_ok=True)
-    objects = [folder / f"{source.name}.o" for source in _sources()]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(lambda source, target: _compile(source, target, flags), _sources(), objects))
-    _link(objects, library, flags)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several runs of the tests may want it at once
+        if library.is_file():
+            return library
+        objects = [folder / f"{source.name}.o" for source in _sources()]
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(lambda source, target: _compile(source, target, flags), _sources(), objects))
+        _link(objects, library, flags)
     return library
 
 
@@ -108,3 +112,7 @@ def load_shim(library: Path | None = None) -> None:
     import dfad_fast  # noqa: F401  defines the ops
 
     torch.ops.load_library(str(library or build_shim()))
+
+
+if __name__ == "__main__":
+    build_shim()

@@ -40,10 +40,14 @@ LAYOUTS = (_same, _channels_last, _sliced, _expanded)
 
 
 def _assert_close(got: torch.Tensor, want: torch.Tensor) -> None:
-    eps = 8 * max(torch.finfo(got.dtype).eps, torch.finfo(torch.float32).eps)
-    torch.testing.assert_close(
-        got.detach().double(), want.detach().to(got.dtype).double(), rtol=eps, atol=eps, equal_nan=True
-    )
+    eps = 8 * torch.finfo(got.dtype).eps
+    if got.dtype in (torch.float16, torch.bfloat16):
+        eps /= 2
+    rounded = want.detach().to(got.dtype).double()
+    finite = rounded[rounded.isfinite()].abs()
+    # In proportion to what is compared: gradients of a mean are small, and must not pass as anything small.
+    atol = eps * min(1.0, finite.max().item() if finite.numel() else 1.0)
+    torch.testing.assert_close(got.detach().double(), rounded, rtol=eps, atol=atol, equal_nan=True)
 
 
 def _compare(

@@ -16,7 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = next(BUILD.glob("lib/dfad_fast/_C*.so"), None)
 OPS = re.findall(r'm\.def\(\s*"(\w+)\(', (ROOT / "csrc" / "library.cpp").read_text())
 
-pytestmark = pytest.mark.skipif(EXTENSION is None, reason="`make cuda`, which needs nvcc, was not run")
+SOURCES_CHANGED = max(path.stat().st_mtime for path in (ROOT / "csrc").rglob("*.*"))
+BUILT = (BUILD / ".built").stat().st_mtime if (BUILD / ".built").is_file() else 0.0
+
+pytestmark = pytest.mark.skipif(
+    EXTENSION is None or SOURCES_CHANGED > BUILT,
+    reason="`make cuda`, which needs nvcc, was not run on these sources",
+)
 
 LOAD = """
 import importlib.util, json, sys, torch

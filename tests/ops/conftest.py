@@ -12,18 +12,21 @@ from tests import under_test
 
 @pytest.fixture(scope="session", autouse=True)
 def _backend(request):
-    name = under_test.backend
+    name, device = under_test.backend, request.config.getoption("--device")
+    if name != "reference" and backends.extension is None:
+        if os.environ.get("DFAD_FAST_BUILD") == "0":
+            pytest.skip("DFAD_FAST_BUILD=0: no extension was built")
+        pytest.fail(f"the C++ extension is missing: {backends.missing_reason}")
     if name == "cuda-shim":
         from tests.cuda.build_shim import load_shim
 
         load_shim()
-    if name == "cpp" and backends.extension is None:
-        if os.environ.get("DFAD_FAST_BUILD") == "0":
-            pytest.skip("DFAD_FAST_BUILD=0: no extension was built")
-        pytest.fail(f"the C++ extension is missing: {backends.missing_reason}")
-    if name in ("triton", "reference"):
-        backends.use_backend(name)
-    if request.config.getoption("--device") == "cuda":
+    backends.use_backend(name if name in ("triton", "reference") else "auto")
+    served = backends.choice(device)[0]
+    expected = "cpp" if name == "cuda-shim" else name
+    if served != expected:
+        pytest.fail(f"the tests are about {expected}, but {device} tensors are served by {served}")
+    if device == "cuda":
         torch.set_default_device("cuda")
 
 

@@ -1,6 +1,7 @@
 """Copies of the package with one defect put in, on which the tests are run."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -89,7 +90,10 @@ class Extension:
 
     def run(self, *command: str) -> None:
         result = subprocess.run(
-            [os.environ.get("CXX", "c++"), *command], capture_output=True, text=True, check=False
+            [*shlex.split(os.environ.get("CXX", "c++")), *command],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert result.returncode == 0, result.stderr
 

@@ -159,16 +159,13 @@ def test_an_extension_that_does_not_load_is_explained(copy):
 
 def test_importing_is_light():
     code = """
-import sys, time, torch
-before, start = set(sys.modules), time.perf_counter()
+import sys, torch
+before = set(sys.modules)
 import dfad_fast.ops, dfad_fast.nn
-took = time.perf_counter() - start
 heavy = [m for m in ("triton", "torch._dynamo", "sympy", "torch._inductor") if m in set(sys.modules) - before]
-print(took, heavy, torch.cuda.is_initialized())
+print(heavy, torch.cuda.is_initialized())
 """
-    runs = [python(code).stdout.split(maxsplit=1) for _ in range(3)]
-    assert min(float(took) for took, _ in runs) < 0.3
-    assert {rest.strip() for _, rest in runs} == {"[] False"}
+    assert python(code).stdout.strip() == "[] False"
 
 
 def test_info_as_json_and_text():

@@ -138,3 +138,16 @@ def test_temperature_scales_the_gradient():
     kl_discrepancy(s, t, 8.0, "sum").backward()
     want = (torch.softmax(s.detach() / 8, 1) - torch.softmax(t / 8, 1)) / 8
     torch.testing.assert_close(s.grad, want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [1e-50, 1e50, 5e-324, 1e300])
+def test_extreme_temperatures_give_no_nan(temperature, dtype):
+    """Cold picks the greatest logit, hot forgets all but which classes are excluded."""
+    s = leaf(torch.tensor([[0.0, 1.0, -INF], [0.0, 0.0, 0.0]], dtype=dtype))
+    t = leaf(torch.tensor([[0.0, 1.0, -INF], [0.0, 0.0, 0.0]], dtype=dtype))
+    loss = kl_discrepancy(s, t, temperature, "sum")
+    torch.testing.assert_close(loss.detach(), torch.zeros((), dtype=dtype))
+    loss.backward()
+    assert not s.grad.isnan().any()
+    assert not t.grad.isnan().any()
