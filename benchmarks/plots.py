@@ -50,7 +50,6 @@ def _speed_axes(axes: Axes, op: str, group: Sequence[Heat]) -> None:
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}x")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
 
 
 def speedup(results: dict[str, Any], file: Path) -> None:
@@ -60,11 +59,20 @@ def speedup(results: dict[str, Any], file: Path) -> None:
         groups.setdefault(_op(heat), []).append(heat)
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.4 * rows), squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4 * columns, 3.2 * rows + 0.6), squeeze=False, layout="constrained"
+    )
     for panel, (op, group) in zip(axes.flat, groups.items(), strict=False):
         _speed_axes(panel, op, group)
     for panel in axes.flat[len(groups) :]:
         panel.set_visible(False)
+    # One legend of all that any panel shows.
+    shown = {
+        label: line
+        for panel in axes.flat
+        for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown), fontsize=8)
     figure.savefig(file, dpi=110, bbox_inches="tight")
     plt.close(figure)
 
