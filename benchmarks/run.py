@@ -69,8 +69,9 @@ def ops(
     chosen = Settings(threads or cores, device)
     if quick:
         chosen = Settings(threads or cores, device, rounds=5, budget_seconds=2.0)
-    # A batch system's SIGTERM is to keep what was measured too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A batch system's SIGTERM is to keep what was measured too, as is Ctrl-C, which a shell's background jobs ignore.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("starting")
 

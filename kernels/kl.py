@@ -276,7 +276,7 @@ def gradient(
         outs[-1].stride(1),
         count,
         classes,
-        temperature,
+        _inverse(temperature, statistics.dtype),
         PER_ELEMENT=per_element,
         MEAN=reduction == "mean",
         warps=_WARPS,

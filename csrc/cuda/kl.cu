@@ -86,7 +86,7 @@ __device__ __forceinline__ Normaliser<A> normaliser_of(const Logits<A>& logits, 
 
 // The operands are loss, student and teacher; the loop is over rows, and leaves out the classes.
 template <class A, int lanes>
-__global__ void __launch_bounds__(threads) divergences(
+__global__ void __launch_bounds__(threads, 2) divergences(
     const __grid_constant__ Loop<3> rows, int64_t classes, A inverse_temperature, A* statistics, SumTarget target,
     double factor, bool reduced) {
   const int64_t row = int64_t{blockIdx.x} * (threads / lanes) + threadIdx.x / lanes;
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(threads) divergences(
 
 // The operands are student and teacher gradient, student, teacher and grad.
 template <class A, int lanes>
-__global__ void __launch_bounds__(threads) gradients(
+__global__ void __launch_bounds__(threads, 2) gradients(
     const __grid_constant__ Loop<5> rows, int64_t classes, A inverse_temperature, const A* statistics, Scale scale,
     double factor) {
   const int64_t row = int64_t{blockIdx.x} * (threads / lanes) + threadIdx.x / lanes;
