@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -39,8 +39,9 @@ def _same(x: torch.Tensor) -> torch.Tensor:
 LAYOUTS = (_same, _channels_last, _sliced, _expanded)
 
 
-def _assert_close(got: torch.Tensor, want: torch.Tensor) -> None:
-    eps = 8 * torch.finfo(got.dtype).eps
+def _assert_close(got: torch.Tensor, want: torch.Tensor, inputs: Sequence[torch.Tensor]) -> None:
+    computed = torch.float64 if all(x.dtype == torch.float64 for x in inputs) else torch.float32
+    eps = 8 * max(torch.finfo(got.dtype).eps, torch.finfo(computed).eps)
     if got.dtype in (torch.float16, torch.bfloat16):
         eps /= 2
     rounded = want.detach().to(got.dtype).double()
@@ -59,14 +60,14 @@ def _compare(
     wide = [x.detach().double().requires_grad_() for x in tensors]
     got, want = op(*leaves), reference(*wide)
     grad = torch.rand(want.shape).to(got.dtype)
-    _assert_close(got, want)
+    _assert_close(got, want, tensors)
     got.backward(grad)
     want.backward(grad.double())
     for leaf, other in zip(leaves, wide, strict=True):
         assert (leaf.grad is None) == (other.grad is None)
         if leaf.grad is not None:
             assert leaf.grad.stride() == torch.empty_like(leaf).stride()
-            _assert_close(leaf.grad, other.grad)
+            _assert_close(leaf.grad, other.grad, tensors)
 
 
 def _pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
