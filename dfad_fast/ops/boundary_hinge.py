@@ -141,10 +141,10 @@ def _compute(
         return _dispatch(student, teacher, factors, margin, reduction, agreement)
     if weights is not None:
         raise ValueError(f"{_NAME}: weights go with reduction 'mean' or 'sum', got 'none'")
-    bits = _in_students_order(student, teacher)
-    check_stages(_NAME, student, bits, factors)
+    check_stages(_NAME, student, _in_students_order(student, teacher), factors)
     results = [
-        _dispatch([s], [t], [1.0], margin, reduction, agreement) for s, t in zip(student, bits, strict=True)
+        _dispatch([s], [t], [1.0], margin, reduction, agreement)
+        for s, t in zip(student, teacher, strict=True)
     ]
     return [loss for loss, _ in results], torch.cat([share for _, share in results])
 

@@ -138,3 +138,12 @@ def test_repr_names_shape_and_device():
     text = repr(pack_signs(torch.randn(2, 3)))
     assert "(2, 3)" in text
     assert "cpu" in text or "cuda" in text
+
+
+def test_packed_stages_without_reduction():
+    """A list of losses, each what its features give."""
+    students = [torch.randn(3, 4), torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)]
+    teachers = [torch.randn_like(s) for s in students]
+    got = boundary_hinge_loss(students, [pack_signs(t) for t in teachers], reduction="none")
+    for ours, features in zip(got, boundary_hinge_loss(students, teachers, reduction="none"), strict=True):
+        assert torch.equal(ours, features)
