@@ -115,6 +115,28 @@ def check_stages(
             check_pair(op, s, t, stage)
 
 
+def check_grad(
+    op: str, grad: torch.Tensor, device: torch.device, shape: tuple[int, ...], reduction: str
+) -> None:
+    check_floating(op, "grad", grad)
+    if grad.device != device:
+        raise ValueError(f"{op}: grad must be on {device}, got {grad.device}")
+    if grad.shape != shape if reduction == "none" else grad.numel() != 1:
+        raise ValueError(f"{op}: grad must have the loss's shape, got {list(grad.shape)}")
+
+
+def check_statistics(
+    op: str, statistics: torch.Tensor, device: torch.device, rows: int, dtype: torch.dtype
+) -> None:
+    if statistics.device != device:
+        raise ValueError(f"{op}: statistics must be on {device}, got {statistics.device}")
+    if statistics.shape != (5, rows) or statistics.dtype != dtype or not statistics.is_contiguous():
+        raise ValueError(
+            f"{op}: statistics must be the contiguous {dtype_name(dtype)} tensor of shape [5, {rows}] that the forward "
+            f"op gave, got {dtype_name(statistics.dtype)} of shape {list(statistics.shape)}"
+        )
+
+
 def check_mixing(op: str, tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> None:
     """Everything about a mixture but the values of ``perm``."""
     if len(tensors) == 0:

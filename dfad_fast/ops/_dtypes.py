@@ -44,3 +44,10 @@ def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     if reduction == "mean":
         return values.mean()
     return values.sum() if reduction == "sum" else values
+
+
+def empty_gradients(
+    student: torch.Tensor, teacher: torch.Tensor, student_grad: bool, teacher_grad: bool
+) -> list[torch.Tensor]:
+    """What a backward op returns for both sides: only those that are wanted."""
+    return [torch.empty_like(x) for x, wanted in ((student, student_grad), (teacher, teacher_grad)) if wanted]

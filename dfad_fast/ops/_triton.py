@@ -10,41 +10,19 @@ import torch
 
 from dfad_fast.ops import boundary_hinge, interpolated, kl, l1, mixing, packed_signs
 from dfad_fast.ops._checks import (
-    check_floating,
+    check_grad,
     check_logits,
     check_mixing,
     check_packed,
     check_pair,
     check_permutation,
     check_reduction,
+    check_statistics,
     check_temperature,
-    dtype_name,
 )
 from dfad_fast.ops._dtypes import compute_dtype
 
 Wanted = tuple[torch.Tensor | None, torch.Tensor | None]
-
-
-def _check_grad(
-    op: str, grad: torch.Tensor, device: torch.device, shape: tuple[int, ...], reduction: str
-) -> None:
-    check_floating(op, "grad", grad)
-    if grad.device != device:
-        raise ValueError(f"{op}: grad must be on {device}, got {grad.device}")
-    if grad.shape != shape if reduction == "none" else grad.numel() != 1:
-        raise ValueError(f"{op}: grad must have the loss's shape, got {list(grad.shape)}")
-
-
-def _check_statistics(
-    op: str, statistics: torch.Tensor, device: torch.device, rows: int, dtype: torch.dtype
-) -> None:
-    if statistics.device != device:
-        raise ValueError(f"{op}: statistics must be on {device}, got {statistics.device}")
-    if statistics.shape != (5, rows) or statistics.dtype != dtype or not statistics.is_contiguous():
-        raise ValueError(
-            f"{op}: statistics must be the contiguous {dtype_name(dtype)} tensor of shape [5, {rows}] that the forward "
-            f"op gave, got {dtype_name(statistics.dtype)} of shape {list(statistics.shape)}"
-        )
 
 
 def _both(grads: list[torch.Tensor], student: bool, teacher: bool) -> Wanted:
@@ -83,7 +61,7 @@ def _boundary_hinge_loss_backward(
     boundary_hinge._check(student, signs, weights, margin, reduction)
     for s, bits in zip(student, signs, strict=True):
         check_packed(boundary_hinge._NAME, s, bits)
-    _check_grad(boundary_hinge._NAME, grad, student[0].device, student[0].shape, reduction)
+    check_grad(boundary_hinge._NAME, grad, student[0].device, student[0].shape, reduction)
     grads = boundary_hinge._fake_backward(grad, student, signs, weights, margin, reduction)
     from dfad_fast.kernels import boundary_hinge as kernels
 
@@ -119,7 +97,7 @@ def _l1_discrepancy_backward(
 ) -> list[torch.Tensor]:
     check_reduction(l1._NAME, reduction)
     check_pair(l1._NAME, student, teacher)
-    _check_grad(l1._NAME, grad, student.device, student.shape, reduction)
+    check_grad(l1._NAME, grad, student.device, student.shape, reduction)
     grads = l1._fake_backward(grad, student, teacher, reduction, student_grad, teacher_grad)
     from dfad_fast.kernels import l1 as kernels
 
@@ -156,8 +134,8 @@ def _kl_discrepancy_backward(
     check_pair(kl._NAME, student, teacher)
     check_logits(kl._NAME, student)
     rows = torch.Size((student.shape[0], *student.shape[2:]))
-    _check_grad(kl._NAME, grad, student.device, rows, reduction)
-    _check_statistics(kl._NAME, statistics, student.device, rows.numel(), compute_dtype(student, teacher))
+    check_grad(kl._NAME, grad, student.device, rows, reduction)
+    check_statistics(kl._NAME, statistics, student.device, rows.numel(), compute_dtype(student, teacher))
     grads = kl._fake_backward(
         grad, student, teacher, statistics, temperature, reduction, student_grad, teacher_grad
     )
@@ -214,7 +192,7 @@ def _interpolated_l1_backward(
     teacher_grad: bool,
 ) -> list[torch.Tensor]:
     interpolated._check(student, teacher, lam, perm, reduction)
-    _check_grad(interpolated._NAME, grad, student.device, student.shape, reduction)
+    check_grad(interpolated._NAME, grad, student.device, student.shape, reduction)
     check_permutation(interpolated._NAME, perm)
     grads = interpolated._fake_backward(
         grad, student, teacher, lam, perm, reduction, student_grad, teacher_grad

@@ -21,7 +21,7 @@ from dfad_fast.ops._checks import (
     check_reduction,
     check_tensors,
 )
-from dfad_fast.ops._dtypes import compute_dtype, promoted, result_dtype
+from dfad_fast.ops._dtypes import compute_dtype, empty_gradients, promoted, result_dtype
 from dfad_fast.ops.mixing import lam_tensor, mix
 
 _NAME = "interpolated_l1"
@@ -118,4 +118,4 @@ def _fake_backward(
     student_grad: bool,
     teacher_grad: bool,
 ) -> list[torch.Tensor]:
-    return [torch.empty_like(x) for x, wanted in ((student, student_grad), (teacher, teacher_grad)) if wanted]
+    return empty_gradients(student, teacher, student_grad, teacher_grad)

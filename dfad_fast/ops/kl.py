@@ -15,7 +15,7 @@ import torch
 
 from dfad_fast import backends
 from dfad_fast.ops._checks import check_logits, check_pair, check_reduction, check_temperature, check_tensors
-from dfad_fast.ops._dtypes import compute_dtype, promoted, reduce, result_dtype
+from dfad_fast.ops._dtypes import compute_dtype, empty_gradients, promoted, reduce, result_dtype
 
 _NAME = "kl_discrepancy"
 _op = backends.op(_NAME)
@@ -102,4 +102,4 @@ def _fake_backward(
     student_grad: bool,
     teacher_grad: bool,
 ) -> list[torch.Tensor]:
-    return [torch.empty_like(x) for x, wanted in ((student, student_grad), (teacher, teacher_grad)) if wanted]
+    return empty_gradients(student, teacher, student_grad, teacher_grad)
