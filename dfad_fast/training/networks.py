@@ -13,6 +13,7 @@ from dfad_fast.errors import UsageError
 from dfad_fast.models.batch_norm import LayerStatistics, record_statistics
 from dfad_fast.models.check import count_classes, example_images, prefer_channels_last
 from dfad_fast.models.connectors import create_connector
+from dfad_fast.models.folding import Folded, fold_batch_norm
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
 from dfad_fast.terms import Probe, Weighted
 
@@ -22,6 +23,9 @@ class Networks:
 
     Raises UsageError where they do not fit: images that a network cannot take, answers that are no logits,
     different numbers of classes, named taps that cannot be matched. Taps that were found may match or not.
+
+    With ``fold_teacher`` a copy of the teacher with its batch norm folded answers in its place, where nobody asks
+    for the statistics at those layers; ``folding`` says what came of it. It follows no later change of the teacher.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class Networks:
         image_shape: tuple[int, int, int],
         taps_teacher: Sequence[str] | None,
         taps_student: Sequence[str] | None,
+        fold_teacher: bool = False,
     ) -> None:
         self.teacher = teacher
         self.student = student
@@ -60,8 +65,12 @@ class Networks:
         for network in (teacher, student):
             prefer_channels_last(network.eval(), example_images(network, image_shape))
         self.connectors.to(memory_format=torch.channels_last)
-        self._teacher_taps = Taps(teacher, [t for t, _ in self.tap_pairs])
+        teacher_taps = [t for t, _ in self.tap_pairs]
+        self._teacher_taps = Taps(teacher, teacher_taps)
         self._student_taps = Taps(student, [s for _, s in self.tap_pairs])
+        self.folding = _fold(teacher, image_shape, teacher_taps) if fold_teacher else None
+        self._quick_teacher = self.folding.network if self.folding else teacher
+        self._quick_teacher_taps = Taps(self._quick_teacher, teacher_taps)
 
     def describe_mismatch(self) -> str:
         """What to say where stages that have to match do not."""
@@ -94,10 +103,11 @@ class Networks:
         """
         features = any(row.term.reads_features for row in rows)
         statistics = any(row.term.reads_statistics for row in rows)
+        network = self.teacher if statistics else self._quick_teacher
 
         def ask_teacher(x: Tensor) -> Tensor:
             with torch.set_grad_enabled(teacher_graph):
-                return self.teacher(x)
+                return network(x)
 
         teacher, teacher_features, layers = self._look(ask_teacher, images, features, statistics)
         student, student_features = self._look_student(images, features)
@@ -116,8 +126,9 @@ class Networks:
     def _look(
         self, ask: Callable[[Tensor], Tensor], images: Tensor, features: bool, statistics: bool
     ) -> tuple[Tensor, list[Tensor], list[LayerStatistics]]:
+        taps = self._teacher_taps if statistics else self._quick_teacher_taps
         with ExitStack() as stack:
-            tapped = stack.enter_context(self._teacher_taps.record()) if features else []
+            tapped = stack.enter_context(taps.record()) if features else []
             layers = stack.enter_context(record_statistics(self.teacher)) if statistics else []
             return ask(images), tapped, layers
 
@@ -133,6 +144,12 @@ def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Sequence
     images = example_images(network, image_shape)
     network.eval()
     return named_taps(network, images, names) if names else find_taps(network, images)
+
+
+def _fold(teacher: nn.Module, image_shape: tuple[int, int, int], taps: Sequence[Tap]) -> Folded:
+    zeros = example_images(teacher, image_shape)
+    images = torch.randn(4, *image_shape, generator=torch.Generator().manual_seed(0)).to(zeros)
+    return fold_batch_norm(teacher, images, watched=[tap.path for tap in taps if tap.call is None])
 
 
 def _check_placement(teacher: nn.Module, student: nn.Module) -> None:

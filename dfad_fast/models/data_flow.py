@@ -1,0 +1,109 @@
+"""Which module's output goes into which module and nowhere else, found by tracing a network symbolically."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+
+class DataFlow:
+    """The calls of ``network``'s basic modules (convolutions, norms, activations) and what each one's output meets.
+
+    Where the whole cannot be traced, such as for control flow that depends on the data, its parts are, and then
+    what lies between them, with the parts that cannot be traced taken as they are. Running ``forward`` with
+    symbols for tensors may leave some behind in a network that keeps what it computes: give a copy.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._calls: dict[nn.Module, list[fx.Node]] = {}
+        self._module_at: dict[fx.Node, nn.Module] = {}
+        self._read: set[int] = set()
+        self._opaque: set[nn.Module] = set()
+        # Called from outside, the network gets its optional arguments' defaults instead of symbols.
+        self._follow(network, _Caller(network))
+
+    @property
+    def untraceable(self) -> bool:
+        """Whether there are parts that could not be traced."""
+        return bool(self._opaque)
+
+    def sole_source(self, module: nn.Module) -> nn.Module | None:
+        """The module whose output is all that ``module`` takes, at every call, and goes nowhere else."""
+        sources = {self._source(node) for node in self._calls.get(module, [])}
+        source = sources.pop() if len(sources) == 1 else None
+        if source is None:
+            return None
+        goes_elsewhere = any(
+            [self._module_at.get(user) for user in node.users] != [module] for node in self._calls[source]
+        )
+        return None if goes_elsewhere else source
+
+    def reads_inside(self, module: nn.Module) -> bool:
+        """Whether anything but ``module`` itself was seen to read its parameters or buffers."""
+        return any(id(tensor) in self._read for tensor in (*module.parameters(), *module.buffers()))
+
+    def _source(self, node: fx.Node) -> nn.Module | None:
+        alone = len(node.args) == 1 and not node.kwargs and isinstance(node.args[0], fx.Node)
+        return self._module_at.get(node.args[0]) if alone else None  # type: ignore[arg-type]
+
+    def _follow(self, module: nn.Module, entry: nn.Module) -> None:
+        if _is_basic(module) or self._trace(entry):
+            return
+        for child in module.children():
+            self._follow(child, child)
+        if not (self._opaque.intersection(module.modules()) and self._trace(entry)):
+            self._opaque.add(module)
+
+    def _trace(self, entry: nn.Module) -> bool:
+        tracer = _Tracer(self._opaque, self._read)
+        try:
+            tracer.trace(entry)
+        except Exception:  # whatever a user's forward makes of symbols
+            return False
+        for node, module in tracer.module_at.items():
+            self._calls.setdefault(module, []).append(node)
+        self._module_at.update(tracer.module_at)
+        return True
+
+
+class _Caller(nn.Module):
+    """Calls ``network`` as everybody does: with images alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network(images)
+
+
+class _Tracer(fx.Tracer):
+    """Also remembers which module each node calls, and which tensors of modules were read."""
+
+    def __init__(self, opaque: set[nn.Module], read: set[int]) -> None:
+        super().__init__()
+        self._opaque = opaque
+        self._read = read
+        self.module_at: dict[fx.Node, nn.Module] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return m in self._opaque or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = super().call_module(m, forward, args, kwargs)
+        if isinstance(result, fx.Proxy) and self.is_leaf_module(m, self.path_of_module(m)):
+            self.module_at[result.node] = m
+        return result
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if isinstance(attr_val, Tensor):
+            self._read.add(id(attr_val))
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def _is_basic(module: nn.Module) -> bool:
+    return next(module.children(), None) is None and fx.Tracer().is_leaf_module(module, "")
