@@ -1,0 +1,203 @@
+"""DFAD as it is published, written plainly: what a step of ours is measured and checked against.
+
+float32, contiguous memory, and autograd on everywhere. In the student's step the generator and the teacher build
+graphs that are dropped; in the generator's step the weight gradients of teacher and student are computed and never
+used. Losses are eager PyTorch, optimisers loop over their parameters, noise is drawn on the CPU, and every step waits
+for its loss. The activation regulariser has the form that its source publishes (AB distillation), and virtual samples
+are mixed and forwarded as a batch of their own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfad_fast import DFADTrainer
+from dfad_fast.models.taps import Tap
+from dfad_fast.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the student minimises beside the L1 distance of logits.
+
+    ``boundary`` and ``virtual`` are weights; 0 leaves a term out. The first fades linearly over a run.
+    """
+
+    boundary: float = 0.0
+    virtual: float = 0.0
+    margin: float = 1.0
+    alpha: float = 1.0
+
+
+OBJECTIVES = {
+    "dfad": Objective(),
+    "dfad-ar": Objective(boundary=0.1),
+    "dfad-vi": Objective(virtual=1.0),
+    "dfad-ar-vi": Objective(boundary=0.1, virtual=1.0),
+}
+
+
+def boundary_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], margin: float) -> Tensor:
+    """The mean over stages of the mean over elements, with masks, as published."""
+    stages = []
+    for s, t in zip(student, teacher, strict=True):
+        off = ((s > -margin) & (t <= 0)).float()
+        on = ((s <= margin) & (t > 0)).float()
+        stages.append(((s + margin) ** 2 * off + (s - margin) ** 2 * on).mean())
+    return torch.stack(stages).mean()
+
+
+def mix(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
+    """``lam x + (1 - lam) x[perm]``, one ``lam`` per sample."""
+    lam = lam.view(-1, *[1] * (x.dim() - 1))
+    return lam * x + (1 - lam) * x[perm]
+
+
+class Features:
+    """The inputs of the activation modules at ``taps`` in the last forward pass of ``network``, by plain hooks."""
+
+    def __init__(self, network: nn.Module, taps: Sequence[Tap]) -> None:
+        self._seen: list[Tensor | None] = [None] * len(taps)
+        for position, tap in enumerate(taps):
+            if not tap.is_module:
+                raise ValueError(f"tap {tap}: the faithful loop reads activation modules only")
+            network.get_submodule(tap.path).register_forward_pre_hook(
+                lambda _, inputs, position=position: self._seen.__setitem__(position, inputs[0])
+            )
+
+    def take(self) -> list[Tensor]:
+        """The features, which are forgotten here."""
+        seen = [x for x in self._seen if x is not None]
+        self._seen = [None] * len(self._seen)
+        return seen
+
+
+def optimizers(
+    recipe: Recipe, student: list[nn.Parameter], generator: list[nn.Parameter]
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """The recipe's optimisers as plain loops over parameters."""
+    plain = {"foreach": False, "fused": False}
+    students: torch.optim.Optimizer
+    if recipe.student_optimizer == "sgd":
+        students = torch.optim.SGD(
+            student, recipe.student_lr, momentum=0.9, weight_decay=recipe.student_weight_decay, **plain
+        )
+    else:
+        students = torch.optim.Adam(
+            student, recipe.student_lr, weight_decay=recipe.student_weight_decay, **plain
+        )
+    return students, torch.optim.Adam(generator, recipe.generator_lr, **plain)
+
+
+class FaithfulLoop:
+    """The published loop, started from copies of a trainer's networks and drawing what the trainer draws.
+
+    Make it before the trainer's first step. ``planned_iterations`` is the length of the run that rates and weights
+    follow; None keeps them constant. ``teacher``, ``student``, ``generator`` and ``connectors`` are the copies.
+    """
+
+    def __init__(
+        self,
+        trainer: DFADTrainer,
+        objective: Objective,
+        recipe: Recipe | None = None,
+        planned_iterations: int | None = None,
+    ) -> None:
+        networks = trainer.networks
+        self.teacher, self.student, self.generator, self.connectors = (
+            copy.deepcopy(module).to(memory_format=torch.contiguous_format)
+            for module in (networks.teacher, networks.student, networks.generator, networks.connectors)
+        )
+        self.objective = objective
+        self.recipe = recipe or trainer.recipe
+        self.planned_iterations = planned_iterations
+        self.iteration = 0
+        self._student_steps, self._generator_steps = (
+            trainer.method.student_steps,
+            trainer.method.generator_steps,
+        )
+        self._noise_shape = trainer.batch_size, trainer.latent_dim
+        self._noise = torch.Generator().manual_seed(trainer.seed)
+        self._mixing = np.random.default_rng(trainer.seed)
+        self._student_optimizer, self._generator_optimizer = optimizers(
+            self.recipe,
+            [*self.student.parameters(), *self.connectors.parameters()],
+            list(self.generator.parameters()),
+        )
+        if objective.boundary:
+            pairs = networks.tap_pairs
+            self._teacher_features = Features(self.teacher, [t for t, _ in pairs])
+            self._student_features = Features(self.student, [s for _, s in pairs])
+
+    def step(self) -> dict[str, float]:
+        """One iteration: the losses of its last student and generator step, named as the trainer names them."""
+        planned = self.planned_iterations
+        progress = min(1.0, self.iteration / planned) if planned else 0.0
+        factor = self.recipe.rate_factor(progress)
+        for optimizer, rate in (
+            (self._student_optimizer, self.recipe.student_lr),
+            (self._generator_optimizer, self.recipe.generator_lr),
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+        self.iteration += 1
+        self.teacher.eval()
+        self.student.train()
+        self.connectors.train()
+        self.generator.train()
+        losses: dict[str, float] = {}
+        for _ in range(self._student_steps):
+            losses |= self._student_step(progress)
+        for _ in range(self._generator_steps):
+            losses |= self._generator_step()
+        return losses
+
+    def _student_step(self, progress: float) -> dict[str, float]:
+        images = self.generator(self._draw_noise()).detach()
+        self._student_optimizer.zero_grad()
+        teacher = self.teacher(images)
+        student = self.student(images)
+        total = F.l1_loss(student, teacher.detach())
+        losses = {"student/l1": total.item()}
+        if self.objective.boundary:
+            boundary = self._boundary()
+            total = total + self.objective.boundary * (1.0 - progress) * boundary
+            losses["student/boundary"] = boundary.item()
+        if self.objective.virtual:
+            virtual = self._virtual(images, teacher.detach())
+            total = total + self.objective.virtual * virtual
+            losses["student/virtual"] = virtual.item()
+        total.backward()
+        self._student_optimizer.step()
+        return losses
+
+    def _generator_step(self) -> dict[str, float]:
+        self._generator_optimizer.zero_grad()
+        images = self.generator(self._draw_noise())
+        distance = F.l1_loss(self.student(images), self.teacher(images))
+        (-distance).backward()
+        self._generator_optimizer.step()
+        return {"generator/l1": distance.item()}
+
+    def _boundary(self) -> Tensor:
+        student = [
+            connect(x) for connect, x in zip(self.connectors, self._student_features.take(), strict=True)
+        ]
+        teacher = [x.detach() for x in self._teacher_features.take()]
+        return boundary_loss(student, teacher, self.objective.margin)
+
+    def _virtual(self, images: Tensor, teacher: Tensor) -> Tensor:
+        batch = len(images)
+        lam = torch.from_numpy(self._mixing.beta(self.objective.alpha, self.objective.alpha, batch)).float()
+        perm = torch.from_numpy(self._mixing.permutation(batch))
+        return F.l1_loss(self.student(mix(images, lam, perm)), mix(teacher, lam, perm))
+
+    def _draw_noise(self) -> Tensor:
+        return torch.randn(*self._noise_shape, generator=self._noise)
