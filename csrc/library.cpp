@@ -48,6 +48,18 @@ TORCH_LIBRARY(dfad_fast, m) {
       "interpolated_l1_backward(Tensor grad, Tensor student, Tensor teacher, Tensor lam, Tensor perm, str reduction,"
       " bool student_grad, bool teacher_grad) -> Tensor[]",
       tags);
+
+  // Batch norm by the batch's statistics, LeakyReLU, nearest upsampling, 3x3 convolution. Also returns the statistics
+  // (the biased variance). CPU and float32 only; elsewhere the convolutions of torch serve.
+  m.def(
+      "generator_block(Tensor x, Tensor? norm_weight, Tensor? norm_bias, Tensor weight, Tensor? bias, int upsample,"
+      " float slope, float eps) -> (Tensor out, Tensor mean, Tensor variance)",
+      tags);
+  // Gradients of x, norm_weight, norm_bias, weight, bias.
+  m.def(
+      "generator_block_backward(Tensor grad, Tensor x, Tensor mean, Tensor variance, Tensor? norm_weight,"
+      " Tensor? norm_bias, Tensor weight, int upsample, float slope, float eps, bool[5] wanted) -> Tensor[]",
+      tags);
 }
 
 namespace dfad::ops {
@@ -129,6 +141,21 @@ std::vector<at::Tensor> interpolated_l1_backward(
     const at::Tensor& perm, std::string_view reduction, bool student_grad, bool teacher_grad) {
   static const auto op = handle<decltype(interpolated_l1_backward)>("dfad_fast::interpolated_l1_backward");
   return op.call(grad, student, teacher, lam, perm, reduction, student_grad, teacher_grad);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
+    const at::Tensor& x, const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias,
+    const at::Tensor& weight, const std::optional<at::Tensor>& bias, int64_t upsample, double slope, double eps) {
+  static const auto op = handle<decltype(generator_block)>("dfad_fast::generator_block");
+  return op.call(x, norm_weight, norm_bias, weight, bias, upsample, slope, eps);
+}
+
+std::vector<at::Tensor> generator_block_backward(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance,
+    const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight,
+    int64_t upsample, double slope, double eps, std::array<bool, 5> wanted) {
+  static const auto op = handle<decltype(generator_block_backward)>("dfad_fast::generator_block_backward");
+  return op.call(grad, x, mean, variance, norm_weight, norm_bias, weight, upsample, slope, eps, wanted);
 }
 
 }  // namespace dfad::ops

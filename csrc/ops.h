@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <optional>
 #include <string_view>
 #include <tuple>
@@ -52,5 +53,16 @@ at::Tensor interpolated_l1(
 std::vector<at::Tensor> interpolated_l1_backward(
     const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& lam,
     const at::Tensor& perm, std::string_view reduction, bool student_grad, bool teacher_grad);
+
+// Output, and the batch's mean and biased variance.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
+    const at::Tensor& x, const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias,
+    const at::Tensor& weight, const std::optional<at::Tensor>& bias, int64_t upsample, double slope, double eps);
+
+// Those wanted of the gradients of x, norm_weight, norm_bias, weight and bias.
+std::vector<at::Tensor> generator_block_backward(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance,
+    const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight,
+    int64_t upsample, double slope, double eps, std::array<bool, 5> wanted);
 
 }  // namespace dfad::ops

@@ -227,6 +227,13 @@ def native(*tensors: torch.Tensor) -> bool:
     return True
 
 
+def native_on_cpu(*tensors: torch.Tensor) -> bool:
+    """Whether the compiled kernels of an op that has them for the CPU alone serve these tensors."""
+    if extension is None or _state.forced not in ("auto", "cpp") or inside_transform():
+        return False
+    return all(tensor.is_cpu for tensor in tensors)
+
+
 def op(name: str) -> Any:
     """The dispatcher's op of this name, or None where the extension is missing."""
     return None if extension is None else getattr(torch.ops.dfad_fast, name).default

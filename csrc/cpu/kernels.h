@@ -126,6 +126,38 @@ struct KLKernels {
       const Operand& teacher_grad);
 };
 
+// A batch norm by the batch's statistics, and the slope of its LeakyReLU below 0: scale = weight * rstd, shift = bias -
+// mean * scale, one per channel.
+struct BlockNorm {
+  std::int64_t channels;
+  const float* mean;
+  const float* rstd;
+  const float* scale;
+  const float* shift;
+  float slope;
+};
+
+// The input's side of a convolution, and its output channels. `zeros` are 9 * channels of them.
+struct BlockImage {
+  std::int64_t height, width, channels, upsample;
+  const float* zeros;
+};
+
+// See generator_block.inl.
+struct BlockKernels {
+  void (*statistics)(const float* x, std::int64_t rows, std::int64_t channels, float* mean, float* squares);
+  void (*normalise)(const BlockNorm&, const float* x, std::int64_t rows, float* out);
+  void (*gather)(
+      const BlockImage&, const float* taps, std::int64_t first, const float* bias, std::int64_t begin,
+      std::int64_t end, float* out);
+  void (*spread)(const BlockImage&, const float* grad, std::int64_t begin, std::int64_t end, float* taps);
+  void (*add_rows)(const float* x, std::int64_t rows, std::int64_t channels, float* sums);
+  void (*activation_gradient)(
+      const BlockNorm&, const float* x, std::int64_t rows, float* grad, float* sums, float* products);
+  void (*norm_gradient)(
+      const BlockNorm&, const float* x, std::int64_t rows, const float* sums, const float* products, float* grad);
+};
+
 // For one compute type.
 template <class A>
 struct KernelsOf {
@@ -139,6 +171,7 @@ struct KernelsOf {
 struct Kernels {
   KernelsOf<float> f32;
   KernelsOf<double> f64;
+  BlockKernels block;
 
   template <class A>
   const KernelsOf<A>& of() const {

@@ -9,4 +9,9 @@ constexpr KernelsOf<A> kernels_of = {
     {&kl_loss<A>, &kl_gradient<A>},
 };
 
-const Kernels kernels = {kernels_of<float>, kernels_of<double>};
+constexpr BlockKernels block_kernels = {
+    &block_statistics, &block_normalise,           &block_gather,        &block_spread,
+    &block_add_rows,   &block_activation_gradient, &block_norm_gradient,
+};
+
+const Kernels kernels = {kernels_of<float>, kernels_of<double>, block_kernels};

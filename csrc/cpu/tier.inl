@@ -4,6 +4,7 @@
 #include "lanes.inl"
 #include "tile.inl"
 
+#include "generator_block.inl"
 #include "hinge.inl"
 #include "interpolated.inl"
 #include "kl.inl"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +36,10 @@ def count_classes(
     but a tensor [B, classes].
     """
     images = example_images(network, image_shape)
-    kept = {key: value.clone() for key, value in network.state_dict().items()}
-    was_training = {module: module.training for module in network.modules()}
     classes = 0
     try:
         for mode in modes:
-            with torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
+            with _left_as_it_was(network), torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
                 logits = network.train(mode)(images)
             classes = _classes(logits, len(images), what)
     except UsageError:
@@ -51,11 +50,34 @@ def count_classes(
             f"the {what} cannot take images of shape {list(image_shape)} (channels, height, width): {reason}: "
             "give the image shape that it was trained on"
         ) from error
+    return classes
+
+
+def depends_on_batch(network: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    """Whether in training the answer to an image depends on the other images of its batch, or on chance.
+
+    So it is with batch norm and dropout. The network is left as it was.
+    """
+    like = example_images(network, image_shape)
+    source = torch.Generator().manual_seed(0)
+    images = torch.randn(4, *image_shape, generator=source).to(like)
+    with _left_as_it_was(network), torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
+        network.train()
+        whole = network(images)
+        parts = torch.cat([network(part) for part in images.split(2)])
+    return not torch.allclose(whole, parts, rtol=1e-3, atol=1e-4 * whole.abs().max().item())
+
+
+@contextmanager
+def _left_as_it_was(network: nn.Module) -> Iterator[None]:
+    kept = {key: value.clone() for key, value in network.state_dict().items()}
+    was_training = {module: module.training for module in network.modules()}
+    try:
+        yield
     finally:
         network.load_state_dict(kept)
         for module, training in was_training.items():
             module.training = training
-    return classes
 
 
 def prefer_channels_last(network: nn.Module, images: Tensor) -> None:

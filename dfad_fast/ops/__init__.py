@@ -3,6 +3,7 @@
 from dfad_fast import backends
 from dfad_fast.ops import _triton
 from dfad_fast.ops.boundary_hinge import boundary_hinge_loss, boundary_hinge_loss_with_agreement
+from dfad_fast.ops.generator import generator_block
 from dfad_fast.ops.interpolated import interpolated_l1
 from dfad_fast.ops.kl import kl_discrepancy
 from dfad_fast.ops.l1 import l1_discrepancy
@@ -13,6 +14,7 @@ __all__ = [
     "PackedSigns",
     "boundary_hinge_loss",
     "boundary_hinge_loss_with_agreement",
+    "generator_block",
     "interpolated_l1",
     "kl_discrepancy",
     "l1_discrepancy",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 from torch import Tensor
 
 from dfad_fast.models.batch_norm import LayerStatistics
 
 
-@dataclass
+@dataclass(frozen=True)
 class Probe:
     """One batch seen by both networks.
 
@@ -26,12 +25,14 @@ class Probe:
     """Logits [B, classes]."""
     teacher: Tensor
     """Logits [B, classes]; without a graph in the student's phase."""
-    ask_student: Callable[[Tensor], Tensor]
-    """Further images to the student, for terms that look at mixtures."""
     ask_teacher: Callable[[Tensor], Tensor]
     """Further images to the teacher, in the same phase's terms of differentiation."""
-    rng: np.random.Generator
-    """The run's own source of randomness, on the CPU, so that a seed gives the same draws on every backend."""
     student_features: list[Tensor] = field(default_factory=list)
     teacher_features: list[Tensor] = field(default_factory=list)
     statistics: list[LayerStatistics] = field(default_factory=list)
+    draws: tuple[Tensor, ...] = ()
+    """This term's random numbers, see ``Term.draw``."""
+    virtual_images: Tensor | None = None
+    """What this term's ``virtual_images`` made of the images."""
+    virtual_student: Tensor | None = None
+    """The student's logits for them."""

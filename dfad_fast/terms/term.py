@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 from torch import Tensor
 
 from dfad_fast.terms.probe import Probe
@@ -24,12 +25,22 @@ class Term:
     """One term of an objective: reads a Probe, returns a scalar.
 
     A subclass sets ``name`` (as it stands in logs), says with ``reads_features`` or ``reads_statistics``
-    which parts of the probe it needs, and implements ``__call__``.
+    which parts of the probe it needs, and implements ``__call__``. A term that needs random numbers or further
+    images for the student implements ``draw`` and ``virtual_images``: what happens between them and ``__call__`` is
+    then free of randomness on the host, and all images of a step can go through the student at once.
     """
 
     name: ClassVar[str]
     reads_features: ClassVar[bool] = False
     reads_statistics: ClassVar[bool] = False
+
+    def draw(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...]:
+        """The random numbers of one step, from the run's own source, which lies on the CPU on every backend."""
+        return ()
+
+    def virtual_images(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
+        """Further images for the student, made of a batch [B, C, H, W] and this term's ``draws``."""
+        return None
 
     def __call__(self, probe: Probe) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has to implement __call__(probe)")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from dfad_fast.errors import UsageError, unknown_name
@@ -20,7 +20,8 @@ class VirtualInterpolation(Term):
 
     ``labels="mixed"`` is the paper's form, ``y~ = lam T(x) + (1-lam) T(x[perm])`` (arXiv 2102.11638);
     ``labels="teacher"`` asks the teacher for ``y~ = T(x~)``. ``lam ~ Beta(alpha, alpha)``, one per image, or
-    one per batch with ``per_image=False``. The mixture goes through the student as a batch of its own.
+    one per batch with ``per_image=False``. The mixture goes through the student as a batch of
+    its own, or with the images as one.
     """
 
     alpha: float = 1.0
@@ -34,16 +35,18 @@ class VirtualInterpolation(Term):
         if self.labels not in {"mixed", "teacher"}:
             raise unknown_name("kind of virtual label", self.labels, ["mixed", "teacher"])
 
-    def __call__(self, probe: Probe) -> Tensor:
-        lam, perm = self._draw(probe)
-        images = mixup(probe.images, lam, perm)
-        if self.labels == "mixed":
-            return interpolated_l1(probe.ask_student(images), probe.teacher, lam, perm)
-        labels = probe.ask_teacher(images)
-        return l1_discrepancy(probe.ask_student(images), labels)
+    def draw(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...]:
+        lam = np.asarray(rng.beta(self.alpha, self.alpha, size=batch if self.per_image else ()))
+        return lam, rng.permutation(batch)
 
-    def _draw(self, probe: Probe) -> tuple[Tensor, Tensor]:
-        batch = probe.images.shape[0]
-        lam = torch.as_tensor(probe.rng.beta(self.alpha, self.alpha, size=batch if self.per_image else ()))
-        perm = torch.from_numpy(probe.rng.permutation(batch))
-        return lam.to(probe.images), perm.to(probe.images.device)
+    def virtual_images(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
+        lam, perm = draws
+        return mixup(images, lam, perm)
+
+    def __call__(self, probe: Probe) -> Tensor:
+        assert probe.virtual_images is not None
+        assert probe.virtual_student is not None
+        if self.labels == "mixed":
+            lam, perm = probe.draws
+            return interpolated_l1(probe.virtual_student, probe.teacher, lam, perm)
+        return l1_discrepancy(probe.virtual_student, probe.ask_teacher(probe.virtual_images))

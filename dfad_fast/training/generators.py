@@ -12,14 +12,16 @@ _PUBLISHED_WIDTH = 128
 _NAMES = ("auto", "dfad")
 
 
-def make_generator(generator: str | nn.Module, shape: tuple[int, int, int], latent_dim: int) -> nn.Module:
+def make_generator(
+    generator: str | nn.Module, shape: tuple[int, int, int], latent_dim: int, fused: bool = True
+) -> nn.Module:
     """The generator by its name; a module is taken as it is. Raises UsageError for an unknown name."""
     if isinstance(generator, nn.Module):
         return generator
     if generator not in _NAMES:
         raise unknown_name("generator", generator, _NAMES)
     width = _auto_width(shape) if generator == "auto" else _PUBLISHED_WIDTH
-    return DFADGenerator(shape, latent_dim, width).to(memory_format=torch.channels_last)
+    return DFADGenerator(shape, latent_dim, width, fused).to(memory_format=torch.channels_last)
 
 
 def _auto_width(shape: tuple[int, int, int]) -> int:

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models.batch_norm import LayerStatistics, record_statistics
-from dfad_fast.models.check import count_classes, example_images, prefer_channels_last
+from dfad_fast.models.check import count_classes, depends_on_batch, example_images, prefer_channels_last
 from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.folding import Folded, fold_batch_norm
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
 from dfad_fast.terms import Probe, Weighted
+
+Draws = Sequence[tuple[Tensor, ...]]
+"""The random numbers of a step: for each row of its table, those that its term drew."""
+
+
+@dataclass(frozen=True)
+class TeacherView:
+    """What the teacher says to a batch of images."""
+
+    logits: Tensor
+    ask: Callable[[Tensor], Tensor]
+    features: list[Tensor]
+    statistics: list[LayerStatistics]
+
+    def detached(self, ask: Callable[[Tensor], Tensor]) -> TeacherView:
+        """The same without a graph, with ``ask`` for further questions."""
+        return TeacherView(
+            self.logits.detach(), ask, [feature.detach() for feature in self.features], self.statistics
+        )
 
 
 class Networks:
@@ -26,6 +45,7 @@ class Networks:
 
     With ``fold_teacher`` a copy of the teacher with its batch norm folded answers in its place, where nobody asks
     for the statistics at those layers; ``folding`` says what came of it. It follows no later change of the teacher.
+    ``autocast`` is what the networks compute in during steps; None for their own type.
     """
 
     def __init__(
@@ -37,6 +57,7 @@ class Networks:
         taps_teacher: Sequence[str] | None,
         taps_student: Sequence[str] | None,
         fold_teacher: bool = False,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self.teacher = teacher
         self.student = student
@@ -71,6 +92,8 @@ class Networks:
         self.folding = _fold(teacher, image_shape, teacher_taps) if fold_teacher else None
         self._quick_teacher = self.folding.network if self.folding else teacher
         self._quick_teacher_taps = Taps(self._quick_teacher, teacher_taps)
+        self.autocast = autocast
+        self.student_depends_on_batch = depends_on_batch(student, image_shape)
 
     def describe_mismatch(self) -> str:
         """What to say where stages that have to match do not."""
@@ -93,51 +116,106 @@ class Networks:
             for t, s in self.tap_pairs
         ]
 
-    def probe(
-        self, images: Tensor, rows: Sequence[Weighted], rng: np.random.Generator, teacher_graph: bool
-    ) -> Probe:
-        """Shows ``images`` to both networks, with the features and statistics that ``rows`` ask for.
-
-        ``teacher_graph``: whether gradients flow to the images through the teacher, as the generator's phase
-        needs them and the student's does not.
-        """
-        features = any(row.term.reads_features for row in rows)
-        statistics = any(row.term.reads_statistics for row in rows)
+    def asker(self, graph: bool, statistics: bool = False) -> Callable[[Tensor], Tensor]:
+        """Asks the teacher for its logits. ``graph``: whether gradients flow to the images through it, as the
+        generator's phase needs them and the student's does not. ``statistics``: whether its batch norm layers run."""
         network = self.teacher if statistics else self._quick_teacher
 
-        def ask_teacher(x: Tensor) -> Tensor:
-            with torch.set_grad_enabled(teacher_graph):
-                return network(x)
+        def ask(images: Tensor) -> Tensor:
+            with torch.set_grad_enabled(graph), self._autocast(images):
+                return _wide(network(images))
 
-        teacher, teacher_features, layers = self._look(ask_teacher, images, features, statistics)
-        student, student_features = self._look_student(images, features)
-        return Probe(
+        return ask
+
+    def look(self, images: Tensor, rows: Sequence[Weighted], graph: bool) -> TeacherView:
+        """Shows ``images`` to the teacher, with the features and statistics that ``rows`` ask for."""
+        with_statistics = reads_statistics(rows)
+        ask = self.asker(graph, with_statistics)
+        taps = self._teacher_taps if with_statistics else self._quick_teacher_taps
+        with ExitStack() as stack:
+            features = stack.enter_context(taps.record()) if reads_features(rows) else []
+            statistics = stack.enter_context(record_statistics(self.teacher)) if with_statistics else []
+            return TeacherView(ask(images), ask, features, statistics)
+
+    def probe(
+        self,
+        images: Tensor,
+        view: TeacherView,
+        rows: Sequence[Weighted],
+        draws: Draws,
+        one_batch: bool = False,
+    ) -> list[Probe]:
+        """Shows ``images``, which the teacher has seen, to the student too; a probe for each row with its draws.
+
+        What terms make of the images follows as batches of their own, or with ``one_batch`` as one with the images.
+        """
+        virtual = [row.term.virtual_images(images, drawn) for row, drawn in zip(rows, draws, strict=True)]
+        further = [x for x in virtual if x is not None]
+        together = one_batch and bool(further)
+        shown = torch.cat([images, *further]) if together else images
+        answer, features = self._ask_student(shown, len(images) if reads_features(rows) else 0)
+        if together:
+            student, *answers = answer.split(len(images))
+        else:
+            student, answers = answer, [self._ask_student(x, 0)[0] for x in further]
+        shared = Probe(
             images=images,
             student=student,
-            teacher=teacher,
-            ask_student=self.student,
-            ask_teacher=ask_teacher,
-            rng=rng,
-            student_features=student_features,
-            teacher_features=teacher_features,
-            statistics=layers,
+            teacher=view.logits,
+            ask_teacher=view.ask,
+            student_features=features,
+            teacher_features=view.features,
+            statistics=view.statistics,
         )
+        remaining = iter(answers)
+        return [
+            replace(
+                shared,
+                draws=drawn,
+                virtual_images=x,
+                virtual_student=None if x is None else next(remaining),
+            )
+            for drawn, x in zip(draws, virtual, strict=True)
+        ]
 
-    def _look(
-        self, ask: Callable[[Tensor], Tensor], images: Tensor, features: bool, statistics: bool
-    ) -> tuple[Tensor, list[Tensor], list[LayerStatistics]]:
-        taps = self._teacher_taps if statistics else self._quick_teacher_taps
-        with ExitStack() as stack:
-            tapped = stack.enter_context(taps.record()) if features else []
-            layers = stack.enter_context(record_statistics(self.teacher)) if statistics else []
-            return ask(images), tapped, layers
+    def _ask_student(self, images: Tensor, features_of: int) -> tuple[Tensor, list[Tensor]]:
+        """Logits, and the features of the first ``features_of`` images through their connectors."""
+        with self._autocast(images):
+            if not features_of:
+                return _wide(self.student(images)), []
+            with self._student_taps.record() as tapped:
+                logits = _wide(self.student(images))
+            return logits, [
+                connect(x[:features_of]) for connect, x in zip(self.connectors, tapped, strict=True)
+            ]
 
-    def _look_student(self, images: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
-        if not features:
-            return self.student(images), []
-        with self._student_taps.record() as tapped:
-            logits = self.student(images)
-        return logits, [connect(x) for connect, x in zip(self.connectors, tapped, strict=True)]
+    def generate(self, noise: Tensor) -> Tensor:
+        """Images [B, C, H, W] of noise [B, latent_dim]."""
+        with self._autocast(noise):
+            return self.generator(noise)
+
+    def set_modes(self, student: bool) -> None:
+        """``student``: whether the student and its connectors are in train mode."""
+        self.teacher.eval()
+        self.generator.train()
+        self.student.train(student)
+        self.connectors.train(student)
+
+    def _autocast(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+
+
+def reads_features(rows: Sequence[Weighted]) -> bool:
+    return any(row.term.reads_features for row in rows)
+
+
+def reads_statistics(rows: Sequence[Weighted]) -> bool:
+    return any(row.term.reads_statistics for row in rows)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Losses are computed from float32 (or float64), whatever the network computed in."""
+    return logits.float() if logits.dtype.itemsize < 4 else logits
 
 
 def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Sequence[str] | None) -> list[Tap]:

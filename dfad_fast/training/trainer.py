@@ -16,17 +16,20 @@ from torch import Tensor, nn
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape
-from dfad_fast.terms import Probe, Weighted
 from dfad_fast.training import outcome, pictures, run_folder
+from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.choice import choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.generators import check_generator, make_generator
 from dfad_fast.training.interrupt import StopOnSignal
+from dfad_fast.training.levers import Levers, choose_levers
 from dfad_fast.training.losses import Losses, NotFinite
-from dfad_fast.training.networks import Networks, frozen
+from dfad_fast.training.networks import Draws, Networks
+from dfad_fast.training.optimisers import Optimiser
 from dfad_fast.training.recipe import Recipe, choose_recipe
 from dfad_fast.training.run_folder import RunFolder
+from dfad_fast.training.step import Iteration
 
 _CHECKPOINT_SECONDS = 60.0
 
@@ -74,6 +77,9 @@ class DFADTrainer:
             generated images in their true colours; without them each is shown from its darkest to its
             brightest value.
         config: further settings to be recorded in the run's config.yaml.
+        speed: ``exact`` (the published mathematics in float32), ``auto`` (the same in bfloat16 where the machine has
+            fast matrix products in it), ``fast`` (fewer generated batches too), or Levers, one switch each; see
+            dfad_fast.training.levers.
 
     Raises:
         UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
@@ -100,6 +106,7 @@ class DFADTrainer:
         image_mean: Sequence[float] | None = None,
         image_std: Sequence[float] | None = None,
         config: dict[str, Any] | None = None,
+        speed: str | Levers = "auto",
     ) -> None:
         shape = as_image_shape(image_shape)
         for name, value, least in (
@@ -116,6 +123,9 @@ class DFADTrainer:
         self.seed = seed
         parameter = next(student.parameters(), torch.empty(0))
         self.device, self.dtype = parameter.device, parameter.dtype
+        self.speed = choose_levers(speed, self.device)
+        if self.speed.pin_allocator:
+            pin_allocator()
         self.iteration = 0
         self.planned_iterations: int | None = None
         self.seconds = 0.0
@@ -125,18 +135,41 @@ class DFADTrainer:
         # Networks made here draw from torch's global generator, which is put back as it was.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
-            made = make_generator(generator, shape, latent_dim).to(self.device, self.dtype)
-            self.networks = Networks(teacher, student, made, shape, taps_teacher, taps_student)
+            made = make_generator(generator, shape, latent_dim, self.speed.fused_generator)
+            made.to(self.device, self.dtype)
+            self.networks = Networks(
+                teacher,
+                student,
+                made,
+                shape,
+                taps_teacher,
+                taps_student,
+                fold_teacher=self.speed.fold_teacher,
+                autocast=self.speed.autocast,
+            )
             self.method = choose_method(method, self.networks)
             self._noise = torch.Generator(self.device).manual_seed(seed)
             self._mixing = np.random.default_rng(seed)
             check_generator(made, self._draw_noise(2, self._held_out_noise()), shape)
 
-        self._student_parameters = [*student.parameters(), *self.networks.connectors.parameters()]
-        self._student_optimizer = self.recipe.student(self._student_parameters)
-        self._generator_optimizer = self.recipe.generator(list(made.parameters()))
+        trained = [*student.parameters(), *self.networks.connectors.parameters()]
+        scaled = self.speed.precision == "float16"
+        self._student_optimiser = Optimiser(self.recipe.student(trained), self.device, scaled)
+        self._generator_optimiser = Optimiser(
+            self.recipe.generator(list(made.parameters())), self.device, scaled
+        )
+        self._iteration = Iteration(
+            self.networks,
+            self.method,
+            self._student_optimiser,
+            self._generator_optimiser,
+            self.speed,
+            batch_size,
+            lambda count: self._draw_noise(count, self._noise),
+        )
+        self._run = self._iteration.run
         self._losses: Losses | None = None
-        self._agreement = torch.zeros((), device=self.device)
+        self._answers: tuple[Tensor, Tensor] | None = None
         self._last_good = copy.deepcopy(self.state_dict())
         self.normalisation = pictures.normalisation(image_mean, image_std, shape[0])
         self._folder = RunFolder(out, overwrite=overwrite, resume=resume) if out is not None else None
@@ -149,7 +182,7 @@ class DFADTrainer:
     @property
     def generated_images(self) -> int:
         """Images generated so far, in both phases."""
-        return self.iteration * (self.method.student_steps + self.method.generator_steps) * self.batch_size
+        return self.iteration * self._iteration.generated_batches * self.batch_size
 
     def step(self) -> dict[str, Tensor]:
         """One iteration. Returns the unweighted terms of its last student and generator step, on the device.
@@ -161,45 +194,35 @@ class DFADTrainer:
         planned = self.planned_iterations
         progress = min(1.0, self.iteration / planned) if planned else 0.0
         factor = self.recipe.rate_factor(progress)
-        _set_rate(self._student_optimizer, self.recipe.student_lr * factor)
-        _set_rate(self._generator_optimizer, self.recipe.generator_lr * factor)
+        self._student_optimiser.set_rate(self.recipe.student_lr * factor)
+        self._generator_optimiser.set_rate(self.recipe.generator_lr * factor)
         self.iteration += 1
+        weights = {
+            phase: [row.weight_at(progress) for row in rows]
+            for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
+        }
+        done = self._run(self._draw_mixing(), weights)
+        self._answers = done.answers
         last: dict[str, Tensor] = {}
-        for take_step, count in (
-            (self._student_step, self.method.student_steps),
-            (self._generator_step, self.method.generator_steps),
-        ):
-            for _ in range(count):
-                losses = take_step(progress)
-                if self._losses:
-                    self._losses.add(self.iteration, losses)
-                last.update(losses)
+        for losses in done.losses:
+            if self._losses:
+                self._losses.add(self.iteration, losses)
+            last.update(losses)
         return last
 
-    def _student_step(self, progress: float) -> dict[str, Tensor]:
-        networks, rows = self.networks, self.method.student
-        _set_modes(networks, student=True)
-        with torch.no_grad():
-            images = networks.generator(self._draw_noise(self.batch_size, self._noise))
-        probe = networks.probe(images, rows, self._mixing, teacher_graph=False)
-        total, losses = _weigh(rows, probe, progress, "student")
-        self._student_optimizer.zero_grad()
-        total.backward()
-        self._student_optimizer.step()
-        self._agreement = (probe.student.argmax(1) == probe.teacher.argmax(1)).float().mean()
-        return losses
-
-    def _generator_step(self, progress: float) -> dict[str, Tensor]:
-        networks, rows = self.networks, self.method.generator
-        _set_modes(networks, student=self.method.student_mode == "train")
-        with frozen(networks.teacher, networks.student, networks.connectors):
-            images = networks.generator(self._draw_noise(self.batch_size, self._noise))
-            probe = networks.probe(images, rows, self._mixing, teacher_graph=True)
-            total, losses = _weigh(rows, probe, progress, "generator")
-        self._generator_optimizer.zero_grad()
-        total.backward()
-        self._generator_optimizer.step()
-        return losses
+    def _draw_mixing(self) -> list[Draws]:
+        """The terms' random numbers for an iteration, on the device."""
+        floating = torch.float64 if self.dtype == torch.float64 else torch.float32
+        return [
+            [
+                tuple(
+                    torch.as_tensor(x, dtype=floating if x.dtype.kind == "f" else None).to(self.device)
+                    for x in drawn
+                )
+                for drawn in rows
+            ]
+            for rows in self._iteration.draw(self._mixing)
+        ]
 
     def fit(
         self,
@@ -291,8 +314,15 @@ class DFADTrainer:
             "iteration": self.iteration,
             "generated_images": self.generated_images,
             **losses,
-            "agreement_batch": self._agreement.item(),
+            "agreement_batch": self._batch_agreement(),
         }
+
+    def _batch_agreement(self) -> float:
+        """On the last batch that the student learnt from."""
+        if self._answers is None:
+            return 0.0
+        student, teacher = self._answers
+        return (student.argmax(1) == teacher.argmax(1)).float().mean().item()
 
     def _give_up(self, bad: NotFinite) -> None:
         self.load_state_dict(self._last_good)
@@ -347,8 +377,8 @@ class DFADTrainer:
         """All that is needed to go on: weights, optimisers, sources of randomness, position."""
         return {
             "weights": self._weights(),
-            "student_optimizer": self._student_optimizer.state_dict(),
-            "generator_optimizer": self._generator_optimizer.state_dict(),
+            "student_optimizer": self._student_optimiser.state_dict(),
+            "generator_optimizer": self._generator_optimiser.state_dict(),
             "noise": self._noise.get_state(),
             "mixing": self._mixing.bit_generator.state,
             "global_rng": [torch.get_rng_state(), *self._cuda_rng()],
@@ -372,8 +402,8 @@ class DFADTrainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where ``state_dict`` was taken, torch's global generator included."""
         self._load_weights(state["weights"])
-        self._student_optimizer.load_state_dict(state["student_optimizer"])
-        self._generator_optimizer.load_state_dict(state["generator_optimizer"])
+        self._student_optimiser.load_state_dict(state["student_optimizer"])
+        self._generator_optimiser.load_state_dict(state["generator_optimizer"])
         self._noise.set_state(state["noise"])
         self._mixing.bit_generator.state = state["mixing"]
         torch.set_rng_state(state["global_rng"][0])
@@ -422,32 +452,7 @@ class DFADTrainer:
             "batch_size": self.batch_size,
             "seed": self.seed,
             "recipe": asdict(self.recipe),
+            "levers": asdict(self.speed),
             "taps": self.networks.describe_taps() if self.method.reads_features else [],
             "versions": versions(),
         }
-
-
-def _set_modes(networks: Networks, student: bool) -> None:
-    networks.teacher.eval()
-    networks.generator.train()
-    networks.student.train(student)
-    networks.connectors.train(student)
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _weigh(
-    rows: Sequence[Weighted], probe: Probe, progress: float, phase: str
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of the rows, and each row's term by itself."""
-    total = probe.student.new_zeros(())
-    losses: dict[str, Tensor] = {}
-    for row in rows:
-        loss = row.term(probe)
-        total = total + row.weight_at(progress) * loss
-        name = f"{phase}/{row.term.name}"
-        losses[f"{name}_{len(losses) + 1}" if name in losses else name] = loss
-    return total, losses

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,17 +20,28 @@ from dfad_fast.terms import (
 
 def make_probe(**parts):
     images = torch.randn(16, 3, 4, 4)
-    linear = torch.randn(48, 5)
     nonlinear = torch.randn(48, 5)
     defaults = {
         "images": images,
         "student": torch.randn(16, 5, requires_grad=True),
         "teacher": torch.tanh(images.flatten(1) @ nonlinear),
-        "ask_student": lambda x: x.flatten(1) @ linear,
         "ask_teacher": lambda x: torch.tanh(x.flatten(1) @ nonlinear),
-        "rng": np.random.default_rng(0),
     }
     return Probe(**{**defaults, **parts})
+
+
+def ask_student(x):
+    return torch.sin(x.flatten(1)[:, :5])
+
+
+def ask(term, probe, seed=0):
+    """The term on the probe, with its random numbers drawn and its images shown to the student, as a step does it."""
+    draws = tuple(
+        torch.as_tensor(x).float() if x.dtype.kind == "f" else torch.as_tensor(x)
+        for x in term.draw(np.random.default_rng(seed), len(probe.images))
+    )
+    images = term.virtual_images(probe.images, draws)
+    return term(replace(probe, draws=draws, virtual_images=images, virtual_student=ask_student(images)))
 
 
 def test_l1_is_the_mean_over_batch_and_classes():
@@ -69,13 +81,15 @@ def test_virtual_interpolation_mixes_as_the_paper_says(labels, per_image):
     image_lam = lam.reshape(-1, 1, 1, 1)
     images = image_lam * probe.images + (1 - image_lam) * probe.images[perm]
     mixed = lam * probe.teacher + (1 - lam) * probe.teacher[perm]
-    expected = F.l1_loss(probe.ask_student(images), mixed if labels == "mixed" else probe.ask_teacher(images))
-    loss = VirtualInterpolation(alpha=0.7, labels=labels, per_image=per_image)(probe)
+    expected = F.l1_loss(ask_student(images), mixed if labels == "mixed" else probe.ask_teacher(images))
+    loss = ask(VirtualInterpolation(alpha=0.7, labels=labels, per_image=per_image), probe)
     torch.testing.assert_close(loss, expected)
 
 
 def test_the_two_kinds_of_virtual_label_differ():
-    losses = {kind: VirtualInterpolation(labels=kind)(make_probe()).item() for kind in ("mixed", "teacher")}
+    losses = {
+        kind: ask(VirtualInterpolation(labels=kind), make_probe()).item() for kind in ("mixed", "teacher")
+    }
     assert losses["mixed"] != pytest.approx(losses["teacher"])
 
 

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,7 +18,7 @@ def networks(pair, taps=None, **options):
 
 def probe(of, rows, graph=True):
     images = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_(graph)
-    return of.probe(images, rows, np.random.default_rng(0), teacher_graph=graph)
+    return of.probe(images, of.look(images, rows, graph), rows, [()] * len(rows))[0]
 
 
 def test_the_folded_teacher_answers_as_the_teacher(pair):

@@ -1,0 +1,98 @@
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "../ops.h"
+#include "once.h"
+
+namespace dfad::autograd {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+using OptionalTensor = std::optional<at::Tensor>;
+
+constexpr const char* name = "generator_block";
+// Of the differentiable inputs: x, norm_weight, norm_bias, weight, bias.
+constexpr size_t inputs = 5;
+
+OptionalTensor optional(const at::Tensor& x) {
+  return x.defined() ? OptionalTensor(x) : std::nullopt;
+}
+
+class GeneratorBlock : public torch::autograd::Function<GeneratorBlock> {
+ public:
+  static at::Tensor forward(
+      AutogradContext* ctx, const at::Tensor& x, const OptionalTensor& norm_weight, const OptionalTensor& norm_bias,
+      const at::Tensor& weight, const OptionalTensor& bias, at::Tensor* out, const at::Tensor* mean,
+      const at::Tensor* variance, int64_t upsample, double slope, double eps) {
+    ctx->save_for_backward(
+        {savable(x), *mean, *variance, norm_weight.value_or(at::Tensor()), norm_bias.value_or(at::Tensor()), weight});
+    // needs_input_grad counts only the inputs that are given.
+    c10::List<bool> given;
+    for (const bool there : {true, norm_weight.has_value(), norm_bias.has_value(), true, bias.has_value()}) {
+      given.push_back(there);
+    }
+    ctx->saved_data["given"] = given;
+    ctx->saved_data["upsample"] = upsample;
+    ctx->saved_data["slope"] = slope;
+    ctx->saved_data["eps"] = eps;
+    return std::move(*out);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grad) {
+    const auto saved = ctx->get_saved_variables();
+    const auto given = ctx->saved_data["given"].toBoolList();
+    std::array<bool, inputs> wanted;
+    size_t edge = 0;
+    for (size_t i = 0; i < inputs; ++i) wanted[i] = given.get(i) && ctx->needs_input_grad(edge++);
+    const auto results = ops::generator_block_backward(
+        grad[0], saved[0], saved[1], saved[2], optional(saved[3]), optional(saved[4]), saved[5],
+        ctx->saved_data["upsample"].toInt(), ctx->saved_data["slope"].toDouble(), ctx->saved_data["eps"].toDouble(),
+        wanted);
+    variable_list grads(inputs + 6);
+    auto next = results.begin();
+    for (size_t i = 0; i < inputs; ++i) {
+      if (wanted[i]) grads[i] = *next++;
+    }
+    return grads;
+  }
+};
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
+    const at::Tensor& x, const OptionalTensor& norm_weight, const OptionalTensor& norm_bias, const at::Tensor& weight,
+    const OptionalTensor& bias, int64_t upsample, double slope, double eps) {
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> result;
+  {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    result = ops::generator_block(x, norm_weight, norm_bias, weight, bias, upsample, slope, eps);
+  }
+  const auto wants = [](const OptionalTensor& t) { return t && needs_node(*t); };
+  const bool any = needs_node(x) || wants(norm_weight) || wants(norm_bias) || needs_node(weight) || wants(bias);
+  if (!at::GradMode::is_enabled() || !any) return result;
+  auto& [out, mean, variance] = result;
+  out = GeneratorBlock::apply(
+      x, norm_weight, norm_bias, weight, bias, &out, &mean, &variance, upsample, slope, eps);
+  return result;
+}
+
+std::vector<at::Tensor> generator_block_backward(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance,
+    const OptionalTensor& norm_weight, const OptionalTensor& norm_bias, const at::Tensor& weight, int64_t upsample,
+    double slope, double eps, std::array<bool, inputs> wanted) {
+  std::vector<at::Tensor> grads;
+  {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    grads = ops::generator_block_backward(
+        grad, x, mean, variance, norm_weight, norm_bias, weight, upsample, slope, eps, wanted);
+  }
+  return once_differentiable(name, {grad, x, weight}, std::move(grads));
+}
+
+TORCH_LIBRARY_IMPL(dfad_fast, Autograd, m) {
+  m.impl("generator_block", generator_block);
+  m.impl("generator_block_backward", generator_block_backward);
+}
+
+}  // namespace
+}  // namespace dfad::autograd

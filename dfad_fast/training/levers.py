@@ -1,0 +1,140 @@
+"""What a step does to be fast: one switch each, and the three settings above them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+
+from dfad_fast.errors import UsageError, unknown_name
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+SPEEDS = ("auto", "exact", "fast")
+
+
+@dataclass(frozen=True)
+class Levers:
+    """The switches. The first four leave the mathematics as published and are on by default.
+
+    Attributes:
+        fold_teacher: the frozen teacher's batch norm layers are folded into the convolutions before them. Networks
+            where that is not possible stay as they are, with a notice.
+        fused_generator: batch norm, LeakyReLU, upsampling and convolution of the built-in generator as one op, with a
+            quarter of the multiplications (dfad_fast.ops.generator_block; CPU, float32).
+        winograd: 3x3 convolutions of student and teacher by Winograd's minimal filtering, with a quarter of the
+            multiplications (dfad_fast.ops.winograd_conv2d; CPU, float32). Rounding errors are larger.
+        one_student_batch: the images and what terms mixed of them go through the student as one batch. The same for a
+            student without batch norm layers and dropout, where it is always done; for others its batch statistics
+            are those of both together.
+        pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process).
+        precision: what the networks compute in, by autocast; float16 scales its losses. Losses, weights and the
+            optimisers' state stay float32.
+        compile: torch.compile for networks whose features no term reads.
+        graph: the whole iteration is one CUDA graph (GPU only).
+        sample_together: the generator makes the batches of all student steps in one pass, so that its batch norm
+            layers see them together.
+        student_batches: how many batches the student's steps of an iteration share; None is one for each step, as
+            published, and 0 lets them learn from the batch that the generator's step was taken on (which then comes
+            first, as in ZSKT, arXiv 1905.09768). The teacher answers each batch once.
+    """
+
+    fold_teacher: bool = True
+    fused_generator: bool = True
+    winograd: bool = True
+    pin_allocator: bool = True
+    one_student_batch: bool = False
+    precision: Precision = "float32"
+    compile: bool = False
+    graph: bool = False
+    sample_together: bool = False
+    student_batches: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16", "float16"):
+            raise unknown_name("precision", str(self.precision), ["float32", "bfloat16", "float16"])
+        if self.student_batches is not None and self.student_batches < 0:
+            raise UsageError(f"student_batches must be at least 0, got {self.student_batches}")
+        if self.sample_together and self.student_batches == 0:
+            raise UsageError("sample_together has nothing to sample where student_batches is 0: choose one")
+
+    def describe(self) -> dict[str, str]:
+        """Each lever and its setting, in words."""
+        words = {True: "on", False: "off", None: "one per step"}
+        return {name: str(words.get(value, value)) for name, value in _settings(self)}
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """The dtype to autocast to; None for float32."""
+        return None if self.precision == "float32" else getattr(torch, self.precision)
+
+
+def _settings(levers: Levers) -> list[tuple[str, Any]]:
+    # As identity, not as value: 1 batch is not True.
+    return [
+        (name, value if not isinstance(value, int) or isinstance(value, bool) else str(value))
+        for name, value in asdict(levers).items()
+    ]
+
+
+def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
+    """The levers by the name of a speed.
+
+    ``exact``: the published mathematics in float32. ``auto``: the same in bfloat16 where this machine multiplies
+    matrices several times faster in it (AMX, or a GPU's tensor cores), and on a GPU as a CUDA graph. ``fast``: in
+    addition the student's steps of an iteration share the generator's batch, which saves its sampling and all but one
+    of the teacher's answers.
+
+    Raises UsageError for an unknown name and for levers that this machine lacks.
+    """
+    if isinstance(speed, Levers):
+        if speed.graph and device.type != "cuda":
+            raise UsageError(f"graph needs a GPU, and the networks are on {device.type}: leave it off")
+        return speed
+    if speed not in SPEEDS:
+        raise unknown_name("speed", speed, SPEEDS)
+    levers = Levers()
+    if speed != "exact":
+        levers = replace(levers, precision=_fast_precision(device), graph=device.type == "cuda")
+    if speed == "fast":
+        levers = replace(levers, student_batches=0)
+    return levers
+
+
+def with_changes(levers: Levers, changes: tuple[str, ...]) -> Levers:
+    """``levers`` with settings written ``NAME=VALUE``. Raises UsageError for what is no lever or no value of it."""
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name not in {field.name for field in fields(Levers)}:
+            raise unknown_name("lever", name, [field.name for field in fields(Levers)])
+        parsed: dict[str, Any] = {name: _parse(name, value)}
+        levers = replace(levers, **parsed)
+    return levers
+
+
+def _parse(name: str, value: str) -> bool | int | str | None:
+    if name == "precision":
+        return value
+    if name == "student_batches":
+        if value in ("none", "None"):
+            return None
+        if value.isdigit():
+            return int(value)
+        raise UsageError(f"lever student_batches: expected a number or none, got {value!r}")
+    if value in ("on", "off"):
+        return value == "on"
+    raise UsageError(f"lever {name}: expected on or off, got {value!r}")
+
+
+def _fast_precision(device: torch.device) -> Precision:
+    """The narrowest type that is several times faster than float32 here and as safe.
+
+    AVX512-BF16 without AMX does not count: its dot products run at half of float32's rate on the Xeon that was
+    measured.
+    """
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "bfloat16"
+    return "float32"

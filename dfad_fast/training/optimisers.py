@@ -1,0 +1,46 @@
+"""A network's optimiser, with the scaling that float16 needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Optimiser:
+    """An optimiser, and for float16 a scaler of its losses, so that small gradients do not vanish.
+
+    A step whose scaled gradients overflow is left out and the scale halved, as torch.amp.GradScaler does it.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, scaled: bool) -> None:
+        self.optimizer = optimizer
+        self._scaler = torch.amp.GradScaler(device.type) if scaled else None
+
+    def set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def descend(self, loss: Tensor) -> None:
+        """One step down the gradient of ``loss``."""
+        self.optimizer.zero_grad()
+        if self._scaler is None:
+            loss.backward()
+            self.optimizer.step()
+            return
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        state = self.optimizer.state_dict()
+        return state if self._scaler is None else {**state, "scaler": self._scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state["scaler"])
+        self.optimizer.load_state_dict({key: value for key, value in state.items() if key != "scaler"})

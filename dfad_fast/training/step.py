@@ -1,0 +1,161 @@
+"""One iteration: the student's steps, then the generator's. Nothing in it waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfad_fast.methods import Method
+from dfad_fast.terms import Probe, Weighted
+from dfad_fast.training.levers import Levers
+from dfad_fast.training.networks import Draws, Networks, TeacherView, frozen
+from dfad_fast.training.optimisers import Optimiser
+
+Losses = dict[str, Tensor]
+Weights = Mapping[str, Sequence[float | Tensor]]
+"""What each row of a phase's table is multiplied by, by the phase's name."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Generated images and what the teacher says to them; used by one or several of the student's steps."""
+
+    images: Tensor
+    view: TeacherView
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an iteration leaves, all of it on the device."""
+
+    losses: list[Losses]
+    """Each step's unweighted terms."""
+    answers: tuple[Tensor, Tensor] | None
+    """The student's and the teacher's logits in the student's last step; None where it took none."""
+
+
+class Iteration:
+    """Runs iterations of ``method`` on ``networks`` with the given levers.
+
+    Randomness comes in from outside: ``draw`` makes the terms' random numbers on the host, and ``noise(count)`` draws
+    on the device. Between them the same operations run on the same shapes each time, as a CUDA graph needs it.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        method: Method,
+        student_optimiser: Optimiser,
+        generator_optimiser: Optimiser,
+        levers: Levers,
+        batch_size: int,
+        noise: Callable[[int], Tensor],
+    ) -> None:
+        self._networks = networks
+        self._method = method
+        self._student_optimiser = student_optimiser
+        self._generator_optimiser = generator_optimiser
+        self._levers = levers
+        self._batch_size = batch_size
+        self._noise = noise
+        self._one_batch = levers.one_student_batch or not networks.student_depends_on_batch
+
+    @property
+    def generated_batches(self) -> int:
+        """Batches of images that an iteration generates."""
+        return self._student_batches + self._method.generator_steps
+
+    @property
+    def _student_batches(self) -> int:
+        wanted = self._levers.student_batches
+        steps = self._method.student_steps
+        if wanted is None:
+            return steps
+        # Without a generator's step there is no batch to share.
+        return min(wanted if self._method.generator_steps else max(1, wanted), steps)
+
+    def draw(self, rng: np.random.Generator) -> list[list[tuple[np.ndarray, ...]]]:
+        """The terms' random numbers for an iteration: of each step, student's first, of each row of its table."""
+        tables = [self._method.student] * self._method.student_steps
+        tables += [self._method.generator] * self._method.generator_steps
+        return [[row.term.draw(rng, self._batch_size) for row in rows] for rows in tables]
+
+    def run(self, draws: Sequence[Draws], weights: Weights) -> Outcome:
+        """One iteration, with random numbers as ``draw`` gave them, as tensors on the device."""
+        steps = self._method.student_steps
+        losses: list[Losses] = []
+        if self._student_batches:
+            batches = self._batches()
+        else:
+            losses, shared = self._generator_steps(draws[steps:], weights)
+            batches = repeat(shared)
+        answers = None
+        for drawn, batch in zip(draws[:steps], batches, strict=False):
+            loss, answers = self._student_step(batch, drawn, weights["student"])
+            losses.append(loss)
+        if self._student_batches and self._method.generator_steps:
+            losses += self._generator_steps(draws[steps:], weights)[0]
+        return Outcome(losses, answers)
+
+    def _batches(self) -> Iterator[Batch]:
+        """A batch for each of the student's steps. The generator does not change between them."""
+        networks, count, steps = self._networks, self._student_batches, self._method.student_steps
+        batches_per_pass = count if self._levers.sample_together else 1
+        images: list[Tensor] = []
+        for step in range(steps):
+            if step == 0 or step * count // steps != (step - 1) * count // steps:
+                if not images:
+                    networks.set_modes(student=True)
+                    with torch.no_grad():
+                        made = networks.generate(self._noise(self._batch_size * batches_per_pass))
+                    images = list(made.split(self._batch_size))
+                batch = images.pop(0)
+                view = networks.look(batch, self._method.student, graph=False)
+            yield Batch(batch, view)
+
+    def _generator_steps(self, draws: Sequence[Draws], weights: Weights) -> tuple[list[Losses], Batch]:
+        """Their losses, and the last one's batch."""
+        results = [self._generator_step(drawn, weights["generator"]) for drawn in draws]
+        return [losses for losses, _ in results], results[-1][1]
+
+    def _student_step(
+        self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor]
+    ) -> tuple[Losses, tuple[Tensor, Tensor]]:
+        networks, rows = self._networks, self._method.student
+        networks.set_modes(student=True)
+        probes = networks.probe(batch.images, batch.view, rows, draws, self._one_batch)
+        total, losses = _weigh(rows, probes, weights, "student")
+        self._student_optimiser.descend(total)
+        return losses, (probes[0].student.detach(), probes[0].teacher)
+
+    def _generator_step(self, draws: Draws, weights: Sequence[float | Tensor]) -> tuple[Losses, Batch]:
+        """Also returns its batch as the student's steps may read it."""
+        networks, rows = self._networks, self._method.generator
+        networks.set_modes(student=self._method.student_mode == "train")
+        read = rows if self._student_batches else (*rows, *self._method.student)
+        with frozen(networks.teacher, networks.student, networks.connectors):
+            images = networks.generate(self._noise(self._batch_size))
+            view = networks.look(images, read, graph=True)
+            probes = networks.probe(images, view, rows, draws, self._one_batch)
+            total, losses = _weigh(rows, probes, weights, "generator")
+        self._generator_optimiser.descend(total)
+        return losses, Batch(images.detach(), view.detached(networks.asker(graph=False)))
+
+
+def _weigh(
+    rows: Sequence[Weighted], probes: Sequence[Probe], weights: Sequence[float | Tensor], phase: str
+) -> tuple[Tensor, Losses]:
+    """The weighted sum of the rows, and each row's term by itself."""
+    total = probes[0].student.new_zeros(())
+    losses: Losses = {}
+    for row, probe, weight in zip(rows, probes, weights, strict=True):
+        loss = row.term(probe)
+        total = total + weight * loss
+        name = f"{phase}/{row.term.name}"
+        losses[f"{name}_{len(losses) + 1}" if name in losses else name] = loss
+    return total, losses
