@@ -83,17 +83,15 @@ def optimizers(
     recipe: Recipe, student: list[nn.Parameter], generator: list[nn.Parameter]
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """The recipe's optimisers as plain loops over parameters."""
-    plain = {"foreach": False, "fused": False}
-    students: torch.optim.Optimizer
+    rate, decay = recipe.student_lr, recipe.student_weight_decay
+    trains_student: torch.optim.Optimizer
     if recipe.student_optimizer == "sgd":
-        students = torch.optim.SGD(
-            student, recipe.student_lr, momentum=0.9, weight_decay=recipe.student_weight_decay, **plain
+        trains_student = torch.optim.SGD(
+            student, rate, momentum=0.9, weight_decay=decay, foreach=False, fused=False
         )
     else:
-        students = torch.optim.Adam(
-            student, recipe.student_lr, weight_decay=recipe.student_weight_decay, **plain
-        )
-    return students, torch.optim.Adam(generator, recipe.generator_lr, **plain)
+        trains_student = torch.optim.Adam(student, rate, weight_decay=decay, foreach=False, fused=False)
+    return trains_student, torch.optim.Adam(generator, recipe.generator_lr, foreach=False, fused=False)
 
 
 class FaithfulLoop:
@@ -135,6 +133,11 @@ class FaithfulLoop:
             pairs = networks.tap_pairs
             self._teacher_features = Features(self.teacher, [t for t, _ in pairs])
             self._student_features = Features(self.student, [s for _, s in pairs])
+
+    @property
+    def generated_images(self) -> int:
+        """Images generated so far, in both phases."""
+        return self.iteration * (self._student_steps + self._generator_steps) * self._noise_shape[0]
 
     def step(self) -> dict[str, float]:
         """One iteration: the losses of its last student and generator step, named as the trainer names them."""
@@ -188,7 +191,8 @@ class FaithfulLoop:
 
     def _boundary(self) -> Tensor:
         student = [
-            connect(x) for connect, x in zip(self.connectors, self._student_features.take(), strict=True)
+            connect(x)
+            for connect, x in zip(self.connectors.children(), self._student_features.take(), strict=True)
         ]
         teacher = [x.detach() for x in self._teacher_features.take()]
         return boundary_loss(student, teacher, self.objective.margin)

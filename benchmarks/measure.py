@@ -8,6 +8,7 @@ slower from one process to the next. Both are measured, pinned by default.
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import signal
@@ -65,7 +66,7 @@ class Lost(Exception):
     """A contender's process failed, died or fell silent; the text says which."""
 
 
-def _serve(pipe: Connection, log: str, threads: int, device: str) -> None:
+def _serve(pipe: Connection, log: str, threads: int, device: str, module: str) -> None:
     # Ctrl-C reaches the whole group; the parent alone answers it, and ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -73,8 +74,7 @@ def _serve(pipe: Connection, log: str, threads: int, device: str) -> None:
     os.dup2(descriptor, 2)
     import torch
 
-    from benchmarks import contestant
-
+    contestant = importlib.import_module(module)
     torch.set_num_threads(threads)
     current: Any = None
     while True:
@@ -108,9 +108,14 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 class Process:
-    """A child that runs contestants; questions go to it without waiting, answers come in order."""
+    """A child that runs contestants; questions go to it without waiting, answers come in order.
 
-    def __init__(self, settings: Settings, allocator: str, folder: Path) -> None:
+    ``module`` names the contestants' module: its ``enter`` makes one, its ``release_memory`` clears up before.
+    """
+
+    def __init__(
+        self, settings: Settings, allocator: str, folder: Path, module: str = "benchmarks.contestant"
+    ) -> None:
         self._settings = settings
         handle, log = tempfile.mkstemp(".log", dir=folder)
         os.close(handle)
@@ -124,7 +129,7 @@ class Process:
         }
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        arguments = (theirs, log, settings.threads, settings.device)
+        arguments = (theirs, log, settings.threads, settings.device, module)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         with _environment(environment):
             self._process.start()

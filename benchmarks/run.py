@@ -2,6 +2,7 @@
 
     python benchmarks/run.py ops --quick
     python benchmarks/run.py ops --out runs/benchmarks
+    python benchmarks/run.py step --pair lenet
     python benchmarks/run.py compare BEFORE.json AFTER.json
 
 On the CPU let nothing else run: every process here uses all cores that it is given.
@@ -12,14 +13,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # As a script, Python puts benchmarks/ on the path instead of the folder that holds it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import click
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 WIDTH = 160  # columns that the tables need
+STEP_SECONDS = 180.0  # per pair of `step`, past which no further round is started
+QUICK_STEP_SECONDS = 60.0
 BUSY = 0.5  # load per core above which a measurement is doubtful
 
 
@@ -48,8 +57,6 @@ def ops(
     """Measure the ops: ops.json, ops.csv, ops.md and plots in --out."""
     # Late, here and below: the contenders' processes import this file too.
     import torch
-    from rich.console import Console
-    from rich.progress import Progress
 
     from benchmarks import report
     from benchmarks.cases import CASES
@@ -61,33 +68,53 @@ def ops(
     cases = [c for c in CASES if (c.quick or not quick) and (match is None or match in c.name)]
     if not cases:
         raise click.BadParameter(f"no case's name holds {match!r}", param_hint="--match")
-    cores = os.cpu_count() or 1
-    console = Console()
-    console.width = max(console.width, WIDTH)
-    if os.getloadavg()[0] > BUSY * cores:
-        console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): times will be doubtful.")
-    chosen = Settings(threads or cores, device)
+    console = _console()
+    chosen = Settings(threads or _cores(), device)
     if quick:
-        chosen = Settings(threads or cores, device, rounds=5, budget_seconds=2.0)
-    # A batch system's SIGTERM is to keep what was measured too, as is Ctrl-C, which a shell's background jobs ignore.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("starting")
-
-        def tell(done: int, of: int, name: str) -> None:
-            bar.update(task, completed=done, total=of, description=name)
-
+        chosen = Settings(threads or _cores(), device, rounds=5, budget_seconds=2.0)
+    with _progress(console) as tell:
         results = run(cases, chosen, tell, not no_compile)
     files = report.save(results, out)
     report.print_report(results, console)
-    console.print(f"written: {', '.join(str(file) for file in files)}")
-    if not results["complete"]:
-        console.print("interrupted: the tables hold what was measured until then")
-        sys.exit(130)
+    _tell_files(results, files, console)
     lost = [c for c in results["contestants"] if c["problem"] and c["contender"] == "dfad_fast"]
     if lost:
         raise click.ClickException(f"dfad_fast failed in {len(lost)} cases, see above")
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help="The LeNet pair alone, few rounds: about 3 minutes on 2 cores.")
+@click.option("--pair", type=click.Choice(["lenet", "resnet", "all"]), default="all", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Of each contender; by default all cores.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/benchmarks"),
+    show_default=True,
+)
+def step(quick: bool, pair: str, threads: int | None, out: Path) -> None:
+    """Measure whole iterations beside the published loop: step.json, step.csv and step.md in --out."""
+    from benchmarks import step_report
+    from benchmarks.measure import Settings
+    from benchmarks.step import run
+    from benchmarks.step_cases import CONTENDERS, PAIRS
+
+    if quick and pair == "all":
+        pair = "lenet"
+    console = _console()
+    chosen = Settings(
+        threads or _cores(),
+        rounds=2 if quick else 7,
+        budget_seconds=QUICK_STEP_SECONDS if quick else STEP_SECONDS,
+    )
+    with _progress(console) as tell:
+        results = run([p for p in PAIRS.values() if pair in ("all", p.name)], CONTENDERS, chosen, tell)
+    files = step_report.save(results, out)
+    step_report.print_report(results, console)
+    _tell_files(results, files, console)
+    if lost := [row for row in results["rows"] if row["problem"]]:
+        names = ", ".join(dict.fromkeys(row["contender"] for row in lost))
+        raise click.ClickException(f"failed, see above: {names}")
 
 
 @main.command()
@@ -106,6 +133,42 @@ def compare(before: Path, after: Path, threshold: float) -> None:
         raise click.ClickException(str(error)) from error
     report.print_comparison(found, Console())
     sys.exit(1 if found.regressions else 0)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _console() -> Console:
+    """Wide enough for the tables; says where the machine is busy."""
+    from rich.console import Console
+
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    if os.getloadavg()[0] > BUSY * _cores():
+        console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): times will be doubtful.")
+    return console
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """What is told (done, of, name) as a bar. Inside, Ctrl-C and SIGTERM raise KeyboardInterrupt."""
+    from rich.progress import Progress
+
+    # A batch system's SIGTERM is to keep what was measured too, as is Ctrl-C, which a shell's background jobs ignore.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("starting")
+        yield lambda done, of, name: bar.update(task, completed=done, total=of, description=name)
+
+
+def _tell_files(results: dict[str, Any], files: Sequence[Path], console: Console) -> None:
+    """Names the files; exit code 130 after an interrupt."""
+    console.print(f"written: {', '.join(str(file) for file in files)}")
+    if not results["complete"]:
+        console.print("interrupted: the tables hold what was measured until then")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

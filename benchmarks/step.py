@@ -1,0 +1,223 @@
+"""The benchmark of whole iterations: the loops of a pair take turns, each in a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.measure import Entry, Process, Settings, quartiles
+from benchmarks.step_cases import FAITHFUL, Contender, Pair
+from benchmarks.step_contestant import COPIED_BYTES, PRODUCT_SIDE, Turn
+
+Progress = Callable[[int, int, str], None]
+
+SCHEMA = 1
+MODULE = "benchmarks.step_contestant"
+GATE_ITERATIONS = 2
+# Relative, of every loss: sums are ordered differently, and the first iterations hardly enlarge that.
+TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass
+class Racer(Entry):
+    """A contender with one of the allocators."""
+
+    row: Contender = dataclasses.field(kw_only=True)
+    allocator: str = dataclasses.field(kw_only=True)
+
+    @property
+    def seconds(self) -> list[float]:
+        return [turn.seconds for turn in self.turns.get("step", [])]
+
+
+def run(
+    pairs: Sequence[Pair],
+    contenders: Sequence[Contender],
+    settings: Settings,
+    progress: Progress,
+    ceiling_sizes: tuple[int, int] = (PRODUCT_SIDE, COPIED_BYTES),
+) -> dict[str, Any]:
+    """Results as plain data. Interrupted, they hold the pairs that were done until then.
+
+    ``ceiling_sizes``: the side of the matrices that are multiplied, and the bytes that are copied.
+    """
+    results: dict[str, Any] = {
+        "kind": "step",
+        "schema": SCHEMA,
+        "complete": False,
+        "machine": machine.describe(settings.device),
+        "settings": dataclasses.asdict(settings),
+        "ceilings": {},
+        "pairs": [],
+        "rows": [],
+    }
+    done, of = 0, 1 + len(pairs) * (2 + settings.rounds)
+
+    def tell(what: str) -> None:
+        nonlocal done
+        progress(done, of, what)
+        done += 1
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="dfad_fast_benchmark_") as scratch:
+            tell("matrix products and copies")
+            results["ceilings"] = ceilings(settings, Path(scratch), ceiling_sizes)
+            for pair in pairs:
+                results["pairs"].append({**dataclasses.asdict(pair), "label": pair.label})
+                entered = [c for c in contenders if pair.name in c.pairs]
+                race(pair, entered, settings, Path(scratch), tell, results["rows"])
+        results["complete"] = True
+    except KeyboardInterrupt:
+        pass
+    return results
+
+
+def ceilings(settings: Settings, scratch: Path, sizes: tuple[int, int]) -> dict[str, float]:
+    """What :class:`benchmarks.step_contestant.Ceilings` measures."""
+    process = Process(settings, "pinned", scratch, MODULE)
+    try:
+        process.ask("enter", *sizes)
+        process.answer()
+        process.ask("measure")
+        return process.answer()
+    finally:
+        process.close()
+
+
+def race(
+    pair: Pair,
+    contenders: Sequence[Contender],
+    settings: Settings,
+    scratch: Path,
+    tell: Callable[[str], None],
+    rows: list[dict[str, Any]],
+) -> None:
+    """Adds a row per contender and allocator, interrupted too."""
+    racers: list[Racer] = []
+    try:
+        tell(f"{pair.name}: starting")
+        for contender in contenders:
+            for allocator in contender.allocators:
+                process = Process(settings, allocator, scratch, MODULE)
+                # Appended one by one, so that an interrupt here leaves none behind.
+                racers.append(Racer(contender.name, process, row=contender, allocator=allocator))
+                racers[-1].ask("enter", pair, contender)
+        for racer in racers:
+            racer.facts.update(racer.answer() or {})
+        tell(f"{pair.name}: whether they agree")
+        qualify(racers)
+        take_turns(racers, settings, lambda round_: tell(f"{pair.name}: round {round_ + 1}"))
+    finally:
+        for racer in racers:
+            racer.process.close()
+        rows += [describe(pair, racer, racers) for racer in racers]
+
+
+def qualify(racers: Sequence[Racer]) -> None:
+    """The first iterations of all. Who is called exact and does not give the published loop's losses is out."""
+    for racer in racers:
+        pinned = racer.allocator == "pinned"  # the others compute the same, and only warm up
+        racer.ask("first", GATE_ITERATIONS if pinned else 1, pinned and racer.row.loop == "faithful")
+        racer.facts.update(racer.answer() or {})
+    for racer in racers:
+        published = _published(racer, racers)
+        if racer.problem is not None or published is None or published.problem is not None:
+            continue
+        racer.facts["multiply_adds"] = published.facts["multiply_adds"]
+        error = racer.facts["error"] = difference(racer.facts["losses"], published.facts["losses"])
+        if not math.isfinite(error) or (racer.row.exact and error > TOLERANCE):
+            racer.problem = f"wrong: losses differ by {error:.2g}, allowed {TOLERANCE:.2g}"
+
+
+def _published(racer: Racer, racers: Sequence[Racer]) -> Racer | None:
+    """The published loop of the racer's method."""
+    for other in racers:
+        if (other.row.loop, other.allocator) == (
+            "faithful",
+            "pinned",
+        ) and other.row.method == racer.row.method:
+            return other
+    return None
+
+
+def difference(losses: Sequence[dict[str, float]], expected: Sequence[dict[str, float]]) -> float:
+    """The largest relative difference of a loss; infinite where one is missing or not finite."""
+    worst = 0.0
+    for got, want in zip(losses, expected, strict=False):
+        for name, value in want.items():
+            error = abs(got.get(name, math.inf) - value) / abs(value) if value else math.inf
+            worst = max(worst, error if math.isfinite(error) else math.inf)
+    return worst
+
+
+def take_turns(racers: Sequence[Racer], settings: Settings, tell: Callable[[int], None]) -> None:
+    """An iteration of each contender a round; each round starts with another one."""
+    end = time.perf_counter() + settings.budget_seconds
+    for round_ in range(settings.rounds):
+        tell(round_)
+        if round_ >= settings.fewest_rounds and time.perf_counter() > end:
+            continue
+        racing = [racer for racer in racers if racer.problem is None]
+        shift = round_ % len(racing) if racing else 0
+        for racer in (*racing[shift:], *racing[:shift]):
+            racer.ask("measure")
+            turn: Turn | None = racer.answer()
+            if turn is not None:
+                racer.turns.setdefault("step", []).append(turn)
+
+
+def describe(pair: Pair, racer: Racer, racers: Sequence[Racer]) -> dict[str, Any]:
+    """What came of a contender. Ratios are medians over rounds, whose turns were moments apart."""
+    row: dict[str, Any] = {
+        "pair": pair.name,
+        "contender": racer.contender,
+        "allocator": racer.allocator,
+        "loop": racer.row.loop,
+        "method": racer.row.method,
+        "speed": None if racer.row.speed is None else str(racer.row.speed),
+        "problem": racer.problem,
+        "load_average": os.getloadavg()[0],
+        **{key: value for key, value in racer.facts.items() if key != "losses"},
+    }
+    if racer.problem is not None or not racer.seconds:
+        return row
+    first, median, third = quartiles(racer.seconds)
+    row |= {
+        "median_seconds": median,
+        "first_quartile_seconds": first,
+        "third_quartile_seconds": third,
+        "runs": len(racer.seconds),
+        "seconds": racer.seconds,
+        "peak_bytes": racer.turns["step"][-1].peak_bytes,
+        "page_faults": statistics.median(turn.faults for turn in racer.turns["step"]),
+        "images_per_second": row["images"] / median,
+    }
+    if published := _rival(FAITHFUL, racer.allocator, racers):
+        row["speedup"] = _median_ratio(published, racer)
+    if plain := _rival(racer.row.against, racer.allocator, racers):
+        row["cost_of_method"] = _median_ratio(racer, plain) * plain.facts["images"] / racer.facts["images"]
+    return row
+
+
+def _rival(name: str | None, allocator: str, racers: Sequence[Racer]) -> Racer | None:
+    for other in racers:
+        if (
+            other.contender == name
+            and other.allocator == allocator
+            and other.problem is None
+            and other.seconds
+        ):
+            return other
+    return None
+
+
+def _median_ratio(above: Racer, below: Racer) -> float:
+    return statistics.median(a / b for a, b in zip(above.seconds, below.seconds, strict=False))

@@ -1,0 +1,131 @@
+"""What ``run.py step`` races: pairs of networks, and the loops that train them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from benchmarks.faithful import OBJECTIVES, FaithfulLoop
+from dfad_fast import DFADTrainer
+from dfad_fast.models import create_network
+from dfad_fast.training.recipe import Recipe
+
+CLASSES = 10
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A teacher, a student, and what they are shown. ``generator`` is the trainer's name for one."""
+
+    name: str
+    teacher: str
+    student: str
+    image_shape: tuple[int, int, int]
+    latent_dim: int
+    batch_size: int
+    recipe: Recipe
+    generator: str = "dfad"
+
+    @property
+    def label(self) -> str:
+        return f"{self.teacher} -> {self.student}, batch {self.batch_size}"
+
+
+# The published optimisers at rates so small that rounding is not enlarged before the losses are compared.
+PAIRS = {
+    pair.name: pair
+    for pair in (
+        Pair(
+            "lenet", "lenet5", "lenet5-half", (1, 32, 32), 100, 512,
+            Recipe("sgd", student_lr=1e-3, student_weight_decay=1e-4, generator_lr=1e-5),
+        ),
+        Pair(
+            "resnet", "resnet34", "resnet18", (3, 32, 32), 256, 64,
+            Recipe("sgd", student_lr=1e-4, student_weight_decay=5e-4, generator_lr=1e-5),
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to run a method.
+
+    Attributes:
+        loop: the published loop, or this library's trainer.
+        speed: the trainer's ``speed``; None leaves it out.
+        exact: whether it has to give the published loop's losses.
+        against: the contender that runs plain dfad likewise, which shows what the method costs.
+        pairs: names of the pairs that it is measured on.
+        allocators: of the C library, see :mod:`benchmarks.measure`.
+    """
+
+    name: str
+    loop: Literal["faithful", "trainer"]
+    method: str = "dfad"
+    speed: Any = None
+    exact: bool = True
+    against: str | None = None
+    pairs: tuple[str, ...] = ("lenet", "resnet")
+    allocators: tuple[str, ...] = ("pinned",)
+
+
+FAITHFUL = "faithful"
+BOTH_ALLOCATORS = ("pinned", "default")
+LENET_ONLY = ("lenet",)
+# A speed or a lever is a row: Contender("fast", "trainer", speed="fast", exact=False).
+CONTENDERS = (
+    Contender(FAITHFUL, "faithful", allocators=BOTH_ALLOCATORS),
+    Contender("trainer", "trainer", allocators=BOTH_ALLOCATORS),
+    Contender(
+        "faithful dfad-ar-vi", "faithful", "dfad-ar-vi", against=FAITHFUL, pairs=LENET_ONLY
+    ),
+    Contender("trainer dfad-ar-vi", "trainer", "dfad-ar-vi", against="trainer", pairs=LENET_ONLY),
+)  # fmt: skip
+
+
+def make_trainer(pair: Pair, contender: Contender) -> DFADTrainer:
+    """The trainer on fresh networks, the same for every contender."""
+    torch.manual_seed(SEED)
+    teacher, student = (
+        create_network(name, pair.image_shape, CLASSES) for name in (pair.teacher, pair.student)
+    )
+    settle(teacher, pair.image_shape)
+    arguments = {} if contender.speed is None else {"speed": contender.speed}
+    return DFADTrainer(
+        teacher,
+        student,
+        pair.image_shape,
+        contender.method,
+        pair.generator,
+        pair.latent_dim,
+        pair.batch_size,
+        SEED,
+        recipe=pair.recipe,
+        **arguments,
+    )
+
+
+def make_loop(pair: Pair, contender: Contender) -> DFADTrainer | FaithfulLoop:
+    trainer = make_trainer(pair, contender)
+    if contender.loop == "trainer":
+        return trainer
+    return FaithfulLoop(trainer, OBJECTIVES[contender.method])
+
+
+def settle(network: nn.Module, image_shape: tuple[int, int, int], images: int = 32) -> None:
+    """Gives batch norm layers the statistics of noise: an untrained deep net's answers overflow without them."""
+    network.train()
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    with torch.no_grad():
+        network(torch.randn(images, *image_shape))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    network.eval()

@@ -1,0 +1,113 @@
+"""Tables and files of ``run.py step``."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.report import Sheet, duration, size
+
+Row = dict[str, Any]
+COLUMNS = (
+    "pair", "contender", "loop", "method", "speed", "allocator", "median_seconds", "first_quartile_seconds",
+    "third_quartile_seconds", "runs", "images", "images_per_second", "speedup", "cost_of_method", "multiply_adds",
+    "peak_bytes", "page_faults", "error", "problem",
+)  # fmt: skip
+
+
+def _time(row: Row) -> str:
+    return (
+        f"{duration(row['median_seconds'])} "
+        f"({duration(row['first_quartile_seconds'])} to {duration(row['third_quartile_seconds'])})"
+    )
+
+
+def _ratio(row: Row, key: str) -> str:
+    return f"{row[key]:.2f}x" if key in row else "-"
+
+
+def pair_sheet(results: dict[str, Any], pair: Row) -> Sheet:
+    """The contenders on one pair."""
+    products = results["ceilings"]
+    lines = []
+    for row in results["rows"]:
+        if row["pair"] != pair["name"]:
+            continue
+        name = row["contender"] + (", allocator as it comes" if row["allocator"] == "default" else "")
+        if row["problem"] is not None or "median_seconds" not in row:
+            lines.append((name, f"out: {row['problem'] or 'not run'}", *["-"] * 9))
+            continue
+        rate = row["multiply_adds"] / row["median_seconds"] if row.get("multiply_adds") else None
+        shares = (f"{100 * rate / products[d]:.0f}%" if rate else "-" for d in ("float32", "bfloat16"))
+        lines.append(
+            (
+                name,
+                _time(row),
+                str(row["runs"]),
+                f"{row['images_per_second']:.0f}",
+                _ratio(row, "speedup"),
+                _ratio(row, "cost_of_method"),
+                f"{rate / 1e9:.0f}" if rate else "-",
+                *shares,
+                size(row["peak_bytes"]),
+                f"{row['page_faults']:.0f}",
+            )
+        )
+    columns = (
+        "contender", "s/iteration (quartiles)", "runs", "images/s", "speed-up", "of dfad's cost", "GMAC/s",
+        "of fp32", "of bf16", "peak memory", "faults",
+    )  # fmt: skip
+    return Sheet(f"{pair['name']}: {pair['label']}, generator {pair['generator']}", columns, tuple(lines))
+
+
+def ceilings_sheet(results: dict[str, Any]) -> Sheet:
+    found = results["ceilings"]
+    lines = [
+        (f"matrix product, {name}", f"{found[name] / 1e9:.0f} GMAC/s") for name in found if name != "copy"
+    ]
+    if "copy" in found:
+        lines.append(("copy, bytes read and written", f"{found['copy'] / 1e9:.1f} GB/s"))
+    return Sheet("The machine", ("ceiling", "rate"), tuple(lines))
+
+
+def sheets(results: dict[str, Any]) -> list[Sheet]:
+    return [*(pair_sheet(results, pair) for pair in results["pairs"]), ceilings_sheet(results)]
+
+
+def explanation(results: dict[str, Any]) -> str:
+    """What the columns say, and on what they were measured."""
+    found, threads = results["machine"], results["settings"]["threads"]
+    return (
+        f"{found['cpu']}, {threads} threads; torch {found['versions']['torch']}; load {found['load_average'][0]:.2f} "
+        "at the start. An iteration is 5 student steps and 1 generator step. Medians; speed-up: the faithful loop's "
+        "time for dfad, with the same allocator, over this one's. Of dfad's cost: time per generated image over that "
+        "of dfad run likewise. Both are medians over rounds. "
+        "GMAC/s: the multiply-adds that the published loop of the method makes (convolutions and matrix products, "
+        "waste included) over this contender's time, beside the machine's matrix products. Peak memory: VmHWM of the "
+        "process less what it held after its imports."
+    )
+
+
+def print_report(results: dict[str, Any], console: Console) -> None:
+    console.print(explanation(results))
+    for sheet in sheets(results):
+        console.print(sheet.drawn())
+
+
+def save(results: dict[str, Any], folder: Path) -> list[Path]:
+    """The run as JSON, CSV and Markdown; what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / name for name in ("step.json", "step.csv", "step.md")]
+    files[0].write_text(json.dumps(results, indent=1) + "\n")
+    with files[1].open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(results["rows"])
+    files[2].write_text(
+        "\n".join([explanation(results), "", *(sheet.markdown() for sheet in sheets(results))])
+    )
+    return files
