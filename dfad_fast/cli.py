@@ -104,6 +104,18 @@ def app() -> None:
 @click.option(
     "--taps-student", type=NAMES, help="Where to read the student's features, instead of what is found."
 )
+@click.option(
+    "--speed",
+    default="auto",
+    show_default=True,
+    help="exact: the published mathematics in float32. auto: in bfloat16 where that is fast. fast: fewer batches too.",
+)
+@click.option(
+    "--lever",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One switch of the step, over --speed: precision=bfloat16, student_batches=1, winograd=off ...",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--threads", type=int, help="CPU threads (default: all cores).")

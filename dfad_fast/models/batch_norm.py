@@ -37,7 +37,7 @@ def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
     statistics: list[LayerStatistics] = []
 
     def see(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0]
+        x = inputs[0].float() if inputs[0].dtype.itemsize < 4 else inputs[0]
         variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
         assert isinstance(layer.running_mean, Tensor)
         assert isinstance(layer.running_var, Tensor)

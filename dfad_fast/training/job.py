@@ -17,6 +17,7 @@ from dfad_fast.errors import UsageError
 from dfad_fast.models import create_network, load_factory_network, load_weights
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training.defaults import DEFAULTS
+from dfad_fast.training.levers import choose_levers, with_changes
 from dfad_fast.training.recipe import choose_recipe
 from dfad_fast.training.run_folder import CONFIG, refuse_other_run
 from dfad_fast.training.teacher_cache import teacher_for
@@ -50,6 +51,8 @@ class DistillConfig:
     generator_lr: float | None = None
     taps_teacher: tuple[str, ...] | None = None
     taps_student: tuple[str, ...] | None = None
+    speed: str = "auto"
+    lever: tuple[str, ...] | None = None
     seed: int = 0
     device: str = "auto"
     out: str | None = None
@@ -106,6 +109,7 @@ def prepare(
         student_lr=recipe.student_lr if config.student_lr is None else config.student_lr,
         generator_lr=recipe.generator_lr if config.generator_lr is None else config.generator_lr,
     )
+    levers = with_changes(choose_levers(config.speed, device), config.lever or ())
     evaluate = _test_batches(config, dataset, shape, classes, device, say)
     digest = weights and hashlib.sha256(weights.read_bytes()).hexdigest()
     if resume and digest != _recorded_digest(out):
@@ -136,6 +140,7 @@ def prepare(
             "teacher_weights_sha256": digest,
             "threads": torch.get_num_threads(),
         },
+        speed=levers,
     )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
@@ -148,6 +153,8 @@ def prepare(
     if trainer.method.reads_features:
         for row in trainer.networks.describe_taps():
             say(f"tap: {row['teacher']} {row['teacher_shape']} <- {row['student']} {row['student_shape']}")
+    for notice in trainer.notices:
+        say(notice)
     return Job(trainer, iterations, evaluate, out)
 
 

@@ -93,6 +93,7 @@ class Networks:
         self._quick_teacher = self.folding.network if self.folding else teacher
         self._quick_teacher_taps = Taps(self._quick_teacher, teacher_taps)
         self.autocast = autocast
+        self._device_type = parameter.device.type
         self.student_depends_on_batch = depends_on_batch(student, image_shape)
 
     def describe_mismatch(self) -> str:
@@ -122,7 +123,7 @@ class Networks:
         network = self.teacher if statistics else self._quick_teacher
 
         def ask(images: Tensor) -> Tensor:
-            with torch.set_grad_enabled(graph), self._autocast(images):
+            with torch.set_grad_enabled(graph), self.mixed_precision():
                 return _wide(network(images))
 
         return ask
@@ -180,7 +181,7 @@ class Networks:
 
     def _ask_student(self, images: Tensor, features_of: int) -> tuple[Tensor, list[Tensor]]:
         """Logits, and the features of the first ``features_of`` images through their connectors."""
-        with self._autocast(images):
+        with self.mixed_precision():
             if not features_of:
                 return _wide(self.student(images)), []
             with self._student_taps.record() as tapped:
@@ -191,7 +192,7 @@ class Networks:
 
     def generate(self, noise: Tensor) -> Tensor:
         """Images [B, C, H, W] of noise [B, latent_dim]."""
-        with self._autocast(noise):
+        with self.mixed_precision():
             return self.generator(noise)
 
     def set_modes(self, student: bool) -> None:
@@ -201,8 +202,9 @@ class Networks:
         self.student.train(student)
         self.connectors.train(student)
 
-    def _autocast(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+    def mixed_precision(self) -> torch.autocast:
+        """In it networks compute in halves, if that was asked for, and losses in float32."""
+        return torch.autocast(self._device_type, dtype=self.autocast, enabled=self.autocast is not None)
 
 
 def reads_features(rows: Sequence[Weighted]) -> bool:

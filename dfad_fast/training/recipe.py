@@ -31,25 +31,19 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
 
-    def student(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The student's optimiser (its momentum is 0.9 where it is SGD)."""
+    def student(self, parameters: list[nn.Parameter], captured: bool = False) -> torch.optim.Optimizer:
+        """The student's optimiser (its momentum is 0.9 where it is SGD). ``captured``: for use in a CUDA graph."""
+        fused = _can_fuse(parameters)
+        rate = _rate(self.student_lr, parameters, captured)
+        decay = self.student_weight_decay
         if self.student_optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters,
-                lr=self.student_lr,
-                momentum=0.9,
-                weight_decay=self.student_weight_decay,
-                fused=_can_fuse(parameters),
-            )
-        return torch.optim.Adam(
-            parameters,
-            lr=self.student_lr,
-            weight_decay=self.student_weight_decay,
-            fused=_can_fuse(parameters),
-        )
+            return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, fused=fused)
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=fused, capturable=captured)
 
-    def generator(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.generator_lr, fused=_can_fuse(parameters))
+    def generator(self, parameters: list[nn.Parameter], captured: bool = False) -> torch.optim.Optimizer:
+        """The generator's optimiser."""
+        rate = _rate(self.generator_lr, parameters, captured)
+        return torch.optim.Adam(parameters, lr=rate, fused=_can_fuse(parameters), capturable=captured)
 
     def rate_factor(self, progress: float) -> float:
         """What the learning rates are multiplied by after the fraction ``progress`` of the run."""
@@ -86,3 +80,8 @@ def choose_recipe(recipe: str | Recipe, student: nn.Module) -> Recipe:
 
 def _can_fuse(parameters: list[nn.Parameter]) -> bool:
     return all(p.device.type in {"cpu", "cuda"} and p.is_floating_point() for p in parameters)
+
+
+def _rate(rate: float, parameters: list[nn.Parameter], captured: bool) -> float | torch.Tensor:
+    """A graph reads the rate from the device's memory, so that it can change."""
+    return torch.tensor(rate, device=parameters[0].device) if captured else rate

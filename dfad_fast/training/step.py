@@ -79,6 +79,10 @@ class Iteration:
         # Without a generator's step there is no batch to share.
         return min(wanted if self._method.generator_steps else max(1, wanted), steps)
 
+    def drop_gradients(self) -> None:
+        for optimiser in (self._student_optimiser, self._generator_optimiser):
+            optimiser.optimizer.zero_grad()
+
     def draw(self, rng: np.random.Generator) -> list[list[tuple[np.ndarray, ...]]]:
         """The terms' random numbers for an iteration: of each step, student's first, of each row of its table."""
         tables = [self._method.student] * self._method.student_steps
@@ -129,7 +133,8 @@ class Iteration:
         networks, rows = self._networks, self._method.student
         networks.set_modes(student=True)
         probes = networks.probe(batch.images, batch.view, rows, draws, self._one_batch)
-        total, losses = _weigh(rows, probes, weights, "student")
+        with networks.mixed_precision():
+            total, losses = _weigh(rows, probes, weights, "student")
         self._student_optimiser.descend(total)
         return losses, (probes[0].student.detach(), probes[0].teacher)
 
@@ -142,7 +147,8 @@ class Iteration:
             images = networks.generate(self._noise(self._batch_size))
             view = networks.look(images, read, graph=True)
             probes = networks.probe(images, view, rows, draws, self._one_batch)
-            total, losses = _weigh(rows, probes, weights, "generator")
+            with networks.mixed_precision():
+                total, losses = _weigh(rows, probes, weights, "generator")
         self._generator_optimiser.descend(total)
         return losses, Batch(images.detach(), view.detached(networks.asker(graph=False)))
 

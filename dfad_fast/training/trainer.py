@@ -22,6 +22,7 @@ from dfad_fast.training.choice import choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.generators import check_generator, make_generator
+from dfad_fast.training.graph import CapturedIteration
 from dfad_fast.training.interrupt import StopOnSignal
 from dfad_fast.training.levers import Levers, choose_levers
 from dfad_fast.training.losses import Losses, NotFinite
@@ -154,9 +155,11 @@ class DFADTrainer:
 
         trained = [*student.parameters(), *self.networks.connectors.parameters()]
         scaled = self.speed.precision == "float16"
-        self._student_optimiser = Optimiser(self.recipe.student(trained), self.device, scaled)
+        self._student_optimiser = Optimiser(
+            self.recipe.student(trained, self.speed.graph), self.device, scaled
+        )
         self._generator_optimiser = Optimiser(
-            self.recipe.generator(list(made.parameters())), self.device, scaled
+            self.recipe.generator(list(made.parameters()), self.speed.graph), self.device, scaled
         )
         self._iteration = Iteration(
             self.networks,
@@ -167,7 +170,7 @@ class DFADTrainer:
             batch_size,
             lambda count: self._draw_noise(count, self._noise),
         )
-        self._run = self._iteration.run
+        self._captured = CapturedIteration(self._iteration, self._noise) if self.speed.graph else None
         self._losses: Losses | None = None
         self._answers: tuple[Tensor, Tensor] | None = None
         self._last_good = copy.deepcopy(self.state_dict())
@@ -178,6 +181,12 @@ class DFADTrainer:
             self.history = self._folder.read_metrics(self.iteration)
         elif self._folder:
             self._folder.write_config(self._config(config or {}))
+
+    @property
+    def notices(self) -> list[str]:
+        """What a lever could not do here, a line each."""
+        folding = self.networks.folding
+        return [f"teacher's batch norm layers: {folding}"] if folding and folding.kept else []
 
     @property
     def generated_images(self) -> int:
@@ -201,7 +210,8 @@ class DFADTrainer:
             phase: [row.weight_at(progress) for row in rows]
             for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
         }
-        done = self._run(self._draw_mixing(), weights)
+        run = self._captured.run if self._captured else self._iteration.run
+        done = run(self._draw_mixing(), weights)
         self._answers = done.answers
         last: dict[str, Tensor] = {}
         for losses in done.losses:
@@ -401,6 +411,8 @@ class DFADTrainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where ``state_dict`` was taken, torch's global generator included."""
+        if self._captured:
+            self._captured.forget()
         self._load_weights(state["weights"])
         self._student_optimiser.load_state_dict(state["student_optimizer"])
         self._generator_optimiser.load_state_dict(state["generator_optimizer"])
