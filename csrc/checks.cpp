@@ -149,6 +149,74 @@ void check_mixing(const char* op, at::TensorList tensors, const at::Tensor& lam,
   TORCH_CHECK_VALUE(perm.device() == device, op, ": perm must be on ", device, ", got ", perm.device());
 }
 
+void check_filters(const char* op, const at::Tensor& weight, int64_t tile) {
+  TORCH_CHECK_VALUE(tile == 2 || tile == 4, op, ": tile must be 2 or 4, got ", tile);
+  TORCH_CHECK_TYPE(
+      weight.scalar_type() == at::kFloat, op, ": the compiled kernels take float32, got ", dtype_name(weight),
+      " for weight");
+  TORCH_CHECK_VALUE(
+      weight.dim() == 4 && weight.size(0) > 0 && weight.size(1) > 0 && weight.size(2) == 3 && weight.size(3) == 3, op,
+      ": weight must have shape [K, C, 3, 3], got ", weight.sizes());
+}
+
+namespace {
+
+// Of float32, on the weight's device.
+void check_beside(const char* op, const char* name, const at::Tensor& x, const at::Tensor& weight) {
+  TORCH_CHECK_TYPE(
+      x.scalar_type() == at::kFloat, op, ": the compiled kernels take float32, got ", dtype_name(x), " for ", name);
+  TORCH_CHECK_VALUE(
+      x.device() == weight.device(), op, ": ", name, " and weight must be on the same device, got ", x.device(),
+      " and ", weight.device());
+}
+
+void check_images(const char* op, const char* name, const at::Tensor& x, const at::Tensor& weight, int64_t channels) {
+  check_beside(op, name, x, weight);
+  TORCH_CHECK_VALUE(
+      x.dim() == 4 && x.size(1) == channels, op, ": ", name, " must have shape [N, ", channels,
+      ", H, W] for weight of shape ", weight.sizes(), " (no groups), got ", x.sizes());
+}
+
+}  // namespace
+
+void check_convolved(
+    const char* op, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  check_images(op, "x", x, weight, weight.size(1));
+  if (!bias) return;
+  check_beside(op, "bias", *bias, weight);
+  TORCH_CHECK_VALUE(
+      bias->dim() == 1 && bias->size(0) == weight.size(0), op, ": bias must have shape [", weight.size(0), "], got ",
+      bias->sizes());
+}
+
+void check_transformed(const char* op, const at::Tensor& transformed, int64_t components, int64_t size) {
+  const std::array<int64_t, 2> shape = {components, size};
+  TORCH_CHECK_VALUE(
+      transformed.scalar_type() == at::kFloat && transformed.device().is_cpu() &&
+          transformed.sizes() == at::IntArrayRef(shape) && transformed.is_contiguous(),
+      op, ": transformed filters must be the contiguous float32 tensor of shape [", components, ", ", size,
+      "] that winograd_weight gives for the weight and tile, got ", dtype_name(transformed), " of shape ",
+      transformed.sizes());
+}
+
+void check_convolution_grad(
+    const char* op, const at::Tensor& grad, const std::optional<at::Tensor>& x, const at::Tensor& weight,
+    const std::optional<at::Tensor>& result, bool weight_grad) {
+  check_images(op, "grad", grad, weight, weight.size(0));
+  TORCH_CHECK_VALUE(!weight_grad || x, op, ": the gradient of weight needs x, got none");
+  if (x) {
+    check_convolved(op, *x, weight, std::nullopt);
+    TORCH_CHECK_VALUE(
+        x->size(0) == grad.size(0) && x->sizes().slice(2) == grad.sizes().slice(2), op,
+        ": grad must have the result's shape, got ", grad.sizes(), " for x of shape ", x->sizes());
+  }
+  if (!result) return;
+  check_beside(op, "result", *result, weight);
+  TORCH_CHECK_VALUE(
+      result->sizes() == grad.sizes(), op, ": grad must have the result's shape, got ", grad.sizes(), " and ",
+      result->sizes());
+}
+
 std::vector<int64_t> checked_inverse(const char* op, const at::Tensor& perm) {
   const int64_t n = perm.numel();
   const int64_t stride = n > 0 ? perm.stride(0) : 1;

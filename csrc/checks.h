@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,21 @@ void check_statistics(
 
 // Everything about a mixture but the values of `perm`.
 void check_mixing(const char* op, at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm);
+
+// 3x3 filters for F(tile x tile, 3x3).
+void check_filters(const char* op, const at::Tensor& weight, int64_t tile);
+
+// Images and bias of a convolution, for filters that were checked.
+void check_convolved(
+    const char* op, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+
+// What winograd_weight gave for these filters.
+void check_transformed(const char* op, const at::Tensor& transformed, int64_t components, int64_t size);
+
+// What the backward op of a convolution gets: `result` is that of its ReLU; x is there where the weight has a gradient.
+void check_convolution_grad(
+    const char* op, const at::Tensor& grad, const std::optional<at::Tensor>& x, const at::Tensor& weight,
+    const std::optional<at::Tensor>& result, bool weight_grad);
 
 // The inverse of a permutation that lies on the CPU; throws where it is none.
 std::vector<int64_t> checked_inverse(const char* op, const at::Tensor& perm);

@@ -60,6 +60,19 @@ TORCH_LIBRARY(dfad_fast, m) {
       "generator_block_backward(Tensor grad, Tensor x, Tensor mean, Tensor variance, Tensor? norm_weight,"
       " Tensor? norm_bias, Tensor weight, int upsample, float slope, float eps, bool[5] wanted) -> Tensor[]",
       tags);
+
+  // 3x3 filters as F(tile x tile, 3x3) multiplies with them, for the convolution or for its adjoint, by which the
+  // gradient goes back to x. Whoever convolves several times with the same weight can pass them; who does not, none.
+  m.def("winograd_weight(Tensor weight, int tile, bool adjoint=False) -> Tensor", tags);
+  m.def(
+      "winograd_conv2d(Tensor x, Tensor weight, Tensor? bias=None, Tensor? transformed=None, Tensor? adjoint=None,"
+      " int tile=4, bool relu=False) -> Tensor",
+      tags);
+  // `result` is given where it went through a ReLU, x where the weight's gradient is asked for.
+  m.def(
+      "winograd_conv2d_backward(Tensor grad, Tensor? x, Tensor weight, Tensor? result, Tensor? adjoint, int tile,"
+      " bool x_grad, bool weight_grad, bool bias_grad) -> Tensor[]",
+      tags);
 }
 
 namespace dfad::ops {
@@ -156,6 +169,26 @@ std::vector<at::Tensor> generator_block_backward(
     int64_t upsample, double slope, double eps, std::array<bool, 5> wanted) {
   static const auto op = handle<decltype(generator_block_backward)>("dfad_fast::generator_block_backward");
   return op.call(grad, x, mean, variance, norm_weight, norm_bias, weight, upsample, slope, eps, wanted);
+}
+
+at::Tensor winograd_weight(const at::Tensor& weight, int64_t tile, bool adjoint) {
+  static const auto op = handle<decltype(winograd_weight)>("dfad_fast::winograd_weight");
+  return op.call(weight, tile, adjoint);
+}
+
+at::Tensor winograd_conv2d(
+    const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& transformed, const std::optional<at::Tensor>& adjoint, int64_t tile, bool relu) {
+  static const auto op = handle<decltype(winograd_conv2d)>("dfad_fast::winograd_conv2d");
+  return op.call(x, weight, bias, transformed, adjoint, tile, relu);
+}
+
+std::vector<at::Tensor> winograd_conv2d_backward(
+    const at::Tensor& grad, const std::optional<at::Tensor>& x, const at::Tensor& weight,
+    const std::optional<at::Tensor>& result, const std::optional<at::Tensor>& adjoint, int64_t tile, bool x_grad,
+    bool weight_grad, bool bias_grad) {
+  static const auto op = handle<decltype(winograd_conv2d_backward)>("dfad_fast::winograd_conv2d_backward");
+  return op.call(grad, x, weight, result, adjoint, tile, x_grad, weight_grad, bias_grad);
 }
 
 }  // namespace dfad::ops

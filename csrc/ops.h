@@ -65,4 +65,15 @@ std::vector<at::Tensor> generator_block_backward(
     const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight,
     int64_t upsample, double slope, double eps, std::array<bool, 5> wanted);
 
+at::Tensor winograd_weight(const at::Tensor& weight, int64_t tile, bool adjoint);
+
+at::Tensor winograd_conv2d(
+    const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& transformed, const std::optional<at::Tensor>& adjoint, int64_t tile, bool relu);
+
+std::vector<at::Tensor> winograd_conv2d_backward(
+    const at::Tensor& grad, const std::optional<at::Tensor>& x, const at::Tensor& weight,
+    const std::optional<at::Tensor>& result, const std::optional<at::Tensor>& adjoint, int64_t tile, bool x_grad,
+    bool weight_grad, bool bias_grad);
+
 }  // namespace dfad::ops

@@ -25,7 +25,11 @@ OPS = (
     "mixup",
     "pack_signs",
     "virtual_batch",
+    "winograd_conv2d",
+    "winograd_weight",
 )
+# Elsewhere than on the CPU, torch's own convolution serves.
+CPU_OPS = ("winograd_conv2d", "winograd_weight")
 VARIABLES = ("DFAD_FAST_BACKEND", "DFAD_FAST_ISA", "TRITON_INTERPRET", "OMP_NUM_THREADS")
 
 
@@ -48,8 +52,10 @@ def _extension() -> dict[str, Any]:
     }
 
 
-def _serving(device: str) -> dict[str, str]:
+def _serving(op: str, device: str) -> dict[str, str]:
     backend, reason = backends.choice(device)
+    if op in CPU_OPS and (device != "cpu" or backend == "triton"):
+        backend, reason = "reference", "torch's own convolution"
     return {"backend": backend, "reason": reason}
 
 
@@ -74,7 +80,7 @@ def collect() -> dict[str, Any]:
         "environment_error": environment_error,
         "extension": _extension(),
         "build": backends.build_info(),
-        "ops": {op: {device: _serving(device) for device in devices} for op in OPS},
+        "ops": {op: {device: _serving(op, device) for device in devices} for op in OPS},
     }
 
 

@@ -158,6 +158,72 @@ struct BlockKernels {
       const BlockNorm&, const float* x, std::int64_t rows, const float* sums, const float* products, float* grad);
 };
 
+// Images [N, C, H, W] of float32 with their channels in one piece; strides in elements. `zeros` stands for pixels
+// beyond the image: as many as there are channels.
+struct Images {
+  float* data = nullptr;
+  std::int64_t channels, height, width;
+  std::int64_t image, row, pixel;
+  const float* zeros = nullptr;
+};
+
+// Channels in transformed tiles and filters come in panels of this many, filled up with zeros.
+constexpr std::int64_t winograd_panel = 32;
+
+// Transformed tiles: component e of tile t at data + e * component, as panels [panel][tile][channel of the panel].
+struct TransformedTiles {
+  float* data;
+  std::int64_t component;
+  std::int64_t tiles;
+};
+
+// Tiles [first, first + count) of all images, in the order of images, rows and columns; and panels [begin, end).
+struct TileRange {
+  std::int64_t first, count;
+  Range panels;
+};
+
+// What the output transform adds and cuts off; without bias, nothing.
+struct WinogradEnd {
+  const float* bias;
+  bool relu;
+};
+
+// 3x3 filters, looked at as rows of panels: `lane` is the stride from channel to channel of a panel.
+struct Filters {
+  float* data;
+  std::int64_t lanes, rows;
+  std::int64_t lane, row, tap_row, tap_column;
+};
+
+// c[i][0..panel) (+)= sum over p of a(i, p) b[p][0..panel), all in panels; `a` lies as tiles do, [p's panel][i][p], or
+// transposed, [i's panel][p][i]. `panel` is the distance of a's panels.
+struct PanelProduct {
+  const float* a;
+  std::int64_t panel;
+  bool transposed;
+  const float* b;
+  float* c;
+  std::int64_t rows, depth;
+  bool accumulate;
+};
+
+// Winograd's F(tile x tile, 3x3), for tile 2 or 4; the adjoints are those of the linear maps.
+struct WinogradKernels {
+  void (*input)(int tile, const Images&, const TransformedTiles&, TileRange);
+  void (*output)(int tile, const TransformedTiles&, const Images&, const WinogradEnd&, TileRange);
+  // `result`, where it has data, is the output of a ReLU, whose gradient is cut off where that is not positive.
+  void (*output_adjoint)(int tile, const Images& grad, const Images& result, const TransformedTiles&, TileRange);
+  // Tiles overlap: they are whole images, and one panel of an image is added up by one call.
+  void (*input_adjoint)(int tile, const TransformedTiles&, const Images&, TileRange);
+  // Rows [begin, end) of one panel; `rows` of the target is a multiple of the panel's size.
+  void (*filters)(int tile, const Filters&, const TransformedTiles&, std::int64_t panel, Range rows);
+  void (*filters_adjoint)(int tile, const TransformedTiles&, const Filters&, std::int64_t panel, Range rows);
+  void (*multiply)(const PanelProduct&);
+  // Adds the pixels [begin, end) of all images to sums, one per channel.
+  void (*channel_sums)(const Images& grad, const Images& result, Range pixels, double* sums);
+};
+
 // For one compute type.
 template <class A>
 struct KernelsOf {
@@ -172,6 +238,7 @@ struct Kernels {
   KernelsOf<float> f32;
   KernelsOf<double> f64;
   BlockKernels block;
+  WinogradKernels winograd;
 
   template <class A>
   const KernelsOf<A>& of() const {

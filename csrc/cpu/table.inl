@@ -14,4 +14,10 @@ constexpr BlockKernels block_kernels = {
     &block_add_rows,   &block_activation_gradient, &block_norm_gradient,
 };
 
-const Kernels kernels = {kernels_of<float>, kernels_of<double>, block_kernels};
+const Kernels kernels = {
+    kernels_of<float>,
+    kernels_of<double>,
+    block_kernels,
+    {&winograd_input, &winograd_output, &winograd_output_adjoint, &winograd_input_adjoint, &winograd_filters,
+     &winograd_filters_adjoint, &winograd_multiply, &winograd_channel_sums},
+};

@@ -10,4 +10,6 @@
 #include "kl.inl"
 #include "l1.inl"
 #include "mixing.inl"
+#include "winograd.inl"
+
 #include "table.inl"

@@ -9,9 +9,11 @@ from dfad_fast.ops.kl import kl_discrepancy
 from dfad_fast.ops.l1 import l1_discrepancy
 from dfad_fast.ops.mixing import mixup, virtual_batch
 from dfad_fast.ops.packed_signs import PackedSigns, pack_signs
+from dfad_fast.ops.winograd import WinogradWeight, winograd_conv2d, winograd_weight
 
 __all__ = [
     "PackedSigns",
+    "WinogradWeight",
     "boundary_hinge_loss",
     "boundary_hinge_loss_with_agreement",
     "generator_block",
@@ -21,6 +23,8 @@ __all__ = [
     "mixup",
     "pack_signs",
     "virtual_batch",
+    "winograd_conv2d",
+    "winograd_weight",
 ]
 
 backends.offer_triton(_triton.register)

@@ -182,3 +182,46 @@ def check_permutation(op: str, perm: torch.Tensor) -> None:
         if index in seen:
             raise ValueError(f"{expected}, got {index} again at position {position}")
         seen.add(index)
+
+
+def check_filters(op: str, weight: torch.Tensor, tile: int) -> None:
+    """3x3 filters for F(tile x tile, 3x3)."""
+    if tile not in (2, 4):
+        raise ValueError(f"{op}: tile must be 2 or 4, got {tile}")
+    if (
+        weight.dim() != 4
+        or weight.shape[0] == 0
+        or weight.shape[1] == 0
+        or weight.shape[2] != 3
+        or weight.shape[3] != 3
+    ):
+        raise ValueError(f"{op}: weight must have shape [K, C, 3, 3], got {list(weight.shape)}")
+
+
+def _check_beside(op: str, name: str, x: torch.Tensor, weight: torch.Tensor, same_dtype: bool) -> None:
+    if same_dtype and x.dtype != weight.dtype:
+        raise TypeError(
+            f"{op}: {name} and weight must have the same dtype, "
+            f"got {dtype_name(x.dtype)} and {dtype_name(weight.dtype)}"
+        )
+    if x.device != weight.device:
+        raise ValueError(
+            f"{op}: {name} and weight must be on the same device, got {x.device} and {weight.device}"
+        )
+
+
+def check_convolved(
+    op: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, same_dtype: bool = True
+) -> None:
+    """Images and bias of a convolution, for filters that were checked."""
+    _check_beside(op, "x", x, weight, same_dtype)
+    if x.dim() != 4 or x.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"{op}: x must have shape [N, {weight.shape[1]}, H, W] for weight of shape {list(weight.shape)} "
+            f"(no groups), got {list(x.shape)}"
+        )
+    if bias is None:
+        return
+    _check_beside(op, "bias", bias, weight, same_dtype)
+    if bias.dim() != 1 or bias.shape[0] != weight.shape[0]:
+        raise ValueError(f"{op}: bias must have shape [{weight.shape[0]}], got {list(bias.shape)}")

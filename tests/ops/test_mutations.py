@@ -52,6 +52,23 @@ KERNELS = {
         "~(teacher_off ^ student_off)",
         "test_agreement.py",
     ),
+    "a tile's shared rows are written over": Mutation(
+        "csrc/cpu/winograd.inl",
+        "shared_rows = at.row > 0 ? 2 : 0",
+        "shared_rows = 0",
+        "test_winograd.py",
+        "result_and_gradients",
+    ),
+    "a filter's last tap has another weight": Mutation(
+        "csrc/cpu/winograd.inl", "y[5] = x[2];", "y[5] = -x[2];", "test_winograd.py", "result_and_gradients"
+    ),
+    "a cut gradient passes": Mutation(
+        "csrc/cpu/winograd.inl",
+        "select(not_positive(result), F32{}, grad)",
+        "grad",
+        "test_winograd.py",
+        "relu",
+    ),
     "weights swapped": Mutation(
         "csrc/arithmetic/mixture.h", "own * x + other * y", "other * x + own * y", "test_mixing.py"
     ),

@@ -1,0 +1,558 @@
+// Winograd's minimal filtering, in the including tier's namespace and instruction set. AVX2 and AVX-512 give the same
+// bits; the base tier, which has no fused multiply-add, rounds products apart.
+
+// One side of each transform; the other side is the same. Points 0, 1, -1 and infinity; 0, a, -a, b, -b and infinity.
+template <int tile>
+struct Winograd;
+
+template <>
+struct Winograd<2> {
+  struct Input {
+    static constexpr int in = 4, out = 4;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      y[0] = x[0] - x[2];
+      y[1] = x[1] + x[2];
+      y[2] = x[2] - x[1];
+      y[3] = x[1] - x[3];
+    }
+  };
+  struct InputAdjoint {
+    static constexpr int in = 4, out = 4;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      y[0] = x[0];
+      y[1] = x[1] - x[2] + x[3];
+      y[2] = x[1] + x[2] - x[0];
+      y[3] = -x[3];
+    }
+  };
+  struct Output {
+    static constexpr int in = 4, out = 2;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      y[0] = x[0] + x[1] + x[2];
+      y[1] = x[1] - x[2] - x[3];
+    }
+  };
+  struct OutputAdjoint {
+    static constexpr int in = 2, out = 4;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      y[0] = x[0];
+      y[1] = x[0] + x[1];
+      y[2] = x[0] - x[1];
+      y[3] = -x[1];
+    }
+  };
+  struct Filter {
+    static constexpr int in = 3, out = 4;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      const F32 even = 0.5f * (x[0] + x[2]), odd = 0.5f * x[1];
+      y[0] = x[0];
+      y[1] = even + odd;
+      y[2] = even - odd;
+      y[3] = x[2];
+    }
+  };
+  struct FilterAdjoint {
+    static constexpr int in = 4, out = 3;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      const F32 even = 0.5f * (x[1] + x[2]);
+      y[0] = x[0] + even;
+      y[1] = 0.5f * (x[1] - x[2]);
+      y[2] = even + x[3];
+    }
+  };
+};
+
+// With the usual points 1 and 2 in place of 3/4 and 3/2 sizes spread wider, and the largest error is six times this.
+template <>
+struct Winograd<4> {
+  static constexpr float a = 0.75f, b = 1.5f, a2 = a * a, b2 = b * b;
+  // One over what the points divide filters by.
+  static constexpr float by0 = 1 / (a2 * b2), by_a = 0.5f / (a2 * (a2 - b2)), by_b = 0.5f / (b2 * (b2 - a2));
+
+  struct Input {
+    static constexpr int in = 6, out = 6;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      const F32 even_a = x[4] - b2 * x[2], odd_a = a * (x[3] - b2 * x[1]);
+      const F32 even_b = x[4] - a2 * x[2], odd_b = b * (x[3] - a2 * x[1]);
+      y[0] = a2 * b2 * x[0] - (a2 + b2) * x[2] + x[4];
+      y[1] = even_a + odd_a;
+      y[2] = even_a - odd_a;
+      y[3] = even_b + odd_b;
+      y[4] = even_b - odd_b;
+      y[5] = a2 * b2 * x[1] - (a2 + b2) * x[3] + x[5];
+    }
+  };
+  struct InputAdjoint {
+    static constexpr int in = 6, out = 6;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      const F32 sum_a = x[1] + x[2], difference_a = a * (x[1] - x[2]);
+      const F32 sum_b = x[3] + x[4], difference_b = b * (x[3] - x[4]);
+      y[0] = a2 * b2 * x[0];
+      y[1] = a2 * b2 * x[5] - b2 * difference_a - a2 * difference_b;
+      y[2] = -(a2 + b2) * x[0] - b2 * sum_a - a2 * sum_b;
+      y[3] = difference_a + difference_b - (a2 + b2) * x[5];
+      y[4] = x[0] + sum_a + sum_b;
+      y[5] = x[5];
+    }
+  };
+  struct Output {
+    static constexpr int in = 6, out = 4;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      const F32 sum_a = x[1] + x[2], difference_a = a * (x[1] - x[2]);
+      const F32 sum_b = x[3] + x[4], difference_b = b * (x[3] - x[4]);
+      y[0] = x[0] + sum_a + sum_b;
+      y[1] = difference_a + difference_b;
+      y[2] = a2 * sum_a + b2 * sum_b;
+      y[3] = a2 * difference_a + b2 * difference_b + x[5];
+    }
+  };
+  struct OutputAdjoint {
+    static constexpr int in = 4, out = 6;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      const F32 even_a = x[0] + a2 * x[2], odd_a = a * (x[1] + a2 * x[3]);
+      const F32 even_b = x[0] + b2 * x[2], odd_b = b * (x[1] + b2 * x[3]);
+      y[0] = x[0];
+      y[1] = even_a + odd_a;
+      y[2] = even_a - odd_a;
+      y[3] = even_b + odd_b;
+      y[4] = even_b - odd_b;
+      y[5] = x[3];
+    }
+  };
+  struct Filter {
+    static constexpr int in = 3, out = 6;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      const F32 even_a = by_a * (x[0] + a2 * x[2]), odd_a = by_a * a * x[1];
+      const F32 even_b = by_b * (x[0] + b2 * x[2]), odd_b = by_b * b * x[1];
+      y[0] = by0 * x[0];
+      y[1] = even_a + odd_a;
+      y[2] = even_a - odd_a;
+      y[3] = even_b + odd_b;
+      y[4] = even_b - odd_b;
+      y[5] = x[2];
+    }
+  };
+  struct FilterAdjoint {
+    static constexpr int in = 6, out = 3;
+    DFAD_INLINE_MEMBER static void apply(const F32* x, F32* y) {
+      const F32 sum_a = by_a * (x[1] + x[2]), sum_b = by_b * (x[3] + x[4]);
+      y[0] = by0 * x[0] + sum_a + sum_b;
+      y[1] = by_a * a * (x[1] - x[2]) + by_b * b * (x[3] - x[4]);
+      y[2] = a2 * sum_a + b2 * sum_b + x[5];
+    }
+  };
+};
+
+// Columns, then rows. read(i, j) gives the input, write(i, j, values) takes the output.
+template <class Side, class Read, class Write>
+DFAD_INLINE void both_sides(const Read& read, const Write& write) {
+  F32 half[Side::out][Side::in];
+#pragma GCC unroll 6
+  for (int j = 0; j < Side::in; ++j) {
+    F32 x[Side::in], y[Side::out];
+#pragma GCC unroll 6
+    for (int i = 0; i < Side::in; ++i) x[i] = read(i, j);
+    Side::apply(x, y);
+#pragma GCC unroll 6
+    for (int i = 0; i < Side::out; ++i) half[i][j] = y[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < Side::out; ++i) {
+    F32 y[Side::out];
+    Side::apply(half[i], y);
+#pragma GCC unroll 6
+    for (int j = 0; j < Side::out; ++j) write(i, j, y[j]);
+  }
+}
+
+// One register of a panel: all lanes, known to the compiler, or those that are left of the channels, perhaps none.
+struct AllLanes {};
+
+DFAD_INLINE F32 load_lanes(const float* source, AllLanes) { return load(source); }
+DFAD_INLINE F32 load_lanes(const float* source, Rest rest) {
+  float padded[width<float>] = {};
+  for (std::int64_t i = 0; i < rest.count; ++i) padded[i] = source[i];
+  return load(padded);
+}
+DFAD_INLINE void store_lanes(float* target, F32 values, AllLanes) { store(target, values); }
+DFAD_INLINE void store_lanes(float* target, F32 values, Rest rest) {
+  float padded[width<float>];
+  store(padded, values);
+  for (std::int64_t i = 0; i < rest.count; ++i) target[i] = padded[i];
+}
+
+// Calls body(first channel, place in a panel's row, lanes meant) for each register of the panels.
+template <class Body>
+DFAD_INLINE void for_each_register(std::int64_t channels, Range panels, std::int64_t panel_stride, const Body& body) {
+  for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
+    for (int k = 0; k < registers<float>; ++k) {
+      const std::int64_t c = panel * winograd_panel + k * width<float>;
+      const std::int64_t place = panel * panel_stride + k * width<float>;
+      const std::int64_t left = channels - c;
+      if (left >= width<float>) {
+        body(c, place, AllLanes{});
+      } else {
+        body(c, place, Rest{left > 0 ? left : 0});
+      }
+    }
+  }
+}
+
+struct Place {
+  std::int64_t image, row, column;
+};
+
+// Calls body(index in the range, the tile's place among images, rows and columns of tiles).
+template <int tile, class Body>
+DFAD_INLINE void for_each_image_tile(const Images& images, TileRange range, const Body& body) {
+  const std::int64_t across = (images.width + tile - 1) / tile, down = (images.height + tile - 1) / tile;
+  Place at = {range.first / across / down, range.first / across % down, range.first % across};
+  for (std::int64_t t = 0; t < range.count; ++t) {
+    body(t, at);
+    if (++at.column < across) continue;
+    at.column = 0;
+    if (++at.row < down) continue;
+    at.row = 0;
+    ++at.image;
+  }
+}
+
+// Pixels of a window of an image whose first pixel is (top, left); beyond the image, `outside`.
+template <int size, class P>
+DFAD_INLINE void find_pixels(
+    const Images& images, std::int64_t image, std::int64_t top, std::int64_t left, P outside, P (&pixels)[size][size]) {
+  for (int i = 0; i < size; ++i) {
+    for (int j = 0; j < size; ++j) {
+      const std::int64_t y = top + i, x = left + j;
+      const bool inside = y >= 0 && y < images.height && x >= 0 && x < images.width;
+      pixels[i][j] = inside ? images.data + image * images.image + y * images.row + x * images.pixel : outside;
+    }
+  }
+}
+
+template <int tile>
+static void transform_input(const Images& images, const TransformedTiles& target, TileRange range) {
+  constexpr int size = tile + 2;
+  for_each_image_tile<tile>(images, range, [&](std::int64_t t, Place at) {
+    const float* pixels[size][size];
+    find_pixels<size, const float*>(images, at.image, at.row * tile - 1, at.column * tile - 1, images.zeros, pixels);
+    float* const to = target.data + t * winograd_panel;
+    for_each_register(
+        images.channels, range.panels, target.tiles * winograd_panel,
+        [&](std::int64_t c, std::int64_t place, auto meant) {
+          both_sides<typename Winograd<tile>::Input>(
+              [&](int i, int j) { return load_lanes(pixels[i][j] + c, meant); },
+              [&](int i, int j, F32 values) { store(to + (i * size + j) * target.component + place, values); });
+        });
+  });
+}
+
+template <int tile>
+static void transform_output(
+    const TransformedTiles& source, const Images& images, const WinogradEnd& end, TileRange range) {
+  constexpr int size = tile + 2;
+  for_each_image_tile<tile>(images, range, [&](std::int64_t t, Place at) {
+    float* pixels[tile][tile];
+    find_pixels<tile, float*>(images, at.image, at.row * tile, at.column * tile, nullptr, pixels);
+    const float* const from = source.data + t * winograd_panel;
+    for_each_register(
+        images.channels, range.panels, source.tiles * winograd_panel,
+        [&](std::int64_t c, std::int64_t place, auto meant) {
+          const F32 bias = end.bias != nullptr ? load_lanes(end.bias + c, meant) : F32{};
+          both_sides<typename Winograd<tile>::Output>(
+              [&](int i, int j) { return load(from + (i * size + j) * source.component + place); },
+              [&](int i, int j, F32 values) {
+                if (pixels[i][j] == nullptr) return;
+                values += bias;
+                if (end.relu) values = select(not_positive(values), F32{}, values);
+                store_lanes(pixels[i][j] + c, values, meant);
+              });
+        });
+  });
+}
+
+// The gradient of a ReLU with this result.
+DFAD_INLINE F32 cut_off(F32 grad, F32 result) { return select(not_positive(result), F32{}, grad); }
+
+template <int tile>
+static void transform_output_adjoint(
+    const Images& grad, const Images& result, const TransformedTiles& target, TileRange range) {
+  constexpr int size = tile + 2;
+  for_each_image_tile<tile>(grad, range, [&](std::int64_t t, Place at) {
+    const float* pixels[tile][tile];
+    const float* results[tile][tile] = {};
+    find_pixels<tile, const float*>(grad, at.image, at.row * tile, at.column * tile, grad.zeros, pixels);
+    if (result.data != nullptr) {
+      find_pixels<tile, const float*>(result, at.image, at.row * tile, at.column * tile, grad.zeros, results);
+    }
+    float* const to = target.data + t * winograd_panel;
+    for_each_register(
+        grad.channels, range.panels, target.tiles * winograd_panel,
+        [&](std::int64_t c, std::int64_t place, auto meant) {
+          both_sides<typename Winograd<tile>::OutputAdjoint>(
+              [&](int i, int j) {
+                const F32 values = load_lanes(pixels[i][j] + c, meant);
+                return result.data == nullptr ? values : cut_off(values, load_lanes(results[i][j] + c, meant));
+              },
+              [&](int i, int j, F32 values) { store(to + (i * size + j) * target.component + place, values); });
+        });
+  });
+}
+
+template <int tile>
+static void transform_input_adjoint(const TransformedTiles& source, const Images& images, TileRange range) {
+  constexpr int size = tile + 2;
+  for_each_image_tile<tile>(images, range, [&](std::int64_t t, Place at) {
+    float* pixels[size][size];
+    find_pixels<size, float*>(images, at.image, at.row * tile - 1, at.column * tile - 1, nullptr, pixels);
+    const float* const from = source.data + t * winograd_panel;
+    // Tiles share two rows and two columns with those before them, which have written there.
+    const int shared_rows = at.row > 0 ? 2 : 0, shared_columns = at.column > 0 ? 2 : 0;
+    for_each_register(
+        images.channels, range.panels, source.tiles * winograd_panel,
+        [&](std::int64_t c, std::int64_t place, auto meant) {
+          both_sides<typename Winograd<tile>::InputAdjoint>(
+              [&](int i, int j) { return load(from + (i * size + j) * source.component + place); },
+              [&](int i, int j, F32 values) {
+                float* const pixel = pixels[i][j];
+                if (pixel == nullptr) return;
+                if (i < shared_rows || j < shared_columns) values += load_lanes(pixel + c, meant);
+                store_lanes(pixel + c, values, meant);
+              });
+        });
+  });
+}
+
+// Rows at a time: what is read of filters whose lanes lie apart is then a piece of each lane.
+constexpr std::int64_t filter_rows = 16;
+
+template <int tile>
+static void transform_filters(const Filters& filters, const TransformedTiles& target, std::int64_t panel, Range rows) {
+  constexpr int size = tile + 2;
+  const std::int64_t lanes = filters.lanes - panel * winograd_panel;
+  const std::int64_t meant = lanes < winograd_panel ? lanes : winograd_panel;
+  const float* const first = filters.data + panel * winograd_panel * filters.lane;
+  alignas(64) float taps[filter_rows][9][winograd_panel];
+  for (std::int64_t begin = rows.begin; begin < rows.end; begin += filter_rows) {
+    const std::int64_t count = rows.end - begin < filter_rows ? rows.end - begin : filter_rows;
+    const std::int64_t there = filters.rows - begin < count ? filters.rows - begin : count;
+    if (there < count || meant < winograd_panel) std::memset(taps, 0, sizeof taps);
+    const auto copy = [&](std::int64_t r, int tap, std::int64_t lane) {
+      taps[r][tap][lane] = first
+          [lane * filters.lane + (begin + r) * filters.row + tap / 3 * filters.tap_row + tap % 3 * filters.tap_column];
+    };
+    if (filters.lane == 1) {
+      for (std::int64_t r = 0; r < there; ++r) {
+        for (int tap = 0; tap < 9; ++tap) {
+          for (std::int64_t lane = 0; lane < meant; ++lane) copy(r, tap, lane);
+        }
+      }
+    } else if (filters.row == 1) {
+      for (std::int64_t lane = 0; lane < meant; ++lane) {
+        for (int tap = 0; tap < 9; ++tap) {
+          for (std::int64_t r = 0; r < there; ++r) copy(r, tap, lane);
+        }
+      }
+    } else {
+      for (std::int64_t lane = 0; lane < meant; ++lane) {
+        for (std::int64_t r = 0; r < there; ++r) {
+          for (int tap = 0; tap < 9; ++tap) copy(r, tap, lane);
+        }
+      }
+    }
+    for (std::int64_t r = 0; r < count; ++r) {
+      float* const to = target.data + (panel * target.tiles + begin + r) * winograd_panel;
+      for (std::int64_t k = 0; k < winograd_panel; k += width<float>) {
+        both_sides<typename Winograd<tile>::Filter>(
+            [&](int i, int j) { return load(&taps[r][3 * i + j][k]); },
+            [&](int i, int j, F32 values) { store(to + (i * size + j) * target.component + k, values); });
+      }
+    }
+  }
+}
+
+template <int tile>
+static void transform_filters_adjoint(
+    const TransformedTiles& source, const Filters& filters, std::int64_t panel, Range rows) {
+  constexpr int size = tile + 2;
+  const std::int64_t lanes = filters.lanes - panel * winograd_panel;
+  const std::int64_t meant = lanes < winograd_panel ? lanes : winograd_panel;
+  alignas(64) float taps[9][winograd_panel];
+  for (std::int64_t r = rows.begin; r < rows.end; ++r) {
+    const float* const from = source.data + (panel * source.tiles + r) * winograd_panel;
+    for (std::int64_t k = 0; k < winograd_panel; k += width<float>) {
+      both_sides<typename Winograd<tile>::FilterAdjoint>(
+          [&](int i, int j) { return load(from + (i * size + j) * source.component + k); },
+          [&](int i, int j, F32 values) { store(&taps[3 * i + j][k], values); });
+    }
+    float* const to = filters.data + panel * winograd_panel * filters.lane + r * filters.row;
+    if (filters.lane == 1) {
+      for (int tap = 0; tap < 9; ++tap) {
+        std::memcpy(
+            to + tap / 3 * filters.tap_row + tap % 3 * filters.tap_column, taps[tap],
+            static_cast<std::size_t>(meant) * sizeof(float));
+      }
+    } else {
+      for (std::int64_t lane = 0; lane < meant; ++lane) {
+        for (int tap = 0; tap < 9; ++tap) {
+          to[lane * filters.lane + tap / 3 * filters.tap_row + tap % 3 * filters.tap_column] = taps[tap][lane];
+        }
+      }
+    }
+  }
+}
+
+// One element in all lanes, by a load and nothing else: registers are moved about where the products are computed.
+DFAD_INLINE F32 broadcast(const float* source) {
+#if DFAD_REGISTER_BYTES == 64
+  return (F32)_mm512_set1_ps(*source);
+#elif DFAD_REGISTER_BYTES == 32
+  return (F32)_mm256_broadcast_ss(source);
+#else
+  return F32{*source, *source, *source, *source};
+#endif
+}
+
+DFAD_INLINE F32 multiply_add(F32 a, F32 b, F32 c) {
+#if DFAD_REGISTER_BYTES == 64
+  return (F32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif DFAD_REGISTER_BYTES == 32
+  return (F32)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
+// Rows whose sums fill the registers, beside a row of b and an element of a.
+#if DFAD_REGISTER_BYTES == 64
+constexpr int product_rows = 14;
+#elif DFAD_REGISTER_BYTES == 32
+constexpr int product_rows = 3;
+#else
+constexpr int product_rows = 1;
+#endif
+
+// So much of b is used for all rows before the next: it stays in the first cache.
+constexpr std::int64_t product_depth = 4 * winograd_panel;
+
+template <int rows, bool transposed>
+static void multiply_rows(
+    const float* a, std::int64_t panel, const float* b, float* c, std::int64_t depth, bool accumulate) {
+  constexpr std::int64_t row_stride = transposed ? 1 : winograd_panel, step = transposed ? winograd_panel : 1;
+  F32 sums[rows][registers<float>];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+    for (int k = 0; k < registers<float>; ++k) {
+      sums[i][k] = accumulate ? load(c + i * winograd_panel + k * width<float>) : F32{};
+    }
+  }
+  for (std::int64_t begin = 0; begin < depth; begin += winograd_panel) {
+    const std::int64_t end = depth - begin < winograd_panel ? depth - begin : winograd_panel;
+    const float* from = a;
+#pragma GCC unroll 2
+    for (std::int64_t p = 0; p < end; ++p) {
+      F32 values[registers<float>];
+#pragma GCC unroll 8
+      for (int k = 0; k < registers<float>; ++k) values[k] = load(b + k * width<float>);
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; ++i) {
+        const F32 factor = broadcast(from + i * row_stride);
+#pragma GCC unroll 8
+        for (int k = 0; k < registers<float>; ++k) sums[i][k] = multiply_add(factor, values[k], sums[i][k]);
+      }
+      from += step;
+      b += winograd_panel;
+    }
+    a += transposed ? winograd_panel * winograd_panel : panel;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+    for (int k = 0; k < registers<float>; ++k) store(c + i * winograd_panel + k * width<float>, sums[i][k]);
+  }
+}
+
+// multiply_rows for a number of rows that is known when it runs.
+template <bool transposed, int rows = product_rows>
+DFAD_INLINE void multiply_some_rows(
+    std::int64_t count, const float* a, std::int64_t panel, const float* b, float* c, std::int64_t depth,
+    bool accumulate) {
+  if constexpr (rows > 0) {
+    if (count == rows) {
+      multiply_rows<rows, transposed>(a, panel, b, c, depth, accumulate);
+    } else {
+      multiply_some_rows<transposed, rows - 1>(count, a, panel, b, c, depth, accumulate);
+    }
+  }
+}
+
+static void winograd_multiply(const PanelProduct& product) {
+  // Rows of a transposed panel end with the panel.
+  const std::int64_t whole = product.transposed ? winograd_panel : product.rows;
+  for (std::int64_t p = 0; p < product.depth; p += product_depth) {
+    const std::int64_t depth = product.depth - p < product_depth ? product.depth - p : product_depth;
+    const bool accumulate = product.accumulate || p > 0;
+    const float* const b = product.b + p * winograd_panel;
+    for (std::int64_t first = 0; first < product.rows; first += whole) {
+      const std::int64_t rows = product.rows - first < whole ? product.rows - first : whole;
+      // As even as can be: two times 13 rows are faster than 14 and 12.
+      std::int64_t groups = (rows + product_rows - 1) / product_rows;
+      for (std::int64_t i = 0; i < rows; --groups) {
+        const std::int64_t count = (rows - i + groups - 1) / groups;
+        float* const c = product.c + (first + i) * winograd_panel;
+        if (product.transposed) {
+          const float* const a = product.a + first / winograd_panel * product.panel + p * winograd_panel + i;
+          multiply_some_rows<true>(count, a, product.panel, b, c, depth, accumulate);
+        } else {
+          const float* const a = product.a + p / winograd_panel * product.panel + i * winograd_panel;
+          multiply_some_rows<false>(count, a, product.panel, b, c, depth, accumulate);
+        }
+        i += count;
+      }
+    }
+  }
+}
+
+static void winograd_channel_sums(const Images& grad, const Images& result, Range pixels, double* sums) {
+  const auto pixel = [](const Images& images, std::int64_t i) {
+    const std::int64_t x = i % images.width, y = i / images.width % images.height;
+    return images.data + i / images.width / images.height * images.image + y * images.row + x * images.pixel;
+  };
+  for (std::int64_t i = pixels.begin; i < pixels.end; ++i) {
+    const float* const values = pixel(grad, i);
+    const float* const results = result.data == nullptr ? nullptr : pixel(result, i);
+    for (std::int64_t c = 0; c < grad.channels; ++c) {
+      sums[c] += results != nullptr && results[c] <= 0 ? 0.0 : static_cast<double>(values[c]);
+    }
+  }
+}
+
+static void winograd_input(int tile, const Images& images, const TransformedTiles& target, TileRange range) {
+  (tile == 2 ? transform_input<2> : transform_input<4>)(images, target, range);
+}
+
+static void winograd_output(
+    int tile, const TransformedTiles& source, const Images& images, const WinogradEnd& end, TileRange range) {
+  (tile == 2 ? transform_output<2> : transform_output<4>)(source, images, end, range);
+}
+
+static void winograd_output_adjoint(
+    int tile, const Images& grad, const Images& result, const TransformedTiles& target, TileRange range) {
+  (tile == 2 ? transform_output_adjoint<2> : transform_output_adjoint<4>)(grad, result, target, range);
+}
+
+static void winograd_input_adjoint(
+    int tile, const TransformedTiles& source, const Images& images, TileRange range) {
+  (tile == 2 ? transform_input_adjoint<2> : transform_input_adjoint<4>)(source, images, range);
+}
+
+static void winograd_filters(
+    int tile, const Filters& filters, const TransformedTiles& target, std::int64_t panel, Range rows) {
+  (tile == 2 ? transform_filters<2> : transform_filters<4>)(filters, target, panel, rows);
+}
+
+static void winograd_filters_adjoint(
+    int tile, const TransformedTiles& source, const Filters& filters, std::int64_t panel, Range rows) {
+  (tile == 2 ? transform_filters_adjoint<2> : transform_filters_adjoint<4>)(source, filters, panel, rows);
+}
