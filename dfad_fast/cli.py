@@ -1,7 +1,8 @@
-"""The command line: ``dfad-fast distill``, ``dfad-fast teacher`` and ``dfad-fast resume``."""
+"""The command line: ``dfad-fast distill``, ``resume``, ``teacher`` and ``profile``."""
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -208,6 +209,35 @@ def teacher(
             _say(console),
             bar,
         )
+
+
+# What a run leaves behind, and how good its networks are, is no matter of a profile.
+_NOT_PROFILED = {"iterations", "evaluate", "teacher_epochs", "teacher_seed", "teachers", "out", "overwrite"}
+
+
+@app.command(params=[option for option in distill.params if option.name not in _NOT_PROFILED])
+@click.option("--iterations", "measured", type=int, default=10, show_default=True, help="To be measured.")
+@click.option("--warm-up", type=int, default=3, show_default=True, help="Iterations before those.")
+@click.option("--json", "json_file", help="File to write the same to, for programs.")
+def profile(
+    measured: int, warm_up: int, json_file: str | None, threads: int | None, quiet: bool, **settings: Any
+) -> None:
+    """Show where the time of a run's iterations goes. Takes the options of distill; nothing is trained to keep."""
+    from dfad_fast.training.job import DistillConfig, prepare
+    from dfad_fast.training.profile_table import print_profile
+    from dfad_fast.training.profiling import profile
+    from dfad_fast.training.run_folder import make_folder, write_whole
+
+    if json_file:
+        make_folder(Path(json_file).parent)  # before measuring in vain
+    _set_threads(threads)
+    console = _console(quiet)
+    job = prepare(DistillConfig(**settings), _say(console), rehearse=True)
+    measurements = profile(job.trainer, measured, warm_up, _say(console))
+    print_profile(console, measurements)
+    if json_file:
+        text = json.dumps(measurements.as_data(), indent=2) + "\n"
+        write_whole(Path(json_file), lambda path: path.write_text(text))
 
 
 def _run(job: Job, console: Console) -> None:

@@ -78,13 +78,17 @@ def prepare(
     teacher_progress: Callable[[int, float], None] | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    rehearse: bool = False,
 ) -> Job:
     """Builds and checks everything that ``config`` names, training a teacher where it names none.
+
+    With ``rehearse`` nothing is written, no test images are read, and a teacher that would be trained is taken as
+    it is initialised.
 
     Raises UsageError for settings that do not fit each other.
     """
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
-    if not (overwrite or resume):
+    if not (overwrite or resume or rehearse):
         refuse_other_run(out)  # before a teacher is trained in vain
     for name, value, least in (
         ("seed", config.seed, 0),
@@ -99,7 +103,7 @@ def prepare(
     if iterations <= 0:
         raise UsageError(f"--iterations must be at least 1, got {iterations}")
     torch.manual_seed(config.seed)  # a factory may draw the teacher's weights
-    teacher, weights, shape = _teacher(config, dataset, device, say, teacher_progress)
+    teacher, weights, shape = _teacher(config, dataset, device, say, teacher_progress, rehearse)
     classes = count_classes(teacher, shape, "teacher")
     torch.manual_seed(config.seed)
     student = _network(_student_name(config), shape, classes, "student").to(device)
@@ -110,7 +114,7 @@ def prepare(
         generator_lr=recipe.generator_lr if config.generator_lr is None else config.generator_lr,
     )
     levers = with_changes(choose_levers(config.speed, device), config.lever or ())
-    evaluate = _test_batches(config, dataset, shape, classes, device, say)
+    evaluate = None if rehearse else _test_batches(config, dataset, shape, classes, device, say)
     digest = weights and hashlib.sha256(weights.read_bytes()).hexdigest()
     if resume and digest != _recorded_digest(out):
         raise UsageError(
@@ -126,7 +130,7 @@ def prepare(
         config.latent_dim,
         config.batch_size,
         config.seed,
-        out,
+        None if rehearse else out,
         recipe=recipe,
         taps_teacher=config.taps_teacher,
         taps_student=config.taps_student,
@@ -219,6 +223,7 @@ def _teacher(
     device: torch.device,
     say: Callable[[str], None],
     progress: Callable[[int, float], None] | None,
+    rehearse: bool,
 ) -> tuple[nn.Module, Path | None, tuple[int, int, int]]:
     """The teacher, its weights file, and the shape of its images."""
     if config.teacher is None or (dataset and ":" not in config.teacher and not config.teacher_weights):
@@ -227,9 +232,14 @@ def _teacher(
         if config.teacher_weights and config.teacher is None:
             raise UsageError("--teacher-weights needs --teacher: name the network that the weights belong to")
         defaults = DEFAULTS[dataset.name]
+        name = config.teacher or defaults.teacher
+        if rehearse:
+            say(f"teacher: {name} as it is initialised; none is trained for this")
+            teacher = create_network(name, dataset.image_shape, len(dataset.classes))
+            return teacher.to(device), None, dataset.image_shape
         teacher, path = teacher_for(
             dataset,
-            config.teacher or defaults.teacher,
+            name,
             config.teacher_epochs if config.teacher_epochs is not None else defaults.teacher_epochs,
             defaults.learning_rate,
             config.teacher_seed,

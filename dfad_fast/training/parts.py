@@ -1,0 +1,118 @@
+"""Time by the part of a step that it goes to, and by the phase that the part belongs to."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from typing import Any, Protocol
+
+import torch
+
+OVERHEAD = "overhead"
+
+
+class Clock(Protocol):
+    """Stamps that can be taken without waiting for the device, and read once it is done."""
+
+    def read(self) -> Any: ...
+
+    def between(self, first: Any, second: Any) -> float:
+        """Seconds, once ``wait`` was called."""
+        ...
+
+    def wait(self) -> None: ...
+
+
+class HostClock:
+    """For a device that is done when a call returns."""
+
+    def read(self) -> float:
+        return time.perf_counter()
+
+    def between(self, first: float, second: float) -> float:
+        return second - first
+
+    def wait(self) -> None:
+        pass
+
+
+class CUDAClock:
+    """Events in the queue of a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def read(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def between(self, first: torch.cuda.Event, second: torch.cuda.Event) -> float:
+        return first.elapsed_time(second) / 1000.0
+
+    def wait(self) -> None:
+        torch.cuda.synchronize(self._device)
+
+
+def clock_of(device: torch.device) -> Clock:
+    return CUDAClock(device) if device.type == "cuda" else HostClock()
+
+
+class Parts:
+    """One part runs at any time: ``OVERHEAD``, unless another was entered. Each moment belongs to the current one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._stack: list[str | None] = []
+        self._marks: list[tuple[Any, str | None]] = []
+        self._ends: list[tuple[int, str]] = []
+
+    def start(self) -> None:
+        self._stack = [OVERHEAD]
+        self._mark()
+
+    def stop(self) -> None:
+        self._stack = [None]
+        self._mark()
+
+    def enter(self, part: str | None) -> None:
+        """Now ``part`` runs, until ``leave``; None is time that does not count."""
+        self._stack.append(part)
+        self._mark()
+
+    def turn_to(self, part: str) -> None:
+        """Now ``part`` runs in place of the one that was entered last."""
+        if self._stack[-1] != part:
+            self._stack[-1] = part
+            self._mark()
+
+    def leave(self) -> None:
+        self._stack.pop()
+        self._mark()
+
+    def end_phase(self, phase: str) -> None:
+        """All since the last phase's end was of ``phase``."""
+        self._mark()
+        self._ends.append((len(self._marks) - 1, phase))
+
+    def _mark(self) -> None:
+        self._marks.append((self._clock.read(), self._stack[-1]))
+
+    def seconds(self) -> dict[tuple[str, str], float]:
+        """Seconds by phase and part. What follows the last phase's end goes to that phase; "" where none ended."""
+        self._clock.wait()
+        sums: dict[tuple[str, str], float] = defaultdict(float)
+        ends = iter(self._ends)
+        end, phase = next(ends, (0, ""))
+        for index, ((first, part), (second, _)) in enumerate(
+            zip(self._marks[:-1], self._marks[1:], strict=True)
+        ):
+            if index >= end:
+                end, phase = next(ends, (end, phase))
+            if part is not None:
+                sums[phase, part] += self._clock.between(first, second)
+        return sums
+
+    def phases(self) -> Counter[str]:
+        """How often each phase ran."""
+        return Counter(phase for _, phase in self._ends)
