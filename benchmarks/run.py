@@ -96,7 +96,7 @@ def step(quick: bool, pair: str, threads: int | None, out: Path) -> None:
     """Measure whole iterations beside the published loop: step.json, step.csv and step.md in --out."""
     from benchmarks import step_report
     from benchmarks.measure import Settings
-    from benchmarks.step import run
+    from benchmarks.step import CEILINGS, QUICK_CEILINGS, run
     from benchmarks.step_cases import CONTENDERS, PAIRS
 
     if quick and pair == "all":
@@ -108,7 +108,8 @@ def step(quick: bool, pair: str, threads: int | None, out: Path) -> None:
         budget_seconds=QUICK_STEP_SECONDS if quick else STEP_SECONDS,
     )
     with _progress(console) as tell:
-        results = run([p for p in PAIRS.values() if pair in ("all", p.name)], CONTENDERS, chosen, tell)
+        pairs = [p for p in PAIRS.values() if pair in ("all", p.name)]
+        results = run(pairs, CONTENDERS, chosen, tell, QUICK_CEILINGS if quick else CEILINGS)
     files = step_report.save(results, out)
     step_report.print_report(results, console)
     _tell_files(results, files, console)

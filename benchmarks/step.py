@@ -15,12 +15,15 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.measure import Entry, Process, Settings, quartiles
 from benchmarks.step_cases import FAITHFUL, Contender, Pair
-from benchmarks.step_contestant import COPIED_BYTES, PRODUCT_SIDE, Turn
+from benchmarks.step_contestant import Turn
 
 Progress = Callable[[int, int, str], None]
 
 SCHEMA = 1
 MODULE = "benchmarks.step_contestant"
+# The side of the matrices that are multiplied, and the bytes that are copied.
+CEILINGS = (4096, 2**28)
+QUICK_CEILINGS = (1024, 2**26)
 GATE_ITERATIONS = 2
 # Relative, of every loss: sums are ordered differently, and the first iterations hardly enlarge that.
 TOLERANCE = 1e-3
@@ -43,12 +46,9 @@ def run(
     contenders: Sequence[Contender],
     settings: Settings,
     progress: Progress,
-    ceiling_sizes: tuple[int, int] = (PRODUCT_SIDE, COPIED_BYTES),
+    ceiling_sizes: tuple[int, int] = CEILINGS,
 ) -> dict[str, Any]:
-    """Results as plain data. Interrupted, they hold the pairs that were done until then.
-
-    ``ceiling_sizes``: the side of the matrices that are multiplied, and the bytes that are copied.
-    """
+    """Results as plain data. Interrupted, they hold what was done until then."""
     results: dict[str, Any] = {
         "kind": "step",
         "schema": SCHEMA,

@@ -18,8 +18,6 @@ from benchmarks.step_cases import Contender, Pair, make_loop
 
 __all__ = ["enter", "release_memory"]
 
-PRODUCT_SIDE = 4096
-COPIED_BYTES = 2**28
 CEILING_RUNS = 3
 PRODUCTS = (torch.float32, torch.bfloat16, torch.float16)
 

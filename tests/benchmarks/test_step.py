@@ -156,7 +156,7 @@ def test_who_differs_from_the_published_loop_is_out(monkeypatch):
 def test_the_command_line_writes_its_files(monkeypatch, tmp_path, measured):
     asked = {}
 
-    def fake(pairs, contenders, settings, tell):
+    def fake(pairs, contenders, settings, tell, ceiling_sizes):
         asked.update(pairs=[pair.name for pair in pairs], settings=settings)
         return {**measured, "rows": measured["rows"][: 2 * len(pairs)]}
 
