@@ -76,7 +76,7 @@ class StepContestant:
         return Turn(seconds, faults, resident_bytes("VmHWM") - self._imports_bytes)
 
     def _losses(self) -> dict[str, float]:
-        return {name: float(loss) for name, loss in self._loop.step().items()}
+        return {name: torch.as_tensor(loss).item() for name, loss in self._loop.step().items()}
 
 
 class Ceilings:
