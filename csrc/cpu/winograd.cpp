@@ -85,22 +85,23 @@ at::Tensor transform_weight(const at::Tensor& weight, int64_t tile, bool adjoint
 // How the tiles of a batch are gone through. Nothing here depends on the number of threads: sums are the same for any.
 class Plan {
  public:
-  Plan(at::IntArrayRef images, int64_t in, int64_t out, int64_t tile)
+  Plan(at::IntArrayRef images, int64_t in, int64_t out, int64_t tile, bool weight_grad = false)
       : tile(static_cast<int>(tile)),
         components(components_of(tile)),
         in(panels_of(in)),
         out(panels_of(out)),
         per_image(divided_up(images[2], tile) * divided_up(images[3], tile)),
-        tiles(images[0] * per_image) {}
+        tiles(images[0] * per_image),
+        kept_filters_(weight_grad ? kept_sums : kept_filters) {}
 
   // Whether each thread takes blocks of tiles through all components, for which the transformed filters must stay in
   // its cache; else all threads share the components of large blocks.
-  bool by_blocks() const { return components * in * out * winograd_panel * winograd_panel <= kept_filters; }
+  bool by_blocks() const { return components * in * out * winograd_panel * winograd_panel <= kept_filters_; }
 
   int64_t block(int64_t panels) const {
     const int64_t one = components * panels * winograd_panel;
-    const int64_t wanted = by_blocks() ? kept_tiles / one : shared_rows / (std::max(in, out) * winograd_panel);
-    return std::clamp<int64_t>(wanted, 14, std::max<int64_t>(tiles, 14));
+    const int64_t shared = std::max(shared_rows / (std::max(in, out) * winograd_panel), fewest_shared);
+    return std::clamp<int64_t>(by_blocks() ? kept_tiles / one : shared, 1, tiles);
   }
 
   // Of whole images, because their tiles overlap.
@@ -112,8 +113,12 @@ class Plan {
   const int64_t components, in, out, per_image, tiles;
 
  private:
-  // In elements; the second cache holds 2^19 on the machine that these were measured on.
-  static constexpr int64_t kept_filters = 768 << 10, kept_tiles = 320 << 10, shared_rows = 64 << 10;
+  // In elements, and measured where the second cache holds 2^19 of them. The filters' gradient, which each block reads
+  // and writes, must be smaller than filters that are only read.
+  static constexpr int64_t kept_filters = 768 << 10, kept_sums = 256 << 10, kept_tiles = 256 << 10;
+  static constexpr int64_t shared_rows = 32 << 10, fewest_shared = 128;
+
+  const int64_t kept_filters_;
 };
 
 // Memory for the transformed tiles of a block, of several kinds, for each thread that works on its own blocks. Threads
@@ -372,7 +377,7 @@ std::vector<at::Tensor> winograd_conv2d_backward(
   const at::Tensor dense = with_channels_innermost(grad);
   const at::Tensor cut = result ? with_channels_innermost(*result) : at::Tensor();
   const at::Tensor zeros = at::zeros({std::max(in, out)}, grad.options().memory_format(at::MemoryFormat::Contiguous));
-  const Plan plan(sizes, in, out, tile);
+  const Plan plan(sizes, in, out, tile, weight_grad);
   const WinogradKernels& kernels = active_kernels().winograd;
   const Images no_images = {};
   const Images grad_images = images_of(dense, zeros), results = result ? images_of(cut, zeros) : no_images;
