@@ -432,21 +432,15 @@ constexpr int product_rows = 3;
 constexpr int product_rows = 1;
 #endif
 
-// So much of b is used for all rows before the next: it stays in the first cache.
+// So much of b is used for all rows before the next: it stays in the first cache. Its products are summed apart and
+// added as a whole, which keeps long sums exact.
 constexpr std::int64_t product_depth = 4 * winograd_panel;
 
 template <int rows, bool transposed>
 static void multiply_rows(
     const float* a, std::int64_t panel, const float* b, float* c, std::int64_t depth, bool accumulate) {
   constexpr std::int64_t row_stride = transposed ? 1 : winograd_panel, step = transposed ? winograd_panel : 1;
-  F32 sums[rows][registers<float>];
-#pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 8
-    for (int k = 0; k < registers<float>; ++k) {
-      sums[i][k] = accumulate ? load(c + i * winograd_panel + k * width<float>) : F32{};
-    }
-  }
+  F32 sums[rows][registers<float>] = {};
   for (std::int64_t begin = 0; begin < depth; begin += winograd_panel) {
     const std::int64_t end = depth - begin < winograd_panel ? depth - begin : winograd_panel;
     const float* from = a;
@@ -469,7 +463,10 @@ static void multiply_rows(
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
-    for (int k = 0; k < registers<float>; ++k) store(c + i * winograd_panel + k * width<float>, sums[i][k]);
+    for (int k = 0; k < registers<float>; ++k) {
+      float* const target = c + i * winograd_panel + k * width<float>;
+      store(target, accumulate ? load(target) + sums[i][k] : sums[i][k]);
+    }
   }
 }
 

@@ -110,8 +110,8 @@ def winograd_conv2d(
         x: images ``[N, C, H, W]``; channels_last memory spares a copy.
         weight: filters ``[K, C, 3, 3]``, or what :func:`winograd_weight` made of them.
         bias: ``[K]``, or None.
-        tile: side of the tiles. 4 is the faster one; 2 is about as exact as the direct convolution, 4 a few times
-            less: some 1e-6 of the largest result. A :class:`WinogradWeight` brings its own.
+        tile: side of the tiles. 4 is the faster one, with up to about twice the rounding error of the direct
+            convolution; 2 has less than that. A :class:`WinogradWeight` brings its own.
         relu: cut negative results off.
 
     Returns:
