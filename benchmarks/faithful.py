@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_fast import DFADTrainer
+from dfad_fast.models import DFADGenerator
 from dfad_fast.models.taps import Tap
 from dfad_fast.training.recipe import Recipe
 
@@ -113,6 +114,8 @@ class FaithfulLoop:
             copy.deepcopy(module).to(memory_format=torch.contiguous_format)
             for module in (networks.teacher, networks.student, networks.generator, networks.connectors)
         )
+        if isinstance(self.generator, DFADGenerator):
+            self.generator.fused = False  # layer by layer, as published
         self.objective = objective
         self.recipe = recipe or trainer.recipe
         self.planned_iterations = planned_iterations

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.measure import Entry, Process, Settings, quartiles
-from benchmarks.step_cases import FAITHFUL, Contender, Pair
+from benchmarks.step_cases import FAITHFUL, RACES, Contender, Pair
 from benchmarks.step_contestant import Turn
 
 Progress = Callable[[int, int, str], None]
@@ -59,7 +59,10 @@ def run(
         "pairs": [],
         "rows": [],
     }
-    done, of = 0, 1 + len(pairs) * (2 + settings.rounds)
+    races = [(pair, name, entrants(pair, name, contenders)) for pair in pairs for name in RACES]
+    # Those that run in every race are no race by themselves.
+    races = [(p, name, entered) for p, name, entered in races if any(c.races != RACES for c in entered)]
+    done, of = 0, 1 + len(races) * (2 + settings.rounds)
 
     def tell(what: str) -> None:
         nonlocal done
@@ -70,14 +73,21 @@ def run(
         with tempfile.TemporaryDirectory(prefix="dfad_fast_benchmark_") as scratch:
             tell("matrix products and copies")
             results["ceilings"] = ceilings(settings, Path(scratch), ceiling_sizes)
-            for pair in pairs:
-                results["pairs"].append({**dataclasses.asdict(pair), "label": pair.label})
-                entered = [c for c in contenders if pair.name in c.pairs]
-                race(pair, entered, settings, Path(scratch), tell, results["rows"])
+            results["pairs"] = [{**dataclasses.asdict(pair), "label": pair.label} for pair in pairs]
+            for pair, name, entered in races:
+                race(pair, name, entered, settings, Path(scratch), tell, results["rows"])
         results["complete"] = True
     except KeyboardInterrupt:
         pass
     return results
+
+
+def entrants(pair: Pair, race_name: str, contenders: Sequence[Contender]) -> list[Contender]:
+    """Who takes part; in the races after the first with the pinned allocator only."""
+    entered = [c for c in contenders if pair.name in c.pairs and race_name in c.races]
+    if race_name == RACES[0]:
+        return entered
+    return [dataclasses.replace(c, allocators=("pinned",)) for c in entered]
 
 
 def ceilings(settings: Settings, scratch: Path, sizes: tuple[int, int]) -> dict[str, float]:
@@ -94,6 +104,7 @@ def ceilings(settings: Settings, scratch: Path, sizes: tuple[int, int]) -> dict[
 
 def race(
     pair: Pair,
+    name: str,
     contenders: Sequence[Contender],
     settings: Settings,
     scratch: Path,
@@ -103,7 +114,7 @@ def race(
     """Adds a row per contender and allocator, interrupted too."""
     racers: list[Racer] = []
     try:
-        tell(f"{pair.name}: starting")
+        tell(f"{pair.name}, {name}: starting")
         for contender in contenders:
             for allocator in contender.allocators:
                 process = Process(settings, allocator, scratch, MODULE)
@@ -112,13 +123,13 @@ def race(
                 racers[-1].ask("enter", pair, contender)
         for racer in racers:
             racer.facts.update(racer.answer() or {})
-        tell(f"{pair.name}: whether they agree")
+        tell(f"{pair.name}, {name}: whether they agree")
         qualify(racers)
-        take_turns(racers, settings, lambda round_: tell(f"{pair.name}: round {round_ + 1}"))
+        take_turns(racers, settings, lambda round_: tell(f"{pair.name}, {name}: round {round_ + 1}"))
     finally:
         for racer in racers:
             racer.process.close()
-        rows += [describe(pair, racer, racers) for racer in racers]
+        rows += [{"race": name, **describe(pair, racer, racers)} for racer in racers]
 
 
 def qualify(racers: Sequence[Racer]) -> None:

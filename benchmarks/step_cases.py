@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from benchmarks.faithful import OBJECTIVES, FaithfulLoop
 from dfad_fast import DFADTrainer
 from dfad_fast.models import create_network
+from dfad_fast.training.levers import PLAIN, Levers
 from dfad_fast.training.recipe import Recipe
 
 CLASSES = 10
@@ -57,11 +58,12 @@ class Contender:
 
     Attributes:
         loop: the published loop, or this library's trainer.
-        speed: the trainer's ``speed``; None leaves it out.
+        speed: the trainer's ``speed``; None for the published loop, which takes its networks as they are.
         exact: whether it has to give the published loop's losses.
         against: the contender that runs plain dfad likewise, which shows what the method costs.
         pairs: names of the pairs that it is measured on.
-        allocators: of the C library, see :mod:`benchmarks.measure`.
+        races: in which it takes part: all of one race are in memory at once, and take turns.
+        allocators: of the C library in the first of the races, see :mod:`benchmarks.measure`.
     """
 
     name: str
@@ -71,21 +73,42 @@ class Contender:
     exact: bool = True
     against: str | None = None
     pairs: tuple[str, ...] = ("lenet", "resnet")
+    races: tuple[str, ...] = ("levers",)
     allocators: tuple[str, ...] = ("pinned",)
 
 
-FAITHFUL = "faithful"
+FAITHFUL, EXACT = "faithful", "exact"
+RACES = ("speeds", "levers", "method")
 BOTH_ALLOCATORS = ("pinned", "default")
 LENET_ONLY = ("lenet",)
-# A speed or a lever is a row: Contender("fast", "trainer", speed="fast", exact=False).
+
+
+def _lever(name: str, exact: bool = False, **settings: Any) -> Contender:
+    return Contender(name, "trainer", speed=replace(Levers(), **settings), exact=exact)
+
+
+def _method(name: str, loop: Literal["faithful", "trainer"], speed: Any, against: str) -> Contender:
+    return Contender(
+        f"{name} dfad-ar-vi", loop, "dfad-ar-vi", speed, against=against, pairs=LENET_ONLY, races=("method",)
+    )
+
+
 CONTENDERS = (
-    Contender(FAITHFUL, "faithful", allocators=BOTH_ALLOCATORS),
-    Contender("trainer", "trainer", allocators=BOTH_ALLOCATORS),
-    Contender(
-        "faithful dfad-ar-vi", "faithful", "dfad-ar-vi", against=FAITHFUL, pairs=LENET_ONLY
-    ),
-    Contender("trainer dfad-ar-vi", "trainer", "dfad-ar-vi", against="trainer", pairs=LENET_ONLY),
-)  # fmt: skip
+    Contender(FAITHFUL, "faithful", races=RACES, allocators=BOTH_ALLOCATORS),
+    Contender(EXACT, "trainer", speed="exact", races=RACES, allocators=BOTH_ALLOCATORS),
+    Contender("fast", "trainer", speed="fast", exact=False, races=("speeds",)),
+    Contender("no levers", "trainer", speed=PLAIN),
+    _lever("exact, no fused generator", exact=True, fused_generator=False),
+    _lever("exact, no Winograd", exact=True, winograd=False),
+    _lever("exact, teacher not folded", exact=True, fold_teacher=False),
+    _lever("exact + sampling together", sample_together=True),
+    _lever("exact + one batch an iteration", student_batches=1),
+    _lever("exact + torch.compile", exact=True, compile=True),
+    _lever("exact + bfloat16", precision="bfloat16"),
+    _method("faithful", "faithful", None, FAITHFUL),
+    _method("exact", "trainer", "exact", EXACT),
+    _method("exact, two forwards,", "trainer", Levers(one_student_batch=False), EXACT),
+)
 
 
 def make_trainer(pair: Pair, contender: Contender) -> DFADTrainer:
@@ -95,7 +118,6 @@ def make_trainer(pair: Pair, contender: Contender) -> DFADTrainer:
         create_network(name, pair.image_shape, CLASSES) for name in (pair.teacher, pair.student)
     )
     settle(teacher, pair.image_shape)
-    arguments = {} if contender.speed is None else {"speed": contender.speed}
     return DFADTrainer(
         teacher,
         student,
@@ -106,7 +128,7 @@ def make_trainer(pair: Pair, contender: Contender) -> DFADTrainer:
         pair.batch_size,
         SEED,
         recipe=pair.recipe,
-        **arguments,
+        speed=contender.speed or PLAIN,
     )
 
 

@@ -13,7 +13,7 @@ from benchmarks.report import Sheet, duration, size
 
 Row = dict[str, Any]
 COLUMNS = (
-    "pair", "contender", "loop", "method", "speed", "allocator", "median_seconds", "first_quartile_seconds",
+    "pair", "race", "contender", "loop", "method", "speed", "allocator", "median_seconds", "first_quartile_seconds",
     "third_quartile_seconds", "runs", "images", "images_per_second", "speedup", "cost_of_method", "multiply_adds",
     "peak_bytes", "page_faults", "error", "problem",
 )  # fmt: skip
@@ -30,12 +30,12 @@ def _ratio(row: Row, key: str) -> str:
     return f"{row[key]:.2f}x" if key in row else "-"
 
 
-def pair_sheet(results: dict[str, Any], pair: Row) -> Sheet:
-    """The contenders on one pair."""
+def pair_sheet(results: dict[str, Any], pair: Row, race: str) -> Sheet:
+    """The contenders of a race on one pair."""
     products = results["ceilings"]
     lines = []
     for row in results["rows"]:
-        if row["pair"] != pair["name"]:
+        if (row["pair"], row["race"]) != (pair["name"], race):
             continue
         name = row["contender"] + (", allocator as it comes" if row["allocator"] == "default" else "")
         if row["problem"] is not None or "median_seconds" not in row:
@@ -61,7 +61,8 @@ def pair_sheet(results: dict[str, Any], pair: Row) -> Sheet:
         "contender", "s/iteration (quartiles)", "runs", "images/s", "speed-up", "of dfad's cost", "GMAC/s",
         "of fp32", "of bf16", "peak memory", "faults",
     )  # fmt: skip
-    return Sheet(f"{pair['name']}: {pair['label']}, generator {pair['generator']}", columns, tuple(lines))
+    title = f"{pair['name']}, {race}: {pair['label']}, generator {pair['generator']}"
+    return Sheet(title, columns, tuple(lines))
 
 
 def ceilings_sheet(results: dict[str, Any]) -> Sheet:
@@ -75,7 +76,16 @@ def ceilings_sheet(results: dict[str, Any]) -> Sheet:
 
 
 def sheets(results: dict[str, Any]) -> list[Sheet]:
-    return [*(pair_sheet(results, pair) for pair in results["pairs"]), ceilings_sheet(results)]
+    races = {(row["pair"], row["race"]): None for row in results["rows"]}
+    return [
+        *(
+            pair_sheet(results, p, race)
+            for p in results["pairs"]
+            for name, race in races
+            if name == p["name"]
+        ),
+        ceilings_sheet(results),
+    ]
 
 
 def explanation(results: dict[str, Any]) -> str:

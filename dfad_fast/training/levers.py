@@ -25,9 +25,8 @@ class Levers:
             quarter of the multiplications (dfad_fast.ops.generator_block; CPU, float32).
         winograd: 3x3 convolutions of student and teacher by Winograd's minimal filtering, with a quarter of the
             multiplications (dfad_fast.ops.winograd_conv2d; CPU, float32). Rounding errors are larger.
-        one_student_batch: the images and what terms mixed of them go through the student as one batch. The same for a
-            student without batch norm layers and dropout, where it is always done; for others its batch statistics
-            are those of both together.
+        one_student_batch: the images and what terms mixed of them go through the student as one batch, whose batch
+            norm layers then see both together. None: where that makes no difference, as without such layers.
         pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process).
         precision: what the networks compute in, by autocast; float16 scales its losses. Losses, weights and the
             optimisers' state stay float32.
@@ -44,7 +43,7 @@ class Levers:
     fused_generator: bool = True
     winograd: bool = True
     pin_allocator: bool = True
-    one_student_batch: bool = False
+    one_student_batch: bool | None = None
     precision: Precision = "float32"
     compile: bool = False
     graph: bool = False
@@ -61,8 +60,14 @@ class Levers:
 
     def describe(self) -> dict[str, str]:
         """Each lever and its setting, in words."""
-        words = {True: "on", False: "off", None: "one per step"}
-        return {name: str(words.get(value, value)) for name, value in _settings(self)}
+        none = {"student_batches": "one per step", "one_student_batch": "where it is the same"}
+        described = {}
+        for name, value in asdict(self).items():
+            if isinstance(value, bool):
+                described[name] = "on" if value else "off"
+            else:
+                described[name] = none[name] if value is None else str(value)
+        return described
 
     @property
     def autocast(self) -> torch.dtype | None:
@@ -70,12 +75,8 @@ class Levers:
         return None if self.precision == "float32" else getattr(torch, self.precision)
 
 
-def _settings(levers: Levers) -> list[tuple[str, Any]]:
-    # As identity, not as value: 1 batch is not True.
-    return [
-        (name, value if not isinstance(value, int) or isinstance(value, bool) else str(value))
-        for name, value in asdict(levers).items()
-    ]
+PLAIN = Levers(fold_teacher=False, fused_generator=False, winograd=False, pin_allocator=False)
+"""All of them off."""
 
 
 def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
@@ -116,9 +117,9 @@ def with_changes(levers: Levers, changes: tuple[str, ...]) -> Levers:
 def _parse(name: str, value: str) -> bool | int | str | None:
     if name == "precision":
         return value
+    if value == "none" and name in ("student_batches", "one_student_batch"):
+        return None
     if name == "student_batches":
-        if value in ("none", "None"):
-            return None
         if value.isdigit():
             return int(value)
         raise UsageError(f"lever student_batches: expected a number or none, got {value!r}")

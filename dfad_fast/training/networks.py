@@ -16,6 +16,8 @@ from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.folding import Folded, fold_batch_norm
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
 from dfad_fast.terms import Probe, Weighted
+from dfad_fast.training.levers import PLAIN, Levers
+from dfad_fast.training.runner import Runner
 
 Draws = Sequence[tuple[Tensor, ...]]
 """The random numbers of a step: for each row of its table, those that its term drew."""
@@ -43,9 +45,9 @@ class Networks:
     Raises UsageError where they do not fit: images that a network cannot take, answers that are no logits,
     different numbers of classes, named taps that cannot be matched. Taps that were found may match or not.
 
-    With ``fold_teacher`` a copy of the teacher with its batch norm folded answers in its place, where nobody asks
-    for the statistics at those layers; ``folding`` says what came of it. It follows no later change of the teacher.
-    ``autocast`` is what the networks compute in during steps; None for their own type.
+    During steps the networks run as ``levers`` say. With ``fold_teacher`` a copy of the teacher with its batch norm
+    folded answers in its place, where nobody asks for the statistics at those layers; ``folding`` says what came of
+    it. It follows no later change of the teacher.
     """
 
     def __init__(
@@ -56,8 +58,7 @@ class Networks:
         image_shape: tuple[int, int, int],
         taps_teacher: Sequence[str] | None,
         taps_student: Sequence[str] | None,
-        fold_teacher: bool = False,
-        autocast: torch.dtype | None = None,
+        levers: Levers = PLAIN,
     ) -> None:
         self.teacher = teacher
         self.student = student
@@ -89,11 +90,15 @@ class Networks:
         teacher_taps = [t for t, _ in self.tap_pairs]
         self._teacher_taps = Taps(teacher, teacher_taps)
         self._student_taps = Taps(student, [s for _, s in self.tap_pairs])
-        self.folding = _fold(teacher, image_shape, teacher_taps) if fold_teacher else None
+        self.folding = _fold(teacher, image_shape, teacher_taps) if levers.fold_teacher else None
         self._quick_teacher = self.folding.network if self.folding else teacher
         self._quick_teacher_taps = Taps(self._quick_teacher, teacher_taps)
-        self.autocast = autocast
+        self._autocast = levers.autocast
         self._device_type = parameter.device.type
+        self._runners = {
+            network: Runner(network, levers, frozen=network in (teacher, self._quick_teacher))
+            for network in {teacher, self._quick_teacher, student, generator}
+        }
         self.student_depends_on_batch = depends_on_batch(student, image_shape)
 
     def describe_mismatch(self) -> str:
@@ -117,21 +122,24 @@ class Networks:
             for t, s in self.tap_pairs
         ]
 
-    def asker(self, graph: bool, statistics: bool = False) -> Callable[[Tensor], Tensor]:
+    def asker(
+        self, graph: bool, statistics: bool = False, hooked: bool = False
+    ) -> Callable[[Tensor], Tensor]:
         """Asks the teacher for its logits. ``graph``: whether gradients flow to the images through it, as the
-        generator's phase needs them and the student's does not. ``statistics``: whether its batch norm layers run."""
-        network = self.teacher if statistics else self._quick_teacher
+        generator's phase needs them and the student's does not. ``statistics``: whether its batch norm layers run.
+        ``hooked``: whether something inside of it is read."""
+        run = self._runners[self.teacher if statistics else self._quick_teacher]
 
         def ask(images: Tensor) -> Tensor:
             with torch.set_grad_enabled(graph), self.mixed_precision():
-                return _wide(network(images))
+                return _wide(run(images, hooked))
 
         return ask
 
     def look(self, images: Tensor, rows: Sequence[Weighted], graph: bool) -> TeacherView:
         """Shows ``images`` to the teacher, with the features and statistics that ``rows`` ask for."""
         with_statistics = reads_statistics(rows)
-        ask = self.asker(graph, with_statistics)
+        ask = self.asker(graph, with_statistics, hooked=with_statistics or reads_features(rows))
         taps = self._teacher_taps if with_statistics else self._quick_teacher_taps
         with ExitStack() as stack:
             features = stack.enter_context(taps.record()) if reads_features(rows) else []
@@ -183,9 +191,9 @@ class Networks:
         """Logits, and the features of the first ``features_of`` images through their connectors."""
         with self.mixed_precision():
             if not features_of:
-                return _wide(self.student(images)), []
+                return _wide(self._runners[self.student](images)), []
             with self._student_taps.record() as tapped:
-                logits = _wide(self.student(images))
+                logits = _wide(self._runners[self.student](images, hooked=True))
             return logits, [
                 connect(x[:features_of]) for connect, x in zip(self.connectors, tapped, strict=True)
             ]
@@ -193,7 +201,7 @@ class Networks:
     def generate(self, noise: Tensor) -> Tensor:
         """Images [B, C, H, W] of noise [B, latent_dim]."""
         with self.mixed_precision():
-            return self.generator(noise)
+            return self._runners[self.generator](noise)
 
     def set_modes(self, student: bool) -> None:
         """``student``: whether the student and its connectors are in train mode."""
@@ -204,7 +212,7 @@ class Networks:
 
     def mixed_precision(self) -> torch.autocast:
         """In it networks compute in halves, if that was asked for, and losses in float32."""
-        return torch.autocast(self._device_type, dtype=self.autocast, enabled=self.autocast is not None)
+        return torch.autocast(self._device_type, dtype=self._autocast, enabled=self._autocast is not None)
 
 
 def reads_features(rows: Sequence[Weighted]) -> bool:

@@ -63,7 +63,8 @@ class Iteration:
         self._levers = levers
         self._batch_size = batch_size
         self._noise = noise
-        self._one_batch = levers.one_student_batch or not networks.student_depends_on_batch
+        wanted = levers.one_student_batch
+        self._one_batch = not networks.student_depends_on_batch if wanted is None else wanted
 
     @property
     def generated_batches(self) -> int:

@@ -145,8 +145,7 @@ class DFADTrainer:
                 shape,
                 taps_teacher,
                 taps_student,
-                fold_teacher=self.speed.fold_teacher,
-                autocast=self.speed.autocast,
+                self.speed,
             )
             self.method = choose_method(method, self.networks)
             self._noise = torch.Generator(self.device).manual_seed(seed)

@@ -27,8 +27,8 @@ BY_NAME = {contender.name: contender for contender in CONTENDERS}
 @pytest.fixture(scope="module")
 def measured():
     contenders = [
-        replace(c, pairs=("tiny",), allocators=("pinned",))
-        for c in (BY_NAME[FAITHFUL], BY_NAME["trainer"], Contender("broken", "trainer", "no such method"))
+        replace(c, pairs=("tiny",), races=("speeds",), allocators=("pinned",))
+        for c in (BY_NAME[FAITHFUL], BY_NAME["exact"], Contender("broken", "trainer", "no such method"))
     ]
     told = []
     results = step.run([TINY], contenders, FAST, lambda *told_: told.append(told_), (64, 2**16))
@@ -54,8 +54,8 @@ def test_a_run_is_complete(measured):
     again = json.loads(json.dumps(measured, allow_nan=False))
     assert (again["kind"], again["schema"], again["complete"]) == ("step", step.SCHEMA, True)
     assert set(again["ceilings"]) == {"float32", "bfloat16", "float16", "copy"}
-    assert [row["contender"] for row in again["rows"]] == [FAITHFUL, "trainer", "broken"]
-    for name in (FAITHFUL, "trainer"):
+    assert [row["contender"] for row in again["rows"]] == [FAITHFUL, "exact", "broken"]
+    for name in (FAITHFUL, "exact"):
         found = row(again, name)
         assert found["problem"] is None
         assert found["error"] <= step.TOLERANCE

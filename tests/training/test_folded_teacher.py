@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from dfad_fast.methods import METHODS
 from dfad_fast.terms import L1, ActivationBoundary, BatchNormStatistics, Weighted
+from dfad_fast.training.levers import PLAIN
 from dfad_fast.training.networks import Networks
 from tests.training.conftest import make_net
 
@@ -13,7 +16,7 @@ OTHERS = (Weighted(1.0, L1()), Weighted(1.0, ActivationBoundary()))
 
 
 def networks(pair, taps=None, **options):
-    return Networks(*pair, nn.Identity(), SHAPE, taps, taps, **options)
+    return Networks(*pair, nn.Identity(), SHAPE, taps, taps, replace(PLAIN, **options))
 
 
 def probe(of, rows, graph=True):

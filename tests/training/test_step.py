@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import METHODS
-from dfad_fast.training.levers import Levers, choose_levers, with_changes
+from dfad_fast.training.levers import PLAIN, Levers, choose_levers, with_changes
 from tests.training.conftest import make_net
 
 SHAPE = (1, 8, 8)
@@ -98,8 +98,7 @@ def test_the_audit_sees_what_a_graph_could_not_hold(pair):
 
 def test_levers_leave_the_noise_and_the_mixtures_what_they_were(pair):
     """Of one seed, exact runs with different levers see the same images."""
-    plain = Levers(fold_teacher=False, fused_generator=False, winograd=False, pin_allocator=False)
-    one, other = (trainer_of(pair, "dfad-ar-vi", speed) for speed in ("exact", plain))
+    one, other = (trainer_of(pair, "dfad-ar-vi", speed) for speed in ("exact", PLAIN))
     for trainer in (one, other):
         trainer.step()
     assert_same(weights(one, ["student"]), weights(other, ["student"]), rtol=1e-3, atol=1e-4)
@@ -151,10 +150,10 @@ def test_one_batch_for_images_and_mixtures_is_the_same_without_batch_norm():
     torch.manual_seed(0)
     pair = make_net(8, batch_norm=False), make_net(4, batch_norm=False)
     found = []
-    for depends in (True, False):
-        trainer = trainer_of(pair, "dfad-ar-vi", recipe="published")
+    for wanted in (False, None):
+        levers = Levers(one_student_batch=wanted)
+        trainer = trainer_of(pair, "dfad-ar-vi", levers, recipe="published")
         assert not trainer.networks.student_depends_on_batch
-        trainer._iteration._one_batch = not depends
         sizes = []
         trainer.networks.student.register_forward_pre_hook(lambda m, args, s=sizes: s.append(len(args[0])))
         for _ in range(3):
