@@ -49,16 +49,17 @@ TORCH_LIBRARY(dfad_fast, m) {
       " bool student_grad, bool teacher_grad) -> Tensor[]",
       tags);
 
-  // Batch norm by the batch's statistics, LeakyReLU, nearest upsampling, 3x3 convolution. Also returns the statistics
-  // (the biased variance). CPU and float32 only; elsewhere the convolutions of torch serve.
+  // Batch norm by the batch's statistics, LeakyReLU, nearest upsampling, 3x3 convolution. Statistics are [2, channels],
+  // mean and biased variance; those of x may be given, where whoever made x returned them. CPU and float32 only;
+  // elsewhere the convolutions of torch serve.
   m.def(
-      "generator_block(Tensor x, Tensor? norm_weight, Tensor? norm_bias, Tensor weight, Tensor? bias, int upsample,"
-      " float slope, float eps) -> (Tensor out, Tensor mean, Tensor variance)",
+      "generator_block(Tensor x, Tensor? given, Tensor? norm_weight, Tensor? norm_bias, Tensor weight, Tensor? bias,"
+      " int upsample, float slope, float eps) -> (Tensor out, Tensor statistics, Tensor out_statistics)",
       tags);
   // Gradients of x, norm_weight, norm_bias, weight, bias.
   m.def(
-      "generator_block_backward(Tensor grad, Tensor x, Tensor mean, Tensor variance, Tensor? norm_weight,"
-      " Tensor? norm_bias, Tensor weight, int upsample, float slope, float eps, bool[5] wanted) -> Tensor[]",
+      "generator_block_backward(Tensor grad, Tensor x, Tensor statistics, Tensor? norm_weight, Tensor? norm_bias,"
+      " Tensor weight, int upsample, float slope, float eps, bool[5] wanted) -> Tensor[]",
       tags);
 
   // 3x3 filters as F(tile x tile, 3x3) multiplies with them, for the convolution or for its adjoint, by which the
@@ -157,18 +158,19 @@ std::vector<at::Tensor> interpolated_l1_backward(
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
-    const at::Tensor& x, const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias,
-    const at::Tensor& weight, const std::optional<at::Tensor>& bias, int64_t upsample, double slope, double eps) {
+    const at::Tensor& x, const std::optional<at::Tensor>& given, const std::optional<at::Tensor>& norm_weight,
+    const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    int64_t upsample, double slope, double eps) {
   static const auto op = handle<decltype(generator_block)>("dfad_fast::generator_block");
-  return op.call(x, norm_weight, norm_bias, weight, bias, upsample, slope, eps);
+  return op.call(x, given, norm_weight, norm_bias, weight, bias, upsample, slope, eps);
 }
 
 std::vector<at::Tensor> generator_block_backward(
-    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance,
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& statistics,
     const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight,
     int64_t upsample, double slope, double eps, std::array<bool, 5> wanted) {
   static const auto op = handle<decltype(generator_block_backward)>("dfad_fast::generator_block_backward");
-  return op.call(grad, x, mean, variance, norm_weight, norm_bias, weight, upsample, slope, eps, wanted);
+  return op.call(grad, x, statistics, norm_weight, norm_bias, weight, upsample, slope, eps, wanted);
 }
 
 at::Tensor winograd_weight(const at::Tensor& weight, int64_t tile, bool adjoint) {

@@ -54,14 +54,15 @@ std::vector<at::Tensor> interpolated_l1_backward(
     const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& lam,
     const at::Tensor& perm, std::string_view reduction, bool student_grad, bool teacher_grad);
 
-// Output, and the batch's mean and biased variance.
+// Output, and the statistics of x and of the output.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
-    const at::Tensor& x, const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias,
-    const at::Tensor& weight, const std::optional<at::Tensor>& bias, int64_t upsample, double slope, double eps);
+    const at::Tensor& x, const std::optional<at::Tensor>& given, const std::optional<at::Tensor>& norm_weight,
+    const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    int64_t upsample, double slope, double eps);
 
 // Those wanted of the gradients of x, norm_weight, norm_bias, weight and bias.
 std::vector<at::Tensor> generator_block_backward(
-    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance,
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& statistics,
     const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight,
     int64_t upsample, double slope, double eps, std::array<bool, 5> wanted);
 

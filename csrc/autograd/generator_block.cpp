@@ -24,10 +24,10 @@ class GeneratorBlock : public torch::autograd::Function<GeneratorBlock> {
  public:
   static at::Tensor forward(
       AutogradContext* ctx, const at::Tensor& x, const OptionalTensor& norm_weight, const OptionalTensor& norm_bias,
-      const at::Tensor& weight, const OptionalTensor& bias, at::Tensor* out, const at::Tensor* mean,
-      const at::Tensor* variance, int64_t upsample, double slope, double eps) {
+      const at::Tensor& weight, const OptionalTensor& bias, at::Tensor* out,
+      const at::Tensor* statistics, int64_t upsample, double slope, double eps) {
     ctx->save_for_backward(
-        {savable(x), *mean, *variance, norm_weight.value_or(at::Tensor()), norm_bias.value_or(at::Tensor()), weight});
+        {savable(x), *statistics, norm_weight.value_or(at::Tensor()), norm_bias.value_or(at::Tensor()), weight});
     // needs_input_grad counts only the inputs that are given.
     c10::List<bool> given;
     for (const bool there : {true, norm_weight.has_value(), norm_bias.has_value(), true, bias.has_value()}) {
@@ -47,10 +47,10 @@ class GeneratorBlock : public torch::autograd::Function<GeneratorBlock> {
     size_t edge = 0;
     for (size_t i = 0; i < inputs; ++i) wanted[i] = given.get(i) && ctx->needs_input_grad(edge++);
     const auto results = ops::generator_block_backward(
-        grad[0], saved[0], saved[1], saved[2], optional(saved[3]), optional(saved[4]), saved[5],
+        grad[0], saved[0], saved[1], optional(saved[2]), optional(saved[3]), saved[4],
         ctx->saved_data["upsample"].toInt(), ctx->saved_data["slope"].toDouble(), ctx->saved_data["eps"].toDouble(),
         wanted);
-    variable_list grads(inputs + 6);
+    variable_list grads(inputs + 5);
     auto next = results.begin();
     for (size_t i = 0; i < inputs; ++i) {
       if (wanted[i]) grads[i] = *next++;
@@ -60,31 +60,31 @@ class GeneratorBlock : public torch::autograd::Function<GeneratorBlock> {
 };
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
-    const at::Tensor& x, const OptionalTensor& norm_weight, const OptionalTensor& norm_bias, const at::Tensor& weight,
-    const OptionalTensor& bias, int64_t upsample, double slope, double eps) {
+    const at::Tensor& x, const OptionalTensor& given, const OptionalTensor& norm_weight,
+    const OptionalTensor& norm_bias, const at::Tensor& weight, const OptionalTensor& bias, int64_t upsample,
+    double slope, double eps) {
   std::tuple<at::Tensor, at::Tensor, at::Tensor> result;
   {
     at::AutoDispatchBelowADInplaceOrView guard;
-    result = ops::generator_block(x, norm_weight, norm_bias, weight, bias, upsample, slope, eps);
+    result = ops::generator_block(x, given, norm_weight, norm_bias, weight, bias, upsample, slope, eps);
   }
   const auto wants = [](const OptionalTensor& t) { return t && needs_node(*t); };
   const bool any = needs_node(x) || wants(norm_weight) || wants(norm_bias) || needs_node(weight) || wants(bias);
   if (!at::GradMode::is_enabled() || !any) return result;
-  auto& [out, mean, variance] = result;
-  out = GeneratorBlock::apply(
-      x, norm_weight, norm_bias, weight, bias, &out, &mean, &variance, upsample, slope, eps);
+  auto& [out, statistics, out_statistics] = result;
+  out = GeneratorBlock::apply(x, norm_weight, norm_bias, weight, bias, &out, &statistics, upsample, slope, eps);
   return result;
 }
 
 std::vector<at::Tensor> generator_block_backward(
-    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance,
-    const OptionalTensor& norm_weight, const OptionalTensor& norm_bias, const at::Tensor& weight, int64_t upsample,
-    double slope, double eps, std::array<bool, inputs> wanted) {
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& statistics, const OptionalTensor& norm_weight,
+    const OptionalTensor& norm_bias, const at::Tensor& weight, int64_t upsample, double slope, double eps,
+    std::array<bool, inputs> wanted) {
   std::vector<at::Tensor> grads;
   {
     at::AutoDispatchBelowADInplaceOrView guard;
     grads = ops::generator_block_backward(
-        grad, x, mean, variance, norm_weight, norm_bias, weight, upsample, slope, eps, wanted);
+        grad, x, statistics, norm_weight, norm_bias, weight, upsample, slope, eps, wanted);
   }
   return once_differentiable(name, {grad, x, weight}, std::move(grads));
 }

@@ -86,6 +86,12 @@ void check_vector(const OptionalTensor& x, const char* what, int64_t size) {
       " must be a float32 tensor of shape [", size, "]");
 }
 
+void check_statistics(const at::Tensor& x, int64_t channels) {
+  TORCH_CHECK_VALUE(
+      x.sizes() == at::IntArrayRef({2, channels}) && x.scalar_type() == at::kFloat, name,
+      ": statistics must be a float32 tensor of shape [2, ", channels, "], got ", x.sizes());
+}
+
 void check(
     const at::Tensor& x, const OptionalTensor& norm_weight, const OptionalTensor& norm_bias, const at::Tensor& weight,
     const OptionalTensor& bias, int64_t upsample) {
@@ -108,48 +114,72 @@ at::Tensor scratch(const at::Tensor& like, int64_t floats) {
   return at::empty({floats}, like.options());
 }
 
-// Mean and biased variance per channel: of blocks of rows in float32, joined in double.
-std::pair<at::Tensor, at::Tensor> statistics(const Block& block, const Kernels& kernels) {
-  const int64_t rows = block.rows(), channels = block.in, blocks = (rows + statistics_rows - 1) / statistics_rows;
-  const at::Tensor partial = scratch(block.x, blocks * 2 * channels);
+// Mean and sum of squared deviations per channel of parts of a batch, joined in double in the order of the parts.
+class Statistics {
+ public:
+  Statistics(int64_t parts, int64_t channels, const at::Tensor& like)
+      : channels_(channels), counts_(parts), values_(scratch(like, parts * 2 * channels)) {}
+
+  // Of part `index`: `rows` rows of channels. Parts may be set on several threads.
+  void set(const Kernels& kernels, int64_t index, const float* x, int64_t rows) {
+    float* part = values_.mutable_data_ptr<float>() + index * 2 * channels_;
+    kernels.block.statistics(x, rows, channels_, part, part + channels_);
+    counts_[index] = rows;
+  }
+
+  // [2, channels]: mean and biased variance.
+  at::Tensor joined() const {
+    std::vector<double> mean(channels_, 0.0), squares(channels_, 0.0);
+    double seen = 0;
+    for (size_t p = 0; p < counts_.size(); ++p) {
+      const float* part = values_.const_data_ptr<float>() + p * 2 * channels_;
+      const double n = static_cast<double>(counts_[p]), share = n / (seen + n), cross = seen * share;
+      for (int64_t c = 0; c < channels_; ++c) {
+        const double difference = part[c] - mean[c];
+        mean[c] += difference * share;
+        squares[c] += part[channels_ + c] + difference * difference * cross;
+      }
+      seen += n;
+    }
+    at::Tensor out = at::empty({2, channels_}, values_.options());
+    float* to = out.mutable_data_ptr<float>();
+    for (int64_t c = 0; c < channels_; ++c) {
+      to[c] = static_cast<float>(mean[c]);
+      to[channels_ + c] = static_cast<float>(squares[c] / seen);
+    }
+    return out;
+  }
+
+ private:
+  int64_t channels_;
+  std::vector<int64_t> counts_;
+  at::Tensor values_;
+};
+
+at::Tensor statistics(const Block& block, const Kernels& kernels) {
+  const int64_t rows = block.rows(), parts = (rows + statistics_rows - 1) / statistics_rows;
+  Statistics found(parts, block.in, block.x);
   const float* x = block.x.const_data_ptr<float>();
-  float* parts = partial.mutable_data_ptr<float>();
-  const auto size = [&](int64_t b) { return std::min(statistics_rows, rows - b * statistics_rows); };
-  at::parallel_for(0, blocks, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      float* part = parts + b * 2 * channels;
-      kernels.block.statistics(x + b * statistics_rows * channels, size(b), channels, part, part + channels);
+  at::parallel_for(0, parts, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      found.set(
+          kernels, p, x + p * statistics_rows * block.in, std::min(statistics_rows, rows - p * statistics_rows));
     }
   });
-  std::vector<double> mean(channels, 0.0), squares(channels, 0.0);
-  double seen = 0;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const float* part = parts + b * 2 * channels;
-    const double n = static_cast<double>(size(b)), share = n / (seen + n), cross = seen * share;
-    for (int64_t c = 0; c < channels; ++c) {
-      const double difference = part[c] - mean[c];
-      mean[c] += difference * share;
-      squares[c] += part[channels + c] + difference * difference * cross;
-    }
-    seen += n;
-  }
-  at::Tensor means = at::empty({channels}, block.x.options()), variances = at::empty_like(means);
-  for (int64_t c = 0; c < channels; ++c) {
-    means.mutable_data_ptr<float>()[c] = static_cast<float>(mean[c]);
-    variances.mutable_data_ptr<float>()[c] = static_cast<float>(squares[c] / seen);
-  }
-  return {means, variances};
+  return found.joined();
 }
 
 // The batch norm as one affine map per channel.
 class Norm {
  public:
   Norm(
-      const at::Tensor& mean, const at::Tensor& variance, const OptionalTensor& weight, const OptionalTensor& bias,
-      double slope, double eps)
-      : channels_(mean.numel()), slope_(static_cast<float>(slope)), values_(4 * channels_) {
+      const at::Tensor& statistics, const OptionalTensor& weight, const OptionalTensor& bias, double slope,
+      double eps)
+      : channels_(statistics.size(1)), slope_(static_cast<float>(slope)), values_(4 * channels_) {
+    const at::Tensor both = statistics.contiguous();
+    const float *mean = both.const_data_ptr<float>(), *variance = mean + channels_;
     for (int64_t c = 0; c < channels_; ++c) {
-      const double m = at_(mean, c), rstd = 1.0 / std::sqrt(at_(variance, c) + eps);
+      const double m = mean[c], rstd = 1.0 / std::sqrt(variance[c] + eps);
       const double scale = rstd * (weight ? at_(*weight, c) : 1.0);
       values_[c] = static_cast<float>(m);
       values_[channels_ + c] = static_cast<float>(rstd);
@@ -172,13 +202,15 @@ class Norm {
 };
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
-    const at::Tensor& input, const OptionalTensor& norm_weight, const OptionalTensor& norm_bias,
-    const at::Tensor& weight, const OptionalTensor& bias, int64_t upsample, double slope, double eps) {
+    const at::Tensor& input, const OptionalTensor& given, const OptionalTensor& norm_weight,
+    const OptionalTensor& norm_bias, const at::Tensor& weight, const OptionalTensor& bias, int64_t upsample,
+    double slope, double eps) {
   check(input, norm_weight, norm_bias, weight, bias, upsample);
+  if (given) check_statistics(*given, input.size(1));
   const Block block(input, weight, upsample);
   const Kernels& kernels = active_kernels();
-  const auto [mean, variance] = statistics(block, kernels);
-  const Norm norm(mean, variance, norm_weight, norm_bias, slope, eps);
+  const at::Tensor found = given ? given->clone() : statistics(block, kernels);
+  const Norm norm(found, norm_weight, norm_bias, slope, eps);
   const at::Tensor biases = bias ? bias->contiguous() : block.zeros;
   at::Tensor out = at::empty(
       {block.batch, block.out, block.height * upsample, block.width * upsample}, block.x.options(),
@@ -188,7 +220,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
   const float *x = block.x.const_data_ptr<float>(), *w = block.weights.const_data_ptr<float>(),
               *b = biases.const_data_ptr<float>();
   float* y = out.mutable_data_ptr<float>();
-  const int64_t image_pixels = block.height * block.width;
+  const int64_t image_pixels = block.height * block.width, scale = upsample * upsample;
+  Statistics of_output(items.count, block.out, block.x);
   at::parallel_for(0, items.count, 1, [&](int64_t begin, int64_t end) {
     const int64_t most = items.images * std::min(items.rows + 2 * halo, block.height) * block.width;
     const at::Tensor memory = scratch(block.x, most * (block.in + block.taps()));
@@ -202,11 +235,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
       for (int64_t i = 0; i < item.images; ++i) {
         kernels.block.gather(
             block.image(), taps + i * image_pixels * block.taps(), item.first, b, item.begin, item.end,
-            y + (item.image + i) * image_pixels * upsample * upsample * block.out);
+            y + (item.image + i) * image_pixels * scale * block.out);
       }
+      // While the item's output is in the cache; whoever normalises it next is spared a pass.
+      of_output.set(
+          kernels, index, y + (item.image * image_pixels + item.begin * block.width) * scale * block.out,
+          item.images * (item.end - item.begin) * block.width * scale);
     }
   });
-  return {out, mean, variance};
+  return {out, found, of_output.joined()};
 }
 
 void add_to(std::vector<double>& sums, std::vector<float>& part) {
@@ -239,9 +276,9 @@ struct Sums {
 };
 
 std::vector<at::Tensor> generator_block_backward(
-    const at::Tensor& grad, const at::Tensor& input, const at::Tensor& mean, const at::Tensor& variance,
-    const OptionalTensor& norm_weight, const OptionalTensor& norm_bias, const at::Tensor& weight, int64_t upsample,
-    double slope, double eps, std::array<bool, 5> wanted) {
+    const at::Tensor& grad, const at::Tensor& input, const at::Tensor& statistics, const OptionalTensor& norm_weight,
+    const OptionalTensor& norm_bias, const at::Tensor& weight, int64_t upsample, double slope, double eps,
+    std::array<bool, 5> wanted) {
   check(input, norm_weight, norm_bias, weight, std::nullopt, upsample);
   const Block block(input, weight, upsample);
   TORCH_CHECK_VALUE(
@@ -249,12 +286,11 @@ std::vector<at::Tensor> generator_block_backward(
           grad.sizes() ==
               at::IntArrayRef({block.batch, block.out, block.height * upsample, block.width * upsample}),
       name, ": grad must be a float32 tensor of the output's shape, got ", grad.sizes());
-  check_vector(mean, "mean", block.in);
-  check_vector(variance, "variance", block.in);
+  check_statistics(statistics, block.in);
   const auto [x_wanted, norm_weight_wanted, norm_bias_wanted, weight_wanted, bias_wanted] = wanted;
   const bool below = x_wanted || norm_weight_wanted || norm_bias_wanted;
   const Kernels& kernels = active_kernels();
-  const Norm norm(mean, variance, norm_weight, norm_bias, slope, eps);
+  const Norm norm(statistics, norm_weight, norm_bias, slope, eps);
   const at::Tensor grads = grad.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor x_grad = below ? at::empty_like(block.x) : at::Tensor();
   const Items items(block.batch, block.height, block.width, block.in + block.taps(), 0);

@@ -83,16 +83,23 @@ class DFADGenerator(nn.Module):
         bias = linear.bias.unflatten(0, (width, height * side)).t().flatten()
         x = F.linear(noise, weight, bias).unflatten(1, (height, side, width)).permute(0, 3, 1, 2)
         layers = self.upsample
-        x = _block(x, self.project[2], layers[1], upsample=2, slope=1.0)
-        x = _block(x, layers[2], layers[5], upsample=2, slope=cast(nn.LeakyReLU, layers[3]).negative_slope)
-        x = _block(x, layers[6], layers[8], upsample=1, slope=cast(nn.LeakyReLU, layers[7]).negative_slope)
+        x, known = _block(x, None, self.project[2], layers[1], upsample=2, slope=1.0)
+        x, known = _block(x, known, layers[2], layers[5], upsample=2, slope=_slope(layers[3]))
+        x, _ = _block(x, known, layers[6], layers[8], upsample=1, slope=_slope(layers[7]))
         return cast(nn.BatchNorm2d, layers[10])(torch.tanh(x))
 
 
-def _block(x: Tensor, norm: nn.Module, convolution: nn.Module, upsample: int, slope: float) -> Tensor:
+def _slope(activation: nn.Module) -> float:
+    return cast(nn.LeakyReLU, activation).negative_slope
+
+
+def _block(
+    x: Tensor, statistics: Tensor | None, norm: nn.Module, convolution: nn.Module, upsample: int, slope: float
+) -> tuple[Tensor, Tensor]:
+    """Also returns the statistics of its result, which the next block normalises by."""
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(convolution, nn.Conv2d)
-    out, mean, variance = generator_block(
+    out, found, out_statistics = generator_block(
         x,
         convolution.weight,
         convolution.bias,
@@ -101,18 +108,20 @@ def _block(x: Tensor, norm: nn.Module, convolution: nn.Module, upsample: int, sl
         upsample=upsample,
         slope=slope,
         eps=norm.eps,
+        statistics=statistics,
     )
-    _follow(norm, mean, variance, x.numel() // x.shape[1])
-    return out
+    _follow(norm, found, x.numel() // x.shape[1])
+    return out, out_statistics
 
 
 @torch.no_grad()
-def _follow(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+def _follow(norm: nn.BatchNorm2d, statistics: Tensor, count: int) -> None:
     """Moves the running statistics as the batch norm itself would."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     assert norm.momentum is not None
+    mean, variance = statistics
     norm.num_batches_tracked.add_(1)
     norm.running_mean.lerp_(mean, norm.momentum)
     norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)

@@ -21,6 +21,7 @@ _NAME = "generator_block"
 _op = backends.op(_NAME)
 
 Block = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Output, and the statistics [2, channels] of x and of the output: mean and biased variance."""
 
 
 def reference(
@@ -33,16 +34,22 @@ def reference(
     upsample: int = 2,
     slope: float = 1.0,
     eps: float = 1e-5,
+    statistics: torch.Tensor | None = None,
 ) -> Block:
-    """The formula in plain PyTorch."""
+    """The formula in plain PyTorch, which takes the statistics of x itself."""
     _check(x, weight, upsample)
     normalised = F.batch_norm(x, None, None, norm_weight, norm_bias, training=True, eps=eps)
     active = F.leaky_relu(normalised, slope) if slope != 1.0 else normalised
     if upsample != 1:
         active = F.interpolate(active, scale_factor=upsample)
-    with torch.no_grad():
-        variance, mean = torch.var_mean(x.float() if x.dtype.itemsize < 4 else x, dim=(0, 2, 3), correction=0)
-    return F.conv2d(active, weight, bias, padding=1), mean, variance
+    out = F.conv2d(active, weight, bias, padding=1)
+    return out, _statistics(x) if statistics is None else statistics, _statistics(out)
+
+
+@torch.no_grad()
+def _statistics(x: torch.Tensor) -> torch.Tensor:
+    variance, mean = torch.var_mean(x.float() if x.dtype.itemsize < 4 else x, dim=(0, 2, 3), correction=0)
+    return torch.stack((mean, variance))
 
 
 def generator_block(
@@ -55,6 +62,7 @@ def generator_block(
     upsample: int = 2,
     slope: float = 1.0,
     eps: float = 1e-5,
+    statistics: torch.Tensor | None = None,
 ) -> Block:
     """Batch norm by the batch's own statistics, LeakyReLU, nearest upsampling and a 3x3 convolution of padding 1.
 
@@ -70,10 +78,12 @@ def generator_block(
         upsample: 1 (none) or 2.
         slope: of the LeakyReLU below 0; 1 for none.
         eps: is added to the variance.
+        statistics: those of x, where the block that made it returned them; they are not checked. Gradients are as
+            without.
 
     Returns:
-        The output [B, K, upsample * H, upsample * W], and the batch's mean and biased variance [C], which carry no
-        gradient: they are for running statistics.
+        The output [B, K, upsample * H, upsample * W], and the statistics of x [2, C] and of the output [2, K], each
+        mean and biased variance. Statistics carry no gradient: they are for running statistics and the next block.
 
     Raises:
         ValueError: shapes that do not fit, one value per channel, or another upsampling.
@@ -85,8 +95,10 @@ def generator_block(
         and all(t.dtype == torch.float32 for t in tensors)
         and not _autocast()
     ):
-        return _op(x, norm_weight, norm_bias, weight, bias, upsample, slope, eps)
-    return reference(x, weight, bias, norm_weight, norm_bias, upsample=upsample, slope=slope, eps=eps)
+        return _op(x, statistics, norm_weight, norm_bias, weight, bias, upsample, slope, eps)
+    return reference(
+        x, weight, bias, norm_weight, norm_bias, upsample=upsample, slope=slope, eps=eps, statistics=statistics
+    )
 
 
 def _autocast() -> bool:
@@ -111,6 +123,7 @@ def _check(x: torch.Tensor, weight: torch.Tensor, upsample: int) -> None:
 @backends.register_fake(_NAME)
 def _fake(
     x: torch.Tensor,
+    given: torch.Tensor | None,
     norm_weight: torch.Tensor | None,
     norm_bias: torch.Tensor | None,
     weight: torch.Tensor,
@@ -124,8 +137,8 @@ def _fake(
     out = x.new_empty(batch, weight.shape[0], upsample * height, upsample * width)
     return (
         out.contiguous(memory_format=torch.channels_last),
-        x.new_empty(channels),
-        x.new_empty(channels),
+        x.new_empty(2, channels),
+        x.new_empty(2, weight.shape[0]),
     )
 
 
@@ -133,8 +146,7 @@ def _fake(
 def _fake_backward(
     grad: torch.Tensor,
     x: torch.Tensor,
-    mean: torch.Tensor,
-    variance: torch.Tensor,
+    statistics: torch.Tensor,
     norm_weight: torch.Tensor | None,
     norm_bias: torch.Tensor | None,
     weight: torch.Tensor,

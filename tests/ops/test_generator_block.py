@@ -45,9 +45,9 @@ def error(got, want):
 
 
 def results(function, tensors, options, grad):
-    out, mean, variance = function(**tensors, **options)
+    out, statistics, out_statistics = function(**tensors, **options)
     gradients = torch.autograd.grad(out, list(tensors.values()), grad.to(out))
-    return [out, mean, variance, *gradients]
+    return [out, statistics, out_statistics, *gradients]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -58,16 +58,30 @@ def test_output_statistics_and_gradients_are_the_formulas(case):
     grad = torch.randn(batch, c_out, height * upsample, width * upsample)
     got = results(generator_block, tensors, options, grad)
     want = results(reference, exact, options, grad)
-    for name, g, w in zip(("out", "mean", "variance", *NAMES), got, want, strict=True):
+    for name, g, w in zip(("out", "statistics", "out_statistics", *NAMES), got, want, strict=True):
         assert g.shape == w.shape, name
         assert error(g, w) < 2e-5, name
 
 
 def test_statistics_carry_no_gradient():
     tensors, options = inputs(CASES[0])
-    _, mean, variance = generator_block(**tensors, **options)
-    assert not mean.requires_grad
-    assert not variance.requires_grad
+    _, statistics, out_statistics = generator_block(**tensors, **options)
+    assert not statistics.requires_grad
+    assert not out_statistics.requires_grad
+
+
+def test_statistics_that_are_known_are_used():
+    tensors, options = inputs(CASES[0])
+    out, statistics, _ = generator_block(**tensors, **options)
+    grad = torch.randn_like(out)
+    leaves = list(tensors.values())
+    again, same, _ = generator_block(**tensors, **options, statistics=statistics)
+    other = generator_block(**tensors, **options, statistics=2 * statistics + 1)[0]
+    assert torch.equal(again, out)
+    assert torch.equal(same, statistics)
+    assert not torch.equal(other, out)
+    pairs = zip(torch.autograd.grad(again, leaves, grad), torch.autograd.grad(out, leaves, grad), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("wanted", NAMES)
@@ -138,9 +152,9 @@ def test_a_gradient_that_is_expanded_or_no_channels_last():
 def test_nan_in_one_channel_stays_out_of_the_others_statistics():
     tensors, options = inputs(CASES[0], grad=False)
     tensors["x"][0, 2, 0, 0] = float("nan")
-    _, mean, variance = generator_block(**tensors, **options)
-    assert mean.isnan().nonzero().flatten().tolist() == [2]
-    assert variance.isnan().nonzero().flatten().tolist() == [2]
+    _, statistics, out_statistics = generator_block(**tensors, **options)
+    assert statistics.isnan().nonzero().tolist() == [[0, 2], [1, 2]]
+    assert out_statistics.isnan().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -166,6 +180,7 @@ def test_the_reference_can_be_forced():
         ({"upsample": 3}, "upsample must be 1 or 2, got 3"),
         ({"x": torch.zeros(1, 8, 1, 1)}, "more than one value per channel"),
         ({"bias": torch.zeros(4)}, r"bias must be a float32 tensor of shape \[5\]"),
+        ({"statistics": torch.zeros(2, 3)}, r"statistics must be a float32 tensor of shape \[2, 8\]"),
         ({"norm_weight": torch.zeros(3)}, r"norm_weight must be a float32 tensor of shape \[8\]"),
     ],
 )
@@ -187,6 +202,7 @@ def test_torchs_own_checks_of_the_op():
     tensors, options = inputs(CASES[0])
     arguments = (
         tensors["x"],
+        None,
         tensors["norm_weight"],
         tensors["norm_bias"],
         tensors["weight"],
