@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "../checks.h"
@@ -108,6 +109,19 @@ void check(
   check_vector(norm_weight, "norm_weight", x.size(1));
   check_vector(norm_bias, "norm_bias", x.size(1));
   check_vector(bias, "bias", weight.size(0));
+}
+
+// Threads take the next item when they are done with one, so that none waits long for a slower one. `prepare` gives
+// each what it works with.
+template <class Prepare, class Body>
+void share_out(int64_t count, const Prepare& prepare, const Body& body) {
+  std::atomic<int64_t> next = 0;
+  at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t begin, int64_t end) {
+    auto tools = prepare();
+    for (int64_t worker = begin; worker < end; ++worker) {
+      for (int64_t item = next++; item < count; item = next++) body(item, tools);
+    }
+  });
 }
 
 at::Tensor scratch(const at::Tensor& like, int64_t floats) {
@@ -222,26 +236,24 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
   float* y = out.mutable_data_ptr<float>();
   const int64_t image_pixels = block.height * block.width, scale = upsample * upsample;
   Statistics of_output(items.count, block.out, block.x);
-  at::parallel_for(0, items.count, 1, [&](int64_t begin, int64_t end) {
-    const int64_t most = items.images * std::min(items.rows + 2 * halo, block.height) * block.width;
-    const at::Tensor memory = scratch(block.x, most * (block.in + block.taps()));
+  const int64_t most = items.images * std::min(items.rows + 2 * halo, block.height) * block.width;
+  const auto prepare = [&] { return scratch(block.x, most * (block.in + block.taps())); };
+  share_out(items.count, prepare, [&](int64_t index, const at::Tensor& memory) {
     float *normalised = memory.mutable_data_ptr<float>(), *taps = normalised + most * block.in;
-    for (int64_t index = begin; index < end; ++index) {
-      const Item item(items, index, halo);
-      const int64_t pixels = item.images * (item.last - item.first) * block.width;
-      const float* from = x + (item.image * image_pixels + item.first * block.width) * block.in;
-      kernels.block.normalise(norm.get(), from, pixels, normalised);
-      multiply(pixels, block.taps(), block.in, normalised, w, taps);
-      for (int64_t i = 0; i < item.images; ++i) {
-        kernels.block.gather(
-            block.image(), taps + i * image_pixels * block.taps(), item.first, b, item.begin, item.end,
-            y + (item.image + i) * image_pixels * scale * block.out);
-      }
-      // While the item's output is in the cache; whoever normalises it next is spared a pass.
-      of_output.set(
-          kernels, index, y + (item.image * image_pixels + item.begin * block.width) * scale * block.out,
-          item.images * (item.end - item.begin) * block.width * scale);
+    const Item item(items, index, halo);
+    const int64_t pixels = item.images * (item.last - item.first) * block.width;
+    const float* from = x + (item.image * image_pixels + item.first * block.width) * block.in;
+    kernels.block.normalise(norm.get(), from, pixels, normalised);
+    multiply(pixels, block.taps(), block.in, normalised, w, taps);
+    for (int64_t i = 0; i < item.images; ++i) {
+      kernels.block.gather(
+          block.image(), taps + i * image_pixels * block.taps(), item.first, b, item.begin, item.end,
+          y + (item.image + i) * image_pixels * scale * block.out);
     }
+    // While the item's output is in the cache; whoever normalises it next is spared a pass.
+    of_output.set(
+        kernels, index, y + (item.image * image_pixels + item.begin * block.width) * scale * block.out,
+        item.images * (item.end - item.begin) * block.width * scale);
   });
   return {out, found, of_output.joined()};
 }
@@ -304,37 +316,35 @@ std::vector<at::Tensor> generator_block_backward(
   float* dw = weight_wanted ? weight_grads.mutable_data_ptr<float>() : nullptr;
   const int64_t image_pixels = block.height * block.width, scale = upsample * upsample;
 
-  at::parallel_for(0, chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
-    const int64_t most = items.images * items.rows * block.width;
-    const at::Tensor memory = scratch(block.x, most * (block.in + block.taps()));
+  const int64_t most = items.images * items.rows * block.width;
+  const auto prepare = [&] { return scratch(block.x, most * (block.in + block.taps())); };
+  share_out(chunks, prepare, [&](int64_t chunk, const at::Tensor& memory) {
     float *normalised = memory.mutable_data_ptr<float>(), *taps = normalised + most * block.in;
     std::vector<float> grad_sums(block.in), products(block.in), output_sums(block.out);
-    for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
-      for (int64_t index = chunk * items.count / chunks; index < (chunk + 1) * items.count / chunks; ++index) {
-        const Item item(items, index, 0);
-        const int64_t image_rows = (item.end - item.begin) * block.width, pixels = item.images * image_rows;
-        const int64_t start = item.image * image_pixels + item.begin * block.width;
-        const float* from = x + start * block.in;
-        for (int64_t i = 0; i < item.images; ++i) {
-          kernels.block.spread(
-              block.image(), dy + (item.image + i) * image_pixels * scale * block.out, item.begin, item.end,
-              taps + i * image_rows * block.taps());
-        }
-        if (below) {
-          multiply_transposed(pixels, block.in, block.taps(), taps, w, dx + start * block.in);
-          kernels.block.activation_gradient(
-              norm.get(), from, pixels, dx + start * block.in, grad_sums.data(), products.data());
-          add_to(sums[chunk].grads, grad_sums);
-          add_to(sums[chunk].products, products);
-        }
-        if (weight_wanted) {
-          kernels.block.normalise(norm.get(), from, pixels, normalised);
-          add_product(block.in, block.taps(), pixels, normalised, taps, dw + chunk * weights);
-        }
-        if (bias_wanted) {
-          kernels.block.add_rows(dy + start * scale * block.out, pixels * scale, block.out, output_sums.data());
-          add_to(sums[chunk].outputs, output_sums);
-        }
+    for (int64_t index = chunk * items.count / chunks; index < (chunk + 1) * items.count / chunks; ++index) {
+      const Item item(items, index, 0);
+      const int64_t image_rows = (item.end - item.begin) * block.width, pixels = item.images * image_rows;
+      const int64_t start = item.image * image_pixels + item.begin * block.width;
+      const float* from = x + start * block.in;
+      for (int64_t i = 0; i < item.images; ++i) {
+        kernels.block.spread(
+            block.image(), dy + (item.image + i) * image_pixels * scale * block.out, item.begin, item.end,
+            taps + i * image_rows * block.taps());
+      }
+      if (below) {
+        multiply_transposed(pixels, block.in, block.taps(), taps, w, dx + start * block.in);
+        kernels.block.activation_gradient(
+            norm.get(), from, pixels, dx + start * block.in, grad_sums.data(), products.data());
+        add_to(sums[chunk].grads, grad_sums);
+        add_to(sums[chunk].products, products);
+      }
+      if (weight_wanted) {
+        kernels.block.normalise(norm.get(), from, pixels, normalised);
+        add_product(block.in, block.taps(), pixels, normalised, taps, dw + chunk * weights);
+      }
+      if (bias_wanted) {
+        kernels.block.add_rows(dy + start * scale * block.out, pixels * scale, block.out, output_sums.data());
+        add_to(sums[chunk].outputs, output_sums);
       }
     }
   });

@@ -22,10 +22,18 @@ static void block_statistics(const float* x, std::int64_t rows, std::int64_t cha
   }
 }
 
+// The row a page ahead: the processor's own prefetching ends with the page. Past the end it does nothing.
+static inline void prefetch_row(const float* x, std::int64_t row, std::int64_t channels) {
+  constexpr std::int64_t ahead = 1024, line = 16;
+  const float* start = x + row * channels + ahead;
+  for (std::int64_t c = 0; c < channels; c += line) __builtin_prefetch(start + c, 0, 2);
+}
+
 static void block_normalise(const BlockNorm& norm, const float* x, std::int64_t rows, float* out) {
   const std::int64_t channels = norm.channels;
   const float *scale = norm.scale, *shift = norm.shift, slope = norm.slope;
   for (std::int64_t r = 0; r < rows; ++r) {
+    prefetch_row(x, r, channels);
 #pragma omp simd
     for (std::int64_t c = 0; c < channels; ++c) {
       const float y = x[r * channels + c] * scale[c] + shift[c];
@@ -134,6 +142,7 @@ static void block_activation_gradient(
   const std::int64_t channels = norm.channels;
   const float *scale = norm.scale, *shift = norm.shift, *mean = norm.mean, *rstd = norm.rstd, slope = norm.slope;
   for (std::int64_t r = 0; r < rows; ++r) {
+    prefetch_row(x, r, channels);
 #pragma omp simd
     for (std::int64_t c = 0; c < channels; ++c) {
       const std::int64_t e = r * channels + c;
@@ -152,6 +161,7 @@ static void block_norm_gradient(
   const std::int64_t channels = norm.channels;
   const float *scale = norm.scale, *mean = norm.mean, *rstd = norm.rstd;
   for (std::int64_t r = 0; r < rows; ++r) {
+    prefetch_row(x, r, channels);
 #pragma omp simd
     for (std::int64_t c = 0; c < channels; ++c) {
       const std::int64_t e = r * channels + c;
