@@ -23,6 +23,8 @@ constexpr int64_t tap_count = 9;
 constexpr int64_t scratch_bytes = 768 * 1024;
 constexpr int64_t most_pixels = 1024;
 constexpr int64_t statistics_rows = 256;
+// An output larger than this is written past the caches, through a copy of each item's part.
+constexpr int64_t streamed_floats = 4 * 1024 * 1024;
 // Partial sums of the gradients; as many for any number of threads, so that results do not depend on it.
 constexpr int64_t most_chunks = 32;
 
@@ -237,7 +239,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
   const int64_t image_pixels = block.height * block.width, scale = upsample * upsample;
   Statistics of_output(items.count, block.out, block.x);
   const int64_t most = items.images * std::min(items.rows + 2 * halo, block.height) * block.width;
-  const auto prepare = [&] { return scratch(block.x, most * (block.in + block.taps())); };
+  const bool streamed = out.numel() > streamed_floats;
+  const int64_t most_made = streamed ? items.images * items.rows * block.width * scale * block.out : 0;
+  const auto prepare = [&] { return scratch(block.x, most * (block.in + block.taps()) + most_made); };
   share_out(items.count, prepare, [&](int64_t index, const at::Tensor& memory) {
     float *normalised = memory.mutable_data_ptr<float>(), *taps = normalised + most * block.in;
     const Item item(items, index, halo);
@@ -245,15 +249,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
     const float* from = x + (item.image * image_pixels + item.first * block.width) * block.in;
     kernels.block.normalise(norm.get(), from, pixels, normalised);
     multiply(pixels, block.taps(), block.in, normalised, w, taps);
+    const int64_t image_made = (item.end - item.begin) * block.width * scale * block.out;
+    float* target = y + (item.image * image_pixels + item.begin * block.width) * scale * block.out;
+    float* made = streamed ? taps + most * block.taps() : target;
     for (int64_t i = 0; i < item.images; ++i) {
       kernels.block.gather(
           block.image(), taps + i * image_pixels * block.taps(), item.first, b, item.begin, item.end,
-          y + (item.image + i) * image_pixels * scale * block.out);
+          made + i * image_made);
     }
     // While the item's output is in the cache; whoever normalises it next is spared a pass.
-    of_output.set(
-        kernels, index, y + (item.image * image_pixels + item.begin * block.width) * scale * block.out,
-        item.images * (item.end - item.begin) * block.width * scale);
+    of_output.set(kernels, index, made, item.images * image_made / block.out);
+    if (streamed) kernels.block.stream(made, item.images * image_made, target);
   });
   return {out, found, of_output.joined()};
 }

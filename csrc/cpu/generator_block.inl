@@ -43,12 +43,14 @@ static void block_normalise(const BlockNorm& norm, const float* x, std::int64_t 
 }
 
 // The pixel (i, j) of taps that begin at row `first`; zeros beyond the image.
-static inline const float* block_pixel(const BlockImage& image, const float* taps, std::int64_t first, std::int64_t i, std::int64_t j) {
+static inline const float* block_pixel(
+    const BlockImage& image, const float* taps, std::int64_t first, std::int64_t i, std::int64_t j) {
   const bool inside = i >= 0 && i < image.height && j >= 0 && j < image.width;
   return inside ? taps + ((i - first) * image.width + j) * 9 * image.channels : image.zeros;
 }
 
-// Output rows of the input rows [begin, end) from taps that begin at row `first` and hold one more row on either side.
+// Output rows of the input rows [begin, end), of which `out` holds the first, from taps that begin at row `first` and
+// hold one more row on either side.
 static void block_gather(
     const BlockImage& image, const float* taps, std::int64_t first, const float* bias, std::int64_t begin,
     std::int64_t end, float* out) {
@@ -59,7 +61,7 @@ static void block_gather(
       const float *nw = at(-1, -1), *no = at(-1, 0), *ne = at(-1, 1), *we = at(0, -1), *me = at(0, 0), *ea = at(0, 1),
                   *sw = at(1, -1), *so = at(1, 0), *se = at(1, 1);
       if (image.upsample == 1) {
-        float* y = out + (i * width + j) * n;
+        float* y = out + ((i - begin) * width + j) * n;
 #pragma omp simd
         for (std::int64_t c = 0; c < n; ++c) {
           y[c] = bias[c] + ((nw[c] + no[n + c] + ne[2 * n + c]) + (we[3 * n + c] + me[4 * n + c] + ea[5 * n + c]) +
@@ -67,7 +69,7 @@ static void block_gather(
         }
         continue;
       }
-      float* top = out + (2 * i * 2 * width + 2 * j) * n;
+      float* top = out + (2 * (i - begin) * 2 * width + 2 * j) * n;
       float* bottom = top + 2 * width * n;
 #pragma omp simd
       for (std::int64_t c = 0; c < n; ++c) {
@@ -126,6 +128,19 @@ static void block_spread(
       }
     }
   }
+}
+
+// Copies past the caches: out is far larger than they are, and a plain store would first read what it overwrites.
+static void block_stream(const float* x, std::int64_t count, float* out) {
+#if DFAD_REGISTER_BYTES == 64
+  std::int64_t i = 0;
+  for (; i < count && reinterpret_cast<std::uintptr_t>(out + i) % 64; ++i) out[i] = x[i];
+  for (; i + 16 <= count; i += 16) _mm512_stream_ps(out + i, _mm512_loadu_ps(x + i));
+  _mm_sfence();
+  for (; i < count; ++i) out[i] = x[i];
+#else
+  std::memcpy(out, x, static_cast<std::size_t>(count) * sizeof(float));
+#endif
 }
 
 static void block_add_rows(const float* x, std::int64_t rows, std::int64_t channels, float* sums) {

@@ -151,6 +151,7 @@ struct BlockKernels {
       const BlockImage&, const float* taps, std::int64_t first, const float* bias, std::int64_t begin,
       std::int64_t end, float* out);
   void (*spread)(const BlockImage&, const float* grad, std::int64_t begin, std::int64_t end, float* taps);
+  void (*stream)(const float* x, std::int64_t count, float* out);
   void (*add_rows)(const float* x, std::int64_t rows, std::int64_t channels, float* sums);
   void (*activation_gradient)(
       const BlockNorm&, const float* x, std::int64_t rows, float* grad, float* sums, float* products);

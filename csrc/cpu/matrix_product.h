@@ -15,7 +15,8 @@ extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int);
 namespace dfad::cpu {
 
 // While it lives, products on this thread are cut as for one thread. Inside a parallel region MKL runs them on the
-// calling thread anyway, but cuts long sums by the number of threads that it might have had, which shows in the last bits.
+// calling thread anyway, but cuts long sums by the number of threads that it might have had, which shows in their last
+// bits.
 class OneThread {
  public:
   OneThread() : before_(MKL_Set_Num_Threads_Local ? MKL_Set_Num_Threads_Local(1) : 0) {}
@@ -42,7 +43,8 @@ inline void multiply(int64_t rows, int64_t columns, int64_t depth, const float* 
 }
 
 // c = a b^T, with b [columns, depth].
-inline void multiply_transposed(int64_t rows, int64_t columns, int64_t depth, const float* a, const float* b, float* c) {
+inline void multiply_transposed(
+    int64_t rows, int64_t columns, int64_t depth, const float* a, const float* b, float* c) {
   const at::AutoDispatchBelowADInplaceOrView below;
   const OneThread one;
   at::Tensor out = matrix(c, rows, columns);

@@ -10,7 +10,7 @@ constexpr KernelsOf<A> kernels_of = {
 };
 
 constexpr BlockKernels block_kernels = {
-    &block_statistics, &block_normalise,           &block_gather,        &block_spread,
+    &block_statistics, &block_normalise,           &block_gather,        &block_spread, &block_stream,
     &block_add_rows,   &block_activation_gradient, &block_norm_gradient,
 };
 
