@@ -1,6 +1,7 @@
-"""Compares methods on one teacher: equal generated images, several seeds, final and best accuracy.
+"""Compares methods, or levers, on one teacher: equal iterations, several seeds, final and best accuracy.
 
     python benchmarks/methods.py --dataset digits --seeds 0,1,2,3,4 --jobs 2 --out runs/methods
+    python benchmarks/methods.py --methods dfad --speed exact --speed fast --speed exact+precision=bfloat16
 
 Every run is the one that ``dfad-fast distill --dataset D --method M --seed S`` makes, in OUT/M-seedS. Prints a
 table (Markdown) and writes it to OUT/methods.md, the figures to OUT/methods.json. With several jobs the cores are
@@ -68,6 +69,9 @@ def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
 @click.option("--dataset", default="digits", show_default=True)
 @click.option("--data-dir")
 @click.option("--methods", default=",".join(METHODS), show_default=True)
+@click.option(
+    "--speed", "speeds", multiple=True, default=["auto"], show_default=True, metavar="SPEED[+LEVER=VALUE]..."
+)
 @click.option("--seeds", default="0,1,2,3,4", show_default=True)
 @click.option("--iterations", type=click.IntRange(min=1), help="Default: the dataset's.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
@@ -76,12 +80,13 @@ def main(
     dataset: str,
     data_dir: str | None,
     methods: str,
+    speeds: tuple[str, ...],
     seeds: str,
     iterations: int | None,
     jobs: int,
     out: str,
 ) -> None:
-    """Compare methods on one teacher."""
+    """Compare methods on one teacher, each at every speed."""
     names = methods.split(",")
     for name in names:
         if name not in METHODS:
@@ -90,20 +95,30 @@ def main(
         raise click.BadParameter(f"--seeds takes whole numbers separated by commas, got {seeds!r}")
     folder = Path(out)
 
-    def config(method: str, seed: str) -> DistillConfig:
-        where = str(folder / f"{method}-seed{seed}")
+    rows = {
+        method if len(speeds) == 1 else f"{method} {speed}": (method, *speed.split("+"))
+        for method in names
+        for speed in speeds
+    }
+
+    def config(row: str, seed: str) -> DistillConfig:
+        method, speed, *levers = rows[row]
+        where = str(folder / f"{row.replace(' ', '-')}-seed{seed}")
         return DistillConfig(
-            dataset, data_dir, method=method, seed=int(seed), iterations=iterations, out=where
-        )
+            dataset, data_dir, method=method, seed=int(seed), iterations=iterations, out=where,
+            speed=speed, lever=tuple(levers) or None,
+        )  # fmt: skip
 
     runs: dict[str, list[dict[str, Any]]] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
     try:
-        prepare(config(names[0], "0"), click.echo, overwrite=True)  # trains the teacher, once, for all
+        prepare(
+            config(next(iter(rows)), "0"), click.echo, overwrite=True
+        )  # trains the teacher, once, for all
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             pending = {
                 name: [pool.submit(run_once, config(name, seed), threads) for seed in seeds.split(",")]
-                for name in names
+                for name in rows
             }
             for name, futures in pending.items():
                 runs[name] = [future.result() for future in futures]

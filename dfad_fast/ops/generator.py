@@ -97,7 +97,15 @@ def generator_block(
     ):
         return _op(x, statistics, norm_weight, norm_bias, weight, bias, upsample, slope, eps)
     return reference(
-        x, weight, bias, norm_weight, norm_bias, upsample=upsample, slope=slope, eps=eps, statistics=statistics
+        x,
+        weight,
+        bias,
+        norm_weight,
+        norm_bias,
+        upsample=upsample,
+        slope=slope,
+        eps=eps,
+        statistics=statistics,
     )
 
 

@@ -113,7 +113,7 @@ def prepare(
         student_lr=recipe.student_lr if config.student_lr is None else config.student_lr,
         generator_lr=recipe.generator_lr if config.generator_lr is None else config.generator_lr,
     )
-    levers = with_changes(choose_levers(config.speed, device), config.lever or ())
+    levers = choose_levers(with_changes(choose_levers(config.speed, device), config.lever or ()), device)
     evaluate = None if rehearse else _test_batches(config, dataset, shape, classes, device, say)
     digest = weights and hashlib.sha256(weights.read_bytes()).hexdigest()
     if resume and digest != _recorded_digest(out):

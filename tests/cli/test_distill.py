@@ -59,6 +59,17 @@ def test_a_run_is_repeated_from_its_config(dfad_fast, own, tmp_path):
     assert all(bool((first[key] == second[key]).all()) for key in first)
 
 
+def test_levers_are_recorded_and_repeated(dfad_fast, own, tmp_path):
+    import yaml
+
+    chosen = ("--speed", "fast", "--lever", "winograd=off", "--lever", "student_batches=1")
+    assert dfad_fast("distill", *own, *chosen).code == 0
+    assert dfad_fast("distill", "--config", "run", "--out", "repeated").code == 0
+    for folder in ("run", "repeated"):
+        levers = yaml.safe_load((tmp_path / folder / "config.yaml").read_text())["levers"]
+        assert (levers["winograd"], levers["student_batches"], levers["fold_teacher"]) == (False, 1, True)
+
+
 def test_quiet_prints_nothing(dfad_fast, own):
     done = dfad_fast("distill", *own, "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -96,6 +107,10 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--std", "0", "mean and std are given together"),
         ("--config", "gone.yaml", "cannot read gone.yaml"),
         ("--methd", "dfad", "No such option"),
+        ("--speed", "fats", "did you mean 'fast'"),
+        ("--lever", "winogrd=on", "did you mean 'winograd'"),
+        ("--lever", "winograd", "lever winograd: expected on or off, got ''"),
+        ("--lever", "graph=on", "graph needs a GPU"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(dfad_fast, own, option, value, message):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models.check import as_image_shape, count_classes, prefer_channels_last
+from dfad_fast.models.check import as_image_shape, count_classes, depends_on_batch, prefer_channels_last
 
 
 def test_counting_classes_leaves_the_network_as_it_was():
@@ -57,3 +57,17 @@ def test_channels_last_is_for_networks_that_run_in_it():
 def test_shapes_that_are_none_are_refused(shape):
     with pytest.raises(UsageError, match="CHANNELS,HEIGHT,WIDTH"):
         as_image_shape(shape)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [(nn.ReLU(), False), (nn.GroupNorm(1, 2), False), (nn.BatchNorm2d(2), True), (nn.Dropout(), True)],
+)
+def test_whether_an_answer_depends_on_the_rest_of_the_batch(layer, expected):
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), layer, nn.Flatten(), nn.Linear(72, 5)).eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    assert depends_on_batch(network, (1, 8, 8)) == expected
+    assert torch.equal(state, torch.get_rng_state())
+    assert not network.training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
