@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 160  # columns that the tables need
-STEP_SECONDS = 180.0  # per pair of `step`, past which no further round is started
+STEP_SECONDS = 90.0  # per pair of `step`, past which no further round is started
 QUICK_STEP_SECONDS = 60.0
 BUSY = 0.5  # load per core above which a measurement is doubtful
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -101,6 +102,7 @@ CONTENDERS = (
     _lever("exact, no fused generator", exact=True, fused_generator=False),
     _lever("exact, no Winograd", exact=True, winograd=False),
     _lever("exact, teacher not folded", exact=True, fold_teacher=False),
+    _lever("exact, heap as the others'", exact=True, pin_allocator=False),
     _lever("exact + sampling together", sample_together=True),
     _lever("exact + one batch an iteration", student_batches=1),
     _lever("exact + torch.compile", exact=True, compile=True),
@@ -136,7 +138,11 @@ def make_loop(pair: Pair, contender: Contender) -> DFADTrainer | FaithfulLoop:
     trainer = make_trainer(pair, contender)
     if contender.loop == "trainer":
         return trainer
-    return FaithfulLoop(trainer, OBJECTIVES[contender.method])
+    loop = FaithfulLoop(trainer, OBJECTIVES[contender.method])
+    # The trainer, and its copies of the networks, are not to count as the loop's memory.
+    del trainer
+    gc.collect()
+    return loop
 
 
 def settle(network: nn.Module, image_shape: tuple[int, int, int], images: int = 32) -> None:

@@ -39,7 +39,7 @@ def pair_sheet(results: dict[str, Any], pair: Row, race: str) -> Sheet:
             continue
         name = row["contender"] + (", allocator as it comes" if row["allocator"] == "default" else "")
         if row["problem"] is not None or "median_seconds" not in row:
-            lines.append((name, f"out: {row['problem'] or 'not run'}", *["-"] * 9))
+            lines.append((name, f"out: {row['problem'] or 'not run'}", *["-"] * 10))
             continue
         rate = row["multiply_adds"] / row["median_seconds"] if row.get("multiply_adds") else None
         shares = (f"{100 * rate / products[d]:.0f}%" if rate else "-" for d in ("float32", "bfloat16"))
@@ -48,6 +48,7 @@ def pair_sheet(results: dict[str, Any], pair: Row, race: str) -> Sheet:
                 name,
                 _time(row),
                 str(row["runs"]),
+                f"{row['images']:.0f}",
                 f"{row['images_per_second']:.0f}",
                 _ratio(row, "speedup"),
                 _ratio(row, "cost_of_method"),
@@ -58,7 +59,7 @@ def pair_sheet(results: dict[str, Any], pair: Row, race: str) -> Sheet:
             )
         )
     columns = (
-        "contender", "s/iteration (quartiles)", "runs", "images/s", "speed-up", "of dfad's cost", "GMAC/s",
+        "contender", "s/iteration (quartiles)", "runs", "images", "images/s", "speed-up", "of dfad's cost", "GMAC/s",
         "of fp32", "of bf16", "peak memory", "faults",
     )  # fmt: skip
     title = f"{pair['name']}, {race}: {pair['label']}, generator {pair['generator']}"
@@ -93,9 +94,11 @@ def explanation(results: dict[str, Any]) -> str:
     found, threads = results["machine"], results["settings"]["threads"]
     return (
         f"{found['cpu']}, {threads} threads; torch {found['versions']['torch']}; load {found['load_average'][0]:.2f} "
-        "at the start. An iteration is 5 student steps and 1 generator step. Medians; speed-up: the faithful loop's "
-        "time for dfad, with the same allocator, over this one's. Of dfad's cost: time per generated image over that "
-        "of dfad run likewise. Both are medians over rounds. "
+        "at the start. An iteration is 5 student steps and 1 generator step; images are those that it generates: where "
+        "the student's steps share batches, as in fast, it is less work and not the published one. Medians; speed-up: "
+        "the faithful loop's time for dfad, with the same settings of the C library's allocator, over this one's (the "
+        "trainer asks for large pages on top, unless a row says otherwise). Of dfad's cost: time per generated image "
+        "over that of dfad run likewise. Both are medians over rounds. "
         "GMAC/s: the multiply-adds that the published loop of the method makes (convolutions and matrix products, "
         "waste included) over this contender's time, beside the machine's matrix products. Peak memory: VmHWM of the "
         "process less what it held after its imports."

@@ -19,6 +19,7 @@ from dfad_fast.errors import UsageError
 OPS = (
     "boundary_hinge_loss",
     "boundary_hinge_loss_with_agreement",
+    "generator_block",
     "interpolated_l1",
     "kl_discrepancy",
     "l1_discrepancy",
@@ -29,7 +30,7 @@ OPS = (
     "winograd_weight",
 )
 # Elsewhere than on the CPU, torch's own convolution serves.
-CPU_OPS = ("winograd_conv2d", "winograd_weight")
+CPU_OPS = ("generator_block", "winograd_conv2d", "winograd_weight")
 VARIABLES = ("DFAD_FAST_BACKEND", "DFAD_FAST_ISA", "TRITON_INTERPRET", "OMP_NUM_THREADS")
 
 
@@ -55,7 +56,7 @@ def _extension() -> dict[str, Any]:
 def _serving(op: str, device: str) -> dict[str, str]:
     backend, reason = backends.choice(device)
     if op in CPU_OPS and (device != "cpu" or backend == "triton"):
-        backend, reason = "reference", "torch's own convolution"
+        backend, reason = "reference", "torch's own convolutions"
     return {"backend": backend, "reason": reason}
 
 

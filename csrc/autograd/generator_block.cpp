@@ -27,7 +27,8 @@ class GeneratorBlock : public torch::autograd::Function<GeneratorBlock> {
       const at::Tensor& weight, const OptionalTensor& bias, at::Tensor* out,
       const at::Tensor* statistics, int64_t upsample, double slope, double eps) {
     ctx->save_for_backward(
-        {savable(x), *statistics, norm_weight.value_or(at::Tensor()), norm_bias.value_or(at::Tensor()), weight});
+        {savable(x), *statistics, norm_weight ? savable(*norm_weight) : at::Tensor(),
+         norm_bias ? savable(*norm_bias) : at::Tensor(), savable(weight)});
     // needs_input_grad counts only the inputs that are given.
     c10::List<bool> given;
     for (const bool there : {true, norm_weight.has_value(), norm_bias.has_value(), true, bias.has_value()}) {

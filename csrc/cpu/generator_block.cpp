@@ -107,6 +107,9 @@ void check(
   TORCH_CHECK_VALUE(
       x.size(0) * x.size(2) * x.size(3) > 1, name, ": a batch norm needs more than one value per channel, got x ",
       x.sizes());
+  TORCH_CHECK_VALUE(
+      x.size(1) > 0 && weight.size(0) > 0, name, ": there must be at least one channel, got x ", x.sizes(),
+      " and weight ", weight.sizes());
   TORCH_CHECK_VALUE(upsample == 1 || upsample == 2, name, ": upsample must be 1 or 2, got ", upsample);
   check_vector(norm_weight, "norm_weight", x.size(1));
   check_vector(norm_bias, "norm_bias", x.size(1));

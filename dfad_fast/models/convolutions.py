@@ -45,7 +45,7 @@ class WinogradConvolutions:
             yield
         finally:
             for convolution in self._convolutions:
-                del convolution.__dict__["_conv_forward"]
+                convolution.__dict__.pop("_conv_forward", None)  # another network may hold it too
 
     def _frozen_forward(self, key: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.dim() != 4:

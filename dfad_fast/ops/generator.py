@@ -120,6 +120,10 @@ def _check(x: torch.Tensor, weight: torch.Tensor, upsample: int) -> None:
         raise ValueError(
             f"{_NAME}: weight must have the shape [channels, {x.shape[1]}, 3, 3], got {list(weight.shape)}"
         )
+    if 0 in (x.shape[1], weight.shape[0]):
+        raise ValueError(
+            f"{_NAME}: there must be at least one channel, got x {list(x.shape)} and weight {list(weight.shape)}"
+        )
     if upsample not in (1, 2):
         raise ValueError(f"{_NAME}: upsample must be 1 or 2, got {upsample}")
     if x.shape[0] * x.shape[2] * x.shape[3] <= 1:
@@ -142,9 +146,9 @@ def _fake(
 ) -> Block:
     _check(x, weight, upsample)
     batch, channels, height, width = x.shape
-    out = x.new_empty(batch, weight.shape[0], upsample * height, upsample * width)
+    shape = (batch, weight.shape[0], upsample * height, upsample * width)
     return (
-        out.contiguous(memory_format=torch.channels_last),
+        torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last),
         x.new_empty(2, channels),
         x.new_empty(2, weight.shape[0]),
     )

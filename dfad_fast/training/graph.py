@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from dfad_fast.errors import RunError
 from dfad_fast.training.networks import Draws
 from dfad_fast.training.step import Iteration, Outcome, Weights
 
 # Iterations before the capture, on a stream of their own: libraries choose their algorithms in them.
 _WARM_UP = 3
+ITERATIONS_UNTIL_CAPTURED = _WARM_UP + 1
 
 
 class CapturedIteration:
@@ -19,13 +22,15 @@ class CapturedIteration:
 
     What changes from one iteration to the next is copied into memory that the graph reads: the terms' random numbers
     and the rows' weights. Learning rates have to be tensors on the device, and ``noise`` is made known to the graph.
-    What an iteration leaves is overwritten by the next one.
+    What an iteration leaves is overwritten by the next one. Python code in a network, such as a hook or a branch on the
+    host, runs for the last time when it is captured.
     """
 
     def __init__(self, iteration: Iteration, noise: torch.Generator) -> None:
         self._iteration = iteration
         self._noise = noise
         self._device = noise.device
+        self._stream = torch.cuda.Stream(noise.device)
         self._runs = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._draws: list[Draws] = []
@@ -65,17 +70,26 @@ class CapturedIteration:
         return self._iteration.run(self._draws, {phase: list(row) for phase, row in self._weights.items()})
 
     def _warm_up(self) -> Outcome:
-        stream = torch.cuda.Stream(self._device)
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
+            # Adam says that it is made for a graph and runs without one.
+            warnings.filterwarnings("ignore", message=".*capturable=True.*")
             outcome = self._step()
-        torch.cuda.current_stream(self._device).wait_stream(stream)
+        current.wait_stream(self._stream)
         return outcome
 
     def _capture(self) -> None:
         self._iteration.drop_gradients()  # those of the capture live in the graph's own memory
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._noise)
-        with torch.cuda.graph(graph):
-            self._outcome = self._step()
+        try:
+            with torch.cuda.device(self._device), torch.cuda.graph(graph, stream=self._stream):
+                self._outcome = self._step()
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(
+                f"an iteration cannot be captured as a CUDA graph ({reason}): a network that waits for the device, "
+                "such as by .item(), cannot; run without it, --lever graph=off (in Python, Levers(graph=False))"
+            ) from error
         self._graph = graph

@@ -21,17 +21,20 @@ class Levers:
     Attributes:
         fold_teacher: the frozen teacher's batch norm layers are folded into the convolutions before them. Networks
             where that is not possible stay as they are, with a notice.
-        fused_generator: batch norm, LeakyReLU, upsampling and convolution of the built-in generator as one op, with a
-            quarter of the multiplications (dfad_fast.ops.generator_block; CPU, float32).
-        winograd: 3x3 convolutions of student and teacher by Winograd's minimal filtering, with a quarter of the
-            multiplications (dfad_fast.ops.winograd_conv2d; CPU, float32). Rounding errors are larger.
+        fused_generator: batch norm, LeakyReLU, upsampling and convolution of the generator that the trainer makes as
+            one op, with a quarter of the multiplications (dfad_fast.ops.generator_block). A generator that is given
+            keeps its own setting. CPU and float32 only, off elsewhere.
+        winograd: 3x3 convolutions by Winograd's minimal filtering, with a quarter of the multiplications
+            (dfad_fast.ops.winograd_conv2d). A teacher's weights are transformed once: later changes of them are not
+            seen. An infinite feature becomes NaN. CPU and float32 only, off elsewhere.
         one_student_batch: the images and what terms mixed of them go through the student as one batch, whose batch
             norm layers then see both together. None: where that makes no difference, as without such layers.
         pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process).
         precision: what the networks compute in, by autocast; float16 scales its losses. Losses, weights and the
             optimisers' state stay float32.
         compile: torch.compile for networks whose features no term reads.
-        graph: the whole iteration is one CUDA graph (GPU only).
+        graph: the whole iteration is one CUDA graph (GPU only). Host code in the networks, such as hooks, runs only
+            until it is captured, in the fourth iteration.
         sample_together: the generator makes the batches of all student steps in one pass, so that its batch norm
             layers see them together.
         student_batches: how many batches the student's steps of an iteration share; None is one for each step, as
@@ -92,7 +95,7 @@ def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
     if isinstance(speed, Levers):
         if speed.graph and device.type != "cuda":
             raise UsageError(f"graph needs a GPU, and the networks are on {device.type}: leave it off")
-        return speed
+        return _without_effectless(speed, device)
     if speed not in SPEEDS:
         raise unknown_name("speed", speed, SPEEDS)
     levers = Levers()
@@ -100,18 +103,25 @@ def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
         levers = replace(levers, precision=_fast_precision(device), graph=device.type == "cuda")
     if speed == "fast":
         levers = replace(levers, student_batches=0)
-    return levers
+    return _without_effectless(levers, device)
+
+
+def _without_effectless(levers: Levers, device: torch.device) -> Levers:
+    """Off, what has kernels for the CPU in float32 only, so that records say what was at work."""
+    if device.type == "cpu" and levers.autocast is None:
+        return levers
+    return replace(levers, fused_generator=False, winograd=False)
 
 
 def with_changes(levers: Levers, changes: tuple[str, ...]) -> Levers:
     """``levers`` with settings written ``NAME=VALUE``. Raises UsageError for what is no lever or no value of it."""
+    parsed: dict[str, Any] = {}
     for change in changes:
         name, _, value = change.partition("=")
         if name not in {field.name for field in fields(Levers)}:
             raise unknown_name("lever", name, [field.name for field in fields(Levers)])
-        parsed: dict[str, Any] = {name: _parse(name, value)}
-        levers = replace(levers, **parsed)
-    return levers
+        parsed[name] = _parse(name, value)
+    return replace(levers, **parsed)
 
 
 def _parse(name: str, value: str) -> bool | int | str | None:
@@ -120,7 +130,7 @@ def _parse(name: str, value: str) -> bool | int | str | None:
     if value == "none" and name in ("student_batches", "one_student_batch"):
         return None
     if name == "student_batches":
-        if value.isdigit():
+        if value.isdecimal():
             return int(value)
         raise UsageError(f"lever student_batches: expected a number or none, got {value!r}")
     if value in ("on", "off"):

@@ -34,9 +34,11 @@ class TeacherView:
 
     def detached(self, ask: Callable[[Tensor], Tensor]) -> TeacherView:
         """The same without a graph, with ``ask`` for further questions."""
-        return TeacherView(
-            self.logits.detach(), ask, [feature.detach() for feature in self.features], self.statistics
-        )
+        statistics = [
+            replace(layer, mean=layer.mean.detach(), variance=layer.variance.detach())
+            for layer in self.statistics
+        ]
+        return TeacherView(self.logits.detach(), ask, [x.detach() for x in self.features], statistics)
 
 
 class Networks:
@@ -209,6 +211,14 @@ class Networks:
         self.generator.train()
         self.student.train(student)
         self.connectors.train(student)
+
+    @contextmanager
+    def convolving(self) -> Iterator[None]:
+        """Within it 3x3 convolutions run as the levers say."""
+        with ExitStack() as stack:
+            for runner in self._runners.values():
+                stack.enter_context(runner.convolving())
+            yield
 
     def mixed_precision(self) -> torch.autocast:
         """In it networks compute in halves, if that was asked for, and losses in float32."""

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_OWN = ("lr", "fused", "foreach", "capturable")
+
 
 class Optimiser:
     """An optimiser, and for float16 a scaler of its losses, so that small gradients do not vanish.
@@ -43,4 +45,8 @@ class Optimiser:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
+        # What belongs to this run's device and graph and not to the state; rates are set anew at each step.
+        own = [{key: group.get(key) for key in _OWN} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict({key: value for key, value in state.items() if key != "scaler"})
+        for group, kept in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(kept)

@@ -11,6 +11,7 @@ import torch
 from dfad_fast.errors import UsageError
 from dfad_fast.training.arithmetic import Ceiling, measure_ceilings, multiply_adds
 from dfad_fast.training.environment import device_name, versions
+from dfad_fast.training.graph import ITERATIONS_UNTIL_CAPTURED
 from dfad_fast.training.parts import OVERHEAD, Clock, clock_of
 from dfad_fast.training.process import page_faults, peak_resident_bytes
 from dfad_fast.training.trainer import DFADTrainer
@@ -96,6 +97,8 @@ def profile(
         if value < least:
             raise UsageError(f"--{name} must be at least {least}, got {value}")
     clock = clock_of(trainer.device)
+    if trainer.speed.graph:
+        warm_up = max(warm_up, ITERATIONS_UNTIL_CAPTURED)
     say(f"profile: {warm_up} iterations to warm up, then {iterations} without hooks and {iterations} with")
     _step(trainer, warm_up, clock)
     with Watch(trainer, clock).looking():

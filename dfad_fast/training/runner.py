@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,12 @@ class Runner:
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if levers.compile:
             self._compiled = torch.compile(network, dynamic=False)
-        by_winograd = levers.winograd and levers.autocast is None
+        by_winograd = levers.winograd and not levers.compile and levers.autocast is None
         self._convolutions = WinogradConvolutions(network, frozen) if by_winograd else None
 
+    def convolving(self) -> AbstractContextManager[None]:
+        """Around a whole step: a network that checkpoints its activations runs again in backward."""
+        return self._convolutions.used() if self._convolutions else nullcontext()
+
     def __call__(self, x: Tensor, hooked: bool = False) -> Tensor:
-        if self._compiled is not None and not hooked:
-            return self._compiled(x)
-        if not self._convolutions:
-            return self._network(x)
-        with self._convolutions.used():
-            return self._network(x)
+        return self._compiled(x) if self._compiled is not None and not hooked else self._network(x)

@@ -92,6 +92,10 @@ class Iteration:
 
     def run(self, draws: Sequence[Draws], weights: Weights) -> Outcome:
         """One iteration, with random numbers as ``draw`` gave them, as tensors on the device."""
+        with self._networks.convolving():
+            return self._run(draws, weights)
+
+    def _run(self, draws: Sequence[Draws], weights: Weights) -> Outcome:
         steps = self._method.student_steps
         losses: list[Losses] = []
         if self._student_batches:
@@ -150,7 +154,8 @@ class Iteration:
             probes = networks.probe(images, view, rows, draws, self._one_batch)
             with networks.mixed_precision():
                 total, losses = _weigh(rows, probes, weights, "generator")
-        self._generator_optimiser.descend(total)
+            # Frozen until backward is over, too: a network that checkpoints its activations runs again in it.
+            self._generator_optimiser.descend(total)
         return losses, Batch(images.detach(), view.detached(networks.asker(graph=False)))
 
 

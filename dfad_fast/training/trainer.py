@@ -52,7 +52,8 @@ class Progress(Protocol):
 class DFADTrainer:
     """Distils ``teacher`` into ``student`` without data.
 
-    One iteration is the method's student steps followed by its generator steps, each on fresh noise. The
+    One iteration is the method's student steps followed by its generator steps, each on fresh noise (``fast``: the
+    generator's first, and the student's on its batch). The
     teacher stays frozen and in eval mode; neither network is changed otherwise, and features are read by hooks
     that exist only while a step runs.
 
@@ -221,17 +222,17 @@ class DFADTrainer:
 
     def _draw_mixing(self) -> list[Draws]:
         """The terms' random numbers for an iteration, on the device."""
-        floating = torch.float64 if self.dtype == torch.float64 else torch.float32
         return [
-            [
-                tuple(
-                    torch.as_tensor(x, dtype=floating if x.dtype.kind == "f" else None).to(self.device)
-                    for x in drawn
-                )
-                for drawn in rows
-            ]
+            [tuple(self._to_device(x) for x in drawn) for drawn in rows]
             for rows in self._iteration.draw(self._mixing)
         ]
+
+    def _to_device(self, drawn: np.ndarray) -> Tensor:
+        floating = torch.float64 if self.dtype == torch.float64 else torch.float32
+        x = torch.as_tensor(drawn, dtype=floating if drawn.dtype.kind == "f" else None)
+        if self.device.type == "cuda":
+            x = x.pin_memory()  # else the host would wait for the copy
+        return x.to(self.device, non_blocking=True)
 
     def fit(
         self,

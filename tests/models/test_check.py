@@ -71,3 +71,9 @@ def test_whether_an_answer_depends_on_the_rest_of_the_batch(layer, expected):
     assert torch.equal(state, torch.get_rng_state())
     assert not network.training
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_batch_norm_before_a_head_that_answers_0_counts_too():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 5))
+    nn.init.zeros_(network[3].weight)
+    assert depends_on_batch(network, (1, 8, 8))

@@ -178,6 +178,7 @@ def test_the_reference_can_be_forced():
     [
         ({"x": torch.zeros(4, 8)}, r"x must have the shape \[B, C, H, W\], got \[4, 8\]"),
         ({"weight": torch.zeros(5, 7, 3, 3)}, r"weight must have the shape \[channels, 8, 3, 3\]"),
+        ({"weight": torch.zeros(0, 8, 3, 3)}, "at least one channel"),
         ({"upsample": 3}, "upsample must be 1 or 2, got 3"),
         ({"x": torch.zeros(1, 8, 1, 1)}, "more than one value per channel"),
         ({"bias": torch.zeros(4)}, r"bias must be a float32 tensor of shape \[5\]"),

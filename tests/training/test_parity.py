@@ -16,6 +16,7 @@ from torch import nn
 from benchmarks.faithful import OBJECTIVES, FaithfulLoop
 from dfad_fast import DFADTrainer
 from dfad_fast.models import DFADGenerator, create_network
+from dfad_fast.models.convolutions import WinogradConvolutions
 from dfad_fast.models.resnet import ResNet
 from dfad_fast.training.recipe import Recipe
 
@@ -61,8 +62,8 @@ PAIRS = {
         Recipe("adam", student_lr=1e-5, generator_lr=1e-5),
     ),
     "resnet": Pair(
-        resnet(16, 32),
-        resnet(8, 16),
+        resnet(32, 48),
+        resnet(32, 40),
         (3, 8, 8),
         Recipe("sgd", student_lr=1e-4, student_weight_decay=5e-4, generator_lr=1e-5),
     ),
@@ -129,6 +130,13 @@ def follow(trainer, loop, iterations=ITERATIONS):
     losses = [trainer.step() for _ in range(iterations)]
     expected = [loop.step() for _ in range(iterations)]
     check(losses, expected, snapshot(trainer.networks), snapshot(loop), start, loop)
+
+
+def test_every_exact_lever_is_at_work_in_what_follows():
+    networks = PAIRS["resnet"].trainer("dfad", speed="exact").networks
+    assert networks.folding.folded > 0
+    assert networks.generator.fused
+    assert all(len(WinogradConvolutions(network)) > 0 for network in (networks.teacher, networks.student))
 
 
 @pytest.mark.parametrize("speed", SPEEDS)

@@ -66,9 +66,13 @@ def test_winograd_is_used_in_steps_and_only_there():
     seen = []
     layer = nn.Conv2d(32, 32, 3, padding=1)
     layer.register_forward_pre_hook(lambda *_: seen.append("_conv_forward" in layer.__dict__))
-    runner = Runner(nn.Sequential(layer), Levers(), frozen=False)
-    runner(torch.randn(2, 32, 4, 4))
+    for levers in (
+        Levers(),
+        Levers(winograd=False),
+        Levers(precision="bfloat16"),
+    ):
+        runner = Runner(nn.Sequential(layer), levers, frozen=False)
+        with runner.convolving():
+            runner(torch.randn(2, 32, 4, 4))
     layer(torch.randn(2, 32, 4, 4))
-    Runner(nn.Sequential(layer), Levers(winograd=False), frozen=False)(torch.randn(2, 32, 4, 4))
-    Runner(nn.Sequential(layer), Levers(precision="bfloat16"), frozen=False)(torch.randn(2, 32, 4, 4))
     assert seen == [True, False, False, False]
