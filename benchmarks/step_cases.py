@@ -84,8 +84,10 @@ BOTH_ALLOCATORS = ("pinned", "default")
 LENET_ONLY = ("lenet",)
 
 
-def _lever(name: str, exact: bool = False, **settings: Any) -> Contender:
-    return Contender(name, "trainer", speed=replace(Levers(), **settings), exact=exact)
+def _lever(
+    name: str, exact: bool = False, pairs: tuple[str, ...] = ("lenet", "resnet"), **settings: Any
+) -> Contender:
+    return Contender(name, "trainer", speed=replace(Levers(), **settings), exact=exact, pairs=pairs)
 
 
 def _method(name: str, loop: Literal["faithful", "trainer"], speed: Any, against: str) -> Contender:
@@ -102,11 +104,12 @@ CONTENDERS = (
     _lever("exact, no fused generator", exact=True, fused_generator=False),
     _lever("exact, no Winograd", exact=True, winograd=False),
     _lever("exact, teacher not folded", exact=True, fold_teacher=False),
-    _lever("exact, heap as the others'", exact=True, pin_allocator=False),
-    _lever("exact + sampling together", sample_together=True),
-    _lever("exact + one batch an iteration", student_batches=1),
     _lever("exact + torch.compile", exact=True, compile=True),
-    _lever("exact + bfloat16", precision="bfloat16"),
+    # Not for the larger pair: all of a race are in memory at once.
+    _lever("exact, heap as the others'", exact=True, pairs=LENET_ONLY, pin_allocator=False),
+    _lever("exact + sampling together", pairs=LENET_ONLY, sample_together=True),
+    _lever("exact + one batch an iteration", pairs=LENET_ONLY, student_batches=1),
+    _lever("exact + bfloat16", pairs=LENET_ONLY, precision="bfloat16"),
     _method("faithful", "faithful", None, FAITHFUL),
     _method("exact", "trainer", "exact", EXACT),
     _method("exact, two forwards,", "trainer", Levers(one_student_batch=False), EXACT),

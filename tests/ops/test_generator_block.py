@@ -8,6 +8,7 @@ from dfad_fast.models import DFADGenerator
 from dfad_fast.ops import generator_block
 from dfad_fast.ops.generator import reference
 
+pytestmark = pytest.mark.backends("cpp")
 NAMES = ("x", "weight", "bias", "norm_weight", "norm_bias")
 # B, C in, C out, H, W, upsample, slope: images in groups, images by rows, one channel, odd sides, a single pixel.
 CASES = [
@@ -22,9 +23,9 @@ CASES = [
 
 
 @pytest.fixture(autouse=True)
-def cpu_only(device):
+def _on_the_cpu(device):
     if device != "cpu":
-        pytest.skip("has a compiled kernel for the CPU only")
+        pytest.skip("the compiled kernel is the CPU's")
 
 
 def inputs(case, dtype=torch.float32, grad=True):

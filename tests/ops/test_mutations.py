@@ -69,6 +69,16 @@ KERNELS = {
         "test_winograd.py",
         "relu",
     ),
+    "a tap of the right neighbour is left out": Mutation(
+        "csrc/cpu/generator_block.inl", "((e12 + e22) +", "(e12 +", "test_generator_block.py", "formulas"
+    ),
+    "the batch's variance is a constant": Mutation(
+        "csrc/cpu/generator_block.inl",
+        "((x[e] - mean[c]) * rstd[c]) * products[c]",
+        "0 * products[c]",
+        "test_generator_block.py",
+        "formulas",
+    ),
     "weights swapped": Mutation(
         "csrc/arithmetic/mixture.h", "own * x + other * y", "other * x + own * y", "test_mixing.py"
     ),
