@@ -228,10 +228,15 @@ def native(*tensors: torch.Tensor) -> bool:
 
 
 def native_on_cpu(*tensors: torch.Tensor) -> bool:
-    """Whether the compiled kernels of an op that has them for the CPU alone serve these tensors."""
+    """Whether compiled kernels serve these tensors in an op that has them for the CPU and float32 alone.
+
+    Not under autocast, which would compute in halves.
+    """
     if extension is None or _state.forced not in ("auto", "cpp") or inside_transform():
         return False
-    return all(tensor.is_cpu for tensor in tensors)
+    return all(t.is_cpu and t.dtype == torch.float32 for t in tensors) and not torch.is_autocast_enabled(
+        "cpu"
+    )
 
 
 def op(name: str) -> Any:

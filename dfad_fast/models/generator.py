@@ -66,14 +66,7 @@ class DFADGenerator(nn.Module):
         return self.upsample(self.project(noise))
 
     def _can_fuse(self, noise: Tensor) -> bool:
-        return (
-            self.fused
-            and self._doubles
-            and self.training
-            and noise.dtype == torch.float32
-            and backends.native_on_cpu(noise)
-            and not torch.is_autocast_enabled("cpu")
-        )
+        return self.fused and self._doubles and self.training and backends.native_on_cpu(noise)
 
     def _forward_fused(self, noise: Tensor) -> Tensor:
         linear = cast(nn.Linear, self.project[0])

@@ -90,11 +90,7 @@ def generator_block(
     """
     _check(x, weight, upsample)
     tensors = [t for t in (x, weight, bias, norm_weight, norm_bias) if t is not None]
-    if (
-        backends.native_on_cpu(*tensors)
-        and all(t.dtype == torch.float32 for t in tensors)
-        and not _autocast()
-    ):
+    if backends.native_on_cpu(*tensors):
         return _op(x, statistics, norm_weight, norm_bias, weight, bias, upsample, slope, eps)
     return reference(
         x,
@@ -107,10 +103,6 @@ def generator_block(
         eps=eps,
         statistics=statistics,
     )
-
-
-def _autocast() -> bool:
-    return torch.is_autocast_enabled("cpu")
 
 
 def _check(x: torch.Tensor, weight: torch.Tensor, upsample: int) -> None:

@@ -54,16 +54,6 @@ def reference(
     return F.relu(result) if relu else result
 
 
-def _native(*tensors: torch.Tensor) -> bool:
-    """Whether the C++ kernels serve: float32 on the CPU, and no autocast, which would compute in halves."""
-    return (
-        all(t.is_cpu and t.dtype == torch.float32 for t in tensors)
-        and not torch.is_autocast_enabled("cpu")
-        and backends.choice("cpu")[0] == "cpp"
-        and backends.native(*tensors)
-    )
-
-
 def winograd_weight(weight: torch.Tensor, tile: int = 4, adjoint: bool = False) -> WinogradWeight:
     """Transform filters that do not change, such as a teacher's, once for many calls of :func:`winograd_conv2d`.
 
@@ -85,7 +75,7 @@ def winograd_weight(weight: torch.Tensor, tile: int = 4, adjoint: bool = False) 
         raise TypeError(f"{name}: weight must be a tensor, got {type(weight).__name__}")
     check_filters(name, weight, tile)
     weight = weight.detach()
-    if not _native(weight):
+    if not backends.native_on_cpu(weight):
         return WinogradWeight(weight, tile, None, None)
     return WinogradWeight(
         weight, tile, _weight_op(weight, tile), _weight_op(weight, tile, True) if adjoint else None
@@ -130,7 +120,7 @@ def winograd_conv2d(
             raise TypeError(f"{_NAME}: {name} must be a tensor, got {type(value).__name__}")
     check_filters(_NAME, filters, tile)
     given = [t for t in (x, filters, bias) if t is not None]
-    if not _native(*given):
+    if not backends.native_on_cpu(*given):
         device = x.device.type
         autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         check_convolved(_NAME, x, filters, bias, same_dtype=not autocast)  # which casts them all

@@ -27,9 +27,9 @@ class Levers:
         winograd: 3x3 convolutions by Winograd's minimal filtering, with a quarter of the multiplications
             (dfad_fast.ops.winograd_conv2d). A teacher's weights are transformed once: later changes of them are not
             seen. An infinite feature becomes NaN. CPU and float32 only, off elsewhere.
+        pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process).
         one_student_batch: the images and what terms mixed of them go through the student as one batch, whose batch
             norm layers then see both together. None: where that makes no difference, as without such layers.
-        pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process).
         precision: what the networks compute in, by autocast; float16 scales its losses. Losses, weights and the
             optimisers' state stay float32.
         compile: torch.compile for networks whose features no term reads.
