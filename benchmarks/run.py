@@ -83,7 +83,7 @@ def ops(
 
 
 @main.command()
-@click.option("--quick", is_flag=True, help="The LeNet pair alone, few rounds: about 3 minutes on 2 cores.")
+@click.option("--quick", is_flag=True, help="The LeNet pair alone, few rounds.")
 @click.option("--pair", type=click.Choice(["lenet", "resnet", "all"]), default="all", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Of each contender; by default all cores.")
 @click.option(

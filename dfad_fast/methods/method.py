@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dfad_fast.terms import Weighted
+from dfad_fast.terms import Weighted, reads_features, reads_statistics
 
 StudentMode = Literal["train", "eval"]
 
@@ -36,8 +36,8 @@ class Method:
 
     @property
     def reads_features(self) -> bool:
-        return any(row.term.reads_features for row in (*self.student, *self.generator))
+        return reads_features((*self.student, *self.generator))
 
     @property
     def reads_statistics(self) -> bool:
-        return any(row.term.reads_statistics for row in (*self.student, *self.generator))
+        return reads_statistics((*self.student, *self.generator))

@@ -4,7 +4,7 @@ from dfad_fast.terms.batch_norm import BatchNormStatistics
 from dfad_fast.terms.boundary import ActivationBoundary
 from dfad_fast.terms.l1 import L1
 from dfad_fast.terms.probe import Probe
-from dfad_fast.terms.term import Term, Weighted
+from dfad_fast.terms.term import Term, Weighted, reads_features, reads_statistics
 from dfad_fast.terms.virtual import VirtualInterpolation
 
 __all__ = [
@@ -15,4 +15,6 @@ __all__ = [
     "Term",
     "VirtualInterpolation",
     "Weighted",
+    "reads_features",
+    "reads_statistics",
 ]

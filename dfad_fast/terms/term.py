@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -57,3 +57,11 @@ class Weighted:
     def weight_at(self, progress: float) -> float:
         """The weight after the fraction ``progress`` (0 to 1) of the run."""
         return self.weight * _DECAYS[self.decay](progress)
+
+
+def reads_features(rows: Sequence[Weighted]) -> bool:
+    return any(row.term.reads_features for row in rows)
+
+
+def reads_statistics(rows: Sequence[Weighted]) -> bool:
+    return any(row.term.reads_statistics for row in rows)

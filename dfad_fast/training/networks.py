@@ -15,7 +15,7 @@ from dfad_fast.models.check import count_classes, depends_on_batch, example_imag
 from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.folding import Folded, fold_batch_norm
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
-from dfad_fast.terms import Probe, Weighted
+from dfad_fast.terms import Probe, Weighted, reads_features, reads_statistics
 from dfad_fast.training.levers import PLAIN, Levers
 from dfad_fast.training.runner import Runner
 
@@ -223,14 +223,6 @@ class Networks:
     def mixed_precision(self) -> torch.autocast:
         """In it networks compute in halves, if that was asked for, and losses in float32."""
         return torch.autocast(self._device_type, dtype=self._autocast, enabled=self._autocast is not None)
-
-
-def reads_features(rows: Sequence[Weighted]) -> bool:
-    return any(row.term.reads_features for row in rows)
-
-
-def reads_statistics(rows: Sequence[Weighted]) -> bool:
-    return any(row.term.reads_statistics for row in rows)
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dfad_fast.terms import reads_features
 from dfad_fast.training import pictures, run_folder
 from dfad_fast.training.environment import device_name, versions
 from dfad_fast.training.evaluation import TestSet, generated_scores
@@ -25,7 +26,7 @@ def summarise(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, Any]:
         networks,
         trainer.sample(_HELD_OUT_IMAGES),
         trainer.batch_size,
-        connectors_trained=any(row.term.reads_features for row in trainer.method.student),
+        connectors_trained=reads_features(trainer.method.student),
     )
     final = test_set.scores(networks.student) if test_set else None
     best = trainer.best_accuracy
