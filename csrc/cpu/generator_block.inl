@@ -1,7 +1,6 @@
 // A generator's block on float32 pixels in channels_last, in the including tier's namespace and instruction set.
 //
-// A nearest upsampling and a 3x3 convolution need no upsampled image: the products of a pixel with the nine taps of the
-// weights serve all four output pixels that see it. `taps` are those products, [pixels, 9, channels].
+// `taps` are the products of pixels with the nine taps of the weights of a 3x3 convolution, [pixels, 9, channels].
 
 // Mean and sum of squared deviations over rows of channels.
 static void block_statistics(const float* x, std::int64_t rows, std::int64_t channels, float* mean, float* squares) {
@@ -60,29 +59,11 @@ static void block_gather(
       const auto at = [&](std::int64_t di, std::int64_t dj) { return block_pixel(image, taps, first, i + di, j + dj); };
       const float *nw = at(-1, -1), *no = at(-1, 0), *ne = at(-1, 1), *we = at(0, -1), *me = at(0, 0), *ea = at(0, 1),
                   *sw = at(1, -1), *so = at(1, 0), *se = at(1, 1);
-      if (image.upsample == 1) {
-        float* y = out + ((i - begin) * width + j) * n;
-#pragma omp simd
-        for (std::int64_t c = 0; c < n; ++c) {
-          y[c] = bias[c] + ((nw[c] + no[n + c] + ne[2 * n + c]) + (we[3 * n + c] + me[4 * n + c] + ea[5 * n + c]) +
-                            (sw[6 * n + c] + so[7 * n + c] + se[8 * n + c]));
-        }
-        continue;
-      }
-      float* top = out + (2 * (i - begin) * 2 * width + 2 * j) * n;
-      float* bottom = top + 2 * width * n;
+      float* y = out + ((i - begin) * width + j) * n;
 #pragma omp simd
       for (std::int64_t c = 0; c < n; ++c) {
-        const float m00 = me[c], m01 = me[n + c], m02 = me[2 * n + c], m10 = me[3 * n + c], m11 = me[4 * n + c],
-                    m12 = me[5 * n + c], m20 = me[6 * n + c], m21 = me[7 * n + c], m22 = me[8 * n + c];
-        const float n00 = no[c], n01 = no[n + c], n02 = no[2 * n + c];
-        const float s20 = so[6 * n + c], s21 = so[7 * n + c], s22 = so[8 * n + c];
-        const float w00 = we[c], w10 = we[3 * n + c], w20 = we[6 * n + c];
-        const float e02 = ea[2 * n + c], e12 = ea[5 * n + c], e22 = ea[8 * n + c];
-        top[c] = bias[c] + ((nw[c] + (n01 + n02)) + ((w10 + w20) + ((m11 + m12) + (m21 + m22))));
-        top[n + c] = bias[c] + ((ne[2 * n + c] + (n00 + n01)) + ((e12 + e22) + ((m10 + m11) + (m20 + m21))));
-        bottom[c] = bias[c] + ((sw[6 * n + c] + (s21 + s22)) + ((w00 + w10) + ((m01 + m02) + (m11 + m12))));
-        bottom[n + c] = bias[c] + ((se[8 * n + c] + (s20 + s21)) + ((e02 + e12) + ((m00 + m01) + (m10 + m11))));
+        y[c] = bias[c] + ((nw[c] + no[n + c] + ne[2 * n + c]) + (we[3 * n + c] + me[4 * n + c] + ea[5 * n + c]) +
+                          (sw[6 * n + c] + so[7 * n + c] + se[8 * n + c]));
       }
     }
   }
@@ -91,40 +72,17 @@ static void block_gather(
 // The transpose of block_gather: gradients of the taps of input rows [begin, end).
 static void block_spread(
     const BlockImage& image, const float* grad, std::int64_t begin, std::int64_t end, float* taps) {
-  const std::int64_t n = image.channels, scale = image.upsample;
-  const std::int64_t height = image.height * scale, width = image.width * scale;
+  const std::int64_t n = image.channels, width = image.width;
   const auto at = [&](std::int64_t i, std::int64_t j) {
-    return i >= 0 && i < height && j >= 0 && j < width ? grad + (i * width + j) * n : image.zeros;
+    return i >= 0 && i < image.height && j >= 0 && j < width ? grad + (i * width + j) * n : image.zeros;
   };
   for (std::int64_t i = begin; i < end; ++i) {
-    for (std::int64_t j = 0; j < image.width; ++j) {
-      float* z = taps + ((i - begin) * image.width + j) * 9 * n;
-      if (scale == 1) {
-        for (std::int64_t tap = 0; tap < 9; ++tap) {
-          const float* y = at(i + 1 - tap / 3, j + 1 - tap % 3);
+    for (std::int64_t j = 0; j < width; ++j) {
+      float* z = taps + ((i - begin) * width + j) * 9 * n;
+      for (std::int64_t tap = 0; tap < 9; ++tap) {
+        const float* y = at(i + 1 - tap / 3, j + 1 - tap % 3);
 #pragma omp simd
-          for (std::int64_t c = 0; c < n; ++c) z[tap * n + c] = y[c];
-        }
-        continue;
-      }
-      const float* y[4][4];
-      for (std::int64_t a = 0; a < 4; ++a) {
-        for (std::int64_t b = 0; b < 4; ++b) y[a][b] = at(2 * i - 1 + a, 2 * j - 1 + b);
-      }
-#pragma omp simd
-      for (std::int64_t c = 0; c < n; ++c) {
-        float pairs[4][3];  // sums of two neighbours in a row, for the taps of a column
-        for (int a = 0; a < 4; ++a) {
-          const float y0 = y[a][0][c], y1 = y[a][1][c], y2 = y[a][2][c], y3 = y[a][3][c];
-          pairs[a][0] = y2 + y3;
-          pairs[a][1] = y1 + y2;
-          pairs[a][2] = y0 + y1;
-        }
-        for (int b = 0; b < 3; ++b) {
-          z[b * n + c] = pairs[2][b] + pairs[3][b];
-          z[(3 + b) * n + c] = pairs[1][b] + pairs[2][b];
-          z[(6 + b) * n + c] = pairs[0][b] + pairs[1][b];
-        }
+        for (std::int64_t c = 0; c < n; ++c) z[tap * n + c] = y[c];
       }
     }
   }

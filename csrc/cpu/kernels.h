@@ -139,7 +139,7 @@ struct BlockNorm {
 
 // The input's side of a convolution, and its output channels. `zeros` are 9 * channels of them.
 struct BlockImage {
-  std::int64_t height, width, channels, upsample;
+  std::int64_t height, width, channels;
   const float* zeros;
 };
 
@@ -159,6 +159,28 @@ struct BlockKernels {
       const BlockNorm&, const float* x, std::int64_t rows, const float* sums, const float* products, float* grad);
 };
 
+// Channels in transformed tiles and filters come in panels of this many, filled up with zeros.
+constexpr std::int64_t panel_size = 32;
+
+// Transformed tiles: component e of tile t at data + e * component, as panels [panel][tile][channel of the panel].
+struct TransformedTiles {
+  float* data;
+  std::int64_t component;
+  std::int64_t tiles;
+};
+
+// c[i][0..panel) (+)= sum over p of a(i, p) b[p][0..panel), all in panels; `a` lies as tiles do, [p's panel][i][p], or
+// transposed, [i's panel][p][i]. `panel` is the distance of a's panels.
+struct PanelProduct {
+  const float* a;
+  std::int64_t panel;
+  bool transposed;
+  const float* b;
+  float* c;
+  std::int64_t rows, depth;
+  bool accumulate;
+};
+
 // Images [N, C, H, W] of float32 with their channels in one piece; strides in elements. `zeros` stands for pixels
 // beyond the image: as many as there are channels.
 struct Images {
@@ -166,16 +188,6 @@ struct Images {
   std::int64_t channels, height, width;
   std::int64_t image, row, pixel;
   const float* zeros = nullptr;
-};
-
-// Channels in transformed tiles and filters come in panels of this many, filled up with zeros.
-constexpr std::int64_t winograd_panel = 32;
-
-// Transformed tiles: component e of tile t at data + e * component, as panels [panel][tile][channel of the panel].
-struct TransformedTiles {
-  float* data;
-  std::int64_t component;
-  std::int64_t tiles;
 };
 
 // Tiles [first, first + count) of all images, in the order of images, rows and columns; and panels [begin, end).
@@ -197,18 +209,6 @@ struct Filters {
   std::int64_t lane, row, tap_row, tap_column;
 };
 
-// c[i][0..panel) (+)= sum over p of a(i, p) b[p][0..panel), all in panels; `a` lies as tiles do, [p's panel][i][p], or
-// transposed, [i's panel][p][i]. `panel` is the distance of a's panels.
-struct PanelProduct {
-  const float* a;
-  std::int64_t panel;
-  bool transposed;
-  const float* b;
-  float* c;
-  std::int64_t rows, depth;
-  bool accumulate;
-};
-
 // Winograd's F(tile x tile, 3x3), for tile 2 or 4; the adjoints are those of the linear maps.
 struct WinogradKernels {
   void (*input)(int tile, const Images&, const TransformedTiles&, TileRange);
@@ -220,9 +220,29 @@ struct WinogradKernels {
   // Rows [begin, end) of one panel; `rows` of the target is a multiple of the panel's size.
   void (*filters)(int tile, const Filters&, const TransformedTiles&, std::int64_t panel, Range rows);
   void (*filters_adjoint)(int tile, const TransformedTiles&, const Filters&, std::int64_t panel, Range rows);
-  void (*multiply)(const PanelProduct&);
   // Adds the pixels [begin, end) of all images to sums, one per channel.
   void (*channel_sums)(const Images& grad, const Images& result, Range pixels, double* sums);
+};
+
+// Rows [begin, end) of tiles, all across, of images [image, image + images) of so many pixels: tiles lie as
+// [row][image][tile of the row].
+struct UpsampledTiles {
+  std::int64_t height, width;
+  std::int64_t image, images;
+  std::int64_t begin, end;
+};
+
+// See upsampled.inl. Images are in channels_last.
+struct UpsampledKernels {
+  void (*input)(const BlockNorm&, const float* x, const UpsampledTiles& of, const TransformedTiles& target);
+  void (*output)(
+      const TransformedTiles& source, const UpsampledTiles& of, std::int64_t panel, const float* biases, float* out,
+      std::int64_t channels, bool streamed, float* means, float* squares);
+  void (*output_adjoint)(
+      const float* grad, const UpsampledTiles& of, std::int64_t channels, const TransformedTiles& target);
+  void (*input_adjoint)(
+      const BlockNorm&, const float* x, const TransformedTiles& source, const UpsampledTiles& of, std::int64_t panel,
+      float* grad, float* sums, float* products);
 };
 
 // For one compute type.
@@ -239,7 +259,9 @@ struct Kernels {
   KernelsOf<float> f32;
   KernelsOf<double> f64;
   BlockKernels block;
+  void (*multiply)(const PanelProduct&);
   WinogradKernels winograd;
+  UpsampledKernels upsampled;
 
   template <class A>
   const KernelsOf<A>& of() const {

@@ -18,6 +18,8 @@ const Kernels kernels = {
     kernels_of<float>,
     kernels_of<double>,
     block_kernels,
+    &multiply_panels,
     {&winograd_input, &winograd_output, &winograd_output_adjoint, &winograd_input_adjoint, &winograd_filters,
-     &winograd_filters_adjoint, &winograd_multiply, &winograd_channel_sums},
+     &winograd_filters_adjoint, &winograd_channel_sums},
+    {&upsampled_input, &upsampled_output, &upsampled_output_adjoint, &upsampled_input_adjoint},
 };

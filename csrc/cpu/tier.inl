@@ -10,6 +10,8 @@
 #include "kl.inl"
 #include "l1.inl"
 #include "mixing.inl"
+#include "panels.inl"
+#include "upsampled.inl"
 #include "winograd.inl"
 
 #include "table.inl"

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "../checks.h"
+#include "panels.h"
 #include "tiers.h"
 
 namespace dfad::cpu {
@@ -14,16 +15,7 @@ namespace {
 
 constexpr const char* name = "winograd_conv2d";
 
-int64_t divided_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-
-int64_t panels_of(int64_t channels) { return divided_up(channels, winograd_panel); }
-
-int64_t filled_up(int64_t channels) { return panels_of(channels) * winograd_panel; }
-
 int64_t components_of(int64_t tile) { return (tile + 2) * (tile + 2); }
-
-// Components start in different cache sets: a tile's elements, one per component, would evict each other.
-int64_t component_stride(int64_t tiles, int64_t panels) { return (tiles * panels + 1) * winograd_panel; }
 
 // Channels in one piece, as channels_last has them; other dimensions may have any strides.
 at::Tensor with_channels_innermost(const at::Tensor& x) {
@@ -69,14 +61,14 @@ at::Tensor transform_weight(const at::Tensor& weight, int64_t tile, bool adjoint
   at::Tensor transformed = at::empty({components_of(tile), component_stride(rows, panels)}, weight.options());
   const TransformedTiles target = transformed_filters(transformed, filters);
   for (int64_t e = 0; e < components_of(tile); ++e) {
-    std::fill_n(target.data + (e + 1) * target.component - winograd_panel, winograd_panel, 0.0f);
+    std::fill_n(target.data + (e + 1) * target.component - panel_size, panel_size, 0.0f);
   }
-  const WinogradKernels& kernels = active_kernels().winograd;
+  const Kernels& kernels = active_kernels();
   const int64_t parts = panels_of(filters.rows);
   at::parallel_for(0, panels * parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = i % parts * winograd_panel;
-      kernels.filters(static_cast<int>(tile), filters, target, i / parts, {first, first + winograd_panel});
+      const int64_t first = i % parts * panel_size;
+      kernels.winograd.filters(static_cast<int>(tile), filters, target, i / parts, {first, first + panel_size});
     }
   });
   return transformed;
@@ -96,11 +88,11 @@ class Plan {
 
   // Whether each thread takes blocks of tiles through all components, for which the transformed filters must stay in
   // its cache; else all threads share the components of large blocks.
-  bool by_blocks() const { return components * in * out * winograd_panel * winograd_panel <= kept_filters_; }
+  bool by_blocks() const { return components * in * out * panel_size * panel_size <= kept_filters_; }
 
   int64_t block(int64_t panels) const {
-    const int64_t one = components * panels * winograd_panel;
-    const int64_t shared = std::max(shared_rows / (std::max(in, out) * winograd_panel), fewest_shared);
+    const int64_t one = components * panels * panel_size;
+    const int64_t shared = std::max(shared_rows / (std::max(in, out) * panel_size), fewest_shared);
     return std::clamp<int64_t>(by_blocks() ? kept_tiles / one : shared, 1, tiles);
   }
 
@@ -145,25 +137,21 @@ class Scratch {
   at::Tensor memory_;
 };
 
-float* panel_of(const TransformedTiles& tiles, int64_t component, int64_t panel) {
-  return tiles.data + component * tiles.component + panel * tiles.tiles * winograd_panel;
-}
-
 // Panel `panel` of c = a filters, for one component.
 void multiply(
-    const WinogradKernels& kernels, const TransformedTiles& a, const TransformedTiles& filters,
+    const Kernels& kernels, const TransformedTiles& a, const TransformedTiles& filters,
     const TransformedTiles& c, int64_t tiles, int64_t component, int64_t panel) {
   kernels.multiply(
-      {panel_of(a, component, 0), a.tiles * winograd_panel, false, panel_of(filters, component, panel),
+      {panel_of(a, component, 0), a.tiles * panel_size, false, panel_of(filters, component, panel),
        panel_of(c, component, panel), tiles, filters.tiles, false});
 }
 
 // Panel `panel` of the filters' gradient: (+)= a^T b, for one component.
 void multiply_transposed(
-    const WinogradKernels& kernels, const TransformedTiles& a, const TransformedTiles& b,
+    const Kernels& kernels, const TransformedTiles& a, const TransformedTiles& b,
     const TransformedTiles& filters, int64_t tiles, int64_t component, int64_t panel, bool accumulate) {
   kernels.multiply(
-      {panel_of(a, component, 0), a.tiles * winograd_panel, true, panel_of(b, component, panel),
+      {panel_of(a, component, 0), a.tiles * panel_size, true, panel_of(b, component, panel),
        panel_of(filters, component, panel), filters.tiles, tiles, accumulate});
 }
 
@@ -185,7 +173,7 @@ at::Tensor winograd_conv2d(
   const Plan plan(x.sizes(), x.size(1), weight.size(0), tile);
   const Filters shape = filters_of(weight, false);
   if (transformed) {
-    check_transformed(name, *transformed, plan.components, component_stride(plan.in * winograd_panel, plan.out));
+    check_transformed(name, *transformed, plan.components, component_stride(plan.in * panel_size, plan.out));
   }
   const at::Tensor filters_memory = transformed ? *transformed : transform_weight(weight, tile, false);
   const TransformedTiles filters = transformed_filters(filters_memory, shape);
@@ -193,7 +181,7 @@ at::Tensor winograd_conv2d(
   const at::Tensor added = bias ? bias->contiguous() : at::Tensor();
   const Images in = images_of(dense, zeros), out = images_of(result);
   const WinogradEnd end = {added.defined() ? added.const_data_ptr<float>() : nullptr, relu};
-  const WinogradKernels& kernels = active_kernels().winograd;
+  const Kernels& kernels = active_kernels();
 
   const int64_t block = plan.block(plan.in + plan.out), blocks = divided_up(plan.tiles, block);
   if (plan.by_blocks()) {
@@ -202,13 +190,13 @@ at::Tensor winograd_conv2d(
       const TransformedTiles inputs = scratch.of(at::get_thread_num(), 0), sums = scratch.of(at::get_thread_num(), 1);
       for (int64_t b = first_block; b < last_block; ++b) {
         const int64_t first = b * block, count = std::min(block, plan.tiles - first);
-        kernels.input(plan.tile, in, inputs, {first, count, {0, plan.in}});
+        kernels.winograd.input(plan.tile, in, inputs, {first, count, {0, plan.in}});
         for (int64_t e = 0; e < plan.components; ++e) {
           for (int64_t panel = 0; panel < plan.out; ++panel) {
             multiply(kernels, inputs, filters, sums, count, e, panel);
           }
         }
-        kernels.output(plan.tile, sums, out, end, {first, count, {0, plan.out}});
+        kernels.winograd.output(plan.tile, sums, out, end, {first, count, {0, plan.out}});
       }
     });
     return result;
@@ -219,8 +207,8 @@ at::Tensor winograd_conv2d(
     const int64_t count = std::min(block, plan.tiles - first);
     at::parallel_for(0, count, 1, [&](int64_t begin, int64_t last) {
       TransformedTiles part = inputs;
-      part.data += begin * winograd_panel;
-      kernels.input(plan.tile, in, part, {first + begin, last - begin, {0, plan.in}});
+      part.data += begin * panel_size;
+      kernels.winograd.input(plan.tile, in, part, {first + begin, last - begin, {0, plan.in}});
     });
     at::parallel_for(0, plan.components * plan.out, 1, [&](int64_t begin, int64_t last) {
       for (int64_t i = begin; i < last; ++i) {
@@ -229,8 +217,8 @@ at::Tensor winograd_conv2d(
     });
     at::parallel_for(0, count, 1, [&](int64_t begin, int64_t last) {
       TransformedTiles part = sums;
-      part.data += begin * winograd_panel;
-      kernels.output(plan.tile, part, out, end, {first + begin, last - begin, {0, plan.out}});
+      part.data += begin * panel_size;
+      kernels.winograd.output(plan.tile, part, out, end, {first + begin, last - begin, {0, plan.out}});
     });
   }
   return result;
@@ -241,7 +229,7 @@ constexpr int64_t gradient_parts = 8;
 
 struct Backward {
   const Plan& plan;
-  const WinogradKernels& kernels;
+  const Kernels& kernels;
   Images in, grad, result, in_grad;
   TransformedTiles filters;
 
@@ -261,8 +249,8 @@ void backward_by_blocks(
       const int64_t begin = blocks * p / count_of_parts, end = blocks * (p + 1) / count_of_parts;
       for (int64_t b = begin; b < end; ++b) {
         const int64_t first = b * block, count = std::min(block, plan.tiles - first);
-        of.kernels.output_adjoint(plan.tile, of.grad, of.result, grads, {first, count, {0, plan.out}});
-        if (of.wants_filters()) of.kernels.input(plan.tile, of.in, inputs, {first, count, {0, plan.in}});
+        of.kernels.winograd.output_adjoint(plan.tile, of.grad, of.result, grads, {first, count, {0, plan.out}});
+        if (of.wants_filters()) of.kernels.winograd.input(plan.tile, of.in, inputs, {first, count, {0, plan.in}});
         for (int64_t e = 0; e < plan.components; ++e) {
           // The input's gradient takes the place of the inputs.
           if (of.wants_filters()) {
@@ -276,7 +264,7 @@ void backward_by_blocks(
             }
           }
         }
-        if (of.wants_input()) of.kernels.input_adjoint(plan.tile, inputs, of.in_grad, {first, count, {0, plan.in}});
+        if (of.wants_input()) of.kernels.winograd.input_adjoint(plan.tile, inputs, of.in_grad, {first, count, {0, plan.in}});
       }
     }
   });
@@ -292,12 +280,12 @@ void backward_by_components(
     const int64_t count = std::min(block, plan.tiles - first);
     at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
       TransformedTiles part = grads;
-      part.data += begin * winograd_panel;
-      of.kernels.output_adjoint(plan.tile, of.grad, of.result, part, {first + begin, end - begin, {0, plan.out}});
+      part.data += begin * panel_size;
+      of.kernels.winograd.output_adjoint(plan.tile, of.grad, of.result, part, {first + begin, end - begin, {0, plan.out}});
       if (!of.wants_filters()) return;
       part = inputs;
-      part.data += begin * winograd_panel;
-      of.kernels.input(plan.tile, of.in, part, {first + begin, end - begin, {0, plan.in}});
+      part.data += begin * panel_size;
+      of.kernels.winograd.input(plan.tile, of.in, part, {first + begin, end - begin, {0, plan.in}});
     });
     at::parallel_for(0, plan.components * plan.in, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -313,8 +301,8 @@ void backward_by_components(
       for (int64_t i = begin; i < end; ++i) {
         const int64_t image = i / plan.in * plan.per_image, panel = i % plan.in;
         TransformedTiles part = inputs;
-        part.data += image * winograd_panel;
-        of.kernels.input_adjoint(plan.tile, part, of.in_grad, {first + image, plan.per_image, {panel, panel + 1}});
+        part.data += image * panel_size;
+        of.kernels.winograd.input_adjoint(plan.tile, part, of.in_grad, {first + image, plan.per_image, {panel, panel + 1}});
       }
     });
   }
@@ -322,34 +310,34 @@ void backward_by_components(
 
 // The gradient of the weight from that of the transformed filters, in parts that are added here, in order.
 void finish_weight_grad(
-    const Plan& plan, const WinogradKernels& kernels, const at::Tensor& grad, const TransformedTiles* parts,
+    const Plan& plan, const Kernels& kernels, const at::Tensor& grad, const TransformedTiles* parts,
     int64_t count_of_parts) {
   const Filters filters = filters_of(grad, true);
   const int64_t row_parts = plan.out;
   at::parallel_for(0, plan.in * row_parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t panel = i / row_parts, first = i % row_parts * winograd_panel;
+      const int64_t panel = i / row_parts, first = i % row_parts * panel_size;
       for (int64_t e = 0; e < plan.components; ++e) {
-        float* const sums = panel_of(parts[0], e, panel) + first * winograd_panel;
+        float* const sums = panel_of(parts[0], e, panel) + first * panel_size;
         for (int64_t p = 1; p < count_of_parts; ++p) {
-          const float* const added = panel_of(parts[p], e, panel) + first * winograd_panel;
-          for (int64_t k = 0; k < winograd_panel * winograd_panel; ++k) sums[k] += added[k];
+          const float* const added = panel_of(parts[p], e, panel) + first * panel_size;
+          for (int64_t k = 0; k < panel_size * panel_size; ++k) sums[k] += added[k];
         }
       }
-      const Range rows = {first, std::min(first + winograd_panel, filters.rows)};
-      kernels.filters_adjoint(plan.tile, parts[0], filters, panel, rows);
+      const Range rows = {first, std::min(first + panel_size, filters.rows)};
+      kernels.winograd.filters_adjoint(plan.tile, parts[0], filters, panel, rows);
     }
   });
 }
 
 at::Tensor bias_grad_of(
-    const WinogradKernels& kernels, const Images& grad, const Images& result, const at::Tensor& of) {
+    const Kernels& kernels, const Images& grad, const Images& result, const at::Tensor& of) {
   const int64_t channels = of.size(1), pixels = of.numel() / std::max<int64_t>(channels, 1);
   const int64_t parts = std::min<int64_t>(gradient_parts, std::max<int64_t>(pixels, 1));
   std::vector<double> sums(parts * channels, 0.0);
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
-      kernels.channel_sums(grad, result, {pixels * p / parts, pixels * (p + 1) / parts}, &sums[p * channels]);
+      kernels.winograd.channel_sums(grad, result, {pixels * p / parts, pixels * (p + 1) / parts}, &sums[p * channels]);
     }
   });
   at::Tensor total = at::empty({channels}, of.options().memory_format(at::MemoryFormat::Contiguous));
@@ -378,7 +366,7 @@ std::vector<at::Tensor> winograd_conv2d_backward(
   const at::Tensor cut = result ? with_channels_innermost(*result) : at::Tensor();
   const at::Tensor zeros = at::zeros({std::max(in, out)}, grad.options().memory_format(at::MemoryFormat::Contiguous));
   const Plan plan(sizes, in, out, tile, weight_grad);
-  const WinogradKernels& kernels = active_kernels().winograd;
+  const Kernels& kernels = active_kernels();
   const Images no_images = {};
   const Images grad_images = images_of(dense, zeros), results = result ? images_of(cut, zeros) : no_images;
 
@@ -388,7 +376,7 @@ std::vector<at::Tensor> winograd_conv2d_backward(
     const at::Tensor inputs = weight_grad ? with_channels_innermost(*x) : at::Tensor();
     at::Tensor filters_memory;
     const Filters shape = filters_of(weight, true);
-    const int64_t component = component_stride(plan.out * winograd_panel, plan.in);
+    const int64_t component = component_stride(plan.out * panel_size, plan.in);
     if (x_grad) {
       if (adjoint) check_transformed(name, *adjoint, plan.components, component);
       filters_memory = adjoint ? *adjoint : transform_weight(weight, tile, true);

@@ -165,39 +165,6 @@ DFAD_INLINE void both_sides(const Read& read, const Write& write) {
   }
 }
 
-// One register of a panel: all lanes, known to the compiler, or those that are left of the channels, perhaps none.
-struct AllLanes {};
-
-DFAD_INLINE F32 load_lanes(const float* source, AllLanes) { return load(source); }
-DFAD_INLINE F32 load_lanes(const float* source, Rest rest) {
-  float padded[width<float>] = {};
-  for (std::int64_t i = 0; i < rest.count; ++i) padded[i] = source[i];
-  return load(padded);
-}
-DFAD_INLINE void store_lanes(float* target, F32 values, AllLanes) { store(target, values); }
-DFAD_INLINE void store_lanes(float* target, F32 values, Rest rest) {
-  float padded[width<float>];
-  store(padded, values);
-  for (std::int64_t i = 0; i < rest.count; ++i) target[i] = padded[i];
-}
-
-// Calls body(first channel, place in a panel's row, lanes meant) for each register of the panels.
-template <class Body>
-DFAD_INLINE void for_each_register(std::int64_t channels, Range panels, std::int64_t panel_stride, const Body& body) {
-  for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    for (int k = 0; k < registers<float>; ++k) {
-      const std::int64_t c = panel * winograd_panel + k * width<float>;
-      const std::int64_t place = panel * panel_stride + k * width<float>;
-      const std::int64_t left = channels - c;
-      if (left >= width<float>) {
-        body(c, place, AllLanes{});
-      } else {
-        body(c, place, Rest{left > 0 ? left : 0});
-      }
-    }
-  }
-}
-
 struct Place {
   std::int64_t image, row, column;
 };
@@ -236,9 +203,9 @@ static void transform_input(const Images& images, const TransformedTiles& target
   for_each_image_tile<tile>(images, range, [&](std::int64_t t, Place at) {
     const float* pixels[size][size];
     find_pixels<size, const float*>(images, at.image, at.row * tile - 1, at.column * tile - 1, images.zeros, pixels);
-    float* const to = target.data + t * winograd_panel;
+    float* const to = target.data + t * panel_size;
     for_each_register(
-        images.channels, range.panels, target.tiles * winograd_panel,
+        images.channels, range.panels, target.tiles * panel_size,
         [&](std::int64_t c, std::int64_t place, auto meant) {
           both_sides<typename Winograd<tile>::Input>(
               [&](int i, int j) { return load_lanes(pixels[i][j] + c, meant); },
@@ -254,9 +221,9 @@ static void transform_output(
   for_each_image_tile<tile>(images, range, [&](std::int64_t t, Place at) {
     float* pixels[tile][tile];
     find_pixels<tile, float*>(images, at.image, at.row * tile, at.column * tile, nullptr, pixels);
-    const float* const from = source.data + t * winograd_panel;
+    const float* const from = source.data + t * panel_size;
     for_each_register(
-        images.channels, range.panels, source.tiles * winograd_panel,
+        images.channels, range.panels, source.tiles * panel_size,
         [&](std::int64_t c, std::int64_t place, auto meant) {
           const F32 bias = end.bias != nullptr ? load_lanes(end.bias + c, meant) : F32{};
           both_sides<typename Winograd<tile>::Output>(
@@ -285,9 +252,9 @@ static void transform_output_adjoint(
     if (result.data != nullptr) {
       find_pixels<tile, const float*>(result, at.image, at.row * tile, at.column * tile, grad.zeros, results);
     }
-    float* const to = target.data + t * winograd_panel;
+    float* const to = target.data + t * panel_size;
     for_each_register(
-        grad.channels, range.panels, target.tiles * winograd_panel,
+        grad.channels, range.panels, target.tiles * panel_size,
         [&](std::int64_t c, std::int64_t place, auto meant) {
           both_sides<typename Winograd<tile>::OutputAdjoint>(
               [&](int i, int j) {
@@ -305,11 +272,11 @@ static void transform_input_adjoint(const TransformedTiles& source, const Images
   for_each_image_tile<tile>(images, range, [&](std::int64_t t, Place at) {
     float* pixels[size][size];
     find_pixels<size, float*>(images, at.image, at.row * tile - 1, at.column * tile - 1, nullptr, pixels);
-    const float* const from = source.data + t * winograd_panel;
+    const float* const from = source.data + t * panel_size;
     // Tiles share two rows and two columns with those before them, which have written there.
     const int shared_rows = at.row > 0 ? 2 : 0, shared_columns = at.column > 0 ? 2 : 0;
     for_each_register(
-        images.channels, range.panels, source.tiles * winograd_panel,
+        images.channels, range.panels, source.tiles * panel_size,
         [&](std::int64_t c, std::int64_t place, auto meant) {
           both_sides<typename Winograd<tile>::InputAdjoint>(
               [&](int i, int j) { return load(from + (i * size + j) * source.component + place); },
@@ -329,14 +296,14 @@ constexpr std::int64_t filter_rows = 16;
 template <int tile>
 static void transform_filters(const Filters& filters, const TransformedTiles& target, std::int64_t panel, Range rows) {
   constexpr int size = tile + 2;
-  const std::int64_t lanes = filters.lanes - panel * winograd_panel;
-  const std::int64_t meant = lanes < winograd_panel ? lanes : winograd_panel;
-  const float* const first = filters.data + panel * winograd_panel * filters.lane;
-  alignas(64) float taps[filter_rows][9][winograd_panel];
+  const std::int64_t lanes = filters.lanes - panel * panel_size;
+  const std::int64_t meant = lanes < panel_size ? lanes : panel_size;
+  const float* const first = filters.data + panel * panel_size * filters.lane;
+  alignas(64) float taps[filter_rows][9][panel_size];
   for (std::int64_t begin = rows.begin; begin < rows.end; begin += filter_rows) {
     const std::int64_t count = rows.end - begin < filter_rows ? rows.end - begin : filter_rows;
     const std::int64_t there = filters.rows - begin < count ? filters.rows - begin : count;
-    if (there < count || meant < winograd_panel) std::memset(taps, 0, sizeof taps);
+    if (there < count || meant < panel_size) std::memset(taps, 0, sizeof taps);
     const auto copy = [&](std::int64_t r, int tap, std::int64_t lane) {
       taps[r][tap][lane] = first
           [lane * filters.lane + (begin + r) * filters.row + tap / 3 * filters.tap_row + tap % 3 * filters.tap_column];
@@ -361,8 +328,8 @@ static void transform_filters(const Filters& filters, const TransformedTiles& ta
       }
     }
     for (std::int64_t r = 0; r < count; ++r) {
-      float* const to = target.data + (panel * target.tiles + begin + r) * winograd_panel;
-      for (std::int64_t k = 0; k < winograd_panel; k += width<float>) {
+      float* const to = target.data + (panel * target.tiles + begin + r) * panel_size;
+      for (std::int64_t k = 0; k < panel_size; k += width<float>) {
         both_sides<typename Winograd<tile>::Filter>(
             [&](int i, int j) { return load(&taps[r][3 * i + j][k]); },
             [&](int i, int j, F32 values) { store(to + (i * size + j) * target.component + k, values); });
@@ -375,17 +342,17 @@ template <int tile>
 static void transform_filters_adjoint(
     const TransformedTiles& source, const Filters& filters, std::int64_t panel, Range rows) {
   constexpr int size = tile + 2;
-  const std::int64_t lanes = filters.lanes - panel * winograd_panel;
-  const std::int64_t meant = lanes < winograd_panel ? lanes : winograd_panel;
-  alignas(64) float taps[9][winograd_panel];
+  const std::int64_t lanes = filters.lanes - panel * panel_size;
+  const std::int64_t meant = lanes < panel_size ? lanes : panel_size;
+  alignas(64) float taps[9][panel_size];
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-    const float* const from = source.data + (panel * source.tiles + r) * winograd_panel;
-    for (std::int64_t k = 0; k < winograd_panel; k += width<float>) {
+    const float* const from = source.data + (panel * source.tiles + r) * panel_size;
+    for (std::int64_t k = 0; k < panel_size; k += width<float>) {
       both_sides<typename Winograd<tile>::FilterAdjoint>(
           [&](int i, int j) { return load(from + (i * size + j) * source.component + k); },
           [&](int i, int j, F32 values) { store(&taps[3 * i + j][k], values); });
     }
-    float* const to = filters.data + panel * winograd_panel * filters.lane + r * filters.row;
+    float* const to = filters.data + panel * panel_size * filters.lane + r * filters.row;
     if (filters.lane == 1) {
       for (int tap = 0; tap < 9; ++tap) {
         std::memcpy(
@@ -397,115 +364,6 @@ static void transform_filters_adjoint(
         for (int tap = 0; tap < 9; ++tap) {
           to[lane * filters.lane + tap / 3 * filters.tap_row + tap % 3 * filters.tap_column] = taps[tap][lane];
         }
-      }
-    }
-  }
-}
-
-// One element in all lanes, by a load and nothing else: registers are moved about where the products are computed.
-DFAD_INLINE F32 broadcast(const float* source) {
-#if DFAD_REGISTER_BYTES == 64
-  return (F32)_mm512_set1_ps(*source);
-#elif DFAD_REGISTER_BYTES == 32
-  return (F32)_mm256_broadcast_ss(source);
-#else
-  return F32{*source, *source, *source, *source};
-#endif
-}
-
-DFAD_INLINE F32 multiply_add(F32 a, F32 b, F32 c) {
-#if DFAD_REGISTER_BYTES == 64
-  return (F32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif DFAD_REGISTER_BYTES == 32
-  return (F32)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-  return a * b + c;
-#endif
-}
-
-// Rows whose sums fill the registers, beside a row of b and an element of a.
-#if DFAD_REGISTER_BYTES == 64
-constexpr int product_rows = 14;
-#elif DFAD_REGISTER_BYTES == 32
-constexpr int product_rows = 3;
-#else
-constexpr int product_rows = 1;
-#endif
-
-// So much of b is used for all rows before the next: it stays in the first cache. Its products are summed apart and
-// added as a whole, which keeps long sums exact.
-constexpr std::int64_t product_depth = 4 * winograd_panel;
-
-template <int rows, bool transposed>
-static void multiply_rows(
-    const float* a, std::int64_t panel, const float* b, float* c, std::int64_t depth, bool accumulate) {
-  constexpr std::int64_t row_stride = transposed ? 1 : winograd_panel, step = transposed ? winograd_panel : 1;
-  F32 sums[rows][registers<float>] = {};
-  for (std::int64_t begin = 0; begin < depth; begin += winograd_panel) {
-    const std::int64_t end = depth - begin < winograd_panel ? depth - begin : winograd_panel;
-    const float* from = a;
-#pragma GCC unroll 2
-    for (std::int64_t p = 0; p < end; ++p) {
-      F32 values[registers<float>];
-#pragma GCC unroll 8
-      for (int k = 0; k < registers<float>; ++k) values[k] = load(b + k * width<float>);
-#pragma GCC unroll 16
-      for (int i = 0; i < rows; ++i) {
-        const F32 factor = broadcast(from + i * row_stride);
-#pragma GCC unroll 8
-        for (int k = 0; k < registers<float>; ++k) sums[i][k] = multiply_add(factor, values[k], sums[i][k]);
-      }
-      from += step;
-      b += winograd_panel;
-    }
-    a += transposed ? winograd_panel * winograd_panel : panel;
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 8
-    for (int k = 0; k < registers<float>; ++k) {
-      float* const target = c + i * winograd_panel + k * width<float>;
-      store(target, accumulate ? load(target) + sums[i][k] : sums[i][k]);
-    }
-  }
-}
-
-// multiply_rows for a number of rows that is known when it runs.
-template <bool transposed, int rows = product_rows>
-DFAD_INLINE void multiply_some_rows(
-    std::int64_t count, const float* a, std::int64_t panel, const float* b, float* c, std::int64_t depth,
-    bool accumulate) {
-  if constexpr (rows > 0) {
-    if (count == rows) {
-      multiply_rows<rows, transposed>(a, panel, b, c, depth, accumulate);
-    } else {
-      multiply_some_rows<transposed, rows - 1>(count, a, panel, b, c, depth, accumulate);
-    }
-  }
-}
-
-static void winograd_multiply(const PanelProduct& product) {
-  // Rows of a transposed panel end with the panel.
-  const std::int64_t whole = product.transposed ? winograd_panel : product.rows;
-  for (std::int64_t p = 0; p < product.depth; p += product_depth) {
-    const std::int64_t depth = product.depth - p < product_depth ? product.depth - p : product_depth;
-    const bool accumulate = product.accumulate || p > 0;
-    const float* const b = product.b + p * winograd_panel;
-    for (std::int64_t first = 0; first < product.rows; first += whole) {
-      const std::int64_t rows = product.rows - first < whole ? product.rows - first : whole;
-      // As even as can be: two times 13 rows are faster than 14 and 12.
-      std::int64_t groups = (rows + product_rows - 1) / product_rows;
-      for (std::int64_t i = 0; i < rows; --groups) {
-        const std::int64_t count = (rows - i + groups - 1) / groups;
-        float* const c = product.c + (first + i) * winograd_panel;
-        if (product.transposed) {
-          const float* const a = product.a + first / winograd_panel * product.panel + p * winograd_panel + i;
-          multiply_some_rows<true>(count, a, product.panel, b, c, depth, accumulate);
-        } else {
-          const float* const a = product.a + p / winograd_panel * product.panel + i * winograd_panel;
-          multiply_some_rows<false>(count, a, product.panel, b, c, depth, accumulate);
-        }
-        i += count;
       }
     }
   }

@@ -5,9 +5,12 @@ With the batch's statistics :math:`\mu, \sigma^2` per channel,
 .. math:: y = w * \mathrm{up}(a(\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta)) + b, \quad
           a(v) = v \text{ for } v > 0 \text{ else } \mathrm{slope} \cdot v .
 
-An upsampled image is never built. Its pixels come in equal fours, so the products of a pixel with the nine taps of
-``w`` are computed once, in one matrix product, and each output adds up the nine that it sees: 9 instead of 36
-multiplications per pixel of x and pair of channels, with the same result but for the order of the sums.
+An upsampled image is never built: its pixels come in equal fours. On one side, with filter w and pixels d, the pixel c
+and its neighbours give four outputs by five products, of d[c-1] - d[c] with w0 and w0 + w1, of d[c] with w0 + w1 + w2,
+and of d[c+1] - d[c] with w1 + w2 and w2. Both sides make 25 instead of 144 multiplications per 2x2 pixels of x and pair
+of channels, forward and backward, with the same result but for the order of the sums (Winograd's minimal filtering,
+Lavin and Gray 2015, arXiv 1509.09308, of the four phases, which share the filters' sum). Without upsampling a pixel is
+multiplied with the nine taps.
 """
 
 from __future__ import annotations

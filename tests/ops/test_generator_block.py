@@ -4,13 +4,15 @@ import pytest
 import torch
 
 import dfad_fast
+from dfad_fast import backends
 from dfad_fast.models import DFADGenerator
 from dfad_fast.ops import generator_block
 from dfad_fast.ops.generator import reference
 
 pytestmark = pytest.mark.backends("cpp")
 NAMES = ("x", "weight", "bias", "norm_weight", "norm_bias")
-# B, C in, C out, H, W, upsample, slope: images in groups, images by rows, one channel, odd sides, a single pixel.
+# B, C in, C out, H, W, upsample, slope: images in groups, images by rows, one channel, odd sides, a single pixel, more
+# than one panel of channels, and large outputs, which are written past the caches.
 CASES = [
     (4, 8, 5, 4, 6, 2, 0.2),
     (3, 16, 1, 7, 5, 1, 0.2),
@@ -18,7 +20,12 @@ CASES = [
     (37, 4, 3, 2, 2, 2, 0.2),
     (1, 64, 64, 41, 40, 2, 0.2),
     (2, 64, 3, 64, 64, 1, 0.0),
-    (5, 2, 15, 121, 125, 2, 0.2),  # large enough to be written past the caches
+    (5, 35, 33, 2, 1, 2, 0.2),
+    (1, 5, 40, 3, 50, 2, 0.2),
+    (2, 70, 16, 43, 26, 2, 0.2),
+    (5, 2, 15, 121, 125, 2, 0.2),
+    (3, 8, 48, 130, 66, 2, 0.2),
+    (65, 20, 16, 32, 32, 1, 0.2),
 ]
 
 
@@ -139,6 +146,30 @@ def test_bit_equal_for_any_number_of_threads(case):
         torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("tier", backends.extension.supported_tiers() if backends.extension else ["base"])
+@pytest.mark.parametrize("case", [c for c in CASES if c[0] * c[1] < 200], ids=str)
+def test_tiers_agree(case, tier, set_tier):
+    tensors, options = inputs(case)
+    batch, _, c_out, height, width, upsample, _ = case
+    grad = torch.randn(batch, c_out, height * upsample, width * upsample)
+    set_tier("base")
+    want = results(generator_block, tensors, options, grad)
+    set_tier(tier)
+    got = results(generator_block, tensors, options, grad)
+    for name, g, w in zip(("out", "statistics", "out_statistics", *NAMES), got, want, strict=True):
+        assert error(g, w) < 2e-5, name
+
+
+def test_statistics_of_outputs_far_from_zero_that_begin_with_an_outlier():
+    tensors, options = inputs((9, 4, 40, 8, 8, 2, 0.2), grad=False)
+    tensors["bias"] = torch.linspace(100, 1000, 40)
+    tensors["x"][0, :, 0, 0] *= 1000
+    out, _, found = generator_block(**tensors, **options)
+    variance, mean = torch.var_mean(out.double(), dim=(0, 2, 3), correction=0)
+    assert error(found[0], mean) < 1e-6
+    assert ((found[1] - variance).abs() / variance).max() < 1e-5
 
 
 def test_a_gradient_that_is_expanded_or_no_channels_last():

@@ -70,7 +70,28 @@ KERNELS = {
         "relu",
     ),
     "a tap of the right neighbour is left out": Mutation(
-        "csrc/cpu/generator_block.inl", "((e12 + e22) +", "(e12 +", "test_generator_block.py", "formulas"
+        "csrc/cpu/generator_block.inl", " + ea[5 * n + c])", ")", "test_generator_block.py", "formulas"
+    ),
+    "the next tile's left difference is its own": Mutation(
+        "csrc/cpu/upsampled.inl",
+        "next_left[k] = next[k] - after[k]",
+        "next_left[k] = before[k] - now[k]",
+        "test_generator_block.py",
+        "formulas",
+    ),
+    "the row of tiles before an item is left out": Mutation(
+        "csrc/cpu/upsampled.inl",
+        "return load(above + s * panel_size) + component(0, column, s);",
+        "return t == of.begin ? component(0, column, s) : load(above + s * panel_size) + component(0, column, s);",
+        "test_generator_block.py",
+        "formulas",
+    ),
+    "rows' statistics are joined without their distance": Mutation(
+        "csrc/cpu/upsampled.inl",
+        " + difference * difference * (count * added / both)",
+        "",
+        "test_generator_block.py",
+        "formulas",
     ),
     "the batch's variance is a constant": Mutation(
         "csrc/cpu/generator_block.inl",
