@@ -107,8 +107,11 @@ std::vector<at::Tensor> generator_block_backward(
       kernels, norm, grads, x, weight, {}, {}, weight_wanted, bias_wanted, std::vector<Sums>(chunks, Sums(in, out))};
   if (x_wanted || norm_weight_wanted || norm_bias_wanted) pass.x_grad = at::empty_like(x);
   if (weight_wanted) pass.weight_grads = at::empty({chunks, weights}, x.options());
+  const bool narrow = upsample == 1 && is_narrow(weight);
   if (upsample == 2) {
     upsampled_backward(pass);
+  } else if (narrow) {
+    narrow_backward(pass);
   } else {
     plain_backward(pass);
   }
@@ -123,12 +126,16 @@ std::vector<at::Tensor> generator_block_backward(
       mean_grad[c] = static_cast<float>(total.grads[c] / static_cast<double>(rows));
       mean_product[c] = static_cast<float>(total.products[c] / static_cast<double>(rows));
     }
-    const float* from = x.const_data_ptr<float>();
-    float* const dx = pass.x_grad.mutable_data_ptr<float>();
-    at::parallel_for(0, rows, statistics_rows, [&](int64_t begin, int64_t end) {
-      kernels.block.norm_gradient(
-          norm.get(), from + begin * in, end - begin, mean_grad.data(), mean_product.data(), dx + begin * in);
-    });
+    if (narrow) {
+      narrow_input_gradient(pass, mean_grad.data(), mean_product.data());
+    } else {
+      const float* from = x.const_data_ptr<float>();
+      float* const dx = pass.x_grad.mutable_data_ptr<float>();
+      at::parallel_for(0, rows, statistics_rows, [&](int64_t begin, int64_t end) {
+        kernels.block.norm_gradient(
+            norm.get(), from + begin * in, end - begin, mean_grad.data(), mean_product.data(), dx + begin * in);
+      });
+    }
     results.push_back(pass.x_grad);
   }
   if (norm_weight_wanted) results.push_back(to_tensor(total.products, x));

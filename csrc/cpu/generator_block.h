@@ -165,4 +165,10 @@ at::Tensor upsampled_forward(const BlockForward&);
 void plain_backward(BlockBackward&);
 void upsampled_backward(BlockBackward&);
 
+// Without upsampling to few channels, whose backward leaves x_grad to narrow_input_gradient: the gradient of x, from the
+// means over the batch of sums.grads and sums.products.
+bool is_narrow(const at::Tensor& weight);
+void narrow_backward(BlockBackward&);
+void narrow_input_gradient(const BlockBackward&, const float* mean_grad, const float* mean_product);
+
 }  // namespace dfad::cpu

@@ -245,6 +245,23 @@ struct UpsampledKernels {
       float* grad, float* sums, float* products);
 };
 
+// Rows of pixels of an image that was convolved to few channels.
+struct NarrowRows {
+  std::int64_t rows, width, out;
+  const float* grads;    // of the output, [rows + 2, width + 2, out]
+  const float* weights;  // [out, 9, in]
+  float* weight_sums;    // the same, or none
+  float* partial;        // a register of channels for each pixel of a row
+};
+
+// See narrow.inl.
+struct NarrowKernels {
+  void (*sums)(const NarrowRows&, const BlockNorm&, const float* x, float* sums, float* products);
+  void (*gradient)(
+      const NarrowRows&, const BlockNorm&, const float* x, const float* sums, const float* products, bool streamed,
+      float* x_grad);
+};
+
 // For one compute type.
 template <class A>
 struct KernelsOf {
@@ -262,6 +279,7 @@ struct Kernels {
   void (*multiply)(const PanelProduct&);
   WinogradKernels winograd;
   UpsampledKernels upsampled;
+  NarrowKernels narrow;
 
   template <class A>
   const KernelsOf<A>& of() const {

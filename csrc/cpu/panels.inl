@@ -16,6 +16,22 @@ DFAD_INLINE void store_lanes(float* target, F32 values, Rest rest) {
   for (std::int64_t i = 0; i < rest.count; ++i) target[i] = padded[i];
 }
 
+// Past the caches where all lanes are meant: a plain store would first read what it overwrites.
+template <bool streamed>
+DFAD_INLINE void put_lanes(float* target, F32 values, AllLanes) {
+#if DFAD_REGISTER_BYTES == 64
+  if constexpr (streamed) {
+    _mm512_stream_ps(target, (__m512)values);
+    return;
+  }
+#endif
+  store(target, values);
+}
+template <bool streamed>
+DFAD_INLINE void put_lanes(float* target, F32 values, Rest rest) {
+  store_lanes(target, values, rest);
+}
+
 // Calls body(first channel, place in a panel's row, lanes meant) for each register of the panels.
 template <class Body>
 DFAD_INLINE void for_each_register(std::int64_t channels, Range panels, std::int64_t panel_stride, const Body& body) {

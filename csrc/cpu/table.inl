@@ -22,4 +22,5 @@ const Kernels kernels = {
     {&winograd_input, &winograd_output, &winograd_output_adjoint, &winograd_input_adjoint, &winograd_filters,
      &winograd_filters_adjoint, &winograd_channel_sums},
     {&upsampled_input, &upsampled_output, &upsampled_output_adjoint, &upsampled_input_adjoint},
+    {&narrow_sums, &narrow_gradient},
 };

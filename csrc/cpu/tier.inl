@@ -2,6 +2,7 @@
 
 #include "convert.inl"
 #include "lanes.inl"
+#include "panels.inl"
 #include "tile.inl"
 
 #include "generator_block.inl"
@@ -10,7 +11,7 @@
 #include "kl.inl"
 #include "l1.inl"
 #include "mixing.inl"
-#include "panels.inl"
+#include "narrow.inl"
 #include "upsampled.inl"
 #include "winograd.inl"
 

@@ -103,22 +103,6 @@ static void upsampled_input(
       });
 }
 
-// Past the caches where all lanes are meant: a plain store would first read what it overwrites.
-template <bool streamed>
-DFAD_INLINE void put_lanes(float* target, F32 values, AllLanes) {
-#if DFAD_REGISTER_BYTES == 64
-  if constexpr (streamed) {
-    _mm512_stream_ps(target, (__m512)values);
-    return;
-  }
-#endif
-  store(target, values);
-}
-template <bool streamed>
-DFAD_INLINE void put_lanes(float* target, F32 values, Rest rest) {
-  store_lanes(target, values, rest);
-}
-
 // Outputs' sum and sum of squares around a value.
 struct Moments {
   F32 sums[4] = {}, squares[4] = {};
