@@ -90,6 +90,12 @@ def app() -> None:
 @click.option(
     "--method", default="auto", show_default=True, help="dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn."
 )
+@click.option(
+    "--student-terms",
+    metavar="SUM",
+    help="Instead of the method's: 'l1 + 0.1*boundary(margin=0.5, schedule=linear) + virtual(alpha=1.0)'.",
+)
+@click.option("--generator-terms", metavar="SUM", help="Instead of the method's: '-l1 + 0.2*batch_norm'.")
 @click.option("--generator", default="auto", show_default=True, help="auto, or dfad (the published width).")
 @click.option("--latent-dim", type=int, default=100, show_default=True, help="Length of the noise vectors.")
 @click.option("--batch-size", type=int, default=128, show_default=True, help="Images per step.")

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dfad_fast.precision import at_least_float32
+
 
 @dataclass(frozen=True)
 class LayerStatistics:
@@ -37,7 +39,7 @@ def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
     statistics: list[LayerStatistics] = []
 
     def see(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0].float() if inputs[0].dtype.itemsize < 4 else inputs[0]
+        x = at_least_float32(inputs[0])
         variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
         assert isinstance(layer.running_mean, Tensor)
         assert isinstance(layer.running_var, Tensor)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
+from dfad_fast.precision import at_least_float32
 
 _NAME = "generator_block"
 _op = backends.op(_NAME)
@@ -51,7 +52,7 @@ def reference(
 
 @torch.no_grad()
 def _statistics(x: torch.Tensor) -> torch.Tensor:
-    variance, mean = torch.var_mean(x.float() if x.dtype.itemsize < 4 else x, dim=(0, 2, 3), correction=0)
+    variance, mean = torch.var_mean(at_least_float32(x), dim=(0, 2, 3), correction=0)
     return torch.stack((mean, variance))
 
 

@@ -7,8 +7,18 @@ import torch
 from torch import Tensor
 
 from dfad_fast.errors import UsageError
+from dfad_fast.models.batch_norm import LayerStatistics
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
+
+
+def recorded(probe: Probe) -> list[LayerStatistics]:
+    """The probe's statistics; raises UsageError where there are none."""
+    if not probe.statistics:
+        raise UsageError(
+            "none of the teacher's batch norm layers ran on the generated images: choose method 'dfad-ar-vi'"
+        )
+    return probe.statistics
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,8 @@ class BatchNormStatistics(Term):
     reads_statistics: ClassVar[bool] = True
 
     def __call__(self, probe: Probe) -> Tensor:
-        if not probe.statistics:
-            raise UsageError(
-                "none of the teacher's batch norm layers ran on the generated images: choose method 'dfad-ar-vi'"
-            )
         distances = []
-        for layer in probe.statistics:
+        for layer in recorded(probe):
             distances.append(torch.linalg.vector_norm(layer.mean - layer.running_mean))
             distances.append(torch.linalg.vector_norm(layer.variance - layer.running_variance))
         return torch.stack(distances).sum()

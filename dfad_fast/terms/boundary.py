@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.ops import boundary_hinge_loss
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
+
+Stages = Literal["mean", "published"]
+_STAGES = ("mean", "published")
 
 
 @dataclass(frozen=True)
@@ -17,17 +21,33 @@ class ActivationBoundary(Term):
     Mean over stages of the mean over elements of ``relu(margin + s)^2`` where the teacher's pre-activation is
     <= 0, else ``relu(margin - s)^2`` (Heo et al. 2019, arXiv 1811.03233; in this use, arXiv 2102.11638).
     Not 0 for a perfect student: pre-activations inside the margin still cost. So its weight should decay.
+
+    ``stages`` is how they count: ``mean``, equally; or ``published``, as in Heo et al.'s code: each by its sum over
+    elements, over the batch, times 1, 1/2, 1/4 ... from the deepest on.
     """
 
     margin: float = 1.0
+    stages: Stages = "mean"
     name: ClassVar[str] = "boundary"
     reads_features: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if not self.margin >= 0:
+            raise UsageError(f"boundary: margin must be >= 0, got {self.margin}")
+        if self.stages not in _STAGES:
+            raise unknown_name("way to count stages", self.stages, _STAGES)
+
+    def _weights(self, features: list[Tensor]) -> list[float]:
+        """Of each stage's mean over elements."""
+        if self.stages == "mean":
+            return [1.0 / len(features)] * len(features)
+        depths = range(len(features) - 1, -1, -1)
+        return [f.numel() / f.shape[0] * 0.5**depth for f, depth in zip(features, depths, strict=True)]
+
     def __call__(self, probe: Probe) -> Tensor:
-        stages = len(probe.student_features)
         return boundary_hinge_loss(
             probe.student_features,
             [features.detach() for features in probe.teacher_features],
             margin=self.margin,
-            weights=[1.0 / stages] * stages,
+            weights=self._weights(probe.student_features),
         )

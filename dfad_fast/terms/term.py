@@ -12,12 +12,13 @@ from torch import Tensor
 
 from dfad_fast.terms.probe import Probe
 
-Decay = Literal["constant", "linear", "cosine"]
+Decay = Literal["constant", "linear", "cosine", "early"]
 
 _DECAYS: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+    "early": lambda progress: 1.0 if progress < 0.5 else 0.0,
 }
 
 
@@ -48,7 +49,10 @@ class Term:
 
 @dataclass(frozen=True)
 class Weighted:
-    """A row of a method's table: ``weight * term``, the weight fading to 0 over the run as ``decay`` says."""
+    """A row of a method's table: ``weight * term``, the weight fading to 0 over the run as ``decay`` says.
+
+    ``early`` is the full weight for the first half and none after it.
+    """
 
     weight: float
     term: Term

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_fast.errors import UsageError, unknown_name
@@ -12,6 +13,7 @@ from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
 Labels = Literal["mixed", "teacher"]
+Distance = Literal["l1", "softmax-mse"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,15 @@ class VirtualInterpolation(Term):
 
     ``labels="mixed"`` is the paper's form, ``y~ = lam T(x) + (1-lam) T(x[perm])`` (arXiv 2102.11638);
     ``labels="teacher"`` asks the teacher for ``y~ = T(x~)``. ``lam ~ Beta(alpha, alpha)``, one per image, or
-    one per batch with ``per_image=False``. The mixture goes through the student as a batch of
+    one per batch with ``per_image=False``. ``distance`` is ``l1`` on logits or, as in interpolation consistency
+    training (Verma et al. 2019, arXiv 1903.03825), ``softmax-mse``. The mixture goes through the student as a batch of
     its own, or with the images as one.
     """
 
     alpha: float = 1.0
     labels: Labels = "mixed"
     per_image: bool = True
+    distance: Distance = "l1"
     name: ClassVar[str] = "virtual"
 
     def __post_init__(self) -> None:
@@ -34,6 +38,8 @@ class VirtualInterpolation(Term):
             raise UsageError(f"virtual interpolation: alpha must be > 0, got {self.alpha}")
         if self.labels not in {"mixed", "teacher"}:
             raise unknown_name("kind of virtual label", self.labels, ["mixed", "teacher"])
+        if self.distance not in {"l1", "softmax-mse"}:
+            raise unknown_name("distance of virtual answers", self.distance, ["l1", "softmax-mse"])
 
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...]:
         lam = np.asarray(rng.beta(self.alpha, self.alpha, size=batch if self.per_image else ()))
@@ -46,7 +52,13 @@ class VirtualInterpolation(Term):
     def __call__(self, probe: Probe) -> Tensor:
         assert probe.virtual_images is not None
         assert probe.virtual_student is not None
-        if self.labels == "mixed":
+        if self.labels == "teacher":
+            labels = probe.ask_teacher(probe.virtual_images)
+        else:
             lam, perm = probe.draws
-            return interpolated_l1(probe.virtual_student, probe.teacher, lam, perm)
-        return l1_discrepancy(probe.virtual_student, probe.ask_teacher(probe.virtual_images))
+            if self.distance == "l1":
+                return interpolated_l1(probe.virtual_student, probe.teacher, lam, perm)
+            labels = mixup(probe.teacher, lam, perm)
+        if self.distance == "l1":
+            return l1_discrepancy(probe.virtual_student, labels)
+        return F.mse_loss(probe.virtual_student.softmax(1), labels.softmax(1))

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.methods import DFAD_AR_VI, DFAD_AR_VI_BN, METHODS, Method
 from dfad_fast.models.batch_norm import batch_norm_layers
+from dfad_fast.terms import TERMS, Weighted, parse_terms
 from dfad_fast.training.networks import Networks
 
+Terms = str | Sequence[Weighted]
+"""Rows of a table, or their text."""
 
-def choose_method(method: str | Method, networks: Networks) -> Method:
-    """The method by its name. ``auto`` uses what the networks have.
+
+def choose_method(
+    method: str | Method,
+    networks: Networks,
+    student_terms: Terms | None = None,
+    generator_terms: Terms | None = None,
+) -> Method:
+    """The method by its name, with other terms where some are given. ``auto`` uses what the networks have.
 
     That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar-vi`` for one without; where no
     stage of the student matches one of the teacher, the same without its activation regulariser.
 
-    Raises UsageError for an unknown name, for a method that reads batch norm statistics of a teacher without
-    them, and for one that reads features that do not match.
+    Raises UsageError for an unknown name, terms that cannot be read, for a method that reads batch norm statistics of a
+    teacher without them, and for one that reads features that do not match.
     """
-    if method == "auto":
-        chosen = DFAD_AR_VI_BN if batch_norm_layers(networks.teacher) else DFAD_AR_VI
-        return chosen if networks.tap_pairs else _without_features(chosen)
-    if isinstance(method, str):
-        if method not in METHODS:
-            raise unknown_name("method", method, ["auto", *METHODS])
-        method = METHODS[method]
+    method = _by_name(method, networks)
+    if student_terms is not None:
+        method = replace(method, student=_rows(student_terms))
+    if generator_terms is not None:
+        method = replace(method, generator=_rows(generator_terms))
     if method.reads_statistics and not batch_norm_layers(networks.teacher):
         raise UsageError(
             f"method {method.name!r} reads the statistics of batch norm layers and this teacher has none: "
@@ -33,6 +41,21 @@ def choose_method(method: str | Method, networks: Networks) -> Method:
         )
     if method.reads_features and not networks.tap_pairs:
         raise UsageError(f"method {method.name!r} compares features, but {networks.describe_mismatch()}")
+    return method
+
+
+def _rows(terms: Terms) -> tuple[Weighted, ...]:
+    return parse_terms(terms, TERMS) if isinstance(terms, str) else tuple(terms)
+
+
+def _by_name(method: str | Method, networks: Networks) -> Method:
+    if method == "auto":
+        chosen = DFAD_AR_VI_BN if batch_norm_layers(networks.teacher) else DFAD_AR_VI
+        return chosen if networks.tap_pairs else _without_features(chosen)
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise unknown_name("method", method, ["auto", *METHODS])
+        return METHODS[method]
     return method
 
 

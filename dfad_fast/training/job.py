@@ -42,6 +42,8 @@ class DistillConfig:
     std: tuple[float, ...] | None = None
     evaluate: str | None = None
     method: str = "auto"
+    student_terms: str | None = None
+    generator_terms: str | None = None
     generator: str = "auto"
     latent_dim: int = 100
     batch_size: int = 128
@@ -145,6 +147,8 @@ def prepare(
             "threads": torch.get_num_threads(),
         },
         speed=levers,
+        student_terms=config.student_terms,
+        generator_terms=config.generator_terms,
     )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"

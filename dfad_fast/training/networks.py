@@ -15,6 +15,7 @@ from dfad_fast.models.check import count_classes, depends_on_batch, example_imag
 from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.folding import Folded, fold_batch_norm
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
+from dfad_fast.precision import at_least_float32
 from dfad_fast.terms import Probe, Weighted, reads_features, reads_statistics
 from dfad_fast.training.levers import PLAIN, Levers
 from dfad_fast.training.runner import Runner
@@ -134,7 +135,8 @@ class Networks:
 
         def ask(images: Tensor) -> Tensor:
             with torch.set_grad_enabled(graph), self.mixed_precision():
-                return _wide(run(images, hooked))
+                # Losses are computed from float32 (or float64), whatever the network computed in.
+                return at_least_float32(run(images, hooked))
 
         return ask
 
@@ -193,9 +195,9 @@ class Networks:
         """Logits, and the features of the first ``features_of`` images through their connectors."""
         with self.mixed_precision():
             if not features_of:
-                return _wide(self._runners[self.student](images)), []
+                return at_least_float32(self._runners[self.student](images)), []
             with self._student_taps.record() as tapped:
-                logits = _wide(self._runners[self.student](images, hooked=True))
+                logits = at_least_float32(self._runners[self.student](images, hooked=True))
             return logits, [
                 connect(x[:features_of]) for connect, x in zip(self.connectors, tapped, strict=True)
             ]
@@ -223,11 +225,6 @@ class Networks:
     def mixed_precision(self) -> torch.autocast:
         """In it networks compute in halves, if that was asked for, and losses in float32."""
         return torch.autocast(self._device_type, dtype=self._autocast, enabled=self._autocast is not None)
-
-
-def _wide(logits: Tensor) -> Tensor:
-    """Losses are computed from float32 (or float64), whatever the network computed in."""
-    return logits.float() if logits.dtype.itemsize < 4 else logits
 
 
 def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Sequence[str] | None) -> list[Tap]:

@@ -18,7 +18,7 @@ from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape
 from dfad_fast.training import outcome, pictures, run_folder
 from dfad_fast.training.allocator import pin_allocator
-from dfad_fast.training.choice import choose_method
+from dfad_fast.training.choice import Terms, choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.generators import check_generator, make_generator
@@ -82,6 +82,8 @@ class DFADTrainer:
         speed: ``exact`` (the published mathematics in float32), ``auto`` (the same in bfloat16 where the machine has
             fast matrix products in it), ``fast`` (fewer generated batches too), or Levers, one switch each; see
             dfad_fast.training.levers.
+        student_terms, generator_terms: the phase's objective instead of the method's: rows (Weighted), or text such as
+            ``"l1 + 0.1*boundary(margin=0.5, schedule=linear)"``, see dfad_fast.terms.
 
     Raises:
         UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
@@ -109,6 +111,8 @@ class DFADTrainer:
         image_std: Sequence[float] | None = None,
         config: dict[str, Any] | None = None,
         speed: str | Levers = "auto",
+        student_terms: Terms | None = None,
+        generator_terms: Terms | None = None,
     ) -> None:
         shape = as_image_shape(image_shape)
         for name, value, least in (
@@ -148,7 +152,7 @@ class DFADTrainer:
                 taps_student,
                 self.speed,
             )
-            self.method = choose_method(method, self.networks)
+            self.method = choose_method(method, self.networks, student_terms, generator_terms)
             self._noise = torch.Generator(self.device).manual_seed(seed)
             self._mixing = np.random.default_rng(seed)
             check_generator(made, self._draw_noise(2, self._held_out_noise()), shape)

@@ -70,6 +70,24 @@ def test_levers_are_recorded_and_repeated(dfad_fast, own, tmp_path):
         assert (levers["winograd"], levers["student_batches"], levers["fold_teacher"]) == (False, 1, True)
 
 
+def test_own_terms_replace_the_methods_and_are_repeated(dfad_fast, own, tmp_path):
+    terms = (
+        "--student-terms",
+        "kl(temperature=4) + 0.5*hint(schedule=cosine)",
+        "--generator-terms",
+        "-l1 + balance",
+    )
+    assert dfad_fast("distill", *own, *terms).code == 0
+    done = dfad_fast("distill", "--config", "run", "--out", "repeated")
+    assert done.code == 0, done.err
+    for folder in ("run", "repeated"):
+        tables = yaml.safe_load((tmp_path / folder / "config.yaml").read_text())["terms"]
+        assert [row.split(" (")[0] for row in tables["generator"]] == ["-1 * L1()", "1 * ClassBalance()"]
+        assert tables["student"][1] == "0.5 * Hint(stage=-1) (cosine)"
+    losses = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
+    assert {"student/kl", "student/hint", "generator/l1", "generator/balance"} <= set(losses)
+
+
 def test_quiet_prints_nothing(dfad_fast, own):
     done = dfad_fast("distill", *own, "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -111,6 +129,9 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--lever", "winogrd=on", "did you mean 'winograd'"),
         ("--lever", "winograd", "lever winograd: expected on or off, got ''"),
         ("--lever", "graph=on", "graph needs a GPU"),
+        ("--student-terms", "l1 + bondary", "unknown term 'bondary': did you mean 'boundary'"),
+        ("--generator-terms", "-l1 +", "cannot read the terms '-l1 +'"),
+        ("--student-terms", "hint(stage=9)", "there is no stage 9"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(dfad_fast, own, option, value, message):

@@ -9,10 +9,24 @@ import torch.nn.functional as F
 from dfad_fast.errors import UsageError
 from dfad_fast.models.batch_norm import LayerStatistics
 from dfad_fast.terms import (
+    JS,
+    KL,
     L1,
+    TERMS,
     ActivationBoundary,
+    ActivationMagnitude,
+    AttentionTransfer,
+    BatchNormKL,
     BatchNormStatistics,
+    BoundaryCrossing,
+    ClassBalance,
+    Entropy,
+    Hint,
+    ImageNorm,
+    MarginReLU,
+    OneHot,
     Probe,
+    TotalVariation,
     VirtualInterpolation,
     Weighted,
 )
@@ -41,7 +55,14 @@ def ask(term, probe, seed=0):
         for x in term.draw(np.random.default_rng(seed), len(probe.images))
     )
     images = term.virtual_images(probe.images, draws)
-    return term(replace(probe, draws=draws, virtual_images=images, virtual_student=ask_student(images)))
+    return term(
+        replace(
+            probe,
+            draws=draws,
+            virtual_images=images,
+            virtual_student=None if images is None else ask_student(images),
+        )
+    )
 
 
 def test_l1_is_the_mean_over_batch_and_classes():
@@ -130,3 +151,209 @@ def test_weights_fade_over_the_run(decay, expected):
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         VirtualInterpolation(**settings)
+
+
+def probabilities(row, temperature=1.0):
+    exponentials = [math.exp(x / temperature) for x in row]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def divergence(p, q):
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def answers(probe, temperature=1.0):
+    """Pairs of the student's and the teacher's probabilities, an image after the other."""
+    pairs = zip(probe.student.tolist(), probe.teacher.tolist(), strict=True)
+    return [(probabilities(s, temperature), probabilities(t, temperature)) for s, t in pairs]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_kl_in_both_directions_and_reductions(temperature):
+    probe = make_probe()
+    forward = sum(divergence(t, s) for s, t in answers(probe, temperature)) / 16
+    reverse = sum(divergence(s, t) for s, t in answers(probe, temperature)) / 16
+    assert KL(temperature)(probe).item() == pytest.approx(forward, rel=1e-5)
+    assert KL(temperature, "reverse")(probe).item() == pytest.approx(reverse, rel=1e-5)
+    assert KL(temperature, reduction="mean")(probe).item() == pytest.approx(forward / 5, rel=1e-5)
+
+
+def test_js_is_the_mean_divergence_from_the_middle():
+    probe = make_probe()
+    expected = 0.0
+    for s, t in answers(probe, 3.0):
+        middle = [(a + b) / 2 for a, b in zip(s, t, strict=True)]
+        expected += (divergence(s, middle) + divergence(t, middle)) / 2 / 16
+    assert JS()(probe).item() == pytest.approx(expected, rel=1e-4)
+    certain = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
+    assert JS(1.0)(make_probe(student=certain, teacher=certain.flip(1))).item() == pytest.approx(math.log(2))
+
+
+def test_one_hot_entropy_and_balance_look_at_the_teacher():
+    probe = make_probe(teacher=torch.randn(16, 5, requires_grad=True))
+    rows = [t for _, t in answers(probe)]
+    mean = [sum(column) / 16 for column in zip(*rows, strict=True)]
+    assert OneHot()(probe).item() == pytest.approx(sum(-math.log(max(row)) for row in rows) / 16, rel=1e-5)
+    entropy = sum(-sum(p * math.log(p) for p in row) for row in rows) / 16
+    assert Entropy()(probe).item() == pytest.approx(entropy, rel=1e-5)
+    assert ClassBalance()(probe).item() == pytest.approx(sum(p * math.log(p) for p in mean), rel=1e-5)
+    uniform = make_probe(teacher=100 * torch.eye(5).repeat(3, 1))
+    assert ClassBalance()(uniform).item() == pytest.approx(-math.log(5), rel=1e-5)
+
+
+def features(*shapes, grad=True):
+    return [torch.randn(shape, requires_grad=grad) for shape in shapes]
+
+
+def test_attention_compares_where_activations_are():
+    shapes = [(4, 3, 2, 5), (4, 6), (4, 8, 2, 2)]
+    probe = make_probe(student_features=features(*shapes), teacher_features=features(*shapes))
+    expected = 0.0
+    for s, t in zip(probe.student_features, probe.teacher_features, strict=True):
+        if s.dim() == 2:
+            continue
+        maps = []
+        for f in (s, t):
+            map_ = torch.zeros(4, f.shape[2] * f.shape[3])
+            for b in range(4):
+                for i, position in enumerate(f[b].flatten(1).t()):
+                    map_[b, i] = sum(max(x, 0.0) ** 2 for x in position.tolist()) / f.shape[1]
+                map_[b] /= math.sqrt(sum(x * x for x in map_[b].tolist()))
+            maps.append(map_)
+        expected += (maps[0] - maps[1]).square().mean().item()
+    loss = AttentionTransfer()(probe)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    assert all(g is None for g in torch.autograd.grad(loss, probe.teacher_features, allow_unused=True))
+    with pytest.raises(UsageError, match="none of the stages has positions"):
+        AttentionTransfer()(make_probe(student_features=features((4, 6)), teacher_features=features((4, 6))))
+
+
+def test_a_hint_is_one_stages_mean_squared_error():
+    shapes = [(4, 3, 2, 2), (4, 6)]
+    probe = make_probe(student_features=features(*shapes), teacher_features=features(*shapes))
+    for stage in (0, 1, -1, -2):
+        s, t = probe.student_features[stage], probe.teacher_features[stage]
+        assert Hint(stage)(probe).item() == pytest.approx((s - t).square().mean().item(), rel=1e-5)
+    with pytest.raises(UsageError, match="2 stages, there is no stage 2"):
+        Hint(2)(probe)
+
+
+def test_margin_relu_forgives_what_is_below_a_target_that_is_not_positive():
+    shapes = [(5, 3, 2, 2), (5, 4)]
+    probe = make_probe(student_features=features(*shapes), teacher_features=features(*shapes))
+    stages = []
+    for s, t in zip(probe.student_features, probe.teacher_features, strict=True):
+        costs = []
+        for c in range(s.shape[1]):
+            ours, theirs = s[:, c].flatten().tolist(), t[:, c].flatten().tolist()
+            negative = [x for x in theirs if x < 0]
+            margin = sum(negative) / len(negative) if negative else 0.0
+            for a, b in zip(ours, theirs, strict=True):
+                target = max(b, margin)
+                costs.append(0.0 if a <= target <= 0 else (a - target) ** 2)
+        stages.append(sum(costs) / len(costs))
+    assert MarginReLU()(probe).item() == pytest.approx(sum(stages) / 2, rel=1e-4)
+
+
+def test_crossing_is_bounded_and_0_for_the_teacher_itself():
+    probe = make_probe(student_features=features((4, 3, 2, 2)), teacher_features=features((4, 3, 2, 2)))
+    pairs = zip(
+        probe.student_features[0].flatten().tolist(),
+        probe.teacher_features[0].flatten().tolist(),
+        strict=True,
+    )
+    expected = [min(max(-s if t > 0 else s, 0.0), 0.7) for s, t in pairs]
+    assert BoundaryCrossing(0.7)(probe).item() == pytest.approx(sum(expected) / 48, rel=1e-5)
+    assert BoundaryCrossing()(replace(probe, student_features=probe.teacher_features)).item() == 0
+    far = [-1000 * t for t in probe.teacher_features]
+    assert 0.9 < BoundaryCrossing()(replace(probe, student_features=far)).item() <= 1
+
+
+def test_activation_is_the_mean_of_the_last_stages_positive_part():
+    probe = make_probe(teacher_features=features((4, 3, 2, 2), (4, 6)))
+    values = probe.teacher_features[1].flatten().tolist()
+    assert ActivationMagnitude()(probe).item() == pytest.approx(
+        sum(max(v, 0.0) for v in values) / 24, rel=1e-5
+    )
+
+
+def test_batch_norm_kl_is_the_divergence_of_normal_distributions():
+    made, real = (torch.distributions.Normal(torch.randn(4), torch.rand(4) + 0.5) for _ in range(2))
+    layer = LayerStatistics(made.mean, made.variance, real.mean, real.variance)
+    expected = torch.distributions.kl_divergence(made, real).sum()
+    got = BatchNormKL(eps=0.0)(make_probe(statistics=[layer, layer]))
+    assert got.item() == pytest.approx(2 * expected.item(), rel=1e-4)
+    flat = LayerStatistics(torch.zeros(4), torch.zeros(4), torch.zeros(4), torch.zeros(4))
+    assert BatchNormKL()(make_probe(statistics=[flat])).item() == 0
+    with pytest.raises(UsageError, match="none of the teacher's batch norm layers ran"):
+        BatchNormKL()(make_probe())
+
+
+def test_image_priors():
+    probe = make_probe()
+    sums = dict.fromkeys([(0, 1), (1, 0), (1, 1), (1, -1)], 0.0)
+    for image in probe.images.flatten(0, 1).tolist():
+        for (down, right), _ in sums.items():
+            for y in range(4):
+                for x in range(4):
+                    if 0 <= y + down < 4 and 0 <= x + right < 4:
+                        sums[down, right] += (image[y][x] - image[y + down][x + right]) ** 2
+    expected = sum(math.sqrt(s) for s in sums.values())
+    assert TotalVariation()(probe).item() == pytest.approx(expected, rel=1e-5)
+    norms = [math.sqrt(sum(v * v for v in image)) for image in probe.images.flatten(1).tolist()]
+    assert ImageNorm()(probe).item() == pytest.approx(sum(norms) / 16, rel=1e-5)
+
+
+def test_boundary_with_the_published_weights_of_stages():
+    shapes = [(4, 2, 3, 3), (4, 8, 2, 2), (4, 7)]
+    probe = make_probe(student_features=features(*shapes), teacher_features=features(*shapes))
+    expected = 0.0
+    for depth, (s, t) in enumerate(
+        zip(probe.student_features[::-1], probe.teacher_features[::-1], strict=True)
+    ):
+        hinge = torch.where(t <= 0, (1 + s).relu().square(), (1 - s).relu().square())
+        expected += hinge.sum().item() / 4 / 2**depth
+    assert ActivationBoundary(stages="published")(probe).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_virtual_labels_compared_as_probabilities():
+    probe = make_probe()
+    term = VirtualInterpolation(distance="softmax-mse")
+    lam, perm = (torch.as_tensor(x) for x in term.draw(np.random.default_rng(0), 16))
+    lam = lam.float()[:, None]
+    labels = lam * probe.teacher + (1 - lam) * probe.teacher[perm]
+    images = lam[..., None, None] * probe.images + (1 - lam[..., None, None]) * probe.images[perm]
+    expected = (ask_student(images).softmax(1) - labels.softmax(1)).square().mean()
+    assert ask(term, probe).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_early_weights_end_in_the_middle():
+    row = Weighted(0.3, L1(), "early")
+    assert [row.weight_at(p) for p in (0.0, 0.49, 0.5, 1.0)] == [0.3, 0.3, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_every_term_is_a_scalar_that_gradients_flow_through(name):
+    shapes = [(16, 3, 2, 2), (16, 8, 2, 2)]
+    images = torch.randn(16, 3, 4, 4, requires_grad=True)
+    moments = [torch.rand(4, requires_grad=True) for _ in range(4)]
+    probe = make_probe(
+        images=images,
+        teacher=torch.randn(16, 5, requires_grad=True),
+        student_features=features(*shapes),
+        teacher_features=features(*shapes),
+        statistics=[LayerStatistics(*moments)],
+    )
+    loss = ask(TERMS[name](), probe)
+    assert loss.shape == ()
+    leaves = [
+        images,
+        probe.student,
+        probe.teacher,
+        *probe.student_features,
+        *probe.teacher_features,
+        *moments,
+    ]
+    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+    assert any(g is not None and g.abs().sum() > 0 for g in gradients)
+    assert all(g is None or g.isfinite().all() for g in gradients)

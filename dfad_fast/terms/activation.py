@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from dfad_fast.precision import at_least_float32
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+
+@dataclass(frozen=True)
+class ActivationMagnitude(Term):
+    """Mean activation of the teacher's last stage; real images excite its features, so generators maximise it.
+
+    DAFL (Chen et al. 2019, arXiv 1904.01186), which takes the features before the classifier.
+    """
+
+    name: ClassVar[str] = "activation"
+    reads_features: ClassVar[bool] = True
+
+    def __call__(self, probe: Probe) -> Tensor:
+        return at_least_float32(probe.teacher_features[-1]).relu().mean()

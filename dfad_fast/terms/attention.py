@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfad_fast.errors import UsageError
+from dfad_fast.precision import at_least_float32
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+
+def attention_map(features: Tensor) -> Tensor:
+    """Pre-activations [B, C, H, W] -> [B, H * W]: mean over channels of squared activations, of L2 norm 1."""
+    activations = at_least_float32(features).relu()
+    return F.normalize(activations.square().mean(1).flatten(1), dim=1)
+
+
+@dataclass(frozen=True)
+class AttentionTransfer(Term):
+    """Where the networks look: sum over stages of the mean squared difference of their attention maps.
+
+    Zagoruyko and Komodakis 2017, arXiv 1612.03928; ZSKT's student has it with weight 250 (arXiv 1905.09768). Stages
+    without positions ([B, C]) have no map and are left out.
+    """
+
+    name: ClassVar[str] = "attention"
+    reads_features: ClassVar[bool] = True
+
+    def __call__(self, probe: Probe) -> Tensor:
+        maps = [
+            F.mse_loss(attention_map(student), attention_map(teacher.detach()))
+            for student, teacher in zip(probe.student_features, probe.teacher_features, strict=True)
+            if student.dim() == 4
+        ]
+        if not maps:
+            raise UsageError("attention: none of the stages has positions [B, C, H, W]")
+        return sum(maps[1:], maps[0])

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dfad_fast.errors import UsageError
+from dfad_fast.precision import at_least_float32
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+
+@dataclass(frozen=True)
+class BoundaryCrossing(Term):
+    """How far the student's neurons are on the wrong side of the teacher's boundaries: bounded, so fit for generators.
+
+    Mean over stages of the mean over elements of how far ``s`` is beyond 0 on the side where the teacher's ``t`` is
+    not, cut off at ``margin``: between 0 and ``margin``. With a negative weight the generator looks for images on
+    which the activation boundaries differ, which the boundary term, used in reverse, would drive to infinity. This form
+    is ours.
+    """
+
+    margin: float = 1.0
+    name: ClassVar[str] = "crossing"
+    reads_features: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.margin > 0:
+            raise UsageError(f"crossing: margin must be > 0, got {self.margin}")
+
+    def __call__(self, probe: Probe) -> Tensor:
+        distances = []
+        for features, teacher in zip(probe.student_features, probe.teacher_features, strict=True):
+            student = at_least_float32(features)
+            beyond = torch.where(teacher > 0, -student, student)
+            distances.append(beyond.clamp(0.0, self.margin).mean())
+        return torch.stack(distances).mean()

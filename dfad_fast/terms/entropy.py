@@ -1,0 +1,51 @@
+"""What the teacher's answers to generated images should be like: sure of one class each, of all classes together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfad_fast.precision import at_least_float32
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+
+@dataclass(frozen=True)
+class OneHot(Term):
+    """Cross-entropy of the teacher's answer to the class that it chose itself (DAFL: arXiv 1904.01186)."""
+
+    name: ClassVar[str] = "one_hot"
+
+    def __call__(self, probe: Probe) -> Tensor:
+        logits = at_least_float32(probe.teacher)
+        return F.cross_entropy(logits, logits.argmax(1))
+
+
+@dataclass(frozen=True)
+class Entropy(Term):
+    """Mean entropy of the teacher's answers, in nats: small where it is sure (DFQ: arXiv 2005.04136)."""
+
+    name: ClassVar[str] = "entropy"
+
+    def __call__(self, probe: Probe) -> Tensor:
+        log_p = at_least_float32(probe.teacher).log_softmax(1)
+        return -(log_p.exp() * log_p).sum(1).mean()
+
+
+@dataclass(frozen=True)
+class ClassBalance(Term):
+    """Negative entropy, in nats, of the teacher's mean answer: least where all classes are equally frequent.
+
+    DAFL's information entropy loss (Chen et al. 2019, arXiv 1904.01186; its code takes the logarithm to base 10, which
+    is this times 0.434) and DFQ's (Choi et al. 2020, arXiv 2005.04136).
+    """
+
+    name: ClassVar[str] = "balance"
+
+    def __call__(self, probe: Probe) -> Tensor:
+        p = at_least_float32(probe.teacher).softmax(1).mean(0)
+        return torch.special.entr(p).sum().neg()

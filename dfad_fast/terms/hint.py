@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfad_fast.errors import UsageError
+from dfad_fast.precision import at_least_float32
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+
+@dataclass(frozen=True)
+class Hint(Term):
+    """The student's features regressed on the teacher's: mean squared error of one stage, -1 being the last.
+
+    FitNets (Romero et al. 2015, arXiv 1412.6550), whose hint is a middle layer; here the features are pre-activations.
+    """
+
+    stage: int = -1
+    name: ClassVar[str] = "hint"
+    reads_features: ClassVar[bool] = True
+
+    def __call__(self, probe: Probe) -> Tensor:
+        stages = len(probe.student_features)
+        if not -stages <= self.stage < stages:
+            raise UsageError(f"hint: the networks have {stages} stages, there is no stage {self.stage}")
+        student, teacher = probe.student_features[self.stage], probe.teacher_features[self.stage]
+        return F.mse_loss(at_least_float32(student), at_least_float32(teacher.detach()))

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.ops import kl_discrepancy
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+Direction = Literal["forward", "reverse"]
+Reduction = Literal["batchmean", "mean"]
+_DIRECTIONS, _REDUCTIONS = ("forward", "reverse"), ("batchmean", "mean")
+
+
+@dataclass(frozen=True)
+class KL(Term):
+    """Divergence of the softened answers: ``forward`` KL(T, S), as in knowledge distillation, ``reverse`` KL(S, T).
+
+    ``reduction`` is ``batchmean``, the mean over the batch of sums over classes, or ``mean``, over the classes too, as
+    ZSKT's published code has it (Micaelli and Storkey 2019, arXiv 1905.09768). There is no factor temperature^2 (Hinton
+    et al. 2015, arXiv 1503.02531): it is a matter of the row's weight.
+    """
+
+    temperature: float = 1.0
+    direction: Direction = "forward"
+    reduction: Reduction = "batchmean"
+    name: ClassVar[str] = "kl"
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise UsageError(f"kl: temperature must be > 0, got {self.temperature}")
+        if self.direction not in _DIRECTIONS:
+            raise unknown_name("direction of kl", self.direction, _DIRECTIONS)
+        if self.reduction not in _REDUCTIONS:
+            raise unknown_name("reduction of kl", self.reduction, _REDUCTIONS)
+
+    def __call__(self, probe: Probe) -> Tensor:
+        pair = (probe.student, probe.teacher)
+        answer, target = pair if self.direction == "forward" else pair[::-1]
+        divergence = kl_discrepancy(answer, target, self.temperature)
+        return divergence / probe.student.shape[1] if self.reduction == "mean" else divergence
