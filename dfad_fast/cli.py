@@ -88,7 +88,10 @@ def app() -> None:
 )
 @click.option("--evaluate", help="Dataset whose test images the student is reported on. Never trained on.")
 @click.option(
-    "--method", default="auto", show_default=True, help="dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn."
+    "--method",
+    default="auto",
+    show_default=True,
+    help="dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq.",
 )
 @click.option(
     "--student-terms",
@@ -99,9 +102,12 @@ def app() -> None:
 @click.option("--generator", default="auto", show_default=True, help="auto, or dfad (the published width).")
 @click.option("--latent-dim", type=int, default=100, show_default=True, help="Length of the noise vectors.")
 @click.option("--batch-size", type=int, default=128, show_default=True, help="Images per step.")
-@click.option("--iterations", type=int, help="Iterations of 5 student steps and 1 generator step.")
+@click.option("--iterations", type=int, help="Iterations: the method's student steps and generator steps.")
 @click.option(
-    "--recipe", default="auto", show_default=True, help="Optimisers: auto, sgd, adam, published (DFAD's)."
+    "--recipe",
+    default="auto",
+    show_default=True,
+    help="Optimisers: auto (the method's), sgd, adam, published (DFAD's), zskt, dfq.",
 )
 @click.option("--student-lr", type=float, help="Instead of the recipe's.")
 @click.option("--generator-lr", type=float, help="Instead of the recipe's.")
@@ -251,9 +257,8 @@ def _run(job: Job, console: Console) -> None:
     from dfad_fast.training.trainer import Stopped
 
     trainer = job.trainer
-    steps = trainer.method.student_steps + trainer.method.generator_steps
     try:
-        with show_progress(console, job.iterations, steps * trainer.batch_size) as progress:
+        with show_progress(console, job.iterations, trainer.images_per_iteration) as progress:
             summary = job.run(progress)
     except Stopped:
         raise Interrupted(

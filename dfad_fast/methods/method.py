@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.terms import Weighted, reads_features, reads_statistics
 
 StudentMode = Literal["train", "eval"]
+Batches = Literal["fresh", "same noise", "generator's"]
 
 
 @dataclass(frozen=True)
 class Method:
     """One published (or recommended) way to distil without data.
 
-    An iteration is ``student_steps`` updates of the student on fresh noise, minimising ``student``, then
-    ``generator_steps`` updates of the generator on fresh noise, minimising ``generator``. ``student_mode`` is
-    the mode of the student's batch norm layers (and dropout) in the generator's phase.
+    An iteration is ``student_steps`` updates of the student, minimising ``student``, and ``generator_steps`` updates of
+    the generator on fresh noise, minimising ``generator``. ``student_mode`` is the mode of the student's batch norm
+    layers (and dropout) in the generator's phase.
+
+    What the student's steps see is one of three ``batches``: ``fresh``, a batch of its own for each step, and then the
+    generator's steps follow (DFAD); ``same noise``, what the generator makes, after its steps, of the noise of the last
+    one of them (ZSKT); ``generator's``, the very images of its last step, so that a step of both is a joint one (DAFL).
+
+    For the share ``warm_up`` of a run only the generator is trained. Gradients of more than ``clip_norm`` are scaled
+    down to it. ``recipe`` names the published optimisers, where they are known.
     """
 
     name: str
@@ -26,6 +35,22 @@ class Method:
     student_steps: int = 5
     generator_steps: int = 1
     student_mode: StudentMode = "train"
+    batches: Batches = "fresh"
+    warm_up: float = 0.0
+    clip_norm: float | None = None
+    recipe: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.batches not in get_args(Batches):
+            raise unknown_name("kind of batches", self.batches, get_args(Batches))
+        if self.batches != "fresh" and not self.generator_steps:
+            raise UsageError(f"method {self.name!r}: batches={self.batches!r} needs a generator's step")
+        if not 0.0 <= self.warm_up < 1.0:
+            raise UsageError(
+                f"method {self.name!r}: warm_up must be at least 0 and less than 1, got {self.warm_up}"
+            )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise UsageError(f"method {self.name!r}: clip_norm must be > 0, got {self.clip_norm}")
 
     def describe(self) -> dict[str, list[str]]:
         """Both tables, a line per row."""

@@ -15,7 +15,7 @@ from dfad_fast.terms.kl import KL
 from dfad_fast.terms.l1 import L1
 from dfad_fast.terms.margin_relu import MarginReLU
 from dfad_fast.terms.probe import Probe
-from dfad_fast.terms.term import Term, Weighted, reads_features, reads_statistics
+from dfad_fast.terms.term import Term, Weighted, reads_features, reads_statistics, reads_student
 from dfad_fast.terms.virtual import VirtualInterpolation
 
 TERMS: dict[str, type[Term]] = {
@@ -51,4 +51,5 @@ __all__ = [
     "parse_terms",
     "reads_features",
     "reads_statistics",
+    "reads_student",
 ]

@@ -18,6 +18,7 @@ class ActivationMagnitude(Term):
     """
 
     name: ClassVar[str] = "activation"
+    reads_student: ClassVar[bool] = False
     reads_features: ClassVar[bool] = True
 
     def __call__(self, probe: Probe) -> Tensor:

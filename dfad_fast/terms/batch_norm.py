@@ -30,6 +30,7 @@ class BatchNormStatistics(Term):
     """
 
     name: ClassVar[str] = "batch_norm"
+    reads_student: ClassVar[bool] = False
     reads_statistics: ClassVar[bool] = True
 
     def __call__(self, probe: Probe) -> Tensor:

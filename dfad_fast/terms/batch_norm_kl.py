@@ -21,6 +21,7 @@ class BatchNormKL(Term):
 
     eps: float = 1e-5
     name: ClassVar[str] = "batch_norm_kl"
+    reads_student: ClassVar[bool] = False
     reads_statistics: ClassVar[bool] = True
 
     def __call__(self, probe: Probe) -> Tensor:

@@ -19,6 +19,7 @@ class OneHot(Term):
     """Cross-entropy of the teacher's answer to the class that it chose itself (DAFL: arXiv 1904.01186)."""
 
     name: ClassVar[str] = "one_hot"
+    reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
         logits = at_least_float32(probe.teacher)
@@ -30,6 +31,7 @@ class Entropy(Term):
     """Mean entropy of the teacher's answers, in nats: small where it is sure (DFQ: arXiv 2005.04136)."""
 
     name: ClassVar[str] = "entropy"
+    reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
         log_p = at_least_float32(probe.teacher).log_softmax(1)
@@ -45,6 +47,7 @@ class ClassBalance(Term):
     """
 
     name: ClassVar[str] = "balance"
+    reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
         p = at_least_float32(probe.teacher).softmax(1).mean(0)

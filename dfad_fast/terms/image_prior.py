@@ -20,6 +20,7 @@ class TotalVariation(Term):
     """
 
     name: ClassVar[str] = "total_variation"
+    reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
         x = probe.images
@@ -37,6 +38,7 @@ class ImageNorm(Term):
     """Mean over the batch of the images' L2 norms (DeepInversion, arXiv 1912.08795)."""
 
     name: ClassVar[str] = "image_norm"
+    reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
         return torch.linalg.vector_norm(probe.images.flatten(1), dim=1).mean()

@@ -22,7 +22,7 @@ class Probe:
     images: Tensor
     """[B, C, H, W], in the teacher's normalised input space."""
     student: Tensor
-    """Logits [B, classes]."""
+    """Logits [B, classes]; [0, classes] where no term reads the student."""
     teacher: Tensor
     """Logits [B, classes]; without a graph in the student's phase."""
     ask_teacher: Callable[[Tensor], Tensor]

@@ -26,12 +26,14 @@ class Term:
     """One term of an objective: reads a Probe, returns a scalar.
 
     A subclass sets ``name`` (as it stands in logs), says with ``reads_features`` or ``reads_statistics``
-    which parts of the probe it needs, and implements ``__call__``. A term that needs random numbers or further
+    which parts of the probe it needs, with ``reads_student = False`` that it does without the student (who is not asked
+    where no term needs it), and implements ``__call__``. A term that needs random numbers or further
     images for the student implements ``draw`` and ``virtual_images``: what happens between them and ``__call__`` is
     then free of randomness on the host, and all images of a step can go through the student at once.
     """
 
     name: ClassVar[str]
+    reads_student: ClassVar[bool] = True
     reads_features: ClassVar[bool] = False
     reads_statistics: ClassVar[bool] = False
 
@@ -61,6 +63,10 @@ class Weighted:
     def weight_at(self, progress: float) -> float:
         """The weight after the fraction ``progress`` (0 to 1) of the run."""
         return self.weight * _DECAYS[self.decay](progress)
+
+
+def reads_student(rows: Sequence[Weighted]) -> bool:
+    return any(row.term.reads_student for row in rows)
 
 
 def reads_features(rows: Sequence[Weighted]) -> bool:

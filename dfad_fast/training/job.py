@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.errors import UsageError
+from dfad_fast.methods import METHODS
 from dfad_fast.models import create_network, load_factory_network, load_weights
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training.defaults import DEFAULTS
@@ -109,7 +110,8 @@ def prepare(
     classes = count_classes(teacher, shape, "teacher")
     torch.manual_seed(config.seed)
     student = _network(_student_name(config), shape, classes, "student").to(device)
-    recipe = choose_recipe(config.recipe, student)
+    published = METHODS[config.method].recipe if config.method in METHODS else "auto"
+    recipe = choose_recipe(config.recipe, student, published)
     recipe = replace(
         recipe,
         student_lr=recipe.student_lr if config.student_lr is None else config.student_lr,

@@ -16,7 +16,7 @@ from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.folding import Folded, fold_batch_norm
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
 from dfad_fast.precision import at_least_float32
-from dfad_fast.terms import Probe, Weighted, reads_features, reads_statistics
+from dfad_fast.terms import Probe, Weighted, reads_features, reads_statistics, reads_student
 from dfad_fast.training.levers import PLAIN, Levers
 from dfad_fast.training.runner import Runner
 
@@ -166,7 +166,10 @@ class Networks:
         further = [x for x in virtual if x is not None]
         together = one_batch and bool(further)
         shown = torch.cat([images, *further]) if together else images
-        answer, features = self._ask_student(shown, len(images) if reads_features(rows) else 0)
+        if reads_student(rows):
+            answer, features = self._ask_student(shown, len(images) if reads_features(rows) else 0)
+        else:
+            answer, features = view.logits[:0], []
         if together:
             student, *answers = answer.split(len(images))
         else:

@@ -13,11 +13,19 @@ _OWN = ("lr", "fused", "foreach", "capturable")
 class Optimiser:
     """An optimiser, and for float16 a scaler of its losses, so that small gradients do not vanish.
 
-    A step whose scaled gradients overflow is left out and the scale halved, as torch.amp.GradScaler does it.
+    A step whose scaled gradients overflow is left out and the scale halved, as torch.amp.GradScaler does it. Gradients
+    whose norm is more than ``clip_norm`` are scaled down to it.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, scaled: bool) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        scaled: bool,
+        clip_norm: float | None = None,
+    ) -> None:
         self.optimizer = optimizer
+        self._clip_norm = clip_norm
         self._scaler = torch.amp.GradScaler(device.type) if scaled else None
 
     def set_rate(self, rate: float) -> None:
@@ -32,11 +40,20 @@ class Optimiser:
         self.optimizer.zero_grad()
         if self._scaler is None:
             loss.backward()
+            self._clip()
             self.optimizer.step()
             return
         self._scaler.scale(loss).backward()
+        if self._clip_norm is not None:
+            self._scaler.unscale_(self.optimizer)
+            self._clip()
         self._scaler.step(self.optimizer)
         self._scaler.update()
+
+    def _clip(self) -> None:
+        if self._clip_norm is not None:
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)
 
     def state_dict(self) -> dict[str, Any]:
         state = self.optimizer.state_dict()

@@ -18,12 +18,16 @@ RateDecay = Literal["constant", "cosine", "steps"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimisers and learning rates. ``steps`` multiplies the rate by 0.1 after 20 % and 40 % of the run."""
+    """Optimisers and learning rates; ``generator_momentum`` is Adam's first.
+
+    ``steps`` multiplies the rate by 0.1 after 20 % and 40 % of the run.
+    """
 
     student_optimizer: Optimizer = "adam"
     student_lr: float = 2e-3
     student_weight_decay: float = 0.0
     generator_lr: float = 1e-3
+    generator_momentum: float = 0.9
     lr_decay: RateDecay = "cosine"
 
     def __post_init__(self) -> None:
@@ -43,7 +47,9 @@ class Recipe:
     def generator(self, parameters: list[nn.Parameter], captured: bool = False) -> torch.optim.Optimizer:
         """The generator's optimiser."""
         rate = _rate(self.generator_lr, parameters, captured)
-        return torch.optim.Adam(parameters, lr=rate, fused=_can_fuse(parameters), capturable=captured)
+        betas = (self.generator_momentum, 0.999)
+        fused = _can_fuse(parameters)
+        return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=fused, capturable=captured)
 
     def rate_factor(self, progress: float) -> float:
         """What the learning rates are multiplied by after the fraction ``progress`` of the run."""
@@ -59,18 +65,26 @@ RECIPES = {
     "sgd": Recipe("sgd", student_lr=0.2, student_weight_decay=5e-4),
     # Students without: SGD diverged on a LeNet-5 pair, at a rate of 0.02 already.
     "adam": Recipe("adam", student_lr=2e-3),
+    # ZSKT's (arXiv 1905.09768).
+    "zskt": Recipe("adam", student_lr=2e-3, generator_lr=1e-3),
+    # The generator's is DFQ's (arXiv 2005.04136); the student's is this library's.
+    "dfq": Recipe("sgd", student_lr=0.1, student_weight_decay=5e-4, generator_momentum=0.5),
     # DFAD's for CIFAR-10 (arXiv 1912.11006, published code): 500 epochs, x0.1 at epochs 100 and 200.
     "published": Recipe("sgd", student_lr=0.1, student_weight_decay=5e-4, lr_decay="steps"),
 }
 
 
-def choose_recipe(recipe: str | Recipe, student: nn.Module) -> Recipe:
-    """The recipe by its name; ``auto`` is ``sgd`` for a student with batch norm layers and ``adam`` for others.
+def choose_recipe(recipe: str | Recipe, student: nn.Module, of_method: str = "auto") -> Recipe:
+    """The recipe by its name; ``auto`` is the method's own.
+
+    Where that is ``auto`` too: ``sgd`` for a student with batch norm layers and ``adam`` for others.
 
     Raises UsageError for an unknown name.
     """
     if isinstance(recipe, Recipe):
         return recipe
+    if recipe == "auto":
+        recipe = of_method
     if recipe == "auto":
         recipe = "sgd" if batch_norm_layers(student) else "adam"
     if recipe not in RECIPES:

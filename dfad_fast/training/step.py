@@ -69,14 +69,21 @@ class Iteration:
     @property
     def generated_batches(self) -> int:
         """Batches of images that an iteration generates."""
-        return self._student_batches + self._method.generator_steps
+        again = self._uses_noise_again and self._method.student_steps > 0
+        return self._student_batches + self._method.generator_steps + again
+
+    @property
+    def _uses_noise_again(self) -> bool:
+        """Whether the student sees what the generator makes of its last step's noise once it has taken that step."""
+        return self._method.batches == "same noise" and self._levers.student_batches is None
 
     @property
     def _student_batches(self) -> int:
+        """Batches of noise of their own for the student's steps."""
         wanted = self._levers.student_batches
         steps = self._method.student_steps
         if wanted is None:
-            return steps
+            return steps if self._method.batches == "fresh" else 0
         # Without a generator's step there is no batch to share.
         return min(wanted if self._method.generator_steps else max(1, wanted), steps)
 
@@ -101,7 +108,9 @@ class Iteration:
         if self._student_batches:
             batches = self._batches()
         else:
-            losses, shared = self._generator_steps(draws[steps:], weights)
+            losses, shared, noise = self._generator_steps(draws[steps:], weights)
+            if self._uses_noise_again and steps:
+                shared = self._student_batch(noise)
             batches = repeat(shared)
         answers = None
         for drawn, batch in zip(draws[:steps], batches, strict=False):
@@ -113,24 +122,38 @@ class Iteration:
 
     def _batches(self) -> Iterator[Batch]:
         """A batch for each of the student's steps. The generator does not change between them."""
-        networks, count, steps = self._networks, self._student_batches, self._method.student_steps
+        count, steps = self._student_batches, self._method.student_steps
         batches_per_pass = count if self._levers.sample_together else 1
         images: list[Tensor] = []
         for step in range(steps):
             if step == 0 or step * count // steps != (step - 1) * count // steps:
                 if not images:
-                    networks.set_modes(student=True)
-                    with torch.no_grad():
-                        made = networks.generate(self._noise(self._batch_size * batches_per_pass))
-                    images = list(made.split(self._batch_size))
-                batch = images.pop(0)
-                view = networks.look(batch, self._method.student, graph=False)
-            yield Batch(batch, view)
+                    images = self._sample(self._noise(self._batch_size * batches_per_pass))
+                batch = self._seen(images.pop(0))
+            yield batch
 
-    def _generator_steps(self, draws: Sequence[Draws], weights: Weights) -> tuple[list[Losses], Batch]:
-        """Their losses, and the last one's batch."""
-        results = [self._generator_step(drawn, weights["generator"]) for drawn in draws]
-        return [losses for losses, _ in results], results[-1][1]
+    def _student_batch(self, noise: Tensor) -> Batch:
+        return self._seen(self._sample(noise)[0])
+
+    def _sample(self, noise: Tensor) -> list[Tensor]:
+        """Images without a graph, in batches."""
+        self._networks.set_modes(student=True)
+        with torch.no_grad():
+            return list(self._networks.generate(noise).split(self._batch_size))
+
+    def _seen(self, images: Tensor) -> Batch:
+        return Batch(images, self._networks.look(images, self._method.student, graph=False))
+
+    def _generator_steps(
+        self, draws: Sequence[Draws], weights: Weights
+    ) -> tuple[list[Losses], Batch, Tensor]:
+        """Their losses, and the last one's batch and noise."""
+        losses = []
+        for drawn in draws:
+            noise = self._noise(self._batch_size)
+            loss, batch = self._generator_step(noise, drawn, weights["generator"])
+            losses.append(loss)
+        return losses, batch, noise
 
     def _student_step(
         self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor]
@@ -143,13 +166,16 @@ class Iteration:
         self._student_optimiser.descend(total)
         return losses, (probes[0].student.detach(), probes[0].teacher)
 
-    def _generator_step(self, draws: Draws, weights: Sequence[float | Tensor]) -> tuple[Losses, Batch]:
+    def _generator_step(
+        self, noise: Tensor, draws: Draws, weights: Sequence[float | Tensor]
+    ) -> tuple[Losses, Batch]:
         """Also returns its batch as the student's steps may read it."""
         networks, rows = self._networks, self._method.generator
         networks.set_modes(student=self._method.student_mode == "train")
-        read = rows if self._student_batches else (*rows, *self._method.student)
+        shared = not self._student_batches and not self._uses_noise_again
+        read = (*rows, *self._method.student) if shared else rows
         with frozen(networks.teacher, networks.student, networks.connectors):
-            images = networks.generate(self._noise(self._batch_size))
+            images = networks.generate(noise)
             view = networks.look(images, read, graph=True)
             probes = networks.probe(images, view, rows, draws, self._one_batch)
             with networks.mixed_precision():
@@ -163,7 +189,7 @@ def _weigh(
     rows: Sequence[Weighted], probes: Sequence[Probe], weights: Sequence[float | Tensor], phase: str
 ) -> tuple[Tensor, Losses]:
     """The weighted sum of the rows, and each row's term by itself."""
-    total = probes[0].student.new_zeros(())
+    total = probes[0].teacher.new_zeros(())
     losses: Losses = {}
     for row, probe, weight in zip(rows, probes, weights, strict=True):
         loss = row.term(probe)

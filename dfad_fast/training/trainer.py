@@ -22,12 +22,12 @@ from dfad_fast.training.choice import Terms, choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.generators import check_generator, make_generator
-from dfad_fast.training.graph import CapturedIteration
 from dfad_fast.training.interrupt import StopOnSignal
 from dfad_fast.training.levers import Levers, choose_levers
 from dfad_fast.training.losses import Losses, NotFinite
 from dfad_fast.training.networks import Draws, Networks
 from dfad_fast.training.optimisers import Optimiser
+from dfad_fast.training.phases import Phases
 from dfad_fast.training.recipe import Recipe, choose_recipe
 from dfad_fast.training.run_folder import RunFolder
 from dfad_fast.training.step import Iteration
@@ -61,8 +61,9 @@ class DFADTrainer:
         teacher: maps images [B, C, H, W] to logits [B, classes]. Any nn.Module.
         student: the same, with as many classes, on the same device. Trained in place.
         image_shape: (C, H, W) of the images that the teacher was trained on.
-        method: a name (``dfad``, ``dfad-ar``, ``dfad-vi``, ``dfad-ar-vi``, ``dfad-ar-vi-bn``), a Method, or
-            ``auto``: ``dfad-ar-vi-bn`` for a teacher with batch norm layers, else ``dfad-ar-vi``.
+        method: a name (``dfad``, ``dfad-ar``, ``dfad-vi``, ``dfad-ar-vi``, ``dfad-ar-vi-bn``, ``zskt``, ``dafl``,
+            ``dfq``), a Method, or ``auto``: ``dfad-ar-vi-bn`` for a teacher with batch norm layers, else
+            ``dfad-ar-vi``.
         generator: ``dfad`` (the published one), ``auto`` (the same at a quarter or half of its width), or any
             nn.Module that maps noise [B, latent_dim] to images in the teacher's normalised input space.
         latent_dim: length of the noise vectors, drawn from N(0, I).
@@ -70,7 +71,8 @@ class DFADTrainer:
         seed: fixes everything that the trainer draws: its generator's weights, noise, mixtures. (Dropout in a
             user's network draws from torch's global generator.)
         out: the run's folder; None keeps everything in memory.
-        recipe: ``auto`` (``sgd`` for a student with batch norm layers, else ``adam``), ``published``, or a Recipe.
+        recipe: ``auto`` (the method's own; else ``sgd`` for a student with batch norm layers and ``adam`` for others),
+            a name such as ``published``, or a Recipe.
         taps_teacher, taps_student: names of taps (see dfad_fast.models.taps) instead of those found.
         overwrite: whether a folder that holds another run may be written over.
         resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
@@ -122,7 +124,6 @@ class DFADTrainer:
         ):
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, got {value}")
-        self.recipe = choose_recipe(recipe, student)
         self.image_shape = shape
         self.latent_dim = latent_dim
         self.batch_size = batch_size
@@ -153,6 +154,7 @@ class DFADTrainer:
                 self.speed,
             )
             self.method = choose_method(method, self.networks, student_terms, generator_terms)
+            self.recipe = choose_recipe(recipe, student, self.method.recipe)
             self._noise = torch.Generator(self.device).manual_seed(seed)
             self._mixing = np.random.default_rng(seed)
             check_generator(made, self._draw_noise(2, self._held_out_noise()), shape)
@@ -160,21 +162,15 @@ class DFADTrainer:
         trained = [*student.parameters(), *self.networks.connectors.parameters()]
         scaled = self.speed.precision == "float16"
         self._student_optimiser = Optimiser(
-            self.recipe.student(trained, self.speed.graph), self.device, scaled
+            self.recipe.student(trained, self.speed.graph), self.device, scaled, self.method.clip_norm
         )
         self._generator_optimiser = Optimiser(
-            self.recipe.generator(list(made.parameters()), self.speed.graph), self.device, scaled
+            self.recipe.generator(list(made.parameters()), self.speed.graph),
+            self.device,
+            scaled,
+            self.method.clip_norm,
         )
-        self._iteration = Iteration(
-            self.networks,
-            self.method,
-            self._student_optimiser,
-            self._generator_optimiser,
-            self.speed,
-            batch_size,
-            lambda count: self._draw_noise(count, self._noise),
-        )
-        self._captured = CapturedIteration(self._iteration, self._noise) if self.speed.graph else None
+        self._phases = Phases(self._iterations_of, self.method, self._noise if self.speed.graph else None)
         self._losses: Losses | None = None
         self._answers: tuple[Tensor, Tensor] | None = None
         self._last_good = copy.deepcopy(self.state_dict())
@@ -195,7 +191,23 @@ class DFADTrainer:
     @property
     def generated_images(self) -> int:
         """Images generated so far, in both phases."""
-        return self.iteration * self._iteration.generated_batches * self.batch_size
+        return self._phases.generated_batches(self.iteration, self.planned_iterations) * self.batch_size
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Images that an iteration generates after the warm-up."""
+        return self._phases.at(0, None).iteration.generated_batches * self.batch_size
+
+    def _iterations_of(self, method: Method) -> Iteration:
+        return Iteration(
+            self.networks,
+            method,
+            self._student_optimiser,
+            self._generator_optimiser,
+            self.speed,
+            self.batch_size,
+            lambda count: self._draw_noise(count, self._noise),
+        )
 
     def step(self) -> dict[str, Tensor]:
         """One iteration. Returns the unweighted terms of its last student and generator step, on the device.
@@ -209,13 +221,13 @@ class DFADTrainer:
         factor = self.recipe.rate_factor(progress)
         self._student_optimiser.set_rate(self.recipe.student_lr * factor)
         self._generator_optimiser.set_rate(self.recipe.generator_lr * factor)
+        phase = self._phases.at(self.iteration, planned)
         self.iteration += 1
         weights = {
             phase: [row.weight_at(progress) for row in rows]
             for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
         }
-        run = self._captured.run if self._captured else self._iteration.run
-        done = run(self._draw_mixing(), weights)
+        done = phase.run(self._draw_mixing(phase.iteration), weights)
         self._answers = done.answers
         last: dict[str, Tensor] = {}
         for losses in done.losses:
@@ -224,11 +236,11 @@ class DFADTrainer:
             last.update(losses)
         return last
 
-    def _draw_mixing(self) -> list[Draws]:
+    def _draw_mixing(self, iteration: Iteration) -> list[Draws]:
         """The terms' random numbers for an iteration, on the device."""
         return [
             [tuple(self._to_device(x) for x in drawn) for drawn in rows]
-            for rows in self._iteration.draw(self._mixing)
+            for rows in iteration.draw(self._mixing)
         ]
 
     def _to_device(self, drawn: np.ndarray) -> Tensor:
@@ -415,8 +427,7 @@ class DFADTrainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where ``state_dict`` was taken, torch's global generator included."""
-        if self._captured:
-            self._captured.forget()
+        self._phases.forget()
         self._load_weights(state["weights"])
         self._student_optimiser.load_state_dict(state["student_optimizer"])
         self._generator_optimiser.load_state_dict(state["generator_optimizer"])

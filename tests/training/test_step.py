@@ -77,11 +77,12 @@ class Audit(TorchDispatchMode):
 
 
 def audited(trainer):
-    draws = trainer._draw_mixing()
+    phase = trainer._phases.at(0, None)
+    draws = trainer._draw_mixing(phase.iteration)
     tables = (("student", trainer.method.student), ("generator", trainer.method.generator))
     given = {phase: [torch.tensor(row.weight) for row in rows] for phase, rows in tables}
     with Audit() as audit:
-        trainer._iteration.run(draws, given)
+        phase.iteration.run(draws, given)
     return audit.calls
 
 

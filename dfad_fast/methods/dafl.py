@@ -1,0 +1,20 @@
+"""DAFL: images of which the teacher is sure, of all classes alike; generator and student step together."""
+
+import math
+
+from dfad_fast.methods.method import Method
+from dfad_fast.terms import KL, ActivationMagnitude, ClassBalance, OneHot, Weighted
+
+# Published for CIFAR-10; the balance's logarithm is to base 10 there.
+DAFL = Method(
+    name="dafl",
+    source="Chen et al. 2019, arXiv 1904.01186",
+    student=(Weighted(1.0, KL()),),
+    generator=(
+        Weighted(0.05, OneHot()),
+        Weighted(5.0 / math.log(10.0), ClassBalance()),
+        Weighted(-0.01, ActivationMagnitude()),
+    ),
+    student_steps=1,
+    batches="generator's",
+)
