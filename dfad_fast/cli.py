@@ -104,6 +104,11 @@ def app() -> None:
 @click.option("--batch-size", type=int, default=128, show_default=True, help="Images per step.")
 @click.option("--iterations", type=int, help="Iterations: the method's student steps and generator steps.")
 @click.option(
+    "--images",
+    type=int,
+    help="Images to generate, instead of --iterations: methods differ in how many an iteration takes.",
+)
+@click.option(
     "--recipe",
     default="auto",
     show_default=True,

@@ -49,6 +49,7 @@ class DistillConfig:
     latent_dim: int = 100
     batch_size: int = 128
     iterations: int | None = None
+    images: int | None = None
     recipe: str = "auto"
     student_lr: float | None = None
     generator_lr: float | None = None
@@ -102,9 +103,7 @@ def prepare(
             raise UsageError(f"--{name} must be at least {least}, got {value}")
     device = choose_device(config.device)
     dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
-    iterations = config.iterations if config.iterations is not None else _default_iterations(config)
-    if iterations <= 0:
-        raise UsageError(f"--iterations must be at least 1, got {iterations}")
+    iterations = _iterations(config)
     torch.manual_seed(config.seed)  # a factory may draw the teacher's weights
     teacher, weights, shape = _teacher(config, dataset, device, say, teacher_progress, rehearse)
     classes = count_classes(teacher, shape, "teacher")
@@ -165,6 +164,9 @@ def prepare(
             say(f"tap: {row['teacher']} {row['teacher_shape']} <- {row['student']} {row['student_shape']}")
     for notice in trainer.notices:
         say(notice)
+    if iterations is None:
+        assert config.images is not None
+        iterations = max(1, round(config.images / trainer.images_per_iteration))
     return Job(trainer, iterations, evaluate, out)
 
 
@@ -211,7 +213,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _default_iterations(config: DistillConfig) -> int:
+def _iterations(config: DistillConfig) -> int | None:
+    """None where images are counted instead."""
+    for name in ("iterations", "images"):
+        value = getattr(config, name)
+        if value is not None and value <= 0:
+            raise UsageError(f"--{name} must be at least 1, got {value}")
+    if config.images is not None:
+        if config.iterations is not None:
+            raise UsageError("--iterations and --images both say how long the run is: give one of them")
+        return None
+    if config.iterations is not None:
+        return config.iterations
     return DEFAULTS[config.dataset].iterations if config.dataset else 2000
 
 

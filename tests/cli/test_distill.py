@@ -88,6 +88,18 @@ def test_own_terms_replace_the_methods_and_are_repeated(dfad_fast, own, tmp_path
     assert {"student/kl", "student/hint", "generator/l1", "generator/balance"} <= set(losses)
 
 
+@pytest.mark.parametrize(("method", "iterations"), [("dfad", 3), ("dafl", 20)])
+def test_a_run_is_as_long_as_its_images(dfad_fast, own, tmp_path, method, iterations):
+    arguments = [x for x in own if x != "--iterations"]
+    arguments.pop(own.index("--iterations"))
+    batch = int(own[own.index("--batch-size") + 1])
+    done = dfad_fast("distill", *arguments, "--method", method, "--images", str(20 * batch))
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == iterations
+    assert dfad_fast("distill", "--config", "run", "--out", "repeated").code == 0
+    assert json.loads((tmp_path / "repeated/summary.json").read_text())["iterations"] == iterations
+
+
 def test_quiet_prints_nothing(dfad_fast, own):
     done = dfad_fast("distill", *own, "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -115,6 +127,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--evaluate", "digits", "10 classes and the teacher takes [1, 8, 8] and answers 3"),
         ("--iterations", "0", "--iterations must be at least 1, got 0"),
         ("--iterations", "-5", "--iterations must be at least 1, got -5"),
+        ("--images", "100", "--iterations and --images both say how long the run is"),
         ("--iterations", "many", "'many' is not a valid integer"),
         ("--batch-size", "1", "batch_size must be at least 2"),
         ("--student-lr", "0", "student_lr must be > 0"),
