@@ -9,6 +9,7 @@ from torch import Tensor
 
 FEWEST_IMAGES = 4
 """Below that the unbiased HSIC is not defined."""
+_COLUMNS = 1 << 16  # features at a time in float64, since those of large images are many
 
 
 def unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741 (the paper's letters)
@@ -67,7 +68,10 @@ class MinibatchCKA:
 
 
 def _gram(features: Tensor) -> Tensor:
-    rows = features.flatten(1).double()
-    # The unbiased HSIC does not see the mean, but rounding does.
-    rows = rows - rows.mean(0)
-    return rows @ rows.T
+    rows = features.flatten(1)
+    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    for columns in rows.split(_COLUMNS, 1):
+        # The unbiased HSIC does not see the mean, but rounding does.
+        centred = columns.double() - columns.double().mean(0)
+        gram += centred @ centred.T
+    return gram

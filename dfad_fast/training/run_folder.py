@@ -25,7 +25,12 @@ GENERATOR = "generator.safetensors"
 CHECKPOINT = "checkpoint.pt"
 SAMPLES = "samples.png"
 CURVES = "curves.png"
-_OURS = (CONFIG, METRICS, SUMMARY, STUDENT, GENERATOR, CHECKPOINT, SAMPLES, CURVES)
+INSPECTION = "inspect.json"
+INSPECTION_PICTURE = "inspect.png"
+_OURS = (
+    *(CONFIG, METRICS, SUMMARY, STUDENT, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
+    *(INSPECTION, INSPECTION_PICTURE),
+)
 
 
 def refuse_other_run(path: Path) -> None:

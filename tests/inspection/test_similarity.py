@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from dfad_fast.inspection import similarity
 from dfad_fast.inspection.similarity import MinibatchCKA, unbiased_hsic
 
 
@@ -54,6 +55,13 @@ def test_cka_of_batches_is_the_ratio_of_summed_hsic():
         for i, (p, q) in enumerate([(k, l), (k, k), (l, l)]):
             sums[i] += hsic_by_loops(p, q)
     assert cka(x, y, batch=8) == pytest.approx(sums[0] / math.sqrt(sums[1] * sums[2]), rel=1e-8)
+
+
+def test_features_too_many_for_one_piece_are_summed_over(monkeypatch):
+    x, y = random(16, 10), random(16, 10) + random(16, 10, seed=1)
+    whole = cka(x, y)
+    monkeypatch.setattr(similarity, "_COLUMNS", 3)
+    assert cka(x, y) == pytest.approx(whole, rel=1e-12)
 
 
 def test_equal_features_give_one_rotated_scaled_and_shifted_ones_too():
