@@ -92,6 +92,11 @@ class TestSet:
         )
 
 
+def sign_agreement(student: Tensor, teacher: Tensor) -> float:
+    """Fraction of hidden neurons that are on (> 0) or off in both: pre-activations of one shape, [B, ...]."""
+    return ((student > 0) == (teacher > 0)).float().mean().item()
+
+
 @torch.no_grad()
 def generated_scores(
     networks: Networks, images: Tensor, batch_size: int, connectors_trained: bool
@@ -122,7 +127,8 @@ def generated_scores(
         discrepancy += share * l1_discrepancy(student, teacher).item()
         agreement += share * (student.argmax(1) == teacher.argmax(1)).float().mean().item()
         for stage, (_, connector) in enumerate(kept):
-            alike = (connector(student_features[stage]) > 0) == (teacher_features[stage] > 0)
-            signs[stage] += share * alike.float().mean().item()
+            signs[stage] += share * sign_agreement(
+                connector(student_features[stage]), teacher_features[stage]
+            )
     names = [str(t) for (t, _), _ in kept]
     return GeneratedScores(discrepancy, agreement, dict(zip(names, signs, strict=True)))

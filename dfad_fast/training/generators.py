@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,21 @@ def _auto_width(shape: tuple[int, int, int]) -> int:
     and 128 did.
     """
     return 32 if shape[1] * shape[2] <= 256 else 64
+
+
+@torch.no_grad()
+def generate(
+    generator: nn.Module, count: int, batch_size: int, draw_noise: Callable[[int], Tensor]
+) -> Tensor:
+    """``count`` images [count, C, H, W] of the noise that ``draw_noise(batch_size)`` draws, generator in train mode.
+
+    Train mode, since that is how student and teacher met its images; its running statistics stay as they are.
+    """
+    kept = {key: value.clone() for key, value in generator.state_dict().items()}
+    generator.train()
+    images = [generator(draw_noise(batch_size)) for _ in range(-(-count // batch_size))]
+    generator.load_state_dict(kept)
+    return torch.cat(images)[:count]
 
 
 def check_generator(generator: nn.Module, noise: Tensor, shape: tuple[int, int, int]) -> None:

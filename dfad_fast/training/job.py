@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -62,6 +62,27 @@ class DistillConfig:
     out: str | None = None
 
 
+MissingTeacher = Literal["train", "initialise", "refuse"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two networks of a run, for images ``image_shape``."""
+
+    teacher: nn.Module
+    student: nn.Module
+    image_shape: tuple[int, int, int]
+    classes: int
+    teacher_weights: Path | None
+
+    @property
+    def teacher_digest(self) -> str | None:
+        """SHA-256 of the teacher's weights file; None where its factory made them."""
+        if self.teacher_weights is None:
+            return None
+        return hashlib.sha256(self.teacher_weights.read_bytes()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Job:
     """A run that is set up and ready to go."""
@@ -104,30 +125,24 @@ def prepare(
     device = choose_device(config.device)
     dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     iterations = _iterations(config)
-    torch.manual_seed(config.seed)  # a factory may draw the teacher's weights
-    teacher, weights, shape = _teacher(config, dataset, device, say, teacher_progress, rehearse)
-    classes = count_classes(teacher, shape, "teacher")
-    torch.manual_seed(config.seed)
-    student = _network(_student_name(config), shape, classes, "student").to(device)
+    missing_teacher: MissingTeacher = "initialise" if rehearse else "train"
+    pair = build_pair(config, dataset, device, say, missing_teacher, teacher_progress)
     published = METHODS[config.method].recipe if config.method in METHODS else "auto"
-    recipe = choose_recipe(config.recipe, student, published)
+    recipe = choose_recipe(config.recipe, pair.student, published)
     recipe = replace(
         recipe,
         student_lr=recipe.student_lr if config.student_lr is None else config.student_lr,
         generator_lr=recipe.generator_lr if config.generator_lr is None else config.generator_lr,
     )
     levers = choose_levers(with_changes(choose_levers(config.speed, device), config.lever or ()), device)
-    evaluate = None if rehearse else _test_batches(config, dataset, shape, classes, device, say)
-    digest = weights and hashlib.sha256(weights.read_bytes()).hexdigest()
-    if resume and digest != _recorded_digest(out):
-        raise UsageError(
-            f"the teacher's weights ({weights}) are not those that the run in {out} was started with: bring them "
-            "back, or start anew with dfad-fast distill"
-        )
+    test_set = None if rehearse else find_test_set(config, dataset, pair, say)
+    evaluate = list(test_set.test_batches(512, device)) if test_set else None
+    if resume:
+        refuse_other_teacher(pair, out)
     trainer = DFADTrainer(
-        teacher,
-        student,
-        shape,
+        pair.teacher,
+        pair.student,
+        pair.image_shape,
         config.method,
         config.generator,
         config.latent_dim,
@@ -144,7 +159,7 @@ def prepare(
         config={
             "distill": _plain({**asdict(config), "out": str(out), "iterations": iterations}),
             "repeat": f"dfad-fast distill --config {out / CONFIG} --out ANOTHER_FOLDER",
-            "teacher_weights_sha256": digest,
+            "teacher_weights_sha256": pair.teacher_digest,
             "threads": torch.get_num_threads(),
         },
         speed=levers,
@@ -191,8 +206,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
 
 
-def _recorded_digest(folder: Path) -> str | None:
-    return yaml.safe_load((folder / CONFIG).read_text()).get("teacher_weights_sha256")
+def refuse_other_teacher(pair: Pair, folder: Path) -> None:
+    """Raises UsageError where the run in ``folder`` was started with other weights of the teacher."""
+    recorded = yaml.safe_load((folder / CONFIG).read_text()).get("teacher_weights_sha256")
+    if pair.teacher_digest != recorded:
+        raise UsageError(
+            f"the teacher's weights ({pair.teacher_weights}) are not those that the run in {folder} was started "
+            "with: bring them back, or start anew with dfad-fast distill"
+        )
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -236,13 +257,35 @@ def _student_name(config: DistillConfig) -> str:
     raise UsageError("no student: name one with --student (a network's name, or file.py:factory)")
 
 
+def build_pair(
+    config: DistillConfig,
+    dataset: Dataset | None,
+    device: torch.device,
+    say: Callable[[str], None],
+    missing_teacher: MissingTeacher,
+    teacher_progress: Callable[[int, float], None] | None = None,
+) -> Pair:
+    """Teacher and student as ``config`` names them. ``dataset`` is the one that ``config.dataset`` names.
+
+    ``missing_teacher``: what happens where the dataset's teacher has not been trained before.
+
+    Raises UsageError for settings that do not fit each other, and for a missing teacher that is refused.
+    """
+    torch.manual_seed(config.seed)  # a factory may draw the teacher's weights
+    teacher, weights, shape = _teacher(config, dataset, device, say, teacher_progress, missing_teacher)
+    classes = count_classes(teacher, shape, "teacher")
+    torch.manual_seed(config.seed)
+    student = _network(_student_name(config), shape, classes, "student").to(device)
+    return Pair(teacher, student, shape, classes, weights)
+
+
 def _teacher(
     config: DistillConfig,
     dataset: Dataset | None,
     device: torch.device,
     say: Callable[[str], None],
     progress: Callable[[int, float], None] | None,
-    rehearse: bool,
+    missing_teacher: MissingTeacher,
 ) -> tuple[nn.Module, Path | None, tuple[int, int, int]]:
     """The teacher, its weights file, and the shape of its images."""
     if config.teacher is None or (dataset and ":" not in config.teacher and not config.teacher_weights):
@@ -252,7 +295,7 @@ def _teacher(
             raise UsageError("--teacher-weights needs --teacher: name the network that the weights belong to")
         defaults = DEFAULTS[dataset.name]
         name = config.teacher or defaults.teacher
-        if rehearse:
+        if missing_teacher == "initialise":
             say(f"teacher: {name} as it is initialised; none is trained for this")
             teacher = create_network(name, dataset.image_shape, len(dataset.classes))
             return teacher.to(device), None, dataset.image_shape
@@ -266,6 +309,7 @@ def _teacher(
             device,
             say,
             progress,
+            train=missing_teacher == "train",
         )
         return teacher, path, dataset.image_shape
     shape = config.image_shape or (dataset.image_shape if dataset else None)
@@ -293,27 +337,26 @@ def _network(name: str, shape: tuple[int, int, int], classes: int | None, what: 
     return create_network(name, shape, classes)
 
 
-def _test_batches(
-    config: DistillConfig,
-    dataset: Dataset | None,
-    shape: tuple[int, int, int],
-    classes: int,
-    device: torch.device,
-    say: Callable[[str], None],
-) -> list[tuple[Tensor, Tensor]] | None:
+def find_test_set(
+    config: DistillConfig, dataset: Dataset | None, pair: Pair, say: Callable[[str], None]
+) -> Dataset | None:
+    """The dataset whose test images ``config`` names, normalised as the teacher's images are; None for none.
+
+    ``dataset`` is the one that ``config.dataset`` names. Raises UsageError where the images are not the teacher's
+    kind.
+    """
     if config.evaluate and config.evaluate != config.dataset:
         dataset = load_dataset(config.evaluate, config.data_dir)
     if dataset is None:
         return None
-    if dataset.image_shape != shape or len(dataset.classes) != classes:
+    if dataset.image_shape != pair.image_shape or len(dataset.classes) != pair.classes:
         raise UsageError(
             f"{dataset.name} has images {list(dataset.image_shape)} of {len(dataset.classes)} classes and the "
-            f"teacher takes {list(shape)} and answers {classes}: evaluate on the teacher's own kind of data"
+            f"teacher takes {list(pair.image_shape)} and answers {pair.classes}: evaluate on the teacher's own "
+            "kind of data"
         )
     if config.teacher and not config.mean:
         say(
             f"test images are normalised by {dataset.name}'s own mean and deviation: --mean and --std set others"
         )
-    mean, std = config.mean or dataset.mean, config.std or dataset.std
-    dataset = replace(dataset, mean=mean, std=std)
-    return list(dataset.test_batches(512, device))
+    return replace(dataset, mean=config.mean or dataset.mean, std=config.std or dataset.std)

@@ -25,7 +25,12 @@ GENERATOR = "generator.safetensors"
 CHECKPOINT = "checkpoint.pt"
 SAMPLES = "samples.png"
 CURVES = "curves.png"
-_OURS = (CONFIG, METRICS, SUMMARY, STUDENT, GENERATOR, CHECKPOINT, SAMPLES, CURVES)
+INSPECTION = "inspect.json"
+INSPECTION_PICTURE = "inspect.png"
+_OURS = (
+    *(CONFIG, METRICS, SUMMARY, STUDENT, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
+    *(INSPECTION, INSPECTION_PICTURE),
+)
 
 
 def refuse_other_run(path: Path) -> None:
@@ -84,6 +89,19 @@ def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     write_whole(path, lambda p: save_file(tensors, p))
 
 
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """Raises UsageError where there is none, or none that can be read. Executes nothing."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no {CHECKPOINT} to go on from: start anew with dfad-fast distill")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UsageError(
+            f"{path} is damaged ({type(error).__name__}): start anew with dfad-fast distill --overwrite"
+        ) from error
+
+
 class RunFolder:
     """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
 
@@ -117,17 +135,7 @@ class RunFolder:
 
     def read_checkpoint(self) -> dict[str, Any]:
         """Raises UsageError where there is none, or none that can be read. Executes nothing."""
-        path = self.path / CHECKPOINT
-        if not path.is_file():
-            raise UsageError(
-                f"{self.path} holds no {CHECKPOINT} to go on from: start anew with dfad-fast distill"
-            )
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise UsageError(
-                f"{path} is damaged ({type(error).__name__}): start anew with dfad-fast distill --overwrite"
-            ) from error
+        return read_checkpoint(self.path)
 
     def write_picture(self, name: str, draw: Callable[[Path], None]) -> None:
         self._write(name, draw)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dfad_fast.data import Dataset
+from dfad_fast.errors import UsageError
 from dfad_fast.models import create_network, load_weights
 from dfad_fast.training.evaluation import accuracy
 from dfad_fast.training.run_folder import make_folder, write_tensors, write_whole
@@ -26,10 +27,13 @@ def teacher_for(
     device: torch.device,
     say: Callable[[str], None],
     progress: Callable[[int, float], None] | None = None,
+    train: bool = True,
 ) -> tuple[nn.Module, Path]:
     """The teacher of these settings and its weights file: read from ``folder``, or trained and saved there.
 
     Beside the weights stands a .json with the settings and the accuracy on the test images.
+
+    Raises UsageError where there is none and ``train`` is off.
     """
     name = f"{dataset.name}-{network}-{epochs}epochs-lr{learning_rate:g}-seed{seed}"
     path = folder / f"{name}.safetensors"
@@ -39,6 +43,11 @@ def teacher_for(
         load_weights(teacher, path, "teacher")
         say(f"teacher: {path} (trained before)")
         return teacher, path
+    if not train:
+        raise UsageError(
+            f"there is no teacher {path}, from where you are: go to the folder that the run was started in, or name "
+            "the folder of the teachers with --teachers"
+        )
     say(f"teacher: training {network} on {dataset.name}, {epochs} epochs")
     make_folder(folder)  # before training in vain
     train_teacher(teacher, dataset, epochs, seed, learning_rate, progress)

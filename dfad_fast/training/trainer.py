@@ -21,7 +21,7 @@ from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.choice import Terms, choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import Batches, TestSet
-from dfad_fast.training.generators import check_generator, make_generator
+from dfad_fast.training.generators import check_generator, generate, make_generator
 from dfad_fast.training.interrupt import StopOnSignal
 from dfad_fast.training.levers import Levers, choose_levers
 from dfad_fast.training.losses import Losses, NotFinite
@@ -364,21 +364,11 @@ class DFADTrainer:
         )
 
     def sample(self, count: int) -> Tensor:
-        """``count`` generated images [count, C, H, W] from noise that no step draws, generator in train mode.
-
-        Train mode, since that is how student and teacher met its images; its running statistics stay as they are.
-        """
+        """``count`` generated images [count, C, H, W] from noise that no step draws, generator in train mode."""
         noise = self._held_out_noise()
-        generator = self.networks.generator
-        kept = {key: value.clone() for key, value in generator.state_dict().items()}
-        generator.train()
-        with torch.no_grad():
-            images = [
-                generator(self._draw_noise(self.batch_size, noise))
-                for _ in range(-(-count // self.batch_size))
-            ]
-        generator.load_state_dict(kept)
-        return torch.cat(images)[:count]
+        return generate(
+            self.networks.generator, count, self.batch_size, lambda size: self._draw_noise(size, noise)
+        )
 
     def summary(self, test_set: TestSet | None = None) -> dict[str, Any]:
         """What came out, as plain values. Accuracies are fractions; None without test images."""

@@ -1,0 +1,193 @@
+"""A run's networks as its folder holds them, finished or interrupted. Nothing in the folder is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.data import Dataset, load_dataset
+from dfad_fast.errors import UsageError
+from dfad_fast.models import load_weights
+from dfad_fast.terms import reads_features
+from dfad_fast.training.choice import choose_method
+from dfad_fast.training.generators import generate, make_generator
+from dfad_fast.training.job import (
+    DistillConfig,
+    Pair,
+    build_pair,
+    choose_device,
+    find_test_set,
+    read_config,
+    refuse_other_teacher,
+)
+from dfad_fast.training.networks import Networks
+from dfad_fast.training.run_folder import CHECKPOINT, GENERATOR, STUDENT, read_checkpoint
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run's folder holds, in eval mode; ``missing`` says what it does not, a line each."""
+
+    folder: Path
+    method: str
+    seed: int
+    iteration: int | None
+    """None where the checkpoint, which knows it, is gone."""
+    planned_iterations: int | None
+    networks: Networks
+    connectors_trained: bool
+    has_generator: bool
+    latent_dim: int
+    batch_size: int
+    test_set: Dataset | None
+    missing: tuple[str, ...]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.networks.student.parameters()).device
+
+    def generated(self, count: int, seed: int) -> Tensor:
+        """``count`` generated images [count, C, H, W] from noise that no step drew. Needs ``has_generator``."""
+        dtype = next(self.networks.student.parameters()).dtype
+        # 2, since a run draws its steps' noise from its seed and its held-out noise from [seed, 1].
+        drawn_from = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
+        source = torch.Generator(self.device).manual_seed(drawn_from)
+        return generate(
+            self.networks.generator,
+            count,
+            self.batch_size,
+            lambda size: torch.randn(
+                size, self.latent_dim, generator=source, device=self.device, dtype=dtype
+            ),
+        )
+
+    def real(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Test images [N, C, H, W] and labels [N]: ``count`` drawn by ``seed``, or all. Needs ``test_set``."""
+        assert self.test_set is not None
+        source = torch.Generator().manual_seed(seed)
+        rows = torch.randperm(len(self.test_set.test_images), generator=source)[:count].sort().values
+        drawn = replace(
+            self.test_set,
+            test_images=self.test_set.test_images[rows],
+            test_labels=self.test_set.test_labels[rows],
+        )
+        return next(drawn.test_batches(count, self.device))
+
+
+def load_run(
+    path: str | Path,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    teachers: str | None = None,
+    device: str = "auto",
+    real_images_needed: bool = False,
+) -> TrainedRun:
+    """Reads the run in folder ``path``.
+
+    Args:
+        dataset: whose test images to look at, instead of those that the run was evaluated on.
+        data_dir, teachers: where dataset and teachers are now, instead of where they were.
+        real_images_needed: whether test images that cannot be read are an error, and not merely missing.
+
+    Raises:
+        UsageError: no run is there, or none that has saved anything; its teacher or its data is not there, or is
+            another one than it was started with. Nothing is trained or downloaded.
+    """
+    folder = Path(path).parent if Path(path).is_file() else Path(path)
+    given = {"evaluate": dataset, "data_dir": data_dir, "teachers": teachers, "device": device}
+    changes = {key: value for key, value in given.items() if value is not None}
+    config = DistillConfig(**{**read_config(path), **changes})
+    _refuse_nothing_saved(folder)
+    own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
+    pair = build_pair(config, own_dataset, choose_device(config.device), _silent, "refuse")
+    refuse_other_teacher(pair, folder)
+    generator = make_generator(config.generator, pair.image_shape, config.latent_dim)
+    networks = Networks(
+        pair.teacher,
+        pair.student,
+        generator.to(next(pair.student.parameters()).device),
+        pair.image_shape,
+        config.taps_teacher,
+        config.taps_student,
+    )
+    method = choose_method(config.method, networks)
+    missing: list[str] = []
+    checkpoint = _load_weights(networks, folder, missing)
+    test_set = _test_set(config, own_dataset, pair, real_images_needed, missing)
+    for network in (networks.teacher, networks.student, networks.connectors):
+        network.eval()
+    return TrainedRun(
+        folder=folder,
+        method=method.name,
+        seed=config.seed,
+        iteration=checkpoint["iteration"] if checkpoint else None,
+        planned_iterations=checkpoint["planned_iterations"] if checkpoint else None,
+        networks=networks,
+        connectors_trained=checkpoint is not None and reads_features(method.student),
+        has_generator=checkpoint is not None or (folder / GENERATOR).is_file(),
+        latent_dim=config.latent_dim,
+        batch_size=config.batch_size,
+        test_set=test_set,
+        missing=tuple(missing),
+    )
+
+
+def _silent(_text: str) -> None:
+    """What can be said while networks are built was said by the run."""
+
+
+def _refuse_nothing_saved(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in (CHECKPOINT, STUDENT)):
+        raise UsageError(
+            f"{folder} holds neither {CHECKPOINT} nor {STUDENT}: the run has saved nothing yet, or they were "
+            "removed; wait for its first checkpoint, or run dfad-fast distill --overwrite"
+        )
+
+
+def _load_weights(networks: Networks, folder: Path, missing: list[str]) -> dict[str, Any] | None:
+    """From the checkpoint, which is never older than the other files; from those where it is gone."""
+    if (folder / CHECKPOINT).is_file():
+        state = read_checkpoint(folder)
+        parts: dict[str, nn.Module] = {
+            "student": networks.student,
+            "generator": networks.generator,
+            "connectors": networks.connectors,
+        }
+        try:
+            for name, network in parts.items():
+                network.load_state_dict(state["weights"][name])
+        except (RuntimeError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"the checkpoint in {folder} does not fit the networks that its config.yaml names ({reason}): "
+                "bring the networks back that the run was started with"
+            ) from error
+        return state
+    load_weights(networks.student, folder / STUDENT, "student")
+    if (folder / GENERATOR).is_file():
+        load_weights(networks.generator, folder / GENERATOR, "generator")
+    else:
+        missing.append(
+            f"class balance of generated images: {folder} holds no {GENERATOR} and no {CHECKPOINT}"
+        )
+    return None
+
+
+def _test_set(
+    config: DistillConfig, dataset: Dataset | None, pair: Pair, needed: bool, missing: list[str]
+) -> Dataset | None:
+    try:
+        test_set = find_test_set(config, dataset, pair, _silent)
+    except UsageError as error:
+        if needed:
+            raise
+        missing.append(f"accuracy and calibration: {error}")
+        return None
+    if test_set is None:
+        missing.append("accuracy and calibration: the run names no dataset; give one with --dataset")
+    return test_set
