@@ -1,8 +1,9 @@
 """Measures dfad_fast beside eager mode, torch.compile and the machine's own limits.
 
-    python benchmarks/run.py ops --quick
+    python benchmarks/run.py all --quick
     python benchmarks/run.py ops --out runs/benchmarks
     python benchmarks/run.py step --pair lenet
+    python benchmarks/run.py train --dataset digits
     python benchmarks/run.py compare BEFORE.json AFTER.json
 
 On the CPU let nothing else run: every process here uses all cores that it is given.
@@ -38,6 +39,8 @@ QUICK_OPS_SECONDS = 2.0
 STEP_SECONDS = 60.0  # per race of `step`, likewise
 QUICK_STEP_SECONDS = 10.0
 QUICK_BATCH = 128  # images per batch of `step --quick`
+QUICK_ITERATIONS = 20  # of `train --quick`
+QUICK_EPOCHS = 5  # of its teacher
 BUSY = 0.5  # load per core above which a measurement is doubtful
 
 
@@ -105,6 +108,46 @@ def step(options: Options, pair: str) -> None:
 
 
 @main.command()
+@measuring
+@click.option(
+    "--dataset", type=click.Choice(["digits", "fashion-mnist"]), default="digits", show_default=True
+)
+@click.option("--data-dir", help="Where the dataset's files are; nothing is downloaded.")
+@click.option("--iterations", type=click.IntRange(min=1), help="Of every run.  [default: 150]")
+@click.option("--seeds", metavar="N,N,...", help="Of the runs.  [default: 0,1,2]")
+@click.option(
+    "--teachers", default="runs/teachers", show_default=True, help="Folder of the trained teachers."
+)
+def train(
+    options: Options,
+    dataset: str,
+    data_dir: str | None,
+    iterations: int | None,
+    seeds: str | None,
+    teachers: str,
+) -> None:
+    """Measure the time to accuracy, by every method and the published loop: train.json and so on in --out."""
+    _fail_if(measure_train(options, dataset, data_dir, iterations, _numbers(seeds), teachers))
+
+
+@main.command("all")
+@measuring
+def everything(options: Options) -> None:
+    """Measure ops, step and train, each into a folder of its own in --out.
+
+    --quick: the ops without torch.compile and without the allocator as it comes.
+    """
+    ops, step, train = (replace(options, out=options.out / name) for name in ("ops", "step", "train"))
+    _fail_if(
+        [
+            *measure_ops(ops, with_compile=not options.quick, unpinned=not options.quick),
+            *measure_step(step),
+            *measure_train(train),
+        ]
+    )
+
+
+@main.command()
 @click.argument("before", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("after", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--threshold", default=0.1, show_default=True, help="Smallest relative change that counts.")
@@ -167,6 +210,46 @@ def measure_step(options: Options, pair: str = "all") -> list[str]:
         results = run(pairs, CONTENDERS, chosen, tell, sizes, RACES[:1] if options.quick else RACES)
     _finish(results, step_report, options.out, console)
     return [row["contender"] for row in results["rows"] if row["problem"] and not row["skipped"]]
+
+
+def measure_train(
+    options: Options,
+    dataset: str = "digits",
+    data_dir: str | None = None,
+    iterations: int | None = None,
+    seeds: tuple[int, ...] | None = None,
+    teachers: str = "runs/teachers",
+) -> list[str]:
+    from benchmarks import train_report
+    from benchmarks.measure import Settings
+    from benchmarks.train import run
+    from benchmarks.train_cases import CONTENDERS, Job
+    from dfad_fast.errors import DFADFastError
+
+    job = Job(dataset, data_dir, teachers)
+    contenders = [c for c in CONTENDERS if c.quick or not options.quick]
+    if options.quick:
+        job = replace(job, teacher_epochs=QUICK_EPOCHS, iterations=QUICK_ITERATIONS, seeds=(0,))
+    job = replace(job, iterations=iterations or job.iterations, seeds=seeds or job.seeds)
+    console = _console()
+    try:
+        with _progress(console) as tell:
+            results = run(job, contenders, Settings(options.threads, options.device), tell)
+    except DFADFastError as error:
+        raise click.ClickException(str(error)) from error
+    _finish(results, train_report, options.out, console)
+    return [row["contender"] for row in results["rows"] if row["problem"]]
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.isdigit() for part in parts):
+        raise click.BadParameter(
+            f"expected whole numbers separated by commas, got {text!r}", param_hint="--seeds"
+        )
+    return tuple(map(int, parts))
 
 
 def _fail_if(lost: Sequence[str]) -> None:

@@ -325,7 +325,7 @@ def test_too_large_a_case_is_skipped_and_said(monkeypatch):
 
 def test_requests_that_cannot_be_met(tmp_path):
     if not torch.cuda.is_available():
-        for command in ("ops", "step"):
+        for command in ("ops", "step", "train", "all"):
             refused = CliRunner().invoke(run.main, [command, "--device", "cuda", "--out", str(tmp_path)])
             assert refused.exit_code == 1
             assert refused.output == "Error: --device cuda: torch sees no GPU here\n"
@@ -373,6 +373,31 @@ def test_the_script_runs_and_an_interrupt_keeps_what_was_done(interrupt, tmp_pat
     assert "interrupted" in output
     assert not load(tmp_path / "out/ops.json")["complete"]
     assert not list(scratch.iterdir())
+
+
+def test_all_measures_everything_and_quick_leaves_the_slow_out(monkeypatch, tmp_path):
+    asked = []
+
+    def note(name):
+        def measure(options, **more):
+            asked.append((name, options.quick, options.out, more))
+            return [name]
+
+        return measure
+
+    for name in ("ops", "step", "train"):
+        monkeypatch.setattr(run, f"measure_{name}", note(name))
+    done = CliRunner().invoke(run.main, ["all", "--quick", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.output == "Error: failed, see above: ops, step, train\n"
+    assert asked == [
+        ("ops", True, tmp_path / "ops", {"with_compile": False, "unpinned": False}),
+        ("step", True, tmp_path / "step", {}),
+        ("train", True, tmp_path / "train", {}),
+    ]
+    asked.clear()
+    CliRunner().invoke(run.main, ["all", "--out", str(tmp_path)])
+    assert asked[0] == ("ops", False, tmp_path / "ops", {"with_compile": True, "unpinned": True})
 
 
 def test_a_process_with_a_pinned_allocator_serves_the_next_race_and_a_lost_one_does_not():
