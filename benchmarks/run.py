@@ -4,6 +4,7 @@
     python benchmarks/run.py ops --out runs/benchmarks
     python benchmarks/run.py step --pair lenet
     python benchmarks/run.py train --dataset digits
+    python benchmarks/run.py instructions
     python benchmarks/run.py compare BEFORE.json AFTER.json
 
 On the CPU let nothing else run: every process here uses all cores that it is given.
@@ -148,6 +149,24 @@ def everything(options: Options) -> None:
 
 
 @main.command()
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/benchmarks"),
+    show_default=True,
+)
+def instructions(out: Path) -> None:
+    """Count the instructions of the C++ kernels, under valgrind: instructions.json and so on in --out."""
+    from benchmarks import instructions as counting
+
+    try:
+        results = counting.run()
+    except counting.Unavailable as error:
+        raise click.ClickException(str(error)) from error
+    _finish(results, counting, out, _console())
+
+
+@main.command()
 @click.argument("before", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("after", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--threshold", default=0.1, show_default=True, help="Smallest relative change that counts.")
@@ -167,6 +186,31 @@ def compare(before: Path, after: Path, threshold: float) -> None:
         raise click.ClickException(str(error)) from error
     comparison.print_comparison(found, Console())
     sys.exit(1 if found.regressions else 0)
+
+
+@main.command()
+@click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("benchmarks/results"),
+    show_default=True,
+    help="Folder that holds ops/ops.json, step/step.json and train/train.json.",
+)
+@click.option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=Path("README.md"),
+    show_default=True,
+)
+def readme(results: Path, file: Path) -> None:
+    """Put the tables of result files between their marks in README.md."""
+    from benchmarks.readme import fill
+    from benchmarks.results import Unreadable
+
+    try:
+        file.write_text(fill(file.read_text(), results))
+    except Unreadable as error:
+        raise click.ClickException(str(error)) from error
 
 
 def measure_ops(
