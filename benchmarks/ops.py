@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.cases import OPS, Case
+from benchmarks.cases import GRAPH, OPS, Case
 from benchmarks.measure import Arena, Settings, memory_available, memory_needed
 from benchmarks.results import Results, begin
 
@@ -26,6 +26,8 @@ def run(cases: Sequence[Case], settings: Settings, progress: Progress, with_comp
                     continue
                 op = OPS[case.op]
                 modes = op.modes if allocator == "pinned" else op.modes[-1:]
+                if settings.device == "cuda":
+                    modes = (*modes, GRAPH)
                 contenders = [n for n in op.contenders if with_compile or not n.startswith("compile")]
                 race = arena.race(case, contenders, modes, allocator)
                 results["rows"] += race["rows"]

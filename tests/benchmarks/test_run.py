@@ -17,7 +17,19 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import ops, report, run
-from benchmarks.cases import BACKWARD, BOTH, CASES, FORWARD, INFERENCE, MODES, OPS, TOLERANCE, Case, tolerance
+from benchmarks.cases import (
+    BACKWARD,
+    BOTH,
+    CASES,
+    FORWARD,
+    GRAPH,
+    INFERENCE,
+    MODES,
+    OPS,
+    TOLERANCE,
+    Case,
+    tolerance,
+)
 from benchmarks.contenders import OURS
 from benchmarks.contestant import (
     Ceiling,
@@ -112,6 +124,7 @@ def test_least_bytes():
     ):
         problem = make_problem(Case(name, (shape,), "tiny"), "cpu")
         moved[name] = [OPS[name].moved(problem, mode) for mode in OPS[name].modes]
+        assert OPS[name].moved(problem, GRAPH) == moved[name][-1]
     assert moved["boundary_hinge_loss"] == [256, 260, 260, 520]
     assert moved["boundary_hinge_loss packed"] == [132, 132, 260, 392]
     assert moved["l1_discrepancy"] == [256, 256, 384, 640]
@@ -156,6 +169,32 @@ def test_a_longer_call_takes_longer():
     samples = contestant.measure(FORWARD, 0.0, 0.01)
     assert samples.calls == 1
     assert 0.004 <= min(samples.seconds) < 0.1
+
+
+def test_a_graph_is_captured_once_and_replayed(monkeypatch):
+    contestant = Contestant(tiny("l1_discrepancy"), OURS, "cpu")
+    captured = []
+
+    class Graph:
+        replays = 0
+
+        def replay(self):
+            self.replays += 1
+
+    monkeypatch.setattr("benchmarks.contestant.capture", lambda step: captured.append(step) or Graph())
+    calls = contestant.calls(GRAPH, 2) + contestant.calls(GRAPH, 1)
+    assert captured == [contestant.step]
+    for call in calls:
+        call()
+    assert contestant._graph.replays == 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_measured():
+    found = ops.run([tiny("l1_discrepancy")], replace(FAST, device="cuda"), silent, with_compile=False)
+    assert not [c for c in found["contestants"] if c["problem"]]
+    assert {row["mode"] for row in found["rows"]} == {*MODES, GRAPH}
 
 
 def test_copies_move_the_least_bytes():
