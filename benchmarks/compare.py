@@ -21,7 +21,8 @@ from benchmarks.tables import Sheet
 
 DEVIATIONS = 3.0
 ENOUGH_ROUNDS = 5  # for quartiles; of fewer the deviation counts
-ENOUGH_MEASUREMENTS = 8  # to tell from them how much a process differs from the next
+ENOUGH_OTHERS = 8  # to tell from them how much a process differs from the next
+UNLUCKY = 0.95  # share of the others that moved by less than the luck of a process explains
 ACCURACY_STEP = 0.01  # smallest difference of mean accuracy that counts
 COUNTS_THRESHOLD = 0.1  # of the threshold for times
 
@@ -154,29 +155,53 @@ def _difference(before: Measurement, after: Measurement) -> _Difference:
     )
 
 
-def _common_deviation(differences: Sequence[float]) -> float:
-    """How far apart differences lie for the most part, whatever the few do that changed."""
-    if len(differences) < ENOUGH_MEASUREMENTS:
+def _others(results: Results) -> dict[tuple[str, ...], float]:
+    """Seconds of all that is no part of dfad_fast, ceilings too."""
+    if results["kind"] == "ops":
+        return {
+            (heat.case, heat.mode, heat.allocator, name): statistics.median(row["round_medians_seconds"])
+            for heat in heats(results)
+            for name, row in heat.rows.items()
+            if name != OURS
+        }
+    return {
+        (row["pair"], row["race"], row["allocator"], row["contender"]): statistics.median(row["seconds"])
+        for row in results["rows"]
+        if row.get("loop") == "faithful" and row.get("seconds")
+    }
+
+
+def _luck(before: Results, after: Results) -> float:
+    """The deviation from one process to the next of the same program: of the others, none of which changed.
+
+    A process whose memory lies well is faster in all its rounds, which do not show that; few are lucky, so the tail
+    counts.
+    """
+    old, new = _others(before), _others(after)
+    moved = [math.log(new[name] / old[name]) for name in new if name in old]
+    if len(moved) < ENOUGH_OTHERS:
         return 0.0
-    middle = statistics.median(differences)
-    return 1.4826 * statistics.median(abs(value - middle) for value in differences)
+    middle = statistics.median(moved)
+    distances = sorted(abs(value - middle) for value in moved)
+    return distances[math.ceil(UNLUCKY * len(distances)) - 1] / statistics.NormalDist().inv_cdf(
+        (1 + UNLUCKY) / 2
+    )
 
 
 def compare(before: Results, after: Results, threshold: float = 0.1) -> Comparison:
     """Changes that exceed ``threshold`` (instructions: a tenth of it) and three deviations.
 
-    The deviation is that of the rounds, of the controls among themselves, and of all measurements from each other:
-    a process may be faster than the next one of the same program in all its rounds.
+    The deviation is that of the rounds, of the controls among themselves, and of processes of the same program.
     """
     if before["kind"] != after["kind"]:
         raise Unlike(f"one file is of {before['kind']}, the other of {after['kind']}: compare two of a kind")
     counts = before["kind"] == "instructions"
     old = {m.name: m for m in measurements(before)}
     found = [_difference(old[m.name], m) for m in measurements(after) if m.name in old]
-    common = _common_deviation([d.ours for d in found])
+    luck = _luck(before, after)
     changes = []
     for difference in found:
-        noise = 0.0 if counts else DEVIATIONS * math.hypot(difference.deviation, common)
+        noise = 0.0 if counts else DEVIATIONS * math.hypot(difference.deviation, luck)
         least = math.log1p(threshold * (COUNTS_THRESHOLD if counts else 1.0))
         if abs(difference.ours) > max(least, noise):
             changes.append(Change(difference.name, math.exp(difference.ours), noise))
