@@ -11,7 +11,7 @@ from benchmarks import train_report
 from benchmarks.cases import BOTH
 from benchmarks.contenders import OURS
 from benchmarks.report import Heat, heats
-from benchmarks.results import Results, load
+from benchmarks.results import Results, load, origin
 from benchmarks.tables import size
 
 OPS = {
@@ -110,11 +110,7 @@ def train(results: Results) -> str:
 
 
 def _origin(results: Results) -> str:
-    machine, threads = results["machine"], results["settings"]["threads"]
-    return (
-        f"({machine['cpu']}, {machine['device']}, {threads} threads, torch {machine['versions']['torch']}; "
-        f"[all figures](benchmarks/results/{results['kind']}/{results['kind']}.md))"
-    )
+    return f"{origin(results)} [All figures](benchmarks/results/{results['kind']}/{results['kind']}.md)."
 
 
 TABLES: dict[str, Callable[[Results], str]] = {"ops": ops, "step": step, "train": train}

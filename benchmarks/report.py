@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.contenders import OURS
 from benchmarks.measure import CEILINGS
-from benchmarks.results import Results, write
+from benchmarks.results import Results, origin, write
 from benchmarks.tables import Sheet, duration, size
 
 Row = dict[str, Any]
@@ -163,17 +163,16 @@ def contestants_sheet(results: Results) -> Sheet:
     return Sheet("Contenders: memory of forward+backward beyond the inputs", columns, tuple(lines))
 
 
+def explanation(results: Results) -> str:
+    """What the columns say, and on what they were measured."""
+    return (
+        f"{origin(results)} Times: median ± half the interquartile range; beside a rival's, how many times dfad_fast's "
+        "it is. Of copy, of read: the time to copy, or only to read, the op's least bytes over dfad_fast's time."
+    )
+
+
 def print_report(results: Results, console: Console) -> None:
-    machine = results["machine"]
-    console.print(
-        f"{machine['cpu']}, {results['settings']['threads']} threads, {machine['device']}; "
-        f"torch {machine['versions']['torch']}; {machine['backend']['name']} ({machine['backend']['reason']}); "
-        f"load {machine['load_average'][0]:.2f} at the start"
-    )
-    console.print(
-        "Times: median ± half the interquartile range; beside a rival's, how many times dfad_fast's it is. Of copy, of "
-        "read: the time to copy, or only to read, the op's least bytes over dfad_fast's time."
-    )
+    console.print(explanation(results))
     for sheet in speed_sheets(results):
         console.print(sheet.drawn())
     if unpinned := unpinned_sheet(results):
@@ -186,5 +185,5 @@ def save(results: Results, folder: Path) -> list[Path]:
     from benchmarks import plots
 
     sheets = [*speed_sheets(results), unpinned_sheet(results), contestants_sheet(results)]
-    text = "\n".join(sheet.markdown() for sheet in sheets if sheet)
+    text = "\n".join([explanation(results), "", *(sheet.markdown() for sheet in sheets if sheet)])
     return [*write(results, COLUMNS, text, folder), *plots.draw(results, folder)]

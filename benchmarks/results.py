@@ -30,6 +30,17 @@ def begin(kind: str, settings: Settings) -> Results:
     }
 
 
+def origin(results: Results) -> str:
+    """On what, and of which revision, results were measured."""
+    found, threads = results["machine"], results["settings"]["threads"]
+    revision = (found["git_revision"] or "unknown")[:10] + (", changed" if found["git_changes"] else "")
+    return (
+        f"{found['cpu']}, {threads} thread{'s' if threads > 1 else ''}, {found['device']}; torch "
+        f"{found['versions']['torch']}; {found['backend']['name']} ({found['backend']['reason']}); revision "
+        f"{revision}; load {found['load_average'][0]:.2f} at the start."
+    )
+
+
 def write(results: Results, columns: Sequence[str], text: str, folder: Path) -> list[Path]:
     """KIND.json, KIND.csv with ``columns`` of the rows, and KIND.md with ``text``."""
     folder.mkdir(parents=True, exist_ok=True)

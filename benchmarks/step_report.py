@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.results import Results, write
+from benchmarks.results import Results, origin, write
 from benchmarks.tables import Sheet, duration, size
 
 Row = dict[str, Any]
@@ -106,10 +106,8 @@ def sheets(results: Results) -> list[Sheet]:
 
 def explanation(results: Results) -> str:
     """What the columns say, and on what they were measured."""
-    found, threads = results["machine"], results["settings"]["threads"]
     return (
-        f"{found['cpu']}, {threads} threads, {found['device']}; torch {found['versions']['torch']}; load "
-        f"{found['load_average'][0]:.2f} at the start. An iteration is 5 student steps and 1 generator step; images "
+        f"{origin(results)} An iteration is 5 student steps and 1 generator step; images "
         "are those that it generates: where the student's steps share batches, as in fast, it is less work and not "
         "the published one. Medians; speed-up: the faithful loop's time for dfad, with the same settings of the C "
         "library's allocator, over this one's (the trainer asks for large pages on top, unless a row says otherwise). "

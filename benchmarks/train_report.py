@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.methods import spread
-from benchmarks.results import Results, write
+from benchmarks.results import Results, origin, write
 from benchmarks.tables import Sheet, duration
 from benchmarks.train_cases import EVALUATE_EVERY, HELD, SHARES
 
@@ -59,11 +59,9 @@ def sheet(results: Results) -> Sheet:
 
 
 def explanation(results: Results) -> str:
-    found, threads = results["machine"], results["settings"]["threads"]
     teacher = max((row["teacher_accuracy"] for row in results["rows"]), default=0.0)
     return (
-        f"{found['cpu']}, {threads} threads, {found['device']}; torch {found['versions']['torch']}; load "
-        f"{found['load_average'][0]:.2f} at the start. Teacher: {100 * teacher:.2f} %. Every contender makes the same "
+        f"{origin(results)} Teacher: {100 * teacher:.2f} %. Every contender makes the same "
         f"iterations, and takes turns of {EVALUATE_EVERY} with the others. Seconds are of training alone. Of the "
         f"teacher's accuracy: seconds and generated images until the student's was that much for {HELD} evaluations "
         "in a row, median over seeds. Accuracies are of the test images, in percent, mean ± sample deviation over "

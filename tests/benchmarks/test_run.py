@@ -290,7 +290,10 @@ def test_report_and_files(measured, tmp_path, capsys):
     assert load(files["ops.json"]) == measured
     with files["ops.csv"].open() as stream:
         assert len(list(csv.DictReader(stream))) == len(measured["rows"])
-    assert "| tiny float32 | inference |" in files["ops.md"].read_text()
+    text = files["ops.md"].read_text()
+    assert "| tiny float32 | inference |" in text
+    assert f"{measured['machine']['cpu']}, 1 thread, " in text
+    assert f"revision {(measured['machine']['git_revision'] or 'unknown')[:10]}" in text
     for name in ("speedup.png", "roofline.png", "memory.png"):
         assert files[name].read_bytes().startswith(b"\x89PNG")
 
