@@ -156,18 +156,18 @@ def _difference(before: Measurement, after: Measurement) -> _Difference:
 
 
 def _others(results: Results) -> dict[tuple[str, ...], float]:
-    """Seconds of all that is no part of dfad_fast, ceilings too."""
+    """Seconds of all that is no part of dfad_fast, ceilings too, with the pinned allocator."""
     if results["kind"] == "ops":
         return {
             (heat.case, heat.mode, heat.allocator, name): statistics.median(row["round_medians_seconds"])
             for heat in heats(results)
             for name, row in heat.rows.items()
-            if name != OURS
+            if name != OURS and heat.allocator == "pinned"
         }
     return {
         (row["pair"], row["race"], row["allocator"], row["contender"]): statistics.median(row["seconds"])
         for row in results["rows"]
-        if row.get("loop") == "faithful" and row.get("seconds")
+        if row.get("loop") == "faithful" and row.get("seconds") and row["allocator"] == "pinned"
     }
 
 

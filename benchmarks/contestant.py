@@ -190,7 +190,6 @@ class Contestant(Measured):
     def __init__(self, case: Case, contender: str, device: str) -> None:
         super().__init__(case, device)
         op = OPS[case.op]
-        torch.compiler.reset()  # past a few shapes it would give up on compiling
         self.contender = contender
         self.function = contenders.build(contender, op.formulas, op.ours)
         self.call = partial(self.function, *self.problem.arguments)

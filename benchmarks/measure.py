@@ -83,12 +83,11 @@ def _serve(pipe: Connection, log: str, threads: int, device: str, module: str) -
         except EOFError:
             return
         try:
-            if name in ("enter", "leave"):
-                current = answer = None
+            if name == "enter":
+                current = None
                 contestant.release_memory()
-                if name == "enter":
-                    current = contestant.enter(*arguments, device)
-                    answer = current.prepare()
+                current = contestant.enter(*arguments, device)
+                answer = current.prepare()
             else:
                 answer = getattr(current, name)(*arguments)
             pipe.send((True, answer))
@@ -210,12 +209,12 @@ class Entry:
 
 
 class Arena:
-    """Runs races. The ceilings are always pinned. Processes with a pinned allocator last from race to race."""
+    """Runs races. The ceilings' processes last from race to race and are always pinned, contenders' last for one."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._scratch = tempfile.TemporaryDirectory(prefix="dfad_fast_benchmark_")
-        self._pinned: dict[str, Process] = {}
+        self._ceilings: dict[str, Process] = {}
 
     def __enter__(self) -> Arena:
         return self
@@ -223,27 +222,12 @@ class Arena:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._pinned.values():
+        for process in self._ceilings.values():
             process.close()
         self._scratch.cleanup()
 
-    def _process(self, name: str, allocator: str) -> Process:
-        # A heap as the C library manages it depends on what was freed before, so that one starts anew.
-        if allocator != "pinned":
-            return Process(self.settings, allocator, Path(self._scratch.name))
-        if name not in self._pinned:
-            self._pinned[name] = Process(self.settings, allocator, Path(self._scratch.name))
-        return self._pinned[name]
-
-    def _release(self, entries: Sequence[Entry]) -> None:
-        """Ends the processes that no further race takes, and has the others forget this one's memory."""
-        for entry in entries:
-            entry.ask("leave")
-            entry.answer()
-            if self._pinned.get(entry.contender) is not entry.process:
-                entry.process.close()
-            elif entry.problem is not None:
-                self._pinned.pop(entry.contender).close()
+    def _start(self, allocator: str) -> Process:
+        return Process(self.settings, allocator, Path(self._scratch.name))
 
     def race(
         self, case: Any, contenders: Sequence[str], modes: Sequence[str], allocator: str = "pinned"
@@ -254,18 +238,22 @@ class Arena:
         try:
             # Appended one by one, so that an interrupt here leaves none behind.
             for name in contenders:
-                entries.append(Entry(name, self._process(name, allocator)))
+                entries.append(Entry(name, self._start(allocator)))
             for name in CEILINGS:
-                entries.append(Entry(name, self._process(name, "pinned")))
+                if name not in self._ceilings:
+                    self._ceilings[name] = self._start("pinned")
+                entries.append(Entry(name, self._ceilings[name]))
             moved = self._prepare(case, entries)
             for mode in modes:
                 self._take_turns(mode, [e for e in entries if e.problem is None])
             self._weigh(entries)
-        except BaseException:
-            for entry in entries:  # no question to them: they may be in the midst of an answer
-                entry.process.close()
-            raise
-        race = {
+        finally:
+            for entry in entries:
+                if entry.contender not in CEILINGS:
+                    entry.process.close()
+                elif entry.problem is not None:
+                    self._ceilings.pop(entry.contender).close()
+        return {
             "rows": [
                 _row(case, entry, mode, allocator, moved.get(mode))
                 for mode in modes
@@ -285,8 +273,6 @@ class Arena:
                 if entry.contender not in CEILINGS or entry.problem
             ],
         }
-        self._release(entries)
-        return race
 
     def _prepare(self, case: Any, entries: Sequence[Entry]) -> dict[str, int]:
         """First calls side by side, then the correctness gate; the bytes that each mode must move."""

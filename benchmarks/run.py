@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from benchmarks.results import Results
 
 WIDTH = 160  # columns that the tables need
-OPS_SECONDS = 3.0  # per case and mode of `ops`, past which no further round is started
-QUICK_OPS_SECONDS = 2.0
+OPS_SECONDS = 2.0  # per case and mode of `ops`, past which no further round is started
 STEP_SECONDS = 60.0  # per race of `step`, likewise
 QUICK_STEP_SECONDS = 10.0
 QUICK_BATCH = 128  # images per batch of `step --quick`
@@ -227,9 +226,7 @@ def measure_ops(
         raise click.BadParameter(f"no case's name holds {match!r}", param_hint="--match")
     if not unpinned:
         cases = [replace(case, unpinned=False) for case in cases]
-    chosen = Settings(options.threads, options.device, budget_seconds=OPS_SECONDS)
-    if options.quick:
-        chosen = replace(chosen, rounds=5, budget_seconds=QUICK_OPS_SECONDS)
+    chosen = Settings(options.threads, options.device, rounds=5, budget_seconds=OPS_SECONDS)
     console = _console()
     with _progress(console) as tell:
         results = run(cases, chosen, tell, with_compile)

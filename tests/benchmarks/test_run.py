@@ -440,16 +440,3 @@ def test_all_measures_everything_and_quick_leaves_the_slow_out(monkeypatch, tmp_
     asked.clear()
     CliRunner().invoke(run.main, ["all", "--out", str(tmp_path)])
     assert asked[0] == ("ops", False, tmp_path / "ops", {"with_compile": True, "unpinned": True})
-
-
-def test_a_process_with_a_pinned_allocator_serves_the_next_race_and_a_lost_one_does_not():
-    with Arena(FAST) as arena:
-        first = tiny("l1_discrepancy")
-        arena.race(first, ("eager, no such formula", OURS), (INFERENCE,))
-        assert set(arena._pinned) == {OURS, "copy", "read"}
-        process = arena._pinned[OURS]
-        arena.race(tiny("mixup"), (OURS,), (INFERENCE,))
-        assert arena._pinned[OURS] is process
-        arena.race(first, (OURS,), (INFERENCE,), "default")
-        assert arena._pinned[OURS] is process
-    assert not process._process.is_alive()
