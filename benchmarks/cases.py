@@ -21,6 +21,7 @@ from dfad_fast import ops
 
 INFERENCE, FORWARD, BACKWARD, BOTH = "inference", "forward", "backward", "forward+backward"
 MODES = (INFERENCE, FORWARD, BACKWARD, BOTH)
+GRAPH = "all in a CUDA graph"  # forward, and backward where there is one; GPUs only
 # Half-precision gradients of a mean over millions underflow unless the loss is scaled, as in training.
 LOSS_SCALE = {torch.float16: 2.0**15}
 
@@ -109,7 +110,8 @@ class Op:
 
     def moved(self, problem: Problem, mode: str) -> int:
         """The least bytes that a call in this mode moves between memory and the cores."""
-        backward = self.backward_bytes(problem) if mode in (BACKWARD, BOTH) and self.backward_bytes else 0
+        with_backward = mode in (BACKWARD, BOTH, GRAPH)
+        backward = self.backward_bytes(problem) if with_backward and self.backward_bytes else 0
         forward = self.forward_bytes(problem, mode != INFERENCE) if mode != BACKWARD else 0
         return forward + backward
 

@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import contenders
-from benchmarks.cases import BACKWARD, BOTH, INFERENCE, OPS, Case, Problem, tolerance
+from benchmarks.cases import BACKWARD, BOTH, GRAPH, INFERENCE, OPS, Case, Problem, tolerance
 
 CEILINGS = ("copy", "read")
 WIDEST_TRUTH = 2**23  # elements up to which the truth is computed in float64
 RUN_SECONDS = 5e-4  # a timed run holds as many calls as fill this
 MOST_CALLS = 200
 SEED = 0
+STEPS_BEFORE_CAPTURE = 3
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,20 @@ def health(codes: Sequence[str]) -> dict[str, int]:
     }
 
 
+def capture(step: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    """``step`` as a CUDA graph, after a few on a stream of their own, in which libraries choose their algorithms."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(STEPS_BEFORE_CAPTURE):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph
+
+
 class Clock:
     """Times runs of calls; on a GPU with events, each call after its caches were overwritten."""
 
@@ -178,6 +193,7 @@ class Contestant(Measured):
         self.contender = contender
         self.function = contenders.build(contender, op.formulas, op.ours)
         self.call = partial(self.function, *self.problem.arguments)
+        self._graph: torch.cuda.CUDAGraph | None = None
 
     def prepare(self) -> dict[str, Any]:
         """The first calls, with compilation where there is any."""
@@ -219,6 +235,9 @@ class Contestant(Measured):
         if mode == BACKWARD:
             graphs = [self.call() for _ in range(count)]
             return [partial(backward, out, self.problem) for out in graphs]
+        if mode == GRAPH:
+            self._graph = self._graph or capture(self.step)
+            return [self._graph.replay] * count
         return [self.step if mode == BOTH else self.call] * count
 
 
@@ -228,7 +247,7 @@ class Ceiling(Measured):
     def __init__(self, case: Case, contender: str, device: str) -> None:
         super().__init__(case, device)
         op = OPS[case.op]
-        self.moved = {mode: op.moved(self.problem, mode) for mode in op.modes}
+        self.moved = {mode: op.moved(self.problem, mode) for mode in (*op.modes, GRAPH)}
         self.problem = Problem(())
         self._kind = contender
         self._mode = ""

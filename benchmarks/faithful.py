@@ -2,9 +2,9 @@
 
 float32, contiguous memory, and autograd on everywhere. In the student's step the generator and the teacher build
 graphs that are dropped; in the generator's step the weight gradients of teacher and student are computed and never
-used. Losses are eager PyTorch, optimisers loop over their parameters, noise is drawn on the CPU, and every step waits
-for its loss. The activation regulariser has the form that its source publishes (AB distillation), and virtual samples
-are mixed and forwarded as a batch of their own.
+used. Losses are eager PyTorch, optimisers loop over their parameters, and every step waits for its loss. The activation
+regulariser has the form that its source publishes (AB distillation), and virtual samples are mixed and forwarded as a
+batch of their own.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class FaithfulLoop:
             trainer.method.generator_steps,
         )
         self._noise_shape = trainer.batch_size, trainer.latent_dim
-        self._noise = torch.Generator().manual_seed(trainer.seed)
+        # The published loop draws on the host; on the networks' device, so that a GPU's draws are the trainer's.
+        self._noise = torch.Generator(trainer.device).manual_seed(trainer.seed)
         self._mixing = np.random.default_rng(trainer.seed)
         self._student_optimizer, self._generator_optimizer = optimizers(
             self.recipe,
@@ -204,7 +205,8 @@ class FaithfulLoop:
         batch = len(images)
         lam = torch.from_numpy(self._mixing.beta(self.objective.alpha, self.objective.alpha, batch)).float()
         perm = torch.from_numpy(self._mixing.permutation(batch))
+        lam, perm = lam.to(images.device), perm.to(images.device)
         return F.l1_loss(self.student(mix(images, lam, perm)), mix(teacher, lam, perm))
 
     def _draw_noise(self) -> Tensor:
-        return torch.randn(*self._noise_shape, generator=self._noise)
+        return torch.randn(*self._noise_shape, generator=self._noise, device=self._noise.device)

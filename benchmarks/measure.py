@@ -258,7 +258,7 @@ class Arena:
                 _row(case, entry, mode, allocator, moved.get(mode))
                 for mode in modes
                 for entry in entries
-                if mode in entry.turns and entry.problem is None
+                if mode in entry.turns
             ],
             "contestants": [
                 {

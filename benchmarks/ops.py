@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from benchmarks import machine
-from benchmarks.cases import OPS, Case
+from benchmarks.cases import GRAPH, OPS, Case
 from benchmarks.measure import Arena, Settings, memory_available, memory_needed
-from benchmarks.report import SCHEMA
+from benchmarks.results import Results, begin
 
 Progress = Callable[[int, int, str], None]
 
 
-def run(
-    cases: Sequence[Case], settings: Settings, progress: Progress, with_compile: bool = True
-) -> dict[str, Any]:
+def run(cases: Sequence[Case], settings: Settings, progress: Progress, with_compile: bool = True) -> Results:
     """Results as plain data. Interrupted, they hold what was done until then."""
-    results: dict[str, Any] = {
-        "kind": "ops",
-        "schema": SCHEMA,
-        "complete": False,
-        "machine": machine.describe(settings.device),
-        "settings": dataclasses.asdict(settings),
-        "rows": [],
-        "contestants": [],
-        "skipped": [],
-    }
+    results = {**begin("ops", settings), "contestants": []}
     races = [(case, "pinned") for case in cases]
     races += [(case, "default") for case in cases if case.unpinned and settings.device == "cpu"]
     try:
@@ -40,6 +26,8 @@ def run(
                     continue
                 op = OPS[case.op]
                 modes = op.modes if allocator == "pinned" else op.modes[-1:]
+                if settings.device == "cuda":
+                    modes = (*modes, GRAPH)
                 contenders = [n for n in op.contenders if with_compile or not n.startswith("compile")]
                 race = arena.race(case, contenders, modes, allocator)
                 results["rows"] += race["rows"]

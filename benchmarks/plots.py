@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from benchmarks.cases import BOTH, INFERENCE
 from benchmarks.contenders import OURS
 from benchmarks.measure import CEILINGS
-from benchmarks.report import Heat, heats, size
+from benchmarks.report import Heat, heats
+from benchmarks.tables import size
 
 MARKERS = {"float32": "o", "bfloat16": "^", "float16": "s", "float64": "D"}
 

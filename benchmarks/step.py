@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
-from benchmarks.measure import Entry, Process, Settings, quartiles
+from benchmarks.measure import Entry, Process, Settings, memory_available, quartiles
+from benchmarks.results import Results, begin
 from benchmarks.step_cases import FAITHFUL, RACES, Contender, Pair
 from benchmarks.step_contestant import Turn
 
 Progress = Callable[[int, int, str], None]
 
-SCHEMA = 1
 MODULE = "benchmarks.step_contestant"
 # The side of the matrices that are multiplied, and the bytes that are copied.
 CEILINGS = (4096, 2**28)
@@ -35,6 +34,7 @@ class Racer(Entry):
 
     row: Contender = dataclasses.field(kw_only=True)
     allocator: str = dataclasses.field(kw_only=True)
+    skipped: bool = False
 
     @property
     def seconds(self) -> list[float]:
@@ -47,19 +47,13 @@ def run(
     settings: Settings,
     progress: Progress,
     ceiling_sizes: tuple[int, int] = CEILINGS,
-) -> dict[str, Any]:
+    names: Sequence[str] = RACES,
+) -> Results:
     """Results as plain data. Interrupted, they hold what was done until then."""
-    results: dict[str, Any] = {
-        "kind": "step",
-        "schema": SCHEMA,
-        "complete": False,
-        "machine": machine.describe(settings.device),
-        "settings": dataclasses.asdict(settings),
-        "ceilings": {},
-        "pairs": [],
-        "rows": [],
-    }
-    races = [(pair, name, entrants(pair, name, contenders)) for pair in pairs for name in RACES]
+    results: Results = {**begin("step", settings), "ceilings": {}, "pairs": [], "breakdowns": []}
+    races = [
+        (pair, name, entrants(pair, name, contenders, settings.device)) for pair in pairs for name in names
+    ]
     # Those that run in every race are no race by themselves.
     races = [(p, name, entered) for p, name, entered in races if any(c.races != RACES for c in entered)]
     done, of = 0, 1 + len(races) * (2 + settings.rounds)
@@ -75,17 +69,17 @@ def run(
             results["ceilings"] = ceilings(settings, Path(scratch), ceiling_sizes)
             results["pairs"] = [{**dataclasses.asdict(pair), "label": pair.label} for pair in pairs]
             for pair, name, entered in races:
-                race(pair, name, entered, settings, Path(scratch), tell, results["rows"])
+                race(pair, name, entered, settings, Path(scratch), tell, results)
         results["complete"] = True
     except KeyboardInterrupt:
         pass
     return results
 
 
-def entrants(pair: Pair, race_name: str, contenders: Sequence[Contender]) -> list[Contender]:
-    """Who takes part; in the races after the first with the pinned allocator only."""
-    entered = [c for c in contenders if pair.name in c.pairs and race_name in c.races]
-    if race_name == RACES[0]:
+def entrants(pair: Pair, race_name: str, contenders: Sequence[Contender], device: str) -> list[Contender]:
+    """Who takes part; in the races after the first, and on a GPU, with the pinned allocator only."""
+    entered = [c for c in contenders if pair.name in c.pairs and race_name in c.races and device in c.devices]
+    if race_name == RACES[0] and device == "cpu":
         return entered
     return [dataclasses.replace(c, allocators=("pinned",)) for c in entered]
 
@@ -109,9 +103,9 @@ def race(
     settings: Settings,
     scratch: Path,
     tell: Callable[[str], None],
-    rows: list[dict[str, Any]],
+    results: Results,
 ) -> None:
-    """Adds a row per contender and allocator, interrupted too."""
+    """Adds a row per contender and allocator, interrupted too, and where the time of the first race's trainers goes."""
     racers: list[Racer] = []
     try:
         tell(f"{pair.name}, {name}: starting")
@@ -124,19 +118,40 @@ def race(
         for racer in racers:
             racer.facts.update(racer.answer() or {})
         tell(f"{pair.name}, {name}: whether they agree")
-        qualify(racers)
+        qualify(racers, pair.memory_needed if settings.device == "cpu" else 0)
         take_turns(racers, settings, lambda round_: tell(f"{pair.name}, {name}: round {round_ + 1}"))
+        if name == RACES[0]:
+            results["breakdowns"] += breakdowns(pair, racers)
     finally:
         for racer in racers:
             racer.process.close()
-        rows += [{"race": name, **describe(pair, racer, racers)} for racer in racers]
+        results["rows"] += [{"race": name, **describe(pair, racer, racers)} for racer in racers]
 
 
-def qualify(racers: Sequence[Racer]) -> None:
-    """The first iterations of all. Who is called exact and does not give the published loop's losses is out."""
+def breakdowns(pair: Pair, racers: Sequence[Racer]) -> list[dict[str, Any]]:
+    """Where the time of the trainers' iterations goes, a row per part; the published loop has no hooks for that."""
+    rows = []
     for racer in racers:
+        if racer.row.loop == "trainer" and racer.allocator == "pinned":
+            racer.ask("breakdown")
+            parts = racer.answer() or []
+            rows += [{"pair": pair.name, "contender": racer.contender, **part} for part in parts]
+    return rows
+
+
+def qualify(racers: Sequence[Racer], memory_needed: int = 0) -> None:
+    """The first iterations of all, one after another as far as memory reaches.
+
+    Who is called exact and does not give the published loop's losses is out.
+    """
+    for racer in racers:
+        if memory_needed > memory_available():
+            racer.skipped = True
+            racer.problem = f"skipped: about {memory_needed / 2**30:.0f} GiB of free memory are needed"
+            continue
         pinned = racer.allocator == "pinned"  # the others compute the same, and only warm up
-        racer.ask("first", GATE_ITERATIONS if pinned else 1, pinned and racer.row.loop == "faithful")
+        iterations = GATE_ITERATIONS if pinned and racer.row.exact else 1
+        racer.ask("first", iterations, pinned and racer.row.loop == "faithful")
         racer.facts.update(racer.answer() or {})
     for racer in racers:
         published = _published(racer, racers)
@@ -195,6 +210,7 @@ def describe(pair: Pair, racer: Racer, racers: Sequence[Racer]) -> dict[str, Any
         "method": racer.row.method,
         "speed": None if racer.row.speed is None else str(racer.row.speed),
         "problem": racer.problem,
+        "skipped": racer.skipped,
         "load_average": os.getloadavg()[0],
         **{key: value for key, value in racer.facts.items() if key != "losses"},
     }

@@ -21,7 +21,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Pair:
-    """A teacher, a student, and what they are shown. ``generator`` is the trainer's name for one."""
+    """A teacher, a student, and what they are shown.
+
+    Attributes:
+        generator: the trainer's name for one.
+        bytes_per_image: of a batch, that the published loop was seen to hold with the pinned allocator, the most of
+            all loops.
+    """
 
     name: str
     teacher: str
@@ -31,10 +37,16 @@ class Pair:
     batch_size: int
     recipe: Recipe
     generator: str = "dfad"
+    bytes_per_image: int = 0
 
     @property
     def label(self) -> str:
         return f"{self.teacher} -> {self.student}, batch {self.batch_size}"
+
+    @property
+    def memory_needed(self) -> int:
+        """For one loop more; a careful guess."""
+        return self.batch_size * self.bytes_per_image
 
 
 # The published optimisers at rates so small that rounding is not enlarged before the losses are compared.
@@ -44,10 +56,12 @@ PAIRS = {
         Pair(
             "lenet", "lenet5", "lenet5-half", (1, 32, 32), 100, 512,
             Recipe("sgd", student_lr=1e-3, student_weight_decay=1e-4, generator_lr=1e-5),
+            bytes_per_image=13 * 2**20,
         ),
         Pair(
             "resnet", "resnet34", "resnet18", (3, 32, 32), 256, 64,
             Recipe("sgd", student_lr=1e-4, student_weight_decay=5e-4, generator_lr=1e-5),
+            bytes_per_image=89 * 2**20,
         ),
     )
 }  # fmt: skip
@@ -65,6 +79,7 @@ class Contender:
         pairs: names of the pairs that it is measured on.
         races: in which it takes part: all of one race are in memory at once, and take turns.
         allocators: of the C library in the first of the races, see :mod:`benchmarks.measure`.
+        devices: on which it is something of its own.
     """
 
     name: str
@@ -76,18 +91,26 @@ class Contender:
     pairs: tuple[str, ...] = ("lenet", "resnet")
     races: tuple[str, ...] = ("levers",)
     allocators: tuple[str, ...] = ("pinned",)
+    devices: tuple[str, ...] = ("cpu", "cuda")
 
 
 FAITHFUL, EXACT = "faithful", "exact"
 RACES = ("speeds", "levers", "method")
 BOTH_ALLOCATORS = ("pinned", "default")
 LENET_ONLY = ("lenet",)
+CPU_ONLY = ("cpu",)
 
 
 def _lever(
-    name: str, exact: bool = False, pairs: tuple[str, ...] = ("lenet", "resnet"), **settings: Any
+    name: str,
+    exact: bool = False,
+    pairs: tuple[str, ...] = ("lenet", "resnet"),
+    devices: tuple[str, ...] = ("cpu", "cuda"),
+    **settings: Any,
 ) -> Contender:
-    return Contender(name, "trainer", speed=replace(Levers(), **settings), exact=exact, pairs=pairs)
+    return Contender(
+        name, "trainer", speed=replace(Levers(), **settings), exact=exact, pairs=pairs, devices=devices
+    )
 
 
 def _method(name: str, loop: Literal["faithful", "trainer"], speed: Any, against: str) -> Contender:
@@ -99,14 +122,15 @@ def _method(name: str, loop: Literal["faithful", "trainer"], speed: Any, against
 CONTENDERS = (
     Contender(FAITHFUL, "faithful", races=RACES, allocators=BOTH_ALLOCATORS),
     Contender(EXACT, "trainer", speed="exact", races=RACES, allocators=BOTH_ALLOCATORS),
+    Contender("auto", "trainer", speed="auto", exact=False, races=("speeds",), devices=("cuda",)),
     Contender("fast", "trainer", speed="fast", exact=False, races=("speeds",)),
-    Contender("no levers", "trainer", speed=PLAIN),
-    _lever("exact, no fused generator", exact=True, fused_generator=False),
-    _lever("exact, no Winograd", exact=True, winograd=False),
+    Contender("no levers", "trainer", speed=PLAIN, races=("speeds",)),
+    _lever("exact, no fused generator", exact=True, devices=CPU_ONLY, fused_generator=False),
+    _lever("exact, no Winograd", exact=True, devices=CPU_ONLY, winograd=False),
     _lever("exact, teacher not folded", exact=True, fold_teacher=False),
     _lever("exact + torch.compile", exact=True, compile=True),
     # Not for the larger pair: all of a race are in memory at once.
-    _lever("exact, heap as the others'", exact=True, pairs=LENET_ONLY, pin_allocator=False),
+    _lever("exact, heap as the others'", exact=True, pairs=LENET_ONLY, devices=CPU_ONLY, pin_allocator=False),
     _lever("exact + sampling together", pairs=LENET_ONLY, sample_together=True),
     _lever("exact + one batch an iteration", pairs=LENET_ONLY, student_batches=1),
     _lever("exact + bfloat16", pairs=LENET_ONLY, precision="bfloat16"),
@@ -116,7 +140,7 @@ CONTENDERS = (
 )
 
 
-def make_trainer(pair: Pair, contender: Contender) -> DFADTrainer:
+def make_trainer(pair: Pair, contender: Contender, device: str = "cpu") -> DFADTrainer:
     """The trainer on fresh networks, the same for every contender."""
     torch.manual_seed(SEED)
     teacher, student = (
@@ -124,8 +148,8 @@ def make_trainer(pair: Pair, contender: Contender) -> DFADTrainer:
     )
     settle(teacher, pair.image_shape)
     return DFADTrainer(
-        teacher,
-        student,
+        teacher.to(device),
+        student.to(device),
         pair.image_shape,
         contender.method,
         pair.generator,
@@ -137,8 +161,8 @@ def make_trainer(pair: Pair, contender: Contender) -> DFADTrainer:
     )
 
 
-def make_loop(pair: Pair, contender: Contender) -> DFADTrainer | FaithfulLoop:
-    trainer = make_trainer(pair, contender)
+def make_loop(pair: Pair, contender: Contender, device: str = "cpu") -> DFADTrainer | FaithfulLoop:
+    trainer = make_trainer(pair, contender, device)
     if contender.loop == "trainer":
         return trainer
     loop = FaithfulLoop(trainer, OBJECTIVES[contender.method])

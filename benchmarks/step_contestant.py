@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contestant import release_memory
 from benchmarks.step_cases import Contender, Pair, make_loop
+from dfad_fast import DFADTrainer
+from dfad_fast.training.parts import Clock, clock_of
+from dfad_fast.training.watch import Watch
 
 __all__ = ["enter", "release_memory"]
 
@@ -46,9 +48,11 @@ class Turn:
 class StepContestant:
     """A loop, from its first iteration on."""
 
-    def __init__(self, pair: Pair, contender: Contender) -> None:
+    def __init__(self, pair: Pair, contender: Contender, device: str) -> None:
         self._imports_bytes = resident_bytes("VmRSS")
-        self._loop = make_loop(pair, contender)
+        self._device = torch.device(device)
+        self._clock = clock_of(self._device)
+        self._loop = make_loop(pair, contender, device)
 
     def prepare(self) -> dict[str, Any]:
         """What is known before the first iteration."""
@@ -69,11 +73,26 @@ class StepContestant:
 
     def measure(self) -> Turn:
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        start = time.perf_counter()
-        self._loop.step()
-        seconds = time.perf_counter() - start
+        seconds = timed(self._loop.step, self._clock)
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-        return Turn(seconds, faults, resident_bytes("VmHWM") - self._imports_bytes)
+        return Turn(seconds, faults, self._peak_bytes())
+
+    def breakdown(self) -> list[dict[str, Any]]:
+        """Seconds of an iteration by phase and part, of a trainer; hooks tell them apart, and take time themselves."""
+        if not isinstance(self._loop, DFADTrainer):
+            return []
+        watch = Watch(self._loop, self._clock)
+        with watch.looking():
+            self._loop.step()
+        return [
+            {"phase": phase, "part": part, "seconds": seconds}
+            for (phase, part), seconds in watch.parts.seconds().items()
+        ]
+
+    def _peak_bytes(self) -> int:
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        return resident_bytes("VmHWM") - self._imports_bytes
 
     def _losses(self) -> dict[str, float]:
         return {name: torch.as_tensor(loss).item() for name, loss in self._loop.step().items()}
@@ -82,9 +101,11 @@ class StepContestant:
 class Ceilings:
     """What the machine can do: matrix products, and copying."""
 
-    def __init__(self, side: int, copied_bytes: int) -> None:
+    def __init__(self, side: int, copied_bytes: int, device: str) -> None:
         self._side = side
         self._copied_bytes = copied_bytes
+        self._device = torch.device(device)
+        self._clock = clock_of(self._device)
 
     def prepare(self) -> dict[str, Any]:
         return {}
@@ -92,31 +113,33 @@ class Ceilings:
     def measure(self) -> dict[str, float]:
         """Multiply-adds per second of matrix products by dtype, and bytes read and written per second by a copy."""
         found = {str(dtype).removeprefix("torch."): self._product(dtype) for dtype in PRODUCTS}
-        source = torch.ones(self._copied_bytes, dtype=torch.uint8)
+        source = torch.ones(self._copied_bytes, dtype=torch.uint8, device=self._device)
         target = torch.empty_like(source)
-        found["copy"] = 2 * self._copied_bytes / fastest(lambda: target.copy_(source))
+        found["copy"] = 2 * self._copied_bytes / fastest(lambda: target.copy_(source), self._clock)
         return found
 
     def _product(self, dtype: torch.dtype) -> float:
         """The faster of both orders in which the second matrix can lie in memory: which one is, depends on dtype."""
-        a, b = (torch.randn(self._side, self._side).to(dtype) for _ in range(2))
-        return self._side**3 / min(fastest(lambda: torch.mm(a, b)), fastest(lambda: torch.mm(a, b.t())))
+        a, b = (torch.randn(self._side, self._side, device=self._device).to(dtype) for _ in range(2))
+        orders = (b, b.t())
+        return self._side**3 / min(fastest(lambda b=b: torch.mm(a, b), self._clock) for b in orders)
 
 
-def fastest(call: Callable[[], object]) -> float:
+def timed(call: Callable[[], object], clock: Clock) -> float:
+    first = clock.read()
+    call()
+    last = clock.read()
+    clock.wait()
+    return clock.between(first, last)
+
+
+def fastest(call: Callable[[], object], clock: Clock) -> float:
     """Seconds of the fastest of a few calls after a first one: a ceiling is what nothing got in the way of."""
     call()
-    seconds = []
-    for _ in range(CEILING_RUNS):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(timed(call, clock) for _ in range(CEILING_RUNS))
 
 
 def enter(*arguments: Any) -> StepContestant | Ceilings:
-    """A pair and a contender, or the ceilings' sizes; then the device, which is the CPU."""
-    first, second, _device = arguments
-    if isinstance(first, Pair):
-        return StepContestant(first, second)
-    return Ceilings(first, second)
+    """A pair and a contender, or the ceilings' sizes; then the device."""
+    kind = StepContestant if isinstance(arguments[0], Pair) else Ceilings
+    return kind(*arguments)

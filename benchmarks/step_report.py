@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks.report import Sheet, duration, size
+from benchmarks.results import Results, origin, write
+from benchmarks.tables import Sheet, duration, size
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -30,7 +29,7 @@ def _ratio(row: Row, key: str) -> str:
     return f"{row[key]:.2f}x" if key in row else "-"
 
 
-def pair_sheet(results: dict[str, Any], pair: Row, race: str) -> Sheet:
+def pair_sheet(results: Results, pair: Row, race: str) -> Sheet:
     """The contenders of a race on one pair."""
     products = results["ceilings"]
     lines = []
@@ -66,7 +65,7 @@ def pair_sheet(results: dict[str, Any], pair: Row, race: str) -> Sheet:
     return Sheet(title, columns, tuple(lines))
 
 
-def ceilings_sheet(results: dict[str, Any]) -> Sheet:
+def ceilings_sheet(results: Results) -> Sheet:
     found = results["ceilings"]
     lines = [
         (f"matrix product, {name}", f"{found[name] / 1e9:.0f} GMAC/s") for name in found if name != "copy"
@@ -76,7 +75,22 @@ def ceilings_sheet(results: dict[str, Any]) -> Sheet:
     return Sheet("The machine", ("ceiling", "rate"), tuple(lines))
 
 
-def sheets(results: dict[str, Any]) -> list[Sheet]:
+def breakdown_sheet(results: Results) -> Sheet:
+    """Milliseconds of an iteration by part, a column per trainer."""
+    names = dict.fromkeys(f"{row['pair']}, {row['contender']}" for row in results["breakdowns"])
+    seconds: dict[str, dict[str, float]] = {}
+    for row in results["breakdowns"]:
+        column = seconds.setdefault(row["part"], {})
+        name = f"{row['pair']}, {row['contender']}"
+        column[name] = column.get(name, 0.0) + row["seconds"]
+    lines = tuple(
+        (part, *(f"{1e3 * column[name]:.1f}" if name in column else "-" for name in names))
+        for part, column in seconds.items()
+    )
+    return Sheet("Milliseconds of an iteration by part, watched by hooks", ("part", *names), lines)
+
+
+def sheets(results: Results) -> list[Sheet]:
     races = {(row["pair"], row["race"]): None for row in results["rows"]}
     return [
         *(
@@ -85,42 +99,34 @@ def sheets(results: dict[str, Any]) -> list[Sheet]:
             for name, race in races
             if name == p["name"]
         ),
+        breakdown_sheet(results),
         ceilings_sheet(results),
     ]
 
 
-def explanation(results: dict[str, Any]) -> str:
+def explanation(results: Results) -> str:
     """What the columns say, and on what they were measured."""
-    found, threads = results["machine"], results["settings"]["threads"]
     return (
-        f"{found['cpu']}, {threads} threads; torch {found['versions']['torch']}; load {found['load_average'][0]:.2f} "
-        "at the start. An iteration is 5 student steps and 1 generator step; images are those that it generates: where "
-        "the student's steps share batches, as in fast, it is less work and not the published one. Medians; speed-up: "
-        "the faithful loop's time for dfad, with the same settings of the C library's allocator, over this one's (the "
-        "trainer asks for large pages on top, unless a row says otherwise). Of dfad's cost: time per generated image "
-        "over that of dfad run likewise. Both are medians over rounds. "
+        f"{origin(results)} An iteration is 5 student steps and 1 generator step; images "
+        "are those that it generates: where the student's steps share batches, as in fast, it is less work and not "
+        "the published one. Medians; speed-up: the faithful loop's time for dfad, with the same settings of the C "
+        "library's allocator, over this one's (the trainer asks for large pages on top, unless a row says otherwise). "
+        "Of dfad's cost: time per generated image over that of dfad run likewise. Both are medians over rounds. "
         "GMAC/s: the multiply-adds that the published loop of the method makes (convolutions and matrix products, "
         "waste included) over this contender's time, beside the machine's matrix products. Peak memory: VmHWM of the "
-        "process less what it held after its imports."
+        "process less what it held after its imports; on a GPU what torch's allocator held there."
     )
 
 
-def print_report(results: dict[str, Any], console: Console) -> None:
+def print_report(results: Results, console: Console) -> None:
     console.print(explanation(results))
     for sheet in sheets(results):
         console.print(sheet.drawn())
 
 
-def save(results: dict[str, Any], folder: Path) -> list[Path]:
-    """The run as JSON, CSV and Markdown; what was written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / name for name in ("step.json", "step.csv", "step.md")]
-    files[0].write_text(json.dumps(results, indent=1) + "\n")
-    with files[1].open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(results["rows"])
-    files[2].write_text(
-        "\n".join([explanation(results), "", *(sheet.markdown() for sheet in sheets(results))])
-    )
-    return files
+def save(results: Results, folder: Path) -> list[Path]:
+    """The run as JSON, CSV, Markdown and plots; what was written."""
+    from benchmarks import step_plots
+
+    text = "\n".join([explanation(results), "", *(sheet.markdown() for sheet in sheets(results))])
+    return [*write(results, COLUMNS, text, folder), *step_plots.draw(results, folder)]

@@ -17,7 +17,19 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import ops, report, run
-from benchmarks.cases import BACKWARD, BOTH, CASES, FORWARD, INFERENCE, MODES, OPS, TOLERANCE, Case, tolerance
+from benchmarks.cases import (
+    BACKWARD,
+    BOTH,
+    CASES,
+    FORWARD,
+    GRAPH,
+    INFERENCE,
+    MODES,
+    OPS,
+    TOLERANCE,
+    Case,
+    tolerance,
+)
 from benchmarks.contenders import OURS
 from benchmarks.contestant import (
     Ceiling,
@@ -29,6 +41,7 @@ from benchmarks.contestant import (
     results,
 )
 from benchmarks.measure import Arena, Lost, Process, Settings, memory_needed
+from benchmarks.results import SCHEMA, load
 
 SCRIPT = Path(run.__file__)
 STAGES = ((4, 3, 5, 5), (4, 6, 3, 3))
@@ -111,6 +124,7 @@ def test_least_bytes():
     ):
         problem = make_problem(Case(name, (shape,), "tiny"), "cpu")
         moved[name] = [OPS[name].moved(problem, mode) for mode in OPS[name].modes]
+        assert OPS[name].moved(problem, GRAPH) == moved[name][-1]
     assert moved["boundary_hinge_loss"] == [256, 260, 260, 520]
     assert moved["boundary_hinge_loss packed"] == [132, 132, 260, 392]
     assert moved["l1_discrepancy"] == [256, 256, 384, 640]
@@ -155,6 +169,32 @@ def test_a_longer_call_takes_longer():
     samples = contestant.measure(FORWARD, 0.0, 0.01)
     assert samples.calls == 1
     assert 0.004 <= min(samples.seconds) < 0.1
+
+
+def test_a_graph_is_captured_once_and_replayed(monkeypatch):
+    contestant = Contestant(tiny("l1_discrepancy"), OURS, "cpu")
+    captured = []
+
+    class Graph:
+        replays = 0
+
+        def replay(self):
+            self.replays += 1
+
+    monkeypatch.setattr("benchmarks.contestant.capture", lambda step: captured.append(step) or Graph())
+    calls = contestant.calls(GRAPH, 2) + contestant.calls(GRAPH, 1)
+    assert captured == [contestant.step]
+    for call in calls:
+        call()
+    assert contestant._graph.replays == 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_measured():
+    found = ops.run([tiny("l1_discrepancy")], replace(FAST, device="cuda"), silent, with_compile=False)
+    assert not [c for c in found["contestants"] if c["problem"]]
+    assert {row["mode"] for row in found["rows"]} == {*MODES, GRAPH}
 
 
 def test_copies_move_the_least_bytes():
@@ -220,7 +260,7 @@ def test_a_run_is_complete(measured):
 
 def test_rows_hold_what_the_schema_promises(measured):
     again = json.loads(json.dumps(measured, allow_nan=False))
-    assert (again["kind"], again["schema"]) == ("ops", report.SCHEMA)
+    assert (again["kind"], again["schema"]) == ("ops", SCHEMA)
     assert again["settings"]["threads"] == 1
     assert {"cpu", "cores", "load_average", "versions", "git_revision", "backend", "libc"} <= set(
         again["machine"]
@@ -247,10 +287,13 @@ def test_report_and_files(measured, tmp_path, capsys):
     assert "Allocator" in printed
     files = {file.name: file for file in report.save(measured, tmp_path / "out")}
     assert set(files) == {"ops.json", "ops.csv", "ops.md", "speedup.png", "roofline.png", "memory.png"}
-    assert report.load(files["ops.json"]) == measured
+    assert load(files["ops.json"]) == measured
     with files["ops.csv"].open() as stream:
         assert len(list(csv.DictReader(stream))) == len(measured["rows"])
-    assert "| tiny float32 | inference |" in files["ops.md"].read_text()
+    text = files["ops.md"].read_text()
+    assert "| tiny float32 | inference |" in text
+    assert f"{measured['machine']['cpu']}, 1 thread, " in text
+    assert f"revision {(measured['machine']['git_revision'] or 'unknown')[:10]}" in text
     for name in ("speedup.png", "roofline.png", "memory.png"):
         assert files[name].read_bytes().startswith(b"\x89PNG")
 
@@ -266,67 +309,6 @@ def test_a_lost_case_is_named(measured):
         for line in sheet.lines
         for cell in line
     )
-
-
-def steady(results, **factors):
-    """The same results with rounds a hundredth apart, and contenders' times multiplied."""
-    results = copy.deepcopy(results)
-    for row in results["rows"]:
-        factor = factors.get(row["contender"].replace(", ", "_"), 1.0)
-        row["median_seconds"] *= factor
-        row["round_medians_seconds"] = [row["median_seconds"] * f for f in (0.99, 1.0, 1.01)]
-    return results
-
-
-def test_identical_files_show_no_difference(measured):
-    found = report.compare(measured, measured)
-    assert found.compared == 10  # 4 modes of two ops, 1 of pack_signs, 1 unpinned
-    assert not found.changes
-    assert found.drift == 1
-    assert not found.warnings
-
-
-def test_a_doubled_time_is_found(measured):
-    found = report.compare(steady(measured), steady(measured, dfad_fast=2.0))
-    assert len(found.changes) == len(found.regressions) == found.compared
-    assert all(change.ratio == pytest.approx(2) for change in found.changes)
-    back = report.compare(steady(measured, dfad_fast=2.0), steady(measured))
-    assert len(back.changes) == back.compared
-    assert not back.regressions
-
-
-def test_a_slower_machine_is_no_regression(measured):
-    everything = dict.fromkeys(("dfad_fast", "eager_best", "eager_published"), 2.0)
-    found = report.compare(steady(measured), steady(measured, **everything))
-    assert not found.changes
-    assert found.drift == pytest.approx(2)
-
-
-def test_noise_hides_a_change(measured):
-    noisy = steady(measured, dfad_fast=1.3)
-    for row in noisy["rows"]:
-        row["round_medians_seconds"] = [row["median_seconds"] * f for f in (0.7, 1.0, 1.3)]
-    assert not report.compare(steady(measured), noisy).changes
-
-
-def test_compare_from_the_command_line(measured, tmp_path):
-    before, after = tmp_path / "before.json", tmp_path / "after.json"
-    before.write_text(json.dumps(steady(measured)))
-    after.write_text(json.dumps(steady(measured, dfad_fast=2.0)))
-    same = CliRunner().invoke(run.main, ["compare", str(before), str(before)])
-    assert same.exit_code == 0
-    assert "no difference beyond noise" in same.output
-    slower = CliRunner().invoke(run.main, ["compare", str(before), str(after)])
-    assert slower.exit_code == 1
-    assert "2.00x the time" in slower.output
-    other = json.loads(before.read_text())
-    other["settings"]["threads"] = 7
-    after.write_text(json.dumps(other))
-    assert "threads differ" in CliRunner().invoke(run.main, ["compare", str(before), str(after)]).output
-    after.write_text("{}")
-    unreadable = CliRunner().invoke(run.main, ["compare", str(before), str(after)])
-    assert unreadable.exit_code == 1
-    assert "holds no results of schema" in unreadable.output
 
 
 def test_a_process_that_dies_is_out_and_named(tmp_path):
@@ -385,9 +367,10 @@ def test_too_large_a_case_is_skipped_and_said(monkeypatch):
 
 def test_requests_that_cannot_be_met(tmp_path):
     if not torch.cuda.is_available():
-        refused = CliRunner().invoke(run.main, ["ops", "--device", "cuda", "--out", str(tmp_path)])
-        assert refused.exit_code == 1
-        assert refused.output == "Error: --device cuda: torch sees no GPU here\n"
+        for command in ("ops", "step", "train", "all"):
+            refused = CliRunner().invoke(run.main, [command, "--device", "cuda", "--out", str(tmp_path)])
+            assert refused.exit_code == 1
+            assert refused.output == "Error: --device cuda: torch sees no GPU here\n"
     unknown = CliRunner().invoke(run.main, ["ops", "--match", "nothing is named so"])
     assert unknown.exit_code == 2
     assert not list(tmp_path.iterdir())
@@ -430,5 +413,30 @@ def test_the_script_runs_and_an_interrupt_keeps_what_was_done(interrupt, tmp_pat
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, output
     assert "interrupted" in output
-    assert not report.load(tmp_path / "out/ops.json")["complete"]
+    assert not load(tmp_path / "out/ops.json")["complete"]
     assert not list(scratch.iterdir())
+
+
+def test_all_measures_everything_and_quick_leaves_the_slow_out(monkeypatch, tmp_path):
+    asked = []
+
+    def note(name):
+        def measure(options, **more):
+            asked.append((name, options.quick, options.out, more))
+            return [name]
+
+        return measure
+
+    for name in ("ops", "step", "train"):
+        monkeypatch.setattr(run, f"measure_{name}", note(name))
+    done = CliRunner().invoke(run.main, ["all", "--quick", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.output == "Error: failed, see above: ops, step, train\n"
+    assert asked == [
+        ("ops", True, tmp_path / "ops", {"with_compile": False, "unpinned": False}),
+        ("step", True, tmp_path / "step", {}),
+        ("train", True, tmp_path / "train", {}),
+    ]
+    asked.clear()
+    CliRunner().invoke(run.main, ["all", "--out", str(tmp_path)])
+    assert asked[0] == ("ops", False, tmp_path / "ops", {"with_compile": True, "unpinned": True})

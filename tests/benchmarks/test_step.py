@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmarks import run, step, step_report
 from benchmarks.measure import Settings
+from benchmarks.results import SCHEMA
 from benchmarks.step_cases import CONTENDERS, FAITHFUL, PAIRS, Contender, Pair, make_loop
 from benchmarks.step_contestant import StepContestant
 from dfad_fast.training.recipe import Recipe
@@ -52,7 +53,7 @@ def test_the_table_of_contenders_is_sound():
 
 def test_a_run_is_complete(measured):
     again = json.loads(json.dumps(measured, allow_nan=False))
-    assert (again["kind"], again["schema"], again["complete"]) == ("step", step.SCHEMA, True)
+    assert (again["kind"], again["schema"], again["complete"]) == ("step", SCHEMA, True)
     assert set(again["ceilings"]) == {"float32", "bfloat16", "float16", "copy"}
     assert [row["contender"] for row in again["rows"]] == [FAITHFUL, "exact", "broken"]
     for name in (FAITHFUL, "exact"):
@@ -67,6 +68,46 @@ def test_a_run_is_complete(measured):
     assert row(again, FAITHFUL)["error"] == 0
 
 
+def test_the_parts_of_an_iteration_are_told_apart(measured):
+    parts = [part for part in measured["breakdowns"] if part["contender"] == "exact"]
+    assert {"generator forward", "teacher forward", "student backward", "optimisers"} <= {
+        part["part"] for part in parts
+    }
+    together = sum(part["seconds"] for part in parts)
+    assert 0.2 < together / row(measured, "exact")["median_seconds"] < 20
+    assert not [part for part in measured["breakdowns"] if part["contender"] == FAITHFUL]
+
+
+def test_who_would_not_fit_is_skipped_and_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(step, "memory_available", lambda: 2**30)
+    pair = replace(TINY, bytes_per_image=2**30)
+    results = step.run(
+        [pair], [replace(BY_NAME["exact"], pairs=("tiny",))], FAST, lambda *_: None, (64, 2**16)
+    )
+    assert not results["rows"]  # no race by itself
+    contenders = [replace(BY_NAME["fast"], pairs=("tiny",))]
+    (skipped,) = step.run([pair], contenders, FAST, lambda *_: None, (64, 2**16))["rows"]
+    assert skipped["skipped"]
+    assert skipped["problem"] == "skipped: about 8 GiB of free memory are needed"
+    assert "median_seconds" not in skipped
+
+
+def test_the_pairs_name_the_memory_that_they_take():
+    assert all(2**30 < pair.memory_needed < 2**33 for pair in PAIRS.values())
+
+
+def test_a_gpu_gets_its_own_contenders():
+    names = {
+        device: [c.name for c in step.entrants(PAIRS["lenet"], "speeds", CONTENDERS, device)]
+        for device in ("cpu", "cuda")
+    }
+    assert "auto" in names["cuda"]
+    assert "auto" not in names["cpu"]
+    entered = step.entrants(PAIRS["lenet"], "levers", CONTENDERS, "cuda")
+    assert "exact, no Winograd" not in [c.name for c in entered]
+    assert all(c.allocators == ("pinned",) for c in entered)
+
+
 def test_a_contender_that_fails_is_out_and_named(measured):
     assert "unknown method 'no such method'" in row(measured, "broken")["problem"]
     assert "median_seconds" not in row(measured, "broken")
@@ -74,7 +115,7 @@ def test_a_contender_that_fails_is_out_and_named(measured):
 
 def test_report_and_files(measured, tmp_path):
     files = {file.name: file for file in step_report.save(measured, tmp_path / "out")}
-    assert set(files) == {"step.json", "step.csv", "step.md"}
+    assert set(files) == {"step.json", "step.csv", "step.md", "breakdown.png", "images.png"}
     assert json.loads(files["step.json"].read_text()) == json.loads(json.dumps(measured))
     with files["step.csv"].open() as stream:
         assert len(list(csv.DictReader(stream))) == len(measured["rows"])
@@ -100,7 +141,7 @@ def test_multiply_adds_are_those_of_the_layers():
     # Twice the forward, but for the gradients to noise and, in the student's steps, to images.
     of_student_steps = 5 * (2 * sum(student) - student[0])
     of_generator_step = 2 * (sum(generator) + sum(teacher) + sum(student)) - generator[0]
-    counted = StepContestant(TINY, BY_NAME[FAITHFUL]).first(1, True)["multiply_adds"]
+    counted = StepContestant(TINY, BY_NAME[FAITHFUL], "cpu").first(1, True)["multiply_adds"]
     assert counted == forward + of_student_steps + of_generator_step
 
 
@@ -156,17 +197,18 @@ def test_who_differs_from_the_published_loop_is_out(monkeypatch):
 def test_the_command_line_writes_its_files(monkeypatch, tmp_path, measured):
     asked = {}
 
-    def fake(pairs, contenders, settings, tell, ceiling_sizes):
-        asked.update(pairs=[pair.name for pair in pairs], settings=settings)
+    def fake(pairs, contenders, settings, tell, ceiling_sizes, names):
+        asked.update(pairs=[(pair.name, pair.batch_size) for pair in pairs], settings=settings, races=names)
         return {**measured, "rows": measured["rows"][: 2 * len(pairs)]}
 
     monkeypatch.setattr(step, "run", fake)
     done = CliRunner().invoke(run.main, ["step", "--quick", "--threads", "1", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    assert asked["pairs"] == ["lenet"]
+    assert asked["pairs"] == [("lenet", 128)]
+    assert asked["races"] == ("speeds",)
     assert asked["settings"].threads == 1
-    assert {file.name for file in tmp_path.iterdir()} == {"step.json", "step.csv", "step.md"}
+    assert {file.name for file in tmp_path.iterdir()} >= {"step.json", "step.csv", "step.md"}
     lost = CliRunner().invoke(run.main, ["step", "--out", str(tmp_path)])
-    assert asked["pairs"] == ["lenet", "resnet"]
+    assert asked["pairs"] == [("lenet", 512), ("resnet", 64)]
     assert lost.exit_code == 1
     assert "Error: failed, see above: broken" in lost.output

@@ -1,0 +1,50 @@
+"""What ``run.py train`` races: the published loop and every method, each to the end of the same run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dfad_fast.methods import METHODS
+
+SHARES = (0.90, 0.95, 0.97)  # of the teacher's accuracy
+HELD = 3  # evaluations in a row
+EVALUATE_EVERY = 5  # iterations
+DATASETS = ("digits", "fashion-mnist")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method, by the published loop or by this library's exact trainer."""
+
+    loop: Literal["faithful", "trainer"]
+    method: str
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{'faithful' if self.loop == 'faithful' else 'exact'} {self.method}"
+
+
+CONTENDERS = (
+    Contender("faithful", "dfad", quick=True),
+    *(Contender("trainer", method, quick=method in ("dfad", "dfad-ar-vi-bn")) for method in METHODS),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that every contender makes.
+
+    Attributes:
+        teachers: folder of the trained teachers, as for ``dfad-fast distill``.
+        teacher_epochs: None is the dataset's.
+        seeds: of the runs.
+    """
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    teachers: str = "runs/teachers"
+    teacher_epochs: int | None = None
+    iterations: int = 80
+    seeds: tuple[int, ...] = (0, 1, 2)
