@@ -3,14 +3,20 @@
 from dfad_fast.models.generator import DFADGenerator
 from dfad_fast.models.lenet import LeNet5
 from dfad_fast.models.loading import load_factory_network, load_weights
+from dfad_fast.models.mobilenet import MobileNetV2
 from dfad_fast.models.registry import NETWORKS, create_network
 from dfad_fast.models.resnet import ResNet
+from dfad_fast.models.vgg import VGG11
+from dfad_fast.models.wide_resnet import WideResNet
 
 __all__ = [
     "NETWORKS",
+    "VGG11",
     "DFADGenerator",
     "LeNet5",
+    "MobileNetV2",
     "ResNet",
+    "WideResNet",
     "create_network",
     "load_factory_network",
     "load_weights",
