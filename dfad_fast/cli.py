@@ -90,7 +90,12 @@ def app() -> None:
 @click.option(
     "--method", default="auto", show_default=True, help="dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn."
 )
-@click.option("--generator", default="auto", show_default=True, help="auto, or dfad (the published width).")
+@click.option(
+    "--generator",
+    default="auto",
+    show_default=True,
+    help="auto (DFAD's, narrower), or as published: dfad, zskt, dafl, dcgan (for 64 pixels and more).",
+)
 @click.option("--latent-dim", type=int, default=100, show_default=True, help="Length of the noise vectors.")
 @click.option("--batch-size", type=int, default=128, show_default=True, help="Images per step.")
 @click.option("--iterations", type=int, help="Iterations of 5 student steps and 1 generator step.")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models import NETWORKS, DFADGenerator, WideResNet, create_network
+from dfad_fast.models import NETWORKS, WideResNet, create_network
 
 # What a convolution costs grows with its side; networks of one family run the same code.
 SHAPES = {"large": [(3, 21, 18)], "small": [(1, 28, 28), (3, 32, 32)]}
@@ -85,21 +85,3 @@ def test_lenet_refuses_other_sides():
 def test_unknown_network_names_the_nearest():
     with pytest.raises(UsageError, match=r"did you mean .*'resnet18'"):
         create_network("resent18", (3, 32, 32), 10)
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 30, 30), (2, 7, 13), (1, 1, 1)])
-def test_generator_makes_normalised_images_of_any_side(shape):
-    images = DFADGenerator(shape, latent_dim=16, width=8)(torch.randn(64, 16))
-    assert images.shape == (64, *shape)
-    if shape != (1, 1, 1):
-        torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(shape[0]), atol=1e-5, rtol=0)
-        torch.testing.assert_close(
-            images.var((0, 2, 3), correction=0), torch.ones(shape[0]), atol=1e-2, rtol=0
-        )
-
-
-def test_generator_has_its_published_form():
-    generator = DFADGenerator((3, 32, 32), latent_dim=256, width=128)
-    convolutions = [m for m in generator.modules() if isinstance(m, torch.nn.Conv2d)]
-    assert [(m.in_channels, m.out_channels) for m in convolutions] == [(128, 128), (128, 64), (64, 3)]
-    assert generator.project[0].out_features == 128 * 8 * 8
