@@ -68,7 +68,10 @@ def app() -> None:
     "--dataset", help="Train (or take the cached) teacher of this dataset, and evaluate on its test images."
 )
 @click.option("--data-dir", help="Folder with the dataset's files.")
-@click.option("--teacher", help="pkg.module:factory, file.py:factory, or a network's name.")
+@click.option(
+    "--teacher",
+    help="pkg.module:factory, file.py:factory, timm:NAME, torchvision:NAME, hf:FOLDER, or a network's name.",
+)
 @click.option(
     "--teacher-weights", help="The teacher's weights: .safetensors, or a state_dict saved by torch.save."
 )
@@ -79,7 +82,7 @@ def app() -> None:
 @click.option(
     "--teachers", default="runs/teachers", show_default=True, help="Folder of teachers trained here."
 )
-@click.option("--student", help="A network's name, pkg.module:factory or file.py:factory.")
+@click.option("--student", help="The same for the student.")
 @click.option("--image-shape", type=INTEGERS, help="CHANNELS,HEIGHT,WIDTH of the teacher's images.")
 @click.option("--classes", type=int, help="Number of classes, for a teacher given by a network's name.")
 @click.option("--mean", type=NUMBERS, help="Mean per channel that the teacher's images were normalised with.")

@@ -7,6 +7,7 @@ from dfad_fast.models.generator_relatives import DAFLGenerator, ZSKTGenerator
 from dfad_fast.models.lenet import LeNet5
 from dfad_fast.models.loading import load_factory_network, load_weights
 from dfad_fast.models.mobilenet import MobileNetV2
+from dfad_fast.models.packages import create_packaged_network, is_packaged
 from dfad_fast.models.registry import NETWORKS, create_network
 from dfad_fast.models.resnet import ResNet
 from dfad_fast.models.vgg import VGG11
@@ -25,6 +26,8 @@ __all__ = [
     "WideResNet",
     "ZSKTGenerator",
     "create_network",
+    "create_packaged_network",
+    "is_packaged",
     "load_factory_network",
     "load_weights",
 ]

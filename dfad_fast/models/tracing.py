@@ -180,7 +180,10 @@ class _Watcher:
         if output.dim() != 4:
             return
         run.size = tap.size
-        if not is_leaf and self._products > self._products_when_activated and len(output) == self._batch:
+        linear = self._products > self._products_when_activated and len(output) == self._batch
+        # Pooling after a block makes no further one.
+        pooled = self._end is not None and self._end.tap.size != tap.size
+        if linear and not is_leaf and not pooled:
             self._end = self._event(tap)
 
     def see_activation(self, x: Tensor) -> None:

@@ -160,6 +160,20 @@ def test_features_with_their_channels_last_are_read_with_them_first(back):
     assert inside.shape == (2, 12, 8, 8)
 
 
+def test_pooling_after_a_linear_end_makes_no_stage():
+    class Pool(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x):
+            return self.pool(x)
+
+    body = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1))
+    network = nn.Sequential(body, Pool(), nn.Flatten(), nn.Linear(5, 3))
+    assert [(str(tap), tap.shape) for tap in find_taps(network, IMAGES)] == [("0", (5, 8, 8))]
+
+
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
