@@ -68,7 +68,10 @@ def app() -> None:
     "--dataset", help="Train (or take the cached) teacher of this dataset, and evaluate on its test images."
 )
 @click.option("--data-dir", help="Folder with the dataset's files.")
-@click.option("--teacher", help="pkg.module:factory, file.py:factory, or a network's name.")
+@click.option(
+    "--teacher",
+    help="pkg.module:factory, file.py:factory, timm:NAME, torchvision:NAME, hf:FOLDER, or a network's name.",
+)
 @click.option(
     "--teacher-weights", help="The teacher's weights: .safetensors, or a state_dict saved by torch.save."
 )
@@ -79,7 +82,7 @@ def app() -> None:
 @click.option(
     "--teachers", default="runs/teachers", show_default=True, help="Folder of teachers trained here."
 )
-@click.option("--student", help="A network's name, pkg.module:factory or file.py:factory.")
+@click.option("--student", help="The same for the student.")
 @click.option("--image-shape", type=INTEGERS, help="CHANNELS,HEIGHT,WIDTH of the teacher's images.")
 @click.option("--classes", type=int, help="Number of classes, for a teacher given by a network's name.")
 @click.option("--mean", type=NUMBERS, help="Mean per channel that the teacher's images were normalised with.")
@@ -99,7 +102,12 @@ def app() -> None:
     help="Instead of the method's: 'l1 + 0.1*boundary(margin=0.5, schedule=linear) + virtual(alpha=1.0)'.",
 )
 @click.option("--generator-terms", metavar="SUM", help="Instead of the method's: '-l1 + 0.2*batch_norm'.")
-@click.option("--generator", default="auto", show_default=True, help="auto, or dfad (the published width).")
+@click.option(
+    "--generator",
+    default="auto",
+    show_default=True,
+    help="auto (DFAD's, narrower), or as published: dfad, zskt, dafl, dcgan (for 64 pixels and more).",
+)
 @click.option("--latent-dim", type=int, default=100, show_default=True, help="Length of the noise vectors.")
 @click.option("--batch-size", type=int, default=128, show_default=True, help="Images per step.")
 @click.option("--iterations", type=int, help="Iterations: the method's student steps and generator steps.")

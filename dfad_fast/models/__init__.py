@@ -1,17 +1,33 @@
 """Teachers, students and generators, and the taps that read features from any nn.Module."""
 
+from dfad_fast.models.conditional import ConditionalGenerator
+from dfad_fast.models.dcgan import DCGANGenerator
 from dfad_fast.models.generator import DFADGenerator
+from dfad_fast.models.generator_relatives import DAFLGenerator, ZSKTGenerator
 from dfad_fast.models.lenet import LeNet5
 from dfad_fast.models.loading import load_factory_network, load_weights
+from dfad_fast.models.mobilenet import MobileNetV2
+from dfad_fast.models.packages import create_packaged_network, is_packaged
 from dfad_fast.models.registry import NETWORKS, create_network
 from dfad_fast.models.resnet import ResNet
+from dfad_fast.models.vgg import VGG11
+from dfad_fast.models.wide_resnet import WideResNet
 
 __all__ = [
     "NETWORKS",
+    "VGG11",
+    "ConditionalGenerator",
+    "DAFLGenerator",
+    "DCGANGenerator",
     "DFADGenerator",
     "LeNet5",
+    "MobileNetV2",
     "ResNet",
+    "WideResNet",
+    "ZSKTGenerator",
     "create_network",
+    "create_packaged_network",
+    "is_packaged",
     "load_factory_network",
     "load_weights",
 ]

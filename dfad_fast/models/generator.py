@@ -79,7 +79,7 @@ class DFADGenerator(nn.Module):
         x, known = _block(x, None, self.project[2], layers[1], upsample=2, slope=1.0)
         x, known = _block(x, known, layers[2], layers[5], upsample=2, slope=_slope(layers[3]))
         x, _ = _block(x, known, layers[6], layers[8], upsample=1, slope=_slope(layers[7]))
-        return cast(nn.BatchNorm2d, layers[10])(torch.tanh(x))
+        return layers[10](layers[9](x))
 
 
 def _slope(activation: nn.Module) -> float:

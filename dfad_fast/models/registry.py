@@ -9,9 +9,15 @@ from torch import nn
 
 from dfad_fast.errors import unknown_name
 from dfad_fast.models.lenet import LeNet5
-from dfad_fast.models.resnet import ResNet
+from dfad_fast.models.mobilenet import MobileNetV2
+from dfad_fast.models.resnet import Bottleneck, ResNet
+from dfad_fast.models.vgg import VGG11
+from dfad_fast.models.wide_resnet import WideResNet
 
 Factory = Callable[[tuple[int, int, int], int], nn.Module]
+
+_BASIC_WIDTHS = (64, 128, 256, 512)
+_BOTTLENECK_WIDTHS = (256, 512, 1024, 2048)
 
 NETWORKS: dict[str, Factory] = {
     "lenet5": LeNet5,
@@ -25,9 +31,24 @@ NETWORKS: dict[str, Factory] = {
     # The CIFAR nets of He et al. 2016.
     "resnet20": partial(ResNet, blocks=(3, 3, 3), widths=(16, 32, 64)),
     "resnet20-w8": partial(ResNet, blocks=(3, 3, 3), widths=(8, 16, 32)),
+    "resnet32": partial(ResNet, blocks=(5, 5, 5), widths=(16, 32, 64)),
     "resnet56": partial(ResNet, blocks=(9, 9, 9), widths=(16, 32, 64)),
-    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
-    "resnet34": partial(ResNet, blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
+    # Its ImageNet nets with the CIFAR stem, and as published.
+    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), widths=_BASIC_WIDTHS),
+    "resnet34": partial(ResNet, blocks=(3, 4, 6, 3), widths=_BASIC_WIDTHS),
+    "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), widths=_BOTTLENECK_WIDTHS, block=Bottleneck),
+    "resnet18-imagenet": partial(ResNet, blocks=(2, 2, 2, 2), widths=_BASIC_WIDTHS, imagenet_stem=True),
+    "resnet34-imagenet": partial(ResNet, blocks=(3, 4, 6, 3), widths=_BASIC_WIDTHS, imagenet_stem=True),
+    "resnet50-imagenet": partial(
+        ResNet, blocks=(3, 4, 6, 3), widths=_BOTTLENECK_WIDTHS, block=Bottleneck, imagenet_stem=True
+    ),
+    # By depth and by how many times 16, 32 and 64 channels the stages are wide.
+    "wrn-16-1": partial(WideResNet, depth=16, width=1),
+    "wrn-16-2": partial(WideResNet, depth=16, width=2),
+    "wrn-40-1": partial(WideResNet, depth=40, width=1),
+    "wrn-40-2": partial(WideResNet, depth=40, width=2),
+    "vgg11-bn": VGG11,
+    "mobilenet-v2": MobileNetV2,
 }
 
 

@@ -1,4 +1,4 @@
-"""Residual networks for small images: a 3x3 stem and no max-pool (He et al. 2016, the CIFAR form)."""
+"""Residual networks (He et al. 2016, arXiv 1512.03385), with a stem for small images or for ImageNet's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from dfad_fast.models.initial import initialise_for_relu
 
 
 class BasicBlock(nn.Module):
@@ -18,11 +20,7 @@ class BasicBlock(nn.Module):
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels_out)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels_in != channels_out:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
-            )
+        self.shortcut = _shortcut(channels_in, channels_out, stride)
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,11 +28,46 @@ class BasicBlock(nn.Module):
         return self.relu2(residual + self.shortcut(x))
 
 
-class ResNet(nn.Module):
-    """Stages of basic blocks; each stage after the first halves the side.
+class Bottleneck(nn.Module):
+    """A 1x1 convolution to a quarter of the width, a 3x3 one there and a 1x1 one back, and a shortcut.
 
-    ``blocks[i]`` blocks of ``widths[i]`` channels make stage i. Maps images [B, C, H, W] of any side to
-    logits [B, classes].
+    The 3x3 convolution has the stride, as all implementations since the paper's have it.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        narrow = channels_out // 4
+        self.conv1 = nn.Conv2d(channels_in, narrow, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(narrow)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(narrow)
+        self.relu2 = nn.ReLU()
+        self.conv3 = nn.Conv2d(narrow, channels_out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels_out)
+        self.shortcut = _shortcut(channels_in, channels_out, stride)
+        self.relu3 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.relu2(self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x))))))
+        return self.relu3(self.bn3(self.conv3(residual)) + self.shortcut(x))
+
+
+def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
+    if stride == 1 and channels_in == channels_out:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
+    )
+
+
+class ResNet(nn.Module):
+    """Stages of blocks; each stage after the first halves the side.
+
+    ``blocks[i]`` blocks of ``widths[i]`` channels make stage i. The stem is a 3x3 convolution that keeps the side,
+    the CIFAR form, or with ``imagenet_stem`` a 7x7 one and a max-pool that leave a quarter of it.
+
+    Maps images [B, C, H, W] of any side to logits [B, classes].
     """
 
     def __init__(
@@ -43,27 +76,35 @@ class ResNet(nn.Module):
         classes: int,
         blocks: Sequence[int],
         widths: Sequence[int],
+        block: type[BasicBlock] | type[Bottleneck] = BasicBlock,
+        imagenet_stem: bool = False,
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(image_shape[0], widths[0], 3, padding=1, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(),
-        )
+        channels = widths[0] // 4 if block is Bottleneck else widths[0]
+        self.stem = _stem(image_shape[0], channels, imagenet_stem)
         stages = []
-        channels = widths[0]
         for index, (depth, width) in enumerate(zip(blocks, widths, strict=True)):
             stage = []
-            for block in range(depth):
-                stage.append(BasicBlock(channels, width, stride=2 if block == 0 and index > 0 else 1))
+            for position in range(depth):
+                stage.append(block(channels, width, stride=2 if position == 0 and index > 0 else 1))
                 channels = width
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
         self.classifier = nn.Linear(channels, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.stages(self.stem(images))
         return self.classifier(torch.mean(features, dim=(2, 3)))
+
+
+def _stem(channels_in: int, channels_out: int, imagenet: bool) -> nn.Sequential:
+    kernel, stride = (7, 2) if imagenet else (3, 1)
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+    ]
+    if imagenet:
+        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+    return nn.Sequential(*layers)

@@ -7,117 +7,62 @@ is that module's input if it is an activation module (at its last call) and its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.models.tracing import ActivationInputs, Event, Tap, trace
 
-# Sigmoids are left out: they gate, and the sign of their input is no on/off state of a neuron.
-_ACTIVATIONS = frozenset(
-    {
-        "relu",
-        "relu_",
-        "relu6",
-        "leaky_relu",
-        "leaky_relu_",
-        "prelu",
-        "rrelu",
-        "elu",
-        "elu_",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "hardswish",
-        "hardtanh",
-        "tanh",
-        "tanh_",
-    }
-)
-
-
-@dataclass(frozen=True)
-class Tap:
-    """One place to read features from.
-
-    ``shape`` is one image's: [C, H, W] or [C]. ``is_module``: whether ``path`` is a module without children,
-    such as ``nn.ReLU``, and not a block that calls an activation function.
-    """
-
-    path: str
-    call: int | None
-    shape: tuple[int, ...]
-    is_module: bool = False
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width; (1, 1) for features without them."""
-        return (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (1, 1)
-
-    @property
-    def block(self) -> str:
-        """The path of the module that the tapped activation belongs to: its parent, if it is a module itself."""
-        return self.path.rpartition(".")[0] if self.is_module else self.path
-
-    def __str__(self) -> str:
-        return self.path if self.call is None else f"{self.path}#{self.call}"
-
-
-class _ActivationInputs(TorchFunctionMode):
-    """Shows the input of every activation function that is called to ``see``, before it runs."""
-
-    def __init__(self, see: Callable[[Tensor], None]) -> None:
-        super().__init__()
-        self._see = see
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name in _ACTIVATIONS:
-            x = args[0] if args else kwargs["input"]
-            inplace = name.endswith("_") or kwargs.get("inplace") or any(arg is True for arg in args[1:])
-            # An activation in place would overwrite what was seen.
-            self._see(x.clone() if inplace else x)
-        return func(*args, **kwargs)
+__all__ = ["Tap", "Taps", "find_taps", "match_taps", "named_taps"]
 
 
 def find_taps(network: nn.Module, images: Tensor) -> list[Tap]:
     """The pre-activation that ends each stage of ``network``, found by one forward pass of ``images``.
 
     Rule: for each spatial size, the input of the last activation of that size, unless an activation on a
-    larger size follows (a gate such as squeeze-and-excitation does not end a stage). Activations in a block
-    that itself ends at another size come last in choice: the first of a bottleneck that halves the side still
-    runs at the full size. In a ResNet that makes it the residual sum before a stage's last ReLU. Features are
-    [B, C, H, W] or [B, C]; others are passed over.
+    larger size follows (a gate such as squeeze-and-excitation does not end a stage). In a ResNet that makes it the
+    residual sum before a stage's last ReLU. An activation inside a block that goes on to another size belongs to the
+    next stage, as the first of a bottleneck that halves the side; but not where only norms come before it in
+    the block: then it is the last stage that it activates, as in a pre-activation ResNet. Where blocks end
+    without an activation, as in MobileNetV2 and ConvNeXt, a stage ends with the last such block's output.
+
+    Features are [B, C, H, W] or [B, C], or [B, H, W, C], which are read as [B, C, H, W]; others are passed over.
     """
-    calls, output_sizes = _trace(network, images)
-    ends: list[Tap] = []
-    for tap in reversed(calls):
-        if not ends or _area(tap) > _area(ends[-1]):
-            ends.append(tap)
-    return [_end_of_stage(end, calls, output_sizes) for end in reversed(ends)]
+    events = trace(network, images).events
+    ends: list[Event] = []
+    for event in reversed(events):
+        if not ends or _area(event.tap) > _area(ends[-1].tap):
+            ends.append(event)
+    return [_end_of_stage(end, events).tap for end in reversed(ends)]
 
 
 def _area(tap: Tap) -> int:
     return tap.size[0] * tap.size[1]
 
 
-def _end_of_stage(last: Tap, calls: Sequence[Tap], output_sizes: dict[str, tuple[int, int]]) -> Tap:
-    """The last activation of the size of ``last`` whose block does not end at another size; else ``last``."""
-    for tap in reversed(calls[: calls.index(last) + 1]):
-        alike = tap.size == last.size and len(tap.shape) == len(last.shape)
-        if alike and output_sizes.get(tap.block, tap.size) == tap.size:
-            return tap
-    return last
+def _end_of_stage(last: Event, events: Sequence[Event]) -> Event:
+    """The last event of the size of ``last`` that is not on the way to another size; else ``last``."""
+    alike = [
+        event
+        for event in events[: events.index(last) + 1]
+        if event.tap.size == last.tap.size and len(event.tap.shape) == len(last.tap.shape)
+    ]
+    linear_ends = [event.time for event in alike if event.tap.call is None]
+    stage_end = max(linear_ends, default=math.inf)
+    return [last, *(event for event in alike if not _leaves_size(event, stage_end))][-1]
+
+
+def _leaves_size(event: Event, stage_end: float) -> bool:
+    """Whether an activation is amid a block that ends at another size: its own, or one begun after ``stage_end``."""
+    if event.tap.call is None:
+        return False
+    blocks = [run for run in event.inside if run is event.inside[-1] or run.began > stage_end]
+    return any(run.size not in {None, event.tap.size} and event.products > run.products for run in blocks)
 
 
 def named_taps(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[Tap]:
@@ -126,65 +71,32 @@ def named_taps(network: nn.Module, images: Tensor, names: Sequence[str]) -> list
     Raises UsageError for a submodule that does not exist, an activation that does not run there, a tap named
     twice, and for features that are neither [B, C, H, W] nor [B, C].
     """
-    calls, _ = _trace(network, images)
+    seen = trace(network, images)
     modules = dict(network.named_modules())
     taps: list[Tap] = []
     for name in names:
         path, _, call = name.partition("#")
         if path not in modules:
             raise unknown_name("submodule to tap", path, [p for p in modules if p])
-        here = [tap for tap in calls if tap.path == path]
+        here = [tap for tap in seen.activations if tap.path == path]
         if call or (here and here[0].is_module):
             index = int(call) if call.isdigit() else len(here) - 1
             if (call and not call.isdigit()) or index >= len(here):
                 raise UsageError(f"tap {name!r}: {len(here)} activations run in {path!r}, numbered from 0")
             tap = here[index]
         else:
-            tap = _output_tap(network, images, path)
+            tap = _output_tap(path, seen.outputs.get(path))
         if tap in taps:
             raise UsageError(f"tap {name!r} is named twice: name each stage once")
         taps.append(tap)
     return taps
 
 
-def _output_tap(network: nn.Module, images: Tensor, path: str) -> Tap:
-    with Taps(network, [Tap(path, None, ())]).record() as features, torch.no_grad():
-        network(images)
-    shape = tuple(features[0].shape) if isinstance(features[0], Tensor) else ()
-    if len(shape) not in {2, 4}:
-        came = list(shape) or "no tensor"
+def _output_tap(path: str, tap: Tap | None) -> Tap:
+    if tap is None or len(tap.shape) not in {1, 3}:
+        came = ["B", *tap.shape] if tap else "no tensor"
         raise UsageError(f"tap {path!r}: expected features [B, C, H, W] or [B, C], got {came}")
-    return Tap(path, None, shape[1:])
-
-
-def _trace(network: nn.Module, images: Tensor) -> tuple[list[Tap], dict[str, tuple[int, int]]]:
-    """One forward pass: every activation on per-image features, in order, and modules' output sizes by path."""
-    running: list[str] = []
-    counts: dict[str, int] = {}
-    calls: list[Tap] = []
-    output_sizes: dict[str, tuple[int, int]] = {}
-    leaves = {path for path, module in network.named_modules() if next(module.children(), None) is None}
-
-    def see(x: Tensor) -> None:
-        path = running[-1]
-        index = counts[path] = counts.get(path, -1) + 1
-        if x.dim() in {2, 4} and x.shape[0] == images.shape[0]:
-            calls.append(Tap(path, index, tuple(x.shape[1:]), is_module=path in leaves and path != ""))
-
-    def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        path = running.pop()
-        if isinstance(output, Tensor) and output.dim() == 4:
-            output_sizes[path] = (output.shape[2], output.shape[3])
-
-    with ExitStack() as stack:
-        for path, module in network.named_modules():
-            enter_hook = module.register_forward_pre_hook(lambda *_, path=path: running.append(path))
-            stack.callback(enter_hook.remove)
-            stack.callback(module.register_forward_hook(leave, always_call=True).remove)
-        stack.enter_context(_ActivationInputs(see))
-        stack.enter_context(torch.no_grad())
-        network(images)
-    return calls, output_sizes
+    return tap
 
 
 class Taps:
@@ -201,18 +113,22 @@ class Taps:
         Hooks exist only inside the block. An activation that works in place does not change what is read.
         """
         features: list[Any] = [None] * len(self.taps)
-        by_path: dict[str, dict[int | None, int]] = {}
+        by_path: dict[str, dict[int | None, Callable[[Tensor], None]]] = {}
         for position, tap in enumerate(self.taps):
-            by_path.setdefault(tap.path, {})[tap.call] = position
+            by_path.setdefault(tap.path, {})[tap.call] = partial(_keep, features, position, tap.channels_last)
         with ExitStack() as stack:
             for path, wanted in by_path.items():
-                for hook in _watch(self._network.get_submodule(path), wanted, features):
+                for hook in _watch(self._network.get_submodule(path), wanted):
                     stack.callback(hook.remove)
             yield features
 
 
-def _watch(module: nn.Module, wanted: dict[int | None, int], features: list[Any]) -> list[Any]:
-    """Hooks that put the output of ``module`` (key None) and its activations' inputs into ``features``."""
+def _keep(features: list[Any], position: int, channels_last: bool, x: Any) -> None:
+    features[position] = x.permute(0, 3, 1, 2) if channels_last else x
+
+
+def _watch(module: nn.Module, wanted: dict[int | None, Callable[[Any], None]]) -> list[Any]:
+    """Hooks that give the output of ``module`` (key None) and its activations' inputs to those who want them."""
     calls = 0
     inside_children = 0
 
@@ -221,7 +137,7 @@ def _watch(module: nn.Module, wanted: dict[int | None, int], features: list[Any]
         if inside_children:
             return
         if calls in wanted:
-            features[wanted[calls]] = x
+            wanted[calls](x)
         calls += 1
 
     def enter_child(*_: Any) -> None:
@@ -234,14 +150,14 @@ def _watch(module: nn.Module, wanted: dict[int | None, int], features: list[Any]
 
     def see_output(_module: nn.Module, _inputs: Any, output: Any) -> None:
         # A copy, since the activation that follows may work in place.
-        features[wanted[None]] = output.clone() if isinstance(output, Tensor) else output
+        wanted[None](output.clone() if isinstance(output, Tensor) else output)
 
     hooks: list[Any] = []
     if None in wanted:
         hooks.append(module.register_forward_hook(see_output))
     if any(call is not None for call in wanted):
         # The mode is on only while this module runs, so that the rest of the network pays nothing for it.
-        mode = _ActivationInputs(see)
+        mode = ActivationInputs(see)
         hooks.append(module.register_forward_pre_hook(lambda *_: (mode.__enter__(), None)[1]))
         hooks.append(
             module.register_forward_hook(lambda *_: mode.__exit__(None, None, None), always_call=True)

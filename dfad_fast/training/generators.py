@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.models import DFADGenerator
+from dfad_fast.models import DAFLGenerator, DCGANGenerator, DFADGenerator, ZSKTGenerator
 
-_PUBLISHED_WIDTH = 128
-_NAMES = ("auto", "dfad")
+_RELATIVES = {"dfad": DFADGenerator, "zskt": ZSKTGenerator, "dafl": DAFLGenerator}
+_NAMES = ("auto", *_RELATIVES, "dcgan")
 
 
 def make_generator(
@@ -22,8 +22,13 @@ def make_generator(
         return generator
     if generator not in _NAMES:
         raise unknown_name("generator", generator, _NAMES)
-    width = _auto_width(shape) if generator == "auto" else _PUBLISHED_WIDTH
-    return DFADGenerator(shape, latent_dim, width, fused).to(memory_format=torch.channels_last)
+    if generator == "auto":
+        made: nn.Module = DFADGenerator(shape, latent_dim, _auto_width(shape), fused)
+    elif generator == "dcgan":
+        made = DCGANGenerator(shape, latent_dim)
+    else:
+        made = _RELATIVES[generator](shape, latent_dim, fused=fused)
+    return made.to(memory_format=torch.channels_last)
 
 
 def _auto_width(shape: tuple[int, int, int]) -> int:

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import METHODS
-from dfad_fast.models import create_network, load_factory_network, load_weights
+from dfad_fast.models import (
+    create_network,
+    create_packaged_network,
+    is_packaged,
+    load_factory_network,
+    load_weights,
+)
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.levers import choose_levers, with_changes
@@ -319,13 +325,15 @@ def _teacher(
     image_shape = as_image_shape(shape)
     teacher = _network(config.teacher, image_shape, classes, "teacher").to(device)
     if config.teacher_weights is None:
-        say("teacher: no --teacher-weights given, so it is taken as its factory made it")
+        say("teacher: no --teacher-weights given, so it is taken as it was built")
         return teacher, None, image_shape
     load_weights(teacher, config.teacher_weights, "teacher")
     return teacher, Path(config.teacher_weights), image_shape
 
 
 def _network(name: str, shape: tuple[int, int, int], classes: int | None, what: str) -> nn.Module:
+    if is_packaged(name):
+        return create_packaged_network(name, shape, classes)
     if ":" in name:
         return load_factory_network(name)
     if name.endswith(".py"):

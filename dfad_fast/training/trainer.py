@@ -64,8 +64,9 @@ class DFADTrainer:
         method: a name (``dfad``, ``dfad-ar``, ``dfad-vi``, ``dfad-ar-vi``, ``dfad-ar-vi-bn``, ``zskt``, ``dafl``,
             ``dfq``), a Method, or ``auto``: ``dfad-ar-vi-bn`` for a teacher with batch norm layers, else
             ``dfad-ar-vi``.
-        generator: ``dfad`` (the published one), ``auto`` (the same at a quarter or half of its width), or any
-            nn.Module that maps noise [B, latent_dim] to images in the teacher's normalised input space.
+        generator: ``dfad`` (the published one), ``auto`` (the same at a quarter or half of its width), ``zskt``,
+            ``dafl``, ``dcgan`` (for images of 64 pixels and more), or any nn.Module that maps noise
+            [B, latent_dim] to images in the teacher's normalised input space.
         latent_dim: length of the noise vectors, drawn from N(0, I).
         batch_size: images per step.
         seed: fixes everything that the trainer draws: its generator's weights, noise, mixtures. (Dropout in a

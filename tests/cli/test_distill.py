@@ -327,3 +327,20 @@ def test_a_full_disk_is_a_failure_that_says_so(dfad_fast, own, tmp_path, monkeyp
     assert "No space left on device" in done.err
     assert "MiB are free there" in done.err
     assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
+
+
+def test_a_packages_network_teaches_one_of_ours(dfad_fast, tmp_path):
+    pytest.importorskip("torchvision")
+    names = ("--teacher", "torchvision:resnet18", "--student", "wrn-16-1", "--classes", "4")
+    done = dfad_fast("distill", *names, "--image-shape", "3,16,16", *SMALL, "--out", "run")
+    assert done.code == 0, done.err
+    assert "tap: layer2.1.relu#1 [128, 2, 2]" not in done.out  # the student's stages end at 4x4
+    assert "tap: relu#0 [64, 8, 8] <- stages.2.0.relu1#0 [32, 8, 8]" in done.out
+    assert (tmp_path / "run/student.safetensors").is_file()
+
+
+def test_a_name_that_a_package_does_not_know_is_refused(dfad_fast, own):
+    pytest.importorskip("torchvision")
+    done = dfad_fast("distill", *with_option(own, "--student", "torchvision:resnet19"))
+    assert done.code == 2
+    assert "torchvision has no network 'resnet19'" in done.err

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models import create_network
+from dfad_fast.models import NETWORKS, create_network
 from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
 
@@ -72,6 +72,147 @@ def test_lenet_taps_include_the_hidden_linear_layer():
     network = create_network("lenet5", (1, 32, 32), 10)
     taps = find_taps(network, torch.zeros(2, 1, 32, 32))
     assert [tap.shape for tap in taps] == [(6, 28, 28), (16, 10, 10), (84,)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_taps_of_a_network_are_pre_activations_of_ever_smaller_stages(name):
+    side = 28 if name.startswith("lenet") else 40
+    images = torch.randn(2, 1, side, side, requires_grad=True)
+    network = create_network(name, (1, side, side), 10).eval()
+    taps = find_taps(network, images)
+    areas = [tap.size[0] * tap.size[1] for tap in taps]
+    assert len(taps) >= 3
+    assert areas == sorted(set(areas), reverse=True)
+    for tap, feature in zip(taps, read(network, taps, images), strict=True):
+        assert feature.shape == (2, *tap.shape)
+        assert feature.min() < 0 < feature.max()
+        (gradient,) = torch.autograd.grad(feature.square().sum(), images, retain_graph=True)
+        assert gradient.abs().sum() > 0
+
+
+def test_wide_resnet_taps_are_its_stages_after_the_next_batch_norm():
+    network = create_network("wrn-16-2", (1, 8, 8), 10).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias)  # or the norms would be next to nothing
+    taps = find_taps(network, IMAGES)
+    assert [str(tap) for tap in taps] == ["stages.1.0.relu1#0", "stages.2.0.relu1#0", "relu#0"]
+    x, expected = network.stem(IMAGES), []
+    norms = [network.stages[1][0].bn1, network.stages[2][0].bn1, network.bn]
+    for stage, norm in zip(network.stages, norms, strict=True):
+        x = stage(x)
+        expected.append(norm(x))
+    for feature, right in zip(read(network, taps), expected, strict=True):
+        assert torch.equal(feature, right)
+
+
+def test_linear_bottlenecks_are_tapped_at_their_ends_and_not_where_they_are_wide():
+    network = create_network("mobilenet-v2", (1, 16, 16), 10).eval()
+    taps = find_taps(network, torch.zeros(2, 1, 16, 16))
+    assert [str(tap) for tap in taps] == ["blocks.2", "blocks.5", "blocks.12", "head.2#0"]
+    assert [tap.shape[0] for tap in taps] == [24, 32, 96, 1280]
+
+
+class ChannelsLast(nn.Module):
+    """Residual blocks of linear layers on [B, H, W, C], as in Swin; with ``back``, on [B, C, H, W], as in ConvNeXt."""
+
+    class Block(nn.Module):
+        def __init__(self, width, back):
+            super().__init__()
+            self.back = back
+            self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+        def forward(self, x):
+            if self.back:
+                return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            return x + self.mlp(x)
+
+    def __init__(self, back):
+        super().__init__()
+        self.back = back
+        self.stem = nn.Conv2d(1, 6, 1)
+        self.first = nn.Sequential(self.Block(6, back), self.Block(6, back))
+        self.down = nn.Conv2d(6, 10, 2, stride=2) if back else nn.Linear(24, 10)
+        self.second = self.Block(10, back)
+        self.head = nn.Linear(10, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        if self.back:
+            return self.head(self.second(self.down(self.first(x))).mean((2, 3)))
+        x = self.first(x.permute(0, 2, 3, 1))
+        x = x.unfold(1, 2, 2).unfold(2, 2, 2).flatten(3)
+        return self.head(self.second(self.down(x)).mean((1, 2)))
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_features_with_their_channels_last_are_read_with_them_first(back):
+    network = ChannelsLast(back)
+    taps = find_taps(network, IMAGES)
+    assert [(str(tap), tap.shape) for tap in taps] == [("first", (6, 8, 8)), ("second", (10, 4, 4))]
+    named = named_taps(network, IMAGES, ["first.1", "first.1.mlp.1"])
+    assert [tap.shape for tap in named] == [(6, 8, 8), (12, 8, 8)]
+    outputs = []
+    network.first.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    feature, _ = read(network, taps)
+    assert torch.equal(feature, outputs[0] if back else outputs[0].permute(0, 3, 1, 2))
+    inside = read(network, named)[1]
+    assert inside.shape == (2, 12, 8, 8)
+
+
+def test_pooling_after_a_linear_end_makes_no_stage():
+    class Pool(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x):
+            return self.pool(x)
+
+    body = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1))
+    network = nn.Sequential(body, Pool(), nn.Flatten(), nn.Linear(5, 3))
+    assert [(str(tap), tap.shape) for tap in find_taps(network, IMAGES)] == [("0", (5, 8, 8))]
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("mobilenet_v2", [16, 24, 32, 96, 1280]),
+        ("densenet121", [64, 256, 512, 1024, 1024]),
+        ("efficientnet_b0", [16, 24, 40, 112, 1280]),
+        ("convnext_tiny", [96, 192, 384, 768]),
+        ("swin_t", [96, 192, 384, 768]),
+    ],
+)
+def test_stages_of_torchvisions_networks_are_found(name, channels):
+    network = pytest.importorskip("torchvision").models.get_model(name, weights=None).eval()
+    images = torch.randn(2, 3, 64, 64)
+    taps = find_taps(network, images)
+    sides = [32, 16, 8, 4, 2][-len(channels) :]
+    expected = [(wide, side, side) for wide, side in zip(channels, sides, strict=True)]
+    assert [tap.shape for tap in taps] == expected
+    with torch.no_grad():
+        assert [tuple(feature.shape[1:]) for feature in read(network, taps, images)] == expected
+
+
+def test_networks_of_different_widths_meet_through_connectors():
+    teacher, student = (
+        create_network("resnet20", (1, 16, 16), 10),
+        create_network("wrn-16-2", (1, 16, 16), 10),
+    )
+    images = torch.randn(2, 1, 16, 16)
+    pairs = match_taps(find_taps(teacher, images), find_taps(student, images))
+    assert [(t.shape, s.shape) for t, s in pairs] == [
+        ((16, 16, 16), (32, 16, 16)),
+        ((32, 8, 8), (64, 8, 8)),
+        ((64, 4, 4), (128, 4, 4)),
+    ]
+    teachers, students = (
+        read(teacher, [t for t, _ in pairs], images),
+        read(student, [s for _, s in pairs], images),
+    )
+    for (t, s), wanted, given in zip(pairs, teachers, students, strict=True):
+        assert create_connector(s, t)(given).shape == wanted.shape
 
 
 @pytest.mark.parametrize("inplace", [False, True])

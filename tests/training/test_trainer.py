@@ -12,6 +12,13 @@ from torch import nn
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.methods import METHODS, Method
+from dfad_fast.models import (
+    ConditionalGenerator,
+    DAFLGenerator,
+    DCGANGenerator,
+    DFADGenerator,
+    ZSKTGenerator,
+)
 from dfad_fast.terms import L1, Term, Weighted
 from tests.training.conftest import make_net
 
@@ -345,7 +352,7 @@ class Tuple(nn.Module):
         ({"image_shape": (3, 8, 8)}, r"the teacher cannot take images of shape \[3, 8, 8\]"),
         ({"image_shape": (8, 8)}, "the image shape is CHANNELS,HEIGHT,WIDTH"),
         ({"method": "dfadd"}, "did you mean 'dfad'"),
-        ({"generator": "dcgan"}, "unknown generator"),
+        ({"generator": "dfda"}, "unknown generator .*did you mean .dfad"),
         ({"generator": nn.Linear(8, 5)}, "the generator must map noise"),
         ({"generator": nn.Linear(9, 5)}, "the generator cannot take noise"),
         ({"recipe": "slow"}, "unknown recipe"),
@@ -391,4 +398,24 @@ def test_a_generator_of_the_users_is_taken_as_it_is(pair):
     assert trainer.networks.generator is generator
     assert same(before, weights(generator))
     trainer.step()
+    assert not same(before, weights(generator))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("auto", DFADGenerator), ("zskt", ZSKTGenerator), ("dafl", DAFLGenerator), ("dcgan", DCGANGenerator)],
+)
+def test_generators_by_name_are_trained(pair, name, expected):
+    trainer = DFADTrainer(*pair, SHAPE, generator=name, **SMALL)
+    generator = trainer.networks.generator
+    assert type(generator) is expected
+    before = weights(generator)
+    trainer.step()
+    assert not same(before, weights(generator))
+
+
+def test_a_conditional_generator_is_trained_on_noise_alone(pair):
+    generator = ConditionalGenerator(DFADGenerator(SHAPE, 4 + 8, width=8), classes=4)
+    before = weights(generator)
+    DFADTrainer(*pair, SHAPE, generator=generator, **SMALL).step()
     assert not same(before, weights(generator))

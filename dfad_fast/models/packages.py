@@ -1,0 +1,120 @@
+"""Image classifiers of timm, torchvision and Hugging Face's transformers, where those are installed.
+
+Nothing is ever downloaded: weights are random, or read from a local folder (``hf:``) or file (``load_weights``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError
+
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def is_packaged(name: str) -> bool:
+    """Whether ``name`` is one for :func:`create_packaged_network`."""
+    return name.partition(":")[0] in _PACKAGES and ":" in name
+
+
+def create_packaged_network(
+    name: str, image_shape: tuple[int, int, int], classes: int | None = None
+) -> nn.Module:
+    """The network of ``timm:NAME``, ``torchvision:NAME`` or ``hf:DIR``, unmodified, with random weights.
+
+    ``hf:DIR`` is a folder as ``save_pretrained`` leaves it, with its weights if there are any; its answers are
+    reduced to the logits. Without ``classes`` there are as many as the package's default.
+
+    Raises UsageError for a package that is not installed, a name that it does not know, a folder that holds no
+    image classifier, and a network that cannot be built for the shape.
+    """
+    package, _, rest = name.partition(":")
+    try:
+        return _PACKAGES[package](rest, image_shape, classes)
+    except UsageError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{name} could not be built: {reason}: choose another network") from error
+
+
+def _from_timm(name: str, image_shape: tuple[int, int, int], classes: int | None) -> nn.Module:
+    timm = _import("timm")
+    # Also keeps out names that timm would look up on a server.
+    if not timm.is_model(name):
+        raise _unknown("timm", name, timm.list_models())
+    options = {
+        "pretrained": False,
+        "in_chans": image_shape[0],
+        **({"num_classes": classes} if classes else {}),
+    }
+    try:
+        return timm.create_model(name, img_size=image_shape[1:], **options)
+    except TypeError:  # convolutional networks have no image size
+        return timm.create_model(name, **options)
+
+
+def _from_torchvision(name: str, image_shape: tuple[int, int, int], classes: int | None) -> nn.Module:
+    models = _import("torchvision").models
+    known = models.list_models(module=models)
+    if name not in known:
+        raise _unknown("torchvision", name, known)
+    if image_shape[0] != 3:
+        raise UsageError(
+            f"torchvision's networks take images of 3 channels, got {image_shape[0]}: choose another network"
+        )
+    return models.get_model(name, weights=None, **({"num_classes": classes} if classes else {}))
+
+
+def _from_folder(name: str, _image_shape: tuple[int, int, int], classes: int | None) -> nn.Module:
+    folder = Path(name)
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"hf:{name}: expected a local folder with a config.json, as save_pretrained leaves it"
+        )
+    transformers = _import("transformers")
+    classifier = transformers.AutoModelForImageClassification
+    if any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
+        return _Logits(classifier.from_pretrained(folder, local_files_only=True))
+    options = {"num_labels": classes} if classes else {}
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **options)
+    return _Logits(classifier.from_config(config))
+
+
+class _Logits(nn.Module):
+    """The logits alone of a network that answers with more."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(pixel_values=images).logits
+
+
+def _import(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise UsageError(
+            f"{package} is not installed or cannot be imported ({error}): pip install {package}"
+        ) from error
+
+
+def _unknown(package: str, name: str, known: Iterable[str]) -> UsageError:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else "see its list_models()"
+    return UsageError(f"{package} has no network {name!r}: {hint}")
+
+
+_PACKAGES: dict[str, Callable[[str, tuple[int, int, int], int | None], nn.Module]] = {
+    "timm": _from_timm,
+    "torchvision": _from_torchvision,
+    "hf": _from_folder,
+}
