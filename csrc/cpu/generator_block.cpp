@@ -102,7 +102,8 @@ std::vector<at::Tensor> generator_block_backward(
   const Norm norm(statistics, norm_weight, norm_bias, slope, eps);
   const at::Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor grads = grad.contiguous(at::MemoryFormat::ChannelsLast);
-  const int64_t chunks = std::min(x.size(0) * x.size(2), most_chunks), weights = 9 * in * out;
+  const int64_t items = upsample == 2 ? upsampled_items(x) : x.size(0) * x.size(2);
+  const int64_t chunks = std::min(items, most_chunks), weights = 9 * in * out;
   BlockBackward pass = {
       kernels, norm, grads, x, weight, {}, {}, weight_wanted, bias_wanted, std::vector<Sums>(chunks, Sums(in, out))};
   if (x_wanted || norm_weight_wanted || norm_bias_wanted) pass.x_grad = at::empty_like(x);

@@ -165,6 +165,9 @@ at::Tensor upsampled_forward(const BlockForward&);
 void plain_backward(BlockBackward&);
 void upsampled_backward(BlockBackward&);
 
+// Into how many items of work an upsampled block is cut: a chunk without one would only fill and add zeros.
+int64_t upsampled_items(const at::Tensor& x);
+
 // Without upsampling to few channels, whose backward leaves x_grad to narrow_input_gradient: the gradient of x, from the
 // means over the batch of sums.grads and sums.products.
 bool is_narrow(const at::Tensor& weight);
