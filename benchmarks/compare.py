@@ -67,19 +67,23 @@ class AccuracyChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed in dfad_fast from one run to another. ``drift`` is what the others' times were multiplied by."""
+    """What changed in dfad_fast from one run to another.
+
+    ``lost`` was measured in the first and not in the second; ``drift`` is what the others' times were multiplied by.
+    """
 
     kind: str
     compared: int
     changes: tuple[Change, ...]
     accuracies: tuple[AccuracyChange, ...]
+    lost: tuple[tuple[str, str], ...]
     drift: float
     warnings: tuple[str, ...]
 
     @property
-    def regressions(self) -> list[Change | AccuracyChange]:
+    def regressions(self) -> list[Change | AccuracyChange | tuple[str, str]]:
         slower = [change for change in self.changes if change.ratio > 1]
-        return [*slower, *(change for change in self.accuracies if change.after < change.before)]
+        return [*self.lost, *slower, *(change for change in self.accuracies if change.after < change.before)]
 
 
 def measurements(results: Results) -> Iterator[Measurement]:
@@ -197,7 +201,12 @@ def compare(before: Results, after: Results, threshold: float = 0.1) -> Comparis
         raise Unlike(f"one file is of {before['kind']}, the other of {after['kind']}: compare two of a kind")
     counts = before["kind"] == "instructions"
     old = {m.name: m for m in measurements(before)}
-    found = [_difference(old[m.name], m) for m in measurements(after) if m.name in old]
+    new = {m.name: m for m in measurements(after)}
+    found = [_difference(old[name], m) for name, m in new.items() if name in old]
+    if not found:
+        raise Unlike("the files have no measurement in common: compare runs of the same command")
+    # A file that was cut short, or of fewer cases, lacks some by its nature; one that is whole lost them.
+    lost = tuple(name for name in old if name not in new) if after["complete"] else ()
     luck = _luck(before, after)
     changes = []
     for difference in found:
@@ -206,10 +215,10 @@ def compare(before: Results, after: Results, threshold: float = 0.1) -> Comparis
         if abs(difference.ours) > max(least, noise):
             changes.append(Change(difference.name, math.exp(difference.ours), noise))
     changes.sort(key=lambda change: -abs(math.log(change.ratio)))
-    drift = math.exp(statistics.median(d.controls for d in found)) if found else math.nan
+    drift = math.exp(statistics.median(d.controls for d in found))
     accuracies = tuple(_accuracies(before, after))
     return Comparison(
-        before["kind"], len(found), tuple(changes), accuracies, drift, tuple(_warnings(before, after))
+        before["kind"], len(found), tuple(changes), accuracies, lost, drift, tuple(_warnings(before, after))
     )
 
 
@@ -229,6 +238,16 @@ def _accuracies(before: Results, after: Results) -> Iterator[AccuracyChange]:
 
 
 def _warnings(before: Results, after: Results) -> Iterable[str]:
+    for when, results in (("first", before), ("second", after)):
+        if not results["complete"]:
+            yield f"the {when} run was interrupted"
+    for name, what in (("job", "runs"), ("pairs", "pairs of networks")):
+        if before.get(name) != after.get(name):
+            yield f"the {what} differ: what is compared is not the same work"
+    if single := [
+        m.name for m in measurements(after) if len(m.rounds) < 2 and after["kind"] != "instructions"
+    ]:
+        yield f"measured only once, which tells nothing: {', '.join(name for name, _ in single)}"
     for name in ("cpu", "cores", "device"):
         if before["machine"][name] != after["machine"][name]:
             yield f"{name} differs: {before['machine'][name]} and {after['machine'][name]}"
@@ -236,7 +255,8 @@ def _warnings(before: Results, after: Results) -> Iterable[str]:
         yield f"threads differ: {before['settings']['threads']} and {after['settings']['threads']}"
     if before["machine"]["versions"]["torch"] != after["machine"]["versions"]["torch"]:
         yield "versions of torch differ, and with them the contenders that changes are measured against"
-    alone = [m.name for m in measurements(after) if not m.controls]
+    controls = {m.name: set(m.controls) for m in measurements(before)}
+    alone = [m.name for m in measurements(after) if not controls.get(m.name, set()) & set(m.controls)]
     if alone and after["kind"] != "instructions":
         names = ", ".join(dict.fromkeys(name for name, _ in alone))
         yield f"nothing that is no part of dfad_fast ran beside these, so a slower machine counts: {names}"
@@ -252,7 +272,9 @@ def print_comparison(found: Comparison, console: Console) -> None:
         "which is taken out"
     )
     console.print(f"{found.compared} measurements compared{drift}.")
-    if not found.changes and not found.accuracies:
+    for name, where in found.lost:
+        console.print(f"lost: {name}, {where} was measured in the first run and not in the second")
+    if not found.changes and not found.accuracies and not found.lost:
         console.print("no difference beyond noise")
     noun = "instructions" if found.kind == "instructions" else "time"
     if found.changes:

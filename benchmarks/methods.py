@@ -1,6 +1,7 @@
-"""Compares methods, or levers, on one teacher: equal iterations, several seeds, final and best accuracy.
+"""Compares methods, or levers, on one teacher: equal iterations or images, several seeds, final and best accuracy.
 
     python benchmarks/methods.py --dataset digits --seeds 0,1,2,3,4 --jobs 2 --out runs/methods
+    python benchmarks/methods.py --images 268800 --methods dfad-ar-vi-bn,zskt,dafl,dfq --seeds 0,1,2
     python benchmarks/methods.py --methods dfad --speed exact --speed fast --speed exact+precision=bfloat16
 
 Every run is the one that ``dfad-fast distill --dataset D --method M --seed S`` makes, in OUT/M-seedS. Prints a
@@ -74,6 +75,9 @@ def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
 )
 @click.option("--seeds", default="0,1,2,3,4", show_default=True)
 @click.option("--iterations", type=click.IntRange(min=1), help="Default: the dataset's.")
+@click.option(
+    "--images", type=click.IntRange(min=1), help="Generated images of each run, instead of iterations."
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
 @click.option("--out", default="runs/methods", show_default=True)
 def main(
@@ -83,6 +87,7 @@ def main(
     speeds: tuple[str, ...],
     seeds: str,
     iterations: int | None,
+    images: int | None,
     jobs: int,
     out: str,
 ) -> None:
@@ -105,7 +110,7 @@ def main(
         method, speed, *levers = rows[row]
         where = str(folder / f"{row.replace(' ', '-')}-seed{seed}")
         return DistillConfig(
-            dataset, data_dir, method=method, seed=int(seed), iterations=iterations, out=where,
+            dataset, data_dir, method=method, seed=int(seed), iterations=iterations, images=images, out=where,
             speed=speed, lever=tuple(levers) or None,
         )  # fmt: skip
 

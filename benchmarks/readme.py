@@ -11,7 +11,7 @@ from benchmarks import train_report
 from benchmarks.cases import BOTH
 from benchmarks.contenders import OURS
 from benchmarks.report import Heat, heats
-from benchmarks.results import Results, load, origin
+from benchmarks.results import Results, Unreadable, load, origin
 from benchmarks.tables import size
 
 OPS = {
@@ -110,7 +110,8 @@ def train(results: Results) -> str:
 
 
 def _origin(results: Results) -> str:
-    return f"{origin(results)} [All figures](benchmarks/results/{results['kind']}/{results['kind']}.md)."
+    cut = "" if results["complete"] else " The run was interrupted."
+    return f"{origin(results)}{cut} [All figures](benchmarks/results/{results['kind']}/{results['kind']}.md)."
 
 
 TABLES: dict[str, Callable[[Results], str]] = {"ops": ops, "step": step, "train": train}
@@ -124,6 +125,8 @@ def fill(text: str, folder: Path) -> str:
     for kind, table in TABLES.items():
         file = folder / kind / f"{kind}.json"
         if file.exists():
+            if f"<!-- {kind} -->\n" not in text:
+                raise Unreadable(f"there is no line <!-- {kind} --> that the table of {file} could follow")
             body = f"<!-- {kind} -->\n{table(load(file))}\n<!-- end -->"
             text = re.sub(
                 rf"<!-- {kind} -->\n.*?<!-- end -->", lambda _, body=body: body, text, flags=re.DOTALL

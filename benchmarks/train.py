@@ -126,7 +126,9 @@ def row(job: Job, contender: Contender, runs: Sequence[Run]) -> dict[str, Any]:
         "teacher_accuracy": runs[0].teacher_accuracy,
         "curves": [[dataclasses.asdict(point) for point in run.points] for run in runs],
     }
-    if problem is not None or not all(run.points for run in runs):
+    # An interrupted run has no end to speak of.
+    runs = [run for run in runs if run.points and run.points[-1].iteration == job.iterations]
+    if problem is not None or not runs:
         return described
     # By iteration, and of whole turns: the last one may be shorter.
     seconds = [

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from dfad_fast import __version__
 from dfad_fast.errors import DFADFastError, UsageError
@@ -57,6 +58,14 @@ def _use_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     ctx.default_map = {key: setting for key, setting in settings.items() if setting is not None}
 
 
+def _drop_overridden_length(settings: dict[str, Any]) -> None:
+    """A length on the command line comes before another kind of length in --config."""
+    source = click.get_current_context().get_parameter_source
+    for given, other in (("iterations", "images"), ("images", "iterations")):
+        if source(given) is ParameterSource.COMMANDLINE and source(other) is ParameterSource.DEFAULT_MAP:
+            settings[other] = None
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def app() -> None:
@@ -91,6 +100,12 @@ def app() -> None:
 )
 @click.option("--evaluate", help="Dataset whose test images the student is reported on. Never trained on.")
 @click.option(
+    "--plugin",
+    multiple=True,
+    metavar="FILE.py|MODULE",
+    help="Code with terms and methods of your own, which is run; may be given several times.",
+)
+@click.option(
     "--method",
     default="auto",
     show_default=True,
@@ -121,6 +136,12 @@ def app() -> None:
     default="auto",
     show_default=True,
     help="Optimisers: auto (the method's), sgd, adam, published (DFAD's), zskt, dfq.",
+)
+@click.option(
+    "--student-ema",
+    type=float,
+    metavar="DECAY",
+    help="Keep a moving average of the student too, such as 0.99 per iteration: evaluated and saved beside it.",
 )
 @click.option("--student-lr", type=float, help="Instead of the recipe's.")
 @click.option("--generator-lr", type=float, help="Instead of the recipe's.")
@@ -161,6 +182,7 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 
     _set_threads(threads)
     console = _console(quiet)
+    _drop_overridden_length(settings)
     config = DistillConfig(**settings)
     with _teacher_bar(console) as bar:
         job = prepare(config, _say(console), bar, overwrite=overwrite)
@@ -297,7 +319,17 @@ def inspect(
 
 
 # What a run leaves behind, and how good its networks are, is no matter of a profile.
-_NOT_PROFILED = {"iterations", "evaluate", "teacher_epochs", "teacher_seed", "teachers", "out", "overwrite"}
+_NOT_PROFILED = {
+    "iterations",
+    "images",
+    "student_ema",
+    "evaluate",
+    "teacher_epochs",
+    "teacher_seed",
+    "teachers",
+    "out",
+    "overwrite",
+}
 
 
 @app.command(params=[option for option in distill.params if option.name not in _NOT_PROFILED])

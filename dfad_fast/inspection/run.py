@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.errors import UsageError
+from dfad_fast.methods.plugins import load_plugins
 from dfad_fast.models import load_weights
 from dfad_fast.terms import reads_features
 from dfad_fast.training.choice import choose_method
@@ -70,7 +71,7 @@ class TrainedRun:
         """Test images [N, C, H, W] and labels [N]: ``count`` drawn by ``seed``, or all. Needs ``test_set``."""
         assert self.test_set is not None
         source = torch.Generator().manual_seed(seed)
-        rows = torch.randperm(len(self.test_set.test_images), generator=source)[:count].sort().values
+        rows = torch.randperm(len(self.test_set.test_images), generator=source)[:count]
         drawn = replace(
             self.test_set,
             test_images=self.test_set.test_images[rows],
@@ -103,6 +104,7 @@ def load_run(
     changes = {key: value for key, value in given.items() if value is not None}
     config = DistillConfig(**{**read_config(path), **changes})
     _refuse_nothing_saved(folder)
+    load_plugins(config.plugin or ())
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     pair = build_pair(config, own_dataset, choose_device(config.device), _silent, "refuse")
     refuse_other_teacher(pair, folder)
@@ -115,7 +117,7 @@ def load_run(
         config.taps_teacher,
         config.taps_student,
     )
-    method = choose_method(config.method, networks)
+    method = choose_method(config.method, networks, config.student_terms, config.generator_terms)
     missing: list[str] = []
     checkpoint = _load_weights(networks, folder, missing)
     test_set = _test_set(config, own_dataset, pair, real_images_needed, missing)

@@ -5,7 +5,8 @@ import math
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, ActivationMagnitude, ClassBalance, OneHot, Weighted
 
-# Published for CIFAR-10; the balance's logarithm is to base 10 there.
+# The weights are those in use for CIFAR-10, with a logarithm to base 10 in the balance. The published optimisers are
+# made for 2000 epochs there; the recipe is this library's.
 DAFL = Method(
     name="dafl",
     source="Chen et al. 2019, arXiv 1904.01186",

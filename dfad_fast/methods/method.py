@@ -45,6 +45,13 @@ class Method:
             raise unknown_name("kind of batches", self.batches, get_args(Batches))
         if self.batches != "fresh" and not self.generator_steps:
             raise UsageError(f"method {self.name!r}: batches={self.batches!r} needs a generator's step")
+        if min(self.student_steps, self.generator_steps) < 0 or not self.student_steps + self.generator_steps:
+            raise UsageError(
+                f"method {self.name!r}: steps must be at least 0 and not all 0, got {self.student_steps} of the "
+                f"student and {self.generator_steps} of the generator"
+            )
+        if self.warm_up and not self.generator_steps:
+            raise UsageError(f"method {self.name!r}: a warm-up needs a generator's step")
         if not 0.0 <= self.warm_up < 1.0:
             raise UsageError(
                 f"method {self.name!r}: warm_up must be at least 0 and less than 1, got {self.warm_up}"

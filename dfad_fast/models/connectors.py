@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dfad_fast.models.taps import Tap
+
+_FEW = 16  # channels
+
+
+class _BatchNorm(nn.BatchNorm2d):
+    """The same, but for speed on the CPU: torch's works along the channels where these are innermost, which takes five
+    times as long for 6 of them as going over to the other layout and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        if x.device.type != "cpu" or x.shape[1] >= _FEW or not innermost:
+            return super().forward(x)
+        return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
 def create_connector(student: Tap, teacher: Tap) -> nn.Module:
@@ -16,5 +30,5 @@ def create_connector(student: Tap, teacher: Tap) -> nn.Module:
     if narrow == wide:
         return nn.Identity()
     if len(student.shape) == 3:
-        return nn.Sequential(nn.Conv2d(narrow, wide, 1, bias=False), nn.BatchNorm2d(wide))
+        return nn.Sequential(nn.Conv2d(narrow, wide, 1, bias=False), _BatchNorm(wide))
     return nn.Sequential(nn.Linear(narrow, wide, bias=False), nn.BatchNorm1d(wide))

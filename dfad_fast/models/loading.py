@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import pickle
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError
+from dfad_fast.importing import imported
 
 _SHOWN_KEYS = 5
 
@@ -27,10 +23,7 @@ def load_factory_network(spec: str) -> nn.Module:
     source, _, name = spec.rpartition(":")
     if not source or not name:
         raise UsageError(f"a factory is given as pkg.module:factory or file.py:factory, got {spec!r}")
-    # What a script or module of the user's may import: its neighbours, and what lies in the current folder.
-    folder = Path(source).parent if source.endswith(".py") else Path()
-    with _importable(folder.resolve()):
-        module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+    with imported(source) as module:
         factory = getattr(module, name, None)
         if not callable(factory):
             raise UsageError(
@@ -45,40 +38,6 @@ def load_factory_network(spec: str) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise UsageError(f"{spec}() returned {type(network).__name__}, expected a torch.nn.Module")
     return network
-
-
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    entry = str(folder)
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        if entry in sys.path:
-            sys.path.remove(entry)
-
-
-def _import_file(path: Path) -> object:
-    if not path.is_file():
-        raise UsageError(f"no file {path}: a factory in a file is given as path/to/file.py:factory")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # as import does: dataclasses and pickling look a class's module up there
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[path.stem]
-        raise UsageError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _import_module(name: str) -> object:
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"module {name!r} could not be imported: {type(error).__name__}: {error}") from error
 
 
 def load_weights(network: nn.Module, path: str | Path, what: str = "network") -> None:

@@ -81,10 +81,12 @@ def _from_folder(name: str, _image_shape: tuple[int, int, int], classes: int | N
     transformers = _import("transformers")
     classifier = transformers.AutoModelForImageClassification
     if any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
-        return _Logits(classifier.from_pretrained(folder, local_files_only=True))
+        return _Logits(classifier.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
     options = {"num_labels": classes} if classes else {}
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **options)
-    return _Logits(classifier.from_config(config))
+    config = transformers.AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, **options
+    )
+    return _Logits(classifier.from_config(config, trust_remote_code=False))
 
 
 class _Logits(nn.Module):

@@ -12,7 +12,7 @@ from dfad_fast.terms.hint import Hint
 from dfad_fast.terms.image_prior import ImageNorm, TotalVariation
 from dfad_fast.terms.js import JS
 from dfad_fast.terms.kl import KL
-from dfad_fast.terms.l1 import L1
+from dfad_fast.terms.l1 import L1, LogL1
 from dfad_fast.terms.margin_relu import MarginReLU
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term, Weighted, reads_features, reads_statistics, reads_student
@@ -21,8 +21,10 @@ from dfad_fast.terms.virtual import VirtualInterpolation
 TERMS: dict[str, type[Term]] = {
     term.name: term
     for term in (
-        L1, KL, JS, ActivationBoundary, BoundaryCrossing, VirtualInterpolation, AttentionTransfer, Hint, MarginReLU,
-        BatchNormStatistics, BatchNormKL, OneHot, Entropy, ClassBalance, ActivationMagnitude, TotalVariation, ImageNorm,
+        L1, LogL1, KL, JS, ActivationBoundary, BoundaryCrossing, VirtualInterpolation, AttentionTransfer, Hint,
+        MarginReLU,
+        BatchNormStatistics, BatchNormKL, OneHot, Entropy, ClassBalance, ActivationMagnitude, TotalVariation,
+        ImageNorm,
     )
 }  # fmt: skip
 
@@ -41,6 +43,7 @@ __all__ = [
     "Entropy",
     "Hint",
     "ImageNorm",
+    "LogL1",
     "MarginReLU",
     "OneHot",
     "Probe",

@@ -14,7 +14,8 @@ from dfad_fast.terms.term import Term
 class ActivationMagnitude(Term):
     """Mean activation of the teacher's last stage; real images excite its features, so generators maximise it.
 
-    DAFL (Chen et al. 2019, arXiv 1904.01186), which takes the features before the classifier.
+    DAFL (Chen et al. 2019, arXiv 1904.01186), which takes the features before the classifier. Here it is the last stage
+    that is tapped and has a match in the student.
     """
 
     name: ClassVar[str] = "activation"

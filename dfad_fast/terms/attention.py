@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,12 +30,14 @@ class AttentionTransfer(Term):
     name: ClassVar[str] = "attention"
     reads_features: ClassVar[bool] = True
 
+    def check(self, stages: Sequence[Sequence[int]]) -> None:
+        if not any(len(shape) == 3 for shape in stages):
+            raise UsageError("attention: none of the stages that match has positions [C, H, W]")
+
     def __call__(self, probe: Probe) -> Tensor:
         maps = [
             F.mse_loss(attention_map(student), attention_map(teacher.detach()))
             for student, teacher in zip(probe.student_features, probe.teacher_features, strict=True)
             if student.dim() == 4
         ]
-        if not maps:
-            raise UsageError("attention: none of the stages has positions [B, C, H, W]")
         return sum(maps[1:], maps[0])

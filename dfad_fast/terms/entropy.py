@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -50,5 +50,7 @@ class ClassBalance(Term):
     reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
-        p = at_least_float32(probe.teacher).softmax(1).mean(0)
-        return torch.special.entr(p).sum().neg()
+        # By logarithms throughout: the gradient is finite where a class's probability underflows in the whole batch.
+        log_p = at_least_float32(probe.teacher).log_softmax(1)
+        log_mean = log_p.logsumexp(0) - math.log(len(log_p))
+        return (log_mean.exp() * log_mean).sum()

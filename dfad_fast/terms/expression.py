@@ -11,6 +11,8 @@ from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.terms.term import Decay, Term, Weighted
 
 _SCHEDULE = "schedule"
+_LARGEST = 1e38
+_SHOWN = 200  # characters of what cannot be read
 
 
 def parse_terms(text: str, known: Mapping[str, type[Term]]) -> tuple[Weighted, ...]:
@@ -22,15 +24,17 @@ def parse_terms(text: str, known: Mapping[str, type[Term]]) -> tuple[Weighted, .
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+        return tuple(_Reader(text, known).rows(tree, 1.0))
+    except UsageError:
+        raise
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         _refuse(text)
-    return tuple(_Reader(text, known).rows(tree, 1.0))
 
 
 def _refuse(text: str, part: str | None = None) -> NoReturn:
-    where = f"{part!r} in " if part else ""
+    where = f"{part[:_SHOWN]!r} in " if part else ""
     raise UsageError(
-        f"cannot read {where}the terms {text!r}: expected a sum such as "
+        f"cannot read {where}the terms {text[:_SHOWN]!r}: expected a sum such as "
         "'l1 + 0.1*boundary(margin=0.5, schedule=linear)'"
     )
 
@@ -47,11 +51,13 @@ class _Reader:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
             return self.rows(node.operand, weight if isinstance(node.op, ast.UAdd) else -weight)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            # The left factor is a number, or a number's product with one.
             return self.rows(node.right, weight * self._number(node.left))
         return [self._row(node, weight)]
 
     def _number(self, node: ast.expr) -> float:
+        """A finite number, or a product of some."""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+            return self._number(node.left) * self._number(node.right)
         value = self._value(node)
         if isinstance(value, bool) or not isinstance(value, int | float):
             _refuse(self._text, ast.unparse(node))
@@ -63,11 +69,17 @@ class _Reader:
             if node.args or any(keyword.arg is None for keyword in node.keywords):
                 _refuse(self._text, ast.unparse(node))
             settings = {str(keyword.arg): self._value(keyword.value) for keyword in node.keywords}
+            if len(settings) < len(node.keywords):
+                _refuse(self._text, ast.unparse(node))  # one of them is given twice
             node = node.func
         if not isinstance(node, ast.Name):
             _refuse(self._text, ast.unparse(node))
         if node.id not in self._known:
             raise unknown_name("term", node.id, self._known)
+        if not abs(weight) < _LARGEST:
+            raise UsageError(
+                f"the weight of {node.id} in the terms is {weight:g}: it must be a number of float32"
+            )
         decay = settings.pop(_SCHEDULE, "constant")
         if decay not in get_args(Decay):
             raise unknown_name(_SCHEDULE, str(decay), get_args(Decay))
@@ -88,13 +100,20 @@ class _Reader:
         """A number, True, False, or a word, with or without quotes."""
         if isinstance(node, ast.Name):
             return node.id
-        if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str):
+        if isinstance(node, ast.Constant) and _is_finite(node.value):
             return node.value
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
             value = self._value(node.operand)
             if isinstance(value, int | float) and not isinstance(value, bool):
-                return -value
+                return value if isinstance(node.op, ast.UAdd) else -value
         _refuse(self._text, ast.unparse(node))
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a word or a number that float32 can hold."""
+    if isinstance(value, bool | str):
+        return True
+    return isinstance(value, int | float) and abs(value) < _LARGEST
 
 
 def _fits(value: object, default: object) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,9 +24,12 @@ class Hint(Term):
     name: ClassVar[str] = "hint"
     reads_features: ClassVar[bool] = True
 
+    def check(self, stages: Sequence[Sequence[int]]) -> None:
+        if not -len(stages) <= self.stage < len(stages):
+            raise UsageError(
+                f"hint: {len(stages)} stages of the networks match, there is no stage {self.stage}"
+            )
+
     def __call__(self, probe: Probe) -> Tensor:
-        stages = len(probe.student_features)
-        if not -stages <= self.stage < stages:
-            raise UsageError(f"hint: the networks have {stages} stages, there is no stage {self.stage}")
         student, teacher = probe.student_features[self.stage], probe.teacher_features[self.stage]
         return F.mse_loss(at_least_float32(student), at_least_float32(teacher.detach()))

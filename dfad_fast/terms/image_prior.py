@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dfad_fast.precision import at_least_float32
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
@@ -23,7 +24,7 @@ class TotalVariation(Term):
     reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
-        x = probe.images
+        x = at_least_float32(probe.images)
         differences = (
             x[..., 1:] - x[..., :-1],
             x[..., 1:, :] - x[..., :-1, :],
@@ -41,4 +42,4 @@ class ImageNorm(Term):
     reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
-        return torch.linalg.vector_norm(probe.images.flatten(1), dim=1).mean()
+        return torch.linalg.vector_norm(at_least_float32(probe.images).flatten(1), dim=1).mean()

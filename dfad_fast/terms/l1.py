@@ -18,3 +18,16 @@ class L1(Term):
 
     def __call__(self, probe: Probe) -> Tensor:
         return l1_discrepancy(probe.student, probe.teacher)
+
+
+@dataclass(frozen=True)
+class LogL1(Term):
+    """``log(1 + L1)``: with weight -1 a generator's term whose pull fades as the networks disagree more.
+
+    DFAD's published code has it for segmentation (arXiv 1912.11006).
+    """
+
+    name: ClassVar[str] = "log_l1"
+
+    def __call__(self, probe: Probe) -> Tensor:
+        return l1_discrepancy(probe.student, probe.teacher).log1p()

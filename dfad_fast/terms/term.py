@@ -45,6 +45,9 @@ class Term:
         """Further images for the student, made of a batch [B, C, H, W] and this term's ``draws``."""
         return None
 
+    def check(self, stages: Sequence[Sequence[int]]) -> None:
+        """Raises UsageError where the features that will be compared, [C, H, W] or [C] each, are none for this term."""
+
     def __call__(self, probe: Probe) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has to implement __call__(probe)")
 

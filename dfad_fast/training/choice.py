@@ -8,7 +8,7 @@ from dataclasses import replace
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.methods import DFAD_AR_VI, DFAD_AR_VI_BN, METHODS, Method
 from dfad_fast.models.batch_norm import batch_norm_layers
-from dfad_fast.terms import TERMS, Weighted, parse_terms
+from dfad_fast.terms import TERMS, Weighted, parse_terms, reads_student
 from dfad_fast.training.networks import Networks
 
 Terms = str | Sequence[Weighted]
@@ -41,7 +41,25 @@ def choose_method(
         )
     if method.reads_features and not networks.tap_pairs:
         raise UsageError(f"method {method.name!r} compares features, but {networks.describe_mismatch()}")
+    _check_tables(method, networks)
     return method
+
+
+def _check_tables(method: Method, networks: Networks) -> None:
+    """Now, before a run's folder is made, and not in the first step."""
+    for side, rows, steps in (
+        ("student", method.student, method.student_steps),
+        ("generator", method.generator, method.generator_steps),
+    ):
+        if steps and not rows:
+            raise UsageError(f"method {method.name!r}: the {side} has steps and no term: give it one")
+        for row in rows if steps else ():
+            row.term.check([teacher.shape for teacher, _ in networks.tap_pairs])
+    if method.student_steps and not reads_student(method.student):
+        raise UsageError(
+            f"method {method.name!r}: none of the student's terms reads the student's answers: give it one that does, "
+            "such as l1 or kl"
+        )
 
 
 def _rows(terms: Terms) -> tuple[Weighted, ...]:

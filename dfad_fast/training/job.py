@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import METHODS
+from dfad_fast.methods.plugins import load_plugins
 from dfad_fast.models import (
     create_network,
     create_packaged_network,
@@ -48,6 +49,7 @@ class DistillConfig:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     evaluate: str | None = None
+    plugin: tuple[str, ...] | None = None
     method: str = "auto"
     student_terms: str | None = None
     generator_terms: str | None = None
@@ -61,6 +63,7 @@ class DistillConfig:
     generator_lr: float | None = None
     taps_teacher: tuple[str, ...] | None = None
     taps_student: tuple[str, ...] | None = None
+    student_ema: float | None = None
     speed: str = "auto"
     lever: tuple[str, ...] | None = None
     seed: int = 0
@@ -118,6 +121,7 @@ def prepare(
 
     Raises UsageError for settings that do not fit each other.
     """
+    load_plugins(config.plugin or ())
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
     if not (overwrite or resume or rehearse):
         refuse_other_run(out)  # before a teacher is trained in vain
@@ -171,6 +175,7 @@ def prepare(
         speed=levers,
         student_terms=config.student_terms,
         generator_terms=config.generator_terms,
+        student_ema=config.student_ema,
     )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
@@ -187,7 +192,7 @@ def prepare(
         say(notice)
     if iterations is None:
         assert config.images is not None
-        iterations = max(1, round(config.images / trainer.images_per_iteration))
+        iterations = trainer.iterations_for(config.images)
     return Job(trainer, iterations, evaluate, out)
 
 

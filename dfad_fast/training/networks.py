@@ -110,7 +110,7 @@ class Networks:
             "the teacher's and the student's features do not match: "
             f"teacher {_listing(self._teacher_stages)}; student {_listing(self._student_stages)}: name taps of "
             "equal spatial sizes with --taps-teacher and --taps-student (in Python taps_teacher= and "
-            "taps_student=), or choose a method without the activation regulariser"
+            "taps_student=), or choose terms that read no features"
         )
 
     def describe_taps(self) -> list[dict[str, str | list[int]]]:
@@ -166,7 +166,7 @@ class Networks:
         further = [x for x in virtual if x is not None]
         together = one_batch and bool(further)
         shown = torch.cat([images, *further]) if together else images
-        if reads_student(rows):
+        if further or reads_student(rows):
             answer, features = self._ask_student(shown, len(images) if reads_features(rows) else 0)
         else:
             answer, features = view.logits[:0], []

@@ -41,6 +41,7 @@ def summarise(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, Any]:
         "student_accuracy_final": final and final.student_accuracy,
         "student_accuracy_best": best,
         "agreement_final": final and final.agreement,
+        **_averaged(trainer, test_set),
         "discrepancy_generated": generated.discrepancy,
         "agreement_generated": generated.agreement,
         "sign_agreement_generated": generated.sign_agreement,
@@ -52,6 +53,15 @@ def summarise(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
+
+
+def _averaged(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, float]:
+    """The averaged student's accuracies, where there is one and images to test it on."""
+    if trainer.averaged_student is None or test_set is None:
+        return {}
+    final = test_set.scores(trainer.averaged_student).student_accuracy
+    seen = [record["averaged_accuracy"] for record in trainer.history if "averaged_accuracy" in record]
+    return {"averaged_accuracy_final": final, "averaged_accuracy_best": max([final, *seen])}
 
 
 @torch.no_grad()

@@ -37,22 +37,24 @@ class Phases:
         self._whole = Phase(make(method), captured)
         self._warm_up = Phase(make(replace(method, student_steps=0)), captured) if self._share else None
 
-    def at(self, iteration: int, planned: int | None) -> Phase:
-        """The phase of iteration ``iteration``, counted from 0. Without a plan there is no warm-up."""
-        if self._warm_up is not None and iteration < self._warm_up_iterations(planned):
+    def warm_up_iterations(self, planned: int | None) -> int:
+        """Of a run of ``planned`` iterations; without a plan there is no warm-up."""
+        return math.ceil(self._share * planned) if planned else 0
+
+    def iterations_for(self, batches: float) -> int:
+        """Of a run that generates about so many batches, at least 1."""
+        each: float = self._whole.iteration.generated_batches
+        if self._warm_up is not None:
+            each -= self._share * (each - self._warm_up.iteration.generated_batches)
+        return max(1, round(batches / each))
+
+    def at(self, iteration: int, warm_up_iterations: int) -> Phase:
+        """The phase of iteration ``iteration``, counted from 0."""
+        if self._warm_up is not None and iteration < warm_up_iterations:
             return self._warm_up
         return self._whole
-
-    def generated_batches(self, iterations: int, planned: int | None) -> int:
-        """Batches that the first ``iterations`` generate."""
-        warming = min(iterations, self._warm_up_iterations(planned)) if self._warm_up else 0
-        batches = (iterations - warming) * self._whole.iteration.generated_batches
-        return batches + (warming * self._warm_up.iteration.generated_batches if self._warm_up else 0)
 
     def forget(self) -> None:
         for phase in (self._whole, self._warm_up):
             if phase:
                 phase.forget()
-
-    def _warm_up_iterations(self, planned: int | None) -> int:
-        return math.ceil(self._share * planned) if planned else 0

@@ -99,7 +99,9 @@ def show_progress(
 
 
 def _values(record: dict[str, Any]) -> str:
-    parts = [f"agreement {100 * record['agreement_batch']:.1f} %"]
+    parts = []
+    if "agreement_batch" in record:
+        parts.append(f"agreement {100 * record['agreement_batch']:.1f} %")
     if "student_accuracy" in record:
         parts.append(f"accuracy {100 * record['student_accuracy']:.2f} %")
     parts += [f"{name} {value:.4g}" for name, value in record.items() if "/" in name]
@@ -125,6 +127,10 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
             _percent(summary["student_accuracy_final"]),
         )
         table.add_row("test accuracy, best", "", _percent(summary["student_accuracy_best"]))
+        if "averaged_accuracy_final" in summary:
+            for which in ("final", "best"):
+                accuracy = _percent(summary[f"averaged_accuracy_{which}"])
+                table.add_row(f"test accuracy of the averaged student, {which}", "", accuracy)
         table.add_row("agreement, test images", "", _percent(summary["agreement_final"]))
     table.add_row("agreement, held-out generated images", "", _percent(summary["agreement_generated"]))
     table.add_row("discrepancy, held-out generated images", "", f"{summary['discrepancy_generated']:.4f}")
@@ -139,14 +145,16 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
         soft_wrap=True,
     )
     console.print(f"Everything is in {folder}:", highlight=False, soft_wrap=True, markup=False)
+    averaged = "averaged_accuracy_final" in summary
     for name, what in (
         (run_folder.STUDENT, "the student's weights"),
+        *([(run_folder.AVERAGED, "the averaged student's")] if averaged else []),
         (run_folder.SAMPLES, "generated images with both networks' labels"),
         (run_folder.CURVES, "accuracy, agreement and losses over the run"),
         (run_folder.SUMMARY, "this table and more, for programs"),
         (run_folder.CONFIG, "every setting, and how to repeat the run"),
     ):
-        console.print(f"  {name:<22} {what}", highlight=False, soft_wrap=True)
+        console.print(f"  {name:<28} {what}", highlight=False, soft_wrap=True)
 
 
 def _percent(fraction: float) -> str:

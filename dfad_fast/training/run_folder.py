@@ -22,13 +22,14 @@ METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 STUDENT = "student.safetensors"
 GENERATOR = "generator.safetensors"
+AVERAGED = "student_averaged.safetensors"
 CHECKPOINT = "checkpoint.pt"
 SAMPLES = "samples.png"
 CURVES = "curves.png"
 INSPECTION = "inspect.json"
 INSPECTION_PICTURE = "inspect.png"
 _OURS = (
-    *(CONFIG, METRICS, SUMMARY, STUDENT, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
+    *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
     *(INSPECTION, INSPECTION_PICTURE),
 )
 

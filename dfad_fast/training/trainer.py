@@ -18,6 +18,7 @@ from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape
 from dfad_fast.training import outcome, pictures, run_folder
 from dfad_fast.training.allocator import pin_allocator
+from dfad_fast.training.average import MovingAverage
 from dfad_fast.training.choice import Terms, choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import Batches, TestSet
@@ -87,6 +88,8 @@ class DFADTrainer:
             dfad_fast.training.levers.
         student_terms, generator_terms: the phase's objective instead of the method's: rows (Weighted), or text such as
             ``"l1 + 0.1*boundary(margin=0.5, schedule=linear)"``, see dfad_fast.terms.
+        student_ema: decay per iteration, such as 0.99, of an exponential moving average of the student's weights, which
+            is evaluated and saved beside the student (``averaged_student``); None for none.
 
     Raises:
         UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
@@ -116,6 +119,7 @@ class DFADTrainer:
         speed: str | Levers = "auto",
         student_terms: Terms | None = None,
         generator_terms: Terms | None = None,
+        student_ema: float | None = None,
     ) -> None:
         shape = as_image_shape(image_shape)
         for name, value, least in (
@@ -136,6 +140,8 @@ class DFADTrainer:
             pin_allocator()
         self.iteration = 0
         self.planned_iterations: int | None = None
+        self._warm_up_iterations: int | None = None
+        self._generated_batches = 0
         self.seconds = 0.0
         self.best_accuracy: float | None = None
         self.history: list[dict[str, Any]] = []
@@ -160,6 +166,7 @@ class DFADTrainer:
             self._mixing = np.random.default_rng(seed)
             check_generator(made, self._draw_noise(2, self._held_out_noise()), shape)
 
+        self._average = None if student_ema is None else MovingAverage(student, student_ema)
         trained = [*student.parameters(), *self.networks.connectors.parameters()]
         scaled = self.speed.precision == "float16"
         self._student_optimiser = Optimiser(
@@ -192,12 +199,21 @@ class DFADTrainer:
     @property
     def generated_images(self) -> int:
         """Images generated so far, in both phases."""
-        return self._phases.generated_batches(self.iteration, self.planned_iterations) * self.batch_size
+        return self._generated_batches * self.batch_size
+
+    @property
+    def averaged_student(self) -> nn.Module | None:
+        """The moving average of the student, in eval mode, if one is kept."""
+        return self._average.network if self._average else None
 
     @property
     def images_per_iteration(self) -> int:
         """Images that an iteration generates after the warm-up."""
-        return self._phases.at(0, None).iteration.generated_batches * self.batch_size
+        return self._phases.at(0, warm_up_iterations=0).iteration.generated_batches * self.batch_size
+
+    def iterations_for(self, images: int) -> int:
+        """Iterations of a run that generates about so many images, the warm-up counted."""
+        return self._phases.iterations_for(images / self.batch_size)
 
     def _iterations_of(self, method: Method) -> Iteration:
         return Iteration(
@@ -222,14 +238,20 @@ class DFADTrainer:
         factor = self.recipe.rate_factor(progress)
         self._student_optimiser.set_rate(self.recipe.student_lr * factor)
         self._generator_optimiser.set_rate(self.recipe.generator_lr * factor)
-        phase = self._phases.at(self.iteration, planned)
+        if self._warm_up_iterations is None:
+            # Once: a plan that grows later does not make the generator's warm-up longer.
+            self._warm_up_iterations = self._phases.warm_up_iterations(planned)
+        phase = self._phases.at(self.iteration, self._warm_up_iterations)
         self.iteration += 1
+        self._generated_batches += phase.iteration.generated_batches
         weights = {
             phase: [row.weight_at(progress) for row in rows]
             for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
         }
         done = phase.run(self._draw_mixing(phase.iteration), weights)
         self._answers = done.answers
+        if self._average:
+            self._average.update(self.networks.student, self.iteration - 1)
         last: dict[str, Tensor] = {}
         for losses in done.losses:
             if self._losses:
@@ -320,6 +342,8 @@ class DFADTrainer:
             record["student_accuracy"] = scores.student_accuracy
             record["agreement"] = scores.agreement
             self.best_accuracy = max(scores.student_accuracy, self.best_accuracy or 0.0)
+            if self.averaged_student is not None:
+                record["averaged_accuracy"] = test_set.scores(self.averaged_student).student_accuracy
         self.history.append(record)
         if self._folder:
             self._folder.append_metrics(record)
@@ -341,15 +365,15 @@ class DFADTrainer:
             "iteration": self.iteration,
             "generated_images": self.generated_images,
             **losses,
-            "agreement_batch": self._batch_agreement(),
+            **self._batch_agreement(),
         }
 
-    def _batch_agreement(self) -> float:
-        """On the last batch that the student learnt from."""
+    def _batch_agreement(self) -> dict[str, float]:
+        """On the last batch that the student learnt from; nothing where it has learnt from none."""
         if self._answers is None:
-            return 0.0
+            return {}
         student, teacher = self._answers
-        return (student.argmax(1) == teacher.argmax(1)).float().mean().item()
+        return {"agreement_batch": (student.argmax(1) == teacher.argmax(1)).float().mean().item()}
 
     def _give_up(self, bad: NotFinite) -> None:
         self.load_state_dict(self._last_good)
@@ -389,6 +413,8 @@ class DFADTrainer:
         assert self._folder is not None
         self._folder.write_weights(run_folder.STUDENT, self.networks.student.state_dict())
         self._folder.write_weights(run_folder.GENERATOR, self.networks.generator.state_dict())
+        if self.averaged_student is not None:
+            self._folder.write_weights(run_folder.AVERAGED, self.averaged_student.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on: weights, optimisers, sources of randomness, position."""
@@ -401,6 +427,8 @@ class DFADTrainer:
             "global_rng": [torch.get_rng_state(), *self._cuda_rng()],
             "iteration": self.iteration,
             "planned_iterations": self.planned_iterations,
+            "warm_up_iterations": self._warm_up_iterations,
+            "generated_batches": self._generated_batches,
             "seconds": self.seconds,
             "best_accuracy": self.best_accuracy,
         }
@@ -429,6 +457,8 @@ class DFADTrainer:
             torch.cuda.set_rng_state(cuda_state, self.device)
         self.iteration = state["iteration"]
         self.planned_iterations = state["planned_iterations"]
+        self._warm_up_iterations = state["warm_up_iterations"]
+        self._generated_batches = state["generated_batches"]
         self.seconds = state["seconds"]
         self.best_accuracy = state["best_accuracy"]
 
@@ -436,11 +466,14 @@ class DFADTrainer:
         return [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
 
     def _trained(self) -> dict[str, nn.Module]:
-        return {
+        trained: dict[str, nn.Module] = {
             "student": self.networks.student,
             "generator": self.networks.generator,
             "connectors": self.networks.connectors,
         }
+        if self.averaged_student is not None:
+            trained["averaged_student"] = self.averaged_student
+        return trained
 
     def _weights(self) -> dict[str, dict[str, Tensor]]:
         return {

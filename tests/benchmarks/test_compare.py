@@ -16,7 +16,9 @@ MACHINE = {"cpu": "a", "cores": 2, "device": "cpu", "versions": {"torch": "1"}}
 
 
 def results(kind, rows):
-    return {"kind": kind, "schema": SCHEMA, "machine": MACHINE, "settings": {"threads": 2}, "rows": rows}
+    return {
+        "kind": kind, "schema": SCHEMA, "complete": True, "machine": MACHINE, "settings": {"threads": 2}, "rows": rows,
+    }  # fmt: skip
 
 
 def op_row(case, contender, seconds, noise=0.01, rounds=6, seed=0):
@@ -64,6 +66,28 @@ def test_two_runs_of_the_same_do_not_differ(noise):
     for seed in range(20):
         found = compare(ops_run(noise=noise, seed=seed), ops_run(noise=noise, seed=seed + 100))
         assert not found.changes, (seed, found.changes)
+
+
+def test_what_was_lost_is_a_regression_unless_the_run_was_cut_short():
+    after = ops_run(seed=1)
+    after["rows"] = [r for r in after["rows"] if (r["case"], r["contender"]) != ("case 3", "dfad_fast")]
+    found = compare(ops_run(), after)
+    assert found.regressions == [("case 3", "forward")]
+    cut = compare(ops_run(), {**after, "complete": False})
+    assert not cut.regressions
+    assert cut.warnings == ("the second run was interrupted",)
+
+
+def test_files_with_nothing_in_common_are_not_compared():
+    before, after = ops_run(cases=2), ops_run(cases=4)
+    after["rows"] = [row for row in after["rows"] if row["case"] in ("case 2", "case 3")]
+    with pytest.raises(Unlike, match="no measurement in common"):
+        compare(before, after)
+
+
+def test_other_work_is_named():
+    before, after = ({**ops_run(), "job": {"iterations": n}} for n in (80, 90))
+    assert compare(before, after).warnings == ("the runs differ: what is compared is not the same work",)
 
 
 def test_a_doubled_time_is_found_and_only_that():
@@ -115,7 +139,9 @@ def test_a_step_with_nothing_beside_it_says_so():
 
 
 def test_one_round_tells_nothing():
-    assert not compare(step_run([1.0], [4.0]), step_run([3.0], [4.0])).changes
+    found = compare(step_run([1.0], [4.0]), step_run([3.0], [4.0]))
+    assert not found.changes
+    assert found.warnings == ("measured only once, which tells nothing: exact",)
 
 
 def train_run(accuracies):

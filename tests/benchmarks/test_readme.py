@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from benchmarks import run
 from benchmarks.machine import ROOT
 from benchmarks.readme import TABLES, fill
-from benchmarks.results import load
+from benchmarks.results import Unreadable, load
 
 RESULTS = ROOT / "benchmarks/results"
 README = (ROOT / "README.md").read_text()
@@ -35,11 +35,14 @@ def test_what_a_table_links_to_is_there(kind):
 
 def test_only_what_stands_between_the_marks_changes(tmp_path):
     text = "before\n<!-- ops -->\nold\n<!-- end -->\nbetween\n<!-- train -->\nkept\n<!-- end -->\nafter\n"
+    text = text.replace("between", "<!-- step -->\n<!-- end -->")
     filled = fill(text, RESULTS)
     assert filled.startswith("before\n<!-- ops -->\n| ms | dfad_fast |")
     assert "old" not in filled
     assert filled.endswith("after\n")
     assert fill(text, tmp_path) == text
+    with pytest.raises(Unreadable, match="no line <!-- ops -->"):
+        fill("no marks", RESULTS)
     (tmp_path / "ops").mkdir()
     (tmp_path / "ops/ops.json").write_text("{}")
     (tmp_path / "README.md").write_text(text)

@@ -21,6 +21,23 @@ def dfad_fast(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.fixture
+def plugins_forgotten():
+    """Forgets what plugins made known, now and at the test's end."""
+    from dfad_fast.methods import METHODS
+    from dfad_fast.terms import TERMS
+
+    before = dict(TERMS), dict(METHODS)
+
+    def forget():
+        for registry, kept in zip((TERMS, METHODS), before, strict=True):
+            registry.clear()
+            registry.update(kept)
+
+    yield forget
+    forget()
+
+
 OWN_TEACHER = """
 from torch import nn
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -98,6 +99,54 @@ def test_a_run_is_as_long_as_its_images(dfad_fast, own, tmp_path, method, iterat
     assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == iterations
     assert dfad_fast("distill", "--config", "run", "--out", "repeated").code == 0
     assert json.loads((tmp_path / "repeated/summary.json").read_text())["iterations"] == iterations
+    done = dfad_fast("distill", "--config", "run", "--out", "shorter", "--iterations", "1")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "shorter/summary.json").read_text())["iterations"] == 1
+
+
+def test_the_readmes_plugin_is_known_and_repeated(dfad_fast, own, tmp_path, plugins_forgotten):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (tmp_path / "own_terms.py").write_text(
+        readme.split("```python\n# own.py")[1].split("```")[0].split("\n", 1)[1]
+    )
+    chosen = ("--plugin", "own_terms.py", "--method", "own", "--generator-terms", "-l1 + cosine(scale=0.5)")
+    done = dfad_fast("distill", *own, *chosen)
+    assert done.code == 0, done.err
+    assert "method: own" in done.out
+    plugins_forgotten()
+    done = dfad_fast("distill", "--config", "run", "--out", "repeated")
+    assert done.code == 0, done.err
+    tables = yaml.safe_load((tmp_path / "repeated/config.yaml").read_text())["terms"]
+    assert tables["generator"][1] == "1 * Cosine(scale=0.5) (constant)"
+    plugins_forgotten()
+    done = dfad_fast("inspect", "run", "--samples", "32")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("x = 1", "holds no Term class and no Method"),
+        ("1 / 0", "could not be imported: ZeroDivisionError"),
+        (
+            "from dfad_fast.terms import Term\nclass Own(Term):\n    name = 'l1'",
+            "'l1' is a term of dfad_fast already: choose another name",
+        ),
+    ],
+)
+def test_a_plugin_that_is_none_is_one_line(dfad_fast, own, tmp_path, code, message):
+    (tmp_path / "bad.py").write_text(code)
+    done = dfad_fast("distill", *own, "--plugin", "bad.py")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert message in done.err
+
+
+def test_an_averaged_student_is_saved_and_repeated(dfad_fast, own, tmp_path):
+    assert dfad_fast("distill", *own, "--student-ema", "0.5").code == 0
+    assert dfad_fast("distill", "--config", "run", "--out", "repeated").code == 0
+    saved = [tmp_path / name / "student_averaged.safetensors" for name in ("run", "repeated")]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+    assert saved[0].read_bytes() != (tmp_path / "run/student.safetensors").read_bytes()
 
 
 def test_quiet_prints_nothing(dfad_fast, own):
@@ -138,6 +187,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--std", "0", "mean and std are given together"),
         ("--config", "gone.yaml", "cannot read gone.yaml"),
         ("--methd", "dfad", "No such option"),
+        ("--student-ema", "1", "student_ema must be at least 0 and less than 1, got 1"),
         ("--speed", "fats", "did you mean 'fast'"),
         ("--lever", "winogrd=on", "did you mean 'winograd'"),
         ("--lever", "winograd", "lever winograd: expected on or off, got ''"),
@@ -145,6 +195,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--student-terms", "l1 + bondary", "unknown term 'bondary': did you mean 'boundary'"),
         ("--generator-terms", "-l1 +", "cannot read the terms '-l1 +'"),
         ("--student-terms", "hint(stage=9)", "there is no stage 9"),
+        ("--student-terms", "one_hot + balance", "none of the student's terms reads the student's answers"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(dfad_fast, own, option, value, message):

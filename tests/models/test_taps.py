@@ -362,3 +362,24 @@ def test_connectors_map_widths_and_are_nothing_where_widths_agree():
     assert [name for name, _ in connector.named_parameters()] == ["0.weight", "1.weight", "1.bias"]
     flat = create_connector(Tap("s", 0, (4,)), Tap("t", 0, (6,)))
     assert flat(torch.randn(3, 4)).shape == (3, 6)
+
+
+@pytest.mark.parametrize("channels", [3, 15, 16, 24])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_connectors_norm_is_the_batch_norm_in_any_layout(channels, training):
+    torch.manual_seed(0)
+    connector = create_connector(Tap("", 0, (2, 5, 5)), Tap("", 0, (channels, 5, 5))).train(training)
+    plain = nn.Sequential(nn.Conv2d(2, channels, 1, bias=False), nn.BatchNorm2d(channels)).train(training)
+    plain.load_state_dict(connector.state_dict())
+    x = torch.randn(6, 2, 5, 5).to(memory_format=torch.channels_last)
+    got, want = connector(x), plain(x)
+    torch.testing.assert_close(got, want)
+    assert got.stride() == want.stride()
+    grad = torch.randn_like(want)
+    for a, b in zip(
+        torch.autograd.grad(got, list(connector.parameters()), grad),
+        torch.autograd.grad(want, list(plain.parameters()), grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(connector.state_dict(), plain.state_dict())

@@ -23,6 +23,7 @@ from dfad_fast.terms import (
     Entropy,
     Hint,
     ImageNorm,
+    LogL1,
     MarginReLU,
     OneHot,
     Probe,
@@ -73,6 +74,7 @@ def test_l1_is_the_mean_over_batch_and_classes():
         for s, t in zip(row, other, strict=True)
     ) / (16 * 5)
     assert L1()(probe).item() == pytest.approx(expected, rel=1e-5)
+    assert LogL1()(probe).item() == pytest.approx(math.log(1 + expected), rel=1e-5)
 
 
 def test_boundary_is_the_mean_over_stages_of_means_over_elements():
@@ -201,6 +203,14 @@ def test_one_hot_entropy_and_balance_look_at_the_teacher():
     assert ClassBalance()(uniform).item() == pytest.approx(-math.log(5), rel=1e-5)
 
 
+@pytest.mark.parametrize("term", [OneHot(), Entropy(), ClassBalance(), KL(), JS()], ids=str)
+def test_a_teacher_that_is_very_sure_leaves_gradients_finite(term):
+    teacher = torch.zeros(4, 5)
+    teacher[:, 0] = 300.0
+    probe = make_probe(student=torch.randn(4, 5), teacher=teacher.requires_grad_())
+    assert torch.autograd.grad(term(probe), teacher)[0].isfinite().all()
+
+
 def features(*shapes, grad=True):
     return [torch.randn(shape, requires_grad=grad) for shape in shapes]
 
@@ -224,8 +234,9 @@ def test_attention_compares_where_activations_are():
     loss = AttentionTransfer()(probe)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
     assert all(g is None for g in torch.autograd.grad(loss, probe.teacher_features, allow_unused=True))
-    with pytest.raises(UsageError, match="none of the stages has positions"):
-        AttentionTransfer()(make_probe(student_features=features((4, 6)), teacher_features=features((4, 6))))
+    AttentionTransfer().check([(6,), (3, 2, 2)])
+    with pytest.raises(UsageError, match="none of the stages that match has positions"):
+        AttentionTransfer().check([(6,)])
 
 
 def test_a_hint_is_one_stages_mean_squared_error():
@@ -234,8 +245,9 @@ def test_a_hint_is_one_stages_mean_squared_error():
     for stage in (0, 1, -1, -2):
         s, t = probe.student_features[stage], probe.teacher_features[stage]
         assert Hint(stage)(probe).item() == pytest.approx((s - t).square().mean().item(), rel=1e-5)
-    with pytest.raises(UsageError, match="2 stages, there is no stage 2"):
-        Hint(2)(probe)
+    for stage in (2, -3):
+        with pytest.raises(UsageError, match=f"2 stages of the networks match, there is no stage {stage}"):
+            Hint(stage).check(shapes)
 
 
 def test_margin_relu_forgives_what_is_below_a_target_that_is_not_positive():

@@ -229,6 +229,52 @@ def test_only_the_generator_is_trained_in_the_warm_up():
     assert trainer.generated_images == 13 * BATCH
 
 
+def test_a_plan_that_grows_does_not_go_back_to_the_warm_up():
+    trainer = trainer_of("dfq")
+    trainer.fit(4)
+    counts = [record["generated_images"] for record in trainer.history]
+    trainer.fit(56)
+    counts += [record["generated_images"] for record in trainer.history[len(counts) :]]
+    assert counts == [(1 + 11 * i) * BATCH for i in range(60)]
+
+
+def test_without_a_plan_there_is_no_warm_up_later_either():
+    trainer = trainer_of("dfq")
+    trainer.step()
+    trainer.planned_iterations = 100
+    trainer.step()
+    assert trainer.generated_images == 22 * BATCH
+
+
+def test_a_warm_up_that_was_interrupted_goes_on():
+    trainer, other = trainer_of("dfq"), trainer_of("dfq")
+    trainer.planned_iterations = 40
+    trainer.step()
+    other.load_state_dict(trainer.state_dict())
+    other.planned_iterations = 400
+    for _ in range(2):
+        losses = [t.step() for t in (trainer, other)]
+        assert losses[0].keys() == losses[1].keys()
+        assert trainer.generated_images == other.generated_images
+    assert trainer.generated_images == 13 * BATCH
+
+
+def test_images_are_turned_into_iterations_with_the_warm_up():
+    trainer = trainer_of("dfq")
+    iterations = trainer.iterations_for(2000 * BATCH)
+    trainer.planned_iterations = iterations
+    warm = -(-iterations * 5 // 100)
+    assert abs(warm + 11 * (iterations - warm) - 2000) <= 11
+    assert trainer_of("zskt").iterations_for(100 * BATCH) == 50
+    assert trainer_of("zskt").iterations_for(1) == 1
+
+
+@pytest.mark.parametrize("side", ["student", "generator"])
+def test_a_table_without_rows_is_refused(side):
+    with pytest.raises(UsageError, match=f"the {side} has steps and no term"):
+        trainer_of("dfad", **{f"{side}_terms": ()})
+
+
 def test_who_is_not_read_is_not_asked():
     trainer = trainer_of("dafl")
     asked = []
@@ -252,6 +298,9 @@ def test_a_method_brings_its_recipe_and_a_named_one_replaces_it():
         ({"batches": "generator's", "generator_steps": 0}, "needs a generator's step"),
         ({"warm_up": 1.0}, "warm_up must be at least 0 and less than 1"),
         ({"clip_norm": 0.0}, "clip_norm must be > 0"),
+        ({"student_steps": -1}, "steps must be at least 0 and not all 0"),
+        ({"student_steps": 0, "generator_steps": 0}, "steps must be at least 0 and not all 0"),
+        ({"warm_up": 0.1, "generator_steps": 0}, "a warm-up needs a generator's step"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(settings, message):

@@ -77,7 +77,7 @@ class Audit(TorchDispatchMode):
 
 
 def audited(trainer):
-    phase = trainer._phases.at(0, None)
+    phase = trainer._phases.at(0, warm_up_iterations=0)
     draws = trainer._draw_mixing(phase.iteration)
     tables = (("student", trainer.method.student), ("generator", trainer.method.generator))
     given = {phase: [torch.tensor(row.weight) for row in rows] for phase, rows in tables}

@@ -1,0 +1,64 @@
+"""A user's own code, which is run: a module by its name, or a file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from dfad_fast.errors import UsageError
+
+_FILES: set[str] = set()  # names of modules that came from files
+
+
+@contextmanager
+def imported(source: str) -> Iterator[ModuleType]:
+    """The module of ``pkg.module`` or ``file.py``. Within it what the user's code may import can be imported.
+
+    These are a file's neighbours, or what lies in the current folder. Raises UsageError where the code cannot be found
+    or fails.
+    """
+    folder = Path(source).parent if source.endswith(".py") else Path()
+    with _importable(folder.resolve()):
+        yield _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if entry in sys.path:
+            sys.path.remove(entry)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"no file {path} to import")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if path.stem in sys.modules and path.stem not in _FILES:
+        raise UsageError(f"{path} has the name of a module that is in use ({path.stem}): rename the file")
+    _FILES.add(path.stem)
+    sys.modules[path.stem] = module  # as import does: dataclasses and pickling look a class's module up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[path.stem]
+        raise UsageError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"module {name!r} could not be imported: {type(error).__name__}: {error}") from error

@@ -1,0 +1,39 @@
+"""A network's weights averaged over a run: DFAD's student goes up and down, its average less so."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError
+
+
+class MovingAverage:
+    """A copy of ``network`` whose weights follow it: ``average = d average + (1 - d) weights`` at each update.
+
+    ``d`` is ``min(decay, (1 + n) / (10 + n))`` at update ``n``, so that the first weights are soon forgotten. Running
+    statistics are averaged too; counters are copied. Raises UsageError for a decay that is not in [0, 1).
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise UsageError(f"student_ema must be at least 0 and less than 1, got {decay}")
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, n: int) -> None:
+        """Takes in the weights of ``network`` at update ``n``, counted from 0."""
+        decay = min(self._decay, (1 + n) / (10 + n))
+        own, others = _tensors(self.network), _tensors(network)
+        averaged = [(a, b) for a, b in zip(own, others, strict=True) if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in averaged], [b for _, b in averaged], 1.0 - decay)
+        for a, b in zip(own, others, strict=True):
+            if not a.is_floating_point():
+                a.copy_(b)
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
