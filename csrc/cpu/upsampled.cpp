@@ -163,7 +163,7 @@ struct Rows {
   int64_t offset(Range rows) const { return (rows.begin - first) * length * panel_size; }
 };
 
-// Panel `panel` of the differences' gradients. `rows` are those of the item, with the one before it.
+// Panel `panel` of the differences' gradients; `at` begins with the row of tiles before the item's, if there is one.
 void multiply_adjoint(
     const Kernels& kernels, const Cut& cut, const TransformedTiles& grads, const TransformedTiles& filters,
     const TransformedTiles& target, const UpsampledTiles& of, const Rows& at, int64_t panel) {
