@@ -75,6 +75,11 @@ class Memory {
   float* next_;
 };
 
+// A column or row of a filter as the five products have it.
+std::array<float, sides> filters_of_side(float w0, float w1, float w2) {
+  return {w0, w0 + w1, (w0 + w1) + w2, w1 + w2, w2};
+}
+
 // Rows [first, first + 32) of one panel of the filters' products: [product][panel of `lanes`][row][lane of the panel].
 // `weight` is [channels out, channels in, 3, 3]; its adjoint has the input's channels as lanes.
 void filters_of_rows(
@@ -85,22 +90,16 @@ void filters_of_rows(
   for (int64_t r = first; r < first + panel_size; ++r) {
     for (int64_t k = 0; k < panel_size; ++k) {
       const int64_t lane = panel * panel_size + k;
-      float half[sides][3] = {};
+      std::array<float, sides> half[3] = {};
       if (r < rows && lane < lanes) {
         const float* const from = w + lane * weight.stride(lane_dim) + r * weight.stride(row_dim);
         for (int64_t j = 0; j < 3; ++j) {
           const float* const column = from + j * weight.stride(3);
-          const float w0 = column[0], w1 = column[weight.stride(2)], w2 = column[2 * weight.stride(2)];
-          half[0][j] = w0;
-          half[1][j] = w0 + w1;
-          half[2][j] = (w0 + w1) + w2;
-          half[3][j] = w1 + w2;
-          half[4][j] = w2;
+          half[j] = filters_of_side(column[0], column[weight.stride(2)], column[2 * weight.stride(2)]);
         }
       }
       for (int64_t a = 0; a < sides; ++a) {
-        const float w0 = half[a][0], w1 = half[a][1], w2 = half[a][2];
-        const float all[sides] = {w0, w0 + w1, (w0 + w1) + w2, w1 + w2, w2};
+        const std::array<float, sides> all = filters_of_side(half[0][a], half[1][a], half[2][a]);
         for (int64_t b = 0; b < sides; ++b) panel_of(target, a * sides + b, panel)[r * panel_size + k] = all[b];
       }
     }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.models.initial import initialise_for_relu
+from dfad_fast.models.stages import residual_stages
 
 
 class BasicBlock(nn.Module):
@@ -82,15 +83,8 @@ class ResNet(nn.Module):
         super().__init__()
         channels = widths[0] // 4 if block is Bottleneck else widths[0]
         self.stem = _stem(image_shape[0], channels, imagenet_stem)
-        stages = []
-        for index, (depth, width) in enumerate(zip(blocks, widths, strict=True)):
-            stage = []
-            for position in range(depth):
-                stage.append(block(channels, width, stride=2 if position == 0 and index > 0 else 1))
-                channels = width
-            stages.append(nn.Sequential(*stage))
-        self.stages = nn.Sequential(*stages)
-        self.classifier = nn.Linear(channels, classes)
+        self.stages = residual_stages(block, blocks, widths, channels)
+        self.classifier = nn.Linear(widths[-1], classes)
         initialise_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:

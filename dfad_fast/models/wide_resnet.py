@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models.initial import initialise_for_relu
+from dfad_fast.models.stages import residual_stages
 
 
 class PreActivationBlock(nn.Module):
@@ -48,17 +49,11 @@ class WideResNet(nn.Module):
         blocks = (depth - 4) // 6
         channels = 16
         self.stem = nn.Conv2d(image_shape[0], channels, 3, padding=1, bias=False)
-        stages = []
-        for index, wide in enumerate((16 * width, 32 * width, 64 * width)):
-            stage = []
-            for block in range(blocks):
-                stage.append(PreActivationBlock(channels, wide, stride=2 if block == 0 and index > 0 else 1))
-                channels = wide
-            stages.append(nn.Sequential(*stage))
-        self.stages = nn.Sequential(*stages)
-        self.bn = nn.BatchNorm2d(channels)
+        widths = (16 * width, 32 * width, 64 * width)
+        self.stages = residual_stages(PreActivationBlock, (blocks,) * 3, widths, channels)
+        self.bn = nn.BatchNorm2d(widths[-1])
         self.relu = nn.ReLU()
-        self.classifier = nn.Linear(channels, classes)
+        self.classifier = nn.Linear(widths[-1], classes)
         initialise_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
