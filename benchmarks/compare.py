@@ -22,7 +22,7 @@ from benchmarks.tables import Sheet
 DEVIATIONS = 3.0
 ENOUGH_ROUNDS = 5  # for quartiles; of fewer the deviation counts
 ENOUGH_OTHERS = 8  # to tell from them how much a process differs from the next
-UNLUCKY = 0.95  # share of the others that moved by less than the luck of a process explains
+UNLUCKY = 0.95  # share of processes that are apart by less than their luck explains
 ACCURACY_STEP = 0.01  # smallest difference of mean accuracy that counts
 COUNTS_THRESHOLD = 0.1  # of the threshold for times
 
@@ -38,12 +38,21 @@ class Measurement:
     name: tuple[str, str]
     rounds: Sequence[float]
     controls: dict[str, Sequence[float]] = field(default_factory=dict)
+    processes: Sequence[float] = ()  # medians of those that ours ran in at once
+    kin: str = ""  # what measurements share whose processes are as lucky as each other
 
     def relative(self, controls: Sequence[str]) -> list[float]:
         """Logarithms of ours over the geometric mean of ``controls``, by round."""
         columns = [self.rounds, *(self.controls[name] for name in controls)]
         logs = [[math.log(value) for value in row] for row in zip(*columns, strict=False)]
         return [row[0] - (statistics.mean(row[1:]) if controls else 0.0) for row in logs]
+
+    @property
+    def apart(self) -> float | None:
+        """How far two processes of ours are from each other, as a logarithm; None of one."""
+        if len(self.processes) != 2:
+            return None
+        return abs(math.log(self.processes[0] / self.processes[1]))
 
 
 @dataclass(frozen=True)
@@ -99,11 +108,17 @@ def measurements(results: Results) -> Iterator[Measurement]:
 
 def _of_ops(results: Results) -> Iterator[Measurement]:
     for heat in heats(results):
-        rounds = {name: row["round_medians_seconds"] for name, row in heat.rows.items()}
-        if ours := rounds.pop(OURS, None):
-            controls = {name: values for name, values in rounds.items() if name not in CEILINGS}
+        if ours := heat.rows.get(OURS):
+            controls = {
+                name: row["round_medians_seconds"]
+                for name, row in heat.rows.items()
+                if name not in (OURS, *CEILINGS)
+            }
             mode = heat.mode if heat.allocator == "pinned" else f"{heat.mode}, allocator as it comes"
-            yield Measurement((heat.case, mode), ours, controls)
+            processes = ours.get("process_medians_seconds", ())  # older files have one process
+            yield Measurement(
+                (heat.case, mode), ours["round_medians_seconds"], controls, processes, ours["op"]
+            )
 
 
 def _of_loops(results: Results) -> Iterator[Measurement]:
@@ -136,6 +151,7 @@ class _Difference:
     """Logarithms: of ours, of the controls' own, and the deviation that rounds and controls let expect."""
 
     name: tuple[str, str]
+    kin: str
     ours: float
     controls: float
     deviation: float
@@ -153,6 +169,7 @@ def _difference(before: Measurement, after: Measurement) -> _Difference:
     )  # controls that moved apart show what a process's luck does
     return _Difference(
         after.name,
+        after.kin,
         statistics.median(new) - statistics.median(old),
         statistics.mean(moved) if moved else 0.0,
         deviation,
@@ -186,16 +203,33 @@ def _luck(before: Results, after: Results) -> float:
     if len(moved) < ENOUGH_OTHERS:
         return 0.0
     middle = statistics.median(moved)
-    distances = sorted(abs(value - middle) for value in moved)
-    return distances[math.ceil(UNLUCKY * len(distances)) - 1] / statistics.NormalDist().inv_cdf(
-        (1 + UNLUCKY) / 2
-    )
+    return _deviation_of_the_unlucky([abs(value - middle) for value in moved])
+
+
+def _own_luck(measured: Iterable[Measurement]) -> dict[str, float]:
+    """The same of our own processes, two of which ran at once, by kin: the deviation of two runs' difference.
+
+    A run's time is the mean of its two processes', so two runs differ as much as two processes over the square root of
+    two, and two processes are apart by the square root of two times a process's deviation.
+    """
+    distances: dict[str, list[float]] = {}
+    for measurement in measured:
+        if (apart := measurement.apart) is not None:
+            distances.setdefault(measurement.kin, []).append(apart)
+    return {kin: _deviation_of_the_unlucky(values) / math.sqrt(2) for kin, values in distances.items()}
+
+
+def _deviation_of_the_unlucky(distances: Sequence[float]) -> float:
+    """Of a normal distribution with as far a tail."""
+    tail = sorted(distances)[math.ceil(UNLUCKY * len(distances)) - 1]
+    return tail / statistics.NormalDist().inv_cdf((1 + UNLUCKY) / 2)
 
 
 def compare(before: Results, after: Results, threshold: float = 0.1) -> Comparison:
     """Changes that exceed ``threshold`` (instructions: a tenth of it) and three deviations.
 
-    The deviation is that of the rounds, of the controls among themselves, and of processes of the same program.
+    The deviation is that of the rounds, of the controls among themselves, and of processes of the same program: others'
+    and, in the comparison of ops, our own.
     """
     if before["kind"] != after["kind"]:
         raise Unlike(f"one file is of {before['kind']}, the other of {after['kind']}: compare two of a kind")
@@ -208,9 +242,14 @@ def compare(before: Results, after: Results, threshold: float = 0.1) -> Comparis
     # A file that was cut short, or of fewer cases, lacks some by its nature; one that is whole lost them.
     lost = tuple(name for name in old if name not in new) if after["complete"] else ()
     luck = _luck(before, after)
+    own_luck = _own_luck([*old.values(), *new.values()])
     changes = []
     for difference in found:
-        noise = 0.0 if counts else DEVIATIONS * math.hypot(difference.deviation, luck)
+        noise = (
+            0.0
+            if counts
+            else DEVIATIONS * math.hypot(difference.deviation, luck, own_luck.get(difference.kin, 0.0))
+        )
         least = math.log1p(threshold * (COUNTS_THRESHOLD if counts else 1.0))
         if abs(difference.ours) > max(least, noise):
             changes.append(Change(difference.name, math.exp(difference.ours), noise))

@@ -28,6 +28,15 @@ class Run:
     points: list[Point] = dataclasses.field(default_factory=list)
     problem: str | None = None
 
+    def seconds_per_image(self) -> list[float]:
+        """By turn; one that a larger batch before it left nothing to generate is passed over."""
+        before = [0, *(point.images for point in self.points)]
+        return [
+            p.seconds / (p.images - done)
+            for p, done in zip(self.points, before, strict=False)
+            if p.images > done
+        ]
+
     def reached(self, share: float) -> dict[str, float] | None:
         """Seconds and images when ``share`` of the teacher's accuracy had been held for some evaluations; or never."""
         held = 0
@@ -45,8 +54,7 @@ def run(job: Job, contenders: Sequence[Contender], settings: Settings, progress:
     """
     results: Results = {**begin("train", settings), "job": dataclasses.asdict(job)}
     runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
-    turns = -(-job.iterations // EVALUATE_EVERY)
-    of = 1 + len(job.seeds) * (1 + turns)
+    of = 1 + len(job.seeds) * (1 + len(turns(job)))
     steps = itertools.count()
 
     def tell(what: str) -> None:
@@ -88,7 +96,7 @@ def race(
         for entry in entries:
             runs[entry.contender][-1].teacher_accuracy = (entry.answer() or {}).get("teacher_accuracy", 0.0)
         take_turns(
-            job, entries, runs, lambda done: tell(f"seed {seed}: {done} of {job.iterations} iterations")
+            job, entries, runs, lambda images: tell(f"seed {seed}: to {images:,} of {job.images:,} images")
         )
     finally:
         for entry in entries:
@@ -100,15 +108,20 @@ def take_turns(
     job: Job, entries: Sequence[Entry], runs: dict[str, list[Run]], tell: Callable[[int], None]
 ) -> None:
     """A few iterations and an evaluation of each contender a round; each round starts with another one."""
-    for round_, done in enumerate(range(0, job.iterations, EVALUATE_EVERY)):
-        tell(done)
+    for round_, images in enumerate(turns(job)):
+        tell(images)
         racing = [entry for entry in entries if entry.problem is None]
         shift = round_ % len(racing) if racing else 0
         for entry in (*racing[shift:], *racing[:shift]):
-            entry.ask("train", min(EVALUATE_EVERY, job.iterations - done))
+            entry.ask("train", images)
             point: Point | None = entry.answer()
             if point is not None:
                 runs[entry.contender][-1].points.append(point)
+
+
+def turns(job: Job) -> list[int]:
+    """Generated images after each."""
+    return [*range(EVALUATE_EVERY, job.images, EVALUATE_EVERY), job.images]
 
 
 def row(job: Job, contender: Contender, runs: Sequence[Run]) -> dict[str, Any]:
@@ -127,14 +140,11 @@ def row(job: Job, contender: Contender, runs: Sequence[Run]) -> dict[str, Any]:
         "curves": [[dataclasses.asdict(point) for point in run.points] for run in runs],
     }
     # An interrupted run has no end to speak of.
-    runs = [run for run in runs if run.points and run.points[-1].iteration == job.iterations]
+    runs = [run for run in runs if len(run.points) == len(turns(job))]
     if problem is not None or not runs:
         return described
-    # By iteration, and of whole turns: the last one may be shorter.
-    seconds = [
-        p.seconds / EVALUATE_EVERY for run in runs for p in run.points[: job.iterations // EVALUATE_EVERY]
-    ]
-    first, median, third = quartiles(seconds) if seconds else (None, None, None)
+    seconds = [value for run in runs for value in run.seconds_per_image()]
+    first, median, third = quartiles(seconds)
     return {
         **described,
         "seconds": seconds,

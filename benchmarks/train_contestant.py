@@ -1,4 +1,4 @@
-"""One contender of ``run.py train`` inside its own process: it trains for some iterations when told to."""
+"""One contender of ``run.py train`` inside its own process: it trains for some images when told to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def prepare(job: Job, contender: Contender, seed: int, device: str, folder: str)
     """The run as ``dfad-fast distill`` makes it, on a teacher that is trained where there is none yet."""
     config = DistillConfig(
         job.dataset, job.data_dir, teachers=job.teachers, teacher_epochs=job.teacher_epochs,
-        method=contender.method, iterations=job.iterations, speed="exact", seed=seed, device=device, out=folder,
+        method=contender.method, images=job.images, speed="exact", seed=seed, device=device, out=folder,
     )  # fmt: skip
     return distillation.prepare(config, lambda text: None, overwrite=True)
 
@@ -54,17 +54,17 @@ class TrainContestant:
         if contender.loop == "faithful":
             self._loop = FaithfulLoop(trainer, OBJECTIVES[contender.method])
             self._student = self._loop.student
-        self._loop.planned_iterations = job.iterations
+        self._loop.planned_iterations = self._planned = prepared.iterations
 
     def prepare(self) -> dict[str, float]:
         """What is known before the first iteration."""
         return {"teacher_accuracy": self._tests.scores(self._student).teacher_accuracy}
 
-    def train(self, iterations: int) -> Point:
-        """Only the iterations are timed."""
+    def train(self, images: int) -> Point:
+        """Until so many were generated since the run began. Only the iterations are timed."""
 
         def run() -> None:
-            for _ in range(iterations):
+            while self._loop.generated_images < images and self._loop.iteration < self._planned:
                 self._loop.step()
 
         seconds = timed(run, self._clock)

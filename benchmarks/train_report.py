@@ -40,7 +40,7 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
     low, high = row["first_quartile_seconds"], row["third_quartile_seconds"]
     return (
         row["contender"],
-        f"{duration(row['median_seconds'])} ({duration(low)} to {duration(high)})",
+        f"{duration(1e3 * row['median_seconds'])} ({duration(1e3 * low)} to {duration(1e3 * high)})",
         *(_reached(found) for found in row["reached"].values()),
         f"{statistics.mean(row['run_seconds']):.1f} s",
         _spread(row["final_accuracies"]),
@@ -51,21 +51,21 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
 def sheet(results: Results) -> Sheet:
     job = results["job"]
     columns = (
-        "contender", "s/iteration (quartiles)", *(f"{share:.0%} of the teacher's" for share in SHARES), "whole run",
+        "contender", "1000 images (quartiles)", *(f"{share:.0%} of the teacher's" for share in SHARES), "whole run",
         "final accuracy", "best accuracy",
     )  # fmt: skip
-    title = f"{job['dataset']}: {job['iterations']} iterations, seeds {', '.join(map(str, job['seeds']))}"
+    title = f"{job['dataset']}: {job['images']:,} generated images, seeds {', '.join(map(str, job['seeds']))}"
     return Sheet(title, columns, tuple(_line(row) for row in results["rows"]))
 
 
 def explanation(results: Results) -> str:
     teacher = max((row["teacher_accuracy"] for row in results["rows"]), default=0.0)
     return (
-        f"{origin(results)} Teacher: {100 * teacher:.2f} %. Every contender makes the same "
-        f"iterations, and takes turns of {EVALUATE_EVERY} with the others. Seconds are of training alone. Of the "
-        f"teacher's accuracy: seconds and generated images until the student's was that much for {HELD} evaluations "
-        "in a row, median over seeds. Accuracies are of the test images, in percent, mean ± sample deviation over "
-        "seeds. The faithful loop is the published one, with the recipe of the others."
+        f"{origin(results)} Teacher: {100 * teacher:.2f} %. Every contender "
+        f"generates as many images, and takes turns of {EVALUATE_EVERY:,} with the others. Seconds are of training "
+        "alone. Of the teacher's accuracy: seconds and generated images until the student's was that much for "
+        f"{HELD} evaluations in a row, median over seeds. Accuracies are of the test images, in percent, mean ± sample "
+        "deviation over seeds. The faithful loop is the published one, with the recipe of the others."
     )
 
 

@@ -269,7 +269,9 @@ def test_rows_hold_what_the_schema_promises(measured):
         assert set(report.COLUMNS) <= set(row)
         assert 0 < row["first_quartile_seconds"] <= row["median_seconds"] <= row["third_quartile_seconds"]
         assert len(row["round_medians_seconds"]) == FAST.rounds
-        assert row["runs"] >= FAST.rounds
+        processes = FAST.processes if row["contender"] == OURS else 1
+        assert len(row["process_medians_seconds"]) == processes
+        assert row["runs"] >= processes * FAST.rounds
         assert row["gigabytes_per_second"] == pytest.approx(
             row["minimum_bytes"] / row["median_seconds"] / 1e9
         )
@@ -433,10 +435,16 @@ def test_all_measures_everything_and_quick_leaves_the_slow_out(monkeypatch, tmp_
     assert done.exit_code == 1
     assert done.output == "Error: failed, see above: ops, step, train\n"
     assert asked == [
-        ("ops", True, tmp_path / "ops", {"with_compile": False, "unpinned": False}),
+        ("ops", True, tmp_path / "ops", {"with_compile": False, "unpinned": False, "float16": False}),
         ("step", True, tmp_path / "step", {}),
-        ("train", True, tmp_path / "train", {}),
+        ("train", True, tmp_path / "train", {"images": None}),
     ]
     asked.clear()
     CliRunner().invoke(run.main, ["all", "--out", str(tmp_path)])
-    assert asked[0] == ("ops", False, tmp_path / "ops", {"with_compile": True, "unpinned": True})
+    assert asked[0] == (
+        "ops",
+        False,
+        tmp_path / "ops",
+        {"with_compile": True, "unpinned": True, "float16": False},
+    )
+    assert asked[2] == ("train", False, tmp_path / "train", {"images": run.IMAGES_OF_ALL})

@@ -48,7 +48,7 @@ class Inline:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     teachers = tmp_path_factory.mktemp("teachers")
-    job = Job(teachers=str(teachers), teacher_epochs=1, iterations=EVALUATE_EVERY + 2, seeds=(0, 1))
+    job = Job(teachers=str(teachers), teacher_epochs=1, images=EVALUATE_EVERY + 2 * 768, seeds=(0, 1))
     told = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "Process", Inline)
@@ -87,9 +87,10 @@ def test_a_run_is_complete(measured):
         assert len(found["final_accuracies"]) == len(found["run_seconds"]) == 2
         assert all(f <= b for f, b in zip(found["final_accuracies"], found["best_accuracies"], strict=True))
         assert found["reached"] == {"90%": [None, None], "95%": [None, None], "97%": [None, None]}
-        # An iteration's, of the whole turns.
-        turns = [curve[0]["seconds"] for curve in found["curves"]]
-        assert found["seconds"] == pytest.approx([seconds / EVALUATE_EVERY for seconds in turns])
+        per_image = [
+            p["seconds"] / n for curve in found["curves"] for p, n in zip(curve, (3840, 2 * 768), strict=True)
+        ]
+        assert found["seconds"] == pytest.approx(per_image)
     assert again["rows"][0]["teacher_accuracy"] == again["rows"][1]["teacher_accuracy"] > 0
 
 
@@ -140,8 +141,8 @@ def test_the_command_line_asks_for_what_it_was_told(monkeypatch, tmp_path, measu
     monkeypatch.setattr(train, "run", fake)
     done = CliRunner().invoke(run.main, ["train", "--quick", "--seeds", "4", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    assert (asked["job"].seeds, asked["job"].iterations) == ((4,), run.QUICK_ITERATIONS)
+    assert (asked["job"].seeds, asked["job"].images) == ((4,), run.QUICK_IMAGES)
     assert 1 < len(asked["contenders"]) < len(CONTENDERS)
-    CliRunner().invoke(run.main, ["train", "--iterations", "9", "--out", str(tmp_path)])
-    assert (asked["job"].seeds, asked["job"].iterations) == ((0, 1, 2), 9)
+    CliRunner().invoke(run.main, ["train", "--images", "900", "--out", str(tmp_path)])
+    assert (asked["job"].seeds, asked["job"].images) == ((0, 1, 2), 900)
     assert len(asked["contenders"]) == len(CONTENDERS)
