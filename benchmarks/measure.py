@@ -324,7 +324,9 @@ class Arena:
                     entry.turns.setdefault(mode, []).append(samples)
 
     def _weigh(self, entries: Sequence[Entry]) -> None:
-        contenders = [entry for entry in entries if entry.contender not in CEILINGS]
+        # Of several processes of one contender the first: memory is the same in all of them.
+        first = {entry.contender: entry for entry in reversed(entries)}
+        contenders = [entry for name, entry in first.items() if name not in CEILINGS]
         for entry in contenders:
             entry.ask("peak")
         for entry in contenders:

@@ -77,9 +77,9 @@ def run(
 
 
 def entrants(pair: Pair, race_name: str, contenders: Sequence[Contender], device: str) -> list[Contender]:
-    """Who takes part; in the races after the first, and on a GPU, with the pinned allocator only."""
+    """Who takes part. With the allocator as it comes only in the first race, on the CPU, of pairs that ask for it."""
     entered = [c for c in contenders if pair.name in c.pairs and race_name in c.races and device in c.devices]
-    if race_name == RACES[0] and device == "cpu":
+    if race_name == RACES[0] and device == "cpu" and pair.unpinned:
         return entered
     return [dataclasses.replace(c, allocators=("pinned",)) for c in entered]
 

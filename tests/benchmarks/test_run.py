@@ -435,7 +435,7 @@ def test_all_measures_everything_and_quick_leaves_the_slow_out(monkeypatch, tmp_
     assert done.exit_code == 1
     assert done.output == "Error: failed, see above: ops, step, train\n"
     assert asked == [
-        ("ops", True, tmp_path / "ops", {"with_compile": False, "unpinned": False, "float16": False}),
+        ("ops", True, tmp_path / "ops", {"with_compile": False, "unpinned": False, "halves": False}),
         ("step", True, tmp_path / "step", {}),
         ("train", True, tmp_path / "train", {"images": None}),
     ]
@@ -445,6 +445,6 @@ def test_all_measures_everything_and_quick_leaves_the_slow_out(monkeypatch, tmp_
         "ops",
         False,
         tmp_path / "ops",
-        {"with_compile": True, "unpinned": True, "float16": False},
+        {"with_compile": True, "unpinned": True, "halves": False},
     )
     assert asked[2] == ("train", False, tmp_path / "train", {"images": run.IMAGES_OF_ALL})
