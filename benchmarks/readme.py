@@ -103,7 +103,7 @@ def train(results: Results) -> str:
         f"Time to accuracy on {results['job']['dataset']}: seconds of training and generated images until the student "
         "held a share of the teacher's accuracy for three evaluations in a row, every contender for "
         f"{results['job']['images']:,} images; accuracies in percent, mean ± deviation over "
-        f"{len(results['job']['seeds'])} seeds. Made by `python benchmarks/run.py train`."
+        f"{len(results['job']['seeds'])} seeds. Made by `{results['command']}`."
     )
     plot = "![accuracy over seconds of training](benchmarks/results/train/accuracy.png)"
     return f"{intro}\n\n{_table(sheet.columns, sheet.lines)}\n\n{_origin(results)}\n\n{plot}"
