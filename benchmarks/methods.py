@@ -2,6 +2,7 @@
 
     python benchmarks/methods.py --dataset digits --seeds 0,1,2,3,4 --jobs 2 --out runs/methods
     python benchmarks/methods.py --images 268800 --methods dfad-ar-vi-bn,zskt,dafl,dfq --seeds 0,1,2
+    python benchmarks/methods.py --methods dfad --with replay=32 --with generator_ema=0.9 --seeds 0,1,2
     python benchmarks/methods.py --methods dfad --speed exact --speed fast --speed exact+precision=bfloat16
 
 Every run is the one that ``dfad-fast distill --dataset D --method M --seed S`` makes, in OUT/M-seedS. Prints a
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,9 +25,12 @@ from typing import Any
 import click
 import torch
 
+from dfad_fast.cli import distill
 from dfad_fast.errors import DFADFastError, unknown_name
 from dfad_fast.methods import METHODS
 from dfad_fast.training.job import DistillConfig, prepare
+
+SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", "iterations", "images", "out")
 
 
 def run_once(config: DistillConfig, threads: int) -> dict[str, Any]:
@@ -39,23 +45,29 @@ def spread(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.2f} ± {100 * deviation:.2f}"
 
 
+def _line(name: str, rows: list[dict[str, Any]], accuracy: str) -> str:
+    worst = min(row[f"{accuracy}_final"] / row["teacher_accuracy"] for row in rows)
+    cells = [
+        spread([row[f"{accuracy}_final"] for row in rows]),
+        spread([row[f"{accuracy}_best"] for row in rows]),
+        spread([row["agreement_final"] for row in rows]) if accuracy == "student_accuracy" else "-",
+        f"{100 * worst:.2f}",
+        f"{statistics.mean(row['seconds_distill'] for row in rows):.0f}",
+        f"{rows[0]['generated_images']:,}",
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
 def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
-    """A row per method: mean and deviation over seeds, in percent."""
+    """A row per method: mean and deviation over seeds, in percent; one more of its averaged student, if it has one."""
     lines = [
         "| method | final accuracy | best accuracy | agreement | worst final / teacher | seconds | generated images |",
         "|---|---|---|---|---|---|---|",
     ]
     for method, rows in runs.items():
-        worst = min(row["student_accuracy_final"] / row["teacher_accuracy"] for row in rows)
-        cells = [
-            spread([row["student_accuracy_final"] for row in rows]),
-            spread([row["student_accuracy_best"] for row in rows]),
-            spread([row["agreement_final"] for row in rows]),
-            f"{100 * worst:.2f}",
-            f"{statistics.mean(row['seconds_distill'] for row in rows):.0f}",
-            f"{rows[0]['generated_images']:,}",
-        ]
-        lines.append(f"| `{method}` | {' | '.join(cells)} |")
+        lines.append(_line(f"`{method}`", rows, "student_accuracy"))
+        if "averaged_accuracy_final" in rows[0]:
+            lines.append(_line(f"`{method}`, the averaged student", rows, "averaged_accuracy"))
     rows = next(iter(runs.values()))
     first = rows[0]
     lines.append("")
@@ -66,12 +78,32 @@ def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
+def _setting(text: str) -> dict[str, Any]:
+    """As ``dfad-fast distill`` takes it."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"--with takes NAME=VALUE, got {text!r}")
+    own = {field.name for field in fields(DistillConfig)} - set(SET_HERE)
+    options = {option.name: option for option in distill.params if option.name in own}
+    if name not in options:
+        raise click.BadParameter(str(unknown_name("setting", name, list(options))))
+    converted = options[name].type.convert(value, options[name], None)
+    return {name: (converted,) if getattr(options[name], "multiple", False) else converted}
+
+
 @click.command()
 @click.option("--dataset", default="digits", show_default=True)
 @click.option("--data-dir")
 @click.option("--methods", default=",".join(METHODS), show_default=True)
 @click.option(
     "--speed", "speeds", multiple=True, default=["auto"], show_default=True, metavar="SPEED[+LEVER=VALUE]..."
+)
+@click.option(
+    "--with",
+    "variants",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Each method with this setting of a run, too, named as in config.yaml; several times.",
 )
 @click.option("--seeds", default="0,1,2,3,4", show_default=True)
 @click.option("--iterations", type=click.IntRange(min=1), help="Default: the dataset's.")
@@ -85,33 +117,44 @@ def main(
     data_dir: str | None,
     methods: str,
     speeds: tuple[str, ...],
+    variants: tuple[str, ...],
     seeds: str,
     iterations: int | None,
     images: int | None,
     jobs: int,
     out: str,
 ) -> None:
-    """Compare methods on one teacher, each at every speed."""
+    """Compare methods on one teacher, each at every speed, and with every setting that is given."""
     names = methods.split(",")
     for name in names:
         if name not in METHODS:
             raise click.BadParameter(str(unknown_name("method", name, METHODS)))
     if not all(seed.isdigit() for seed in seeds.split(",")):
         raise click.BadParameter(f"--seeds takes whole numbers separated by commas, got {seeds!r}")
+    settings = {f" with {text}": _setting(text) for text in variants}
     folder = Path(out)
 
     rows = {
-        method if len(speeds) == 1 else f"{method} {speed}": (method, *speed.split("+"))
+        f"{method}{f' {speed}' if len(speeds) > 1 else ''}{variant}": (method, speed, changes)
         for method in names
         for speed in speeds
+        for variant, changes in ({"": {}} | settings).items()
     }
 
+    names_of_folders = {row: re.sub(r"[^A-Za-z0-9.=_+-]+", "-", row) for row in rows}
+    if len(set(names_of_folders.values())) < len(rows):
+        raise click.BadParameter("two of the settings would be written to one folder: give them in two calls")
+
     def config(row: str, seed: str) -> DistillConfig:
-        method, speed, *levers = rows[row]
-        where = str(folder / f"{row.replace(' ', '-')}-seed{seed}")
-        return DistillConfig(
-            dataset, data_dir, method=method, seed=int(seed), iterations=iterations, images=images, out=where,
-            speed=speed, lever=tuple(levers) or None,
+        method, speeds, changes = rows[row]
+        speed, *levers = speeds.split("+")
+        where = folder / f"{names_of_folders[row]}-seed{seed}"
+        return replace(
+            DistillConfig(
+                dataset, data_dir, method=method, seed=int(seed), iterations=iterations, images=images,
+                out=str(where), speed=speed, lever=tuple(levers) or None,
+            ),
+            **changes,
         )  # fmt: skip
 
     runs: dict[str, list[dict[str, Any]]] = {}

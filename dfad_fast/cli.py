@@ -1,4 +1,4 @@
-"""The command line: ``dfad-fast distill``, ``resume``, ``teacher``, ``inspect`` and ``profile``."""
+"""The command line: ``dfad-fast distill``, ``resume``, ``teacher``, ``inspect``, ``compare`` and ``profile``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from dfad_fast import __version__
-from dfad_fast.errors import DFADFastError, UsageError
+from dfad_fast.errors import DFADFastError, DFADFastWarning, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,7 +122,7 @@ def app() -> None:
     "--generator",
     default="auto",
     show_default=True,
-    help="auto (DFAD's, narrower), or as published: dfad, zskt, dafl, dcgan (for 64 pixels and more).",
+    help="auto (DFAD's, narrower), conditional (told a class), or as published: dfad, zskt, dafl, dcgan (64 pixels).",
 )
 @click.option("--latent-dim", type=int, default=100, show_default=True, help="Length of the noise vectors.")
 @click.option("--batch-size", type=int, default=128, show_default=True, help="Images per step.")
@@ -143,6 +144,19 @@ def app() -> None:
     metavar="DECAY",
     help="Keep a moving average of the student too, such as 0.99 per iteration: evaluated and saved beside it.",
 )
+@click.option(
+    "--replay",
+    type=int,
+    default=0,
+    metavar="BATCHES",
+    help="Keep so many batches from before; the student takes one more step an iteration, on one of them.",
+)
+@click.option(
+    "--generator-ema",
+    type=float,
+    metavar="DECAY",
+    help="Keep a moving average of the generator; the student takes one more step an iteration, on what it makes.",
+)
 @click.option("--student-lr", type=float, help="Instead of the recipe's.")
 @click.option("--generator-lr", type=float, help="Instead of the recipe's.")
 @click.option(
@@ -162,6 +176,12 @@ def app() -> None:
     multiple=True,
     metavar="NAME=VALUE",
     help="One switch of the step, over --speed: precision=bfloat16, student_batches=1, winograd=off ...",
+)
+@click.option(
+    "--checkpoint-seconds", type=float, default=60.0, show_default=True, help="Between checkpoints, at least."
+)
+@click.option(
+    "--keep-checkpoints", type=int, default=2, show_default=True, help="How many of the last ones are kept."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
@@ -191,17 +211,21 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 
 @app.command()
 @click.argument("run")
-@click.option("--threads", type=int, help="CPU threads (default: all cores).")
+@click.option(
+    "--accept-changes", is_flag=True, help="Go on though versions, or what this machine can do, have changed."
+)
+@click.option("--threads", type=int, help="CPU threads (default: as many as the run had).")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def resume(run: str, threads: int | None, quiet: bool) -> None:
+def resume(run: str, accept_changes: bool, threads: int | None, quiet: bool) -> None:
     """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have."""
-    from dfad_fast.training.job import DistillConfig, prepare, read_config
+    from dfad_fast.training.job import DistillConfig, prepare, read_config, recorded_threads
 
-    _set_threads(threads)
     console = _console(quiet)
     folder = Path(run).parent if Path(run).is_file() else Path(run)
     config = DistillConfig(**{**read_config(run), "out": str(folder)})
-    job = prepare(config, _say(console), resume=True)
+    # Sums are ordered by the number of threads: with another one the run would not end as it would have.
+    _set_threads(recorded_threads(folder) if threads is None else threads)
+    job = prepare(config, _say(console), resume=True, accept_changes=accept_changes)
     if job.trainer.iteration >= job.iterations:
         raise UsageError(
             f"{folder} is complete, with {job.trainer.iteration} iterations: for a longer run, "
@@ -318,11 +342,32 @@ def inspect(
     _say(console)(f"Everything is in {folder / INSPECTION} and {folder / INSPECTION_PICTURE}.")
 
 
+@app.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--out", default="compare.png", show_default=True, help="The picture: accuracy over images.")
+def compare(runs: tuple[str, ...], out: str) -> None:
+    """Show the runs in folders RUNS beside each other; seeds of the same settings are taken together."""
+    from dfad_fast import comparison
+    from dfad_fast.training.run_folder import make_folder, write_whole
+
+    picture = Path(out)
+    if picture.suffix != ".png":
+        raise UsageError(f"--out is a picture, NAME.png, got {out}")
+    groups = comparison.group([comparison.load(run) for run in runs])
+    console = _console(quiet=False)
+    comparison.print_groups(console, groups)
+    make_folder(picture.parent)
+    write_whole(picture, lambda path: comparison.draw(path, groups))
+    _say(console)(f"The picture is {picture}.")
+
+
 # What a run leaves behind, and how good its networks are, is no matter of a profile.
 _NOT_PROFILED = {
     "iterations",
     "images",
     "student_ema",
+    "keep_checkpoints",
+    "checkpoint_seconds",
     "evaluate",
     "teacher_epochs",
     "teacher_seed",
@@ -429,6 +474,7 @@ def _set_threads(threads: int | None) -> None:
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
+    warnings.showwarning = _show_warning
     try:
         code = app.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -441,6 +487,17 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         code = _complain("interrupted before everything was saved", Interrupted.exit_code)
     sys.exit(code)
+
+
+_show_other_warnings = warnings.showwarning
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Ours without the place in the code that says them."""
+    if issubclass(category, DFADFastWarning):
+        _complain(str(message), 0)
+    else:
+        _show_other_warnings(message, category, *where, **more)
 
 
 def _complain(message: str, code: int) -> int:

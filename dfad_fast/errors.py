@@ -15,6 +15,10 @@ class DFADFastError(Exception):
     exit_code = 1
 
 
+class DFADFastWarning(UserWarning):
+    """Something went wrong that a run goes on with."""
+
+
 class UsageError(DFADFastError, ValueError):
     """The request itself is wrong: an unknown name, a bad value, files that do not fit. Exit code 2."""
 

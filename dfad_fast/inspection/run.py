@@ -15,6 +15,8 @@ from dfad_fast.errors import UsageError
 from dfad_fast.methods.plugins import load_plugins
 from dfad_fast.models import load_weights
 from dfad_fast.terms import reads_features
+from dfad_fast.training import checkpoints
+from dfad_fast.training.checkpoints import CHECKPOINT
 from dfad_fast.training.choice import choose_method
 from dfad_fast.training.generators import generate, make_generator
 from dfad_fast.training.job import (
@@ -27,7 +29,7 @@ from dfad_fast.training.job import (
     refuse_other_teacher,
 )
 from dfad_fast.training.networks import Networks
-from dfad_fast.training.run_folder import CHECKPOINT, GENERATOR, STUDENT, read_checkpoint
+from dfad_fast.training.run_folder import GENERATOR, STUDENT
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def load_run(
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     pair = build_pair(config, own_dataset, choose_device(config.device), _silent, "refuse")
     refuse_other_teacher(pair, folder)
-    generator = make_generator(config.generator, pair.image_shape, config.latent_dim)
+    generator = make_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
     networks = Networks(
         pair.teacher,
         pair.student,
@@ -144,7 +146,7 @@ def _silent(_text: str) -> None:
 
 
 def _refuse_nothing_saved(folder: Path) -> None:
-    if not any((folder / name).is_file() for name in (CHECKPOINT, STUDENT)):
+    if not checkpoints.all_of(folder) and not (folder / STUDENT).is_file():
         raise UsageError(
             f"{folder} holds neither {CHECKPOINT} nor {STUDENT}: the run has saved nothing yet, or they were "
             "removed; wait for its first checkpoint, or run dfad-fast distill --overwrite"
@@ -153,8 +155,8 @@ def _refuse_nothing_saved(folder: Path) -> None:
 
 def _load_weights(networks: Networks, folder: Path, missing: list[str]) -> dict[str, Any] | None:
     """From the checkpoint, which is never older than the other files; from those where it is gone."""
-    if (folder / CHECKPOINT).is_file():
-        state = read_checkpoint(folder)
+    if checkpoints.all_of(folder):
+        state = checkpoints.read(folder)
         parts: dict[str, nn.Module] = {
             "student": networks.student,
             "generator": networks.generator,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.terms import Weighted, reads_features, reads_statistics
+from dfad_fast.terms import Weighted, reads_features, reads_last_stage, reads_statistics
 
 StudentMode = Literal["train", "eval"]
 Batches = Literal["fresh", "same noise", "generator's"]
@@ -67,8 +67,21 @@ class Method:
         }
 
     @property
+    def rows(self) -> tuple[Weighted, ...]:
+        """Of the phases that have steps."""
+        return (*self.student * (self.student_steps > 0), *self.generator * (self.generator_steps > 0))
+
+    @property
     def reads_features(self) -> bool:
         return reads_features((*self.student, *self.generator))
+
+    @property
+    def reads_last_stage(self) -> bool:
+        return reads_last_stage((*self.student, *self.generator))
+
+    @property
+    def reads_progress(self) -> bool:
+        return any(row.term.reads_progress for row in (*self.student, *self.generator))
 
     @property
     def reads_statistics(self) -> bool:

@@ -8,22 +8,32 @@ from dfad_fast.terms.boundary import ActivationBoundary
 from dfad_fast.terms.crossing import BoundaryCrossing
 from dfad_fast.terms.entropy import ClassBalance, Entropy, OneHot
 from dfad_fast.terms.expression import parse_terms
+from dfad_fast.terms.factor import FactorTransfer
 from dfad_fast.terms.hint import Hint
 from dfad_fast.terms.image_prior import ImageNorm, TotalVariation
 from dfad_fast.terms.js import JS
 from dfad_fast.terms.kl import KL
 from dfad_fast.terms.l1 import L1, LogL1
+from dfad_fast.terms.label import Label
+from dfad_fast.terms.manifold import ManifoldMixup
 from dfad_fast.terms.margin_relu import MarginReLU
 from dfad_fast.terms.probe import Probe
-from dfad_fast.terms.term import Term, Weighted, reads_features, reads_statistics, reads_student
+from dfad_fast.terms.term import (
+    Term,
+    Weighted,
+    reads_features,
+    reads_last_stage,
+    reads_statistics,
+    reads_student,
+)
 from dfad_fast.terms.virtual import VirtualInterpolation
 
 TERMS: dict[str, type[Term]] = {
     term.name: term
     for term in (
-        L1, LogL1, KL, JS, ActivationBoundary, BoundaryCrossing, VirtualInterpolation, AttentionTransfer, Hint,
-        MarginReLU,
-        BatchNormStatistics, BatchNormKL, OneHot, Entropy, ClassBalance, ActivationMagnitude, TotalVariation,
+        L1, LogL1, KL, JS, ActivationBoundary, BoundaryCrossing, VirtualInterpolation, ManifoldMixup,
+        AttentionTransfer, Hint, FactorTransfer, MarginReLU,
+        BatchNormStatistics, BatchNormKL, OneHot, Label, Entropy, ClassBalance, ActivationMagnitude, TotalVariation,
         ImageNorm,
     )
 }  # fmt: skip
@@ -41,9 +51,12 @@ __all__ = [
     "BoundaryCrossing",
     "ClassBalance",
     "Entropy",
+    "FactorTransfer",
     "Hint",
     "ImageNorm",
+    "Label",
     "LogL1",
+    "ManifoldMixup",
     "MarginReLU",
     "OneHot",
     "Probe",
@@ -53,6 +66,7 @@ __all__ = [
     "Weighted",
     "parse_terms",
     "reads_features",
+    "reads_last_stage",
     "reads_statistics",
     "reads_student",
 ]

@@ -14,13 +14,14 @@ from dfad_fast.terms.term import Term
 class ActivationMagnitude(Term):
     """Mean activation of the teacher's last stage; real images excite its features, so generators maximise it.
 
-    DAFL (Chen et al. 2019, arXiv 1904.01186), which takes the features before the classifier. Here it is the last stage
-    that is tapped and has a match in the student.
+    DAFL (Chen et al. 2019, arXiv 1904.01186), which takes the features before the classifier. Here it is the deepest
+    stage that is tapped, whether or not the student has one to match.
     """
 
     name: ClassVar[str] = "activation"
     reads_student: ClassVar[bool] = False
-    reads_features: ClassVar[bool] = True
+    reads_last_stage: ClassVar[bool] = True
 
     def __call__(self, probe: Probe) -> Tensor:
-        return at_least_float32(probe.teacher_features[-1]).relu().mean()
+        assert probe.last_stage is not None
+        return at_least_float32(probe.last_stage).relu().mean()

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from torch import Tensor
 
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.ops import boundary_hinge_loss
 from dfad_fast.terms.probe import Probe
-from dfad_fast.terms.term import Term
+from dfad_fast.terms.term import DECAYS, Decay, Term
 
 Stages = Literal["mean", "published"]
 _STAGES = ("mean", "published")
@@ -23,11 +23,13 @@ class ActivationBoundary(Term):
     Not 0 for a perfect student: pre-activations inside the margin still cost. So its weight should decay.
 
     ``stages`` is how they count: ``mean``, equally; or ``published``, as in Heo et al.'s code: each by its sum over
-    elements, over the batch, times 1, 1/2, 1/4 ... from the deepest on.
+    elements, over the batch, times 1, 1/2, 1/4 ... from the deepest on. ``margins`` is how the margin goes to 0 over
+    the run, as a weight's schedule does; at 0 a perfect student costs nothing.
     """
 
     margin: float = 1.0
     stages: Stages = "mean"
+    margins: Decay = "constant"
     name: ClassVar[str] = "boundary"
     reads_features: ClassVar[bool] = True
 
@@ -36,6 +38,12 @@ class ActivationBoundary(Term):
             raise UsageError(f"boundary: margin must be >= 0, got {self.margin}")
         if self.stages not in _STAGES:
             raise unknown_name("way to count stages", self.stages, _STAGES)
+        if self.margins not in get_args(Decay):
+            raise unknown_name("schedule of margins", self.margins, get_args(Decay))
+
+    @property
+    def reads_progress(self) -> bool:
+        return self.margins != "constant"
 
     def _weights(self, features: list[Tensor]) -> list[float]:
         """Of each stage's mean over elements."""
@@ -48,6 +56,6 @@ class ActivationBoundary(Term):
         return boundary_hinge_loss(
             probe.student_features,
             [features.detach() for features in probe.teacher_features],
-            margin=self.margin,
+            margin=self.margin * DECAYS[self.margins](probe.progress),
             weights=self._weights(probe.student_features),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfad_fast.models.batch_norm import LayerStatistics
 
@@ -15,8 +15,9 @@ class Probe:
     """One batch seen by both networks.
 
     ``student_features`` (through their connectors) and ``teacher_features`` are per-stage tensors of equal
-    shapes, present only for terms that say ``reads_features``; ``statistics`` are the teacher's batch norm
-    layers', present only for terms that say ``reads_statistics``.
+    shapes, present only for terms that say ``reads_features``; ``last_stage`` is the teacher's deepest tap, whether or
+    not the student has one to match, present only for terms that say ``reads_last_stage``; ``statistics`` are the
+    teacher's batch norm layers', present only for terms that say ``reads_statistics``.
     """
 
     images: Tensor
@@ -29,10 +30,19 @@ class Probe:
     """Further images to the teacher, in the same phase's terms of differentiation."""
     student_features: list[Tensor] = field(default_factory=list)
     teacher_features: list[Tensor] = field(default_factory=list)
+    last_stage: Tensor | None = None
     statistics: list[LayerStatistics] = field(default_factory=list)
+    labels: Tensor | None = None
+    """[B], what a conditional generator was told to make; None of other generators, and in the student's phase."""
     draws: tuple[Tensor, ...] = ()
     """This term's random numbers, see ``Term.draw``."""
     virtual_images: Tensor | None = None
     """What this term's ``virtual_images`` made of the images."""
     virtual_student: Tensor | None = None
     """The student's logits for them."""
+    ask_student: Callable[[Tensor, str, Callable[[Tensor], Tensor]], Tensor] | None = None
+    """The student's logits for images, where the output of the submodule that is named is changed on its way."""
+    module: nn.Module | None = None
+    """What this term's ``module`` made."""
+    progress: float = 0.0
+    """The fraction of the run that is done, for terms that say ``reads_progress``."""

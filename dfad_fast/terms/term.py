@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfad_fast.terms.probe import Probe
 
 Decay = Literal["constant", "linear", "cosine", "early"]
 
-_DECAYS: dict[str, Callable[[float], float]] = {
+DECAYS: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
@@ -25,17 +25,24 @@ _DECAYS: dict[str, Callable[[float], float]] = {
 class Term:
     """One term of an objective: reads a Probe, returns a scalar.
 
-    A subclass sets ``name`` (as it stands in logs), says with ``reads_features`` or ``reads_statistics``
-    which parts of the probe it needs, with ``reads_student = False`` that it does without the student (who is not asked
-    where no term needs it), and implements ``__call__``. A term that needs random numbers or further
-    images for the student implements ``draw`` and ``virtual_images``: what happens between them and ``__call__`` is
-    then free of randomness on the host, and all images of a step can go through the student at once.
+    A subclass sets ``name`` (as it stands in logs), says which parts of the probe it needs, with ``reads_features``,
+    ``reads_last_stage`` (of the teacher alone), ``reads_statistics`` or ``reads_labels`` (a conditional generator's),
+    with ``reads_student = False`` that it does without the student (who is not asked where no term needs it), and
+    implements ``__call__``. A term that needs random numbers or further images for the student implements ``draw`` and
+    ``virtual_images``: what happens between them and ``__call__`` is then free of randomness on the host, and all
+    images of a step can go through the student at once. One with weights of its own implements ``module``.
     """
 
     name: ClassVar[str]
     reads_student: ClassVar[bool] = True
     reads_features: ClassVar[bool] = False
+    reads_last_stage: ClassVar[bool] = False
     reads_statistics: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        """As it stands in a run's records: the same in every process."""
+        return f"{type(self).__name__}()"
 
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...]:
         """The random numbers of one step, from the run's own source, which lies on the CPU on every backend."""
@@ -43,6 +50,20 @@ class Term:
 
     def virtual_images(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
         """Further images for the student, made of a batch [B, C, H, W] and this term's ``draws``."""
+        return None
+
+    @property
+    def reads_progress(self) -> bool:
+        """Whether ``__call__`` computes something else as the run goes on; such an iteration cannot be captured."""
+        return False
+
+    def module(self, stages: Sequence[Sequence[int]]) -> nn.Module | None:
+        """What of this term is trained beside the student, for features [C, H, W] or [C] each."""
+        return None
+
+    @property
+    def student_stage(self) -> str | None:
+        """The student's submodule whose output is changed on its way, see ``Probe.ask_student``."""
         return None
 
     def check(self, stages: Sequence[Sequence[int]]) -> None:
@@ -65,7 +86,7 @@ class Weighted:
 
     def weight_at(self, progress: float) -> float:
         """The weight after the fraction ``progress`` (0 to 1) of the run."""
-        return self.weight * _DECAYS[self.decay](progress)
+        return self.weight * DECAYS[self.decay](progress)
 
 
 def reads_student(rows: Sequence[Weighted]) -> bool:
@@ -74,6 +95,10 @@ def reads_student(rows: Sequence[Weighted]) -> bool:
 
 def reads_features(rows: Sequence[Weighted]) -> bool:
     return any(row.term.reads_features for row in rows)
+
+
+def reads_last_stage(rows: Sequence[Weighted]) -> bool:
+    return any(row.term.reads_last_stage for row in rows)
 
 
 def reads_statistics(rows: Sequence[Weighted]) -> bool:

@@ -1,4 +1,4 @@
-"""A network's weights averaged over a run: DFAD's student goes up and down, its average less so."""
+"""A network's weights averaged over a run: DFAD's networks go up and down, their averages less so."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ class MovingAverage:
     """A copy of ``network`` whose weights follow it: ``average = d average + (1 - d) weights`` at each update.
 
     ``d`` is ``min(decay, (1 + n) / (10 + n))`` at update ``n``, so that the first weights are soon forgotten. Running
-    statistics are averaged too; counters are copied. Raises UsageError for a decay that is not in [0, 1).
+    statistics are averaged too; counters are copied. Raises UsageError, which calls the decay ``name``, for one that is
+    not in [0, 1).
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, name: str = "student_ema") -> None:
         if not 0.0 <= decay < 1.0:
-            raise UsageError(f"student_ema must be at least 0 and less than 1, got {decay}")
+            raise UsageError(f"{name} must be at least 0 and less than 1, got {decay}")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self._decay = decay
 

@@ -41,6 +41,11 @@ def choose_method(
         )
     if method.reads_features and not networks.tap_pairs:
         raise UsageError(f"method {method.name!r} compares features, but {networks.describe_mismatch()}")
+    if method.reads_last_stage and networks.last_stage is None:
+        raise UsageError(
+            f"method {method.name!r} reads the teacher's last stage, but no stage is found in it: choose terms that "
+            "read no features"
+        )
     _check_tables(method, networks)
     return method
 
@@ -54,7 +59,14 @@ def _check_tables(method: Method, networks: Networks) -> None:
         if steps and not rows:
             raise UsageError(f"method {method.name!r}: the {side} has steps and no term: give it one")
         for row in rows if steps else ():
-            row.term.check([teacher.shape for teacher, _ in networks.tap_pairs])
+            if row.term.reads_labels and (side == "student" or not networks.is_conditional):
+                raise UsageError(
+                    f"{row.term.name} reads the labels of a conditional generator's images in the generator's phase: "
+                    "leave it out of the student's terms, and choose --generator conditional (in Python generator=)"
+                )
+            row.term.check(networks.stages)
+            if row.term.student_stage is not None:
+                networks.check_student_stage(row.term.student_stage)
     if method.student_steps and not reads_student(method.student):
         raise UsageError(
             f"method {method.name!r}: none of the student's terms reads the student's answers: give it one that does, "

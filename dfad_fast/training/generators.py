@@ -8,14 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.models import DAFLGenerator, DCGANGenerator, DFADGenerator, ZSKTGenerator
+from dfad_fast.models import ConditionalGenerator, DAFLGenerator, DCGANGenerator, DFADGenerator, ZSKTGenerator
 
 _RELATIVES = {"dfad": DFADGenerator, "zskt": ZSKTGenerator, "dafl": DAFLGenerator}
-_NAMES = ("auto", *_RELATIVES, "dcgan")
+_NAMES = ("auto", *_RELATIVES, "dcgan", "conditional")
 
 
 def make_generator(
-    generator: str | nn.Module, shape: tuple[int, int, int], latent_dim: int, fused: bool = True
+    generator: str | nn.Module,
+    shape: tuple[int, int, int],
+    latent_dim: int,
+    classes: int,
+    fused: bool = True,
 ) -> nn.Module:
     """The generator by its name; a module is taken as it is. Raises UsageError for an unknown name."""
     if isinstance(generator, nn.Module):
@@ -24,6 +28,10 @@ def make_generator(
         raise unknown_name("generator", generator, _NAMES)
     if generator == "auto":
         made: nn.Module = DFADGenerator(shape, latent_dim, _auto_width(shape), fused)
+    elif generator == "conditional":
+        made = ConditionalGenerator(
+            DFADGenerator(shape, classes + latent_dim, _auto_width(shape), fused), classes
+        )
     elif generator == "dcgan":
         made = DCGANGenerator(shape, latent_dim)
     else:

@@ -41,7 +41,8 @@ class CapturedIteration:
         """Capture anew: after weights, optimisers or the source of noise were put elsewhere in memory."""
         self._runs, self._graph, self._outcome = 0, None, None
 
-    def run(self, draws: Sequence[Draws], weights: Weights) -> Outcome:
+    def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Outcome:
+        """``progress`` is not looked at: what changes with it is not captured."""
         if self._runs == 0:
             self._draws = [[tuple(x.clone() for x in drawn) for drawn in rows] for rows in draws]
             self._weights = {

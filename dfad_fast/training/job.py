@@ -64,8 +64,12 @@ class DistillConfig:
     taps_teacher: tuple[str, ...] | None = None
     taps_student: tuple[str, ...] | None = None
     student_ema: float | None = None
+    replay: int = 0
+    generator_ema: float | None = None
     speed: str = "auto"
     lever: tuple[str, ...] | None = None
+    keep_checkpoints: int = 2
+    checkpoint_seconds: float = 60.0
     seed: int = 0
     device: str = "auto"
     out: str | None = None
@@ -113,6 +117,7 @@ def prepare(
     overwrite: bool = False,
     resume: bool = False,
     rehearse: bool = False,
+    accept_changes: bool = False,
 ) -> Job:
     """Builds and checks everything that ``config`` names, training a teacher where it names none.
 
@@ -176,6 +181,11 @@ def prepare(
         student_terms=config.student_terms,
         generator_terms=config.generator_terms,
         student_ema=config.student_ema,
+        replay=config.replay,
+        generator_ema=config.generator_ema,
+        accept_changes=accept_changes,
+        keep_checkpoints=config.keep_checkpoints,
+        checkpoint_seconds=config.checkpoint_seconds,
     )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
@@ -188,6 +198,8 @@ def prepare(
     if trainer.method.reads_features:
         for row in trainer.networks.describe_taps():
             say(f"tap: {row['teacher']} {row['teacher_shape']} <- {row['student']} {row['student_shape']}")
+    if trainer.method.reads_last_stage:
+        say(f"tap: {trainer.networks.last_stage} (the teacher's last stage)")
     for notice in trainer.notices:
         say(notice)
     if iterations is None:
@@ -215,6 +227,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if unknown:
         raise UsageError(f"{path} has settings that dfad-fast distill does not know: {', '.join(unknown)}")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def recorded_threads(folder: Path) -> int | None:
+    """The CPU threads of the run in ``folder``; None where it does not say."""
+    threads = yaml.safe_load((folder / CONFIG).read_text()).get("threads")
+    return threads if isinstance(threads, int) and threads > 0 else None
 
 
 def refuse_other_teacher(pair: Pair, folder: Path) -> None:

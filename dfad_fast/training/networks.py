@@ -9,14 +9,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.models.batch_norm import LayerStatistics, record_statistics
 from dfad_fast.models.check import count_classes, depends_on_batch, example_images, prefer_channels_last
+from dfad_fast.models.conditional import ConditionalGenerator
 from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.folding import Folded, fold_batch_norm
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
 from dfad_fast.precision import at_least_float32
-from dfad_fast.terms import Probe, Weighted, reads_features, reads_statistics, reads_student
+from dfad_fast.terms import (
+    Probe,
+    Term,
+    Weighted,
+    reads_features,
+    reads_last_stage,
+    reads_statistics,
+    reads_student,
+)
 from dfad_fast.training.levers import PLAIN, Levers
 from dfad_fast.training.runner import Runner
 
@@ -31,6 +40,7 @@ class TeacherView:
     logits: Tensor
     ask: Callable[[Tensor], Tensor]
     features: list[Tensor]
+    last_stage: Tensor | None
     statistics: list[LayerStatistics]
 
     def detached(self, ask: Callable[[Tensor], Tensor]) -> TeacherView:
@@ -39,7 +49,13 @@ class TeacherView:
             replace(layer, mean=layer.mean.detach(), variance=layer.variance.detach())
             for layer in self.statistics
         ]
-        return TeacherView(self.logits.detach(), ask, [x.detach() for x in self.features], statistics)
+        return TeacherView(
+            self.logits.detach(),
+            ask,
+            [x.detach() for x in self.features],
+            None if self.last_stage is None else self.last_stage.detach(),
+            statistics,
+        )
 
 
 class Networks:
@@ -63,6 +79,7 @@ class Networks:
         taps_student: Sequence[str] | None,
         levers: Levers = PLAIN,
     ) -> None:
+        self._image_shape = image_shape
         self.teacher = teacher
         self.student = student
         self.generator = generator
@@ -90,7 +107,11 @@ class Networks:
         for network in (teacher, student):
             prefer_channels_last(network.eval(), example_images(network, image_shape))
         self.connectors.to(memory_format=torch.channels_last)
-        teacher_taps = [t for t, _ in self.tap_pairs]
+        self.term_modules = nn.ModuleList()
+        self._equipped: list[tuple[Term, nn.Module]] = []
+        # Those of the pairs first, and the deepest of all, which need not have a match.
+        teacher_taps = list(dict.fromkeys([*(t for t, _ in self.tap_pairs), *self._teacher_stages[-1:]]))
+        self._deepest = teacher_taps.index(self._teacher_stages[-1]) if teacher_taps else None
         self._teacher_taps = Taps(teacher, teacher_taps)
         self._student_taps = Taps(student, [s for _, s in self.tap_pairs])
         self.folding = _fold(teacher, image_shape, teacher_taps) if levers.fold_teacher else None
@@ -103,6 +124,65 @@ class Networks:
             for network in {teacher, self._quick_teacher, student, generator}
         }
         self.student_depends_on_batch = depends_on_batch(student, image_shape)
+
+    @property
+    def stages(self) -> list[tuple[int, ...]]:
+        """Shapes of the features that are compared, [C, H, W] or [C] each."""
+        return [teacher.shape for teacher, _ in self.tap_pairs]
+
+    def check_student_stage(self, path: str) -> None:
+        """Raises UsageError unless the student's submodule ``path`` runs once a forward pass and gives [B, ...]."""
+        paths = [name for name, _ in self.student.named_modules() if name]
+        if path not in paths:
+            raise unknown_name("stage of the student", path, paths)
+        images = example_images(self.student, self._image_shape)
+        outputs: list[object] = []
+        hook = self.student.get_submodule(path).register_forward_hook(
+            lambda _, __, output: outputs.append(output)
+        )
+        try:
+            with torch.no_grad():
+                self.student.eval()(images)
+        finally:
+            hook.remove()
+        if len(outputs) != 1:
+            raise UsageError(
+                f"the student's {path!r} runs {len(outputs)} times in a forward pass: name a stage that runs once"
+            )
+        if not isinstance(outputs[0], Tensor) or outputs[0].shape[:1] != images.shape[:1]:
+            raise UsageError(
+                f"the student's {path!r} gives no tensor with an entry for each image: name another stage"
+            )
+
+    def equip(self, rows: Sequence[Weighted]) -> None:
+        """Makes what the terms of ``rows`` train beside the student: ``term_modules``, one for equal terms."""
+        parameter = next(self.student.parameters())
+        for row in rows:
+            if self._module_of(row.term) is None and (made := row.term.module(self.stages)) is not None:
+                made.to(parameter.device, parameter.dtype).to(memory_format=torch.channels_last)
+                self._equipped.append((row.term, made))
+                self.term_modules.append(made)
+
+    def _module_of(self, term: Term) -> nn.Module | None:
+        return next((module for equipped, module in self._equipped if equipped == term), None)
+
+    @property
+    def beside_student(self) -> list[nn.Module]:
+        """What is trained with the student and thrown away after it."""
+        return [self.connectors, self.term_modules]
+
+    @property
+    def is_conditional(self) -> bool:
+        return isinstance(self.generator, ConditionalGenerator)
+
+    def labels_of(self, noise: Tensor) -> Tensor | None:
+        """What the generator is told to make of ``noise``; None of one that is told nothing."""
+        return self.generator.labels_of(noise) if isinstance(self.generator, ConditionalGenerator) else None
+
+    @property
+    def last_stage(self) -> Tap | None:
+        """The teacher's deepest tap, whether or not it has a match; None where there is none."""
+        return self._teacher_stages[-1] if self._teacher_stages else None
 
     def describe_mismatch(self) -> str:
         """What to say where stages that have to match do not."""
@@ -143,12 +223,20 @@ class Networks:
     def look(self, images: Tensor, rows: Sequence[Weighted], graph: bool) -> TeacherView:
         """Shows ``images`` to the teacher, with the features and statistics that ``rows`` ask for."""
         with_statistics = reads_statistics(rows)
-        ask = self.asker(graph, with_statistics, hooked=with_statistics or reads_features(rows))
+        tapped = reads_features(rows) or reads_last_stage(rows)
+        ask = self.asker(graph, with_statistics, hooked=with_statistics or tapped)
         taps = self._teacher_taps if with_statistics else self._quick_teacher_taps
         with ExitStack() as stack:
-            features = stack.enter_context(taps.record()) if reads_features(rows) else []
+            features = stack.enter_context(taps.record()) if tapped else []
             statistics = stack.enter_context(record_statistics(self.teacher)) if with_statistics else []
-            return TeacherView(ask(images), ask, features, statistics)
+            logits = ask(images)
+        return TeacherView(
+            logits,
+            ask,
+            features[: len(self.tap_pairs)],
+            features[self._deepest] if tapped and self._deepest is not None else None,
+            statistics,
+        )
 
     def probe(
         self,
@@ -157,6 +245,8 @@ class Networks:
         rows: Sequence[Weighted],
         draws: Draws,
         one_batch: bool = False,
+        progress: float = 0.0,
+        labels: Tensor | None = None,
     ) -> list[Probe]:
         """Shows ``images``, which the teacher has seen, to the student too; a probe for each row with its draws.
 
@@ -179,9 +269,13 @@ class Networks:
             student=student,
             teacher=view.logits,
             ask_teacher=view.ask,
+            ask_student=self._ask_student_changed,
             student_features=features,
             teacher_features=view.features,
+            last_stage=view.last_stage,
             statistics=view.statistics,
+            progress=progress,
+            labels=labels,
         )
         remaining = iter(answers)
         return [
@@ -190,8 +284,9 @@ class Networks:
                 draws=drawn,
                 virtual_images=x,
                 virtual_student=None if x is None else next(remaining),
+                module=self._module_of(row.term),
             )
-            for drawn, x in zip(draws, virtual, strict=True)
+            for row, drawn, x in zip(rows, draws, virtual, strict=True)
         ]
 
     def _ask_student(self, images: Tensor, features_of: int) -> tuple[Tensor, list[Tensor]]:
@@ -205,17 +300,28 @@ class Networks:
                 connect(x[:features_of]) for connect, x in zip(self.connectors, tapped, strict=True)
             ]
 
+    def _ask_student_changed(self, images: Tensor, path: str, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Logits, the output of the student's submodule ``path`` having gone through ``change``."""
+
+        hook = self.student.get_submodule(path).register_forward_hook(lambda _, __, output: change(output))
+        try:
+            with self.mixed_precision():
+                return at_least_float32(self._runners[self.student](images, hooked=True))
+        finally:
+            hook.remove()
+
     def generate(self, noise: Tensor) -> Tensor:
         """Images [B, C, H, W] of noise [B, latent_dim]."""
         with self.mixed_precision():
             return self._runners[self.generator](noise)
 
     def set_modes(self, student: bool) -> None:
-        """``student``: whether the student and its connectors are in train mode."""
+        """``student``: whether the student and what is trained beside it are in train mode."""
         self.teacher.eval()
         self.generator.train()
         self.student.train(student)
-        self.connectors.train(student)
+        for module in self.beside_student:
+            module.train(student)
 
     @contextmanager
     def convolving(self) -> Iterator[None]:

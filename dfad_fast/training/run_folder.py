@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,11 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 
-from dfad_fast.errors import RunError, UsageError
+from dfad_fast.errors import DFADFastWarning, RunError, UsageError
+from dfad_fast.training import checkpoints
+from dfad_fast.training.checkpoints import CHECKPOINT
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -23,14 +25,14 @@ SUMMARY = "summary.json"
 STUDENT = "student.safetensors"
 GENERATOR = "generator.safetensors"
 AVERAGED = "student_averaged.safetensors"
-CHECKPOINT = "checkpoint.pt"
 SAMPLES = "samples.png"
 CURVES = "curves.png"
+TRACEBACK = "traceback.txt"
 INSPECTION = "inspect.json"
 INSPECTION_PICTURE = "inspect.png"
 _OURS = (
     *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
-    *(INSPECTION, INSPECTION_PICTURE),
+    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE),
 )
 
 
@@ -56,7 +58,8 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets ``write`` write a file beside ``path`` and renames it: ``path`` is whole or as it was before.
+    """Lets ``write`` write a file beside ``path`` and renames it: ``path`` is whole or as it was before, even after a
+    power cut.
 
     Raises RunError where that cannot be done, such as on a full disk.
     """
@@ -68,7 +71,9 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary = Path(name)
         write(temporary)
         temporary.chmod(0o644)
+        _flush(temporary)
         temporary.replace(path)
+        _flush(path.parent)
     except Exception as error:
         if not isinstance(error, OSError) and not _is_write_failure(error):
             raise
@@ -90,17 +95,18 @@ def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     write_whole(path, lambda p: save_file(tensors, p))
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """Raises UsageError where there is none, or none that can be read. Executes nothing."""
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        raise UsageError(f"{folder} holds no {CHECKPOINT} to go on from: start anew with dfad-fast distill")
+def _flush(path: Path) -> None:
+    """Onto the disk, where the system lets a file, or a folder with its names, be flushed."""
+    handle = None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UsageError(
-            f"{path} is damaged ({type(error).__name__}): start anew with dfad-fast distill --overwrite"
-        ) from error
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM):
+            raise
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 class RunFolder:
@@ -110,14 +116,19 @@ class RunFolder:
     RunError where it cannot be written.
     """
 
-    def __init__(self, path: str | Path, overwrite: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, overwrite: bool = False, resume: bool = False, keep_checkpoints: int = 2
+    ) -> None:
+        if keep_checkpoints < 1:
+            raise UsageError(f"keep_checkpoints must be at least 1, got {keep_checkpoints}")
         self.path = Path(path)
+        self._keep = keep_checkpoints
         if not (overwrite or resume):
             refuse_other_run(self.path)
         make_folder(self.path)
         if overwrite and not resume:
-            for name in _OURS:
-                (self.path / name).unlink(missing_ok=True)
+            for file in (*(self.path / name for name in _OURS), *checkpoints.all_of(self.path)):
+                file.unlink(missing_ok=True)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         self.write_text(CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
@@ -132,11 +143,30 @@ class RunFolder:
         write_tensors(self.path / name, state)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        self._write(CHECKPOINT, lambda p: torch.save(dict(state), p))
+        """The last one from now on; so many of those before it are kept that there are ``keep_checkpoints``."""
+
+        def write(path: Path) -> None:
+            checkpoints.save(state, path)
+            checkpoints.rotate(self.path, self._keep)  # only once the new one is there
+
+        self._write(CHECKPOINT, write)
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """Raises UsageError where there is none, or none that can be read. Executes nothing."""
-        return read_checkpoint(self.path)
+        """See :func:`dfad_fast.training.checkpoints.find`. Damaged ones are renamed, so that none takes a whole one's
+        place."""
+        found = checkpoints.find(self.path)
+        for path in found.damaged:
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        return found.state
+
+    def read_config(self) -> dict[str, Any]:
+        """Raises UsageError where there is none."""
+        try:
+            return dict(yaml.safe_load((self.path / CONFIG).read_text()))
+        except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"{self.path} holds no {CONFIG} that can be read: start anew with dfad-fast distill"
+            ) from error
 
     def write_picture(self, name: str, draw: Callable[[Path], None]) -> None:
         self._write(name, draw)
@@ -147,7 +177,11 @@ class RunFolder:
             with (self.path / METRICS).open("a") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            warnings.warn(f"metrics are not being written to {self.path}: {error.strerror}", stacklevel=2)
+            warnings.warn(
+                f"metrics are not being written to {self.path}: {error.strerror}",
+                DFADFastWarning,
+                stacklevel=2,
+            )
 
     def read_metrics(self, up_to_iteration: int) -> list[dict[str, Any]]:
         """The records up to an iteration; what came after it (a run that was killed) is cut off the file."""

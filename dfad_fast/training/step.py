@@ -15,6 +15,7 @@ from dfad_fast.terms import Probe, Weighted
 from dfad_fast.training.levers import Levers
 from dfad_fast.training.networks import Draws, Networks, TeacherView, frozen
 from dfad_fast.training.optimisers import Optimiser
+from dfad_fast.training.rehearsal import Rehearsal
 
 Losses = dict[str, Tensor]
 Weights = Mapping[str, Sequence[float | Tensor]]
@@ -55,6 +56,7 @@ class Iteration:
         levers: Levers,
         batch_size: int,
         noise: Callable[[int], Tensor],
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         self._networks = networks
         self._method = method
@@ -63,6 +65,8 @@ class Iteration:
         self._levers = levers
         self._batch_size = batch_size
         self._noise = noise
+        self._progress = 0.0
+        self._rehearsal = rehearsal if method.student_steps else None
         wanted = levers.one_student_batch
         self._one_batch = not networks.student_depends_on_batch if wanted is None else wanted
 
@@ -70,7 +74,8 @@ class Iteration:
     def generated_batches(self) -> int:
         """Batches of images that an iteration generates."""
         again = self._uses_noise_again and self._method.student_steps > 0
-        return self._student_batches + self._method.generator_steps + again
+        rehearsed = self._rehearsal.generated_batches if self._rehearsal else 0
+        return self._student_batches + self._method.generator_steps + again + rehearsed
 
     @property
     def _uses_noise_again(self) -> bool:
@@ -92,23 +97,31 @@ class Iteration:
             optimiser.optimizer.zero_grad()
 
     def draw(self, rng: np.random.Generator) -> list[list[tuple[np.ndarray, ...]]]:
-        """The terms' random numbers for an iteration: of each step, student's first, of each row of its table."""
+        """The terms' random numbers for an iteration: of each step, student's first and those on old images last, of
+        each row of its table."""
         tables = [self._method.student] * self._method.student_steps
         tables += [self._method.generator] * self._method.generator_steps
+        if self._rehearsal:
+            tables += [self._method.student] * self._rehearsal.steps
         return [[row.term.draw(rng, self._batch_size) for row in rows] for rows in tables]
 
-    def run(self, draws: Sequence[Draws], weights: Weights) -> Outcome:
-        """One iteration, with random numbers as ``draw`` gave them, as tensors on the device."""
+    def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Outcome:
+        """One iteration, with random numbers as ``draw`` gave them, as tensors on the device.
+
+        ``progress`` is the fraction of the run that is done.
+        """
+        self._progress = progress
         with self._networks.convolving():
             return self._run(draws, weights)
 
     def _run(self, draws: Sequence[Draws], weights: Weights) -> Outcome:
         steps = self._method.student_steps
+        of_generator = draws[steps : steps + self._method.generator_steps]
         losses: list[Losses] = []
         if self._student_batches:
             batches = self._batches()
         else:
-            losses, shared, noise = self._generator_steps(draws[steps:], weights)
+            losses, shared, noise = self._generator_steps(of_generator, weights)
             if self._uses_noise_again and steps:
                 shared = self._student_batch(noise)
             batches = repeat(shared)
@@ -117,8 +130,19 @@ class Iteration:
             loss, answers = self._student_step(batch, drawn, weights["student"])
             losses.append(loss)
         if self._student_batches and self._method.generator_steps:
-            losses += self._generator_steps(draws[steps:], weights)[0]
+            losses += self._generator_steps(of_generator, weights)[0]
+        if self._rehearsal:
+            self._rehearsal.take(batch.images)
+            losses += self._rehearse(self._rehearsal, draws[steps + len(of_generator) :], weights)
         return Outcome(losses, answers)
+
+    def _rehearse(self, rehearsal: Rehearsal, draws: Sequence[Draws], weights: Weights) -> list[Losses]:
+        with self._networks.mixed_precision():
+            batches = rehearsal.batches(lambda: self._noise(self._batch_size))
+        return [
+            self._student_step(self._seen(images), drawn, weights["student"], "rehearsed")[0]
+            for images, drawn in zip(batches, draws, strict=True)
+        ]
 
     def _batches(self) -> Iterator[Batch]:
         """A batch for each of the student's steps. The generator does not change between them."""
@@ -156,13 +180,13 @@ class Iteration:
         return losses, batch, noise
 
     def _student_step(
-        self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor]
+        self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor], name: str = "student"
     ) -> tuple[Losses, tuple[Tensor, Tensor]]:
         networks, rows = self._networks, self._method.student
         networks.set_modes(student=True)
-        probes = networks.probe(batch.images, batch.view, rows, draws, self._one_batch)
+        probes = networks.probe(batch.images, batch.view, rows, draws, self._one_batch, self._progress)
         with networks.mixed_precision():
-            total, losses = _weigh(rows, probes, weights, "student")
+            total, losses = _weigh(rows, probes, weights, name)
         self._student_optimiser.descend(total)
         return losses, (probes[0].student.detach(), probes[0].teacher)
 
@@ -174,10 +198,11 @@ class Iteration:
         networks.set_modes(student=self._method.student_mode == "train")
         shared = not self._student_batches and not self._uses_noise_again
         read = (*rows, *self._method.student) if shared else rows
-        with frozen(networks.teacher, networks.student, networks.connectors):
+        with frozen(networks.teacher, networks.student, *networks.beside_student):
             images = networks.generate(noise)
             view = networks.look(images, read, graph=True)
-            probes = networks.probe(images, view, rows, draws, self._one_batch)
+            labels = networks.labels_of(noise)
+            probes = networks.probe(images, view, rows, draws, self._one_batch, self._progress, labels)
             with networks.mixed_precision():
                 total, losses = _weigh(rows, probes, weights, "generator")
             # Frozen until backward is over, too: a network that checkpoints its activations runs again in it.
@@ -195,5 +220,5 @@ def _weigh(
         loss = row.term(probe)
         total = total + weight * loss
         name = f"{phase}/{row.term.name}"
-        losses[f"{name}_{len(losses) + 1}" if name in losses else name] = loss
+        losses[f"{name}_{len(losses) + 1}" if name in losses else name] = loss.detach()
     return total, losses

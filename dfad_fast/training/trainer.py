@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import time
+import traceback
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
-from dfad_fast.errors import RunError, UsageError
+from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.methods import Method
-from dfad_fast.models.check import as_image_shape
+from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training import outcome, pictures, run_folder
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
@@ -30,10 +33,14 @@ from dfad_fast.training.networks import Draws, Networks
 from dfad_fast.training.optimisers import Optimiser
 from dfad_fast.training.phases import Phases
 from dfad_fast.training.recipe import Recipe, choose_recipe
+from dfad_fast.training.rehearsal import Rehearsal
 from dfad_fast.training.run_folder import RunFolder
 from dfad_fast.training.step import Iteration
 
-_CHECKPOINT_SECONDS = 60.0
+_RECORDED = (
+    "method", "terms", "image_shape", "latent_dim", "batch_size", "seed", "recipe", "levers", "taps", "cures",
+    "versions",
+)  # fmt: skip
 
 
 class Stopped(KeyboardInterrupt):
@@ -66,7 +73,8 @@ class DFADTrainer:
             ``dfq``), a Method, or ``auto``: ``dfad-ar-vi-bn`` for a teacher with batch norm layers, else
             ``dfad-ar-vi``.
         generator: ``dfad`` (the published one), ``auto`` (the same at a quarter or half of its width), ``zskt``,
-            ``dafl``, ``dcgan`` (for images of 64 pixels and more), or any nn.Module that maps noise
+            ``dafl``, ``dcgan`` (for images of 64 pixels and more), ``conditional`` (``auto`` told a class), or any
+            nn.Module that maps noise
             [B, latent_dim] to images in the teacher's normalised input space.
         latent_dim: length of the noise vectors, drawn from N(0, I).
         batch_size: images per step.
@@ -82,6 +90,10 @@ class DFADTrainer:
         image_mean, image_std: the normalisation of the teacher's images, one value per channel, for showing
             generated images in their true colours; without them each is shown from its darkest to its
             brightest value.
+        accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
+            run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
+        keep_checkpoints: how many are kept; the last one that is whole is gone on from.
+        checkpoint_seconds: between checkpoints during ``fit``, at least.
         config: further settings to be recorded in the run's config.yaml.
         speed: ``exact`` (the published mathematics in float32), ``auto`` (the same in bfloat16 where the machine has
             fast matrix products in it), ``fast`` (fewer generated batches too), or Levers, one switch each; see
@@ -90,6 +102,10 @@ class DFADTrainer:
             ``"l1 + 0.1*boundary(margin=0.5, schedule=linear)"``, see dfad_fast.terms.
         student_ema: decay per iteration, such as 0.99, of an exponential moving average of the student's weights, which
             is evaluated and saved beside the student (``averaged_student``); None for none.
+        replay: batches from before that are kept; in each iteration the student takes one more step, on one of them.
+        generator_ema: decay per iteration of a moving average of the generator; in each iteration the student takes
+            one more step, on what that makes. See dfad_fast.training.rehearsal for both. The lever ``graph`` is
+            off with them.
 
     Raises:
         UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
@@ -120,6 +136,11 @@ class DFADTrainer:
         student_terms: Terms | None = None,
         generator_terms: Terms | None = None,
         student_ema: float | None = None,
+        replay: int = 0,
+        generator_ema: float | None = None,
+        accept_changes: bool = False,
+        keep_checkpoints: int = 2,
+        checkpoint_seconds: float = 60.0,
     ) -> None:
         shape = as_image_shape(image_shape)
         for name, value, least in (
@@ -139,6 +160,7 @@ class DFADTrainer:
         if self.speed.pin_allocator:
             pin_allocator()
         self.iteration = 0
+        self._stop_asked = False
         self.planned_iterations: int | None = None
         self._warm_up_iterations: int | None = None
         self._generated_batches = 0
@@ -149,7 +171,8 @@ class DFADTrainer:
         # Networks made here draw from torch's global generator, which is put back as it was.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
-            made = make_generator(generator, shape, latent_dim, self.speed.fused_generator)
+            classes = count_classes(teacher, shape, "teacher")
+            made = make_generator(generator, shape, latent_dim, classes, self.speed.fused_generator)
             made.to(self.device, self.dtype)
             self.networks = Networks(
                 teacher,
@@ -161,13 +184,19 @@ class DFADTrainer:
                 self.speed,
             )
             self.method = choose_method(method, self.networks, student_terms, generator_terms)
+            self.networks.equip(self.method.rows)
             self.recipe = choose_recipe(recipe, student, self.method.recipe)
             self._noise = torch.Generator(self.device).manual_seed(seed)
             self._mixing = np.random.default_rng(seed)
             check_generator(made, self._draw_noise(2, self._held_out_noise()), shape)
 
+        rehearses = replay != 0 or generator_ema is not None
+        self.rehearsal = Rehearsal(made, replay, generator_ema, seed) if rehearses else None
+        self._without_graph = self.speed.graph and (rehearses or self.method.reads_progress)
+        if self._without_graph:
+            self.speed = replace(self.speed, graph=False)
         self._average = None if student_ema is None else MovingAverage(student, student_ema)
-        trained = [*student.parameters(), *self.networks.connectors.parameters()]
+        trained = [p for module in (student, *self.networks.beside_student) for p in module.parameters()]
         scaled = self.speed.precision == "float16"
         self._student_optimiser = Optimiser(
             self.recipe.student(trained, self.speed.graph), self.device, scaled, self.method.clip_norm
@@ -181,12 +210,26 @@ class DFADTrainer:
         self._phases = Phases(self._iterations_of, self.method, self._noise if self.speed.graph else None)
         self._losses: Losses | None = None
         self._answers: tuple[Tensor, Tensor] | None = None
-        self._last_good = copy.deepcopy(self.state_dict())
+        self._last_good = self._snapshot()
         self.normalisation = pictures.normalisation(image_mean, image_std, shape[0])
-        self._folder = RunFolder(out, overwrite=overwrite, resume=resume) if out is not None else None
+        if not checkpoint_seconds >= 0:
+            raise UsageError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}")
+        self._cures = {"student_ema": student_ema, "replay": replay, "generator_ema": generator_ema}
+        self._checkpoint_seconds = checkpoint_seconds
+        self._folder = (
+            RunFolder(out, overwrite=overwrite, resume=resume, keep_checkpoints=keep_checkpoints)
+            if out is not None
+            else None
+        )
         if self._folder and resume:
+            changes = self._changes(self._folder, accept_changes)
             self._load_checkpoint(self._folder)
+            self._last_good = self._snapshot()
             self.history = self._folder.read_metrics(self.iteration)
+            if changes:
+                before = self._folder.read_config()
+                noted = [*before.get("changes", []), {"at_iteration": self.iteration, **changes}]
+                self._folder.write_config({**before, "changes": noted})
         elif self._folder:
             self._folder.write_config(self._config(config or {}))
 
@@ -194,7 +237,12 @@ class DFADTrainer:
     def notices(self) -> list[str]:
         """What a lever could not do here, a line each."""
         folding = self.networks.folding
-        return [f"teacher's batch norm layers: {folding}"] if folding and folding.kept else []
+        notices = [f"teacher's batch norm layers: {folding}"] if folding and folding.kept else []
+        if self._without_graph:
+            notices.append(
+                "no CUDA graph: it is left off with replay, generator_ema and terms that change over a run"
+            )
+        return notices
 
     @property
     def generated_images(self) -> int:
@@ -224,6 +272,7 @@ class DFADTrainer:
             self.speed,
             self.batch_size,
             lambda count: self._draw_noise(count, self._noise),
+            self.rehearsal,
         )
 
     def step(self) -> dict[str, Tensor]:
@@ -248,10 +297,12 @@ class DFADTrainer:
             phase: [row.weight_at(progress) for row in rows]
             for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
         }
-        done = phase.run(self._draw_mixing(phase.iteration), weights)
+        done = phase.run(self._draw_mixing(phase.iteration), weights, progress)
         self._answers = done.answers
         if self._average:
             self._average.update(self.networks.student, self.iteration - 1)
+        if self.rehearsal:
+            self.rehearsal.follow(self.networks.generator, self.iteration - 1)
         last: dict[str, Tensor] = {}
         for losses in done.losses:
             if self._losses:
@@ -287,13 +338,14 @@ class DFADTrainer:
         Args:
             evaluate: labelled test batches (images, labels), in the same order each time. Only reported.
             log_every: iterations between records of metrics (default: 100 records a run). There is one more
-                before each checkpoint, once a minute.
+                before each checkpoint.
             evaluate_every: iterations between evaluations, a multiple of ``log_every`` (default: 4 times that).
             progress: is told of every iteration and record.
 
         Raises:
             UsageError: a number of iterations that is not positive.
-            RunError: a loss or weight that is not finite. The networks and the folder keep the last good state.
+            RunError: a loss or weight that is not finite, or a step that raised, as a network or a term of one's own
+                may. The networks and the folder keep the last good state.
             Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, when the iteration in hand is done and all is
                 saved. A second Ctrl-C does not wait for that and raises a plain KeyboardInterrupt.
         """
@@ -305,14 +357,20 @@ class DFADTrainer:
         log_every = log_every or max(1, self.planned_iterations // 100)
         evaluate_every = evaluate_every or 4 * log_every
         self._losses = Losses()
+        self._stop_asked = False
+        if self._folder:
+            (self._folder.path / run_folder.TRACEBACK).unlink(missing_ok=True)
         with StopOnSignal() as stop:
             test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
             saved_at = time.monotonic()
-            while self.iteration < target and not stop.requested:
+            while self.iteration < target and not (stop.requested or self._stop_asked):
                 started = time.perf_counter()
-                self.step()
+                try:
+                    self.step()
+                except Exception as error:
+                    self._fail(error)
                 self.seconds += time.perf_counter() - started
-                checkpoint_due = time.monotonic() - saved_at > _CHECKPOINT_SECONDS
+                checkpoint_due = time.monotonic() - saved_at > self._checkpoint_seconds
                 last = self.iteration == target or stop.requested
                 if last or checkpoint_due or self.iteration % log_every == 0:
                     evaluated_on = test_set if last or self.iteration % evaluate_every == 0 else None
@@ -320,10 +378,9 @@ class DFADTrainer:
                 if progress:
                     progress.advance(self.iteration)
                 if checkpoint_due:
-                    if self._folder:
-                        self._folder.write_checkpoint(self.state_dict())
+                    self._write_checkpoint_if_possible()
                     saved_at = time.monotonic()
-            stopped = self.iteration < target
+            stopped = stop.requested and self.iteration < target
             if not self._losses.empty:  # nothing unchecked is saved
                 self._record(self._losses, test_set, progress)
             summary = self.save(test_set)
@@ -331,6 +388,22 @@ class DFADTrainer:
         if stopped:
             raise Stopped
         return summary
+
+    def stop(self) -> None:
+        """Ends ``fit`` after the iteration in hand, with everything saved: for what its ``progress`` calls."""
+        self._stop_asked = True
+
+    def _write_checkpoint_if_possible(self) -> None:
+        """A full disk is no reason to end a run that may find room again."""
+        try:
+            if self._folder:
+                self._folder.write_checkpoint(self.state_dict())
+        except RunError as error:
+            warnings.warn(
+                f"{error}; training goes on, with the checkpoint before it kept",
+                DFADFastWarning,
+                stacklevel=2,
+            )
 
     def _record(self, collected: Losses, test_set: TestSet | None, progress: Progress | None) -> None:
         started = time.perf_counter()
@@ -360,7 +433,7 @@ class DFADTrainer:
             bad = NotFinite("a weight", self.iteration)
         if bad is not None:
             self._give_up(bad)
-        self._last_good = copy.deepcopy(self.state_dict())
+        self._last_good = self._snapshot()
         return {
             "iteration": self.iteration,
             "generated_images": self.generated_images,
@@ -375,13 +448,37 @@ class DFADTrainer:
         student, teacher = self._answers
         return {"agreement_batch": (student.argmax(1) == teacher.argmax(1)).float().mean().item()}
 
-    def _give_up(self, bad: NotFinite) -> None:
+    def _fail(self, error: Exception) -> NoReturn:
+        """After a step that raised, which may have updated one network and not the other."""
+        failed, trace = self.iteration, traceback.format_exc()
+        try:
+            kept = self._go_back()
+            if self._folder:
+                self._folder.write_text(run_folder.TRACEBACK, trace)
+        except Exception as further:
+            # As on a GPU after a failed assertion, where nothing can be read or written any more, or on a full disk.
+            kept = f"the last good state could not be brought back or saved ({' '.join(str(further).split())[:200]})"
+        if isinstance(error, DFADFastError):
+            raise error
+        first = next(iter(str(error).strip().splitlines()), "")
+        where = f"; where it happened stands in {run_folder.TRACEBACK} there" if self._folder else ""
+        raise RunError(
+            f"iteration {failed} failed ({type(error).__name__}: {first[:300]}); {kept}{where}"
+        ) from error
+
+    def _go_back(self) -> str:
+        """To the last good state; says so."""
         self.load_state_dict(self._last_good)
+        self._last_good = self._snapshot()  # optimisers took over its very tensors
         kept = f"everything is back at the last good state, iteration {self.iteration}"
         if self._folder:
             self._folder.write_checkpoint(self.state_dict())
             self._save_weights()
             kept += f", saved in {self._folder.path}"
+        return kept
+
+    def _give_up(self, bad: NotFinite) -> NoReturn:
+        kept = self._go_back()
         raise RunError(
             f"{bad.name} is not finite at iteration {bad.iteration}; {kept}: lower the learning rates "
             "(--student-lr, --generator-lr; in Python, recipe=) or choose another method; a teacher that "
@@ -431,7 +528,33 @@ class DFADTrainer:
             "generated_batches": self._generated_batches,
             "seconds": self.seconds,
             "best_accuracy": self.best_accuracy,
+            "rehearsal": self.rehearsal.state_dict() if self.rehearsal else {},
         }
+
+    def _changes(self, folder: RunFolder, accept: bool) -> dict[str, Any]:
+        """The settings that are not those of the run so far. Raises UsageError where there are some and ``accept``
+        is not set."""
+        before = folder.read_config()
+        for change in before.get("changes", []):
+            before |= change
+        now = yaml.safe_load(yaml.safe_dump(self._config({})))
+        told, changed = [], {}
+        for name in _RECORDED:
+            old, new = _differing(name, before.get(name, now[name]), now[name])
+            if old != new:
+                told.append(f"{name}: {old} then, {new} now")
+                changed[name] = now[name]
+        if told and not accept:
+            raise UsageError(
+                f"the run in {folder.path} was started with other settings ({'; '.join(told)}): go on with those, "
+                "or with accept_changes=True (--accept-changes)"
+            )
+        return changed
+
+    def _snapshot(self) -> dict[str, Any]:
+        """The state as it is now. Batches that are kept for replay are not copied: nothing writes to them."""
+        shared = self.rehearsal.kept if self.rehearsal else []
+        return copy.deepcopy(self.state_dict(), {id(images): images for images in shared})
 
     def _load_checkpoint(self, folder: RunFolder) -> None:
         state = folder.read_checkpoint()
@@ -461,6 +584,8 @@ class DFADTrainer:
         self._generated_batches = state["generated_batches"]
         self.seconds = state["seconds"]
         self.best_accuracy = state["best_accuracy"]
+        if self.rehearsal:
+            self.rehearsal.load_state_dict(state["rehearsal"])
 
     def _cuda_rng(self) -> list[Tensor]:
         return [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
@@ -471,6 +596,8 @@ class DFADTrainer:
             "generator": self.networks.generator,
             "connectors": self.networks.connectors,
         }
+        if self.networks.term_modules:
+            trained["term_modules"] = self.networks.term_modules
         if self.averaged_student is not None:
             trained["averaged_student"] = self.averaged_student
         return trained
@@ -504,6 +631,19 @@ class DFADTrainer:
             "seed": self.seed,
             "recipe": asdict(self.recipe),
             "levers": asdict(self.speed),
+            "cures": self._cures,
             "taps": self.networks.describe_taps() if self.method.reads_features else [],
             "versions": versions(),
         }
+
+
+def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:
+    """Both, but of dictionaries only the entries that differ, and of taps the names: shapes are the networks'. A Python
+    of another version changes nothing."""
+    if name == "taps":
+        old, new = ([f"{row['teacher']} <- {row['student']}" for row in taps] for taps in (before, now))
+        return old, new
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return before, now
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key != "python"]
+    return {key: before.get(key) for key in keys}, {key: now.get(key) for key in keys}

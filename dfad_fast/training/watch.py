@@ -14,7 +14,6 @@ from torch.autograd import _get_sequence_nr
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from dfad_fast.training.networks import Networks
 from dfad_fast.training.parts import Clock, Parts
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Watch:
     def looking(self) -> Iterator[None]:
         method = self._trainer.method
         with ExitStack() as stack:
-            for network, modules in _called(self._trainer.networks).items():
+            for network, modules in _called(self._trainer).items():
                 for module in modules:
                     for hook in self._hook(network, module):
                         stack.callback(hook.remove)
@@ -133,16 +132,21 @@ class Watch:
         self._unfinished.clear()
 
 
-def _called(networks: Networks) -> dict[str, list[nn.Module]]:
+def _called(trainer: DFADTrainer) -> dict[str, list[nn.Module]]:
     """The modules that a step calls, by the part that their time goes to."""
+    networks = trainer.networks
+    averaged = trainer.rehearsal.averaged_generator if trainer.rehearsal else None
     teachers = [networks.teacher]
     if networks.folding is not None and networks.folding.network is not networks.teacher:
         teachers.append(networks.folding.network)
     return {
-        "generator": [networks.generator],
+        "generator": [networks.generator, *([averaged] if averaged is not None else [])],
         "teacher": teachers,
         "student": [networks.student],
-        "connectors": list(networks.connectors),
+        "connectors": [
+            *networks.connectors,
+            *(part for made in networks.term_modules for part in made.children()),
+        ],
     }
 
 

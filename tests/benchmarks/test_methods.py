@@ -21,6 +21,29 @@ def test_methods_are_compared_at_equal_images(tmp_path, monkeypatch):
     assert f"| `dfad` | {100 * mean:.2f} ± " in table
 
 
+def test_settings_of_a_run_are_compared_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--methods", "dfad", "--seeds", "0", "--iterations", "2", "--out", "out"]
+    variants = ["--with", "student_ema=0.5", "--with", "generator_terms=-1*log_l1"]
+    done = CliRunner().invoke(methods.main, [*arguments, *variants])
+    assert done.exit_code == 0, done.output
+    runs = json.loads((tmp_path / "out/methods.json").read_text())
+    assert list(runs) == ["dfad", "dfad with student_ema=0.5", "dfad with generator_terms=-1*log_l1"]
+    assert "averaged_accuracy_final" in runs["dfad with student_ema=0.5"][0]
+    table = (tmp_path / "out/methods.md").read_text()
+    assert "| `dfad with student_ema=0.5`, the averaged student | " in table
+    for wrong, message in (
+        ("replya=3", "did you mean 'replay'"),
+        ("replay", "takes NAME=VALUE"),
+        ("replay=abc", "'abc' is not a valid integer"),
+        ("out=elsewhere", "unknown setting 'out'"),
+        ("generator_terms=-1 log_l1", "one folder"),
+    ):
+        refused = CliRunner().invoke(methods.main, [*arguments, *variants, "--with", wrong])
+        assert refused.exit_code == 2
+        assert message in refused.output
+
+
 def test_unknown_methods_are_refused_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(methods.main, ["--methods", "dfad,dfda"])

@@ -149,6 +149,14 @@ def test_an_averaged_student_is_saved_and_repeated(dfad_fast, own, tmp_path):
     assert saved[0].read_bytes() != (tmp_path / "run/student.safetensors").read_bytes()
 
 
+def test_rehearsal_is_repeated(dfad_fast, own, tmp_path):
+    options = ["--replay", "2", "--generator-ema", "0.9"]
+    assert dfad_fast("distill", *own, *options).code == 0
+    assert dfad_fast("distill", "--config", "run", "--out", "repeated").code == 0
+    saved = [tmp_path / name / "student.safetensors" for name in ("run", "repeated")]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+
+
 def test_quiet_prints_nothing(dfad_fast, own):
     done = dfad_fast("distill", *own, "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -188,6 +196,9 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--config", "gone.yaml", "cannot read gone.yaml"),
         ("--methd", "dfad", "No such option"),
         ("--student-ema", "1", "student_ema must be at least 0 and less than 1, got 1"),
+        ("--replay", "-1", "replay must be at least 0 batches, got -1"),
+        ("--generator-ema", "1", "generator_ema must be at least 0 and less than 1, got 1"),
+        ("--student-terms", "l1 + manifold(stage=layr)", "unknown stage of the student 'layr'"),
         ("--speed", "fats", "did you mean 'fast'"),
         ("--lever", "winogrd=on", "did you mean 'winograd'"),
         ("--lever", "winograd", "lever winograd: expected on or off, got ''"),
@@ -363,6 +374,41 @@ def test_resume_of_what_is_no_run_is_refused(dfad_fast, own, tmp_path):
     damaged = dfad_fast("resume", "run")
     assert damaged.code == 2
     assert "checkpoint.pt is damaged" in damaged.err
+
+
+def test_a_damaged_checkpoint_costs_what_came_after_the_one_before(dfad_fast, own, tmp_path):
+    more = ["--iterations", "6", "--checkpoint-seconds", "0", "--keep-checkpoints", "3"]
+    assert dfad_fast("distill", *own, *more).code == 0
+    before = (tmp_path / "run/student.safetensors").read_bytes()
+    # One after each iteration and one at the end: the last two are of the sixth.
+    for name in ("checkpoint.pt", "checkpoint-1.pt"):
+        (tmp_path / "run" / name).write_bytes(b"torn")
+    (tmp_path / "run/student.safetensors").unlink()
+    resumed = dfad_fast("resume", "run")
+    assert resumed.code == 0, resumed.err
+    assert "going on from iteration 5" in resumed.out
+    lines = resumed.err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("dfad-fast: run/checkpoint.pt is damaged (")
+    assert lines[0].endswith("going on from checkpoint-2.pt, which was written before it")
+    assert (tmp_path / "run/student.safetensors").read_bytes() == before
+
+
+def test_resume_takes_changes_when_told(dfad_fast, own, tmp_path):
+    import yaml
+
+    assert dfad_fast("distill", *own).code == 0
+    path = tmp_path / "run/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["versions"]["torch"] = "1.0"
+    config["distill"]["iterations"] = 4
+    path.write_text(yaml.safe_dump(config))
+    refused = dfad_fast("resume", "run")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "versions: {'torch': '1.0'} then" in refused.err
+    taken = dfad_fast("resume", "run", "--accept-changes")
+    assert taken.code == 0, taken.err
+    assert yaml.safe_load(path.read_text())["changes"][0]["at_iteration"] == 2
 
 
 def test_a_full_disk_is_a_failure_that_says_so(dfad_fast, own, tmp_path, monkeypatch):

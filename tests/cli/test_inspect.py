@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dfad_fast.inspection.run import load_run
-from dfad_fast.training.run_folder import CHECKPOINT
+from dfad_fast.training import checkpoints
+from dfad_fast.training.checkpoints import CHECKPOINT
 
 QUICK = ("--samples", "64")
 
@@ -71,9 +72,7 @@ def test_without_a_dataset_generated_images_are_looked_at(dfad_fast, own_run):
 
 
 def test_an_interrupted_run_is_read_from_its_checkpoint(dfad_fast, own_run, tmp_path):
-    state = torch.load(own_run / CHECKPOINT, weights_only=True)
-    state["planned_iterations"] = 5
-    torch.save(state, own_run / CHECKPOINT)
+    checkpoints.save({**checkpoints.read(own_run), "planned_iterations": 5}, own_run / CHECKPOINT)
     assert dfad_fast("inspect", own_run, *QUICK, "--out", "whole", "--quiet").code == 0
     for name in ("student.safetensors", "generator.safetensors", "summary.json"):
         (own_run / name).unlink()
@@ -114,9 +113,9 @@ def test_networks_are_read_as_they_answer_after_training(own_run):
 
 
 def test_a_student_that_answers_nan_is_one_line_and_exit_code_1(dfad_fast, own_run):
-    state = torch.load(own_run / CHECKPOINT, weights_only=True)
+    state = checkpoints.read(own_run)
     state["weights"]["student"]["5.bias"][0] = float("nan")
-    torch.save(state, own_run / CHECKPOINT)
+    checkpoints.save(state, own_run / CHECKPOINT)
     done = dfad_fast("inspect", own_run, *QUICK)
     assert done.code == 1
     assert "the student answers NaN or inf to" in done.err

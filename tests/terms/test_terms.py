@@ -21,9 +21,12 @@ from dfad_fast.terms import (
     BoundaryCrossing,
     ClassBalance,
     Entropy,
+    FactorTransfer,
     Hint,
     ImageNorm,
+    Label,
     LogL1,
+    ManifoldMixup,
     MarginReLU,
     OneHot,
     Probe,
@@ -41,6 +44,7 @@ def make_probe(**parts):
         "student": torch.randn(16, 5, requires_grad=True),
         "teacher": torch.tanh(images.flatten(1) @ nonlinear),
         "ask_teacher": lambda x: torch.tanh(x.flatten(1) @ nonlinear),
+        "ask_student": lambda x, path, change: ask_student(change(x)),
     }
     return Probe(**{**defaults, **parts})
 
@@ -60,6 +64,7 @@ def ask(term, probe, seed=0):
         replace(
             probe,
             draws=draws,
+            module=term.module([f.shape[1:] for f in probe.student_features]) or probe.module,
             virtual_images=images,
             virtual_student=None if images is None else ask_student(images),
         )
@@ -92,6 +97,22 @@ def test_boundary_is_the_mean_over_stages_of_means_over_elements():
     loss.backward()
     assert all(s.grad is not None for s in student)
     assert all(t.grad is None for t in teacher)
+
+
+@pytest.mark.parametrize(
+    ("margins", "margin"), [("constant", 0.8), ("linear", 0.6), ("cosine", 0.8 * 0.85355339), ("early", 0.8)]
+)
+def test_a_boundarys_margin_follows_its_schedule(margins, margin):
+    shapes = [(4, 2, 3, 3), (4, 7)]
+    probe = make_probe(student_features=features(*shapes), teacher_features=features(*shapes), progress=0.25)
+    term = ActivationBoundary(margin=0.8, margins=margins)
+    assert term.reads_progress == (margins != "constant")
+    torch.testing.assert_close(term(probe), ActivationBoundary(margin=margin)(probe))
+    late = term(replace(probe, progress=0.75))
+    if margins == "early":
+        torch.testing.assert_close(late, ActivationBoundary(margin=0.0)(probe))
+    with pytest.raises(UsageError, match="did you mean 'linear'"):
+        ActivationBoundary(margins="lineer")
 
 
 @pytest.mark.parametrize("labels", ["mixed", "teacher"])
@@ -250,6 +271,70 @@ def test_a_hint_is_one_stages_mean_squared_error():
             Hint(stage).check(shapes)
 
 
+def test_factor_transfer_compares_unit_factors_and_trains_the_paraphraser():
+    torch.manual_seed(0)
+    shapes = [(4, 6, 2, 2), (4, 5)]
+    term = FactorTransfer(stage=0)
+    module = term.module([shape[1:] for shape in shapes])
+    probe = make_probe(student_features=features(*shapes), teacher_features=features(*shapes), module=module)
+    student, teacher = probe.student_features[0], probe.teacher_features[0]
+    loss = term(probe)
+    module_again = term.module([shape[1:] for shape in shapes])
+    module_again.load_state_dict(module.state_dict())
+    theirs, ours = module_again.encoder(teacher), module_again.translator(student)
+    assert theirs.shape == ours.shape == (4, 3, 2, 2)
+    distance = 0.0
+    for t, s in zip(theirs.flatten(1).tolist(), ours.flatten(1).tolist(), strict=True):
+        norms = [math.sqrt(sum(x * x for x in of)) for of in (t, s)]
+        distance += sum(abs(a / norms[0] - b / norms[1]) for a, b in zip(t, s, strict=True)) / (4 * 12)
+    restored = (module_again.decoder(theirs) - teacher).square().mean().item()
+    assert loss.item() == pytest.approx(distance + restored, rel=1e-4)
+    # The distance moves the student and its translator only, what is restored the paraphraser only.
+    loss.backward()
+    assert student.grad.abs().sum() > 0
+    assert teacher.grad is None
+    (alone,) = torch.autograd.grad(
+        (module_again.decoder(module_again.encoder(teacher.detach())) - teacher.detach()).square().mean(),
+        module_again.encoder[0].weight,
+    )
+    torch.testing.assert_close(module.encoder[0].weight.grad, alone, rtol=1e-4, atol=1e-7)
+    with pytest.raises(UsageError, match=r"expected features \[C, H, W\] at stage 1, got \[5\]"):
+        FactorTransfer(stage=1).check([shape[1:] for shape in shapes])
+    with pytest.raises(UsageError, match="there is no stage 2"):
+        FactorTransfer(stage=2).check([shape[1:] for shape in shapes])
+    with pytest.raises(UsageError, match="rate must be > 0"):
+        FactorTransfer(rate=0.0)
+
+
+def test_manifold_mixup_mixes_at_its_stage_and_the_teachers_answers():
+    asked = []
+
+    def through(x, path, change):
+        asked.append(path)
+        return ask_student(change(x))
+
+    probe = make_probe(ask_student=through)
+    term = ManifoldMixup("layer", alpha=2.0)
+    lam, perm = term.draw(np.random.default_rng(0), 16)
+    expected = 0.0
+    for i, (share, other) in enumerate(zip(lam.tolist(), perm.tolist(), strict=True)):
+        mixed = share * probe.images[i] + (1 - share) * probe.images[other]
+        label = share * probe.teacher[i] + (1 - share) * probe.teacher[other]
+        expected += (ask_student(mixed[None])[0] - label).abs().mean().item() / 16
+    assert ask(term, probe).item() == pytest.approx(expected, rel=1e-4)
+    assert asked == ["layer"]
+    with pytest.raises(UsageError, match="alpha must be > 0"):
+        ManifoldMixup("layer", alpha=0.0)
+    assert term.student_stage == "layer"
+
+
+def test_labels_are_what_the_generator_was_told():
+    probe = make_probe(labels=torch.randint(5, (16,)))
+    p = probe.teacher.softmax(1)
+    expected = -sum(math.log(p[i, label]) for i, label in enumerate(probe.labels.tolist())) / 16
+    assert Label()(probe).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_margin_relu_forgives_what_is_below_a_target_that_is_not_positive():
     shapes = [(5, 3, 2, 2), (5, 4)]
     probe = make_probe(student_features=features(*shapes), teacher_features=features(*shapes))
@@ -282,8 +367,9 @@ def test_crossing_is_bounded_and_0_for_the_teacher_itself():
 
 
 def test_activation_is_the_mean_of_the_last_stages_positive_part():
-    probe = make_probe(teacher_features=features((4, 3, 2, 2), (4, 6)))
-    values = probe.teacher_features[1].flatten().tolist()
+    (last,) = features((4, 6))
+    probe = make_probe(last_stage=last)
+    values = last.flatten().tolist()
     assert ActivationMagnitude()(probe).item() == pytest.approx(
         sum(max(v, 0.0) for v in values) / 24, rel=1e-5
     )
@@ -355,6 +441,8 @@ def test_every_term_is_a_scalar_that_gradients_flow_through(name):
         student_features=features(*shapes),
         teacher_features=features(*shapes),
         statistics=[LayerStatistics(*moments)],
+        last_stage=torch.randn(16, 6, requires_grad=True),
+        labels=torch.randint(5, (16,)),
     )
     loss = ask(TERMS[name](), probe)
     assert loss.shape == ()
@@ -364,6 +452,7 @@ def test_every_term_is_a_scalar_that_gradients_flow_through(name):
         probe.teacher,
         *probe.student_features,
         *probe.teacher_features,
+        probe.last_stage,
         *moments,
     ]
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True)

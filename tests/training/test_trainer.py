@@ -19,7 +19,7 @@ from dfad_fast.models import (
     DFADGenerator,
     ZSKTGenerator,
 )
-from dfad_fast.terms import L1, Term, Weighted
+from dfad_fast.terms import L1, FactorTransfer, Term, Weighted
 from tests.training.conftest import make_net
 
 SHAPE = (1, 8, 8)
@@ -278,6 +278,63 @@ def test_a_loss_that_turns_nan_stops_the_run_and_keeps_the_last_good_state(pair,
     assert again.iteration == 6
 
 
+class Raises(Term):
+    name = "raises"
+
+    def __init__(self, at):
+        self.calls, self.at = 0, at
+
+    def __call__(self, probe):
+        self.calls += 1
+        if self.calls >= self.at:
+            raise ZeroDivisionError("of my own")
+        return probe.student.mean()
+
+
+def test_a_step_that_raises_ends_the_run_at_the_last_good_state(pair, tmp_path):
+    # Amid an iteration: the student's third step of the seventh.
+    method = Method("bad", "", (Weighted(1.0, L1()), Weighted(1.0, Raises(33))), (Weighted(-1.0, L1()),))
+    teacher, student = pair
+    trainer = DFADTrainer(teacher, student, SHAPE, method, out=tmp_path, **SMALL)
+    with pytest.raises(RunError, match=r"iteration 7 failed \(ZeroDivisionError: of my own\); .*iteration 6"):
+        trainer.fit(10, log_every=2)
+    assert trainer.iteration == 6
+    assert same(load_file(tmp_path / "student.safetensors"), weights(student))
+    assert 'raise ZeroDivisionError("of my own")' in (tmp_path / "traceback.txt").read_text()
+    assert DFADTrainer(teacher, make_net(4), SHAPE, method, out=tmp_path, resume=True, **SMALL).iteration == 6
+
+
+def test_a_teacher_that_raises_after_some_calls_ends_the_run_likewise(pair):
+    teacher, student = pair
+    trainer = DFADTrainer(teacher, student, SHAPE, "dfad", speed="exact", **SMALL)
+    trainer.fit(2, log_every=1)
+    kept = weights(student)
+
+    def fails(*_):
+        raise RuntimeError("out of something\nand more")
+
+    trainer.networks._quick_teacher.register_forward_hook(fails)
+    with pytest.raises(RunError, match=r"iteration 3 failed \(RuntimeError: out of something\)"):
+        trainer.fit(2)
+    assert same(weights(student), kept)
+
+
+def test_a_callback_ends_a_run_early(pair, tmp_path):
+    class Stop:
+        def advance(self, iteration):
+            if iteration == 3:
+                trainer.stop()
+
+        def log(self, record):
+            pass
+
+    trainer = DFADTrainer(*pair, SHAPE, out=tmp_path, **SMALL)
+    summary = trainer.fit(10, progress=Stop())
+    assert (summary["iterations"], summary["planned_iterations"]) == (3, 10)
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert trainer.fit(2)["iterations"] == 5  # and goes on where it is asked to
+
+
 class FlatWithSteepGradient(Term):
     name = "steep"
 
@@ -403,7 +460,13 @@ def test_a_generator_of_the_users_is_taken_as_it_is(pair):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("auto", DFADGenerator), ("zskt", ZSKTGenerator), ("dafl", DAFLGenerator), ("dcgan", DCGANGenerator)],
+    [
+        ("auto", DFADGenerator),
+        ("zskt", ZSKTGenerator),
+        ("dafl", DAFLGenerator),
+        ("dcgan", DCGANGenerator),
+        ("conditional", ConditionalGenerator),
+    ],
 )
 def test_generators_by_name_are_trained(pair, name, expected):
     trainer = DFADTrainer(*pair, SHAPE, generator=name, **SMALL)
@@ -412,6 +475,115 @@ def test_generators_by_name_are_trained(pair, name, expected):
     before = weights(generator)
     trainer.step()
     assert not same(before, weights(generator))
+
+
+def test_a_conditional_generator_learns_what_it_is_told(pair):
+    """With the term alone the teacher comes to see the labels in the images."""
+    trainer = DFADTrainer(
+        *pair, SHAPE, "dfad", generator="conditional", generator_terms="label", batch_size=32, latent_dim=8
+    )
+    first = trainer.step()["generator/label"]
+    for _ in range(60):
+        last = trainer.step()["generator/label"]
+    assert last < 0.95 * first
+
+
+@pytest.mark.parametrize(
+    "settings", [{"student_terms": "l1 + label", "generator": "conditional"}, {"generator_terms": "label"}]
+)
+def test_labels_where_there_are_none_are_refused(pair, settings):
+    with pytest.raises(UsageError, match="label reads the labels of a conditional generator's images"):
+        DFADTrainer(*pair, SHAPE, "dfad", **settings, **SMALL)
+
+
+def test_what_a_term_trains_is_trained_with_the_student_and_kept(pair, tmp_path):
+    def trainer_of(**more):
+        teacher, student = pair
+        terms = "l1 + factor(stage=0) + 0.5*manifold(stage='3')"
+        return DFADTrainer(
+            teacher, copy.deepcopy(student), SHAPE, "dfad", student_terms=terms,
+            generator_terms="-l1 - 0.1*factor(stage=0)", **SMALL, **more,
+        )  # fmt: skip
+
+    whole = trainer_of()
+    assert len(whole.networks.term_modules) == 1  # equal terms share it
+    before = weights(whole.networks.term_modules)
+    losses = whole.step()
+    assert {"student/factor", "student/manifold", "generator/factor"} <= set(losses)
+    assert not same(before, weights(whole.networks.term_modules))
+    whole.planned_iterations = 4
+    whole.fit(3)
+
+    half = trainer_of(out=tmp_path)
+    half.planned_iterations = 4
+    half.step()
+    half.fit(1)
+    resumed = trainer_of(out=tmp_path, resume=True)
+    resumed.fit(2)
+    assert same(weights(whole.networks.term_modules), weights(resumed.networks.term_modules))
+    assert same(weights(whole.networks.student), weights(resumed.networks.student))
+
+
+def test_the_generators_step_leaves_what_a_term_trains_alone(pair):
+    row = Weighted(-1.0, FactorTransfer(0))
+    trainer = DFADTrainer(*pair, SHAPE, Method("own", "", (), (row,), student_steps=0), **SMALL)
+    trainer.step()
+    assert all(p.grad is None and p.requires_grad for p in trainer.networks.term_modules.parameters())
+    assert any(p.grad.abs().sum() > 0 for p in trainer.networks.generator.parameters())
+    unused = Method("own", "", (Weighted(1.0, FactorTransfer(9)),), (row,), student_steps=0)
+    DFADTrainer(*pair, SHAPE, unused, **SMALL).step()
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("body", "unknown stage of the student 'body'"),
+        ("unused", "runs 0 times in a forward pass"),
+        ("twice", "runs 2 times in a forward pass"),
+        ("pair", "gives no tensor with an entry for each image"),
+        ("sum", "gives no tensor with an entry for each image"),
+    ],
+)
+def test_a_stage_that_cannot_be_mixed_is_refused_before_the_run(pair, tmp_path, stage, message):
+    class Both(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    class Sum(nn.Module):
+        def forward(self, x):
+            return x.sum()
+
+    class Student(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.twice, self.unused = nn.Linear(64, 4), nn.ReLU(), nn.ReLU()
+            self.pair, self.sum = Both(), Sum()
+
+        def forward(self, x):
+            x, _ = self.pair(self.twice(self.twice(self.net(x.flatten(1)))))
+            return x + 0 * self.sum(x)
+
+    with pytest.raises(UsageError, match=message):
+        DFADTrainer(
+            pair[0], Student(), SHAPE, "dfad", student_terms=f"l1 + manifold(stage='{stage}')",
+            out=tmp_path / "run", **SMALL,
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_last_stage_is_read_where_nothing_matches(pair):
+    """A student that is asked for no features need not have any like the teacher's."""
+    teacher, _ = pair
+    student = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    trainer = DFADTrainer(teacher, student, SHAPE, "dafl", speed="exact", **SMALL)
+    assert not trainer.networks.tap_pairs
+    assert trainer.step()["generator/activation"].isfinite()
+    images = torch.randn(8, *SHAPE)
+    view = trainer.networks.look(images, trainer.method.generator, graph=False)
+    torch.testing.assert_close(view.last_stage, teacher[:6](images), rtol=1e-4, atol=1e-5)
+    assert view.features == []
+    with pytest.raises(UsageError, match="reads the teacher's last stage, but no stage is found"):
+        DFADTrainer(copy.deepcopy(student), student, SHAPE, "dafl", **SMALL)
 
 
 def test_a_conditional_generator_is_trained_on_noise_alone(pair):

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError
+from dfad_fast.precision import at_least_float32
+from dfad_fast.terms.probe import Probe
+from dfad_fast.terms.term import Term
+
+_SLOPE = 0.1
+
+
+@dataclass(frozen=True)
+class FactorTransfer(Term):
+    """Factor transfer: the student's features translated to factors that the teacher's are paraphrased by.
+
+    Mean ``|F_T / ||F_T|| - F_S / ||F_S|||``, norms over an image's factors, of one stage, -1 being the last (Kim et al.
+    2018, arXiv 1802.04977, with p = 1). The paraphraser, a convolutional autoencoder whose code has ``rate`` as many
+    channels as the teacher's features, is there trained beforehand on the data; here it learns beside the student, by
+    the mean squared error of the features that it restores, which is added; no gradient of the factors reaches it. The
+    translator has the encoder's form and sees the student's features as their connector gives them.
+    """
+
+    stage: int = -1
+    rate: float = 0.5
+    name: ClassVar[str] = "factor"
+    reads_features: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 4:
+            raise UsageError(f"factor: rate must be > 0 and at most 4, got {self.rate}")
+
+    def check(self, stages: Sequence[Sequence[int]]) -> None:
+        if not -len(stages) <= self.stage < len(stages):
+            raise UsageError(
+                f"factor: {len(stages)} stages of the networks match, there is no stage {self.stage}"
+            )
+        if len(stages[self.stage]) != 3:
+            raise UsageError(
+                f"factor: expected features [C, H, W] at stage {self.stage}, got {list(stages[self.stage])}: name "
+                "another stage"
+            )
+
+    def module(self, stages: Sequence[Sequence[int]]) -> nn.Module:
+        channels = stages[self.stage][0]
+        return Factors(channels, max(1, round(self.rate * channels)))
+
+    def __call__(self, probe: Probe) -> Tensor:
+        assert isinstance(probe.module, Factors)
+        teacher = probe.teacher_features[self.stage].detach()
+        factors = probe.module.encoder(teacher)
+        restored = at_least_float32(probe.module.decoder(factors))
+        translated = probe.module.translator(probe.student_features[self.stage])
+        distance = F.l1_loss(_unit(translated), _unit(factors.detach()))
+        return distance + F.mse_loss(restored, at_least_float32(teacher))
+
+
+class Factors(nn.Module):
+    """Paraphraser (encoder and decoder of the teacher's features) and translator (encoder of the student's)."""
+
+    def __init__(self, channels: int, factors: int) -> None:
+        super().__init__()
+        self.encoder = _convolutions(channels, channels, factors, factors)
+        self.decoder = _convolutions(factors, factors, channels, channels)
+        self.translator = _convolutions(channels, channels, factors, factors)
+
+
+def _convolutions(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)]
+        layers.append(nn.LeakyReLU(_SLOPE))
+    return nn.Sequential(*layers)
+
+
+def _unit(factors: Tensor) -> Tensor:
+    return F.normalize(at_least_float32(factors).flatten(1), dim=1)

@@ -1,0 +1,147 @@
+"""The last checkpoints of a run, each with a checksum: a damaged one costs the time since the one before it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dfad_fast.errors import DFADFastWarning, UsageError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+CHECKPOINT = "checkpoint.pt"
+_CHECKSUM = "checksum"
+
+
+def older(number: int) -> str:
+    """The file of the checkpoint that was written ``number`` before the last one."""
+    return f"checkpoint-{number}.pt" if number else CHECKPOINT
+
+
+def all_of(folder: Path) -> list[Path]:
+    """Those that are there, the last one first."""
+    ages = {_age(path): path for path in folder.glob("checkpoint*.pt")}
+    return [path for age, path in sorted(ages.items()) if age >= 0]
+
+
+def _age(path: Path) -> int:
+    """How many were written after it; -1 of a file that is none of ours."""
+    if path.name == CHECKPOINT:
+        return 0
+    number = path.stem.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() and path.name == older(int(number)) else -1
+
+
+def rotate(folder: Path, keep: int) -> None:
+    """Keeps the last one under an older name too, where another will take its own, so that there will be ``keep``."""
+    last = folder / CHECKPOINT
+    if last.is_file() and keep > 1:
+        for number in range(keep - 1, 1, -1):
+            if (folder / older(number - 1)).is_file():
+                (folder / older(number - 1)).replace(folder / older(number))
+        _keep_as(last, folder / older(1))
+    for path in all_of(folder):
+        if _age(path) >= keep:
+            path.unlink()
+
+
+def _keep_as(path: Path, name: Path) -> None:
+    """Under a second name, with no moment at which either is missing or torn."""
+    temporary = name.with_name(f".{name.name}")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, temporary)
+    temporary.replace(name)
+    temporary.unlink(missing_ok=True)  # which is left where both names were the same file already
+
+
+def save(state: Mapping[str, Any], path: Path) -> None:
+    torch.save({**state, _CHECKSUM: checksum(state)}, path)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The last checkpoint that is whole, and those after it, which are not."""
+
+    state: dict[str, Any]
+    path: Path
+    damaged: list[Path]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The state in the last checkpoint in ``folder`` that is whole, see :func:`find`."""
+    return find(folder).state
+
+
+def find(folder: Path) -> Found:
+    """Warns of each checkpoint that is not whole. Executes nothing.
+
+    Raises UsageError where there is none, or none that is whole.
+    """
+    kept = all_of(folder)
+    if not kept:
+        raise UsageError(f"{folder} holds no {CHECKPOINT} to go on from: start anew with dfad-fast distill")
+    damaged: dict[Path, str] = {}
+    for path in kept:
+        try:
+            state = _read_whole(path)
+        except Exception as error:
+            damaged[path] = f"{path} is damaged ({type(error).__name__})"
+        else:
+            for damage in damaged.values():
+                warnings.warn(
+                    f"{damage}: going on from {path.name}, which was written before it",
+                    DFADFastWarning,
+                    stacklevel=2,
+                )
+            return Found(state, path, list(damaged))
+    raise UsageError(f"{'; '.join(damaged.values())}: start anew with dfad-fast distill --overwrite")
+
+
+class ChecksumDiffers(Exception):
+    """What was read is not what was written."""
+
+
+def _read_whole(path: Path) -> dict[str, Any]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    expected = state.pop(_CHECKSUM, None)  # older versions wrote none
+    if expected is not None and checksum(state) != expected:
+        raise ChecksumDiffers
+    return state
+
+
+def checksum(value: Any) -> str:
+    """SHA-256 of nested dictionaries and sequences of tensors and plain values."""
+    digest = hashlib.sha256()
+    _feed(digest, value)
+    return digest.hexdigest()
+
+
+def _feed(digest: _Hash, value: Any) -> None:
+    if isinstance(value, Tensor):
+        x = value.detach().cpu().contiguous()
+        digest.update(f"{x.dtype} {list(x.shape)}".encode())
+        digest.update(x.reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        digest.update(f"mapping of {len(value)}".encode())
+        for key, entry in value.items():
+            digest.update(repr(key).encode())
+            _feed(digest, entry)
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        digest.update(f"sequence of {len(value)}".encode())
+        for entry in value:
+            _feed(digest, entry)
+    else:
+        digest.update(repr(value).encode())
