@@ -2,12 +2,10 @@
 
 import copy
 import errno
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -21,35 +19,6 @@ from dfad_fast.training.run_folder import RunFolder
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 8, "seed": 0}
 KILLS = 20
-RUN = """
-import sys
-import time
-from pathlib import Path
-
-import torch
-
-from dfad_fast import DFADTrainer
-
-torch.set_num_threads(1)
-pair = torch.load(sys.argv[1], weights_only=False)
-there = any(Path(sys.argv[2]).glob("checkpoint*.pt"))
-trainer = DFADTrainer(
-    pair["teacher"], pair["student"], (1, 8, 8), "dfad", latent_dim=8, batch_size=8, seed=0, out=sys.argv[2],
-    resume=there, overwrite=not there, checkpoint_seconds=0.05,
-)
-
-
-class Slowly:
-    def advance(self, iteration):
-        time.sleep(0.02)  # so that it is not done before it is killed
-
-    def log(self, record):
-        pass
-
-
-print("made", flush=True)
-trainer.fit(600 - trainer.iteration, progress=Slowly())
-"""
 
 
 def trainer_of(pair, **settings):
@@ -217,11 +186,34 @@ def test_another_version_is_refused_unless_told(pair, tmp_path):
         trainer_of(pair, out=tmp_path, resume=True)
 
 
+class Slowly:
+    """So that a run is not done before it is killed."""
+
+    def advance(self, iteration):
+        time.sleep(0.02)
+
+    def log(self, record):
+        pass
+
+
+def run_to_the_end(pair_file, folder, made):
+    """In a process of its own: from where the run is, if it is anywhere; says when it is under way."""
+    torch.set_num_threads(1)
+    teacher, student = torch.load(pair_file, weights_only=False)
+    there = bool(names(folder))
+    settings = {"out": folder, "resume": there, "overwrite": not there, "checkpoint_seconds": 0.05}
+    trainer = DFADTrainer(teacher, student, SHAPE, "dfad", **SMALL, **settings)
+    made.set()
+    trainer.fit(600 - trainer.iteration, progress=Slowly())
+
+
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing(pair, tmp_path):
     """A run that is killed again and again, at any moment, ends with the weights of one that never was."""
-    teacher, student = pair
-    torch.save({"teacher": teacher, "student": student}, tmp_path / "pair.pt")
+    torch.save(pair, tmp_path / "pair.pt")
+    # Its processes begin with torch imported, which would take most of the time.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["dfad_fast.training.trainer"])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums are ordered by the number of threads
     whole = trainer_of(pair)
@@ -231,19 +223,18 @@ def test_twenty_kills_lose_nothing(pair, tmp_path):
     reached = []
     kills = 0
     while True:
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUN, tmp_path / "pair.pt", tmp_path / "run"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "made\n"
+        made = context.Event()
+        process = context.Process(target=run_to_the_end, args=(tmp_path / "pair.pt", tmp_path / "run", made))
+        process.start()
+        assert made.wait(100)
         if kills == KILLS:
-            assert process.wait(300) == 0
+            process.join(300)
+            assert process.exitcode == 0
             break
         time.sleep(moments.uniform(0.0, 0.5))
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         kills += 1
         reached.append(checkpoints.read(tmp_path / "run")["iteration"] if names(tmp_path / "run") else 0)
     assert reached == sorted(reached)
