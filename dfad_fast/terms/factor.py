@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dfad_fast.errors import UsageError
 from dfad_fast.precision import at_least_float32
 from dfad_fast.terms.probe import Probe
-from dfad_fast.terms.term import Term
+from dfad_fast.terms.term import Term, check_stage
 
 _SLOPE = 0.1
 
@@ -37,10 +37,7 @@ class FactorTransfer(Term):
             raise UsageError(f"factor: rate must be > 0 and at most 4, got {self.rate}")
 
     def check(self, stages: Sequence[Sequence[int]]) -> None:
-        if not -len(stages) <= self.stage < len(stages):
-            raise UsageError(
-                f"factor: {len(stages)} stages of the networks match, there is no stage {self.stage}"
-            )
+        check_stage(self, self.stage, stages)
         if len(stages[self.stage]) != 3:
             raise UsageError(
                 f"factor: expected features [C, H, W] at stage {self.stage}, got {list(stages[self.stage])}: name "

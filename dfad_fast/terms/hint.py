@@ -7,10 +7,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_fast.errors import UsageError
 from dfad_fast.precision import at_least_float32
 from dfad_fast.terms.probe import Probe
-from dfad_fast.terms.term import Term
+from dfad_fast.terms.term import Term, check_stage
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,7 @@ class Hint(Term):
     reads_features: ClassVar[bool] = True
 
     def check(self, stages: Sequence[Sequence[int]]) -> None:
-        if not -len(stages) <= self.stage < len(stages):
-            raise UsageError(
-                f"hint: {len(stages)} stages of the networks match, there is no stage {self.stage}"
-            )
+        check_stage(self, self.stage, stages)
 
     def __call__(self, probe: Probe) -> Tensor:
         student, teacher = probe.student_features[self.stage], probe.teacher_features[self.stage]

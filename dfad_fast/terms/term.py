@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor, nn
 
+from dfad_fast.errors import UsageError
 from dfad_fast.terms.probe import Probe
 
 Decay = Literal["constant", "linear", "cosine", "early"]
@@ -71,6 +72,14 @@ class Term:
 
     def __call__(self, probe: Probe) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has to implement __call__(probe)")
+
+
+def check_stage(term: Term, stage: int, stages: Sequence[Sequence[int]]) -> None:
+    """Raises UsageError unless ``stage`` is an index of those that ``term`` is to compare, -1 being the last."""
+    if not -len(stages) <= stage < len(stages):
+        raise UsageError(
+            f"{term.name}: {len(stages)} stages of the networks match, there is no stage {stage}"
+        )
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.levers import choose_levers, with_changes
 from dfad_fast.training.recipe import choose_recipe
-from dfad_fast.training.run_folder import CONFIG, refuse_other_run
+from dfad_fast.training.run_folder import CONFIG, recorded_config, refuse_other_run
 from dfad_fast.training.teacher_cache import teacher_for
 from dfad_fast.training.trainer import DFADTrainer, Progress
 
@@ -231,13 +231,13 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 def recorded_threads(folder: Path) -> int | None:
     """The CPU threads of the run in ``folder``; None where it does not say."""
-    threads = yaml.safe_load((folder / CONFIG).read_text()).get("threads")
+    threads = recorded_config(folder).get("threads")
     return threads if isinstance(threads, int) and threads > 0 else None
 
 
 def refuse_other_teacher(pair: Pair, folder: Path) -> None:
     """Raises UsageError where the run in ``folder`` was started with other weights of the teacher."""
-    recorded = yaml.safe_load((folder / CONFIG).read_text()).get("teacher_weights_sha256")
+    recorded = recorded_config(folder).get("teacher_weights_sha256")
     if pair.teacher_digest != recorded:
         raise UsageError(
             f"the teacher's weights ({pair.teacher_weights}) are not those that the run in {folder} was started "

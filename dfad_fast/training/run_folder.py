@@ -109,6 +109,16 @@ def _flush(path: Path) -> None:
             os.close(handle)
 
 
+def recorded_config(folder: Path) -> dict[str, Any]:
+    """All of the run's config.yaml. Raises UsageError where there is none that can be read."""
+    try:
+        return dict(yaml.safe_load((folder / CONFIG).read_text()))
+    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{folder} holds no {CONFIG} that can be read: start anew with dfad-fast distill"
+        ) from error
+
+
 class RunFolder:
     """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
 
@@ -160,13 +170,8 @@ class RunFolder:
         return found.state
 
     def read_config(self) -> dict[str, Any]:
-        """Raises UsageError where there is none."""
-        try:
-            return dict(yaml.safe_load((self.path / CONFIG).read_text()))
-        except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"{self.path} holds no {CONFIG} that can be read: start anew with dfad-fast distill"
-            ) from error
+        """See :func:`recorded_config`."""
+        return recorded_config(self.path)
 
     def write_picture(self, name: str, draw: Callable[[Path], None]) -> None:
         self._write(name, draw)
