@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -125,7 +126,14 @@ def app() -> None:
     help="auto (DFAD's, narrower), conditional (told a class), or as published: dfad, zskt, dafl, dcgan (64 pixels).",
 )
 @click.option("--latent-dim", type=int, default=100, show_default=True, help="Length of the noise vectors.")
-@click.option("--batch-size", type=int, default=128, show_default=True, help="Images per step.")
+@click.option(
+    "--batch-size", type=int, default=128, show_default=True, help="Images per step, of all processes."
+)
+@click.option(
+    "--batch-per-process",
+    type=int,
+    help="The same for each process, instead: more processes, larger batches.",
+)
 @click.option("--iterations", type=int, help="Iterations: the method's student steps and generator steps.")
 @click.option(
     "--images",
@@ -183,9 +191,22 @@ def app() -> None:
 @click.option(
     "--keep-checkpoints", type=int, default=2, show_default=True, help="How many of the last ones are kept."
 )
+@click.option("--checkpoint-iterations", type=int, help="A checkpoint after each so many iterations, too.")
+@click.option(
+    "--sync-batch-norm",
+    is_flag=True,
+    help="Of several processes: batch norm by the whole batch, as with one, and not by each process's part.",
+)
+@click.option(
+    "--process-timeout",
+    type=float,
+    default=600.0,
+    show_default=True,
+    help="Seconds after which a process of several that does not answer ends the run.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-@click.option("--threads", type=int, help="CPU threads (default: all cores).")
+@click.option("--threads", type=int, help="CPU threads (default: all cores, shared by the processes here).")
 @click.option("--out", help="The run's folder (default: runs/DATASET-METHOD-seedSEED).")
 @click.option("--overwrite", is_flag=True, help="Write over another run in that folder.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -197,9 +218,14 @@ def app() -> None:
     help="Take settings from a run's folder or its config.yaml; options given here come before them.",
 )
 def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) -> None:
-    """Distil a teacher into a student, without data."""
+    """Distil a teacher into a student, without data.
+
+    Over several processes, on one machine or many: torchrun --nproc-per-node=2 -m dfad_fast distill ...
+    """
+    from dfad_fast import processes
     from dfad_fast.training.job import DistillConfig, prepare
 
+    processes.join(settings["process_timeout"])
     _set_threads(threads)
     console = _console(quiet)
     _drop_overridden_length(settings)
@@ -218,11 +244,13 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def resume(run: str, accept_changes: bool, threads: int | None, quiet: bool) -> None:
     """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have."""
+    from dfad_fast import processes
     from dfad_fast.training.job import DistillConfig, prepare, read_config, recorded_threads
 
-    console = _console(quiet)
     folder = Path(run).parent if Path(run).is_file() else Path(run)
     config = DistillConfig(**{**read_config(run), "out": str(folder)})
+    processes.join(config.process_timeout)
+    console = _console(quiet)
     # Sums are ordered by the number of threads: with another one the run would not end as it would have.
     _set_threads(recorded_threads(folder) if threads is None else threads)
     job = prepare(config, _say(console), resume=True, accept_changes=accept_changes)
@@ -368,6 +396,10 @@ _NOT_PROFILED = {
     "student_ema",
     "keep_checkpoints",
     "checkpoint_seconds",
+    "checkpoint_iterations",
+    "batch_per_process",
+    "sync_batch_norm",
+    "process_timeout",
     "evaluate",
     "teacher_epochs",
     "teacher_seed",
@@ -427,7 +459,8 @@ class Interrupted(DFADFastError):
 def _console(quiet: bool) -> Console:
     from rich.console import Console
 
-    return Console(quiet=quiet)
+    # Of several processes only the first one tells what all do.
+    return Console(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
 
 
 def _say(console: Console) -> Callable[[str], None]:
@@ -463,6 +496,10 @@ class _teacher_bar:
 
 
 def _set_threads(threads: int | None) -> None:
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if threads is None and local_processes > 1:
+        # torchrun's own default is one thread for each.
+        threads = max(1, (os.cpu_count() or 1) // local_processes)
     if threads is None:
         return
     if threads < 1:
@@ -501,5 +538,6 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"dfad-fast: {' '.join(message.split())}", file=sys.stderr)
+    process = f" (process {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    print(f"dfad-fast{process}: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dfad_fast import processes
 from dfad_fast.precision import at_least_float32
 
 
@@ -27,6 +28,21 @@ class LayerStatistics:
 def batch_norm_layers(network: nn.Module) -> list[_BatchNorm]:
     """The batch norm layers of ``network`` that keep running statistics."""
     return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
+def over_processes(layers: list[LayerStatistics]) -> list[LayerStatistics]:
+    """The same of the whole batch, where it is spread over several processes. Differentiable."""
+    if processes.count() == 1 or not layers:
+        return layers
+    own = torch.stack([torch.cat([x.mean for x in layers]), torch.cat([x.variance for x in layers])])
+    means, variances = processes.gather(own[None]).unbind(1)
+    mean = means.mean(0)
+    variance = variances.mean(0) + (means - mean).square().mean(0)
+    sizes = [len(x.mean) for x in layers]
+    return [
+        replace(layer, mean=m, variance=v)
+        for layer, m, v in zip(layers, mean.split(sizes), variance.split(sizes), strict=True)
+    ]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dfad_fast import processes
 from dfad_fast.precision import at_least_float32
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
@@ -31,7 +32,8 @@ class TotalVariation(Term):
             x[..., 1:, 1:] - x[..., :-1, :-1],
             x[..., 1:, :-1] - x[..., :-1, 1:],
         )
-        return torch.stack([torch.linalg.vector_norm(d) for d in differences]).sum()
+        norms = torch.stack([torch.linalg.vector_norm(d) for d in differences])
+        return torch.linalg.vector_norm(processes.gather(norms[None]), dim=0).sum()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from dfad_fast.errors import UsageError
-from dfad_fast.ops import interpolated_l1, mixup
+from dfad_fast.terms.mixing import interpolated_l1, mix
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
@@ -42,5 +42,5 @@ class ManifoldMixup(Term):
     def __call__(self, probe: Probe) -> Tensor:
         assert probe.ask_student is not None
         lam, perm = probe.draws
-        answers = probe.ask_student(probe.images, self.stage, partial(mixup, lam=lam, perm=perm))
+        answers = probe.ask_student(probe.images, self.stage, partial(mix, lam=lam, perm=perm))
         return interpolated_l1(answers, probe.teacher, lam, perm)

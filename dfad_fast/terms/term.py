@@ -32,6 +32,9 @@ class Term:
     implements ``__call__``. A term that needs random numbers or further images for the student implements ``draw`` and
     ``virtual_images``: what happens between them and ``__call__`` is then free of randomness on the host, and all
     images of a step can go through the student at once. One with weights of its own implements ``module``.
+
+    Of a run over several processes each calls the term for its own part of the batch, and the values are averaged:
+    right for a mean over images. A term that is none asks dfad_fast.processes for the others' part.
     """
 
     name: ClassVar[str]
@@ -46,7 +49,10 @@ class Term:
         return f"{type(self).__name__}()"
 
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...]:
-        """The random numbers of one step, from the run's own source, which lies on the CPU on every backend."""
+        """The random numbers of one step, from the run's own source, which lies on the CPU on every backend.
+
+        ``batch`` is the whole batch's number of images; of a run over several processes each draws the same.
+        """
         return ()
 
     def virtual_images(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.ops import interpolated_l1, l1_discrepancy, mixup
+from dfad_fast.ops import l1_discrepancy
+from dfad_fast.terms.mixing import interpolated_l1, mix
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
@@ -47,7 +48,7 @@ class VirtualInterpolation(Term):
 
     def virtual_images(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
         lam, perm = draws
-        return mixup(images, lam, perm)
+        return mix(images, lam, perm)
 
     def __call__(self, probe: Probe) -> Tensor:
         assert probe.virtual_images is not None
@@ -58,7 +59,7 @@ class VirtualInterpolation(Term):
             lam, perm = probe.draws
             if self.distance == "l1":
                 return interpolated_l1(probe.virtual_student, probe.teacher, lam, perm)
-            labels = mixup(probe.teacher, lam, perm)
+            labels = mix(probe.teacher, lam, perm)
         if self.distance == "l1":
             return l1_discrepancy(probe.virtual_student, labels)
         return F.mse_loss(probe.virtual_student.softmax(1), labels.softmax(1))

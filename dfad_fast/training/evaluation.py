@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dfad_fast import processes
 from dfad_fast.errors import UsageError
 from dfad_fast.models.taps import Taps
 from dfad_fast.ops import l1_discrepancy
@@ -52,7 +53,7 @@ def accuracy(network: nn.Module, batches: Batches) -> float:
 
 
 class TestSet:
-    """Labelled images with the frozen teacher's answers, which are computed once."""
+    """Labelled images with the frozen teacher's answers, which are computed once; looked at by the first process."""
 
     __test__ = False
 
@@ -62,17 +63,23 @@ class TestSet:
         self._labels: list[Tensor] = []
         # An iterator would be empty the second time.
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
+        processes.on_first(lambda: self._ask(teacher))
+
+    @torch.no_grad()
+    def _ask(self, teacher: nn.Module) -> None:
         teacher.eval()
-        with torch.no_grad():
-            for images, labels in self._batches:
-                self._answers.append(teacher(images.to(self._device)).argmax(1))
-                self._labels.append(labels.to(self._device))
+        for images, labels in self._batches:
+            self._answers.append(teacher(images.to(self._device)).argmax(1))
+            self._labels.append(labels.to(self._device))
         if not self._labels:
             raise UsageError("there is nothing to evaluate on: the loader gave no batch")
 
-    @torch.no_grad()
     def scores(self, student: nn.Module) -> TestScores:
         """The student's scores in eval mode. Raises UsageError if the batches come in another order than before."""
+        return processes.on_first(lambda: self._scores(student))
+
+    @torch.no_grad()
+    def _scores(self, student: nn.Module) -> TestScores:
         student.eval()
         answers, seen = [], []
         for images, batch_labels in self._batches:

@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from dfad_fast import processes
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import METHODS
@@ -56,6 +57,7 @@ class DistillConfig:
     generator: str = "auto"
     latent_dim: int = 100
     batch_size: int = 128
+    batch_per_process: int | None = None
     iterations: int | None = None
     images: int | None = None
     recipe: str = "auto"
@@ -70,6 +72,9 @@ class DistillConfig:
     lever: tuple[str, ...] | None = None
     keep_checkpoints: int = 2
     checkpoint_seconds: float = 60.0
+    checkpoint_iterations: int | None = None
+    sync_batch_norm: bool = False
+    process_timeout: float = 600.0
     seed: int = 0
     device: str = "auto"
     out: str | None = None
@@ -129,11 +134,12 @@ def prepare(
     load_plugins(config.plugin or ())
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
     if not (overwrite or resume or rehearse):
-        refuse_other_run(out)  # before a teacher is trained in vain
+        processes.on_first(lambda: refuse_other_run(out))  # before a teacher is trained in vain
     for name, value, least in (
         ("seed", config.seed, 0),
         ("teacher-seed", config.teacher_seed, 0),
         ("classes", config.classes, 2),
+        ("batch-per-process", config.batch_per_process, 2),
     ):
         if value is not None and value < least:
             raise UsageError(f"--{name} must be at least {least}, got {value}")
@@ -141,7 +147,10 @@ def prepare(
     dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     iterations = _iterations(config)
     missing_teacher: MissingTeacher = "initialise" if rehearse else "train"
-    pair = build_pair(config, dataset, device, say, missing_teacher, teacher_progress)
+    # A teacher that is trained by the first process is read by the others.
+    pair = processes.first_then_others(
+        lambda: build_pair(config, dataset, device, say, missing_teacher, teacher_progress)
+    )
     published = METHODS[config.method].recipe if config.method in METHODS else "auto"
     recipe = choose_recipe(config.recipe, pair.student, published)
     recipe = replace(
@@ -153,7 +162,7 @@ def prepare(
     test_set = None if rehearse else find_test_set(config, dataset, pair, say)
     evaluate = list(test_set.test_batches(512, device)) if test_set else None
     if resume:
-        refuse_other_teacher(pair, out)
+        processes.on_first(lambda: refuse_other_teacher(pair, out))
     trainer = DFADTrainer(
         pair.teacher,
         pair.student,
@@ -161,7 +170,7 @@ def prepare(
         config.method,
         config.generator,
         config.latent_dim,
-        config.batch_size,
+        config.batch_per_process * processes.count() if config.batch_per_process else config.batch_size,
         config.seed,
         None if rehearse else out,
         recipe=recipe,
@@ -186,6 +195,8 @@ def prepare(
         accept_changes=accept_changes,
         keep_checkpoints=config.keep_checkpoints,
         checkpoint_seconds=config.checkpoint_seconds,
+        checkpoint_iterations=config.checkpoint_iterations,
+        sync_batch_norm=config.sync_batch_norm,
     )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
@@ -250,8 +261,11 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def choose_device(name: str) -> torch.device:
+    """``auto`` and ``cuda`` are a GPU of each process's own. Raises UsageError where it cannot be used."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and processes.count() > 1:
+        name = f"cuda:{processes.local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.models.batch_norm import LayerStatistics, record_statistics
+from dfad_fast.models.batch_norm import LayerStatistics, over_processes, record_statistics
 from dfad_fast.models.check import count_classes, depends_on_batch, example_images, prefer_channels_last
 from dfad_fast.models.conditional import ConditionalGenerator
 from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.folding import Folded, fold_batch_norm
+from dfad_fast.models.sync_batch_norm import SynchronisedBatchNorms
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
 from dfad_fast.precision import at_least_float32
 from dfad_fast.terms import (
@@ -78,6 +79,7 @@ class Networks:
         taps_teacher: Sequence[str] | None,
         taps_student: Sequence[str] | None,
         levers: Levers = PLAIN,
+        sync_batch_norm: bool = False,
     ) -> None:
         self._image_shape = image_shape
         self.teacher = teacher
@@ -124,6 +126,9 @@ class Networks:
             for network in {teacher, self._quick_teacher, student, generator}
         }
         self.student_depends_on_batch = depends_on_batch(student, image_shape)
+        self._sync_batch_norm = sync_batch_norm
+        self._synchronised: list[SynchronisedBatchNorms] = []
+        self.synchronise(student, generator, self.connectors)
 
     @property
     def stages(self) -> list[tuple[int, ...]]:
@@ -160,11 +165,17 @@ class Networks:
         for row in rows:
             if self._module_of(row.term) is None and (made := row.term.module(self.stages)) is not None:
                 made.to(parameter.device, parameter.dtype).to(memory_format=torch.channels_last)
+                self.synchronise(made)
                 self._equipped.append((row.term, made))
                 self.term_modules.append(made)
 
     def _module_of(self, term: Term) -> nn.Module | None:
         return next((module for equipped, module in self._equipped if equipped == term), None)
+
+    def synchronise(self, *networks: nn.Module) -> None:
+        """Their batch norm layers too see the whole batch in a step, where that was asked for."""
+        if self._sync_batch_norm:
+            self._synchronised += [SynchronisedBatchNorms(network) for network in networks]
 
     @property
     def beside_student(self) -> list[nn.Module]:
@@ -235,7 +246,7 @@ class Networks:
             ask,
             features[: len(self.tap_pairs)],
             features[self._deepest] if tapped and self._deepest is not None else None,
-            statistics,
+            over_processes(statistics),
         )
 
     def probe(
@@ -324,11 +335,13 @@ class Networks:
             module.train(student)
 
     @contextmanager
-    def convolving(self) -> Iterator[None]:
-        """Within it 3x3 convolutions run as the levers say."""
+    def stepping(self) -> Iterator[None]:
+        """Within it 3x3 convolutions run as the levers say, and batch norm layers see the batch they are to see."""
         with ExitStack() as stack:
             for runner in self._runners.values():
                 stack.enter_context(runner.convolving())
+            for norms in self._synchronised:
+                stack.enter_context(norms.used())
             yield
 
     def mixed_precision(self) -> torch.autocast:

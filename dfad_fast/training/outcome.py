@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dfad_fast import processes
 from dfad_fast.terms import reads_features
 from dfad_fast.training import pictures, run_folder
 from dfad_fast.training.environment import device_name, versions
@@ -51,6 +52,7 @@ def summarise(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, Any]:
         "seconds_distill": round(trainer.seconds, 2),
         "device": device_name(trainer.device),
         "threads": torch.get_num_threads(),
+        "processes": processes.count(),
         "versions": versions(),
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dfad_fast import processes
 from dfad_fast.errors import UsageError
 from dfad_fast.training.average import MovingAverage
 
@@ -90,6 +91,14 @@ class Rehearsal:
             "rng": self._rng.bit_generator.state,
             "averaged_generator": {key: value.detach() for key, value in average.items()},
         }
+
+    def state_of_all(self) -> dict[str, Any]:
+        """Of a run over several processes, with the images of all."""
+        return {**self.state_dict(), "kept": [processes.gather(images) for images in self._kept]}
+
+    def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The same with this process's images of a state that has those of all."""
+        return {**state, "kept": [images[processes.own_rows(len(images))] for images in state["kept"]]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises RuntimeError where the state is of other settings."""

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfad_fast import processes
 from dfad_fast.methods import Method
 from dfad_fast.terms import Probe, Weighted
 from dfad_fast.training.levers import Levers
 from dfad_fast.training.networks import Draws, Networks, TeacherView, frozen
 from dfad_fast.training.optimisers import Optimiser
 from dfad_fast.training.rehearsal import Rehearsal
+from dfad_fast.training.spread import spread
 
 Losses = dict[str, Tensor]
 Weights = Mapping[str, Sequence[float | Tensor]]
@@ -45,6 +47,9 @@ class Iteration:
 
     Randomness comes in from outside: ``draw`` makes the terms' random numbers on the host, and ``noise(count)`` draws
     on the device. Between them the same operations run on the same shapes each time, as a CUDA graph needs it.
+
+    ``batch_size`` is the whole batch's. Of a run over several processes each shows its part of it to the networks, and
+    gradients are averaged.
     """
 
     def __init__(
@@ -64,11 +69,14 @@ class Iteration:
         self._generator_optimiser = generator_optimiser
         self._levers = levers
         self._batch_size = batch_size
+        self._own_batch_size = batch_size // processes.count()
         self._noise = noise
         self._progress = 0.0
         self._rehearsal = rehearsal if method.student_steps else None
         wanted = levers.one_student_batch
         self._one_batch = not networks.student_depends_on_batch if wanted is None else wanted
+        self._student_loss = spread(self._compute_student_loss, networks.student, *networks.beside_student)
+        self._generator_loss = spread(self._compute_generator_loss, networks.generator)
 
     @property
     def generated_batches(self) -> int:
@@ -111,7 +119,7 @@ class Iteration:
         ``progress`` is the fraction of the run that is done.
         """
         self._progress = progress
-        with self._networks.convolving():
+        with self._networks.stepping():
             return self._run(draws, weights)
 
     def _run(self, draws: Sequence[Draws], weights: Weights) -> Outcome:
@@ -138,7 +146,7 @@ class Iteration:
 
     def _rehearse(self, rehearsal: Rehearsal, draws: Sequence[Draws], weights: Weights) -> list[Losses]:
         with self._networks.mixed_precision():
-            batches = rehearsal.batches(lambda: self._noise(self._batch_size))
+            batches = rehearsal.batches(lambda: self._noise(self._own_batch_size))
         return [
             self._student_step(self._seen(images), drawn, weights["student"], "rehearsed")[0]
             for images, drawn in zip(batches, draws, strict=True)
@@ -152,7 +160,7 @@ class Iteration:
         for step in range(steps):
             if step == 0 or step * count // steps != (step - 1) * count // steps:
                 if not images:
-                    images = self._sample(self._noise(self._batch_size * batches_per_pass))
+                    images = self._sample(self._noise(self._own_batch_size * batches_per_pass))
                 batch = self._seen(images.pop(0))
             yield batch
 
@@ -163,7 +171,7 @@ class Iteration:
         """Images without a graph, in batches."""
         self._networks.set_modes(student=True)
         with torch.no_grad():
-            return list(self._networks.generate(noise).split(self._batch_size))
+            return list(self._networks.generate(noise).split(self._own_batch_size))
 
     def _seen(self, images: Tensor) -> Batch:
         return Batch(images, self._networks.look(images, self._method.student, graph=False))
@@ -174,7 +182,7 @@ class Iteration:
         """Their losses, and the last one's batch and noise."""
         losses = []
         for drawn in draws:
-            noise = self._noise(self._batch_size)
+            noise = self._noise(self._own_batch_size)
             loss, batch = self._generator_step(noise, drawn, weights["generator"])
             losses.append(loss)
         return losses, batch, noise
@@ -182,32 +190,47 @@ class Iteration:
     def _student_step(
         self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor], name: str = "student"
     ) -> tuple[Losses, tuple[Tensor, Tensor]]:
+        self._networks.set_modes(student=True)
+        total, losses, answers = self._student_loss(batch, draws, weights, name)
+        self._student_optimiser.descend(total)
+        return losses, answers
+
+    def _compute_student_loss(
+        self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor], name: str
+    ) -> tuple[Tensor, Losses, tuple[Tensor, Tensor]]:
+        """The weighted sum, each term, and both networks' answers."""
         networks, rows = self._networks, self._method.student
-        networks.set_modes(student=True)
         probes = networks.probe(batch.images, batch.view, rows, draws, self._one_batch, self._progress)
         with networks.mixed_precision():
             total, losses = _weigh(rows, probes, weights, name)
-        self._student_optimiser.descend(total)
-        return losses, (probes[0].student.detach(), probes[0].teacher)
+        return total, losses, (probes[0].student.detach(), probes[0].teacher)
 
     def _generator_step(
         self, noise: Tensor, draws: Draws, weights: Sequence[float | Tensor]
     ) -> tuple[Losses, Batch]:
         """Also returns its batch as the student's steps may read it."""
-        networks, rows = self._networks, self._method.generator
+        networks = self._networks
         networks.set_modes(student=self._method.student_mode == "train")
-        shared = not self._student_batches and not self._uses_noise_again
-        read = (*rows, *self._method.student) if shared else rows
         with frozen(networks.teacher, networks.student, *networks.beside_student):
-            images = networks.generate(noise)
-            view = networks.look(images, read, graph=True)
-            labels = networks.labels_of(noise)
-            probes = networks.probe(images, view, rows, draws, self._one_batch, self._progress, labels)
-            with networks.mixed_precision():
-                total, losses = _weigh(rows, probes, weights, "generator")
+            total, losses, batch = self._generator_loss(noise, draws, weights)
             # Frozen until backward is over, too: a network that checkpoints its activations runs again in it.
             self._generator_optimiser.descend(total)
-        return losses, Batch(images.detach(), view.detached(networks.asker(graph=False)))
+        return losses, batch
+
+    def _compute_generator_loss(
+        self, noise: Tensor, draws: Draws, weights: Sequence[float | Tensor]
+    ) -> tuple[Tensor, Losses, Batch]:
+        """The weighted sum, each term, and the batch without its graph."""
+        networks, rows = self._networks, self._method.generator
+        shared = not self._student_batches and not self._uses_noise_again
+        read = (*rows, *self._method.student) if shared else rows
+        images = networks.generate(noise)
+        view = networks.look(images, read, graph=True)
+        labels = networks.labels_of(noise)
+        probes = networks.probe(images, view, rows, draws, self._one_batch, self._progress, labels)
+        with networks.mixed_precision():
+            total, losses = _weigh(rows, probes, weights, "generator")
+        return total, losses, Batch(images.detach(), view.detached(networks.asker(graph=False)))
 
 
 def _weigh(

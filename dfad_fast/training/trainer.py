@@ -6,22 +6,25 @@ import copy
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
 
+from dfad_fast import processes
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training import outcome, pictures, run_folder
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
+from dfad_fast.training.checkpoints import checksum
 from dfad_fast.training.choice import Terms, choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import Batches, TestSet
@@ -32,6 +35,7 @@ from dfad_fast.training.losses import Losses, NotFinite
 from dfad_fast.training.networks import Draws, Networks
 from dfad_fast.training.optimisers import Optimiser
 from dfad_fast.training.phases import Phases
+from dfad_fast.training.randomness import differ_between_processes, global_state, restore_global_state
 from dfad_fast.training.recipe import Recipe, choose_recipe
 from dfad_fast.training.rehearsal import Rehearsal
 from dfad_fast.training.run_folder import RunFolder
@@ -39,8 +43,11 @@ from dfad_fast.training.step import Iteration
 
 _RECORDED = (
     "method", "terms", "image_shape", "latent_dim", "batch_size", "seed", "recipe", "levers", "taps", "cures",
-    "versions",
+    "sync_batch_norm", "versions",
 )  # fmt: skip
+
+
+T = TypeVar("T")
 
 
 class Stopped(KeyboardInterrupt):
@@ -65,6 +72,10 @@ class DFADTrainer:
     teacher stays frozen and in eval mode; neither network is changed otherwise, and features are read by hooks
     that exist only while a step runs.
 
+    In a process of several (torch.distributed's default group, as torchrun starts them) it takes part in one run of
+    all: each shows its part of every batch to the networks, gradients are averaged, the first one writes the folder.
+    All make the trainer alike and call the same methods; weights are the first one's.
+
     Args:
         teacher: maps images [B, C, H, W] to logits [B, classes]. Any nn.Module.
         student: the same, with as many classes, on the same device. Trained in place.
@@ -77,7 +88,7 @@ class DFADTrainer:
             nn.Module that maps noise
             [B, latent_dim] to images in the teacher's normalised input space.
         latent_dim: length of the noise vectors, drawn from N(0, I).
-        batch_size: images per step.
+        batch_size: images per step, of all processes together.
         seed: fixes everything that the trainer draws: its generator's weights, noise, mixtures. (Dropout in a
             user's network draws from torch's global generator.)
         out: the run's folder; None keeps everything in memory.
@@ -90,10 +101,13 @@ class DFADTrainer:
         image_mean, image_std: the normalisation of the teacher's images, one value per channel, for showing
             generated images in their true colours; without them each is shown from its darkest to its
             brightest value.
+        sync_batch_norm: of several processes, whether student's and generator's batch norm layers see the whole batch,
+            as with one process, or each process's part of it.
         accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
             run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
         keep_checkpoints: how many are kept; the last one that is whole is gone on from.
         checkpoint_seconds: between checkpoints during ``fit``, at least.
+        checkpoint_iterations: a further checkpoint after each so many iterations.
         config: further settings to be recorded in the run's config.yaml.
         speed: ``exact`` (the published mathematics in float32), ``auto`` (the same in bfloat16 where the machine has
             fast matrix products in it), ``fast`` (fewer generated batches too), or Levers, one switch each; see
@@ -138,9 +152,11 @@ class DFADTrainer:
         student_ema: float | None = None,
         replay: int = 0,
         generator_ema: float | None = None,
+        sync_batch_norm: bool = False,
         accept_changes: bool = False,
         keep_checkpoints: int = 2,
         checkpoint_seconds: float = 60.0,
+        checkpoint_iterations: int | None = None,
     ) -> None:
         shape = as_image_shape(image_shape)
         for name, value, least in (
@@ -157,6 +173,9 @@ class DFADTrainer:
         parameter = next(student.parameters(), torch.empty(0))
         self.device, self.dtype = parameter.device, parameter.dtype
         self.speed = choose_levers(speed, self.device)
+        self._processes_before: int | None = None
+        if processes.count() > 1:
+            self.speed = self._levers_of_several(batch_size, sync_batch_norm)
         if self.speed.pin_allocator:
             pin_allocator()
         self.iteration = 0
@@ -182,6 +201,7 @@ class DFADTrainer:
                 taps_teacher,
                 taps_student,
                 self.speed,
+                sync_batch_norm and processes.count() > 1,
             )
             self.method = choose_method(method, self.networks, student_terms, generator_terms)
             self.networks.equip(self.method.rows)
@@ -190,8 +210,13 @@ class DFADTrainer:
             self._mixing = np.random.default_rng(seed)
             check_generator(made, self._draw_noise(2, self._held_out_noise()), shape)
 
+        self._sync_batch_norm = sync_batch_norm
+        self._cures = {"student_ema": student_ema, "replay": replay, "generator_ema": generator_ema}
+        self._meet()
         rehearses = replay != 0 or generator_ema is not None
         self.rehearsal = Rehearsal(made, replay, generator_ema, seed) if rehearses else None
+        if self.rehearsal and self.rehearsal.averaged_generator is not None:
+            self.networks.synchronise(self.rehearsal.averaged_generator)
         self._without_graph = self.speed.graph and (rehearses or self.method.reads_progress)
         if self._without_graph:
             self.speed = replace(self.speed, graph=False)
@@ -214,24 +239,77 @@ class DFADTrainer:
         self.normalisation = pictures.normalisation(image_mean, image_std, shape[0])
         if not checkpoint_seconds >= 0:
             raise UsageError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}")
-        self._cures = {"student_ema": student_ema, "replay": replay, "generator_ema": generator_ema}
+        if checkpoint_iterations is not None and checkpoint_iterations < 1:
+            raise UsageError(f"checkpoint_iterations must be at least 1, got {checkpoint_iterations}")
+        self._checkpoint_iterations = checkpoint_iterations
         self._checkpoint_seconds = checkpoint_seconds
-        self._folder = (
-            RunFolder(out, overwrite=overwrite, resume=resume, keep_checkpoints=keep_checkpoints)
-            if out is not None
-            else None
+        self._out = None if out is None else Path(out)
+        self._folder: RunFolder | None = None
+        """Only the first process has one."""
+
+        def open_folder() -> None:
+            assert out is not None
+            self._folder = RunFolder(
+                out, overwrite=overwrite, resume=resume, keep_checkpoints=keep_checkpoints
+            )
+
+        if out is not None:
+            processes.on_first(open_folder)
+            if resume:
+                self._go_on(accept_changes)
+            else:
+                self._on_folder(lambda folder: folder.write_config(self._config(config or {})))
+
+    def _levers_of_several(self, batch_size: int, sync_batch_norm: bool) -> Levers:
+        """What can be had with several processes. Raises UsageError where the batch has no equal parts."""
+        if batch_size % processes.count() or batch_size < 2 * processes.count():
+            raise UsageError(
+                f"a batch of {batch_size} images cannot be shared by {processes.count()} processes: give a multiple of "
+                f"{processes.count()}, and at least 2 for each"
+            )
+        fused = self.speed.fused_generator and not sync_batch_norm
+        return replace(self.speed, graph=False, fused_generator=fused)
+
+    def _meet(self) -> None:
+        """All processes have the same task and begin with the same weights, and each draws for itself."""
+        if processes.count() == 1:
+            return
+        trained = (self.networks.student, self.networks.generator, *self.networks.beside_student)
+        processes.refuse_differences(
+            {
+                "the teacher's weights": checksum(self.networks.teacher.state_dict()),
+                "settings": repr(self._config({})),
+                "networks": [
+                    [str(module), [list(p.shape) for p in module.parameters()]] for module in trained
+                ],
+            }
         )
-        if self._folder and resume:
-            changes = self._changes(self._folder, accept_changes)
-            self._load_checkpoint(self._folder)
-            self._last_good = self._snapshot()
-            self.history = self._folder.read_metrics(self.iteration)
-            if changes:
-                before = self._folder.read_config()
-                noted = [*before.get("changes", []), {"at_iteration": self.iteration, **changes}]
-                self._folder.write_config({**before, "changes": noted})
-        elif self._folder:
-            self._folder.write_config(self._config(config or {}))
+        processes.copy_from_first(*trained)
+        differ_between_processes()
+
+    def _go_on(self, accept_changes: bool) -> None:
+        """From the last checkpoint, which the first process reads for all."""
+
+        def read() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+            assert self._folder is not None
+            return (
+                self._changes(self._folder, accept_changes),
+                self._folder.read_config(),
+                self._folder.read_checkpoint(),
+            )
+
+        changes, before, state = processes.on_first(read)
+        self._load_checkpoint(state)
+        self._processes_before = before.get("processes", 1)
+        self._last_good = self._snapshot()
+        self.history = self._on_folder(lambda folder: folder.read_metrics(self.iteration)) or []
+        if changes:
+            noted = [*before.get("changes", []), {"at_iteration": self.iteration, **changes}]
+            self._on_folder(lambda folder: folder.write_config({**before, "changes": noted}))
+
+    def _on_folder(self, use: Callable[[RunFolder], T]) -> T | None:
+        """What ``use`` returns of the run's folder, which the first process alone has; None where there is none."""
+        return processes.on_first(lambda: use(self._folder) if self._folder else None)
 
     @property
     def notices(self) -> list[str]:
@@ -241,6 +319,11 @@ class DFADTrainer:
         if self._without_graph:
             notices.append(
                 "no CUDA graph: it is left off with replay, generator_ema and terms that change over a run"
+            )
+        if self._processes_before not in (None, processes.count()):
+            notices.append(
+                f"the run was started with {self._processes_before} processes and goes on with {processes.count()}: it "
+                "does not end with the very bits that it would have ended with"
             )
         return notices
 
@@ -271,7 +354,7 @@ class DFADTrainer:
             self._generator_optimiser,
             self.speed,
             self.batch_size,
-            lambda count: self._draw_noise(count, self._noise),
+            self._draw_own_noise,
             self.rehearsal,
         )
 
@@ -356,38 +439,52 @@ class DFADTrainer:
             self.planned_iterations = target
         log_every = log_every or max(1, self.planned_iterations // 100)
         evaluate_every = evaluate_every or 4 * log_every
+        plan = {"iterations": target, "log_every": log_every, "evaluate_every": evaluate_every}
+        processes.refuse_differences({**plan, "evaluate": evaluate is not None})
         self._losses = Losses()
         self._stop_asked = False
         if self._folder:
             (self._folder.path / run_folder.TRACEBACK).unlink(missing_ok=True)
-        with StopOnSignal() as stop:
+        with self._telling_of_lost_processes(), StopOnSignal() as stop:
             test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
             saved_at = time.monotonic()
-            while self.iteration < target and not (stop.requested or self._stop_asked):
+            signalled = ended = False
+            while self.iteration < target and not ended:
                 started = time.perf_counter()
                 try:
                     self.step()
                 except Exception as error:
                     self._fail(error)
                 self.seconds += time.perf_counter() - started
-                checkpoint_due = time.monotonic() - saved_at > self._checkpoint_seconds
-                last = self.iteration == target or stop.requested
-                if last or checkpoint_due or self.iteration % log_every == 0:
-                    evaluated_on = test_set if last or self.iteration % evaluate_every == 0 else None
-                    self._record(self._losses, evaluated_on, progress)
+                last = self.iteration == target
+                if last or self.iteration % log_every == 0:
+                    evaluated = last or self.iteration % evaluate_every == 0
+                    self._record(self._losses, test_set if evaluated else None, progress)
                 if progress:
                     progress.advance(self.iteration)
+                # What only some of the processes noticed, so that all do the same.
+                signalled, ended, checkpoint_due = processes.any_of(
+                    stop.requested,
+                    stop.requested or self._stop_asked,
+                    processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
+                )
                 if checkpoint_due:
+                    if not self._losses.empty:
+                        self._record(self._losses, None, progress)
                     self._write_checkpoint_if_possible()
                     saved_at = time.monotonic()
-            stopped = stop.requested and self.iteration < target
             if not self._losses.empty:  # nothing unchecked is saved
                 self._record(self._losses, test_set, progress)
             summary = self.save(test_set)
             self._losses = None
-        if stopped:
+        if signalled and self.iteration < target:
             raise Stopped
         return summary
+
+    def _is_checkpoint_due(self, seconds: float) -> bool:
+        """After so many seconds since the last one, or iterations."""
+        every = self._checkpoint_iterations
+        return seconds > self._checkpoint_seconds or (every is not None and self.iteration % every == 0)
 
     def stop(self) -> None:
         """Ends ``fit`` after the iteration in hand, with everything saved: for what its ``progress`` calls."""
@@ -395,15 +492,24 @@ class DFADTrainer:
 
     def _write_checkpoint_if_possible(self) -> None:
         """A full disk is no reason to end a run that may find room again."""
+        state = self._state_of_all()
         try:
             if self._folder:
-                self._folder.write_checkpoint(self.state_dict())
+                self._folder.write_checkpoint(state)
         except RunError as error:
             warnings.warn(
                 f"{error}; training goes on, with the checkpoint before it kept",
                 DFADFastWarning,
                 stacklevel=2,
             )
+
+    def _state_of_all(self) -> dict[str, Any]:
+        """``state_dict``, with what the other processes have of their own."""
+        state = self.state_dict()
+        if processes.count() > 1:
+            state["global_rng"] = processes.collect(state["global_rng"])
+            state["rehearsal"] = self.rehearsal.state_of_all() if self.rehearsal else {}
+        return state
 
     def _record(self, collected: Losses, test_set: TestSet | None, progress: Progress | None) -> None:
         started = time.perf_counter()
@@ -431,14 +537,16 @@ class DFADTrainer:
             bool(value.isfinite().all()) for state in weights.values() for value in state.values()
         ):
             bad = NotFinite("a weight", self.iteration)
+        of_all = processes.collect((bad, {**losses, **self._batch_agreement()}))
+        bad = next((found for found, _ in of_all if found is not None), None)
         if bad is not None:
             self._give_up(bad)
         self._last_good = self._snapshot()
+        values = [own for _, own in of_all]
         return {
             "iteration": self.iteration,
             "generated_images": self.generated_images,
-            **losses,
-            **self._batch_agreement(),
+            **{name: sum(own[name] for own in values) / len(values) for name in values[0]},
         }
 
     def _batch_agreement(self) -> dict[str, float]:
@@ -451,6 +559,8 @@ class DFADTrainer:
     def _fail(self, error: Exception) -> NoReturn:
         """After a step that raised, which may have updated one network and not the other."""
         failed, trace = self.iteration, traceback.format_exc()
+        if processes.count() > 1:
+            self._fail_alone(error, failed, trace)
         try:
             kept = self._go_back()
             if self._folder:
@@ -460,21 +570,49 @@ class DFADTrainer:
             kept = f"the last good state could not be brought back or saved ({' '.join(str(further).split())[:200]})"
         if isinstance(error, DFADFastError):
             raise error
-        first = next(iter(str(error).strip().splitlines()), "")
         where = f"; where it happened stands in {run_folder.TRACEBACK} there" if self._folder else ""
+        raise RunError(f"iteration {failed} failed ({_in_a_line(error)}); {kept}{where}") from error
+
+    def _fail_alone(self, error: Exception, failed: int, trace: str) -> NoReturn:
+        """In one process of several. The others can no longer be asked for their part of the state, so that the last
+        checkpoint stays what it is; they notice when this process ends."""
+        if lost := processes.as_lost(error):
+            raise lost from error
+        where = ""
+        if self._out:
+            path = self._out / run_folder.TRACEBACK
+            with suppress(RunError):  # a machine that does not share the folder
+                run_folder.write_whole(path, lambda temporary: temporary.write_text(trace))
+                where = f"; where it happened stands in {run_folder.TRACEBACK} there"
+        if isinstance(error, DFADFastError):
+            raise error
         raise RunError(
-            f"iteration {failed} failed ({type(error).__name__}: {first[:300]}); {kept}{where}"
+            f"iteration {failed} failed in process {processes.rank()} ({_in_a_line(error)}); {self._kept()}{where}"
         ) from error
+
+    @contextmanager
+    def _telling_of_lost_processes(self) -> Iterator[None]:
+        try:
+            yield
+        except processes.ProcessLost as error:
+            raise processes.ProcessLost(
+                f"{error} at iteration {self.iteration}: see what that process said; {self._kept()}"
+            ) from error
+
+    def _kept(self) -> str:
+        """What there is to go on from, where not all can save it together."""
+        return f"{self._out} holds the last checkpoint" if self._out else "nothing of the run is saved"
 
     def _go_back(self) -> str:
         """To the last good state; says so."""
         self.load_state_dict(self._last_good)
         self._last_good = self._snapshot()  # optimisers took over its very tensors
         kept = f"everything is back at the last good state, iteration {self.iteration}"
-        if self._folder:
-            self._folder.write_checkpoint(self.state_dict())
-            self._save_weights()
-            kept += f", saved in {self._folder.path}"
+        state = self._state_of_all()
+        if self._out:
+            self._on_folder(lambda folder: folder.write_checkpoint(state))
+            self._on_folder(self._save_weights)
+            kept += f", saved in {self._out}"
         return kept
 
     def _give_up(self, bad: NotFinite) -> NoReturn:
@@ -486,7 +624,10 @@ class DFADTrainer:
         )
 
     def sample(self, count: int) -> Tensor:
-        """``count`` generated images [count, C, H, W] from noise that no step draws, generator in train mode."""
+        """``count`` generated images [count, C, H, W] from noise that no step draws, generator in train mode.
+
+        The same in every process of a run over several.
+        """
         noise = self._held_out_noise()
         return generate(
             self.networks.generator, count, self.batch_size, lambda size: self._draw_noise(size, noise)
@@ -494,34 +635,39 @@ class DFADTrainer:
 
     def summary(self, test_set: TestSet | None = None) -> dict[str, Any]:
         """What came out, as plain values. Accuracies are fractions; None without test images."""
-        return outcome.summarise(self, test_set)
+        own = outcome.summarise(self, test_set)
+        return processes.on_first(lambda: own)
 
     def save(self, test_set: TestSet | None = None) -> dict[str, Any]:
         """Writes everything the run's folder should hold (if there is one) and returns the summary."""
         summary = self.summary(test_set)
-        if self._folder:
-            self._folder.write_checkpoint(self.state_dict())
-            self._save_weights()
-            self._folder.write_summary(summary)
-            outcome.draw(self, self._folder, summary)
+        state = self._state_of_all()
+
+        def write(folder: RunFolder) -> None:
+            folder.write_checkpoint(state)
+            self._save_weights(folder)
+            folder.write_summary(summary)
+            outcome.draw(self, folder, summary)
+
+        self._on_folder(write)
         return summary
 
-    def _save_weights(self) -> None:
-        assert self._folder is not None
-        self._folder.write_weights(run_folder.STUDENT, self.networks.student.state_dict())
-        self._folder.write_weights(run_folder.GENERATOR, self.networks.generator.state_dict())
+    def _save_weights(self, folder: RunFolder) -> None:
+        folder.write_weights(run_folder.STUDENT, self.networks.student.state_dict())
+        folder.write_weights(run_folder.GENERATOR, self.networks.generator.state_dict())
         if self.averaged_student is not None:
-            self._folder.write_weights(run_folder.AVERAGED, self.averaged_student.state_dict())
+            folder.write_weights(run_folder.AVERAGED, self.averaged_student.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on: weights, optimisers, sources of randomness, position."""
+        """All that is needed to go on: weights, optimisers, sources of randomness, position. Of several processes each
+        has sources and old images of its own."""
         return {
             "weights": self._weights(),
             "student_optimizer": self._student_optimiser.state_dict(),
             "generator_optimizer": self._generator_optimiser.state_dict(),
             "noise": self._noise.get_state(),
             "mixing": self._mixing.bit_generator.state,
-            "global_rng": [torch.get_rng_state(), *self._cuda_rng()],
+            "global_rng": global_state(self.device),
             "iteration": self.iteration,
             "planned_iterations": self.planned_iterations,
             "warm_up_iterations": self._warm_up_iterations,
@@ -556,28 +702,37 @@ class DFADTrainer:
         shared = self.rehearsal.kept if self.rehearsal else []
         return copy.deepcopy(self.state_dict(), {id(images): images for images in shared})
 
-    def _load_checkpoint(self, folder: RunFolder) -> None:
-        state = folder.read_checkpoint()
+    def _load_checkpoint(self, state: dict[str, Any]) -> None:
         try:
-            self.load_state_dict(state)
-        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            self.load_state_dict(self._own_part(state))
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UsageError(
-                f"the checkpoint in {folder.path} does not fit these networks and this device ({reason}): go on "
+                f"the checkpoint in {self._out} does not fit these networks and this device ({reason}): go on "
                 "with what the run was started with, or start anew with dfad-fast distill"
             ) from error
 
+    def _own_part(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Of the state that all processes saved together. One that the run had none of has its own sources of
+        randomness."""
+        sources = state["global_rng"]
+        if isinstance(sources, list):
+            sources = sources[processes.rank()] if processes.rank() < len(sources) else None
+        elif not processes.is_first():
+            sources = None
+        rehearsal = self.rehearsal.own_part(state["rehearsal"]) if self.rehearsal else {}
+        return {**state, "global_rng": sources, "rehearsal": rehearsal}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where ``state_dict`` was taken, torch's global generator included."""
+        """Goes back to where ``state_dict`` was taken, the global sources of randomness included."""
         self._phases.forget()
         self._load_weights(state["weights"])
         self._student_optimiser.load_state_dict(state["student_optimizer"])
         self._generator_optimiser.load_state_dict(state["generator_optimizer"])
         self._noise.set_state(state["noise"])
         self._mixing.bit_generator.state = state["mixing"]
-        torch.set_rng_state(state["global_rng"][0])
-        for cuda_state in state["global_rng"][1:]:
-            torch.cuda.set_rng_state(cuda_state, self.device)
+        if state["global_rng"] is not None:
+            restore_global_state(state["global_rng"], self.device)
         self.iteration = state["iteration"]
         self.planned_iterations = state["planned_iterations"]
         self._warm_up_iterations = state["warm_up_iterations"]
@@ -586,9 +741,6 @@ class DFADTrainer:
         self.best_accuracy = state["best_accuracy"]
         if self.rehearsal:
             self.rehearsal.load_state_dict(state["rehearsal"])
-
-    def _cuda_rng(self) -> list[Tensor]:
-        return [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
 
     def _trained(self) -> dict[str, nn.Module]:
         trained: dict[str, nn.Module] = {
@@ -617,6 +769,12 @@ class DFADTrainer:
         seed = int(np.random.SeedSequence([self.seed, 1]).generate_state(1)[0])
         return torch.Generator(self.device).manual_seed(seed)
 
+    def _draw_own_noise(self, count: int) -> Tensor:
+        """Noise for ``count`` of this process's images, in whole batches: its rows of what all draw alike."""
+        noise = self._draw_noise(count * processes.count(), self._noise)
+        batches = noise.view(-1, self.batch_size, self.latent_dim)
+        return batches[:, processes.own_rows(self.batch_size)].reshape(count, self.latent_dim)
+
     def _draw_noise(self, count: int, source: torch.Generator) -> Tensor:
         return torch.randn(count, self.latent_dim, generator=source, device=self.device, dtype=self.dtype)
 
@@ -633,8 +791,15 @@ class DFADTrainer:
             "levers": asdict(self.speed),
             "cures": self._cures,
             "taps": self.networks.describe_taps() if self.method.reads_features else [],
+            "processes": processes.count(),
+            "sync_batch_norm": self._sync_batch_norm,
             "versions": versions(),
         }
+
+
+def _in_a_line(error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first[:300]}"
 
 
 def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:

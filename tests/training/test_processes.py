@@ -1,0 +1,465 @@
+"""One run over several processes: what it computes, and what happens when one of them stops."""
+
+import os
+import random
+import signal
+import time
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import yaml
+
+from dfad_fast import DFADTrainer, processes
+from dfad_fast.errors import RunError, UsageError
+from dfad_fast.methods import METHODS, Method
+from dfad_fast.terms import (
+    L1,
+    BatchNormKL,
+    BatchNormStatistics,
+    ClassBalance,
+    LogL1,
+    ManifoldMixup,
+    MarginReLU,
+    TotalVariation,
+    VirtualInterpolation,
+    Weighted,
+)
+from dfad_fast.training.recipe import Recipe
+from tests.training.conftest import make_net
+
+SHAPE = (1, 8, 8)
+SMALL = {"latent_dim": 8, "batch_size": 12, "seed": 3}
+
+
+class Together:
+    """Runs a function of this file in several processes at once, each of which gives something back."""
+
+    def __init__(self, folder):
+        self._context = get_context("forkserver")
+        # Its processes begin with torch imported, which would take most of the time.
+        self._context.set_forkserver_preload(["dfad_fast.training.trainer"])
+        self._folder = folder
+        self._runs = 0
+
+    def start(self, function, count, *args):
+        self._runs += 1
+        folder = self._folder / f"together-{self._runs}"
+        folder.mkdir()
+        started = [
+            self._context.Process(target=_process, args=(rank, count, folder, function, args))
+            for rank in range(count)
+        ]
+        for process in started:
+            process.start()
+        return started, folder
+
+    def __call__(self, function, count, *args):
+        started, folder = self.start(function, count, *args)
+        for process in started:
+            process.join(100)
+        return [answer(folder, rank) for rank in range(count)]
+
+
+def answer(folder, rank):
+    return torch.load(folder / f"answer-{rank}.pt", weights_only=False)
+
+
+def _process(rank, count, folder, function, args):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=count)
+    try:
+        found = function(*args)
+    except Exception as error:
+        found = error
+    torch.save(found, folder / f"answer-{rank}.pt")
+    os._exit(0)  # waits for nobody: the others are told by its end
+
+
+@pytest.fixture
+def together(tmp_path):
+    return Together(tmp_path)
+
+
+def networks(dtype=torch.float64):
+    torch.manual_seed(0)
+    teacher, student = make_net(8), make_net(4)
+    teacher.train()
+    for _ in range(20):
+        teacher(torch.randn(32, 1, 8, 8) * 1.5 + 0.3)
+    return teacher.eval().to(dtype), student.to(dtype)
+
+
+def trainer_of(dtype=torch.float64, **settings):
+    teacher, student = networks(dtype)
+    return DFADTrainer(teacher, student, SHAPE, **{**SMALL, "sync_batch_norm": True, **settings})
+
+
+def state_after(iterations, dtype, settings):
+    trainer = trainer_of(dtype, **settings)
+    losses = [trainer.step() for _ in range(iterations)]
+    mean = {name: processes.mean(value.double()).item() for name, value in losses[-1].items()}
+    return trainer.networks.student.state_dict(), trainer.networks.generator.state_dict(), mean
+
+
+def farthest(a, b):
+    """Of all entries, relative to the largest of their tensor."""
+    return max(
+        ((a[key] - b[key]).abs().max() / b[key].abs().max().clamp_min(1e-3)).item()
+        for key in b
+        if b[key].is_floating_point()
+    )
+
+
+def alike(found, whole, tolerance):
+    for state, expected in zip(found[:2], whole[:2], strict=True):
+        assert farthest(state, expected) < tolerance
+    assert found[2] == pytest.approx(whole[2], rel=tolerance)
+
+
+# Every term that is no mean over images, in the phases where gradients have to flow through it.
+STATISTICS = Method(
+    "statistics",
+    "here",
+    (
+        Weighted(1.0, L1()),
+        Weighted(0.5, VirtualInterpolation()),
+        Weighted(0.5, VirtualInterpolation(distance="softmax-mse", per_image=False)),
+        Weighted(0.5, ManifoldMixup(stage="4")),
+        Weighted(0.1, MarginReLU()),
+    ),
+    (
+        Weighted(-1.0, LogL1()),
+        Weighted(-0.1, VirtualInterpolation()),
+        Weighted(0.1, BatchNormStatistics()),
+        Weighted(0.1, BatchNormKL()),
+        Weighted(1.0, ClassBalance()),
+        Weighted(1e-3, TotalVariation()),
+    ),
+)
+
+
+def states_after(iterations, methods):
+    return {m.name: state_after(iterations, torch.float64, {"method": m}) for m in methods}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_end_as_one(together, count):
+    """With synchronised batch norm and the same whole batch, but for the order of sums."""
+    methods = [*METHODS.values(), STATISTICS]
+    whole = states_after(4, methods)
+    for found in together(states_after, count, 4, methods):
+        for name in whole:
+            alike(found[name], whole[name], 1e-7)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_end_as_one_in_single_precision(together, count):
+    settings = {
+        "method": "dfad-ar-vi-bn",
+        "recipe": Recipe("sgd", student_lr=0.02, student_weight_decay=5e-4),
+    }
+    whole = state_after(4, torch.float32, settings)
+    for found in together(state_after, count, 4, torch.float32, settings):
+        assert farthest(found[0], whole[0]) < 1e-3
+        assert found[2] == pytest.approx(whole[2], rel=1e-3)
+
+
+def cured(iterations):
+    trainer = trainer_of(method="dfad", replay=2, generator_ema=0.9, student_ema=0.9)
+    for _ in range(iterations):
+        trainer.step()
+    return trainer.networks.student.state_dict(), trainer.averaged_student.state_dict()
+
+
+def test_cures_are_the_same(together):
+    whole = cured(4)
+    for found in together(cured, 2, 4):
+        assert farthest(found[0], whole[0]) < 1e-7
+        assert farthest(found[1], whole[1]) < 1e-7
+
+
+def own_statistics():
+    trainer = trainer_of(method="dfad", sync_batch_norm=False, dtype=torch.float32)
+    trainer.step()
+    trainer.step()
+    weights = torch.cat([p.detach().flatten() for p in trainer.networks.student.parameters()])
+    return weights, trainer.speed.fused_generator
+
+
+def test_without_synchronised_batch_norm_weights_are_still_the_same_in_all(together):
+    (first, fused), (second, _) = together(own_statistics, 2)
+    assert torch.equal(first, second)
+    assert fused
+    assert not torch.allclose(first, own_statistics()[0])
+
+
+class Undecided(torch.nn.Module):
+    """A network with a part that is in some answers only, and with dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = make_net(4), torch.nn.Linear(4, 4)
+        self.calls = 0
+        self.masks = []
+
+    def forward(self, x):
+        self.calls += self.training
+        y = torch.nn.functional.dropout(self.body(x), 0.5, self.training)
+        if self.training:
+            self.masks.append((y == 0).detach())
+        return y + self.head(y) if self.calls % 3 else y
+
+
+def undecided():
+    teacher, _ = networks(torch.float32)
+    torch.manual_seed(0)
+    student = Undecided()
+    trainer = DFADTrainer(teacher, student, SHAPE, "dfad", **SMALL)
+    student.masks.clear()
+    for _ in range(3):
+        trainer.step()
+    return dict(student.named_parameters()), student.masks
+
+
+def test_a_network_may_leave_a_part_out_and_drops_other_neurons_in_each_process(together):
+    (first, masks), (second, other_masks) = together(undecided, 2)
+    assert farthest(first, second) == 0.0
+    assert not all(torch.equal(a, b) for a, b in zip(masks, other_masks, strict=True))
+
+
+def started_differently(name):
+    value = processes.rank()
+    changed = {"seed": {"seed": value}, "batch": {"batch_size": 12 + 12 * value}}
+    if name == "teacher":
+        teacher, student = networks()
+        with torch.no_grad():
+            next(teacher.parameters())[0] += value
+        return DFADTrainer(teacher, student, SHAPE, **SMALL)
+    if name == "fit":
+        return trainer_of(method="dfad").fit(2 + value)
+    if name == "evaluate":
+        return trainer_of(method="dfad").fit(2, evaluate=[] if value else None)
+    return trainer_of(method="dfad", **changed[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("seed", "settings"),
+        ("teacher", "the teacher's weights"),
+        ("fit", "iterations"),
+        ("evaluate", "evaluate"),
+    ],
+)
+def test_processes_with_different_tasks_are_refused(together, name, message):
+    for error in together(started_differently, 2, name):
+        assert isinstance(error, UsageError)
+        assert message in str(error)
+
+
+def test_a_batch_that_has_no_equal_parts_is_refused(together):
+    for error in together(started_differently, 3, "batch"):
+        assert isinstance(error, UsageError)
+    for error in together(uneven, 2):
+        assert "cannot be shared by 2 processes" in str(error)
+
+
+def uneven():
+    trainer_of(batch_size=9)
+
+
+def run(folder, iterations, **settings):
+    """In a folder; its result is the student's weights and what fit returned."""
+    trainer = trainer_of(method="dfad-vi", out=folder, **settings)
+    summary = trainer.fit(
+        iterations - trainer.iteration, evaluate=[(torch.zeros(4, 1, 8, 8).double(), torch.arange(4))]
+    )
+    return trainer.networks.student.state_dict(), summary, trainer.history, trainer.notices
+
+
+def interrupted_run(folder, iterations, **settings):
+    trainer = trainer_of(method="dfad-vi", out=folder, **settings)
+
+    class StopHere:
+        def advance(self, iteration):
+            # Only one process is told: the others stop with it.
+            if processes.rank() == 1 and iteration == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def log(self, record):
+            pass
+
+    trainer.planned_iterations = iterations
+    try:
+        trainer.fit(iterations, progress=StopHere())
+    except KeyboardInterrupt:
+        return trainer.iteration
+    return None
+
+
+CURED = {"replay": 2, "student_ema": 0.9}
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(together, tmp_path):
+    whole = together(run_with, 2, tmp_path / "whole", 6, CURED)
+    assert together(stop_with, 2, tmp_path / "run", 6, CURED) == [3, 3]
+    ended = together(run_with, 2, tmp_path / "run", 6, {**CURED, "resume": True})
+    for (state, summary, history, notices), (expected, other, other_history, _) in zip(
+        ended, whole, strict=True
+    ):
+        assert farthest(state, expected) == 0.0
+        assert summary["student_accuracy_final"] == other["student_accuracy_final"]
+        assert summary["processes"] == 2
+        assert [r["student/l1"] for r in history] == [r["student/l1"] for r in other_history]
+        assert notices == []
+    # What all processes return and record is the same.
+    assert ended[0][1] == ended[1][1]
+    assert [{**r, "seconds": 0} for r in ended[0][2]] == [{**r, "seconds": 0} for r in ended[1][2]]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 6
+
+
+def test_the_number_of_processes_may_change_and_that_is_said(together, tmp_path):
+    (whole, *_) = run(tmp_path / "whole", 6, **CURED)
+    assert together(stop_with, 2, tmp_path / "run", 6, CURED) == [3, 3]
+    for state, _, _, notices in together(run_with, 3, tmp_path / "run", 6, {**CURED, "resume": True}):
+        assert farthest(state, whole) < 1e-7
+        assert "started with 2 processes and goes on with 3" in notices[0]
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["processes"] == 2
+
+
+def run_with(folder, iterations, settings):
+    return run(folder, iterations, **settings)
+
+
+def stop_with(folder, iterations, settings):
+    return interrupted_run(folder, iterations, **settings)
+
+
+def occupied(folder):
+    return trainer_of(out=folder)
+
+
+def test_what_the_first_process_refuses_all_refuse(together, tmp_path):
+    run(tmp_path / "run", 1)
+    for error in together(occupied, 2, tmp_path / "run"):
+        assert isinstance(error, UsageError)
+        assert "holds another run" in str(error)
+
+
+class DiesAt:
+    """A progress that ends its process, as a kill or a crash does."""
+
+    def __init__(self, rank, how):
+        self._rank, self._how = rank, how
+
+    def advance(self, iteration):
+        if iteration == 5 and processes.rank() == self._rank:
+            if self._how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("something else")
+
+    def log(self, record):
+        pass
+
+
+def dying(folder, rank, how):
+    trainer = trainer_of(method="dfad", out=folder, checkpoint_iterations=2)
+    trainer.fit(500, progress=DiesAt(rank, how))
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+def test_when_one_is_killed_the_others_stop_and_say_so(together, tmp_path, dead):
+    begun = time.monotonic()
+    started, folder = together.start(dying, 3, tmp_path / "run", dead, "killed")
+    for process in started:
+        process.join(60)
+    assert time.monotonic() - begun < 50
+    assert [process.exitcode for process in started] == [
+        -signal.SIGKILL if r == dead else 0 for r in range(3)
+    ]
+    for rank in {0, 1, 2} - {dead}:
+        error = answer(folder, rank)
+        assert isinstance(error, RunError)
+        assert f"process {rank} of 3 lost contact with another one" in str(error)
+        assert "holds the last checkpoint" in str(error)
+    ended = together(run_to, 3, tmp_path / "run", 6)
+    assert [state["iteration"] for state in ended] == [6, 6, 6]
+
+
+def run_to(folder, iterations):
+    trainer = trainer_of(method="dfad", out=folder, resume=True)
+    assert trainer.iteration == 4
+    return trainer.fit(iterations - trainer.iteration) | {"iteration": trainer.iteration}
+
+
+class RaisesIn(torch.nn.Module):
+    """A teacher that fails in one process, after a while."""
+
+    def __init__(self, teacher):
+        super().__init__()
+        self.teacher, self.calls = teacher, 0
+
+    def forward(self, x):
+        self.calls += 1
+        if processes.rank() == 1 and self.calls > 30:
+            raise ValueError("the teacher has had enough")
+        return self.teacher(x)
+
+
+def failing_teacher(folder):
+    teacher, student = networks()
+    DFADTrainer(RaisesIn(teacher), student, SHAPE, "dfad", **SMALL, out=folder).fit(50)
+
+
+def test_a_teacher_that_raises_in_one_process_ends_all(together, tmp_path):
+    first, second = together(failing_teacher, 2, tmp_path / "run")
+    assert "failed in process 1 (ValueError: the teacher has had enough)" in str(second)
+    assert "lost contact with another one" in str(first)
+    assert "the teacher has had enough" in (tmp_path / "run" / "traceback.txt").read_text()
+
+
+def global_numbers(folder, resume):
+    """What a user's code draws after a checkpoint."""
+    trainer = trainer_of(method="dfad", out=folder, resume=resume)
+    if not resume:
+        trainer.fit(1)
+    return torch.rand(1).item(), np.random.rand(), random.random()
+
+
+def test_a_checkpoint_knows_every_process_sources_of_randomness(together, tmp_path):
+    drawn = together(global_numbers, 2, tmp_path / "run", False)
+    assert len({x for numbers in drawn for x in numbers}) == 6
+    assert together(global_numbers, 2, tmp_path / "run", True) == drawn
+    # One that the run had none of draws for itself.
+    three = together(global_numbers, 3, tmp_path / "run", True)
+    assert three[:2] == drawn
+    assert three[2] not in drawn
+
+
+def routed(seed):
+    """Rows of other processes, and gradients back to them."""
+    generator = torch.Generator().manual_seed(seed)
+    whole = torch.randn(12, 2, generator=generator, dtype=torch.float64)
+    perm = torch.randperm(12, generator=generator)
+    weight = torch.randn(12, 2, generator=generator, dtype=torch.float64)
+    rows = processes.own_rows(12)
+    own = whole[rows].clone().requires_grad_()
+    found = processes.partners(own, perm)
+    (found * weight[rows]).sum().backward()
+    expected = torch.zeros_like(whole).index_put_((perm,), weight, accumulate=True)[rows]
+    gathered = processes.gather(own)
+    return (
+        torch.equal(found, whole[perm][rows]),
+        torch.allclose(own.grad, expected),
+        torch.equal(gathered, whole),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_rows_find_their_partners(together, count):
+    for seed in range(2):
+        assert together(routed, count, seed) == [(True, True, True)] * count
