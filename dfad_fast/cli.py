@@ -523,6 +523,10 @@ def main() -> None:
         code = _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         code = _complain("interrupted before everything was saved", Interrupted.exit_code)
+    if _is_one_of_several():
+        from dfad_fast import processes
+
+        processes.leave()
     sys.exit(code)
 
 
@@ -537,7 +541,13 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
         _show_other_warnings(message, category, *where, **more)
 
 
+def _is_one_of_several() -> bool:
+    """Whether torchrun started this process beside others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def _complain(message: str, code: int) -> int:
-    process = f" (process {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
-    print(f"dfad-fast{process}: {' '.join(message.split())}", file=sys.stderr)
+    process = f" (process {os.environ['RANK']})" if _is_one_of_several() else ""
+    # In one write, so that processes do not write into each other's lines.
+    sys.stderr.write(f"dfad-fast{process}: {' '.join(message.split())}\n")
     return code

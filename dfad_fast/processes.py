@@ -62,6 +62,14 @@ def join(timeout_seconds: float) -> None:
         ) from error
 
 
+def leave() -> None:
+    """Ends what ``join`` began, without which a process may not end in peace."""
+    global _control_group
+    if dist.is_available() and dist.is_initialized():
+        _control_group = None
+        dist.destroy_process_group()
+
+
 def local_rank() -> int:
     """Among the processes on this machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))

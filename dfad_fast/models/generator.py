@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_fast import backends
+from dfad_fast import backends, processes
+from dfad_fast.models.sync_batch_norm import (
+    follow,
+    is_synchronised,
+    over_processes,
+    own_statistics,
+    synchronise,
+)
 from dfad_fast.ops import generator_block
 
 
@@ -92,29 +98,23 @@ def _block(
     """Also returns the statistics of its result, which the next block normalises by."""
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(convolution, nn.Conv2d)
+    weight: Tensor = norm.weight
+    bias: Tensor = norm.bias
+    values = x.numel() // x.shape[1]
+    if is_synchronised(norm):
+        statistics = over_processes(own_statistics(x) if statistics is None else statistics)
+        x, weight, bias = synchronise(x, weight, bias, statistics, norm.eps, own_removed=True)
+        values *= processes.count()
     out, found, out_statistics = generator_block(
         x,
         convolution.weight,
         convolution.bias,
-        norm.weight,
-        norm.bias,
+        weight,
+        bias,
         upsample=upsample,
         slope=slope,
         eps=norm.eps,
         statistics=statistics,
     )
-    _follow(norm, found, x.numel() // x.shape[1])
+    follow(norm, found, values)
     return out, out_statistics
-
-
-@torch.no_grad()
-def _follow(norm: nn.BatchNorm2d, statistics: Tensor, count: int) -> None:
-    """Moves the running statistics as the batch norm itself would."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    mean, variance = statistics
-    norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(mean, norm.momentum)
-    norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)

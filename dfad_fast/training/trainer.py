@@ -175,7 +175,7 @@ class DFADTrainer:
         self.speed = choose_levers(speed, self.device)
         self._processes_before: int | None = None
         if processes.count() > 1:
-            self.speed = self._levers_of_several(batch_size, sync_batch_norm)
+            self.speed = self._levers_of_several(batch_size)
         if self.speed.pin_allocator:
             pin_allocator()
         self.iteration = 0
@@ -260,15 +260,14 @@ class DFADTrainer:
             else:
                 self._on_folder(lambda folder: folder.write_config(self._config(config or {})))
 
-    def _levers_of_several(self, batch_size: int, sync_batch_norm: bool) -> Levers:
+    def _levers_of_several(self, batch_size: int) -> Levers:
         """What can be had with several processes. Raises UsageError where the batch has no equal parts."""
         if batch_size % processes.count() or batch_size < 2 * processes.count():
             raise UsageError(
                 f"a batch of {batch_size} images cannot be shared by {processes.count()} processes: give a multiple of "
                 f"{processes.count()}, and at least 2 for each"
             )
-        fused = self.speed.fused_generator and not sync_batch_norm
-        return replace(self.speed, graph=False, fused_generator=fused)
+        return replace(self.speed, graph=False)
 
     def _meet(self) -> None:
         """All processes have the same task and begin with the same weights, and each draws for itself."""

@@ -15,6 +15,8 @@ import yaml
 from dfad_fast import DFADTrainer, processes
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.methods import METHODS, Method
+from dfad_fast.models import DFADGenerator
+from dfad_fast.models.sync_batch_norm import SynchronisedBatchNorms
 from dfad_fast.terms import (
     L1,
     BatchNormKL,
@@ -463,3 +465,37 @@ def routed(seed):
 def test_rows_find_their_partners(together, count):
     for seed in range(2):
         assert together(routed, count, seed) == [(True, True, True)] * count
+
+
+def of_synchronised(dtype, fused):
+    """Images of a generator whose batch is spread, and gradients to its weights and its noise."""
+    torch.manual_seed(0)
+    generator = DFADGenerator((2, 8, 8), 6, width=8, fused=fused).to(dtype)
+    noise = torch.randn(12, 6).to(dtype)
+    weight = torch.randn(12, 2, 8, 8).to(dtype)
+    rows = processes.own_rows(12)
+    own = noise[rows].requires_grad_()
+    with SynchronisedBatchNorms(generator).used():
+        images = generator.train()(own)
+    (images * weight[rows]).sum().backward()
+    assert not any("forward" in module.__dict__ for module in generator.modules())
+    return {
+        "images": processes.gather(images.detach()),
+        "noise": processes.gather(own.grad),
+        **{name: processes.mean(p.grad) * processes.count() for name, p in generator.named_parameters()},
+        **dict(generator.named_buffers()),
+    }
+
+
+@pytest.mark.parametrize(("dtype", "fused", "tolerance"), [("float64", False, 1e-9), ("float32", True, 2e-4)])
+def test_synchronised_batch_norm_is_that_of_the_whole_batch(together, dtype, fused, tolerance):
+    dtype = getattr(torch, dtype)
+    whole = of_synchronised(dtype, fused)
+    rounding = {
+        "project.0.bias",
+        "upsample.1.bias",
+        "upsample.5.bias",
+    }  # what a batch norm after them takes off
+    for found in together(of_synchronised, 3, dtype, fused):
+        for name in set(whole) - rounding:
+            assert (found[name] - whole[name]).abs().max() <= tolerance * whole[name].abs().max(), name
