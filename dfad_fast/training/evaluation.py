@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dfad_fast import processes
 from dfad_fast.errors import UsageError
+from dfad_fast.models.sharding import is_sharded
 from dfad_fast.models.taps import Taps
 from dfad_fast.ops import l1_discrepancy
 from dfad_fast.training.networks import Networks
@@ -63,7 +64,10 @@ class TestSet:
         self._labels: list[Tensor] = []
         # An iterator would be empty the second time.
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
-        processes.on_first(lambda: self._ask(teacher))
+        if is_sharded(teacher):
+            self._ask(teacher)  # which is done together
+        else:
+            processes.on_first(lambda: self._ask(teacher))
 
     @torch.no_grad()
     def _ask(self, teacher: nn.Module) -> None:

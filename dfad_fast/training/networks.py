@@ -15,6 +15,7 @@ from dfad_fast.models.check import count_classes, depends_on_batch, example_imag
 from dfad_fast.models.conditional import ConditionalGenerator
 from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.folding import Folded, fold_batch_norm
+from dfad_fast.models.sharding import is_sharded
 from dfad_fast.models.sync_batch_norm import SynchronisedBatchNorms
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
 from dfad_fast.precision import at_least_float32
@@ -106,7 +107,9 @@ class Networks:
         self.connectors = nn.ModuleList(create_connector(s, t) for t, s in self.tap_pairs)
         parameter = next(student.parameters())
         self.connectors.to(parameter.device, parameter.dtype)
-        for network in (teacher, student):
+        # One that is sharded over processes, see dfad_fast.models.sharding, runs as it is.
+        sharded = is_sharded(teacher)
+        for network in (student,) if sharded else (teacher, student):
             prefer_channels_last(network.eval(), example_images(network, image_shape))
         self.connectors.to(memory_format=torch.channels_last)
         self.term_modules = nn.ModuleList()
@@ -116,13 +119,19 @@ class Networks:
         self._deepest = teacher_taps.index(self._teacher_stages[-1]) if teacher_taps else None
         self._teacher_taps = Taps(teacher, teacher_taps)
         self._student_taps = Taps(student, [s for _, s in self.tap_pairs])
-        self.folding = _fold(teacher, image_shape, teacher_taps) if levers.fold_teacher else None
+        self.folding = (
+            _fold(teacher, image_shape, teacher_taps) if levers.fold_teacher and not sharded else None
+        )
         self._quick_teacher = self.folding.network if self.folding else teacher
         self._quick_teacher_taps = Taps(self._quick_teacher, teacher_taps)
         self._autocast = levers.autocast
         self._device_type = parameter.device.type
         self._runners = {
-            network: Runner(network, levers, frozen=network in (teacher, self._quick_teacher))
+            network: Runner(
+                network,
+                PLAIN if sharded and network is teacher else levers,
+                frozen=network in (teacher, self._quick_teacher),
+            )
             for network in {teacher, self._quick_teacher, student, generator}
         }
         self.student_depends_on_batch = depends_on_batch(student, image_shape)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from dfad_fast import processes
 from dfad_fast.terms import reads_features
@@ -66,15 +67,25 @@ def _averaged(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, float
     return {"averaged_accuracy_final": final, "averaged_accuracy_best": max([final, *seen])}
 
 
+class Shown(NamedTuple):
+    """Generated images [N, C, H, W] from 0 to 1, and the teacher's and the student's labels [N]."""
+
+    images: Tensor
+    teacher: Tensor
+    student: Tensor
+
+
 @torch.no_grad()
-def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any]) -> None:
-    """Writes samples.png and curves.png."""
+def label_samples(trainer: DFADTrainer) -> Shown:
+    """Images for samples.png. Of several processes all ask the networks, since the teacher may be sharded over them."""
     images = trainer.sample(_SHOWN_IMAGES)
     teacher, student = (
         network.eval()(images).argmax(1) for network in (trainer.networks.teacher, trainer.networks.student)
     )
-    shown = pictures.brightness(images, trainer.normalisation)
-    folder.write_picture(
-        run_folder.SAMPLES, lambda path: pictures.draw_samples(path, shown, teacher, student)
-    )
+    return Shown(pictures.brightness(images, trainer.normalisation), teacher, student)
+
+
+def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], shown: Shown) -> None:
+    """Writes samples.png and curves.png."""
+    folder.write_picture(run_folder.SAMPLES, lambda path: pictures.draw_samples(path, *shown))
     folder.write_picture(run_folder.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary))

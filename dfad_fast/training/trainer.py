@@ -21,6 +21,7 @@ from dfad_fast import processes
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape, count_classes
+from dfad_fast.models.sharding import is_sharded
 from dfad_fast.training import outcome, pictures, run_folder
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
@@ -273,10 +274,12 @@ class DFADTrainer:
         """All processes have the same task and begin with the same weights, and each draws for itself."""
         if processes.count() == 1:
             return
+        teacher = self.networks.teacher
         trained = (self.networks.student, self.networks.generator, *self.networks.beside_student)
         processes.refuse_differences(
             {
-                "the teacher's weights": checksum(self.networks.teacher.state_dict()),
+                # Of a sharded one each process has a part of its own.
+                "the teacher's weights": None if is_sharded(teacher) else checksum(teacher.state_dict()),
                 "settings": repr(self._config({})),
                 "networks": [
                     [str(module), [list(p.shape) for p in module.parameters()]] for module in trained
@@ -640,15 +643,16 @@ class DFADTrainer:
     def save(self, test_set: TestSet | None = None) -> dict[str, Any]:
         """Writes everything the run's folder should hold (if there is one) and returns the summary."""
         summary = self.summary(test_set)
-        state = self._state_of_all()
+        if self._out:
+            state, shown = self._state_of_all(), outcome.label_samples(self)
 
-        def write(folder: RunFolder) -> None:
-            folder.write_checkpoint(state)
-            self._save_weights(folder)
-            folder.write_summary(summary)
-            outcome.draw(self, folder, summary)
+            def write(folder: RunFolder) -> None:
+                folder.write_checkpoint(state)
+                self._save_weights(folder)
+                folder.write_summary(summary)
+                outcome.draw(self, folder, summary, shown)
 
-        self._on_folder(write)
+            self._on_folder(write)
         return summary
 
     def _save_weights(self, folder: RunFolder) -> None:

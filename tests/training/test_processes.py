@@ -499,3 +499,33 @@ def test_synchronised_batch_norm_is_that_of_the_whole_batch(together, dtype, fus
     for found in together(of_synchronised, 3, dtype, fused):
         for name in set(whole) - rounding:
             assert (found[name] - whole[name]).abs().max() <= tolerance * whole[name].abs().max(), name
+
+
+def with_sharded_teacher(folder, shard):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    teacher, student = networks(torch.float32)
+    teacher.requires_grad_(False)
+    if shard:
+        fully_shard(teacher, mesh=init_device_mesh("cpu", (processes.count(),)))
+    trainer = DFADTrainer(teacher, student, SHAPE, "dfad-ar-vi-bn", out=folder, **SMALL)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(64, 1, 8, 8, generator=generator)
+    summary = trainer.fit(3, evaluate=[(images, torch.arange(64) % 4)])
+    if shard:
+        teacher.reshard()  # the outermost module keeps what it gathered
+    weight = next(teacher.parameters())
+    held = weight.to_local().numel() if shard else weight.numel()
+    return summary, trainer.history[-1]["student/l1"], held
+
+
+def test_a_teacher_may_be_sharded(together, tmp_path):
+    whole = together(with_sharded_teacher, 2, tmp_path / "whole", False)
+    sharded = together(with_sharded_teacher, 2, tmp_path / "sharded", True)
+    for (summary, loss, held), (expected, expected_loss, all_of_it) in zip(sharded, whole, strict=True):
+        assert held == all_of_it // 2
+        assert loss == pytest.approx(expected_loss, rel=1e-3)
+        assert summary["teacher_accuracy"] == expected["teacher_accuracy"]
+        assert summary["teacher_parameters"] == expected["teacher_parameters"]
+    assert (tmp_path / "sharded" / "samples.png").is_file()
