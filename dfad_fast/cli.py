@@ -56,7 +56,8 @@ def _use_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     from dfad_fast.training.job import read_config
 
     settings = read_config(value)
-    settings.pop("out", None)  # a repeated run wants a folder of its own
+    for name in ("out", "teachers"):  # what a stranger's file may not name is where to write
+        settings.pop(name, None)
     ctx.default_map = {key: setting for key, setting in settings.items() if setting is not None}
 
 
@@ -241,14 +242,16 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
     "--accept-changes", is_flag=True, help="Go on though versions, or what this machine can do, have changed."
 )
 @click.option("--threads", type=int, help="CPU threads (default: as many as the run had).")
+@click.option("--teachers", help="Folder of teachers trained here (default: the run's). None is trained.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def resume(run: str, accept_changes: bool, threads: int | None, quiet: bool) -> None:
+def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | None, quiet: bool) -> None:
     """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have."""
     from dfad_fast import processes
     from dfad_fast.training.job import DistillConfig, prepare, read_config, recorded_threads
 
     folder = Path(run).parent if Path(run).is_file() else Path(run)
-    config = DistillConfig(**{**read_config(run), "out": str(folder)})
+    given = {"out": str(folder)} if teachers is None else {"out": str(folder), "teachers": teachers}
+    config = DistillConfig(**{**read_config(run), **given})
     processes.join(config.process_timeout)
     console = _console(quiet)
     # Sums are ordered by the number of threads: with another one the run would not end as it would have.

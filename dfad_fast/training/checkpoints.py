@@ -68,7 +68,19 @@ def _keep_as(path: Path, name: Path) -> None:
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
-    torch.save({**state, _CHECKSUM: checksum(state)}, path)
+    """Raises OSError where the disk does not take it."""
+    try:
+        with path.open("wb") as file:
+            torch.save({**state, _CHECKSUM: checksum(state)}, file)
+    except RuntimeError as error:
+        # After a failed write torch complains of where it is in the file.
+        raise _from_the_disk(error) or error from error
+
+
+def _from_the_disk(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ def prepare(
 
     Raises UsageError for settings that do not fit each other.
     """
+    for code in _code(config):
+        say(f"running the code in {code}, as it was told to")
     load_plugins(config.plugin or ())
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
     if not (overwrite or resume or rehearse):
@@ -146,7 +148,8 @@ def prepare(
     device = choose_device(config.device)
     dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     iterations = _iterations(config)
-    missing_teacher: MissingTeacher = "initialise" if rehearse else "train"
+    # A run that goes on needs the very teacher that it began with.
+    missing_teacher: MissingTeacher = "initialise" if rehearse else "refuse" if resume else "train"
     # A teacher that is trained by the first process is read by the others.
     pair = processes.first_then_others(
         lambda: build_pair(config, dataset, device, say, missing_teacher, teacher_progress)
@@ -217,6 +220,16 @@ def prepare(
         assert config.images is not None
         iterations = trainer.iterations_for(config.images)
     return Job(trainer, iterations, evaluate, out)
+
+
+def _code(config: DistillConfig) -> list[str]:
+    """What of the settings names code of the user's."""
+    factories = [
+        name.rpartition(":")[0]
+        for name in (config.teacher, config.student)
+        if name and ":" in name and not is_packaged(name)
+    ]
+    return list(dict.fromkeys([*factories, *(config.plugin or ())]))
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

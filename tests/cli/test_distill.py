@@ -277,10 +277,11 @@ def test_what_is_missing_is_named(dfad_fast, own, arguments, message):
     assert message in done.err
 
 
-def test_ctrl_c_saves_everything_and_resume_goes_on(own, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_everything_and_resume_goes_on(own, tmp_path, number):
     command = [sys.executable, "-m", "dfad_fast"]
     run = subprocess.Popen(
-        [*command, "distill", *with_option(own, "--iterations", "1000000")],
+        [*command, "distill", *with_option(own, "--iterations", "1000000"), "--checkpoint-iterations", "1"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -289,11 +290,10 @@ def test_ctrl_c_saves_everything_and_resume_goes_on(own, tmp_path):
     )
     config = tmp_path / "run/config.yaml"
     for _ in range(600):
-        if config.exists():
+        if (tmp_path / "run/checkpoint-1.pt").exists():
             break
         time.sleep(0.1)
-    time.sleep(10)  # nothing tells from outside of the first iteration
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
     assert "Traceback" not in err
