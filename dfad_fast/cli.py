@@ -183,6 +183,12 @@ def app() -> None:
 @click.option(
     "--keep-checkpoints", type=int, default=2, show_default=True, help="How many of the last ones are kept."
 )
+@click.option(
+    "--log",
+    multiple=True,
+    metavar="NAME",
+    help="Write the records there too: csv, tensorboard, wandb, mlflow; may be given several times.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--threads", type=int, help="CPU threads (default: all cores).")
@@ -368,6 +374,7 @@ _NOT_PROFILED = {
     "student_ema",
     "keep_checkpoints",
     "checkpoint_seconds",
+    "log",
     "evaluate",
     "teacher_epochs",
     "teacher_seed",

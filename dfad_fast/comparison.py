@@ -22,7 +22,7 @@ from dfad_fast.training.run_folder import CONFIG, METRICS, SUMMARY
 _WIDE = 200  # columns, where the table is read from a file
 # What two runs may differ in and still be runs of the same settings.
 _OWN = (
-    "seed", "out", "evaluate", "data_dir", "teachers", "device", "keep_checkpoints", "checkpoint_seconds",
+    "seed", "out", "evaluate", "data_dir", "teachers", "device", "keep_checkpoints", "checkpoint_seconds", "log",
 )  # fmt: skip
 _NEEDED = (
     "method",

@@ -26,6 +26,7 @@ from dfad_fast.models import (
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.levers import choose_levers, with_changes
+from dfad_fast.training.loggers import Loggers
 from dfad_fast.training.recipe import choose_recipe
 from dfad_fast.training.run_folder import CONFIG, recorded_config, refuse_other_run
 from dfad_fast.training.teacher_cache import teacher_for
@@ -70,6 +71,7 @@ class DistillConfig:
     lever: tuple[str, ...] | None = None
     keep_checkpoints: int = 2
     checkpoint_seconds: float = 60.0
+    log: tuple[str, ...] | None = None
     seed: int = 0
     device: str = "auto"
     out: str | None = None
@@ -127,6 +129,7 @@ def prepare(
     Raises UsageError for settings that do not fit each other.
     """
     load_plugins(config.plugin or ())
+    Loggers(config.log or ())  # refuses what is missing before a teacher is trained in vain
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
     if not (overwrite or resume or rehearse):
         refuse_other_run(out)  # before a teacher is trained in vain
@@ -186,6 +189,7 @@ def prepare(
         accept_changes=accept_changes,
         keep_checkpoints=config.keep_checkpoints,
         checkpoint_seconds=config.checkpoint_seconds,
+        log=() if rehearse else config.log or (),
     )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
+from dfad_fast.errors import DFADFastWarning, RunError
 from dfad_fast.terms import reads_features
-from dfad_fast.training import pictures, run_folder
+from dfad_fast.training import pictures, run_folder, sheets
 from dfad_fast.training.environment import device_name, versions
 from dfad_fast.training.evaluation import TestSet, generated_scores
 from dfad_fast.training.run_folder import RunFolder
@@ -64,15 +67,40 @@ def _averaged(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, float
     return {"averaged_accuracy_final": final, "averaged_accuracy_best": max([final, *seen])}
 
 
-@torch.no_grad()
 def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any]) -> None:
-    """Writes samples.png and curves.png."""
-    images = trainer.sample(_SHOWN_IMAGES)
-    teacher, student = (
-        network.eval()(images).argmax(1) for network in (trainer.networks.teacher, trainer.networks.student)
-    )
-    shown = pictures.brightness(images, trainer.normalisation)
+    """Writes samples.png, curves.png and the last sheet of samples/."""
+    shown, teacher, student = _labelled_samples(trainer, _SHOWN_IMAGES)
     folder.write_picture(
         run_folder.SAMPLES, lambda path: pictures.draw_samples(path, shown, teacher, student)
     )
     folder.write_picture(run_folder.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary))
+    _keep_sheet(trainer, folder, shown, teacher, student)
+
+
+def draw_sheet(trainer: DFADTrainer, folder: RunFolder) -> None:
+    """Writes the sheet of this moment to samples/. Changes nothing of the run; a full disk does not end it."""
+    try:
+        _keep_sheet(trainer, folder, *_labelled_samples(trainer, sheets.IMAGES))
+    except RunError as error:
+        warnings.warn(f"{error}; training goes on without it", DFADFastWarning, stacklevel=2)
+
+
+@torch.no_grad()
+def _labelled_samples(trainer: DFADTrainer, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Generated images [count, C, H, W] from 0 to 1, always of the same noise, and both networks' labels."""
+    # A network of the user's may draw from torch's global generator even here.
+    with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
+        images = trainer.sample(count)
+        teacher, student = (
+            network.eval()(images).argmax(1)
+            for network in (trainer.networks.teacher, trainer.networks.student)
+        )
+    return pictures.brightness(images, trainer.normalisation), teacher, student
+
+
+def _keep_sheet(
+    trainer: DFADTrainer, folder: RunFolder, images: Tensor, teacher: Tensor, student: Tensor
+) -> None:
+    sheet = sheets.lay_out(images, teacher, student, trainer.iteration, trainer.generated_images)
+    folder.write_sheet(sheet)
+    trainer.loggers.images(trainer.iteration, sheets.grid(sheet))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape, count_classes
-from dfad_fast.training import outcome, pictures, run_folder
+from dfad_fast.training import outcome, pictures, run_folder, sheets
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
 from dfad_fast.training.choice import Terms, choose_method
@@ -28,6 +28,7 @@ from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.generators import check_generator, generate, make_generator
 from dfad_fast.training.interrupt import StopOnSignal
 from dfad_fast.training.levers import Levers, choose_levers
+from dfad_fast.training.loggers import Loggers
 from dfad_fast.training.losses import Losses, NotFinite
 from dfad_fast.training.networks import Draws, Networks
 from dfad_fast.training.optimisers import Optimiser
@@ -106,10 +107,12 @@ class DFADTrainer:
         generator_ema: decay per iteration of a moving average of the generator; in each iteration the student takes
             one more step, on what that makes. See dfad_fast.training.rehearsal for both. The lever ``graph`` is
             off with them.
+        log: where ``fit`` writes its records beside metrics.jsonl: ``csv``, ``tensorboard``, ``wandb``, ``mlflow``; see
+            dfad_fast.training.loggers.
 
     Raises:
         UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
-            another run.
+            another run, a logger without ``out`` or whose package is missing.
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class DFADTrainer:
         accept_changes: bool = False,
         keep_checkpoints: int = 2,
         checkpoint_seconds: float = 60.0,
+        log: Sequence[str] = (),
     ) -> None:
         shape = as_image_shape(image_shape)
         for name, value, least in (
@@ -214,6 +218,9 @@ class DFADTrainer:
         self.normalisation = pictures.normalisation(image_mean, image_std, shape[0])
         if not checkpoint_seconds >= 0:
             raise UsageError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}")
+        self.loggers = Loggers(log)
+        if self.loggers and out is None:
+            raise UsageError(f"log={list(log)} writes to a run's folder: give one, as out=")
         self._cures = {"student_ema": student_ema, "replay": replay, "generator_ema": generator_ema}
         self._checkpoint_seconds = checkpoint_seconds
         self._folder = (
@@ -226,6 +233,7 @@ class DFADTrainer:
             self._load_checkpoint(self._folder)
             self._last_good = self._snapshot()
             self.history = self._folder.read_metrics(self.iteration)
+            self._folder.cut_sheets(self.iteration)
             if changes:
                 before = self._folder.read_config()
                 noted = [*before.get("changes", []), {"at_iteration": self.iteration, **changes}]
@@ -360,7 +368,8 @@ class DFADTrainer:
         self._stop_asked = False
         if self._folder:
             (self._folder.path / run_folder.TRACEBACK).unlink(missing_ok=True)
-        with StopOnSignal() as stop:
+        folder = self._folder.path if self._folder else None
+        with StopOnSignal() as stop, self.loggers.opened(folder, self.iteration, self.history):
             test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
             saved_at = time.monotonic()
             while self.iteration < target and not (stop.requested or self._stop_asked):
@@ -375,6 +384,9 @@ class DFADTrainer:
                 if last or checkpoint_due or self.iteration % log_every == 0:
                     evaluated_on = test_set if last or self.iteration % evaluate_every == 0 else None
                     self._record(self._losses, evaluated_on, progress)
+                    shown = sheets.is_due(self.iteration, evaluate_every, self.planned_iterations)
+                    if self._folder and shown and not last:
+                        outcome.draw_sheet(self, self._folder)
                 if progress:
                     progress.advance(self.iteration)
                 if checkpoint_due:
@@ -420,6 +432,7 @@ class DFADTrainer:
         self.history.append(record)
         if self._folder:
             self._folder.append_metrics(record)
+        self.loggers.record(record)
         if progress:
             progress.log(record)
 
@@ -439,6 +452,8 @@ class DFADTrainer:
             "generated_images": self.generated_images,
             **losses,
             **self._batch_agreement(),
+            "student_lr": self._student_optimiser.rate,
+            "generator_lr": self._generator_optimiser.rate,
         }
 
     def _batch_agreement(self) -> dict[str, float]:
@@ -504,6 +519,7 @@ class DFADTrainer:
             self._save_weights()
             self._folder.write_summary(summary)
             outcome.draw(self, self._folder, summary)
+            self.loggers.summary(summary)
         return summary
 
     def _save_weights(self) -> None:
