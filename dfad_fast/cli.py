@@ -1,4 +1,4 @@
-"""The command line: ``dfad-fast distill``, ``resume``, ``teacher``, ``inspect``, ``compare`` and ``profile``."""
+"""The command line: ``dfad-fast distill``, ``resume``, ``teacher``, ``inspect``, ``compare``, ``report``, ``profile``."""
 
 from __future__ import annotations
 
@@ -365,6 +365,21 @@ def compare(runs: tuple[str, ...], out: str) -> None:
     make_folder(picture.parent)
     write_whole(picture, lambda path: comparison.draw(path, groups))
     _say(console)(f"The picture is {picture}.")
+
+
+@app.command()
+@click.argument("run")
+@click.option("--out", metavar="FILE", help="The page (default: report.html in RUN).")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def report(run: str, out: str | None, quiet: bool) -> None:
+    """Write all that the folder RUN tells of its run, finished or not, on one page for a browser."""
+    from dfad_fast.report_page.page import write_page
+    from dfad_fast.training.run_folder import make_folder
+
+    if out:
+        make_folder(Path(out).parent)
+    page = write_page(Path(run).parent if Path(run).is_file() else Path(run), Path(out) if out else None)
+    _say(_console(quiet))(f"The page is {page}.")
 
 
 # What a run leaves behind, and how good its networks are, is no matter of a profile.

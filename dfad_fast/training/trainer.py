@@ -6,7 +6,8 @@ import copy
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape, count_classes
+from dfad_fast.report_page.page import write_page_if_possible
 from dfad_fast.training import outcome, pictures, run_folder, sheets
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
@@ -369,7 +371,8 @@ class DFADTrainer:
         if self._folder:
             (self._folder.path / run_folder.TRACEBACK).unlink(missing_ok=True)
         folder = self._folder.path if self._folder else None
-        with StopOnSignal() as stop, self.loggers.opened(folder, self.iteration, self.history):
+        opened = self.loggers.opened(folder, self.iteration, self.history)
+        with StopOnSignal() as stop, self._failure_noted(), opened:
             test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
             saved_at = time.monotonic()
             while self.iteration < target and not (stop.requested or self._stop_asked):
@@ -404,6 +407,19 @@ class DFADTrainer:
     def stop(self) -> None:
         """Ends ``fit`` after the iteration in hand, with everything saved: for what its ``progress`` calls."""
         self._stop_asked = True
+
+    @contextmanager
+    def _failure_noted(self) -> Iterator[None]:
+        """An error that ends the run stands in its folder, if it can still be written to, and on its page."""
+        try:
+            yield
+        except Exception as error:
+            if self._folder:
+                if not (self._folder.path / run_folder.TRACEBACK).exists():
+                    with suppress(RunError):
+                        self._folder.write_text(run_folder.TRACEBACK, f"{type(error).__name__}: {error}\n")
+                write_page_if_possible(self._folder.path)
+            raise
 
     def _write_checkpoint_if_possible(self) -> None:
         """A full disk is no reason to end a run that may find room again."""
@@ -520,6 +536,7 @@ class DFADTrainer:
             self._folder.write_summary(summary)
             outcome.draw(self, self._folder, summary)
             self.loggers.summary(summary)
+            write_page_if_possible(self._folder.path)
         return summary
 
     def _save_weights(self) -> None:
