@@ -1,4 +1,4 @@
-"""The command line: ``dfad-fast distill``, ``resume``, ``teacher``, ``inspect``, ``compare``, ``report``, ``profile``."""
+"""The command line: ``dfad-fast distill``, ``resume``, ``teacher``, ``inspect``, ``compare``, ``report`` ..."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def chart(
 
     return {
         "title": title,
-        "x_label": x_label + (", y by orders of magnitude" if by_magnitude else ""),
+        "x_label": x_label + ("; logarithmic scale" if by_magnitude else ""),
         "box": {"left": _LEFT, "right": WIDTH - _RIGHT, "top": _TOP, "bottom": HEIGHT - _BOTTOM},
         "x_ticks": [(place_x(x), short(x)) for x in x_ticks if x_range[0] <= x <= x_range[1]],
         "y_ticks": [(place_y(y), say(y).replace(".00\u00a0%", "\u00a0%")) for y in y_ticks],
@@ -104,7 +104,13 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _magnitudes(low: float, high: float) -> list[float]:
-    """Powers of ten from below ``low`` to above ``high``; every second or third of many."""
+    """Powers of ten from below ``low`` to above ``high``; with 2 and 5 times them of few, every second or third of
+    many."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    step = -(-(last - first) // 6)
-    return [10.0**i for i in range(first, last + step, step)]
+    if last - first > 3:
+        step = -(-(last - first) // 6)
+        return [10.0**i for i in range(first, last + step, step)]
+    between = [float(f"{m}e{i}") for i in range(first, last + 1) for m in (1, 2, 5)]
+    below = max(tick for tick in between if tick <= low * (1 + 1e-9))
+    above = min(tick for tick in between if tick >= high * (1 - 1e-9))
+    return [tick for tick in between if below <= tick <= above]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dfad_fast.report_page.charts import Line, chart
@@ -35,15 +36,17 @@ def curves(record: Record) -> list[dict[str, Any]]:
         return found
 
     quality = lines(_QUALITY)
-    teacher = record.summary.get("teacher_accuracy")
+    teacher: Any = record.summary.get("teacher_accuracy")
     if is_number(teacher) and history:
         ends = [history[0]["generated_images"], history[-1]["generated_images"]]
-        quality.append(Line("teacher's accuracy", [(end, teacher) for end in ends], "dotted"))
+        quality.append(Line("teacher's accuracy", [(end, float(teacher)) for end in ends], "dotted"))
+    if len([line for line in quality if line.points]) == 1:
+        quality = [replace(line, style="") for line in quality]
     terms = list(dict.fromkeys(key for kept in history for key in kept if "/" in key))
     charts = [chart("Accuracy and agreement", "generated images", quality, percent, notes=notes)]
     for phase in ("student", "generator"):
         named = {key: (key.partition("/")[2], "") for key in terms if key.startswith(f"{phase}/")}
         title = f"The {phase}'s terms, unweighted"
         charts.append(chart(title, "generated images", lines(named), logarithmic=True, notes=notes))
-    charts.append(chart("Learning rates", "generated images", lines(_RATES), notes=notes))
+    charts.append(chart("Learning rates", "generated images", lines(_RATES), logarithmic=True, notes=notes))
     return [drawn for drawn in charts if drawn]

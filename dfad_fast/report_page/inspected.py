@@ -84,13 +84,8 @@ def _reliability(data: dict[str, Any]) -> dict[str, Any] | None:
 def _lines(data: dict[str, Any]) -> dict[str, Any] | None:
     on = data["lines"]
     points = [(lam, value) for lam, value in zip(on["lam"], on["agreement"], strict=True) if is_number(value)]
-    return chart(
-        "Agreement between images",
-        "from one image to the other",
-        [Line("agreement", points)],
-        percent,
-        last=False,
-    )
+    agreement = [Line("agreement", points)]
+    return chart("Agreement between images", "from one image to the other", agreement, percent, last=False)
 
 
 def _classes(data: dict[str, Any]) -> list[dict[str, Any]]:

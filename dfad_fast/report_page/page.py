@@ -89,7 +89,7 @@ def render(record: Record) -> str:
                 "name": checkpoint.name,
                 "iteration": "damaged" if checkpoint.iteration is None else count(checkpoint.iteration),
                 "size": size(checkpoint.size),
-                "written": f"{checkpoint.written:%Y-%m-%d %H:%M:%S} UTC",
+                "written": f"{checkpoint.written:%Y-%m-%d %H:%M} UTC",
             }
             for checkpoint in record.checkpoints
         ],

@@ -9,6 +9,8 @@ from dfad_fast.report_page.record import Record
 from dfad_fast.report_page.wording import count, decimal, duration, percent
 from dfad_fast.training.defaults import DEFAULTS
 
+_SHOWN_LINES = 40  # of a traceback
+
 
 def headline(record: Record) -> dict[str, Any]:
     status, sentence = _end(record)
@@ -31,15 +33,17 @@ def headline(record: Record) -> dict[str, Any]:
 
 def _end(record: Record) -> tuple[str, str]:
     iteration, planned = record.iteration, record.planned_iterations
-    at = "before the first record" if iteration is None else f"at iteration {count(iteration)}"
+    at = f"at iteration {count(iteration)}"
     of = f" of {count(planned)}" if iteration is not None and planned else ""
     if record.traceback.strip():
         reason = record.traceback.strip().splitlines()[-1]
-        return "failed", f"The run failed; the last record is {at}{of}. {reason}"
+        reached = "nothing was recorded before" if iteration is None else f"the last record is {at}{of}"
+        return "failed", f"The run failed; {reached}. {reason}"
     if not record.summary or record.summary_is_old:
+        reached = "Nothing was recorded yet" if iteration is None else f"The last record is {at}{of}"
         return (
             "no end recorded",
-            f"The last record is {at}{of}, and no end: the run was killed, or goes on still.",
+            f"{reached}, and no end was recorded: the run was killed, or is still going.",
         )
     if planned is not None and iteration is not None and iteration < planned:
         return "interrupted", f"The run was interrupted {at}{of}. What came until then is shown."
@@ -59,9 +63,9 @@ def _network(record: Record, which: str) -> str:
 
 
 def failure(record: Record) -> str | None:
-    """The traceback, where there is more than the headline says."""
-    text = record.traceback.strip()
-    return text if len(text.splitlines()) > 1 else None
+    """The end of the traceback, where there is more than the headline says."""
+    lines = record.traceback.strip().splitlines()
+    return "\n".join(lines[-_SHOWN_LINES:]) if len(lines) > 1 else None
 
 
 def figures(record: Record) -> list[dict[str, str]]:
