@@ -109,7 +109,7 @@ def _magnitudes(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     if last - first > 3:
         step = -(-(last - first) // 6)
-        return [10.0**i for i in range(first, last + step, step)]
+        return [10.0**i for i in range(first, last + 1, step)]
     between = [float(f"{m}e{i}") for i in range(first, last + 1) for m in (1, 2, 5)]
     below = max(tick for tick in between if tick <= low * (1 + 1e-9))
     above = min(tick for tick in between if tick >= high * (1 - 1e-9))

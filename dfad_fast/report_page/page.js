@@ -47,7 +47,7 @@ for (const chart of document.querySelectorAll(".chart")) {
     const rows = [head], marks = [svg("path", { class: "rule", d: `M${x} ${data.box.top}V${data.box.bottom}` })];
     lines.forEach((line, i) => {
       if (line.classList.contains("off")) return;
-      const [px, py, value] = nearest(data.lines[i], x), kind = `line-${i % 8}`;
+      const [px, py, value] = nearest(data.lines[i], x), kind = `line-${i % 8}${line.classList.contains("dotted") ? " dotted" : ""}`;
       rows.push(row(kind, buttons[i].querySelector("span").textContent, value));
       if (!line.classList.contains("dotted")) marks.push(svg("circle", { class: `mark ${kind}`, cx: px, cy: py, r: 4 }));
     });

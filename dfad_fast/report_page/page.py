@@ -68,7 +68,7 @@ def render(record: Record) -> str:
     for name, make in _PARTS.items():
         try:
             parts[name] = make(record)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             parts[name] = None
             missing.append(f"{name}: values that cannot be shown ({type(error).__name__}: {error})")
     if not record.inspection:

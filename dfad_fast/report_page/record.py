@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -84,7 +84,7 @@ def read(folder: Path) -> Record:
         except FileNotFoundError:
             if needed:
                 missing.append(f"{name} is not there")
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())[:200]
             missing.append(f"{name} cannot be read: {reason}")
         return otherwise
@@ -146,14 +146,15 @@ def _history(path: Path) -> list[dict[str, Any]]:
 
 def is_number(value: Any) -> bool:
     """Whether it is one that is finite."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
 
 
 def _checkpoint(path: Path) -> Checkpoint:
     status = path.stat()
     state: dict[str, Any] = {}
     with contextlib.suppress(Exception):  # as many kinds as there are ways in which a file is damaged
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     return Checkpoint(
         path.name,
         state.get("iteration"),

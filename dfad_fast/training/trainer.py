@@ -345,6 +345,9 @@ class DFADTrainer:
     ) -> dict[str, Any]:
         """Runs ``iterations`` more iterations and returns the summary (which is summary.json, if there is a folder).
 
+        The folder also gets a sheet of generated images at the first evaluation and in each tenth of the run, and at
+        the end, however that comes, the page report.html.
+
         Args:
             evaluate: labelled test batches (images, labels), in the same order each time. Only reported.
             log_every: iterations between records of metrics (default: 100 records a run). There is one more

@@ -225,7 +225,19 @@ def test_any_one_file_is_enough(finished, kept):
     assert "Left out of this page" in words_of(finished)
 
 
-@pytest.mark.parametrize("damage", ["{", "[1]", "null", '{"iterations": "many", "versions": 3}', "\xff"])
+_ODD = (
+    "{",
+    "[1]",
+    "null",
+    "\xff",
+    "[" * 10_000,
+    '{"iterations": "many", "versions": 3}',
+    '{"iteration": 1, "generated_images": 1, "student/l1": NaN, "agreement_batch": 1e999}',
+    f'{{"iteration": 1, "generated_images": 1{"0" * 400}, "student/l1": 1e308, "student/b": -1e308}}',
+)
+
+
+@pytest.mark.parametrize("damage", _ODD, ids=range(len(_ODD)))
 def test_damaged_files_are_left_out(finished, damage):
     for name in ("summary.json", "config.yaml", "inspect.json", "metrics.jsonl"):
         (finished / name).write_text(damage, encoding="latin-1")
