@@ -266,6 +266,9 @@ def extension_arguments() -> dict[str, Any]:
 
 setup(
     packages=find_packages(include=["dfad_fast*"]),
-    package_data={"dfad_fast": ["_build_info.json", "py.typed"]},
+    package_data={
+        "dfad_fast": ["_build_info.json", "py.typed"],
+        "dfad_fast.report_page": ["page.html", "page.css", "page.js"],
+    },
     **extension_arguments(),
 )

@@ -1,4 +1,4 @@
-"""The command line: ``dfad-fast distill``, ``resume``, ``teacher``, ``inspect``, ``compare`` and ``profile``."""
+"""The command line: ``dfad-fast distill``, ``resume``, ``teacher``, ``inspect``, ``compare``, ``report`` ..."""
 
 from __future__ import annotations
 
@@ -205,6 +205,12 @@ def app() -> None:
     show_default=True,
     help="Seconds after which a process of several that does not answer ends the run.",
 )
+@click.option(
+    "--log",
+    multiple=True,
+    metavar="NAME",
+    help="Write the records there too: csv, tensorboard, wandb, mlflow; may be given several times.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--threads", type=int, help="CPU threads (default: all cores, shared by the processes here).")
@@ -392,6 +398,21 @@ def compare(runs: tuple[str, ...], out: str) -> None:
     _say(console)(f"The picture is {picture}.")
 
 
+@app.command()
+@click.argument("run")
+@click.option("--out", metavar="FILE", help="The page (default: report.html in RUN).")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def report(run: str, out: str | None, quiet: bool) -> None:
+    """Write all that the folder RUN tells of its run, finished or not, on one page for a browser."""
+    from dfad_fast.report_page.page import write_page
+    from dfad_fast.training.run_folder import make_folder
+
+    if out:
+        make_folder(Path(out).parent)
+    page = write_page(Path(run).parent if Path(run).is_file() else Path(run), Path(out) if out else None)
+    _say(_console(quiet))(f"The page is {page}.")
+
+
 # What a run leaves behind, and how good its networks are, is no matter of a profile.
 _NOT_PROFILED = {
     "iterations",
@@ -403,6 +424,7 @@ _NOT_PROFILED = {
     "batch_per_process",
     "sync_batch_norm",
     "process_timeout",
+    "log",
     "evaluate",
     "teacher_epochs",
     "teacher_seed",

@@ -23,7 +23,7 @@ _WIDE = 200  # columns, where the table is read from a file
 # What two runs may differ in and still be runs of the same settings.
 _OWN = (
     "seed", "out", "evaluate", "data_dir", "teachers", "device", "keep_checkpoints", "checkpoint_seconds",
-    "checkpoint_iterations", "process_timeout",
+    "checkpoint_iterations", "process_timeout", "log",
 )  # fmt: skip
 _NEEDED = (
     "method",

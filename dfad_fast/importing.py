@@ -1,4 +1,4 @@
-"""A user's own code, which is run: a module by its name, or a file."""
+"""A user's own code, which is run: a module by its name, or a file; and packages that may be missing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from dfad_fast.errors import UsageError
 
 _FILES: set[str] = set()  # names of modules that came from files
+
+
+def import_package(package: str, module: str | None = None) -> Any:
+    """An optional package, or a ``module`` that needs it. Raises UsageError, with the command that installs it."""
+    try:
+        return importlib.import_module(module or package)
+    except ImportError as error:
+        raise UsageError(
+            f"{package} is not installed or cannot be imported ({error}): pip install {package}"
+        ) from error
 
 
 @contextmanager

@@ -2,7 +2,18 @@ import json
 import subprocess
 import sys
 
-LATE = ["triton", "torch._dynamo", "matplotlib", "rich", "sklearn", "PIL", "safetensors", "click"]
+LATE = [
+    "triton",
+    "torch._dynamo",
+    "matplotlib",
+    "rich",
+    "sklearn",
+    "PIL",
+    "safetensors",
+    "click",
+    "jinja2",
+    "tensorboard",
+]
 
 
 def test_importing_the_trainer_is_light_and_starts_no_cuda():

@@ -6,14 +6,13 @@ Nothing is ever downloaded: weights are random, or read from a local folder (``h
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError
+from dfad_fast.importing import import_package
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -45,7 +44,7 @@ def create_packaged_network(
 
 
 def _from_timm(name: str, image_shape: tuple[int, int, int], classes: int | None) -> nn.Module:
-    timm = _import("timm")
+    timm = import_package("timm")
     # Also keeps out names that timm would look up on a server.
     if not timm.is_model(name):
         raise _unknown("timm", name, timm.list_models())
@@ -61,7 +60,7 @@ def _from_timm(name: str, image_shape: tuple[int, int, int], classes: int | None
 
 
 def _from_torchvision(name: str, image_shape: tuple[int, int, int], classes: int | None) -> nn.Module:
-    models = _import("torchvision").models
+    models = import_package("torchvision").models
     known = models.list_models(module=models)
     if name not in known:
         raise _unknown("torchvision", name, known)
@@ -78,7 +77,7 @@ def _from_folder(name: str, _image_shape: tuple[int, int, int], classes: int | N
         raise UsageError(
             f"hf:{name}: expected a local folder with a config.json, as save_pretrained leaves it"
         )
-    transformers = _import("transformers")
+    transformers = import_package("transformers")
     classifier = transformers.AutoModelForImageClassification
     if any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
         return _Logits(classifier.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
@@ -98,15 +97,6 @@ class _Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(pixel_values=images).logits
-
-
-def _import(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UsageError(
-            f"{package} is not installed or cannot be imported ({error}): pip install {package}"
-        ) from error
 
 
 def _unknown(package: str, name: str, known: Iterable[str]) -> UsageError:

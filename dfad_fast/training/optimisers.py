@@ -35,6 +35,10 @@ class Optimiser:
             else:
                 group["lr"] = rate
 
+    @property
+    def rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
     def descend(self, loss: Tensor) -> None:
         """One step down the gradient of ``loss``."""
         self.optimizer.zero_grad()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dfad_fast import processes
+from dfad_fast.errors import DFADFastWarning, RunError
 from dfad_fast.terms import reads_features
-from dfad_fast.training import pictures, run_folder
+from dfad_fast.training import pictures, run_folder, sheets
 from dfad_fast.training.environment import device_name, versions
 from dfad_fast.training.evaluation import TestSet, generated_scores
 from dfad_fast.training.run_folder import RunFolder
@@ -67,7 +69,7 @@ def _averaged(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, float
     return {"averaged_accuracy_final": final, "averaged_accuracy_best": max([final, *seen])}
 
 
-class Shown(NamedTuple):
+class Labelled(NamedTuple):
     """Generated images [N, C, H, W] from 0 to 1, and the teacher's and the student's labels [N]."""
 
     images: Tensor
@@ -76,16 +78,37 @@ class Shown(NamedTuple):
 
 
 @torch.no_grad()
-def label_samples(trainer: DFADTrainer) -> Shown:
-    """Images for samples.png. Of several processes all ask the networks, since the teacher may be sharded over them."""
-    images = trainer.sample(_SHOWN_IMAGES)
-    teacher, student = (
-        network.eval()(images).argmax(1) for network in (trainer.networks.teacher, trainer.networks.student)
-    )
-    return Shown(pictures.brightness(images, trainer.normalisation), teacher, student)
+def label_samples(trainer: DFADTrainer, count: int = _SHOWN_IMAGES) -> Labelled:
+    """Generated images, always of the same noise. Changes nothing of the run.
+
+    Of several processes all ask the networks, since the teacher may be sharded over them.
+    """
+    # A network of the user's may draw from torch's global generator even here.
+    with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
+        images = trainer.sample(count)
+        teacher, student = (
+            network.eval()(images).argmax(1)
+            for network in (trainer.networks.teacher, trainer.networks.student)
+        )
+    return Labelled(pictures.brightness(images, trainer.normalisation), teacher, student)
 
 
-def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], shown: Shown) -> None:
-    """Writes samples.png and curves.png."""
-    folder.write_picture(run_folder.SAMPLES, lambda path: pictures.draw_samples(path, *shown))
+def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], samples: Labelled) -> None:
+    """Writes samples.png, curves.png and the last sheet of samples/."""
+    folder.write_picture(run_folder.SAMPLES, lambda path: pictures.draw_samples(path, *samples))
     folder.write_picture(run_folder.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary))
+    _keep_sheet(trainer, folder, samples)
+
+
+def draw_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> None:
+    """Writes the sheet of this moment to samples/. A full disk does not end the run."""
+    try:
+        _keep_sheet(trainer, folder, samples)
+    except RunError as error:
+        warnings.warn(f"{error}; training goes on without it", DFADFastWarning, stacklevel=2)
+
+
+def _keep_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> None:
+    sheet = sheets.lay_out(*samples, trainer.iteration, trainer.generated_images)
+    folder.write_sheet(sheet)
+    trainer.loggers.images(trainer.iteration, sheets.grid(sheet))

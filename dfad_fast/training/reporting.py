@@ -151,6 +151,7 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
         *([(run_folder.AVERAGED, "the averaged student's")] if averaged else []),
         (run_folder.SAMPLES, "generated images with both networks' labels"),
         (run_folder.CURVES, "accuracy, agreement and losses over the run"),
+        (run_folder.REPORT, "all of it on one page, for a browser"),
         (run_folder.SUMMARY, "this table and more, for programs"),
         (run_folder.CONFIG, "every setting, and how to repeat the run"),
     ):

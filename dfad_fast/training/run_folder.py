@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -16,11 +17,12 @@ import yaml
 from torch import Tensor
 
 from dfad_fast.errors import DFADFastWarning, RunError, UsageError
-from dfad_fast.training import checkpoints
+from dfad_fast.training import checkpoints, sheets
 from dfad_fast.training.checkpoints import CHECKPOINT
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
+METRICS_TABLE = "metrics.csv"
 SUMMARY = "summary.json"
 STUDENT = "student.safetensors"
 GENERATOR = "generator.safetensors"
@@ -28,12 +30,15 @@ AVERAGED = "student_averaged.safetensors"
 SAMPLES = "samples.png"
 CURVES = "curves.png"
 TRACEBACK = "traceback.txt"
+REPORT = "report.html"
+LOGS = "log"
 INSPECTION = "inspect.json"
 INSPECTION_PICTURE = "inspect.png"
 _OURS = (
     *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
-    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE),
+    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, METRICS_TABLE, REPORT),
 )
+_LOG_FOLDERS = ("tensorboard", "wandb", "mlflow")
 
 
 def refuse_other_run(path: Path) -> None:
@@ -137,8 +142,19 @@ class RunFolder:
             refuse_other_run(self.path)
         make_folder(self.path)
         if overwrite and not resume:
-            for file in (*(self.path / name for name in _OURS), *checkpoints.all_of(self.path)):
-                file.unlink(missing_ok=True)
+            self._remove_run()
+
+    def _remove_run(self) -> None:
+        files = [self.path / name for name in _OURS]
+        for file in (*files, *checkpoints.all_of(self.path), *sheets.all_of(self.path)):
+            file.unlink(missing_ok=True)
+        for name in _LOG_FOLDERS:
+            folder = self.path / LOGS / name
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder)
+        for name in (LOGS, sheets.FOLDER):
+            with contextlib.suppress(OSError):  # not there, or with files in it that are not ours
+                (self.path / name).rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         self.write_text(CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
@@ -175,6 +191,17 @@ class RunFolder:
 
     def write_picture(self, name: str, draw: Callable[[Path], None]) -> None:
         self._write(name, draw)
+
+    def write_sheet(self, sheet: sheets.Sheet) -> None:
+        path = sheets.file_of(self.path, sheet.iteration)
+        make_folder(path.parent)
+        write_whole(path, lambda p: sheets.save(sheet, p))
+
+    def cut_sheets(self, up_to_iteration: int) -> None:
+        """Removes what a run that was killed showed after that iteration."""
+        for path in sheets.all_of(self.path):
+            if sheets.iteration_of(path) > up_to_iteration:
+                path.unlink()
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl. A line that cannot be written is no reason to stop a run: warns."""

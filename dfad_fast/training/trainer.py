@@ -22,7 +22,8 @@ from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageErro
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.models.sharding import is_sharded
-from dfad_fast.training import outcome, pictures, run_folder
+from dfad_fast.report_page.page import write_page_if_possible
+from dfad_fast.training import outcome, pictures, run_folder, sheets
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
 from dfad_fast.training.checkpoints import checksum
@@ -32,6 +33,7 @@ from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.generators import check_generator, generate, make_generator
 from dfad_fast.training.interrupt import StopOnSignal
 from dfad_fast.training.levers import Levers, choose_levers
+from dfad_fast.training.loggers import Loggers
 from dfad_fast.training.losses import Losses, NotFinite
 from dfad_fast.training.networks import Draws, Networks
 from dfad_fast.training.optimisers import Optimiser
@@ -121,10 +123,12 @@ class DFADTrainer:
         generator_ema: decay per iteration of a moving average of the generator; in each iteration the student takes
             one more step, on what that makes. See dfad_fast.training.rehearsal for both. The lever ``graph`` is
             off with them.
+        log: where ``fit`` writes its records beside metrics.jsonl: ``csv``, ``tensorboard``, ``wandb``, ``mlflow``; see
+            dfad_fast.training.loggers.
 
     Raises:
         UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
-            another run.
+            another run, a logger without ``out`` or whose package is missing.
     """
 
     def __init__(
@@ -158,6 +162,7 @@ class DFADTrainer:
         keep_checkpoints: int = 2,
         checkpoint_seconds: float = 60.0,
         checkpoint_iterations: int | None = None,
+        log: Sequence[str] = (),
     ) -> None:
         shape = as_image_shape(image_shape)
         for name, value, least in (
@@ -243,6 +248,9 @@ class DFADTrainer:
         if checkpoint_iterations is not None and checkpoint_iterations < 1:
             raise UsageError(f"checkpoint_iterations must be at least 1, got {checkpoint_iterations}")
         self._checkpoint_iterations = checkpoint_iterations
+        self.loggers = Loggers(log)
+        if self.loggers and out is None:
+            raise UsageError(f"log={list(log)} writes to a run's folder: give one, as out=")
         self._checkpoint_seconds = checkpoint_seconds
         self._out = None if out is None else Path(out)
         self._folder: RunFolder | None = None
@@ -305,6 +313,7 @@ class DFADTrainer:
         self._processes_before = before.get("processes", 1)
         self._last_good = self._snapshot()
         self.history = self._on_folder(lambda folder: folder.read_metrics(self.iteration)) or []
+        self._on_folder(lambda folder: folder.cut_sheets(self.iteration))
         if changes:
             noted = [*before.get("changes", []), {"at_iteration": self.iteration, **changes}]
             self._on_folder(lambda folder: folder.write_config({**before, "changes": noted}))
@@ -420,6 +429,9 @@ class DFADTrainer:
     ) -> dict[str, Any]:
         """Runs ``iterations`` more iterations and returns the summary (which is summary.json, if there is a folder).
 
+        The folder also gets a sheet of generated images at the first evaluation and in each tenth of the run, and at
+        the end, however that comes, the page report.html.
+
         Args:
             evaluate: labelled test batches (images, labels), in the same order each time. Only reported.
             log_every: iterations between records of metrics (default: 100 records a run). There is one more
@@ -447,7 +459,14 @@ class DFADTrainer:
         self._stop_asked = False
         if self._folder:
             (self._folder.path / run_folder.TRACEBACK).unlink(missing_ok=True)
-        with self._telling_of_lost_processes(), StopOnSignal() as stop:
+        folder = self._folder.path if self._folder else None
+        opened = self.loggers.opened(folder, self.iteration, self.history)
+        with (
+            StopOnSignal() as stop,
+            self._failure_noted(),
+            self._telling_of_lost_processes(),
+            opened,
+        ):
             test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
             saved_at = time.monotonic()
             signalled = ended = False
@@ -462,6 +481,8 @@ class DFADTrainer:
                 if last or self.iteration % log_every == 0:
                     evaluated = last or self.iteration % evaluate_every == 0
                     self._record(self._losses, test_set if evaluated else None, progress)
+                    if not last and sheets.is_due(self.iteration, evaluate_every, self.planned_iterations):
+                        self._draw_sheet()
                 if progress:
                     progress.advance(self.iteration)
                 # What only some of the processes noticed, so that all do the same.
@@ -491,6 +512,25 @@ class DFADTrainer:
     def stop(self) -> None:
         """Ends ``fit`` after the iteration in hand, with everything saved: for what its ``progress`` calls."""
         self._stop_asked = True
+
+    @contextmanager
+    def _failure_noted(self) -> Iterator[None]:
+        """An error that ends the run stands in its folder, if it can still be written to, and on its page."""
+        try:
+            yield
+        except Exception as error:
+            if self._folder:
+                if not (self._folder.path / run_folder.TRACEBACK).exists():
+                    with suppress(RunError):
+                        self._folder.write_text(run_folder.TRACEBACK, f"{type(error).__name__}: {error}\n")
+                write_page_if_possible(self._folder.path)
+            raise
+
+    def _draw_sheet(self) -> None:
+        if self._out:
+            samples = outcome.label_samples(self, sheets.IMAGES)
+            if self._folder:
+                outcome.draw_sheet(self, self._folder, samples)
 
     def _write_checkpoint_if_possible(self) -> None:
         """A full disk is no reason to end a run that may find room again."""
@@ -528,6 +568,7 @@ class DFADTrainer:
         self.history.append(record)
         if self._folder:
             self._folder.append_metrics(record)
+        self.loggers.record(record)
         if progress:
             progress.log(record)
 
@@ -549,6 +590,8 @@ class DFADTrainer:
             "iteration": self.iteration,
             "generated_images": self.generated_images,
             **{name: sum(own[name] for own in values) / len(values) for name in values[0]},
+            "student_lr": self._student_optimiser.rate,
+            "generator_lr": self._generator_optimiser.rate,
         }
 
     def _batch_agreement(self) -> dict[str, float]:
@@ -651,6 +694,8 @@ class DFADTrainer:
                 self._save_weights(folder)
                 folder.write_summary(summary)
                 outcome.draw(self, folder, summary, shown)
+                self.loggers.summary(summary)
+                write_page_if_possible(folder.path)
 
             self._on_folder(write)
         return summary

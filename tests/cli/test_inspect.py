@@ -28,7 +28,7 @@ def own_run(dfad_fast, own, tmp_path, kept_run):
 def test_digits_from_a_run_to_table_data_and_picture(dfad_fast, tmp_path):
     options = ("--teacher-epochs", "1", "--batch-size", "8", "--latent-dim", "8", "--iterations", "2")
     assert dfad_fast("distill", "--dataset", "digits", *options, "--out", "run", "--quiet").code == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     done = dfad_fast("inspect", "run")
     assert done.code == 0, done.err
     assert "run: dfad-ar-vi-bn, seed 0, finished, 2 iterations" in done.out
@@ -43,8 +43,8 @@ def test_digits_from_a_run_to_table_data_and_picture(dfad_fast, tmp_path):
     assert [stage["teacher"] for stage in data["stages"]] == [f"stages.{i}.0.relu2#0" for i in range(3)]
     assert all(0 < stage["sign_agreement"] < 1 for stage in data["stages"])
     assert (tmp_path / "run/inspect.png").stat().st_size > 20_000
-    after = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    assert {name: after[name] for name in before} == before
+    after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert {path: after[path] for path in before} == before
     # The same again, and to another folder.
     assert dfad_fast("inspect", "run/config.yaml", "--out", "again", "--quiet").code == 0
     assert json.loads((tmp_path / "again/inspect.json").read_text()) == data

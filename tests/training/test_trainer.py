@@ -125,7 +125,9 @@ def test_fit_leaves_a_whole_folder(pair, tmp_path):
         "config.yaml",
         "metrics.jsonl",
         "samples.png",
+        "samples",
         "curves.png",
+        "report.html",
         "summary.json",
         "checkpoint.pt",
     }
