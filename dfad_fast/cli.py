@@ -317,9 +317,9 @@ def inspect(
     stage, calibration, agreement between images, classes of generated images. Trains and downloads nothing."""
     from dfad_fast.inspection.inspecting import inspect
     from dfad_fast.inspection.picture import draw_inspection
-    from dfad_fast.inspection.run import load_run
     from dfad_fast.inspection.table import print_inspection
     from dfad_fast.training.run_folder import INSPECTION, INSPECTION_PICTURE, make_folder, write_whole
+    from dfad_fast.training.trained_run import load_run
 
     _set_threads(threads)
     console = _console(quiet)

@@ -13,11 +13,11 @@ from dfad_fast.errors import RunError, UsageError
 from dfad_fast.inspection.balance import ClassBalance, class_balance
 from dfad_fast.inspection.calibration import Calibration, calibration
 from dfad_fast.inspection.lines import Lines, compare_on_lines, draw_pairs
-from dfad_fast.inspection.run import TrainedRun
 from dfad_fast.inspection.similarity import FEWEST_IMAGES, MinibatchCKA
 from dfad_fast.models.taps import Taps
 from dfad_fast.training.environment import device_name, versions
 from dfad_fast.training.evaluation import sign_agreement
+from dfad_fast.training.trained_run import TrainedRun
 
 Images = Literal["real", "generated"]
 _BATCH = 128  # also that of the minibatch CKA

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from dfad_fast.data import Dataset
-from dfad_fast.inspection.run import TrainedRun
 from dfad_fast.training.networks import Networks
+from dfad_fast.training.trained_run import TrainedRun
 
 CLASSES = 4
 
