@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from dfad_fast.errors import DFADFastWarning, RunError, UsageError
+from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.training import checkpoints
 from dfad_fast.training.checkpoints import CHECKPOINT
 
@@ -30,9 +30,17 @@ CURVES = "curves.png"
 TRACEBACK = "traceback.txt"
 INSPECTION = "inspect.json"
 INSPECTION_PICTURE = "inspect.png"
+EXPORT = "export.json"
+EXPORT_ENDINGS = {
+    "onnx": ".onnx",
+    "int8": "_int8.onnx",
+    "torch": ".pt2",
+    "safetensors": "_export.safetensors",
+}
 _OURS = (
     *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
-    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE),
+    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, EXPORT),
+    *(f"{Path(of).stem}{ending}" for of in (STUDENT, AVERAGED) for ending in EXPORT_ENDINGS.values()),
 )
 
 
@@ -74,6 +82,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
+    except DFADFastError:
+        raise
     except Exception as error:
         if not isinstance(error, OSError) and not _is_write_failure(error):
             raise
@@ -86,13 +96,13 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """A state dictionary as safetensors."""
     from safetensors.torch import save_file
 
     # clone: safetensors refuses tensors that share memory, as tied weights do.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    write_whole(path, lambda p: save_file(tensors, p))
+    write_whole(path, lambda p: save_file(tensors, p, metadata))
 
 
 def _flush(path: Path) -> None:
