@@ -15,7 +15,7 @@ from torch import Tensor
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.exporting.checking import Answers, answers_of, write_checked
 from dfad_fast.exporting.formats import FORMATS, Format, Predict
-from dfad_fast.exporting.measuring import BATCHES, latencies
+from dfad_fast.exporting.measuring import BATCHES, latency
 from dfad_fast.exporting.onnx_file import PACKAGES, read_onnx
 from dfad_fast.exporting.quantising import quantise
 from dfad_fast.exporting.result import Export, Variant
@@ -120,7 +120,7 @@ def export(
         calibration_images=calibration_images if int8 else None,
         largest_logit=expected.largest,
         allowed_difference=kind.tolerance * expected.largest,
-        variants=_measure(made, expected),
+        variants=[_measure(variant, expected) for variant in made],
         threads=torch.get_num_threads(),
         device=device_name(trained.device),
         versions={**versions(), **_onnx_versions(format)},
@@ -162,7 +162,7 @@ def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
     there = [str(path) for path in paths if path.exists()]
     if there and not overwrite:
         raise UsageError(
-            f"{' and '.join(there)} exists already: give another name with --out, or --overwrite"
+            f"there is {' and '.join(there)} already: give another name with --out, or --overwrite"
         )
 
 
@@ -180,18 +180,13 @@ def _images(run: TrainedRun, samples: int) -> tuple[Tensor, Tensor | None]:
     return run.generated(samples, _CHECK_SEED), None
 
 
-def _measure(made: Sequence[_Made], expected: Answers) -> list[Variant]:
-    predicts = [variant.predict for variant in made]
-    by_batch = {batch: latencies(predicts, expected.images, batch) for batch in BATCHES}
-    return [
-        Variant(
-            name=variant.name,
-            path=str(variant.path) if variant.path else None,
-            bytes=variant.bytes,
-            max_difference=expected.difference(variant.logits),
-            agreement=expected.agreement(variant.logits),
-            accuracy=expected.accuracy(variant.logits),
-            latency={batch: found[row] for batch, found in by_batch.items()},
-        )
-        for row, variant in enumerate(made)
-    ]
+def _measure(made: _Made, expected: Answers) -> Variant:
+    return Variant(
+        name=made.name,
+        path=str(made.path) if made.path else None,
+        bytes=made.bytes,
+        max_difference=expected.difference(made.logits),
+        agreement=expected.agreement(made.logits),
+        accuracy=expected.accuracy(made.logits),
+        latency={batch: latency(made.predict, expected.images, batch) for batch in BATCHES},
+    )

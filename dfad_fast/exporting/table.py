@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from dfad_fast.exporting.measuring import MOST_RUNS
 from dfad_fast.exporting.result import Export, Variant
 from dfad_fast.training.run_folder import EXPORT
 
@@ -48,13 +49,10 @@ def _accuracy(variant: Variant, student: Variant) -> str:
 
 def _notes(export: Export) -> list[str]:
     kind = f"{export.dataset} test" if export.images == "real" else "generated"
-    runs = ", ".join(
-        f"{latency.runs} of batch {batch}" for batch, latency in export.variants[0].latency.items()
-    )
     notes = [
         f"difference: the largest of a logit from the PyTorch student's, on {export.compared} {kind} images; its "
         f"logits go up to {export.largest_logit:.3g}, and {export.allowed_difference:.2g} is allowed in float",
-        f"time: the median of runs ({runs}), {export.threads} thread(s), {export.device}",
+        f"time: the median of up to {MOST_RUNS} runs, {export.threads} thread(s), {export.device}",
     ]
     if export.no_test_set:
         notes.append(f"no accuracy: {export.no_test_set}")

@@ -96,13 +96,16 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """A state dictionary as safetensors."""
     from safetensors.torch import save_file
 
-    # clone: safetensors refuses tensors that share memory, as tied weights do.
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    write_whole(path, lambda p: save_file(tensors, p, metadata))
+    write_whole(path, lambda p: save_file(plain_tensors(state), p))
+
+
+def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dictionary as safetensors takes it: on the CPU, contiguous, with no memory shared, as tied weights do."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
 
 
 def _flush(path: Path) -> None:
