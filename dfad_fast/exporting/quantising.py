@@ -48,7 +48,7 @@ def quantise(model: Path, images: Tensor, path: Path) -> None:
         folded, quantised = Path(folder) / "folded.onnx", Path(folder) / "quantised.onnx"
         try:
             with quietly():
-                quant_pre_process(model, folded)
+                quant_pre_process(model, folded, skip_symbolic_shape=True)
                 quantize_static(
                     folded,
                     quantised,
