@@ -1,4 +1,4 @@
-"""The command line: ``dfad-fast distill``, ``resume``, ``teacher``, ``inspect``, ``compare``, ``report`` ..."""
+"""The command line: ``dfad-fast distill`` and what goes on with, looks at or hands over what came of it."""
 
 from __future__ import annotations
 
@@ -354,9 +354,9 @@ def inspect(
     stage, calibration, agreement between images, classes of generated images. Trains and downloads nothing."""
     from dfad_fast.inspection.inspecting import inspect
     from dfad_fast.inspection.picture import draw_inspection
-    from dfad_fast.inspection.run import load_run
     from dfad_fast.inspection.table import print_inspection
     from dfad_fast.training.run_folder import INSPECTION, INSPECTION_PICTURE, make_folder, write_whole
+    from dfad_fast.training.trained_run import load_run
 
     _set_threads(threads)
     console = _console(quiet)
@@ -377,6 +377,47 @@ def inspect(
     write_whole(folder / INSPECTION_PICTURE, lambda path: draw_inspection(path, inspection))
     print_inspection(console, inspection)
     _say(console)(f"Everything is in {folder / INSPECTION} and {folder / INSPECTION_PICTURE}.")
+
+
+@app.command()
+@click.argument("run")
+@click.option(
+    "--format",
+    type=click.Choice(["onnx", "torch", "safetensors"]),
+    default="onnx",
+    show_default=True,
+    help="onnx: a model for onnxruntime. torch: a program of torch.export, .pt2. safetensors: the weights.",
+)
+@click.option("--int8", is_flag=True, help="Of onnx: write one in 8-bit integers beside it.")
+@click.option("--averaged", is_flag=True, help="The moving average of the student, if the run kept one.")
+@click.option("--out", metavar="FILE", help="The file (default: RUN/student.onnx and the like).")
+@click.option("--overwrite", is_flag=True, help="Write over files of these names.")
+@click.option(
+    "--samples",
+    type=int,
+    default=1000,
+    show_default=True,
+    help="Images to check on and to measure by, at most.",
+)
+@click.option(
+    "--calibration-images",
+    type=int,
+    default=512,
+    show_default=True,
+    help="Generated images to scale int8 by.",
+)
+@click.option("--dataset", help="Dataset whose test images are looked at (default: the run's).")
+@click.option("--data-dir", help="Folder with the dataset's files (default: the run's).")
+@click.option("--teachers", help="Folder of teachers trained here (default: the run's).")
+@click.option("--threads", type=int, help="CPU threads (default: all cores).")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def export(run: str, format: str, threads: int | None, quiet: bool, **options: Any) -> None:
+    """Hand over the student of the run in folder RUN, finished or not, as a file that was checked against it."""
+    from dfad_fast.exporting import export
+    from dfad_fast.exporting.table import print_export
+
+    _set_threads(threads)
+    print_export(_console(quiet), export(run, format, **options))
 
 
 @app.command()

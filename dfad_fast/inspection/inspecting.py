@@ -13,11 +13,13 @@ from dfad_fast.errors import RunError, UsageError
 from dfad_fast.inspection.balance import ClassBalance, class_balance
 from dfad_fast.inspection.calibration import Calibration, calibration
 from dfad_fast.inspection.lines import Lines, compare_on_lines, draw_pairs
-from dfad_fast.inspection.run import TrainedRun
 from dfad_fast.inspection.similarity import FEWEST_IMAGES, MinibatchCKA
 from dfad_fast.models.taps import Taps
+from dfad_fast.training.checkpoints import CHECKPOINT
 from dfad_fast.training.environment import device_name, versions
 from dfad_fast.training.evaluation import sign_agreement
+from dfad_fast.training.run_folder import GENERATOR
+from dfad_fast.training.trained_run import TrainedRun
 
 Images = Literal["real", "generated"]
 _BATCH = 128  # also that of the minibatch CKA
@@ -112,7 +114,13 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
     source = torch.Generator().manual_seed(seed)
     first, second = draw_pairs(teacher.argmax(1), source)
     networks = run.networks
-    missing = list(run.missing)
+    missing = []
+    if generated is None:
+        missing.append(
+            f"class balance of generated images: {run.folder} holds no {GENERATOR} and no {CHECKPOINT}"
+        )
+    if run.test_set is None:
+        missing.append(f"accuracy and calibration: {run.no_test_set}")
     if not len(first):
         missing.append("agreement on lines: the teacher answers one class to all images")
     unsigned = [stage.teacher for stage in stages if stage.sign_agreement is None]

@@ -309,7 +309,8 @@ def _iterations(config: DistillConfig) -> int | None:
     return DEFAULTS[config.dataset].iterations if config.dataset else 2000
 
 
-def _student_name(config: DistillConfig) -> str:
+def student_name(config: DistillConfig) -> str:
+    """The student's network or factory. Raises UsageError where none is named."""
     if config.student:
         return config.student
     if config.dataset:
@@ -335,8 +336,13 @@ def build_pair(
     teacher, weights, shape = _teacher(config, dataset, device, say, teacher_progress, missing_teacher)
     classes = count_classes(teacher, shape, "teacher")
     torch.manual_seed(config.seed)
-    student = _network(_student_name(config), shape, classes, "student").to(device)
+    student = build_student(config, shape, classes).to(device)
     return Pair(teacher, student, shape, classes, weights)
+
+
+def build_student(config: DistillConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The student that ``config`` names, with the weights that its factory gives it, on the CPU."""
+    return _network(student_name(config), shape, classes, "student")
 
 
 def _teacher(

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from dfad_fast.errors import DFADFastWarning, RunError, UsageError
+from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.training import checkpoints, sheets
 from dfad_fast.training.checkpoints import CHECKPOINT
 
@@ -34,9 +34,17 @@ REPORT = "report.html"
 LOGS = "log"
 INSPECTION = "inspect.json"
 INSPECTION_PICTURE = "inspect.png"
+EXPORT = "export.json"
+EXPORT_ENDINGS = {
+    "onnx": ".onnx",
+    "int8": "_int8.onnx",
+    "torch": ".pt2",
+    "safetensors": "_export.safetensors",
+}
 _OURS = (
     *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
-    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, METRICS_TABLE, REPORT),
+    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, METRICS_TABLE, REPORT, EXPORT),
+    *(f"{Path(of).stem}{ending}" for of in (STUDENT, AVERAGED) for ending in EXPORT_ENDINGS.values()),
 )
 _LOG_FOLDERS = ("tensorboard", "wandb", "mlflow")
 
@@ -79,6 +87,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
+    except DFADFastError:
+        raise
     except Exception as error:
         if not isinstance(error, OSError) and not _is_write_failure(error):
             raise
@@ -95,9 +105,12 @@ def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """A state dictionary as safetensors."""
     from safetensors.torch import save_file
 
-    # clone: safetensors refuses tensors that share memory, as tied weights do.
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    write_whole(path, lambda p: save_file(tensors, p))
+    write_whole(path, lambda p: save_file(plain_tensors(state), p))
+
+
+def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dictionary as safetensors takes it: on the CPU, contiguous, with no memory shared, as tied weights do."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
 
 
 def _flush(path: Path) -> None:

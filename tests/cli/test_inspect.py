@@ -4,9 +4,9 @@ import shutil
 import pytest
 import torch
 
-from dfad_fast.inspection.run import load_run
 from dfad_fast.training import checkpoints
 from dfad_fast.training.checkpoints import CHECKPOINT
+from dfad_fast.training.trained_run import load_run
 
 QUICK = ("--samples", "64")
 

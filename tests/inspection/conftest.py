@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from dfad_fast.data import Dataset
-from dfad_fast.inspection.run import TrainedRun
+from dfad_fast.training.job import DistillConfig
 from dfad_fast.training.networks import Networks
+from dfad_fast.training.trained_run import TrainedRun
 
 CLASSES = 4
 
@@ -46,17 +47,21 @@ def run_of(tmp_path):
         return TrainedRun(
             **{
                 "folder": tmp_path,
+                "config": DistillConfig(),
                 "method": "dfad",
                 "seed": 0,
                 "iteration": 2,
                 "planned_iterations": 2,
                 "networks": networks,
+                "image_shape": (1, 8, 8),
+                "mean": (0.5,),
+                "std": (0.25,),
                 "connectors_trained": False,
                 "has_generator": True,
                 "latent_dim": 64,
                 "batch_size": 16,
                 "test_set": test_set,
-                "missing": (),
+                "no_test_set": "",
                 **fields,
             }
         )

@@ -113,9 +113,9 @@ def test_a_narrower_student_needs_its_trained_connectors_for_signs(run_of, tmp_p
 
 def test_what_is_not_there_is_told_and_the_rest_measured(run_of, tmp_path):
     net = spread(make_net(0))
-    found = scores(run_of(net, net, test_set=None, missing=("accuracy: none",)), "generated")
+    found = scores(run_of(net, net, test_set=None, no_test_set="none"), "generated")
     assert (found.teacher, found.student, found.dataset, found.labelled) == (None, None, None, 0)
-    assert found.missing == ["accuracy: none"]
+    assert found.missing == ["accuracy and calibration: none"]
     draw_inspection(tmp_path / "without_data.png", found)
     found = scores(run_of(net, net, has_generator=False))
     assert (found.balance, found.generated) == (None, 0)

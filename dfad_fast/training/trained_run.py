@@ -29,26 +29,32 @@ from dfad_fast.training.job import (
     refuse_other_teacher,
 )
 from dfad_fast.training.networks import Networks
-from dfad_fast.training.run_folder import GENERATOR, STUDENT
+from dfad_fast.training.run_folder import AVERAGED, GENERATOR, STUDENT
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a run's folder holds, in eval mode; ``missing`` says what it does not, a line each."""
+    """What a run's folder holds, in eval mode."""
 
     folder: Path
+    config: DistillConfig
     method: str
     seed: int
     iteration: int | None
     """None where the checkpoint, which knows it, is gone."""
     planned_iterations: int | None
     networks: Networks
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...] | None
+    """With ``std`` what the teacher's images were normalised with, per channel; None where the run does not say."""
+    std: tuple[float, ...] | None
     connectors_trained: bool
     has_generator: bool
     latent_dim: int
     batch_size: int
     test_set: Dataset | None
-    missing: tuple[str, ...]
+    no_test_set: str
+    """Why there is none."""
 
     @property
     def device(self) -> torch.device:
@@ -89,6 +95,7 @@ def load_run(
     teachers: str | None = None,
     device: str = "auto",
     real_images_needed: bool = False,
+    averaged: bool = False,
 ) -> TrainedRun:
     """Reads the run in folder ``path``.
 
@@ -96,10 +103,11 @@ def load_run(
         dataset: whose test images to look at, instead of those that the run was evaluated on.
         data_dir, teachers: where dataset and teachers are now, instead of where they were.
         real_images_needed: whether test images that cannot be read are an error, and not merely missing.
+        averaged: whether the student is the moving average of the run's.
 
     Raises:
-        UsageError: no run is there, or none that has saved anything; its teacher or its data is not there, or is
-            another one than it was started with. Nothing is trained or downloaded.
+        UsageError: no run is there, or none that has saved anything, or no moving average; its teacher or its data is
+            not there, or is another one than it was started with. Nothing is trained or downloaded.
     """
     folder = Path(path).parent if Path(path).is_file() else Path(path)
     given = {"evaluate": dataset, "data_dir": data_dir, "teachers": teachers, "device": device}
@@ -120,24 +128,28 @@ def load_run(
         config.taps_student,
     )
     method = choose_method(config.method, networks, config.student_terms, config.generator_terms)
-    missing: list[str] = []
-    checkpoint = _load_weights(networks, folder, missing)
-    test_set = _test_set(config, own_dataset, pair, real_images_needed, missing)
+    checkpoint = _load_weights(networks, folder, averaged)
+    test_set, no_test_set = _test_set(config, own_dataset, pair, real_images_needed)
+    normalised_as = own_dataset or test_set
     for network in (networks.teacher, networks.student, networks.connectors):
         network.eval()
     return TrainedRun(
         folder=folder,
+        config=config,
         method=method.name,
         seed=config.seed,
         iteration=checkpoint["iteration"] if checkpoint else None,
         planned_iterations=checkpoint["planned_iterations"] if checkpoint else None,
         networks=networks,
+        image_shape=pair.image_shape,
+        mean=config.mean or (normalised_as.mean if normalised_as else None),
+        std=config.std or (normalised_as.std if normalised_as else None),
         connectors_trained=checkpoint is not None and reads_features(method.student),
         has_generator=checkpoint is not None or (folder / GENERATOR).is_file(),
         latent_dim=config.latent_dim,
         batch_size=config.batch_size,
         test_set=test_set,
-        missing=tuple(missing),
+        no_test_set=no_test_set,
     )
 
 
@@ -153,12 +165,14 @@ def _refuse_nothing_saved(folder: Path) -> None:
         )
 
 
-def _load_weights(networks: Networks, folder: Path, missing: list[str]) -> dict[str, Any] | None:
+def _load_weights(networks: Networks, folder: Path, averaged: bool) -> dict[str, Any] | None:
     """From the checkpoint, which is never older than the other files; from those where it is gone."""
     if checkpoints.all_of(folder):
         state = checkpoints.read(folder)
+        if averaged and "averaged_student" not in state["weights"]:
+            raise _no_average(folder)
         parts: dict[str, nn.Module] = {
-            "student": networks.student,
+            "averaged_student" if averaged else "student": networks.student,
             "generator": networks.generator,
             "connectors": networks.connectors,
         }
@@ -172,26 +186,29 @@ def _load_weights(networks: Networks, folder: Path, missing: list[str]) -> dict[
                 "bring the networks back that the run was started with"
             ) from error
         return state
-    load_weights(networks.student, folder / STUDENT, "student")
+    if averaged and not (folder / AVERAGED).is_file():
+        raise _no_average(folder)
+    load_weights(networks.student, folder / (AVERAGED if averaged else STUDENT), "student")
     if (folder / GENERATOR).is_file():
         load_weights(networks.generator, folder / GENERATOR, "generator")
-    else:
-        missing.append(
-            f"class balance of generated images: {folder} holds no {GENERATOR} and no {CHECKPOINT}"
-        )
     return None
 
 
+def _no_average(folder: Path) -> UsageError:
+    return UsageError(
+        f"the run in {folder} kept no moving average of its student: leave --averaged out, or distil with "
+        "--student-ema"
+    )
+
+
 def _test_set(
-    config: DistillConfig, dataset: Dataset | None, pair: Pair, needed: bool, missing: list[str]
-) -> Dataset | None:
+    config: DistillConfig, dataset: Dataset | None, pair: Pair, needed: bool
+) -> tuple[Dataset | None, str]:
+    """The test images, or why there are none."""
     try:
         test_set = find_test_set(config, dataset, pair, _silent)
     except UsageError as error:
         if needed:
             raise
-        missing.append(f"accuracy and calibration: {error}")
-        return None
-    if test_set is None:
-        missing.append("accuracy and calibration: the run names no dataset; give one with --dataset")
-    return test_set
+        return None, str(error)
+    return test_set, "" if test_set else "the run names no dataset; give one with --dataset"

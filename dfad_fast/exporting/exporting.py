@@ -1,0 +1,192 @@
+"""An export: from a run's folder to files that were checked, and to figures about them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.exporting.checking import Answers, answers_of, write_checked
+from dfad_fast.exporting.formats import FORMATS, Format, Predict
+from dfad_fast.exporting.measuring import BATCHES, latency
+from dfad_fast.exporting.onnx_file import PACKAGES, read_onnx
+from dfad_fast.exporting.quantising import quantise
+from dfad_fast.exporting.result import Export, Variant
+from dfad_fast.exporting.student import Student
+from dfad_fast.training.environment import device_name, versions
+from dfad_fast.training.run_folder import AVERAGED, EXPORT, EXPORT_ENDINGS, STUDENT, make_folder, write_whole
+from dfad_fast.training.trained_run import TrainedRun, load_run
+
+# The images that files are checked on are not those that they are calibrated on.
+_CHECK_SEED, _CALIBRATION_SEED = 0, 1
+
+
+@dataclass(frozen=True)
+class _Made:
+    """One variant, before it is measured."""
+
+    name: str
+    path: Path | None
+    bytes: int
+    predict: Predict
+    logits: Tensor
+
+
+def export(
+    run: str | Path,
+    format: str = "onnx",
+    *,
+    int8: bool = False,
+    averaged: bool = False,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    teachers: str | None = None,
+    samples: int = 1000,
+    calibration_images: int = 512,
+) -> Export:
+    """Writes the student of the run in folder ``run``, finished or interrupted, to a file for others.
+
+    A file gets its name once it was read again and answered as the student does, at several sizes of batch, to the
+    test images that the run names, or to generated ones. ``export.json`` beside it holds what is returned. All of it
+    happens on the CPU, with as many threads as torch has.
+
+    Args:
+        format: ``onnx``, a model for onnxruntime and its like, or ``torch``, a program of torch.export: both map images
+            [B, C, H, W], any number of them, to logits [B, classes], and need none of the student's code. Or
+            ``safetensors``, the weights for that code.
+        int8: whether to write, beside the ONNX model, one in 8 bits: see
+            :func:`dfad_fast.exporting.quantising.quantise`. How it answers is measured; nothing is demanded of it.
+        averaged: whether to take the moving average of the student.
+        out: the file; that in 8 bits is called ``NAME_int8.onnx``, beside it. By default in the run's folder.
+        overwrite: whether files of these names are written over.
+        dataset, data_dir, teachers: as for :func:`dfad_fast.training.trained_run.load_run`.
+        samples: images that the file is checked on, at most.
+        calibration_images: generated images that activations in 8 bits are scaled by.
+
+    Raises:
+        UsageError: a request that cannot be met: no such run, format or package, no images to check on, files that
+            are there already.
+        RunError: a network that cannot be exported, or a file that does not answer as the student does or cannot be
+            written; it is not left behind.
+    """
+    kind = _check_request(format, int8, out, samples, calibration_images)
+    trained = load_run(
+        run, dataset, data_dir, teachers, "cpu", real_images_needed=dataset is not None, averaged=averaged
+    )
+    if int8 and not trained.has_generator:
+        raise UsageError(f"{trained.folder} holds no generator to calibrate --int8 with: leave --int8 out")
+    name = Path(AVERAGED if averaged else STUDENT).stem
+    path = Path(out) if out else trained.folder / f"{name}{kind.ending}"
+    int8_path = path.with_name(path.stem + EXPORT_ENDINGS["int8"])
+    _refuse_existing([path, int8_path] if int8 else [path], overwrite)
+    make_folder(path.parent)
+
+    student = Student(trained, averaged)
+    expected = answers_of(student.network, *_images(trained, samples))
+    size = sum(tensor.nbytes for tensor in student.network.state_dict().values())
+    made = [_Made("PyTorch student", None, size, student.network, expected.logits)]
+    predict, logits = write_checked(
+        path,
+        lambda draft: kind.write(student, draft),
+        lambda draft: kind.read(student, draft),
+        expected,
+        kind.tolerance,
+    )
+    made.append(_Made(format, path, path.stat().st_size, predict, logits))
+    if int8:
+        calibration = trained.generated(calibration_images, _CALIBRATION_SEED)
+        predict, logits = write_checked(
+            int8_path, lambda draft: quantise(path, calibration, draft), read_onnx, expected, math.inf
+        )
+        made.append(_Made("onnx, int8", int8_path, int8_path.stat().st_size, predict, logits))
+
+    result = Export(
+        run=str(trained.folder),
+        format=format,
+        metadata=student.metadata(),
+        images="real" if trained.test_set else "generated",
+        dataset=trained.test_set.name if trained.test_set else None,
+        no_test_set=trained.no_test_set,
+        compared=len(expected.images),
+        calibration_images=calibration_images if int8 else None,
+        largest_logit=expected.largest,
+        allowed_difference=kind.tolerance * expected.largest,
+        variants=[_measure(variant, expected) for variant in made],
+        threads=torch.get_num_threads(),
+        device=device_name(trained.device),
+        versions={**versions(), **_onnx_versions(format)},
+    )
+    text = json.dumps(result.as_data(), indent=2, allow_nan=False) + "\n"
+    write_whole(path.parent / EXPORT, lambda draft: draft.write_text(text))
+    return result
+
+
+def _check_request(
+    format: str, int8: bool, out: str | Path | None, samples: int, calibration_images: int
+) -> Format:
+    if format not in FORMATS:
+        raise unknown_name("format", format, FORMATS)
+    if int8 and format != "onnx":
+        raise UsageError(f"--int8 is for --format onnx, got --format {format}: leave one of them out")
+    for name, value in (("samples", samples), ("calibration-images", calibration_images)):
+        if value < 1:
+            raise UsageError(f"--{name} must be at least 1, got {value}")
+    kind = FORMATS[format]
+    if out and Path(out).suffix != kind.suffix:
+        raise UsageError(f"--out is a file NAME{kind.suffix} for --format {format}, got {out}")
+    if format == "onnx":
+        _onnx_versions(format)
+    return kind
+
+
+def _onnx_versions(format: str) -> dict[str, str]:
+    """Raises UsageError where a package is missing that the format needs."""
+    try:
+        return {name: import_module(name).__version__ for name in PACKAGES} if format == "onnx" else {}
+    except ImportError as error:
+        raise UsageError(
+            f"--format onnx needs {', '.join(PACKAGES)} ({error}): pip install dfad-fast[onnx]"
+        ) from error
+
+
+def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    there = [str(path) for path in paths if path.exists()]
+    if there and not overwrite:
+        raise UsageError(
+            f"there is {' and '.join(there)} already: give another name with --out, or --overwrite"
+        )
+
+
+def _images(run: TrainedRun, samples: int) -> tuple[Tensor, Tensor | None]:
+    """Real images with labels, or generated ones without, in the student's precision."""
+    like = next(run.networks.student.parameters())
+    if run.test_set:
+        images, labels = run.real(samples, _CHECK_SEED)
+        return images.to(like), labels
+    if not run.has_generator:
+        raise UsageError(
+            f"{run.folder} holds no generator, and there are no test images to check a file on "
+            f"({run.no_test_set}): name some with --dataset"
+        )
+    return run.generated(samples, _CHECK_SEED), None
+
+
+def _measure(made: _Made, expected: Answers) -> Variant:
+    return Variant(
+        name=made.name,
+        path=str(made.path) if made.path else None,
+        bytes=made.bytes,
+        max_difference=expected.difference(made.logits),
+        agreement=expected.agreement(made.logits),
+        accuracy=expected.accuracy(made.logits),
+        latency={batch: latency(made.predict, expected.images, batch) for batch in BATCHES},
+    )

@@ -1,0 +1,52 @@
+"""What an export left behind, and how good it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from dfad_fast.exporting.measuring import Latency
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The student in PyTorch, or one of its files. Fractions are from 0 to 1."""
+
+    name: str
+    path: str | None
+    bytes: int
+    """Of the file; of the student in PyTorch, of its parameters and buffers."""
+    max_difference: float
+    """The largest difference of a logit from the student's."""
+    agreement: float
+    """Of its class with the student's."""
+    accuracy: float | None
+    latency: dict[int, Latency]
+    """By size of batch."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """The variants of one export, the student itself first, on ``compared`` images of the kind ``images``."""
+
+    run: str
+    format: str
+    metadata: dict[str, str]
+    images: Literal["real", "generated"]
+    dataset: str | None
+    no_test_set: str
+    """Why there is no dataset, and so no accuracy."""
+    compared: int
+    calibration_images: int | None
+    """Generated images that 8-bit activations were scaled by."""
+    largest_logit: float
+    allowed_difference: float
+    """Of the float variants; a file that exceeds it is not kept."""
+    variants: list[Variant]
+    threads: int
+    device: str
+    versions: dict[str, str]
+
+    def as_data(self) -> dict[str, Any]:
+        """Everything, as plain values that JSON knows."""
+        return asdict(self)

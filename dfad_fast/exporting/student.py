@@ -1,0 +1,53 @@
+"""What is handed over: a run's student, and what has to be known to use it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dfad_fast import __version__
+from dfad_fast.models.check import example_images, prefer_channels_last
+from dfad_fast.training.job import build_student, student_name
+from dfad_fast.training.trained_run import TrainedRun
+
+_NORMALISATION = "(pixel from 0 to 1 - mean) / std, per channel"
+_UNKNOWN_NORMALISATION = "that of the teacher's images, which the run does not say"
+
+
+@dataclass(frozen=True)
+class Student:
+    """The student of ``run``, which is on the CPU: its moving average if ``averaged``."""
+
+    run: TrainedRun
+    averaged: bool
+
+    @property
+    def network(self) -> nn.Module:
+        return self.run.networks.student
+
+    def example(self) -> Tensor:
+        """Two images [2, C, H, W], since exporters take a batch of one for a constant."""
+        return example_images(self.network, self.run.image_shape)
+
+    def rebuilt(self) -> nn.Module:
+        """Another one of its kind with weights of its own, in eval mode and in the same memory format."""
+        network = build_student(self.run.config, self.run.image_shape, self.run.networks.classes).eval()
+        prefer_channels_last(network, self.example())
+        return network
+
+    def metadata(self) -> dict[str, str]:
+        """What goes into the file. What is no text is JSON; mean and std are null where the run does not say them."""
+        run = self.run
+        return {
+            "dfad_fast": __version__,
+            "method": run.method,
+            "student": student_name(run.config),
+            "averaged": json.dumps(self.averaged),
+            "image_shape": json.dumps(run.image_shape),
+            "classes": json.dumps(run.networks.classes),
+            "mean": json.dumps(run.mean),
+            "std": json.dumps(run.std),
+            "normalisation": _NORMALISATION if run.mean else _UNKNOWN_NORMALISATION,
+        }

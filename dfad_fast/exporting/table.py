@@ -1,0 +1,72 @@
+"""What a person sees of an export on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from dfad_fast.exporting.measuring import MOST_RUNS
+from dfad_fast.exporting.result import Export, Variant
+from dfad_fast.training.run_folder import EXPORT
+
+_WIDE = 110
+
+
+def print_export(console: Console, export: Export) -> None:
+    """A row for the student and each of its files, what the columns are about, and where the files are."""
+    student = export.variants[0]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("")
+    for column in ("size", "difference", "agreement", "accuracy"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for batch in student.latency:
+        table.add_column(f"batch {batch}", justify="right", no_wrap=True)
+    for variant in export.variants:
+        table.add_row(
+            variant.name,
+            f"{variant.bytes / 1024:,.1f} KiB",
+            "" if variant is student else f"{variant.max_difference:.2g}",
+            "" if variant is student else _percent(variant.agreement),
+            _accuracy(variant, student),
+            *(f"{latency.milliseconds:.3g} ms" for latency in variant.latency.values()),
+        )
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDE)
+    console.print(table)
+    for line in _notes(export):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _accuracy(variant: Variant, student: Variant) -> str:
+    if variant.accuracy is None or student.accuracy is None:
+        return "-"
+    change = 100 * (variant.accuracy - student.accuracy)
+    return _percent(variant.accuracy) + (f" ({change:+.2f})" if change else "")
+
+
+def _notes(export: Export) -> list[str]:
+    kind = f"{export.dataset} test" if export.images == "real" else "generated"
+    notes = [
+        f"difference: the largest of a logit from the PyTorch student's, on {export.compared} {kind} images; its "
+        f"logits go up to {export.largest_logit:.3g}, and {export.allowed_difference:.2g} is allowed in float",
+        f"time: the median of up to {MOST_RUNS} runs, {export.threads} thread(s), {export.device}",
+    ]
+    if export.no_test_set:
+        notes.append(f"no accuracy: {export.no_test_set}")
+    if export.calibration_images is not None:
+        notes.append(
+            f"int8: calibrated on {export.calibration_images} generated images, and kept however far it is from the "
+            "student"
+        )
+    for variant in export.variants:
+        if variant.path:
+            notes.append(f"{variant.name}: {variant.path}")
+    folder = Path(export.variants[1].path or "").parent
+    return [*notes, f"all of this for programs: {folder / EXPORT}"]
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
