@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from dfad_fast.errors import UsageError
 from dfad_fast.training.job import DistillConfig
-from dfad_fast.training.run_folder import CONFIG, METRICS, SUMMARY
+from dfad_fast.training.run_folder import CONFIG, METRICS, SUMMARY, read_records
 
 _WIDE = 200  # columns, where the table is read from a file
 # What two runs may differ in and still be runs of the same settings.
@@ -64,7 +64,7 @@ def load(folder: str | Path) -> Run:
     try:
         settings = yaml.safe_load((folder / CONFIG).read_text())
         summary = json.loads((folder / SUMMARY).read_text())
-        history = list(_records(folder / METRICS))
+        history = read_records(folder / METRICS) if (folder / METRICS).is_file() else []
         if not isinstance(settings, dict) or not isinstance(summary, dict):
             raise ValueError("no mapping")
         if missing := [name for name in _NEEDED if name not in summary]:
@@ -77,17 +77,6 @@ def load(folder: str | Path) -> Run:
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{folder} holds files of a run that cannot be read: {error}") from error
     return Run(folder, settings, summary, history)
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """Up to the first line that is torn, as the last one of a run that was killed may be."""
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            return
-        if isinstance(record, dict) and "generated_images" in record:
-            yield record
 
 
 def group(runs: Sequence[Run]) -> list[Group]:

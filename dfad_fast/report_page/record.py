@@ -131,17 +131,11 @@ def _mapping_of(parse: Callable[[str], Any]) -> Callable[[Path], dict[str, Any]]
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
-    """The finite values of each record, up to the first line that is torn, as a killed run's last one may be."""
-    records = []
-    for line in _text(path).splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(record, dict) or not isinstance(record.get("iteration"), int):
-            break
-        records.append({str(name): value for name, value in record.items() if is_number(value)})
-    return records
+    """The finite values of each record."""
+    return [
+        {str(name): value for name, value in record.items() if is_number(value)}
+        for record in run_folder.read_records(path)
+    ]
 
 
 def is_number(value: Any) -> bool:

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
@@ -254,7 +255,28 @@ def read_config(path: str | Path) -> dict[str, Any]:
         ) from error
     if unknown:
         raise UsageError(f"{path} has settings that dfad-fast distill does not know: {', '.join(unknown)}")
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    _refuse_other_types(settings, path)
+    return settings
+
+
+def _refuse_other_types(settings: dict[str, Any], path: Path) -> None:
+    for name, kind in get_type_hints(DistillConfig).items():
+        if name in settings and not _fits(settings[name], kind):
+            raise UsageError(
+                f"{path}: {name} is {settings[name]!r}, expected {getattr(kind, '__name__', kind)}: correct it"
+            )
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether ``value`` is of the annotated ``kind``."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(entry, get_args(kind)[0]) for entry in value)
+    if isinstance(value, bool):  # which to Python is a number
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def recorded_threads(folder: Path) -> int | None:

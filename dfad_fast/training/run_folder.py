@@ -137,6 +137,23 @@ def recorded_config(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Of metrics.jsonl, up to the first line that is none, as the last one of a run that was killed may be."""
+    records: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(record, dict) or not all(isinstance(record.get(name), int) for name in _POSITION):
+            break
+        records.append(record)
+    return records
+
+
+_POSITION = ("iteration", "generated_images")
+
+
 class RunFolder:
     """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
 
@@ -231,15 +248,8 @@ class RunFolder:
     def read_metrics(self, up_to_iteration: int) -> list[dict[str, Any]]:
         """The records up to an iteration; what came after it (a run that was killed) is cut off the file."""
         path = self.path / METRICS
-        records = []
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            if record["iteration"] > up_to_iteration:
-                break
-            records.append(record)
+        records = read_records(path) if path.is_file() else []
+        records = [record for record in records if record["iteration"] <= up_to_iteration]
         self.write_text(METRICS, "".join(json.dumps(record) + "\n" for record in records))
         return records
 
