@@ -1,11 +1,11 @@
 """What a run gains by several processes on this machine, and what they say to each other.
 
-    python benchmarks/processes.py                       # about 8 minutes on two cores
+    python benchmarks/processes.py                       # about 12 minutes on two cores
     python benchmarks/processes.py --pairs lenet --rounds 1 --seconds 4
 
-One process with one thread, one with two, and two with one each, take turns, each started anew in every round by
-torchrun with the whole batch of the step's benchmark, speed exact. Prints the table (Markdown) and writes it to
-OUT/processes.md, the figures to OUT/processes.json.
+One process with one thread, one with two, and two and three with one each take turns, each started anew in every round
+by torchrun with the batch of the step's benchmark, made a multiple of 6, speed exact. Prints the table (Markdown) and
+writes it to OUT/processes.md, the figures to OUT/processes.json.
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ class Contender:
         return f"{self.processes} x {self.threads} thread{'s' if self.threads > 1 else ''}{synchronised}"
 
 
-CONTENDERS = (Contender(1, 1), Contender(1, 2), Contender(2, 1), Contender(2, 1, True))
+CONTENDERS = (
+    Contender(1, 1),
+    Contender(1, 2),
+    Contender(2, 1),
+    Contender(3, 1),
+    Contender(2, 1, True),
+    Contender(3, 1, True),
+)
 
 
 def race_once(pair: str, method: str, contender: Contender, seconds: float) -> dict[str, Any]:
@@ -94,7 +101,11 @@ def sheet(pair: str, method: str, rows: list[dict[str, Any]]) -> Sheet:
         )
 
     columns = ("processes", "images/s", "x one thread", "gradients", "other bytes", "collectives")
-    return Sheet(f"{PAIRS[pair].label}, {method}: an iteration", columns, tuple(map(line, rows)))
+    return Sheet(
+        f"{PAIRS[pair].teacher} -> {PAIRS[pair].student}, {method}: an iteration",
+        columns,
+        tuple(map(line, rows)),
+    )
 
 
 @click.command()

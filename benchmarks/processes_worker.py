@@ -21,8 +21,8 @@ from benchmarks.step_cases import CLASSES, PAIRS, SEED, settle
 from dfad_fast import DFADTrainer, processes
 from dfad_fast.models import create_network
 
-WARM_UP = 2
 LEAST_ITERATIONS = 3
+PARTS = 6  # so that two and three processes have equal parts of a batch
 
 
 def make_trainer(pair_name: str, method: str, sync_batch_norm: bool) -> DFADTrainer:
@@ -39,7 +39,7 @@ def make_trainer(pair_name: str, method: str, sync_batch_norm: bool) -> DFADTrai
         method,
         pair.generator,
         pair.latent_dim,
-        pair.batch_size,
+        pair.batch_size // PARTS * PARTS,
         SEED,
         recipe=pair.recipe,
         speed="exact",

@@ -501,8 +501,8 @@ def profile(
 
 
 def _run(job: Job, console: Console) -> None:
+    from dfad_fast.training.fit import Stopped
     from dfad_fast.training.reporting import print_summary, show_progress
-    from dfad_fast.training.trainer import Stopped
 
     trainer = job.trainer
     try:

@@ -27,12 +27,13 @@ from dfad_fast.models import (
 )
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training.defaults import DEFAULTS
+from dfad_fast.training.fit import Progress
 from dfad_fast.training.levers import choose_levers, with_changes
 from dfad_fast.training.loggers import Loggers
 from dfad_fast.training.recipe import choose_recipe
 from dfad_fast.training.run_folder import CONFIG, recorded_config, refuse_other_run
 from dfad_fast.training.teacher_cache import teacher_for
-from dfad_fast.training.trainer import DFADTrainer, Progress
+from dfad_fast.training.trainer import DFADTrainer
 
 
 @dataclass(frozen=True)

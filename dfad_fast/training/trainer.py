@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import copy
-import time
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
 from dfad_fast import processes
-from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
+from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.models.sharding import is_sharded
 from dfad_fast.report_page.page import write_page_if_possible
-from dfad_fast.training import outcome, pictures, run_folder, sheets
+from dfad_fast.training import outcome, pictures, resuming, run_folder
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
 from dfad_fast.training.checkpoints import checksum
 from dfad_fast.training.choice import Terms, choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import Batches, TestSet
+from dfad_fast.training.fit import Fit, Progress
 from dfad_fast.training.generators import check_generator, generate, make_generator
-from dfad_fast.training.interrupt import StopOnSignal
 from dfad_fast.training.levers import Levers, choose_levers
 from dfad_fast.training.loggers import Loggers
-from dfad_fast.training.losses import Losses, NotFinite
+from dfad_fast.training.losses import Losses
 from dfad_fast.training.networks import Draws, Networks
 from dfad_fast.training.optimisers import Optimiser
 from dfad_fast.training.phases import Phases
@@ -44,27 +39,7 @@ from dfad_fast.training.rehearsal import Rehearsal
 from dfad_fast.training.run_folder import RunFolder
 from dfad_fast.training.step import Iteration
 
-_RECORDED = (
-    "method", "terms", "image_shape", "latent_dim", "batch_size", "seed", "recipe", "levers", "taps", "cures",
-    "sync_batch_norm", "versions",
-)  # fmt: skip
-
-
 T = TypeVar("T")
-
-
-class Stopped(KeyboardInterrupt):
-    """A run was stopped by Ctrl-C or SIGTERM, after everything was saved."""
-
-
-class Progress(Protocol):
-    """What ``fit`` tells of a run while it lasts."""
-
-    def advance(self, iteration: int) -> None:
-        """One more iteration is done. Called often: must be cheap."""
-
-    def log(self, record: dict[str, Any]) -> None:
-        """A record of metrics.jsonl was written."""
 
 
 class DFADTrainer:
@@ -185,7 +160,7 @@ class DFADTrainer:
         if self.speed.pin_allocator:
             pin_allocator()
         self.iteration = 0
-        self._stop_asked = False
+        self.stop_asked = False
         self.planned_iterations: int | None = None
         self._warm_up_iterations: int | None = None
         self._generated_batches = 0
@@ -239,26 +214,27 @@ class DFADTrainer:
             self.method.clip_norm,
         )
         self._phases = Phases(self._iterations_of, self.method, self._noise if self.speed.graph else None)
-        self._losses: Losses | None = None
-        self._answers: tuple[Tensor, Tensor] | None = None
-        self._last_good = self._snapshot()
+        self.losses: Losses | None = None
+        """Where each step's losses go while ``fit`` runs."""
+        self.answers: tuple[Tensor, Tensor] | None = None
+        """The student's and the teacher's logits in the student's last step."""
         self.normalisation = pictures.normalisation(image_mean, image_std, shape[0])
         if not checkpoint_seconds >= 0:
             raise UsageError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}")
         if checkpoint_iterations is not None and checkpoint_iterations < 1:
             raise UsageError(f"checkpoint_iterations must be at least 1, got {checkpoint_iterations}")
-        self._checkpoint_iterations = checkpoint_iterations
+        self.checkpoint_iterations = checkpoint_iterations
         self.loggers = Loggers(log)
         if self.loggers and out is None:
             raise UsageError(f"log={list(log)} writes to a run's folder: give one, as out=")
-        self._checkpoint_seconds = checkpoint_seconds
-        self._out = None if out is None else Path(out)
-        self._folder: RunFolder | None = None
+        self.checkpoint_seconds = checkpoint_seconds
+        self.out = None if out is None else Path(out)
+        self.folder: RunFolder | None = None
         """Only the first process has one."""
 
         def open_folder() -> None:
             assert out is not None
-            self._folder = RunFolder(
+            self.folder = RunFolder(
                 out, overwrite=overwrite, resume=resume, keep_checkpoints=keep_checkpoints
             )
 
@@ -267,7 +243,7 @@ class DFADTrainer:
             if resume:
                 self._go_on(accept_changes)
             else:
-                self._on_folder(lambda folder: folder.write_config(self._config(config or {})))
+                self.on_folder(lambda folder: folder.write_config(self._config(config or {})))
 
     def _levers_of_several(self, batch_size: int) -> Levers:
         """What can be had with several processes. Raises UsageError where the batch has no equal parts."""
@@ -301,26 +277,25 @@ class DFADTrainer:
         """From the last checkpoint, which the first process reads for all."""
 
         def read() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-            assert self._folder is not None
+            assert self.folder is not None
             return (
-                self._changes(self._folder, accept_changes),
-                self._folder.read_config(),
-                self._folder.read_checkpoint(),
+                resuming.changes(self.folder, self._config({}), accept_changes),
+                self.folder.read_config(),
+                self.folder.read_checkpoint(),
             )
 
         changes, before, state = processes.on_first(read)
         self._load_checkpoint(state)
         self._processes_before = before.get("processes", 1)
-        self._last_good = self._snapshot()
-        self.history = self._on_folder(lambda folder: folder.read_metrics(self.iteration)) or []
-        self._on_folder(lambda folder: folder.cut_sheets(self.iteration))
+        self.history = self.on_folder(lambda folder: folder.read_metrics(self.iteration)) or []
+        self.on_folder(lambda folder: folder.cut_sheets(self.iteration))
         if changes:
             noted = [*before.get("changes", []), {"at_iteration": self.iteration, **changes}]
-            self._on_folder(lambda folder: folder.write_config({**before, "changes": noted}))
+            self.on_folder(lambda folder: folder.write_config({**before, "changes": noted}))
 
-    def _on_folder(self, use: Callable[[RunFolder], T]) -> T | None:
+    def on_folder(self, use: Callable[[RunFolder], T]) -> T | None:
         """What ``use`` returns of the run's folder, which the first process alone has; None where there is none."""
-        return processes.on_first(lambda: use(self._folder) if self._folder else None)
+        return processes.on_first(lambda: use(self.folder) if self.folder else None)
 
     @property
     def notices(self) -> list[str]:
@@ -392,15 +367,15 @@ class DFADTrainer:
             for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
         }
         done = phase.run(self._draw_mixing(phase.iteration), weights, progress)
-        self._answers = done.answers
+        self.answers = done.answers
         if self._average:
             self._average.update(self.networks.student, self.iteration - 1)
         if self.rehearsal:
             self.rehearsal.follow(self.networks.generator, self.iteration - 1)
         last: dict[str, Tensor] = {}
         for losses in done.losses:
-            if self._losses:
-                self._losses.add(self.iteration, losses)
+            if self.losses:
+                self.losses.add(self.iteration, losses)
             last.update(losses)
         return last
 
@@ -446,227 +421,19 @@ class DFADTrainer:
             Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, when the iteration in hand is done and all is
                 saved. A second Ctrl-C does not wait for that and raises a plain KeyboardInterrupt.
         """
-        if iterations <= 0:
-            raise UsageError(f"iterations must be at least 1, got {iterations}")
-        target = self.iteration + iterations
-        if self.planned_iterations is None or self.planned_iterations < target:
-            self.planned_iterations = target
-        log_every = log_every or max(1, self.planned_iterations // 100)
-        evaluate_every = evaluate_every or 4 * log_every
-        plan = {"iterations": target, "log_every": log_every, "evaluate_every": evaluate_every}
-        processes.refuse_differences({**plan, "evaluate": evaluate is not None})
-        self._losses = Losses()
-        self._stop_asked = False
-        if self._folder:
-            (self._folder.path / run_folder.TRACEBACK).unlink(missing_ok=True)
-        folder = self._folder.path if self._folder else None
-        opened = self.loggers.opened(folder, self.iteration, self.history)
-        with (
-            StopOnSignal() as stop,
-            self._failure_noted(),
-            self._telling_of_lost_processes(),
-            opened,
-        ):
-            test_set = TestSet(self.networks.teacher, evaluate) if evaluate is not None else None
-            saved_at = time.monotonic()
-            signalled = ended = False
-            while self.iteration < target and not ended:
-                started = time.perf_counter()
-                try:
-                    self.step()
-                except Exception as error:
-                    self._fail(error)
-                self.seconds += time.perf_counter() - started
-                last = self.iteration == target
-                if last or self.iteration % log_every == 0:
-                    evaluated = last or self.iteration % evaluate_every == 0
-                    self._record(self._losses, test_set if evaluated else None, progress)
-                    if not last and sheets.is_due(self.iteration, evaluate_every, self.planned_iterations):
-                        self._draw_sheet()
-                if progress:
-                    progress.advance(self.iteration)
-                # What only some of the processes noticed, so that all do the same.
-                signalled, ended, checkpoint_due = processes.any_of(
-                    stop.requested,
-                    stop.requested or self._stop_asked,
-                    processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
-                )
-                if checkpoint_due:
-                    if not self._losses.empty:
-                        self._record(self._losses, None, progress)
-                    self._write_checkpoint_if_possible()
-                    saved_at = time.monotonic()
-            if not self._losses.empty:  # nothing unchecked is saved
-                self._record(self._losses, test_set, progress)
-            summary = self.save(test_set)
-            self._losses = None
-        if signalled and self.iteration < target:
-            raise Stopped
-        return summary
-
-    def _is_checkpoint_due(self, seconds: float) -> bool:
-        """After so many seconds since the last one, or iterations."""
-        every = self._checkpoint_iterations
-        return seconds > self._checkpoint_seconds or (every is not None and self.iteration % every == 0)
+        return Fit(self, evaluate, log_every, evaluate_every, progress).run(iterations)
 
     def stop(self) -> None:
         """Ends ``fit`` after the iteration in hand, with everything saved: for what its ``progress`` calls."""
-        self._stop_asked = True
+        self.stop_asked = True
 
-    @contextmanager
-    def _failure_noted(self) -> Iterator[None]:
-        """An error that ends the run stands in its folder, if it can still be written to, and on its page."""
-        try:
-            yield
-        except Exception as error:
-            if self._folder:
-                if not (self._folder.path / run_folder.TRACEBACK).exists():
-                    with suppress(RunError):
-                        self._folder.write_text(run_folder.TRACEBACK, f"{type(error).__name__}: {error}\n")
-                write_page_if_possible(self._folder.path)
-            raise
-
-    def _draw_sheet(self) -> None:
-        if self._out:
-            samples = outcome.label_samples(self, sheets.IMAGES)
-            if self._folder:
-                outcome.draw_sheet(self, self._folder, samples)
-
-    def _write_checkpoint_if_possible(self) -> None:
-        """A full disk is no reason to end a run that may find room again."""
-        state = self._state_of_all()
-        try:
-            if self._folder:
-                self._folder.write_checkpoint(state)
-        except RunError as error:
-            warnings.warn(
-                f"{error}; training goes on, with the checkpoint before it kept",
-                DFADFastWarning,
-                stacklevel=2,
-            )
-
-    def _state_of_all(self) -> dict[str, Any]:
+    def state_of_all(self) -> dict[str, Any]:
         """``state_dict``, with what the other processes have of their own."""
         state = self.state_dict()
         if processes.count() > 1:
             state["global_rng"] = processes.collect(state["global_rng"])
             state["rehearsal"] = self.rehearsal.state_of_all() if self.rehearsal else {}
         return state
-
-    def _record(self, collected: Losses, test_set: TestSet | None, progress: Progress | None) -> None:
-        started = time.perf_counter()
-        record = self._checked_record(collected)
-        self.seconds += time.perf_counter() - started
-        record["seconds"] = round(self.seconds, 3)
-        if test_set:
-            scores = test_set.scores(self.networks.student)
-            record["student_accuracy"] = scores.student_accuracy
-            record["agreement"] = scores.agreement
-            self.best_accuracy = max(scores.student_accuracy, self.best_accuracy or 0.0)
-            if self.averaged_student is not None:
-                record["averaged_accuracy"] = test_set.scores(self.averaged_student).student_accuracy
-        self.history.append(record)
-        if self._folder:
-            self._folder.append_metrics(record)
-        self.loggers.record(record)
-        if progress:
-            progress.log(record)
-
-    def _checked_record(self, collected: Losses) -> dict[str, Any]:
-        """The metrics since the last record. The only place of a run that waits for the device."""
-        losses, bad = collected.take()
-        weights = self._weights()
-        if bad is None and not all(
-            bool(value.isfinite().all()) for state in weights.values() for value in state.values()
-        ):
-            bad = NotFinite("a weight", self.iteration)
-        of_all = processes.collect((bad, {**losses, **self._batch_agreement()}))
-        bad = next((found for found, _ in of_all if found is not None), None)
-        if bad is not None:
-            self._give_up(bad)
-        self._last_good = self._snapshot()
-        values = [own for _, own in of_all]
-        return {
-            "iteration": self.iteration,
-            "generated_images": self.generated_images,
-            **{name: sum(own[name] for own in values) / len(values) for name in values[0]},
-            "student_lr": self._student_optimiser.rate,
-            "generator_lr": self._generator_optimiser.rate,
-        }
-
-    def _batch_agreement(self) -> dict[str, float]:
-        """On the last batch that the student learnt from; nothing where it has learnt from none."""
-        if self._answers is None:
-            return {}
-        student, teacher = self._answers
-        return {"agreement_batch": (student.argmax(1) == teacher.argmax(1)).float().mean().item()}
-
-    def _fail(self, error: Exception) -> NoReturn:
-        """After a step that raised, which may have updated one network and not the other."""
-        failed, trace = self.iteration, traceback.format_exc()
-        if processes.count() > 1:
-            self._fail_alone(error, failed, trace)
-        try:
-            kept = self._go_back()
-            if self._folder:
-                self._folder.write_text(run_folder.TRACEBACK, trace)
-        except Exception as further:
-            # As on a GPU after a failed assertion, where nothing can be read or written any more, or on a full disk.
-            kept = f"the last good state could not be brought back or saved ({' '.join(str(further).split())[:200]})"
-        if isinstance(error, DFADFastError):
-            raise error
-        where = f"; where it happened stands in {run_folder.TRACEBACK} there" if self._folder else ""
-        raise RunError(f"iteration {failed} failed ({_in_a_line(error)}); {kept}{where}") from error
-
-    def _fail_alone(self, error: Exception, failed: int, trace: str) -> NoReturn:
-        """In one process of several. The others can no longer be asked for their part of the state, so that the last
-        checkpoint stays what it is; they notice when this process ends."""
-        if lost := processes.as_lost(error):
-            raise lost from error
-        where = ""
-        if self._out:
-            path = self._out / run_folder.TRACEBACK
-            with suppress(RunError):  # a machine that does not share the folder
-                run_folder.write_whole(path, lambda temporary: temporary.write_text(trace))
-                where = f"; where it happened stands in {run_folder.TRACEBACK} there"
-        if isinstance(error, DFADFastError):
-            raise error
-        raise RunError(
-            f"iteration {failed} failed in process {processes.rank()} ({_in_a_line(error)}); {self._kept()}{where}"
-        ) from error
-
-    @contextmanager
-    def _telling_of_lost_processes(self) -> Iterator[None]:
-        try:
-            yield
-        except processes.ProcessLost as error:
-            raise processes.ProcessLost(
-                f"{error} at iteration {self.iteration}: see what that process said; {self._kept()}"
-            ) from error
-
-    def _kept(self) -> str:
-        """What there is to go on from, where not all can save it together."""
-        return f"{self._out} holds the last checkpoint" if self._out else "nothing of the run is saved"
-
-    def _go_back(self) -> str:
-        """To the last good state; says so."""
-        self.load_state_dict(self._last_good)
-        self._last_good = self._snapshot()  # optimisers took over its very tensors
-        kept = f"everything is back at the last good state, iteration {self.iteration}"
-        state = self._state_of_all()
-        if self._out:
-            self._on_folder(lambda folder: folder.write_checkpoint(state))
-            self._on_folder(self._save_weights)
-            kept += f", saved in {self._out}"
-        return kept
-
-    def _give_up(self, bad: NotFinite) -> NoReturn:
-        kept = self._go_back()
-        raise RunError(
-            f"{bad.name} is not finite at iteration {bad.iteration}; {kept}: lower the learning rates "
-            "(--student-lr, --generator-lr; in Python, recipe=) or choose another method; a teacher that "
-            "answers NaN or inf shows at iteration 1"
-        )
 
     def sample(self, count: int) -> Tensor:
         """``count`` generated images [count, C, H, W] from noise that no step draws, generator in train mode.
@@ -686,21 +453,21 @@ class DFADTrainer:
     def save(self, test_set: TestSet | None = None) -> dict[str, Any]:
         """Writes everything the run's folder should hold (if there is one) and returns the summary."""
         summary = self.summary(test_set)
-        if self._out:
-            state, shown = self._state_of_all(), outcome.label_samples(self)
+        if self.out:
+            state, shown = self.state_of_all(), outcome.label_samples(self)
 
             def write(folder: RunFolder) -> None:
                 folder.write_checkpoint(state)
-                self._save_weights(folder)
+                self.save_weights(folder)
                 folder.write_summary(summary)
                 outcome.draw(self, folder, summary, shown)
                 self.loggers.summary(summary)
                 write_page_if_possible(folder.path)
 
-            self._on_folder(write)
+            self.on_folder(write)
         return summary
 
-    def _save_weights(self, folder: RunFolder) -> None:
+    def save_weights(self, folder: RunFolder) -> None:
         folder.write_weights(run_folder.STUDENT, self.networks.student.state_dict())
         folder.write_weights(run_folder.GENERATOR, self.networks.generator.state_dict())
         if self.averaged_student is not None:
@@ -710,7 +477,7 @@ class DFADTrainer:
         """All that is needed to go on: weights, optimisers, sources of randomness, position. Of several processes each
         has sources and old images of its own."""
         return {
-            "weights": self._weights(),
+            "weights": self.weights(),
             "student_optimizer": self._student_optimiser.state_dict(),
             "generator_optimizer": self._generator_optimiser.state_dict(),
             "noise": self._noise.get_state(),
@@ -725,27 +492,7 @@ class DFADTrainer:
             "rehearsal": self.rehearsal.state_dict() if self.rehearsal else {},
         }
 
-    def _changes(self, folder: RunFolder, accept: bool) -> dict[str, Any]:
-        """The settings that are not those of the run so far. Raises UsageError where there are some and ``accept``
-        is not set."""
-        before = folder.read_config()
-        for change in before.get("changes", []):
-            before |= change
-        now = yaml.safe_load(yaml.safe_dump(self._config({})))
-        told, changed = [], {}
-        for name in _RECORDED:
-            old, new = _differing(name, before.get(name, now[name]), now[name])
-            if old != new:
-                told.append(f"{name}: {old} then, {new} now")
-                changed[name] = now[name]
-        if told and not accept:
-            raise UsageError(
-                f"the run in {folder.path} was started with other settings ({'; '.join(told)}): go on with those, "
-                "or with accept_changes=True (--accept-changes)"
-            )
-        return changed
-
-    def _snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """The state as it is now. Batches that are kept for replay are not copied: nothing writes to them."""
         shared = self.rehearsal.kept if self.rehearsal else []
         return copy.deepcopy(self.state_dict(), {id(images): images for images in shared})
@@ -756,7 +503,7 @@ class DFADTrainer:
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UsageError(
-                f"the checkpoint in {self._out} does not fit these networks and this device ({reason}): go on "
+                f"the checkpoint in {self.out} does not fit these networks and this device ({reason}): go on "
                 "with what the run was started with, or start anew with dfad-fast distill"
             ) from error
 
@@ -802,7 +549,15 @@ class DFADTrainer:
             trained["averaged_student"] = self.averaged_student
         return trained
 
-    def _weights(self) -> dict[str, dict[str, Tensor]]:
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the last step, by their names in records."""
+        return {
+            "student_lr": self._student_optimiser.rate,
+            "generator_lr": self._generator_optimiser.rate,
+        }
+
+    def weights(self) -> dict[str, dict[str, Tensor]]:
         return {
             name: {key: value.detach() for key, value in module.state_dict().items()}
             for name, module in self._trained().items()
@@ -843,20 +598,3 @@ class DFADTrainer:
             "sync_batch_norm": self._sync_batch_norm,
             "versions": versions(),
         }
-
-
-def _in_a_line(error: Exception) -> str:
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first[:300]}"
-
-
-def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:
-    """Both, but of dictionaries only the entries that differ, and of taps the names: shapes are the networks'. A Python
-    of another version changes nothing."""
-    if name == "taps":
-        old, new = ([f"{row['teacher']} <- {row['student']}" for row in taps] for taps in (before, now))
-        return old, new
-    if not isinstance(before, dict) or not isinstance(now, dict):
-        return before, now
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key != "python"]
-    return {key: before.get(key) for key in keys}, {key: now.get(key) for key in keys}

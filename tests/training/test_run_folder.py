@@ -47,11 +47,12 @@ def test_another_run_is_refused_overwritten_or_resumed(tmp_path):
 def test_metrics_after_the_checkpoint_are_cut_off(tmp_path):
     folder = RunFolder(tmp_path)
     for iteration in (1, 2, 3):
-        folder.append_metrics({"iteration": iteration})
+        folder.append_metrics({"iteration": iteration, "generated_images": 8})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 4, "torn')
     assert [r["iteration"] for r in folder.read_metrics(2)] == [1, 2]
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 1}\n{"iteration": 2}\n'
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [1, 2]
 
 
 def test_metrics_that_cannot_be_written_warn_and_do_not_stop_a_run(tmp_path):

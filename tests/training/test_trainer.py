@@ -189,7 +189,7 @@ def test_steps_after_a_run_keep_its_last_rates(pair):
 def test_a_loop_of_steps_keeps_nothing(pair):
     trainer = DFADTrainer(*pair, SHAPE, **SMALL)
     trainer.step()
-    assert trainer._losses is None
+    assert trainer.losses is None
 
 
 def test_two_terms_of_one_kind_are_told_apart(pair):

@@ -1,0 +1,278 @@
+"""A run of many iterations: its records and checkpoints, and what is left of it when something goes wrong."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from dfad_fast import processes
+from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
+from dfad_fast.report_page.page import write_page_if_possible
+from dfad_fast.training import outcome, run_folder, sheets
+from dfad_fast.training.evaluation import Batches, TestSet
+from dfad_fast.training.interrupt import StopOnSignal
+from dfad_fast.training.losses import Losses, NotFinite
+
+if TYPE_CHECKING:
+    from dfad_fast.training.trainer import DFADTrainer
+
+
+class Stopped(KeyboardInterrupt):
+    """A run was stopped by Ctrl-C or SIGTERM, after everything was saved."""
+
+
+class Progress(Protocol):
+    """What ``fit`` tells of a run while it lasts."""
+
+    def advance(self, iteration: int) -> None:
+        """One more iteration is done. Called often: must be cheap."""
+
+    def log(self, record: dict[str, Any]) -> None:
+        """A record of metrics.jsonl was written."""
+
+
+class Fit:
+    """Runs iterations of ``trainer``; see :meth:`DFADTrainer.fit` for the arguments and for what is raised."""
+
+    def __init__(
+        self,
+        trainer: DFADTrainer,
+        evaluate: Batches | None,
+        log_every: int | None,
+        evaluate_every: int | None,
+        progress: Progress | None,
+    ) -> None:
+        self._trainer = trainer
+        self._evaluate = evaluate
+        self._log_every = log_every
+        self._evaluate_every = evaluate_every
+        self._progress = progress
+        self._losses = Losses()
+        self._last_good = trainer.snapshot()
+
+    def run(self, iterations: int) -> dict[str, Any]:
+        """So many more; returns the summary."""
+        trainer = self._trainer
+        if iterations <= 0:
+            raise UsageError(f"iterations must be at least 1, got {iterations}")
+        target = trainer.iteration + iterations
+        if trainer.planned_iterations is None or trainer.planned_iterations < target:
+            trainer.planned_iterations = target
+        log_every = self._log_every or max(1, trainer.planned_iterations // 100)
+        evaluate_every = self._evaluate_every or 4 * log_every
+        plan = {"iterations": target, "log_every": log_every, "evaluate_every": evaluate_every}
+        processes.refuse_differences({**plan, "evaluate": self._evaluate is not None})
+        trainer.losses = self._losses
+        trainer.stop_asked = False
+        folder = trainer.folder.path if trainer.folder else None
+        if folder:
+            (folder / run_folder.TRACEBACK).unlink(missing_ok=True)
+        opened = trainer.loggers.opened(folder, trainer.iteration, trainer.history)
+        with StopOnSignal() as stop, self._failure_noted(), self._telling_of_lost_processes(), opened:
+            test_set = (
+                TestSet(trainer.networks.teacher, self._evaluate) if self._evaluate is not None else None
+            )
+            saved_at = time.monotonic()
+            signalled = ended = False
+            while trainer.iteration < target and not ended:
+                started = time.perf_counter()
+                try:
+                    trainer.step()
+                except Exception as error:
+                    self._fail(error)
+                trainer.seconds += time.perf_counter() - started
+                last = trainer.iteration == target
+                if last or trainer.iteration % log_every == 0:
+                    evaluated = last or trainer.iteration % evaluate_every == 0
+                    self._record(test_set if evaluated else None)
+                    if not last and sheets.is_due(
+                        trainer.iteration, evaluate_every, trainer.planned_iterations
+                    ):
+                        self._draw_sheet()
+                if self._progress:
+                    self._progress.advance(trainer.iteration)
+                # What only some of the processes noticed, so that all do the same.
+                signalled, ended, checkpoint_due = processes.any_of(
+                    stop.requested,
+                    stop.requested or trainer.stop_asked,
+                    processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
+                )
+                if checkpoint_due:
+                    self._write_checkpoint()
+                    saved_at = time.monotonic()
+            if not self._losses.empty:  # nothing unchecked is saved
+                self._record(test_set)
+            summary = trainer.save(test_set)
+            trainer.losses = None
+        if signalled and trainer.iteration < target:
+            raise Stopped
+        return summary
+
+    def _is_checkpoint_due(self, seconds: float) -> bool:
+        """After so many seconds since the last one, or iterations."""
+        every = self._trainer.checkpoint_iterations
+        due = every is not None and self._trainer.iteration % every == 0
+        return due or seconds > self._trainer.checkpoint_seconds
+
+    def _write_checkpoint(self) -> None:
+        """A full disk is no reason to end a run that may find room again."""
+        if not self._losses.empty:
+            self._record(None)
+        trainer = self._trainer
+        state = trainer.state_of_all()
+        try:
+            if trainer.folder:
+                trainer.folder.write_checkpoint(state)
+        except RunError as error:
+            warnings.warn(
+                f"{error}; training goes on, with the checkpoint before it kept",
+                DFADFastWarning,
+                stacklevel=2,
+            )
+
+    def _draw_sheet(self) -> None:
+        trainer = self._trainer
+        if trainer.out:
+            samples = outcome.label_samples(trainer, sheets.IMAGES)
+            if trainer.folder:
+                outcome.draw_sheet(trainer, trainer.folder, samples)
+
+    def _record(self, test_set: TestSet | None) -> None:
+        trainer = self._trainer
+        started = time.perf_counter()
+        record = self._checked_record()
+        trainer.seconds += time.perf_counter() - started
+        record["seconds"] = round(trainer.seconds, 3)
+        if test_set:
+            scores = test_set.scores(trainer.networks.student)
+            record["student_accuracy"] = scores.student_accuracy
+            record["agreement"] = scores.agreement
+            trainer.best_accuracy = max(scores.student_accuracy, trainer.best_accuracy or 0.0)
+            if trainer.averaged_student is not None:
+                record["averaged_accuracy"] = test_set.scores(trainer.averaged_student).student_accuracy
+        trainer.history.append(record)
+        if trainer.folder:
+            trainer.folder.append_metrics(record)
+        trainer.loggers.record(record)
+        if self._progress:
+            self._progress.log(record)
+
+    def _checked_record(self) -> dict[str, Any]:
+        """The metrics since the last record. The only place of a run that waits for the device."""
+        trainer = self._trainer
+        losses, bad = self._losses.take()
+        weights = trainer.weights()
+        if bad is None and not all(
+            bool(value.isfinite().all()) for state in weights.values() for value in state.values()
+        ):
+            bad = NotFinite("a weight", trainer.iteration)
+        of_all = processes.collect((bad, {**losses, **self._batch_agreement()}))
+        bad = next((found for found, _ in of_all if found is not None), None)
+        if bad is not None:
+            self._give_up(bad)
+        self._last_good = trainer.snapshot()
+        values = [own for _, own in of_all]
+        return {
+            "iteration": trainer.iteration,
+            "generated_images": trainer.generated_images,
+            **{name: sum(own[name] for own in values) / len(values) for name in values[0]},
+            **trainer.rates,
+        }
+
+    def _batch_agreement(self) -> dict[str, float]:
+        """On the last batch that the student learnt from; nothing where it has learnt from none."""
+        if self._trainer.answers is None:
+            return {}
+        student, teacher = self._trainer.answers
+        return {"agreement_batch": (student.argmax(1) == teacher.argmax(1)).float().mean().item()}
+
+    def _give_up(self, bad: NotFinite) -> NoReturn:
+        kept = self._go_back()
+        raise RunError(
+            f"{bad.name} is not finite at iteration {bad.iteration}; {kept}: lower the learning rates "
+            "(--student-lr, --generator-lr; in Python, recipe=) or choose another method; a teacher that "
+            "answers NaN or inf shows at iteration 1"
+        )
+
+    def _fail(self, error: Exception) -> NoReturn:
+        """After a step that raised, which may have updated one network and not the other."""
+        failed, trace = self._trainer.iteration, traceback.format_exc()
+        if processes.count() > 1:
+            self._fail_alone(error, failed, trace)
+        try:
+            kept = self._go_back()
+            if self._trainer.folder:
+                self._trainer.folder.write_text(run_folder.TRACEBACK, trace)
+        except Exception as further:
+            # As on a GPU after a failed assertion, where nothing can be read or written any more, or on a full disk.
+            kept = f"the last good state could not be brought back or saved ({' '.join(str(further).split())[:200]})"
+        if isinstance(error, DFADFastError):
+            raise error
+        where = f"; where it happened stands in {run_folder.TRACEBACK} there" if self._trainer.folder else ""
+        raise RunError(f"iteration {failed} failed ({_in_a_line(error)}); {kept}{where}") from error
+
+    def _fail_alone(self, error: Exception, failed: int, trace: str) -> NoReturn:
+        """In one process of several. The others can no longer be asked for their part of the state, so that the last
+        checkpoint stays what it is; they notice when this process ends."""
+        if lost := processes.as_lost(error):
+            raise lost from error
+        where = ""
+        if self._trainer.out:
+            path = self._trainer.out / run_folder.TRACEBACK
+            with suppress(RunError):  # a machine that does not share the folder
+                run_folder.write_whole(path, lambda temporary: temporary.write_text(trace))
+                where = f"; where it happened stands in {run_folder.TRACEBACK} there"
+        if isinstance(error, DFADFastError):
+            raise error
+        raise RunError(
+            f"iteration {failed} failed in process {processes.rank()} ({_in_a_line(error)}); {self._kept()}{where}"
+        ) from error
+
+    def _go_back(self) -> str:
+        """To the last good state; says so."""
+        trainer = self._trainer
+        trainer.load_state_dict(self._last_good)
+        self._last_good = trainer.snapshot()  # optimisers took over its very tensors
+        kept = f"everything is back at the last good state, iteration {trainer.iteration}"
+        if trainer.out:
+            state = trainer.state_of_all()
+            trainer.on_folder(lambda folder: folder.write_checkpoint(state))
+            trainer.on_folder(trainer.save_weights)
+            kept += f", saved in {trainer.out}"
+        return kept
+
+    @contextmanager
+    def _failure_noted(self) -> Iterator[None]:
+        """An error that ends the run stands in its folder, if it can still be written to, and on its page."""
+        try:
+            yield
+        except Exception as error:
+            if folder := self._trainer.folder:
+                if not (folder.path / run_folder.TRACEBACK).exists():
+                    with suppress(RunError):
+                        folder.write_text(run_folder.TRACEBACK, f"{type(error).__name__}: {error}\n")
+                write_page_if_possible(folder.path)
+            raise
+
+    @contextmanager
+    def _telling_of_lost_processes(self) -> Iterator[None]:
+        try:
+            yield
+        except processes.ProcessLost as error:
+            raise processes.ProcessLost(
+                f"{error} at iteration {self._trainer.iteration}: see what that process said; {self._kept()}"
+            ) from error
+
+    def _kept(self) -> str:
+        """What there is to go on from, where not all can save it together."""
+        out = self._trainer.out
+        return f"{out} holds the last checkpoint" if out else "nothing of the run is saved"
+
+
+def _in_a_line(error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first[:300]}"
