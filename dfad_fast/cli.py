@@ -501,6 +501,7 @@ def profile(
 
 
 def _run(job: Job, console: Console) -> None:
+    from dfad_fast import processes
     from dfad_fast.training.fit import Stopped
     from dfad_fast.training.reporting import print_summary, show_progress
 
@@ -511,7 +512,7 @@ def _run(job: Job, console: Console) -> None:
     except Stopped:
         raise Interrupted(
             f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
-            f"{job.out}: go on with  dfad-fast resume {job.out}"
+            f"{job.out}: go on with  {processes.command()} resume {job.out}"
         ) from None
     print_summary(console, summary, job.out)
 
@@ -565,7 +566,7 @@ def _set_threads(threads: int | None) -> None:
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if threads is None and local_processes > 1:
         # torchrun's own default is one thread for each.
-        threads = max(1, (os.cpu_count() or 1) // local_processes)
+        threads = max(1, _cores() // local_processes)
     if threads is None:
         return
     if threads < 1:
@@ -589,10 +590,11 @@ def main() -> None:
         code = _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         code = _complain("interrupted before everything was saved", Interrupted.exit_code)
-    if _is_one_of_several():
-        from dfad_fast import processes
+    finally:
+        if _is_one_of_several():
+            from dfad_fast import processes
 
-        processes.leave()
+            processes.leave()
     sys.exit(code)
 
 
@@ -607,13 +609,18 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
         _show_other_warnings(message, category, *where, **more)
 
 
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _is_one_of_several() -> bool:
     """Whether torchrun started this process beside others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _complain(message: str, code: int) -> int:
-    process = f" (process {os.environ['RANK']})" if _is_one_of_several() else ""
+    process = f" (process {os.environ.get('RANK', '?')})" if _is_one_of_several() else ""
     # In one write, so that processes do not write into each other's lines.
     sys.stderr.write(f"dfad-fast{process}: {' '.join(message.split())}\n")
     return code

@@ -19,10 +19,12 @@ from dfad_fast.errors import DFADFastError, RunError, UsageError
 
 T = TypeVar("T")
 
-# What one process waits for another to do alone, such as training a teacher, may take long. One that ends is noticed
-# at once all the same.
+# What one process does alone, such as training a teacher, may take long. On CPUs one that ends meanwhile is noticed at
+# once all the same.
 _PATIENCE = timedelta(days=7)
-_control_group: Any = None
+_TIMEOUT = timedelta(minutes=10)
+_timeout = _TIMEOUT
+_groups: dict[str, Any] = {}
 
 
 class ProcessLost(RunError):
@@ -46,16 +48,19 @@ def join(timeout_seconds: float) -> None:
 
     A process that is not heard of for ``timeout_seconds`` ends the run. Raises RunError where they do not meet.
     """
+    global _timeout
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         return
     if not timeout_seconds > 0:
         raise UsageError(f"--process-timeout must be more than 0 seconds, got {timeout_seconds}")
     backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+        torch.cuda.set_device(own_gpu())
         backend = "cpu:gloo,cuda:nccl"
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+        _timeout = timedelta(seconds=timeout_seconds)
+        dist.init_process_group(backend, timeout=_timeout)
+        meet()
     except (RuntimeError, ValueError) as error:
         raise RunError(
             f"the processes of this run do not meet ({_first_line(error)}): start them with torchrun"
@@ -64,20 +69,27 @@ def join(timeout_seconds: float) -> None:
 
 def leave() -> None:
     """Ends what ``join`` began, without which a process may not end in peace."""
-    global _control_group
+    _groups.clear()
     if dist.is_available() and dist.is_initialized():
-        _control_group = None
         dist.destroy_process_group()
 
 
-def local_rank() -> int:
-    """Among the processes on this machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+def meet() -> None:
+    """Makes the groups in which hosts talk: before something else can go wrong in one of them."""
+    if count() > 1 and not _groups:
+        _groups["prompt"] = dist.new_group(backend="gloo", timeout=_timeout)
+        _groups["patient"] = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
-def local_count() -> int:
-    """Processes on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+def own_gpu() -> int:
+    """Which of the GPUs that this process sees is its own, of the processes on this machine."""
+    return int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+
+
+def command() -> str:
+    """How the command line is called for as many processes."""
+    several = count() > 1
+    return f"torchrun --nproc-per-node={count()} -m dfad_fast" if several else "dfad-fast"
 
 
 def own_rows(batch: int) -> slice:
@@ -164,18 +176,31 @@ def _exchange(x: Tensor, sent: list[int], received: list[int]) -> Tensor:
 
 def copy_from_first(*modules: nn.Module) -> None:
     """Every process gets the first one's weights and running statistics."""
-    if count() > 1:
-        for module in modules:
-            for tensor in (*module.parameters(), *module.buffers()):
-                dist.broadcast(tensor.detach(), 0)
+    _copy([tensor for module in modules for tensor in (*module.parameters(), *module.buffers())])
+
+
+def copy_buffers_from_first(*modules: nn.Module) -> None:
+    """Every process gets the first one's running statistics."""
+    _copy([buffer for module in modules for buffer in module.buffers()])
+
+
+@torch.no_grad()
+def _copy(tensors: list[Tensor]) -> None:
+    """In one message for each type."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors) if count() > 1 else ():
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+        dist.broadcast(flat, 0)
+        for tensor, part in zip(alike, flat.split([t.numel() for t in alike]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
 
 
 def any_of(*flags: bool) -> list[bool]:
     """Each flag, whether any process has set it."""
     if count() == 1:
         return list(flags)
-    found = torch.tensor(flags, dtype=torch.uint8)
-    _controlled(lambda group: dist.all_reduce(found, dist.ReduceOp.MAX, group=group))
+    found = torch.tensor(flags, dtype=torch.uint8, device="cpu")
+    _say("prompt", lambda group: dist.all_reduce(found, dist.ReduceOp.MAX, group=group))
     return [bool(flag) for flag in found]
 
 
@@ -183,7 +208,7 @@ def collect(value: T) -> list[T]:
     """The values of all processes, by rank."""
     values: list[Any] = [value] * count()
     if count() > 1:
-        _controlled(lambda group: dist.all_gather_object(values, value, group=group))
+        _say("prompt", lambda group: dist.all_gather_object(values, value, group=group))
     return values
 
 
@@ -201,10 +226,15 @@ def on_first(function: Callable[[], T]) -> T:
         except Exception as error:
             failure = error
             outcome[1] = RunError(f"process 0 failed ({type(error).__name__}: {_first_line(error)})")
-    _controlled(lambda group: dist.broadcast_object_list(outcome, 0, group=group))
+    _say("patient", lambda group: dist.broadcast_object_list(outcome, 0, group=group))
     if outcome[1] is not None:
         raise failure or outcome[1]
     return outcome[0]
+
+
+def wait() -> None:
+    """Until all have come so far, however long the first one takes."""
+    on_first(lambda: None)
 
 
 def first_then_others(function: Callable[[], T]) -> T:
@@ -225,29 +255,52 @@ def refuse_differences(facts: dict[str, Any]) -> None:
         )
 
 
-def _controlled(operation: Callable[[Any], Any]) -> None:
-    """Something said from host to host, which waits for no device."""
-    global _control_group
+def gather_at_first(x: Tensor) -> Tensor | None:
+    """The rows of all processes in the first one, on the CPU and in x's layout; None in the others."""
+    if count() == 1:
+        return x
+    own = x.detach().cpu()
+    # Channels last by their axes, so that what is sent is contiguous.
+    swapped = own.dim() == 4 and own.is_contiguous(memory_format=torch.channels_last)
+    sent = own.permute(0, 2, 3, 1) if swapped else own.contiguous()
+    parts = [torch.empty_like(sent) for _ in range(count())] if is_first() else None
+    _say("patient", lambda group: dist.gather(sent, parts, 0, group=group))
+    if parts is None:
+        return None
+    return torch.cat(parts).permute(0, 3, 1, 2) if swapped else torch.cat(parts)
+
+
+def _say(group: str, operation: Callable[[Any], Any]) -> None:
+    """Something from host to host, which waits for no device."""
+    meet()
     try:
-        if _control_group is None:
-            _control_group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        operation(_control_group)
+        operation(_groups[group])
     except RuntimeError as error:
-        raise as_lost(error) or error from error
+        if lost := as_lost(error):
+            raise lost from error
+        raise
 
 
 def as_lost(error: Exception) -> ProcessLost | None:
     """``error`` as what it means where it came of another process's end; else None."""
     if isinstance(error, ProcessLost):
         return error
-    text = str(error)
-    if count() == 1 or not (isinstance(error, dist.DistError) or any(sign in text for sign in _SIGNS)):
+    own = not isinstance(error, RuntimeError) or isinstance(error, DFADFastError)
+    if own or count() == 1 or not any(sign in str(error).lower() for sign in _SIGNS):
         return None
     reason = _first_line(error).split("] ", 1)[-1].split(". ", 1)[0]
     return ProcessLost(f"process {rank()} of {count()} lost contact with another one ({reason[:150]})")
 
 
-_SIGNS = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
+_SIGNS = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "connection refused",
+    "broken pipe",
+    "timed out",
+    "timeout",
+    "remote process",
+)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,22 +11,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfad_fast import processes
+from dfad_fast.errors import UsageError
+from dfad_fast.models.connectors import SwappingBatchNorm2d
 from dfad_fast.precision import at_least_float32
 
-_KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+# Of which it is known that they do nothing else.
+_FORWARDS = (_BatchNorm.forward, SwappingBatchNorm2d.forward)
 
 
 class SynchronisedBatchNorms:
     """The batch norm layers of ``network``, normalising in training by the whole batch's mean and variance.
 
     As torch's SyncBatchNorm, which runs on GPUs only; modules, weights and hooks stay what they are, and nothing is
-    changed outside ``used()``. A subclass normalises like its base.
+    changed outside ``used()``. Raises UsageError for a layer that does something of its own.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._layers: list[Any] = [m for m in network.modules() if isinstance(m, _KINDS)]
+        self._layers: list[Any] = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+        for layer in self._layers:
+            if type(layer).forward not in _FORWARDS or "forward" in layer.__dict__:
+                raise UsageError(
+                    f"{type(layer).__name__} is no plain batch norm layer, so that it cannot be synchronised over "
+                    "processes: leave --sync-batch-norm out (in Python sync_batch_norm=)"
+                )
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -51,7 +61,7 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
     statistics = over_processes(own_statistics(x))
     follow(layer, statistics, processes.count() * x.numel() // x.shape[1])
     given = synchronise(x, layer.weight, layer.bias, statistics, layer.eps)
-    mean, variance = statistics.to(layer.running_mean.dtype if layer.running_mean is not None else x.dtype)
+    mean, variance = statistics
     return F.batch_norm(given.x, mean, variance, given.weight, given.bias, training=False, eps=layer.eps)
 
 
@@ -107,8 +117,9 @@ def synchronise(
     own values were all, as :func:`dfad_fast.ops.generator_block` does.
     """
     channels = x.shape[1]
-    weight = x.new_ones(channels) if weight is None else weight
-    bias = x.new_zeros(channels) if bias is None else bias
+    # In the statistics' type: torch looks at the weight's alone to see whether types are mixed.
+    weight = statistics.new_ones(channels) if weight is None else weight
+    bias = statistics.new_zeros(channels) if bias is None else bias
     return Synchronised(*_Synchronise.apply(x, weight, bias, statistics, eps, own_removed))
 
 
@@ -134,7 +145,5 @@ class _Synchronise(torch.autograd.Function):
         slope = -weight * off[1] / (deviation * deviation)
         level = -weight * off[0] / deviation - slope * mean
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        grad = torch.addcmul(grad, x, slope.to(grad.dtype).reshape(shape)).add_(
-            level.to(grad.dtype).reshape(shape)
-        )
-        return grad, by_weight, by_bias, None, None, None
+        wide = torch.addcmul(at_least_float32(grad), at_least_float32(x), slope.reshape(shape))
+        return wide.add_(level.reshape(shape)).to(grad.dtype), by_weight, by_bias, None, None, None

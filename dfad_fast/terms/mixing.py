@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dfad_fast import ops, processes
+from dfad_fast.precision import at_least_float32
 
 
 def mix(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
@@ -13,8 +14,11 @@ def mix(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     of this process's part of it."""
     if processes.count() == 1:
         return ops.mixup(x, lam, perm)
-    own = _own(lam, x)
-    return torch.lerp(processes.partners(x, perm), x, own)
+    wide = at_least_float32(x)
+    mixed = torch.lerp(at_least_float32(processes.partners(x, perm)), wide, _own(lam, wide)).to(x.dtype)
+    # What came from others has no layout of its own.
+    innermost = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return mixed.contiguous(memory_format=torch.channels_last) if innermost else mixed
 
 
 def interpolated_l1(student: Tensor, teacher: Tensor, lam: Tensor, perm: Tensor) -> Tensor:

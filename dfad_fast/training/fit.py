@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from dfad_fast import processes
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.report_page.page import write_page_if_possible
-from dfad_fast.training import outcome, run_folder, sheets
+from dfad_fast.training import checkpoints, outcome, run_folder, sheets
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.interrupt import StopOnSignal
 from dfad_fast.training.losses import Losses, NotFinite
+from dfad_fast.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from dfad_fast.training.trainer import DFADTrainer
@@ -73,6 +74,7 @@ class Fit:
             (folder / run_folder.TRACEBACK).unlink(missing_ok=True)
         opened = trainer.loggers.opened(folder, trainer.iteration, trainer.history)
         with StopOnSignal() as stop, self._failure_noted(), self._telling_of_lost_processes(), opened:
+            processes.wait()  # a logger may take its time
             test_set = (
                 TestSet(trainer.networks.teacher, self._evaluate) if self._evaluate is not None else None
             )
@@ -96,16 +98,18 @@ class Fit:
                 if self._progress:
                     self._progress.advance(trainer.iteration)
                 # What only some of the processes noticed, so that all do the same.
-                signalled, ended, checkpoint_due = processes.any_of(
+                signalled, stop_asked, checkpoint_due = processes.any_of(
                     stop.requested,
-                    stop.requested or trainer.stop_asked,
+                    trainer.stop_asked,
                     processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
                 )
-                if checkpoint_due:
+                ended = signalled or stop_asked
+                if checkpoint_due and not (last or ended):  # at the end all is saved
                     self._write_checkpoint()
                     saved_at = time.monotonic()
             if not self._losses.empty:  # nothing unchecked is saved
-                self._record(test_set)
+                # Who sends a signal may not wait for an evaluation.
+                self._record(None if signalled else test_set)
             summary = trainer.save(test_set)
             trainer.losses = None
         if signalled and trainer.iteration < target:
@@ -122,24 +126,29 @@ class Fit:
         """A full disk is no reason to end a run that may find room again."""
         if not self._losses.empty:
             self._record(None)
-        trainer = self._trainer
-        state = trainer.state_of_all()
-        try:
-            if trainer.folder:
-                trainer.folder.write_checkpoint(state)
-        except RunError as error:
-            warnings.warn(
-                f"{error}; training goes on, with the checkpoint before it kept",
-                DFADFastWarning,
-                stacklevel=2,
-            )
+        state = self._trainer.state_of_all()
+
+        def write(folder: RunFolder) -> None:
+            try:
+                folder.write_checkpoint(state)
+            except RunError as error:
+                warnings.warn(
+                    f"{error}; training goes on, with the checkpoint before it kept",
+                    DFADFastWarning,
+                    stacklevel=2,
+                )
+
+        self._trainer.on_folder(write)
 
     def _draw_sheet(self) -> None:
         trainer = self._trainer
-        if trainer.out:
+        if not trainer.out:
+            return
+        try:
             samples = outcome.label_samples(trainer, sheets.IMAGES)
-            if trainer.folder:
-                outcome.draw_sheet(trainer, trainer.folder, samples)
+        except Exception as error:  # of a network of the user's, as in a step
+            self._fail(error)
+        trainer.on_folder(lambda folder: outcome.draw_sheet(trainer, folder, samples))
 
     def _record(self, test_set: TestSet | None) -> None:
         trainer = self._trainer
@@ -218,16 +227,15 @@ class Fit:
     def _fail_alone(self, error: Exception, failed: int, trace: str) -> NoReturn:
         """In one process of several. The others can no longer be asked for their part of the state, so that the last
         checkpoint stays what it is; they notice when this process ends."""
-        if lost := processes.as_lost(error):
-            raise lost from error
         where = ""
-        if self._trainer.out:
+        lost = processes.as_lost(error)
+        if self._trainer.out and not lost:
             path = self._trainer.out / run_folder.TRACEBACK
             with suppress(RunError):  # a machine that does not share the folder
                 run_folder.write_whole(path, lambda temporary: temporary.write_text(trace))
                 where = f"; where it happened stands in {run_folder.TRACEBACK} there"
-        if isinstance(error, DFADFastError):
-            raise error
+        if lost or isinstance(error, DFADFastError):
+            raise lost or error
         raise RunError(
             f"iteration {failed} failed in process {processes.rank()} ({_in_a_line(error)}); {self._kept()}{where}"
         ) from error
@@ -262,15 +270,19 @@ class Fit:
     def _telling_of_lost_processes(self) -> Iterator[None]:
         try:
             yield
-        except processes.ProcessLost as error:
-            raise processes.ProcessLost(
-                f"{error} at iteration {self._trainer.iteration}: see what that process said; {self._kept()}"
-            ) from error
+        except Exception as error:
+            if lost := processes.as_lost(error):
+                raise processes.ProcessLost(
+                    f"{lost} at iteration {self._trainer.iteration}: see what that process said; {self._kept()}"
+                ) from error
+            raise
 
     def _kept(self) -> str:
         """What there is to go on from, where not all can save it together."""
         out = self._trainer.out
-        return f"{out} holds the last checkpoint" if out else "nothing of the run is saved"
+        if out is None or not checkpoints.all_of(out):
+            return "nothing of the run is saved yet"
+        return f"{out} holds the last checkpoint: go on with dfad-fast resume {out}"
 
 
 def _in_a_line(error: Exception) -> str:

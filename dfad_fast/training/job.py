@@ -168,7 +168,10 @@ def prepare(
     )
     levers = choose_levers(with_changes(choose_levers(config.speed, device), config.lever or ()), device)
     test_set = None if rehearse else find_test_set(config, dataset, pair, say)
-    evaluate = list(test_set.test_batches(512, device)) if test_set else None
+    evaluate = None
+    if test_set:
+        # Of several processes the first one alone looks at them.
+        evaluate = list(test_set.test_batches(512, device)) if processes.is_first() else []
     if resume:
         processes.on_first(lambda: refuse_other_teacher(pair, out))
     trainer = DFADTrainer(
@@ -190,7 +193,7 @@ def prepare(
         image_std=config.std or (dataset.std if dataset else None),
         config={
             "distill": _plain({**asdict(config), "out": str(out), "iterations": iterations}),
-            "repeat": f"dfad-fast distill --config {out / CONFIG} --out ANOTHER_FOLDER",
+            "repeat": f"{processes.command()} distill --config {out / CONFIG} --out ANOTHER_FOLDER",
             "teacher_weights_sha256": pair.teacher_digest,
             "threads": torch.get_num_threads(),
         },
@@ -281,9 +284,11 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def recorded_threads(folder: Path) -> int | None:
-    """The CPU threads of the run in ``folder``; None where it does not say."""
-    threads = recorded_config(folder).get("threads")
-    return threads if isinstance(threads, int) and threads > 0 else None
+    """The CPU threads of the run in ``folder``; None where it does not say, or had another number of processes."""
+    config = recorded_config(folder)
+    threads = config.get("threads")
+    known = isinstance(threads, int) and threads > 0 and config.get("processes", 1) == processes.count()
+    return threads if known else None
 
 
 def refuse_other_teacher(pair: Pair, folder: Path) -> None:
@@ -305,7 +310,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and processes.count() > 1:
-        name = f"cuda:{processes.local_rank()}"
+        name = f"cuda:{processes.own_gpu()}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

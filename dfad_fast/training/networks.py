@@ -135,7 +135,7 @@ class Networks:
             for network in {teacher, self._quick_teacher, student, generator}
         }
         self.student_depends_on_batch = depends_on_batch(student, image_shape)
-        self._sync_batch_norm = sync_batch_norm
+        self.sync_batch_norm = sync_batch_norm
         self._synchronised: list[SynchronisedBatchNorms] = []
         self.synchronise(student, generator, self.connectors)
 
@@ -183,13 +183,17 @@ class Networks:
 
     def synchronise(self, *networks: nn.Module) -> None:
         """Their batch norm layers too see the whole batch in a step, where that was asked for."""
-        if self._sync_batch_norm:
+        if self.sync_batch_norm:
             self._synchronised += [SynchronisedBatchNorms(network) for network in networks]
 
     @property
     def beside_student(self) -> list[nn.Module]:
         """What is trained with the student and thrown away after it."""
         return [self.connectors, self.term_modules]
+
+    def read_by(self, rows: Sequence[Weighted]) -> list[nn.Module]:
+        """What is trained by a student's step with these terms."""
+        return [self.student, *([self.connectors] if reads_features(rows) else []), self.term_modules]
 
     @property
     def is_conditional(self) -> bool:

@@ -29,7 +29,7 @@ def summarise(trainer: DFADTrainer, test_set: TestSet | None) -> dict[str, Any]:
     generated = generated_scores(
         networks,
         trainer.sample(_HELD_OUT_IMAGES),
-        trainer.batch_size,
+        trainer.batch_size // processes.count(),
         connectors_trained=reads_features(trainer.method.student),
     )
     final = test_set.scores(networks.student) if test_set else None

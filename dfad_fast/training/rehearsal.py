@@ -93,12 +93,16 @@ class Rehearsal:
         }
 
     def state_of_all(self) -> dict[str, Any]:
-        """Of a run over several processes, with the images of all."""
-        return {**self.state_dict(), "kept": [processes.gather(images) for images in self._kept]}
+        """Of a run over several processes, in the first one with the images of all."""
+        return {**self.state_dict(), "kept": [processes.gather_at_first(images) for images in self._kept]}
 
     def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
         """The same with this process's images of a state that has those of all."""
-        return {**state, "kept": [images[processes.own_rows(len(images))] for images in state["kept"]]}
+        kept = state["kept"]
+        if processes.count() > 1:
+            # Copies: of a part of the whole nothing else would be given free.
+            kept = [images[processes.own_rows(len(images))].clone() for images in kept]
+        return {**state, "kept": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises RuntimeError where the state is of other settings."""

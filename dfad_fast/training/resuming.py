@@ -23,6 +23,10 @@ def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[
     for change in before.get("changes", []):
         before |= change
     now = yaml.safe_load(yaml.safe_dump(dict(config)))
+    if before.get("processes", 1) != now["processes"]:
+        # There are CUDA graphs of single processes only.
+        for levers in (before.get("levers", {}), now["levers"]):
+            levers.pop("graph", None)
     told, changed = [], {}
     for name in _RECORDED:
         old, new = _differing(name, before.get(name, now[name]), now[name])
@@ -35,6 +39,12 @@ def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[
             "or with accept_changes=True (--accept-changes)"
         )
     return changed
+
+
+def processes_so_far(before: Mapping[str, Any]) -> list[int]:
+    """The numbers of processes that the run with this config.yaml has had, in order."""
+    later = [change["processes"] for change in before.get("changes", []) if "processes" in change]
+    return [before.get("processes", 1), *later]
 
 
 def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:

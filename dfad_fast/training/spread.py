@@ -24,7 +24,7 @@ class _Loss(nn.Module):
         if next(self.parameters()).device.type == "cpu":
             # Of a loss that all parameters are in, torch says on standard error that looking for others was in vain.
             # On GPUs that is better than one which is not, for which it waits for the device.
-            self.in_no_graph = nn.Parameter(torch.zeros(()))
+            self.in_no_graph = nn.Parameter(torch.zeros((), device="cpu"))
 
     def forward(self, *args: Any) -> Any:
         return self._compute(*args)
@@ -32,7 +32,10 @@ class _Loss(nn.Module):
 
 def spread(compute: F, *trained: nn.Module) -> F:
     """``compute``, and where there are several processes such that backward averages the gradients of ``trained``,
-    while it goes on. The first process's running statistics go to the others before each call."""
+    while it goes on. The first process's running statistics go to the others before each call.
+
+    A network that checkpoints its activations has to do it with ``use_reentrant=False``.
+    """
     if processes.count() == 1 or not any(p.requires_grad for m in trained for p in m.parameters()):
         return compute
     return DistributedDataParallel(  # type: ignore[return-value]

@@ -75,8 +75,12 @@ class Iteration:
         self._rehearsal = rehearsal if method.student_steps else None
         wanted = levers.one_student_batch
         self._one_batch = not networks.student_depends_on_batch if wanted is None else wanted
-        self._student_loss = spread(self._compute_student_loss, networks.student, *networks.beside_student)
-        self._generator_loss = spread(self._compute_generator_loss, networks.generator)
+        # A warm-up has no student's step, and other steps than the methods' have no use for a loss.
+        if method.student_steps:
+            trained = networks.read_by(method.student)
+            self._student_loss = spread(self._compute_student_loss, *trained)
+        if method.generator_steps:
+            self._generator_loss = spread(self._compute_generator_loss, networks.generator)
 
     @property
     def generated_batches(self) -> int:
@@ -210,7 +214,11 @@ class Iteration:
     ) -> tuple[Losses, Batch]:
         """Also returns its batch as the student's steps may read it."""
         networks = self._networks
-        networks.set_modes(student=self._method.student_mode == "train")
+        train = self._method.student_mode == "train"
+        networks.set_modes(student=train)
+        if not (train or networks.sync_batch_norm):
+            # Each has followed its own part of the batches, and the student is to be the same in all.
+            processes.copy_buffers_from_first(networks.student, *networks.beside_student)
         with frozen(networks.teacher, networks.student, *networks.beside_student):
             total, losses, batch = self._generator_loss(noise, draws, weights)
             # Frozen until backward is over, too: a network that checkpoints its activations runs again in it.

@@ -154,9 +154,9 @@ class DFADTrainer:
         parameter = next(student.parameters(), torch.empty(0))
         self.device, self.dtype = parameter.device, parameter.dtype
         self.speed = choose_levers(speed, self.device)
-        self._processes_before: int | None = None
+        self._processes_before: list[int] = []
         if processes.count() > 1:
-            self.speed = self._levers_of_several(batch_size)
+            self.speed = self._levers_of_several(batch_size, sync_batch_norm)
         if self.speed.pin_allocator:
             pin_allocator()
         self.iteration = 0
@@ -193,7 +193,7 @@ class DFADTrainer:
 
         self._sync_batch_norm = sync_batch_norm
         self._cures = {"student_ema": student_ema, "replay": replay, "generator_ema": generator_ema}
-        self._meet()
+        self._meet(out=out is not None, resume=resume, overwrite=overwrite)
         rehearses = replay != 0 or generator_ema is not None
         self.rehearsal = Rehearsal(made, replay, generator_ema, seed) if rehearses else None
         if self.rehearsal and self.rehearsal.averaged_generator is not None:
@@ -245,19 +245,22 @@ class DFADTrainer:
             else:
                 self.on_folder(lambda folder: folder.write_config(self._config(config or {})))
 
-    def _levers_of_several(self, batch_size: int) -> Levers:
+    def _levers_of_several(self, batch_size: int, sync_batch_norm: bool) -> Levers:
         """What can be had with several processes. Raises UsageError where the batch has no equal parts."""
         if batch_size % processes.count() or batch_size < 2 * processes.count():
             raise UsageError(
                 f"a batch of {batch_size} images cannot be shared by {processes.count()} processes: give a multiple of "
                 f"{processes.count()}, and at least 2 for each"
             )
+        if self.speed.compile and sync_batch_norm:
+            raise UsageError("compile has not been tried with synchronised batch norm: choose one of them")
         return replace(self.speed, graph=False)
 
-    def _meet(self) -> None:
+    def _meet(self, **facts: object) -> None:
         """All processes have the same task and begin with the same weights, and each draws for itself."""
         if processes.count() == 1:
             return
+        processes.meet()
         teacher = self.networks.teacher
         trained = (self.networks.student, self.networks.generator, *self.networks.beside_student)
         processes.refuse_differences(
@@ -265,6 +268,7 @@ class DFADTrainer:
                 # Of a sharded one each process has a part of its own.
                 "the teacher's weights": None if is_sharded(teacher) else checksum(teacher.state_dict()),
                 "settings": repr(self._config({})),
+                **facts,
                 "networks": [
                     [str(module), [list(p.shape) for p in module.parameters()]] for module in trained
                 ],
@@ -286,9 +290,11 @@ class DFADTrainer:
 
         changes, before, state = processes.on_first(read)
         self._load_checkpoint(state)
-        self._processes_before = before.get("processes", 1)
+        self._processes_before = sorted({*resuming.processes_so_far(before), processes.count()})
         self.history = self.on_folder(lambda folder: folder.read_metrics(self.iteration)) or []
         self.on_folder(lambda folder: folder.cut_sheets(self.iteration))
+        if processes.count() != resuming.processes_so_far(before)[-1]:
+            changes["processes"] = processes.count()
         if changes:
             noted = [*before.get("changes", []), {"at_iteration": self.iteration, **changes}]
             self.on_folder(lambda folder: folder.write_config({**before, "changes": noted}))
@@ -306,10 +312,10 @@ class DFADTrainer:
             notices.append(
                 "no CUDA graph: it is left off with replay, generator_ema and terms that change over a run"
             )
-        if self._processes_before not in (None, processes.count()):
+        if len(self._processes_before) > 1:
             notices.append(
-                f"the run was started with {self._processes_before} processes and goes on with {processes.count()}: it "
-                "does not end with the very bits that it would have ended with"
+                f"the run has had {' and '.join(map(str, self._processes_before))} processes: it does not end with the "
+                "very bits that it would have ended with"
             )
         return notices
 
@@ -441,8 +447,10 @@ class DFADTrainer:
         The same in every process of a run over several.
         """
         noise = self._held_out_noise()
+        # Not the whole batch of a run over many processes, which no single one has room for.
+        batch_size = self.batch_size // processes.count()
         return generate(
-            self.networks.generator, count, self.batch_size, lambda size: self._draw_noise(size, noise)
+            self.networks.generator, count, batch_size, lambda size: self._draw_noise(size, noise)
         )
 
     def summary(self, test_set: TestSet | None = None) -> dict[str, Any]:
@@ -452,15 +460,18 @@ class DFADTrainer:
 
     def save(self, test_set: TestSet | None = None) -> dict[str, Any]:
         """Writes everything the run's folder should hold (if there is one) and returns the summary."""
+        if self.out:
+            # First, since the rest takes a while in which a run that is stopped may be killed, and draws numbers.
+            state = self.state_of_all()
+            self.on_folder(lambda folder: folder.write_checkpoint(state))
+            self.on_folder(self.save_weights)
         summary = self.summary(test_set)
         if self.out:
-            state, shown = self.state_of_all(), outcome.label_samples(self)
+            samples = outcome.label_samples(self)
 
             def write(folder: RunFolder) -> None:
-                folder.write_checkpoint(state)
-                self.save_weights(folder)
                 folder.write_summary(summary)
-                outcome.draw(self, folder, summary, shown)
+                outcome.draw(self, folder, summary, samples)
                 self.loggers.summary(summary)
                 write_page_if_possible(folder.path)
 
