@@ -445,10 +445,12 @@ def compare(runs: tuple[str, ...], out: str) -> None:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def report(run: str, out: str | None, quiet: bool) -> None:
     """Write all that the folder RUN tells of its run, finished or not, on one page for a browser."""
-    from dfad_fast.report_page.page import write_page
+    from dfad_fast.training.report_page.page import write_page
     from dfad_fast.training.run_folder import make_folder
 
     if out:
+        if Path(out).suffix != ".html":
+            raise UsageError(f"--out is a page, NAME.html, got {out}")
         make_folder(Path(out).parent)
     page = write_page(Path(run).parent if Path(run).is_file() else Path(run), Path(out) if out else None)
     _say(_console(quiet))(f"The page is {page}.")

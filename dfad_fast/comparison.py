@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from dfad_fast.errors import UsageError
 from dfad_fast.training.job import DistillConfig
-from dfad_fast.training.run_folder import CONFIG, METRICS, SUMMARY, read_records
+from dfad_fast.training.run_folder import CONFIG, METRICS, SUMMARY, read_records, read_settings
 
 _WIDE = 200  # columns, where the table is read from a file
 # What two runs may differ in and still be runs of the same settings.
@@ -62,10 +61,10 @@ def load(folder: str | Path) -> Run:
     """Raises UsageError for a folder that holds no summary of a run."""
     folder = Path(folder)
     try:
-        settings = yaml.safe_load((folder / CONFIG).read_text())
+        settings = read_settings(folder / CONFIG)
         summary = json.loads((folder / SUMMARY).read_text())
         history = read_records(folder / METRICS) if (folder / METRICS).is_file() else []
-        if not isinstance(settings, dict) or not isinstance(summary, dict):
+        if not isinstance(summary, dict):
             raise ValueError("no mapping")
         if missing := [name for name in _NEEDED if name not in summary]:
             raise ValueError(f"{SUMMARY} lacks {', '.join(missing)}")
@@ -74,7 +73,7 @@ def load(folder: str | Path) -> Run:
             f"{folder} holds no run that has ended ({error.filename}: {error.strerror}): give folders of "
             "dfad-fast distill"
         ) from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{folder} holds files of a run that cannot be read: {error}") from error
     return Run(folder, settings, summary, history)
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from dfad_fast import processes
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
-from dfad_fast.report_page.page import write_page_if_possible
 from dfad_fast.training import checkpoints, outcome, run_folder, sheets
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.interrupt import StopOnSignal
 from dfad_fast.training.losses import Losses, NotFinite
+from dfad_fast.training.report_page.page import write_page_if_possible
 from dfad_fast.training.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from dfad_fast import processes
@@ -31,7 +31,7 @@ from dfad_fast.training.fit import Progress
 from dfad_fast.training.levers import choose_levers, with_changes
 from dfad_fast.training.loggers import Loggers
 from dfad_fast.training.recipe import choose_recipe
-from dfad_fast.training.run_folder import CONFIG, recorded_config, refuse_other_run
+from dfad_fast.training.run_folder import CONFIG, read_settings, recorded_config, refuse_other_run
 from dfad_fast.training.teacher_cache import teacher_for
 from dfad_fast.training.trainer import DFADTrainer
 
@@ -246,14 +246,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     path = path / CONFIG if path.is_dir() else path
     try:
-        settings = dict(yaml.safe_load(path.read_text())["distill"])
+        settings = dict(read_settings(path)["distill"])
         known = {field.name for field in fields(DistillConfig)}
         unknown = sorted(set(settings) - known)
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}: give a run's folder or its {CONFIG}"
         ) from error
-    except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise UsageError(
             f"{path} is no {CONFIG} of dfad-fast distill: give a run's folder or its {CONFIG}"
         ) from error
@@ -267,9 +267,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def _refuse_other_types(settings: dict[str, Any], path: Path) -> None:
     for name, kind in get_type_hints(DistillConfig).items():
         if name in settings and not _fits(settings[name], kind):
-            raise UsageError(
-                f"{path}: {name} is {settings[name]!r}, expected {getattr(kind, '__name__', kind)}: correct it"
-            )
+            came, expected = reprlib.repr(settings[name]), getattr(kind, "__name__", kind)
+            raise UsageError(f"{path}: {name} is {came}, expected {expected}: correct it")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -127,11 +127,34 @@ def _flush(path: Path) -> None:
             os.close(handle)
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Executes nothing, and reads no aliases: a few lines of them can stand for more than
+    memory holds.
+
+    Raises OSError where there is no file, and ValueError for one that holds no mapping.
+    """
+    held = path.read_bytes()
+    try:
+        value = yaml.load(held.decode(), _WithoutAliases)
+    except Exception as error:  # PyYAML raises many kinds for odd values
+        raise ValueError(f"no YAML that can be read ({type(error).__name__})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a mapping, got {type(value).__name__}")
+    return value
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("an alias")
+        return super().compose_node(parent, index)
+
+
 def recorded_config(folder: Path) -> dict[str, Any]:
     """All of the run's config.yaml. Raises UsageError where there is none that can be read."""
     try:
-        return dict(yaml.safe_load((folder / CONFIG).read_text()))
-    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+        return read_settings(folder / CONFIG)
+    except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder} holds no {CONFIG} that can be read: start anew with dfad-fast distill"
         ) from error
@@ -143,9 +166,12 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
-        if not isinstance(record, dict) or not all(isinstance(record.get(name), int) for name in _POSITION):
+        # A truth value is a number to Python, and a number may have more digits than anything counts.
+        if not isinstance(record, dict) or not all(
+            type(record.get(name)) is int and 0 <= record[name] < 2**63 for name in _POSITION
+        ):
             break
         records.append(record)
     return records
@@ -171,8 +197,17 @@ class RunFolder:
         if not (overwrite or resume):
             refuse_other_run(self.path)
         make_folder(self.path)
+        self._refuse_links()
         if overwrite and not resume:
             self._remove_run()
+
+    def _refuse_links(self) -> None:
+        """Folders in it that lead elsewhere, where nothing is to be written or removed."""
+        for name in (LOGS, sheets.FOLDER):
+            if (self.path / name).is_symlink():
+                raise UsageError(
+                    f"{self.path / name} is a link to somewhere else: remove it, or give another folder with --out"
+                )
 
     def _remove_run(self) -> None:
         files = [self.path / name for name in _OURS]
@@ -181,7 +216,7 @@ class RunFolder:
         for name in _LOG_FOLDERS:
             folder = self.path / LOGS / name
             if folder.is_dir() and not folder.is_symlink():
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
         for name in (LOGS, sheets.FOLDER):
             with contextlib.suppress(OSError):  # not there, or with files in it that are not ours
                 (self.path / name).rmdir()
@@ -235,10 +270,16 @@ class RunFolder:
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl. A line that cannot be written is no reason to stop a run: warns."""
+        path = self.path / METRICS
+        whole = None
         try:
-            with (self.path / METRICS).open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            with path.open("ab") as file:
+                whole = file.tell()
+                file.write((json.dumps(record) + "\n").encode())
         except OSError as error:
+            if whole is not None:
+                with contextlib.suppress(OSError):
+                    os.truncate(path, whole)  # else the next line would be one with the part that fitted
             warnings.warn(
                 f"metrics are not being written to {self.path}: {error.strerror}",
                 DFADFastWarning,

@@ -17,7 +17,6 @@ from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.models.sharding import is_sharded
-from dfad_fast.report_page.page import write_page_if_possible
 from dfad_fast.training import outcome, pictures, resuming, run_folder
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
@@ -36,6 +35,7 @@ from dfad_fast.training.phases import Phases
 from dfad_fast.training.randomness import differ_between_processes, global_state, restore_global_state
 from dfad_fast.training.recipe import Recipe, choose_recipe
 from dfad_fast.training.rehearsal import Rehearsal
+from dfad_fast.training.report_page.page import write_page_if_possible
 from dfad_fast.training.run_folder import RunFolder
 from dfad_fast.training.step import Iteration
 

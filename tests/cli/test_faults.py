@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,7 @@ from pathlib import Path
 import torch
 from dfad_fast import DFADTrainer
 from dfad_fast.training import checkpoints
+from dfad_fast.training.run_folder import read_records
 from tests.training.conftest import make_net
 
 how, folder = sys.argv[1], Path(sys.argv[2])
@@ -91,6 +93,9 @@ trainer = DFADTrainer(
 summary = trainer.fit(8, progress=Disk())
 assert checkpoints.read(folder)["iteration"] == summary["iterations"] == 8
 assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+# No line is torn, and nothing after the full disk is lost.
+recorded = [record["iteration"] for record in read_records(folder / "metrics.jsonl")]
+assert recorded[:2] == [1, 2] and recorded[-2:] == [7, 8], recorded
 '''
 
 
@@ -140,10 +145,6 @@ def flip(data, source):
     return bytes(flipped)
 
 
-def other(_data, source):
-    return source.randbytes(200)
-
-
 def nothing(_data, _source):
     return b""
 
@@ -165,8 +166,8 @@ def test_damaged_files_are_one_line_each(dfad_fast, own, tmp_path):
     for path in sorted(whole):
         if path.suffix in (".png", ".html"):
             continue
-        for damage in (cut, flip, other, nothing, wrong_yaml):
-            for command in ("resume", "inspect", "compare"):
+        for damage in (cut, flip, nothing, wrong_yaml):
+            for command in ("resume", "inspect", "compare", "report"):
                 for other_path, data in whole.items():
                     other_path.write_bytes(data)
                 path.write_bytes(damage(whole[path], source))
@@ -226,3 +227,25 @@ def test_a_folder_that_is_not_to_be_written_to_fails_before_anything_is_trained(
         (tmp_path / "locked").mkdir(mode=0o500)
         own[own.index("--out") + 1] = "locked/run"
         assert dfad_fast("distill", *own).code == 1
+
+
+def test_links_in_a_runs_folder_lead_nowhere(dfad_fast, own, tmp_path):
+    """As a stranger's archive may hold them: what they lead to is neither written to nor removed."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/000001.png").write_text("mine")
+    assert dfad_fast("distill", *own).code == 0
+    shutil.rmtree(tmp_path / "run/samples")
+    (tmp_path / "run/samples").symlink_to(tmp_path / "elsewhere")
+    refused = dfad_fast("distill", *own, "--overwrite")
+    assert refused.code == 2
+    assert "is a link to somewhere else" in refused.err
+    assert [path.read_text() for path in (tmp_path / "elsewhere").iterdir()] == ["mine"]
+
+
+def test_few_lines_that_stand_for_many_are_refused(dfad_fast, own, tmp_path):
+    assert dfad_fast("distill", *own).code == 0
+    bomb = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9) if n else 'x'}]\n" for n in range(12))
+    (tmp_path / "run/config.yaml").write_text(bomb + "distill: *a11\n")
+    for command in ("resume", "inspect", "compare"):
+        assert dfad_fast(command, "run").code == 2
+    assert dfad_fast("report", "run").code == 0

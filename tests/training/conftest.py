@@ -1,3 +1,5 @@
+from multiprocessing import get_context
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +19,16 @@ def make_net(width: int, classes: int = 4, batch_norm: bool = True) -> nn.Sequen
         nn.Flatten(),
         nn.Linear(2 * width, classes),
     )
+
+
+def forking():
+    """A multiprocessing context whose processes begin with what a run needs imported, which would take most of their
+    time."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(
+        ["dfad_fast.training.trainer", "matplotlib.figure", "jinja2", "PIL.Image", "torch._dynamo"]
+    )
+    return context
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ from dfad_fast.terms import (
     Weighted,
 )
 from dfad_fast.training.recipe import Recipe
-from tests.training.conftest import make_net
+from tests.training.conftest import forking, make_net
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 12, "seed": 3}
@@ -39,11 +38,7 @@ class Together:
     """Runs a function of this file in several processes at once, each of which gives something back."""
 
     def __init__(self, folder):
-        self._context = get_context("forkserver")
-        # Its processes begin with what they need imported, which would take most of the time.
-        self._context.set_forkserver_preload(
-            ["dfad_fast.training.trainer", "matplotlib.figure", "jinja2", "PIL.Image", "torch._dynamo"]
-        )
+        self._context = forking()
         self._folder = folder
         self._runs = 0
 

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from dfad_fast.errors import DFADFastWarning, RunError, UsageError
-from dfad_fast.report_page import page
-from dfad_fast.report_page.page import write_page
 from dfad_fast.training import checkpoints, sheets
+from dfad_fast.training.report_page import page
+from dfad_fast.training.report_page.page import write_page
 
 HOSTILE = "<script>alert(1)</script>\"'&</style>"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Text(HTMLParser):
@@ -315,7 +315,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 def test_the_installed_package_has_the_pages_files(tmp_path):
     for name in ("page.html", "page.css", "page.js"):
-        assert (files("dfad_fast.report_page") / name).read_text(encoding="utf-8")
+        assert (files("dfad_fast.training.report_page") / name).read_text(encoding="utf-8")
     build = ("egg_info", "--egg-base", tmp_path, "build_py", "--build-lib", tmp_path / "lib")
     subprocess.run(
         [sys.executable, "setup.py", "-q", *build],
@@ -324,5 +324,5 @@ def test_the_installed_package_has_the_pages_files(tmp_path):
         check=True,
         capture_output=True,
     )
-    held = {path.name for path in (tmp_path / "lib/dfad_fast/report_page").iterdir()}
+    held = {path.name for path in (tmp_path / "lib/dfad_fast/training/report_page").iterdir()}
     assert {"page.html", "page.css", "page.js", "page.py"} <= held

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from dfad_fast.report_page.record import Record
-from dfad_fast.report_page.wording import count, decimal, duration, percent
 from dfad_fast.training.defaults import DEFAULTS
+from dfad_fast.training.report_page.record import Record
+from dfad_fast.training.report_page.wording import count, decimal, duration, percent
 
 _SHOWN_LINES = 40  # of a traceback
 

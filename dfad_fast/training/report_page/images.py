@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dfad_fast.report_page.record import Record
-from dfad_fast.report_page.wording import count
+from dfad_fast.training.report_page.record import Record
+from dfad_fast.training.report_page.wording import count
 from dfad_fast.training.sheets import Sheet
 
 _MOST_MOMENTS = 12

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfad_fast.report_page.wording import decimal, short
+from dfad_fast.training.report_page.wording import decimal, short
 
 WIDTH, HEIGHT = 520, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 42

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dfad_fast.report_page.charts import Line, chart
-from dfad_fast.report_page.record import Record, is_number
-from dfad_fast.report_page.wording import count, decimal, percent
+from dfad_fast.training.report_page.charts import Line, chart
+from dfad_fast.training.report_page.record import Record, is_number
+from dfad_fast.training.report_page.wording import count, decimal, percent
 
 
 def inspection(record: Record) -> dict[str, Any] | None:

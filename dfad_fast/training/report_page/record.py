@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from dfad_fast.errors import UsageError
 from dfad_fast.training import checkpoints, run_folder, sheets
@@ -84,7 +83,7 @@ def read(folder: Path) -> Record:
         except FileNotFoundError:
             if needed:
                 missing.append(f"{name} is not there")
-        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        except Exception as error:  # as many kinds as there are ways in which a file is damaged
             reason = " ".join(str(error).split())[:200]
             missing.append(f"{name} cannot be read: {reason}")
         return otherwise
@@ -99,15 +98,17 @@ def read(folder: Path) -> Record:
         missing.append(f"{sheets.FOLDER}/ holds no images of the run's course")
     return Record(
         folder=folder,
-        config=attempt(run_folder.CONFIG, _mapping_of(yaml.safe_load), {}),
+        config=attempt(run_folder.CONFIG, run_folder.read_settings, {}),
         config_text=attempt(run_folder.CONFIG, _text, "", needed=False),
-        summary=attempt(run_folder.SUMMARY, _mapping_of(json.loads), {}),
+        summary=attempt(run_folder.SUMMARY, _mapping, {}),
         history=history,
         sheets=shown,
         samples=None if shown else attempt(run_folder.SAMPLES, Path.read_bytes, None, needed=False),
         curves=None if history else attempt(run_folder.CURVES, Path.read_bytes, None, needed=False),
-        inspection=attempt(run_folder.INSPECTION, _mapping_of(json.loads), {}, needed=False),
-        checkpoints=[_checkpoint(path) for path in checkpoints.all_of(folder)],
+        inspection=attempt(run_folder.INSPECTION, _mapping, {}, needed=False),
+        checkpoints=[
+            found for path in checkpoints.all_of(folder) if (found := _checkpoint(path)) is not None
+        ],
         traceback=attempt(run_folder.TRACEBACK, _text, "", needed=False),
         missing=missing,
     )
@@ -120,14 +121,11 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _mapping_of(parse: Callable[[str], Any]) -> Callable[[Path], dict[str, Any]]:
-    def read_file(path: Path) -> dict[str, Any]:
-        value = parse(_text(path))
-        if not isinstance(value, dict):
-            raise ValueError(f"expected a mapping, got {type(value).__name__}")
-        return value
-
-    return read_file
+def _mapping(path: Path) -> dict[str, Any]:
+    value = json.loads(_text(path))
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a mapping, got {type(value).__name__}")
+    return value
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
@@ -144,15 +142,16 @@ def is_number(value: Any) -> bool:
     return number and abs(value) <= sys.float_info.max
 
 
-def _checkpoint(path: Path) -> Checkpoint:
-    status = path.stat()
+def _checkpoint(path: Path) -> Checkpoint | None:
+    """None of one that a run that is going on has put away meanwhile."""
+    try:
+        status = path.stat()
+        written = datetime.fromtimestamp(status.st_mtime, timezone.utc)
+    except (OSError, ValueError, OverflowError):
+        return None
     state: dict[str, Any] = {}
     with contextlib.suppress(Exception):  # as many kinds as there are ways in which a file is damaged
         state = dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     return Checkpoint(
-        path.name,
-        state.get("iteration"),
-        state.get("planned_iterations"),
-        status.st_size,
-        datetime.fromtimestamp(status.st_mtime, timezone.utc),
+        path.name, state.get("iteration"), state.get("planned_iterations"), status.st_size, written
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dfad_fast.report_page.charts import Line, chart
-from dfad_fast.report_page.record import Record, is_number
-from dfad_fast.report_page.wording import count, percent
+from dfad_fast.training.report_page.charts import Line, chart
+from dfad_fast.training.report_page.record import Record, is_number
+from dfad_fast.training.report_page.wording import count, percent
 
 _QUALITY = {
     "student_accuracy": ("student's accuracy", ""),

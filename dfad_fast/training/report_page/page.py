@@ -12,11 +12,11 @@ from typing import Any
 
 from dfad_fast import __version__
 from dfad_fast.errors import DFADFastWarning
-from dfad_fast.report_page import images, story
-from dfad_fast.report_page.curves import curves
-from dfad_fast.report_page.inspected import inspection
-from dfad_fast.report_page.record import Record, read
-from dfad_fast.report_page.wording import count, size
+from dfad_fast.training.report_page import images, story
+from dfad_fast.training.report_page.curves import curves
+from dfad_fast.training.report_page.inspected import inspection
+from dfad_fast.training.report_page.record import Record, read
+from dfad_fast.training.report_page.wording import count, size
 from dfad_fast.training.run_folder import INSPECTION, REPORT, write_whole
 
 _PARTS: dict[str, Callable[[Record], Any]] = {
@@ -99,4 +99,4 @@ def render(record: Record) -> str:
 
 
 def _resource(name: str) -> str:
-    return (files("dfad_fast.report_page") / name).read_text(encoding="utf-8")
+    return (files("dfad_fast.training.report_page") / name).read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dfad_fast.report_page.record import is_number
+from dfad_fast.training.report_page.record import is_number
 
 NOTHING = "\u2013"
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from dfad_fast.report_page.page import write_page
+from dfad_fast.training.report_page.page import write_page
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
