@@ -29,7 +29,7 @@ from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.fit import Progress
 from dfad_fast.training.levers import choose_levers, with_changes
-from dfad_fast.training.loggers import Loggers
+from dfad_fast.training.loggers import Loggers, available
 from dfad_fast.training.recipe import choose_recipe
 from dfad_fast.training.run_folder import CONFIG, recorded_config, refuse_other_run
 from dfad_fast.training.teacher_cache import teacher_for
@@ -138,7 +138,9 @@ def prepare(
     for code in _code(config):
         say(f"running the code in {code}, as it was told to")
     load_plugins(config.plugin or ())
-    Loggers(config.log or ())  # refuses what is missing before a teacher is trained in vain
+    # Before a teacher is trained in vain. A run that goes on may do so on a machine with fewer packages.
+    log = available(config.log or ()) if resume else config.log or ()
+    Loggers(log)
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
     if not (overwrite or resume or rehearse):
         processes.on_first(lambda: refuse_other_run(out))  # before a teacher is trained in vain
@@ -205,7 +207,7 @@ def prepare(
         checkpoint_seconds=config.checkpoint_seconds,
         checkpoint_iterations=config.checkpoint_iterations,
         sync_batch_norm=config.sync_batch_norm,
-        log=() if rehearse else config.log or (),
+        log=() if rehearse else log,
     )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
