@@ -367,6 +367,7 @@ def inspect(
         teachers,
         device,
         real_images_needed=dataset is not None or images != "generated",
+        say=_say(console),
     )
     folder = Path(out) if out else trained.folder
     make_folder(folder)  # before measuring in vain
@@ -412,12 +413,19 @@ def inspect(
 @click.option("--threads", type=int, help="CPU threads (default: all cores).")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def export(run: str, format: str, threads: int | None, quiet: bool, **options: Any) -> None:
-    """Hand over the student of the run in folder RUN, finished or not, as a file that was checked against it."""
-    from dfad_fast.exporting import export
+    """Hand over the student of the run in folder RUN, finished or not, as a file that was checked against it. As
+    inspect, it needs the run's teacher: its weights, or its dataset's files."""
+    from dfad_fast.exporting import Int8Failed, export
     from dfad_fast.exporting.table import print_export
 
     _set_threads(threads)
-    print_export(_console(quiet), export(run, format, **options))
+    console = _console(quiet)
+    try:
+        exported = export(run, format, **options, say=_say(console))
+    except Int8Failed as error:
+        print_export(console, error.export)
+        raise
+    print_export(console, exported)
 
 
 @app.command()

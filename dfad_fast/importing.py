@@ -16,13 +16,18 @@ from dfad_fast.errors import UsageError
 _FILES: set[str] = set()  # names of modules that came from files
 
 
-def import_package(package: str, module: str | None = None) -> Any:
-    """An optional package, or a ``module`` that needs it. Raises UsageError, with the command that installs it."""
+def import_package(package: str, module: str | None = None, install: str | None = None) -> Any:
+    """An optional package, or a ``module`` that needs it.
+
+    Raises UsageError where it is missing or broken, with the command that installs it, or what else is to be installed
+    for it.
+    """
     try:
         return importlib.import_module(module or package)
-    except ImportError as error:
+    except Exception as error:  # one that is there, but does not fit the others, raises anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(
-            f"{package} is not installed or cannot be imported ({error}): pip install {package}"
+            f"{package} is not installed or cannot be imported ({reason}): pip install {install or package}"
         ) from error
 
 

@@ -60,8 +60,15 @@ def ask(predict: Predict, images: Tensor) -> Tensor:
 
 
 def answers_of(student: Predict, images: Tensor, labels: Tensor | None) -> Answers:
-    """Raises RunError for a student that answers NaN or inf."""
-    logits = ask(student, images)
+    """Raises RunError for a student that answers NaN or inf, or fails at some size of batch."""
+    try:
+        logits = ask(student, images)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise RunError(
+            f"the student does not answer batches of every size ({reason}), so nothing is exported: change the "
+            "network, to give logits [B, classes] of B images, be it one"
+        ) from error
     if not logits.isfinite().all():
         raise RunError(
             "the student answers NaN or inf, so nothing is exported: look at its weights, and at --mean and --std of "
@@ -76,11 +83,12 @@ def write_checked(
     read: Callable[[Path], Predict],
     expected: Answers,
     tolerance: float,
+    remedy: str = "take another --format",
 ) -> tuple[Predict, Tensor]:
     """Lets ``write`` write a file, which gets its name ``path`` only if it answers as expected when it is read.
 
-    ``tolerance`` is the difference that is allowed, as a fraction of the largest logit. Returns what was read, and its
-    logits.
+    ``tolerance`` is the difference that is allowed, as a fraction of the largest logit; ``remedy`` what to do about a
+    file that is not kept. Returns what was read, and its logits.
 
     Raises RunError where the file cannot be run, answers otherwise, or cannot be written.
     """
@@ -88,15 +96,15 @@ def write_checked(
 
     def write_and_check(draft: Path) -> None:
         write(draft)
-        predict, logits = _run(path, lambda: read(draft), expected.images)
-        _refuse_other_answers(path, logits, expected, tolerance)
+        predict, logits = _run(path, lambda: read(draft), expected.images, remedy)
+        _refuse_other_answers(path, logits, expected, tolerance, remedy)
         passed.append((predict, logits))
 
     write_whole(path, write_and_check)
     return passed[0]
 
 
-def _run(path: Path, read: Callable[[], Predict], images: Tensor) -> tuple[Predict, Tensor]:
+def _run(path: Path, read: Callable[[], Predict], images: Tensor, remedy: str) -> tuple[Predict, Tensor]:
     try:
         with quietly():
             predict = read()
@@ -104,21 +112,21 @@ def _run(path: Path, read: Callable[[], Predict], images: Tensor) -> tuple[Predi
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise RunError(
-            f"{path.name} was exported, but cannot be run ({reason}), so it is not kept: take another --format"
+            f"{path.name} was exported, but cannot be run ({reason}), so it is not kept: {remedy}"
         ) from error
 
 
-def _refuse_other_answers(path: Path, logits: Tensor, expected: Answers, tolerance: float) -> None:
+def _refuse_other_answers(
+    path: Path, logits: Tensor, expected: Answers, tolerance: float, remedy: str
+) -> None:
     shapes = list(logits.shape), list(expected.logits.shape)
     if shapes[0] != shapes[1] or not logits.isfinite().all():
         came = "NaN or inf" if shapes[0] == shapes[1] else f"logits {shapes[0]} in place of {shapes[1]}"
-        raise RunError(
-            f"{path.name} was exported, but answers {came}, so it is not kept: take another --format"
-        )
+        raise RunError(f"{path.name} was exported, but answers {came}, so it is not kept: {remedy}")
     difference, allowed = expected.difference(logits), tolerance * expected.largest
     if difference > allowed:
         raise RunError(
             f"{path.name} was exported, but answers otherwise than the student: the logits differ by {difference:.3g}, "
-            f"where at most {allowed:.3g} is rounding, so it is not kept: take another --format, or look for what is "
+            f"where at most {allowed:.3g} is rounding, so it is not kept: {remedy}, or look for what is "
             "drawn by chance, or is not in the state dictionary, in the network"
         )

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.errors import RunError, UsageError, unknown_name
 from dfad_fast.exporting.checking import Answers, answers_of, write_checked
 from dfad_fast.exporting.formats import FORMATS, Format, Predict
 from dfad_fast.exporting.measuring import BATCHES, latency
 from dfad_fast.exporting.onnx_file import PACKAGES, read_onnx
 from dfad_fast.exporting.quantising import quantise
-from dfad_fast.exporting.result import Export, Variant
+from dfad_fast.exporting.result import Export, Int8Failed, Variant
 from dfad_fast.exporting.student import Student
+from dfad_fast.importing import import_package
 from dfad_fast.training.environment import device_name, versions
-from dfad_fast.training.run_folder import AVERAGED, EXPORT, EXPORT_ENDINGS, STUDENT, make_folder, write_whole
-from dfad_fast.training.trained_run import TrainedRun, load_run
+from dfad_fast.training.run_folder import (
+    AVERAGED,
+    EXPORT_ENDINGS,
+    EXPORT_RECORD,
+    STUDENT,
+    make_folder,
+    write_whole,
+)
+from dfad_fast.training.trained_run import TrainedRun, load_run, silent
 
 # The images that files are checked on are not those that they are calibrated on.
 _CHECK_SEED, _CALIBRATION_SEED = 0, 1
@@ -52,12 +59,13 @@ def export(
     teachers: str | None = None,
     samples: int = 1000,
     calibration_images: int = 512,
+    say: Callable[[str], None] = silent,
 ) -> Export:
     """Writes the student of the run in folder ``run``, finished or interrupted, to a file for others.
 
     A file gets its name once it was read again and answered as the student does, at several sizes of batch, to the
-    test images that the run names, or to generated ones. ``export.json`` beside it holds what is returned. All of it
-    happens on the CPU, with as many threads as torch has.
+    test images that the run names, or to generated ones. ``FILE.json`` beside it holds what is returned. All of it
+    happens on the CPU, with as many threads as torch has, and needs the run's teacher.
 
     Args:
         format: ``onnx``, a model for onnxruntime and its like, or ``torch``, a program of torch.export: both map images
@@ -68,7 +76,7 @@ def export(
         averaged: whether to take the moving average of the student.
         out: the file; that in 8 bits is called ``NAME_int8.onnx``, beside it. By default in the run's folder.
         overwrite: whether files of these names are written over.
-        dataset, data_dir, teachers: as for :func:`dfad_fast.training.trained_run.load_run`.
+        dataset, data_dir, teachers, say: as for :func:`dfad_fast.training.trained_run.load_run`.
         samples: images that the file is checked on, at most.
         calibration_images: generated images that activations in 8 bits are scaled by.
 
@@ -76,18 +84,26 @@ def export(
         UsageError: a request that cannot be met: no such run, format or package, no images to check on, files that
             are there already.
         RunError: a network that cannot be exported, or a file that does not answer as the student does or cannot be
-            written; it is not left behind.
+            written; it is not left behind. Int8Failed where that is so of the file in 8 bits alone.
     """
     kind = _check_request(format, int8, out, samples, calibration_images)
     trained = load_run(
-        run, dataset, data_dir, teachers, "cpu", real_images_needed=dataset is not None, averaged=averaged
+        run,
+        dataset,
+        data_dir,
+        teachers,
+        "cpu",
+        real_images_needed=dataset is not None,
+        averaged=averaged,
+        say=say,
     )
     if int8 and not trained.has_generator:
         raise UsageError(f"{trained.folder} holds no generator to calibrate --int8 with: leave --int8 out")
     name = Path(AVERAGED if averaged else STUDENT).stem
     path = Path(out) if out else trained.folder / f"{name}{kind.ending}"
     int8_path = path.with_name(path.stem + EXPORT_ENDINGS["int8"])
-    _refuse_existing([path, int8_path] if int8 else [path], overwrite)
+    record = path.with_name(path.name + EXPORT_RECORD)
+    _refuse_existing([path, *([int8_path] if int8 else []), record], overwrite)
     make_folder(path.parent)
 
     student = Student(trained, averaged)
@@ -102,12 +118,21 @@ def export(
         kind.tolerance,
     )
     made.append(_Made(format, path, path.stat().st_size, predict, logits))
+    failure: RunError | None = None
     if int8:
         calibration = trained.generated(calibration_images, _CALIBRATION_SEED)
-        predict, logits = write_checked(
-            int8_path, lambda draft: quantise(path, calibration, draft), read_onnx, expected, math.inf
-        )
-        made.append(_Made("onnx, int8", int8_path, int8_path.stat().st_size, predict, logits))
+        try:
+            predict, logits = write_checked(
+                int8_path,
+                lambda draft: quantise(path, calibration, draft),
+                read_onnx,
+                expected,
+                math.inf,
+                "leave --int8 out",
+            )
+            made.append(_Made("onnx, int8", int8_path, int8_path.stat().st_size, predict, logits))
+        except RunError as error:
+            failure = error
 
     result = Export(
         run=str(trained.folder),
@@ -117,7 +142,7 @@ def export(
         dataset=trained.test_set.name if trained.test_set else None,
         no_test_set=trained.no_test_set,
         compared=len(expected.images),
-        calibration_images=calibration_images if int8 else None,
+        calibration_images=calibration_images if int8 and not failure else None,
         largest_logit=expected.largest,
         allowed_difference=kind.tolerance * expected.largest,
         variants=[_measure(variant, expected) for variant in made],
@@ -126,7 +151,9 @@ def export(
         versions={**versions(), **_onnx_versions(format)},
     )
     text = json.dumps(result.as_data(), indent=2, allow_nan=False) + "\n"
-    write_whole(path.parent / EXPORT, lambda draft: draft.write_text(text))
+    write_whole(record, lambda draft: draft.write_text(text))
+    if failure:
+        raise Int8Failed(f"{failure}; {path} was written", result) from failure
     return result
 
 
@@ -150,12 +177,9 @@ def _check_request(
 
 def _onnx_versions(format: str) -> dict[str, str]:
     """Raises UsageError where a package is missing that the format needs."""
-    try:
-        return {name: import_module(name).__version__ for name in PACKAGES} if format == "onnx" else {}
-    except ImportError as error:
-        raise UsageError(
-            f"--format onnx needs {', '.join(PACKAGES)} ({error}): pip install dfad-fast[onnx]"
-        ) from error
+    if format != "onnx":
+        return {}
+    return {name: import_package(name, install="dfad-fast[onnx]").__version__ for name in PACKAGES}
 
 
 def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:

@@ -39,7 +39,12 @@ def write_onnx(student: Student, path: Path) -> None:
         raise cannot_export("torch.onnx", error) from error
     _tidy(model)
     onnx.helper.set_model_props(model, student.metadata())
-    onnx.save(model, path)
+    try:
+        onnx.save(model, path)
+    except OSError:
+        raise
+    except Exception as error:  # more than 2 GB, which protobuf does not hold
+        raise cannot_export("onnx", error) from error
 
 
 def _tidy(model: ModelProto) -> None:

@@ -41,8 +41,11 @@ def write_program(student: Student, path: Path) -> None:
     """Raises RunError for a network that cannot be exported."""
     program = trace(student)
     data = io.BytesIO()  # onto a full disk torch.export.save ends the process
-    with quietly():
-        torch.export.save(program, data, extra_files={METADATA: json.dumps(student.metadata())})
+    try:
+        with quietly():
+            torch.export.save(program, data, extra_files={METADATA: json.dumps(student.metadata())})
+    except Exception as error:  # such as a type of argument that it has no form for
+        raise cannot_export("torch.export", error) from error
     path.write_bytes(data.getbuffer())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from dfad_fast.errors import RunError
 from dfad_fast.exporting.measuring import Latency
 
 
@@ -50,3 +51,11 @@ class Export:
     def as_data(self) -> dict[str, Any]:
         """Everything, as plain values that JSON knows."""
         return asdict(self)
+
+
+class Int8Failed(RunError):
+    """The file in float is there, checked and measured in ``export``; that in 8 bits is not."""
+
+    def __init__(self, message: str, export: Export) -> None:
+        super().__init__(message)
+        self.export = export

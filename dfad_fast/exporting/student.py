@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class Student:
         return {
             "dfad_fast": __version__,
             "method": run.method,
-            "student": student_name(run.config),
+            "student": re.split(r"[/\\]", student_name(run.config))[-1],  # without this machine's folders
             "averaged": json.dumps(self.averaged),
             "image_shape": json.dumps(run.image_shape),
             "classes": json.dumps(run.networks.classes),

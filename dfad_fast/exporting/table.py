@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from dfad_fast.exporting.measuring import MOST_RUNS
 from dfad_fast.exporting.result import Export, Variant
-from dfad_fast.training.run_folder import EXPORT
+from dfad_fast.training.reporting import percent
+from dfad_fast.training.run_folder import EXPORT_RECORD
 
 _WIDE = 110
 
@@ -29,9 +28,9 @@ def print_export(console: Console, export: Export) -> None:
             variant.name,
             f"{variant.bytes / 1024:,.1f} KiB",
             "" if variant is student else f"{variant.max_difference:.2g}",
-            "" if variant is student else _percent(variant.agreement),
+            "" if variant is student else percent(variant.agreement),
             _accuracy(variant, student),
-            *(f"{latency.milliseconds:.3g} ms" for latency in variant.latency.values()),
+            *(_time(latency.milliseconds) for latency in variant.latency.values()),
         )
     if not console.is_terminal:
         console.width = max(console.width, _WIDE)
@@ -44,7 +43,7 @@ def _accuracy(variant: Variant, student: Variant) -> str:
     if variant.accuracy is None or student.accuracy is None:
         return "-"
     change = 100 * (variant.accuracy - student.accuracy)
-    return _percent(variant.accuracy) + (f" ({change:+.2f})" if change else "")
+    return percent(variant.accuracy) + (f" ({change:+.2f})" if change else "")
 
 
 def _notes(export: Export) -> list[str]:
@@ -64,9 +63,8 @@ def _notes(export: Export) -> list[str]:
     for variant in export.variants:
         if variant.path:
             notes.append(f"{variant.name}: {variant.path}")
-    folder = Path(export.variants[1].path or "").parent
-    return [*notes, f"all of this for programs: {folder / EXPORT}"]
+    return [*notes, f"all of this for programs: {export.variants[1].path}{EXPORT_RECORD}"]
 
 
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"
+def _time(milliseconds: float) -> str:
+    return f"{milliseconds:.3g} ms" if milliseconds < 999.5 else f"{milliseconds / 1000:.3g} s"

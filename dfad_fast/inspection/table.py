@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dfad_fast.inspection.inspecting import Inspection
+from dfad_fast.training.reporting import percent
 
 
 def print_inspection(console: Console, inspection: Inspection) -> None:
@@ -45,20 +46,20 @@ def _networks(inspection: Inspection) -> Table:
         bins = inspection.teacher.calibration.bins
         table.add_row(
             f"accuracy, {inspection.labelled} {inspection.dataset} test images",
-            *(_percent(network.accuracy) for network in both),
+            *(percent(network.accuracy) for network in both),
         )
         table.add_row(
             f"expected calibration error, {bins} bins",
-            *(_percent(network.calibration.error) for network in both),
+            *(percent(network.calibration.error) for network in both),
         )
         table.add_section()
-    table.add_row(f"agreement, {compared_images(inspection)}", "", _percent(inspection.agreement))
+    table.add_row(f"agreement, {compared_images(inspection)}", "", percent(inspection.agreement))
     lines = inspection.lines
     if lines.pairs:
         table.add_row(
-            f"agreement on {lines.pairs} lines between them, mean", "", _percent(lines.mean_agreement)
+            f"agreement on {lines.pairs} lines between them, mean", "", percent(lines.mean_agreement)
         )
-        table.add_row("agreement on these lines, where it is lowest", "", _percent(min(lines.agreement)))
+        table.add_row("agreement on these lines, where it is lowest", "", percent(min(lines.agreement)))
         table.add_row("L1 distance of the logits on these lines, mean", "", f"{lines.mean_l1:.4f}")
     if inspection.balance:
         table.add_section()
@@ -70,7 +71,7 @@ def _networks(inspection: Inspection) -> Table:
         )
         table.add_row(
             "their rarest and their most frequent class",
-            f"{_percent(min(counts) / sum(counts))}, {_percent(max(counts) / sum(counts))}",
+            f"{percent(min(counts) / sum(counts))}, {percent(max(counts) / sum(counts))}",
             "",
         )
     return table
@@ -80,7 +81,7 @@ def _stages(inspection: Inspection) -> Table:
     table = _table("teacher's stage", "linear CKA", "sign agreement")
     table.add_column("student's stage")
     for stage in inspection.stages:
-        signs = "not measured" if stage.sign_agreement is None else _percent(stage.sign_agreement)
+        signs = "not measured" if stage.sign_agreement is None else percent(stage.sign_agreement)
         cka = "not defined" if math.isnan(stage.cka) else f"{stage.cka:.4f}"
         table.add_row(stage.teacher, cka, signs, stage.student)
     return table
@@ -92,7 +93,3 @@ def _table(first: str, *further: str) -> Table:
     for name in further:
         table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"

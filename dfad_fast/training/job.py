@@ -29,7 +29,7 @@ from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.fit import Progress
 from dfad_fast.training.levers import choose_levers, with_changes
-from dfad_fast.training.loggers import Loggers
+from dfad_fast.training.loggers import Loggers, available
 from dfad_fast.training.recipe import choose_recipe
 from dfad_fast.training.run_folder import CONFIG, read_settings, recorded_config, refuse_other_run
 from dfad_fast.training.teacher_cache import teacher_for
@@ -135,10 +135,10 @@ def prepare(
 
     Raises UsageError for settings that do not fit each other.
     """
-    for code in _code(config):
-        say(f"running the code in {code}, as it was told to")
-    load_plugins(config.plugin or ())
-    Loggers(config.log or ())  # refuses what is missing before a teacher is trained in vain
+    run_plugins(config, say)
+    # Before a teacher is trained in vain. A run that goes on may do so on a machine with fewer packages.
+    log = available(config.log or ()) if resume else config.log or ()
+    Loggers(log)
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
     if not (overwrite or resume or rehearse):
         processes.on_first(lambda: refuse_other_run(out))  # before a teacher is trained in vain
@@ -208,7 +208,7 @@ def prepare(
         checkpoint_seconds=config.checkpoint_seconds,
         checkpoint_iterations=config.checkpoint_iterations,
         sync_batch_norm=config.sync_batch_norm,
-        log=() if rehearse else config.log or (),
+        log=() if rehearse else log,
     )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
@@ -231,14 +231,16 @@ def prepare(
     return Job(trainer, iterations, evaluate, out)
 
 
-def _code(config: DistillConfig) -> list[str]:
-    """What of the settings names code of the user's."""
+def run_plugins(config: DistillConfig, say: Callable[[str], None]) -> None:
+    """Runs the plugins, once it is said what code of the user's the settings name: that of factories too."""
     factories = [
         name.rpartition(":")[0]
         for name in (config.teacher, config.student)
         if name and ":" in name and not is_packaged(name)
     ]
-    return list(dict.fromkeys([*factories, *(config.plugin or ())]))
+    for code in dict.fromkeys([*factories, *(config.plugin or ())]):
+        say(f"running the code in {code}, as it was told to")
+    load_plugins(config.plugin or ())
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -437,21 +439,23 @@ def find_test_set(
 ) -> Dataset | None:
     """The dataset whose test images ``config`` names, normalised as the teacher's images are; None for none.
 
-    ``dataset`` is the one that ``config.dataset`` names. Raises UsageError where the images are not the teacher's
-    kind.
+    ``dataset`` is the teacher's, if the run names it: by its mean and deviation images are normalised, unless
+    ``config`` says others. Raises UsageError where the images are not the teacher's kind.
     """
-    if config.evaluate and config.evaluate != config.dataset:
-        dataset = load_dataset(config.evaluate, config.data_dir)
-    if dataset is None:
+    shown = dataset
+    if config.evaluate and not (dataset and config.evaluate == dataset.name):
+        shown = load_dataset(config.evaluate, config.data_dir)
+    if shown is None:
         return None
-    if dataset.image_shape != pair.image_shape or len(dataset.classes) != pair.classes:
+    if shown.image_shape != pair.image_shape or len(shown.classes) != pair.classes:
         raise UsageError(
-            f"{dataset.name} has images {list(dataset.image_shape)} of {len(dataset.classes)} classes and the "
+            f"{shown.name} has images {list(shown.image_shape)} of {len(shown.classes)} classes and the "
             f"teacher takes {list(pair.image_shape)} and answers {pair.classes}: evaluate on the teacher's own "
             "kind of data"
         )
+    known = dataset or shown
     if config.teacher and not config.mean:
         say(
-            f"test images are normalised by {dataset.name}'s own mean and deviation: --mean and --std set others"
+            f"test images are normalised by {known.name}'s own mean and deviation: --mean and --std set others"
         )
-    return replace(dataset, mean=config.mean or dataset.mean, std=config.std or dataset.std)
+    return replace(shown, mean=config.mean or known.mean, std=config.std or known.std)

@@ -123,19 +123,19 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
     if summary["teacher_accuracy"] is not None:
         table.add_row(
             "test accuracy, final",
-            _percent(summary["teacher_accuracy"]),
-            _percent(summary["student_accuracy_final"]),
+            percent(summary["teacher_accuracy"]),
+            percent(summary["student_accuracy_final"]),
         )
-        table.add_row("test accuracy, best", "", _percent(summary["student_accuracy_best"]))
+        table.add_row("test accuracy, best", "", percent(summary["student_accuracy_best"]))
         if "averaged_accuracy_final" in summary:
             for which in ("final", "best"):
-                accuracy = _percent(summary[f"averaged_accuracy_{which}"])
+                accuracy = percent(summary[f"averaged_accuracy_{which}"])
                 table.add_row(f"test accuracy of the averaged student, {which}", "", accuracy)
-        table.add_row("agreement, test images", "", _percent(summary["agreement_final"]))
-    table.add_row("agreement, held-out generated images", "", _percent(summary["agreement_generated"]))
+        table.add_row("agreement, test images", "", percent(summary["agreement_final"]))
+    table.add_row("agreement, held-out generated images", "", percent(summary["agreement_generated"]))
     table.add_row("discrepancy, held-out generated images", "", f"{summary['discrepancy_generated']:.4f}")
     for stage, value in summary["sign_agreement_generated"].items():
-        table.add_row(f"sign agreement, {stage}", "", _percent(value))
+        table.add_row(f"sign agreement, {stage}", "", percent(value))
     console.print(table)
     images, seconds = summary["generated_images"], summary["seconds_distill"]
     console.print(
@@ -158,5 +158,6 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
         console.print(f"  {name:<28} {what}", highlight=False, soft_wrap=True)
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
+    """Such as "98.67 %"."""
     return f"{100 * fraction:.2f} %"

@@ -34,17 +34,23 @@ REPORT = "report.html"
 LOGS = "log"
 INSPECTION = "inspect.json"
 INSPECTION_PICTURE = "inspect.png"
-EXPORT = "export.json"
 EXPORT_ENDINGS = {
     "onnx": ".onnx",
     "int8": "_int8.onnx",
     "torch": ".pt2",
     "safetensors": "_export.safetensors",
 }
+EXPORT_RECORD = ".json"
+"""What is measured of an exported file stands in one with this after its name."""
 _OURS = (
     *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
-    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, METRICS_TABLE, REPORT, EXPORT),
-    *(f"{Path(of).stem}{ending}" for of in (STUDENT, AVERAGED) for ending in EXPORT_ENDINGS.values()),
+    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, METRICS_TABLE, REPORT),
+    *(
+        f"{Path(of).stem}{ending}{record}"
+        for of in (STUDENT, AVERAGED)
+        for ending in EXPORT_ENDINGS.values()
+        for record in ("", EXPORT_RECORD)
+    ),
 )
 _LOG_FOLDERS = ("tensorboard", "wandb", "mlflow")
 
@@ -90,7 +96,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     except DFADFastError:
         raise
     except Exception as error:
-        if not isinstance(error, OSError) and not _is_write_failure(error):
+        if not _is_write_failure(error):
             raise
         free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
         raise RunError(
@@ -299,5 +305,5 @@ class RunFolder:
 
 
 def _is_write_failure(error: Exception) -> bool:
-    """torch.save and safetensors report a full disk with exceptions of their own."""
-    return type(error).__name__ == "SafetensorError" or "write" in str(error).lower()
+    """safetensors reports a full disk with an exception of its own."""
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError"

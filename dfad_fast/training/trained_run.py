@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.errors import UsageError
-from dfad_fast.methods.plugins import load_plugins
 from dfad_fast.models import load_weights
 from dfad_fast.terms import reads_features
 from dfad_fast.training import checkpoints
@@ -27,9 +27,14 @@ from dfad_fast.training.job import (
     find_test_set,
     read_config,
     refuse_other_teacher,
+    run_plugins,
 )
 from dfad_fast.training.networks import Networks
-from dfad_fast.training.run_folder import AVERAGED, GENERATOR, STUDENT
+from dfad_fast.training.run_folder import AVERAGED, GENERATOR, STUDENT, recorded_config
+
+
+def silent(_text: str) -> None:
+    """What can be said while networks are built was said by the run."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class TrainedRun:
 
     folder: Path
     config: DistillConfig
+    """The run's own, with the places where its things are now."""
     method: str
     seed: int
     iteration: int | None
@@ -96,6 +102,7 @@ def load_run(
     device: str = "auto",
     real_images_needed: bool = False,
     averaged: bool = False,
+    say: Callable[[str], None] = silent,
 ) -> TrainedRun:
     """Reads the run in folder ``path``.
 
@@ -104,19 +111,20 @@ def load_run(
         data_dir, teachers: where dataset and teachers are now, instead of where they were.
         real_images_needed: whether test images that cannot be read are an error, and not merely missing.
         averaged: whether the student is the moving average of the run's.
+        say: told what code of the run's settings is run.
 
     Raises:
         UsageError: no run is there, or none that has saved anything, or no moving average; its teacher or its data is
             not there, or is another one than it was started with. Nothing is trained or downloaded.
     """
     folder = Path(path).parent if Path(path).is_file() else Path(path)
-    given = {"evaluate": dataset, "data_dir": data_dir, "teachers": teachers, "device": device}
+    given = {"data_dir": data_dir, "teachers": teachers, "device": device}
     changes = {key: value for key, value in given.items() if value is not None}
     config = DistillConfig(**{**read_config(path), **changes})
     _refuse_nothing_saved(folder)
-    load_plugins(config.plugin or ())
+    run_plugins(config, say)
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
-    pair = build_pair(config, own_dataset, choose_device(config.device), _silent, "refuse")
+    pair = build_pair(config, own_dataset, choose_device(config.device), silent, "refuse")
     refuse_other_teacher(pair, folder)
     generator = make_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
     networks = Networks(
@@ -129,8 +137,9 @@ def load_run(
     )
     method = choose_method(config.method, networks, config.student_terms, config.generator_terms)
     checkpoint = _load_weights(networks, folder, averaged)
-    test_set, no_test_set = _test_set(config, own_dataset, pair, real_images_needed)
-    normalised_as = own_dataset or test_set
+    known = own_dataset or _evaluated(config)
+    shown = replace(config, evaluate=dataset or config.evaluate)
+    test_set, no_test_set = _test_set(shown, known, pair, real_images_needed)
     for network in (networks.teacher, networks.student, networks.connectors):
         network.eval()
     return TrainedRun(
@@ -142,19 +151,15 @@ def load_run(
         planned_iterations=checkpoint["planned_iterations"] if checkpoint else None,
         networks=networks,
         image_shape=pair.image_shape,
-        mean=config.mean or (normalised_as.mean if normalised_as else None),
-        std=config.std or (normalised_as.std if normalised_as else None),
+        mean=config.mean or (known.mean if known else None),
+        std=config.std or (known.std if known else None),
         connectors_trained=checkpoint is not None and reads_features(method.student),
         has_generator=checkpoint is not None or (folder / GENERATOR).is_file(),
         latent_dim=config.latent_dim,
-        batch_size=config.batch_size,
+        batch_size=_batch_size(config, folder),
         test_set=test_set,
         no_test_set=no_test_set,
     )
-
-
-def _silent(_text: str) -> None:
-    """What can be said while networks are built was said by the run."""
 
 
 def _refuse_nothing_saved(folder: Path) -> None:
@@ -201,12 +206,26 @@ def _no_average(folder: Path) -> UsageError:
     )
 
 
+def _evaluated(config: DistillConfig) -> Dataset | None:
+    """The dataset that the run was evaluated on, where it can be read."""
+    try:
+        return load_dataset(config.evaluate, config.data_dir) if config.evaluate else None
+    except UsageError:
+        return None
+
+
+def _batch_size(config: DistillConfig, folder: Path) -> int:
+    """Of all the run's processes together, which ``batch_per_process`` alone does not tell."""
+    recorded = recorded_config(folder).get("batch_size")
+    return recorded if isinstance(recorded, int) and recorded > 0 else config.batch_size
+
+
 def _test_set(
     config: DistillConfig, dataset: Dataset | None, pair: Pair, needed: bool
 ) -> tuple[Dataset | None, str]:
     """The test images, or why there are none."""
     try:
-        test_set = find_test_set(config, dataset, pair, _silent)
+        test_set = find_test_set(config, dataset, pair, silent)
     except UsageError as error:
         if needed:
             raise

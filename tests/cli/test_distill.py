@@ -394,21 +394,25 @@ def test_a_damaged_checkpoint_costs_what_came_after_the_one_before(dfad_fast, ow
     assert (tmp_path / "run/student.safetensors").read_bytes() == before
 
 
-def test_resume_takes_changes_when_told(dfad_fast, own, tmp_path):
+def test_resume_takes_changes_when_told(dfad_fast, own, tmp_path, monkeypatch):
     import yaml
 
     assert dfad_fast("distill", *own).code == 0
+    monkeypatch.setitem(sys.modules, "wandb", None)
     path = tmp_path / "run/config.yaml"
     config = yaml.safe_load(path.read_text())
     config["versions"]["torch"] = "1.0"
-    config["distill"]["iterations"] = 4
+    config["distill"] |= {"iterations": 4, "log": ["wandb", "csv"]}
     path.write_text(yaml.safe_dump(config))
     refused = dfad_fast("resume", "run")
-    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert (refused.code, refused.err.count("\n")) == (2, 2)
     assert "versions: {'torch': '1.0'} then" in refused.err
     taken = dfad_fast("resume", "run", "--accept-changes")
     assert taken.code == 0, taken.err
     assert yaml.safe_load(path.read_text())["changes"][0]["at_iteration"] == 2
+    # A logger whose package is missing here ends no run that was begun elsewhere.
+    assert "the run goes on without its logger: wandb is not installed or cannot be imported" in refused.err
+    assert (tmp_path / "run/metrics.csv").is_file()
 
 
 def test_a_full_disk_is_a_failure_that_says_so(dfad_fast, own, tmp_path, monkeypatch):

@@ -9,17 +9,21 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from dfad_fast.data import _LOADERS, Dataset
 from dfad_fast.errors import UsageError
 from dfad_fast.exporting import export
+from dfad_fast.exporting.student import Student
 from dfad_fast.training import checkpoints
 from dfad_fast.training.checkpoints import CHECKPOINT
 from dfad_fast.training.run_folder import RunFolder
 from dfad_fast.training.trained_run import load_run
 
 QUICK = ("--samples", "70", "--calibration-images", "16")
+SAID = "running the code in own.py, as it was told to\n"
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
@@ -61,6 +65,7 @@ def metadata_of(file):
 def test_onnx_answers_as_the_student_to_any_number_of_images(dfad_fast, own_run, tmp_path):
     done = dfad_fast("export", "run", "--int8", *QUICK)
     assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(SAID)
     for text in (
         "PyTorch student",
         "onnx, int8",
@@ -92,7 +97,7 @@ def test_onnx_answers_as_the_student_to_any_number_of_images(dfad_fast, own_run,
 
 def test_export_json_holds_what_was_measured(dfad_fast, own_run):
     assert dfad_fast("export", "run", "--int8", *QUICK, "--threads", "1", "--quiet").code == 0
-    data = json.loads((own_run / "export.json").read_text())
+    data = json.loads((own_run / "student.onnx.json").read_text())
     assert (data["images"], data["dataset"], data["compared"]) == ("generated", None, 70)
     assert (data["calibration_images"], data["threads"]) == (16, 1)
     assert {"torch", "onnx", "onnxscript", "onnxruntime"} <= data["versions"].keys()
@@ -115,7 +120,7 @@ def test_digits_images_that_are_normalised_as_the_file_says_are_recognised_as_by
     done = dfad_fast("export", "run", "--int8")
     assert (done.code, done.err) == (0, "")
     assert "on 450 digits test images" in done.out
-    data = json.loads((tmp_path / "run/export.json").read_text())
+    data = json.loads((tmp_path / "run/student.onnx.json").read_text())
     student, exported, int8 = data["variants"]
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert student["accuracy"] == pytest.approx(summary["student_accuracy_final"])
@@ -179,7 +184,7 @@ def _without_checkpoint_and_average(run):
 def test_a_moving_average_that_the_run_did_not_keep(dfad_fast, own_run, spoil):
     spoil(own_run)
     done = dfad_fast("export", "run", "--averaged", *QUICK)
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (2, SAID)
     assert "the run in run kept no moving average of its student: leave --averaged out" in done.err
 
 
@@ -201,7 +206,7 @@ def test_a_moving_average_that_the_run_did_not_keep(dfad_fast, own_run, spoil):
 def test_a_wrong_request_is_one_line(dfad_fast, own_run, options, message, code):
     before = sorted(own_run.iterdir())
     done = dfad_fast("export", "run", *options)
-    assert (done.code, done.out) == (code, "")
+    assert (done.code, done.out.removeprefix(SAID)) == (code, "")
     assert message in done.err
     assert done.err.count("\n") == 1
     assert sorted(own_run.iterdir()) == before
@@ -222,6 +227,10 @@ def test_files_that_are_there_are_written_over_only_if_told_so(dfad_fast, own_ru
     assert (own_run / "student_export.safetensors").read_text() == "mine"
     assert dfad_fast("export", "run", *weights, "--overwrite").code == 0
     assert "0.weight" in load_file(own_run / "student_export.safetensors")
+    (own_run / "student_export.safetensors").unlink()
+    done = dfad_fast("export", "run", *weights)
+    assert done.code == 2
+    assert "there is run/student_export.safetensors.json already" in done.err
     (own_run / "student_int8.onnx").write_text("mine")
     done = dfad_fast("export", "run", "--int8", *QUICK)
     assert (done.code, (own_run / "student.onnx").exists()) == (2, False)
@@ -310,7 +319,7 @@ def test_a_network_that_cannot_be_handed_over_is_one_line(dfad_fast, own, tmp_pa
     assert dfad_fast("distill", *own, "--method", "dfad", "--quiet").code == 0
     before = sorted((tmp_path / "run").iterdir())
     done = dfad_fast("export", "run", "--format", format, *QUICK)
-    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert (done.code, done.out, done.err.count("\n")) == (1, SAID, 1)
     assert message in done.err
     assert sorted((tmp_path / "run").iterdir()) == before
 
@@ -347,7 +356,7 @@ def test_a_damaged_model_is_noticed_and_not_kept(dfad_fast, own_run, monkeypatch
     monkeypatch.setattr("onnx.save", save)
     before = sorted(own_run.iterdir())
     done = dfad_fast("export", "run", *QUICK)
-    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert (done.code, done.out, done.err.count("\n")) == (1, SAID, 1)
     assert message in done.err
     assert sorted(own_run.iterdir()) == before
 
@@ -358,19 +367,84 @@ def test_nothing_but_the_table_is_on_the_terminal(own_run, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].split()[:2] == ["size", "difference"]
-    assert lines[-1] == "all of this for programs: run/export.json"
+    assert lines[1].split()[:2] == ["size", "difference"]
+    assert lines[-1] == "all of this for programs: run/student.onnx.json"
 
 
 def test_from_python(own_run):
     torch.manual_seed(0)
     result = export("run", "safetensors", out="mine/net.safetensors", samples=70)
     assert [variant.path for variant in result.variants] == [None, "mine/net.safetensors"]
-    assert json.loads((own_run.parent / "mine/export.json").read_text()) == json.loads(
+    assert json.loads((own_run.parent / "mine/net.safetensors.json").read_text()) == json.loads(
         json.dumps(result.as_data())
     )
     with pytest.raises(UsageError, match="did you mean 'onnx'"):
         export("run", "onx")
+
+
+def test_what_the_packages_cannot_write_is_one_line(dfad_fast, own_run, monkeypatch):
+    def too_large(*_, **__):
+        raise ValueError("more than 2 GB\ncannot be written")
+
+    monkeypatch.setattr("onnx.save", too_large)
+    monkeypatch.setattr("torch.export.save", too_large)
+    for format, what in (("onnx", "onnx"), ("torch", "torch.export")):
+        done = dfad_fast("export", "run", "--format", format, *QUICK)
+        assert (done.code, done.err.count("\n")) == (1, 1)
+        assert f"{what} cannot export the student (more than 2 GB cannot be written)" in done.err
+
+
+def test_without_the_file_in_8_bits_the_other_one_is_told_of(dfad_fast, own_run, monkeypatch):
+    def answers_nan(images):
+        return torch.full((len(images), 3), float("nan"))
+
+    monkeypatch.setattr("dfad_fast.exporting.exporting.read_onnx", lambda _: answers_nan)
+    done = dfad_fast("export", "run", "--int8", *QUICK)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert (
+        "student_int8.onnx was exported, but answers NaN or inf, so it is not kept: leave --int8 out"
+        in done.err
+    )
+    assert "run/student.onnx was written" in done.err
+    assert not (own_run / "student_int8.onnx").exists()
+    data = json.loads((own_run / "student.onnx.json").read_text())
+    assert [variant["path"] for variant in data["variants"]] == [None, "run/student.onnx"]
+    assert data["calibration_images"] is None
+    assert "onnx: run/student.onnx" in done.out
+    assert "calibrated" not in done.out
+
+
+def tiny(name, mean):
+    """A dataset of the kind that the user's own networks take."""
+    images, labels = torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.arange(5) % 3
+    return Dataset(name, images, labels, images, labels, ("a", "b", "c"), (mean,), (0.5,))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "mean", "shown_by"),
+    [
+        ({}, None, 0.4),
+        ({"evaluate": "first"}, [0.1], 0.1),
+        ({"dataset": "first"}, [0.1], 0.1),
+        ({"dataset": "first", "evaluate": "other"}, [0.1], 0.1),
+        ({"evaluate": "first", "mean": [0.2]}, [0.2], 0.2),
+        ({"evaluate": "gone"}, None, 0.4),
+    ],
+)
+def test_images_are_normalised_as_the_run_says_whatever_dataset_is_looked_at(
+    own_run, monkeypatch, recorded, mean, shown_by
+):
+    for name, value in (("first", 0.1), ("other", 0.4)):
+        monkeypatch.setitem(_LOADERS, name, lambda _, name=name, value=value: tiny(name, value))
+    config = yaml.safe_load((own_run / "config.yaml").read_text())
+    config["distill"] |= {"student": str(own_run.parent / "own.py:student"), **recorded}
+    (own_run / "config.yaml").write_text(yaml.safe_dump(config | {"batch_size": 12}))
+    run = load_run(own_run, "other", device="cpu")
+    assert (run.test_set.name, run.test_set.mean) == ("other", (shown_by,))
+    metadata = Student(run, averaged=False).metadata()
+    assert json.loads(metadata["mean"]) == mean
+    assert metadata["student"] == "own.py:student"
+    assert run.batch_size == 12  # of all processes, which the options need not say
 
 
 def test_a_disk_that_is_full(dfad_fast, own_run, monkeypatch):

@@ -9,6 +9,7 @@ from dfad_fast.training.checkpoints import CHECKPOINT
 from dfad_fast.training.trained_run import load_run
 
 QUICK = ("--samples", "64")
+SAID = "running the code in own.py, as it was told to\n"
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,7 @@ def test_digits_from_a_run_to_table_data_and_picture(dfad_fast, tmp_path):
 def test_without_a_dataset_generated_images_are_looked_at(dfad_fast, own_run):
     done = dfad_fast("inspect", own_run, *QUICK)
     assert done.code == 0, done.err
+    assert done.out.startswith(SAID)
     assert "agreement, 64 generated images" in done.out
     assert (
         "not measured: accuracy and calibration: the run names no dataset; give one with --dataset"
@@ -173,7 +175,7 @@ def _no_settings(run):
 def test_a_run_that_cannot_be_read_is_one_line_and_exit_code_2(dfad_fast, own_run, spoil, message):
     spoil(own_run)
     done = dfad_fast("inspect", "run", *QUICK)
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out.removeprefix(SAID)) == (2, "")
     assert message in done.err
     assert done.err.count("\n") == 1
 

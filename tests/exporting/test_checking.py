@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -80,6 +82,8 @@ def test_a_file_that_answers_otherwise_is_not_kept(expected, tmp_path, change, t
         with pytest.raises(RunError, match=message):
             write_checked(path, lambda draft: draft.touch(), lambda _: change(network), answers, tolerance)
         assert [file.read_text() for file in tmp_path.iterdir()] == ([before] if before else [])
+    with pytest.raises(RunError, match="so it is not kept: leave it out"):
+        write_checked(path, Path.touch, lambda _: change(network), answers, tolerance, "leave it out")
 
 
 def test_rounding_is_not_another_answer(expected, tmp_path):
@@ -100,6 +104,13 @@ def test_what_cannot_be_read_again_is_not_kept(expected, tmp_path):
     with pytest.raises(RunError, match=r"student\.pt2 was exported, but cannot be run \(no such format\)"):
         write_checked(tmp_path / "student.pt2", lambda draft: draft.touch(), read, expected[1], 1e-4)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_student_that_takes_one_image_for_none_is_refused():
+    with pytest.raises(
+        RunError, match=r"does not answer batches of every size \(.*\), so nothing is exported"
+    ):
+        answers_of(lambda images: images.flatten(1).squeeze(), torch.ones(5, 1, 2, 2), None)
 
 
 def test_a_student_that_answers_inf_is_refused():

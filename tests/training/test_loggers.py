@@ -10,8 +10,9 @@ import torch
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import DFADFastWarning, RunError, UsageError
 from dfad_fast.terms import L1, Weighted
-from dfad_fast.training.loggers import LOGGERS, Loggers
-from dfad_fast.training.loggers.logger import Logger
+from dfad_fast.training.loggers import LOGGERS, Loggers, available
+from dfad_fast.training.loggers.logger import Logger, Start
+from dfad_fast.training.loggers.mlflow_run import MLflow
 from tests.training.test_trainer import SHAPE, SMALL, TurnsNaN
 
 
@@ -65,7 +66,7 @@ def test_a_table_has_columns_that_come_later_in_all_rows(pair, test_images, tmp_
         def log(self, record):
             pass
 
-    trainer = DFADTrainer(*pair, SHAPE, out=tmp_path, log=["csv"], **SMALL)
+    trainer = DFADTrainer(*pair, SHAPE, out=tmp_path, log="csv", **SMALL)
     trainer.fit(6, evaluate=test_images, evaluate_every=3, progress=Look())
     assert widths[1] < widths[2]
     rows, records = table_of(tmp_path), records_of(tmp_path)
@@ -136,11 +137,25 @@ def test_wandb_is_offline_and_a_resumed_run_begins_with_what_was_recorded(pair, 
     assert second.summary["iterations"] == 6
 
 
+def test_a_run_of_wandb_that_cannot_be_told_of_the_past_is_not_left_open(wandb, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(FakeRun, "log", fail)
+    (tmp_path / "config.yaml").write_text("seed: 0")
+    with (
+        pytest.warns(DFADFastWarning, match="logger wandb failed"),
+        Loggers(["wandb"]).opened(tmp_path, 1, [{"iteration": 1}]),
+    ):
+        assert wandb.runs[0].exit_code == 1
+
+
 class FakeClient:
     """A stand-in with what is used of mlflow.MlflowClient."""
 
     def __init__(self, tracking_uri, made):
         self.uri, self.metrics, self.files, self.images, self.status = tracking_uri, [], {}, [], None
+        self.batches = 0
         made.append(self)
 
     def get_experiment_by_name(self, name):
@@ -155,6 +170,8 @@ class FakeClient:
         return SimpleNamespace(info=SimpleNamespace(run_id="r"))
 
     def log_batch(self, run_id, metrics):
+        assert len(metrics) <= 1000, "what MLflow takes"
+        self.batches += 1
         self.metrics += metrics
 
     def log_image(self, run_id, image, *, key, step):
@@ -192,6 +209,22 @@ def test_mlflow_writes_to_a_database_in_the_folder(pair, mlflow, tmp_path):
     assert second.files["config.yaml"]["method"] == "dfad"
 
 
+def test_mlflow_is_told_of_a_long_history_in_few_transactions(mlflow, tmp_path):
+    history = [{"iteration": i, "a": i, "b": -i, "c": 0.5} for i in range(1, 701)]
+    start = Start(tmp_path, 700, {}, history)
+    MLflow(start).begin(start)
+    (client,) = mlflow.clients
+    assert client.batches == 3
+    told = [(name, value, step) for name, value, _, step in client.metrics]
+    assert told == [(name, float(r[name]), r["iteration"]) for r in history for name in "abc"]
+
+
+def test_mlflows_database_is_not_put_where_its_address_would_end_early(mlflow, tmp_path):
+    with pytest.raises(UsageError, match=r"a question mark ends the path, and .*: rename the folder"):
+        MLflow(Start(tmp_path / "what?", 0, {}, ()))
+    assert not list(tmp_path.iterdir())
+
+
 def test_mlflow_goes_where_the_environment_says(pair, mlflow, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "elsewhere")
     DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, log=["mlflow"], **SMALL).fit(1)
@@ -199,13 +232,19 @@ def test_mlflow_goes_where_the_environment_says(pair, mlflow, tmp_path, monkeypa
     assert not (tmp_path / "log").exists()
 
 
-@pytest.mark.parametrize("fails_in", ["__init__", "record", "images", "summary", "close"])
+@pytest.mark.parametrize("fails_in", ["__init__", "begin", "record", "images", "summary", "close"])
 def test_a_logger_that_fails_warns_once_and_the_run_goes_on(pair, tmp_path, monkeypatch, fails_in):
+    closed = []
+
     class Fails(Logger):
         calls = 0
 
         def __init__(self, start):
             pass
+
+        def close(self, failed):
+            closed.append(failed)
+            raise ConnectionError("there is no server")
 
     def fail(self, *_):
         Fails.calls += 1
@@ -220,6 +259,7 @@ def test_a_logger_that_fails_warns_once_and_the_run_goes_on(pair, tmp_path, monk
     ours = [str(w.message) for w in caught if issubclass(w.category, DFADFastWarning)]
     assert ours == ["logger fails failed (ConnectionError: the server is gone): the run goes on without it"]
     assert Fails.calls == 1
+    assert closed == ([] if fails_in in ("__init__", "close") else [True])
     assert len(table_of(tmp_path)) == 4
 
 
@@ -253,6 +293,19 @@ def test_a_missing_package_is_refused_before_anything_is_written(pair, tmp_path,
     with pytest.raises(UsageError, match=f"{name} is not installed .* pip install {name}$"):
         DFADTrainer(*pair, SHAPE, out=tmp_path / "run", log=["csv", name], **SMALL)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_package_is_one_line_whatever_it_raises(tmp_path, monkeypatch):
+    (tmp_path / "wandb.py").write_text("raise AttributeError('no such\\nname')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(UsageError, match=r"wandb is not installed or cannot be imported \(no such name\)"):
+        Loggers(["wandb"])
+
+
+def test_of_a_run_that_goes_on_an_unknown_logger_is_still_refused():
+    with pytest.raises(UsageError, match="unknown logger 'tensorbord'"):
+        available(["csv", "tensorbord"])
 
 
 def test_wrong_names_and_a_missing_folder_are_refused(pair):

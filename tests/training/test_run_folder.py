@@ -16,8 +16,13 @@ def test_a_file_is_whole_or_not_there(tmp_path):
         path.write_text("half of")
         raise OSError(28, "No space left on device")
 
+    def overwrites(_path):
+        raise ValueError("names overwrite each other")
+
     with pytest.raises(RunError, match=r"cannot write .*summary.json: .*No space left on device"):
         folder._write("summary.json", fails)
+    with pytest.raises(ValueError, match="overwrite each other"):  # is no matter of the disk
+        folder._write("summary.json", overwrites)
     assert json.loads((tmp_path / "run/summary.json").read_text()) == {"iterations": 1}
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["summary.json"]
 

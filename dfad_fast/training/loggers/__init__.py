@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dfad_fast.errors import DFADFastWarning, unknown_name
+from dfad_fast.errors import DFADFastWarning, UsageError, unknown_name
 from dfad_fast.importing import import_package
 from dfad_fast.training.loggers.csv_table import CSVTable
 from dfad_fast.training.loggers.logger import Logger, Start
@@ -31,20 +32,16 @@ LOGGERS: dict[str, type[Logger]] = {
 class Loggers:
     """The loggers of a run, by name; none is open outside of :meth:`opened`, and what is told then goes nowhere.
 
-    One that fails is left out from then on, with one warning: no logger ends a run.
+    One that fails is closed and left out from then on, with one warning: no logger ends a run.
 
     Raises UsageError for an unknown name and for a logger whose package is missing.
     """
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
-        self._kinds: dict[str, type[Logger]] = {}
-        for name in names:
-            if name not in LOGGERS:
-                raise unknown_name("logger", name, LOGGERS)
-            kind = LOGGERS[name]
-            if kind.package:
-                import_package(kind.package, kind.module)
-            self._kinds[name] = kind
+    def __init__(self, names: Sequence[str] | str = ()) -> None:
+        names = [names] if isinstance(names, str) else names
+        self._kinds = {name: _kind_of(name) for name in names}
+        for kind in self._kinds.values():
+            _import(kind)
         self._open: dict[str, Logger] = {}
 
     def __bool__(self) -> bool:
@@ -63,12 +60,14 @@ class Loggers:
             yield
             failed = False
         finally:
-            self._each(lambda logger: logger.close(failed))
-            self._open.clear()
+            while self._open:
+                name, logger = self._open.popitem()
+                self._attempt(name, partial(logger.close, failed))
 
     def _begin(self, name: str, folder: Path, iteration: int, history: Sequence[Mapping[str, Any]]) -> None:
         start = Start(folder, iteration, recorded_config(folder), tuple(history))
         self._open[name] = self._kinds[name](start)
+        self._open[name].begin(start)
 
     def record(self, record: Mapping[str, Any]) -> None:
         self._each(lambda logger: logger.record(record))
@@ -87,10 +86,38 @@ class Loggers:
         try:
             call()
         except Exception as error:
-            self._open.pop(name, None)
+            failed = self._open.pop(name, None)
+            if failed:
+                with contextlib.suppress(Exception):
+                    failed.close(failed=True)
             reason = " ".join(str(error).split())[:300]
             warnings.warn(
                 f"logger {name} failed ({type(error).__name__}: {reason}): the run goes on without it",
                 DFADFastWarning,
                 stacklevel=2,
             )
+
+
+def available(names: Sequence[str]) -> list[str]:
+    """Those of these loggers whose packages are here; warns of the others. Raises UsageError for an unknown name."""
+    found = []
+    for name in names:
+        kind = _kind_of(name)
+        try:
+            _import(kind)
+        except UsageError as error:
+            warnings.warn(f"the run goes on without its logger: {error}", DFADFastWarning, stacklevel=2)
+        else:
+            found.append(name)
+    return found
+
+
+def _kind_of(name: str) -> type[Logger]:
+    if name not in LOGGERS:
+        raise unknown_name("logger", name, LOGGERS)
+    return LOGGERS[name]
+
+
+def _import(kind: type[Logger]) -> None:
+    if kind.package:
+        import_package(kind.package, kind.module)

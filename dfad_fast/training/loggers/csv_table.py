@@ -17,6 +17,10 @@ class CSVTable(Logger):
 
     def __init__(self, start: Start) -> None:
         self._path = start.folder / METRICS_TABLE
+        self._rows: list[dict[str, Any]] = []
+        self._columns: list[str] = []
+
+    def begin(self, start: Start) -> None:
         self._rows = [dict(record) for record in start.history]
         self._columns = list(dict.fromkeys(name for row in self._rows for name in row))
         write_whole(self._path, self._write_all)

@@ -23,7 +23,7 @@ class Start:
 
 
 class Logger:
-    """Takes what a run tells. It may raise anything: the run then goes on without it, see Loggers."""
+    """Takes what a run tells. It may raise anything: it is closed then, and the run goes on without it, see Loggers."""
 
     package: ClassVar[str | None] = None
     """What pip calls the package it needs."""
@@ -31,7 +31,11 @@ class Logger:
     """What is imported of it, if it is not called as the package is."""
 
     def __init__(self, start: Start) -> None:
+        """Only opens it: what fails from then on can be closed."""
         raise NotImplementedError
+
+    def begin(self, start: Start) -> None:
+        """Comes before all others: the settings, and the records so far where they are not there from before."""
 
     def record(self, record: Mapping[str, Any]) -> None:
         """One record of metrics.jsonl."""

@@ -27,6 +27,8 @@ class TensorBoard(Logger):
             # TensorBoard hides the events of this step and later ones that were written before.
             purge_step=start.iteration + 1,
         )
+
+    def begin(self, start: Start) -> None:
         self._text("config", yaml.safe_dump(dict(start.config), sort_keys=False))
 
     def record(self, record: Mapping[str, Any]) -> None:

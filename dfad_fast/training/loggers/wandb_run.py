@@ -36,6 +36,8 @@ class WeightsAndBiases(Logger):
             reinit="create_new",  # whatever run the caller has open is left alone
             settings=self._wandb.Settings(silent=True),
         )
+
+    def begin(self, start: Start) -> None:
         for record in start.history:
             self.record(record)
 
