@@ -138,9 +138,11 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
         table.add_row(f"sign agreement, {stage}", "", percent(value))
     console.print(table)
     images, seconds = summary["generated_images"], summary["seconds_distill"]
+    threads = f"{summary['threads']} thread{'s' if summary['threads'] > 1 else ''}"
+    each = f" in each of {summary['processes']} processes" if summary["processes"] > 1 else ""
     console.print(
         f"{summary['iterations']} iterations, {images:,} generated images, {seconds:.0f} s of distillation on "
-        f"{summary['device']} with {summary['threads']} threads; no real image was used for it.",
+        f"{summary['device']} with {threads}{each}; no real image was used for it.",
         highlight=False,
         soft_wrap=True,
     )

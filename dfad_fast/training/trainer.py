@@ -226,7 +226,7 @@ class DFADTrainer:
         self.checkpoint_iterations = checkpoint_iterations
         self.loggers = Loggers(log)
         if self.loggers and out is None:
-            raise UsageError(f"log={list(log)} writes to a run's folder: give one, as out=")
+            raise UsageError(f"log={log!r} writes to a run's folder: give one, as out=")
         self.checkpoint_seconds = checkpoint_seconds
         self.out = None if out is None else Path(out)
         self.folder: RunFolder | None = None
