@@ -73,48 +73,57 @@ class Fit:
         if folder:
             (folder / run_folder.TRACEBACK).unlink(missing_ok=True)
         opened = trainer.loggers.opened(folder, trainer.iteration, trainer.history)
-        with StopOnSignal() as stop, self._failure_noted(), self._telling_of_lost_processes(), opened:
-            processes.wait()  # a logger may take its time
-            test_set = (
-                TestSet(trainer.networks.teacher, self._evaluate) if self._evaluate is not None else None
-            )
-            saved_at = time.monotonic()
-            signalled = ended = False
-            while trainer.iteration < target and not ended:
-                started = time.perf_counter()
-                try:
-                    trainer.step()
-                except Exception as error:
-                    self._fail(error)
-                trainer.seconds += time.perf_counter() - started
-                last = trainer.iteration == target
-                if last or trainer.iteration % log_every == 0:
-                    evaluated = last or trainer.iteration % evaluate_every == 0
-                    self._record(test_set if evaluated else None)
-                    if not last and sheets.is_due(
-                        trainer.iteration, evaluate_every, trainer.planned_iterations
-                    ):
-                        self._draw_sheet()
-                if self._progress:
-                    self._progress.advance(trainer.iteration)
-                # What only some of the processes noticed, so that all do the same.
-                signalled, stop_asked, checkpoint_due = processes.any_of(
-                    stop.requested,
-                    trainer.stop_asked,
-                    processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
+        try:
+            with StopOnSignal() as stop, self._failure_noted(), self._telling_of_lost_processes(), opened:
+                processes.wait()  # a logger may take its time
+                test_set = (
+                    TestSet(trainer.networks.teacher, self._evaluate) if self._evaluate is not None else None
                 )
-                ended = signalled or stop_asked
-                if checkpoint_due and not (last or ended):  # at the end all is saved
-                    self._write_checkpoint()
-                    saved_at = time.monotonic()
-            if not self._losses.empty:  # nothing unchecked is saved
-                # Who sends a signal may not wait for an evaluation.
-                self._record(None if signalled else test_set)
-            summary = trainer.save(test_set)
+                signalled = self._iterate(target, log_every, evaluate_every, test_set, stop)
+                if not self._losses.empty:  # nothing unchecked is saved
+                    # Who sends a signal may not wait for an evaluation.
+                    self._record(None if signalled else test_set)
+                summary = trainer.save(test_set)
+        finally:
             trainer.losses = None
         if signalled and trainer.iteration < target:
             raise Stopped
         return summary
+
+    def _iterate(
+        self, target: int, log_every: int, evaluate_every: int, test_set: TestSet | None, stop: StopOnSignal
+    ) -> bool:
+        """Until the target, or until it is to stop; whether it was stopped by a signal."""
+        trainer = self._trainer
+        assert trainer.planned_iterations is not None
+        saved_at = time.monotonic()
+        while trainer.iteration < target:
+            started = time.perf_counter()
+            try:
+                trainer.step()
+            except Exception as error:
+                self._fail(error)
+            trainer.seconds += time.perf_counter() - started
+            last = trainer.iteration == target
+            if last or trainer.iteration % log_every == 0:
+                evaluated = last or trainer.iteration % evaluate_every == 0
+                self._record(test_set if evaluated else None)
+                if not last and sheets.is_due(trainer.iteration, evaluate_every, trainer.planned_iterations):
+                    self._draw_sheet()
+            if self._progress:
+                self._progress.advance(trainer.iteration)
+            # What only some of the processes noticed, so that all do the same.
+            signalled, stop_asked, checkpoint_due = processes.any_of(
+                stop.requested,
+                trainer.stop_asked,
+                processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
+            )
+            if signalled or stop_asked:
+                return signalled
+            if checkpoint_due and not last:  # at the end all is saved
+                self._write_checkpoint()
+                saved_at = time.monotonic()
+        return False
 
     def _is_checkpoint_due(self, seconds: float) -> bool:
         """After so many seconds since the last one, or iterations."""

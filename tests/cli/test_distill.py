@@ -380,13 +380,13 @@ def test_a_damaged_checkpoint_costs_what_came_after_the_one_before(dfad_fast, ow
     more = ["--iterations", "6", "--checkpoint-seconds", "0", "--keep-checkpoints", "3"]
     assert dfad_fast("distill", *own, *more).code == 0
     before = (tmp_path / "run/student.safetensors").read_bytes()
-    # One after each iteration and one at the end: the last two are of the sixth.
+    # One after each iteration: the last two are of the fifth and the sixth.
     for name in ("checkpoint.pt", "checkpoint-1.pt"):
         (tmp_path / "run" / name).write_bytes(b"torn")
     (tmp_path / "run/student.safetensors").unlink()
     resumed = dfad_fast("resume", "run")
     assert resumed.code == 0, resumed.err
-    assert "going on from iteration 5" in resumed.out
+    assert "going on from iteration 4" in resumed.out
     lines = resumed.err.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("dfad-fast: run/checkpoint.pt is damaged (")
