@@ -38,7 +38,7 @@ distill: setup
 # Runs of pytest, the longest first, as many at a time as there are cores; each prints its report when it is done. One
 # thread each, since they share the cores; tests about threads set their own number. A red one does not keep the others
 # from running.
-RUNS := test-fast test-slow test-cuda-shim test-triton test-reference
+RUNS := test-slow test-fast test-triton test-cuda-shim test-reference
 CORES = $(shell $(BIN)/python -c 'import os; print(os.cpu_count())')
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@
 
