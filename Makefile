@@ -43,7 +43,7 @@ CORES = $(shell $(BIN)/python -c 'import os; print(os.cpu_count())')
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@
 
 test: setup
-	@echo "running the tests in $(words $(RUNS)) parts; each prints when it is done (12 minutes in all on 2 cores)"
+	@echo "running the tests in $(words $(RUNS)) parts; each prints when it is done (14 minutes in all on 2 cores)"
 	@$(BIN)/python -m tests.cuda.build_shim
 	@$(MAKE) --no-print-directory --keep-going -j$(CORES) $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
 		$(RUNS)
