@@ -254,8 +254,9 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have."""
     from dfad_fast import processes
     from dfad_fast.training.job import DistillConfig, prepare, read_config, recorded_threads
+    from dfad_fast.training.run_folder import folder_of
 
-    folder = Path(run).parent if Path(run).is_file() else Path(run)
+    folder = folder_of(run)
     given = {"out": str(folder)} if teachers is None else {"out": str(folder), "teachers": teachers}
     config = DistillConfig(**{**read_config(run), **given})
     processes.join(config.process_timeout)
@@ -454,13 +455,13 @@ def compare(runs: tuple[str, ...], out: str) -> None:
 def report(run: str, out: str | None, quiet: bool) -> None:
     """Write all that the folder RUN tells of its run, finished or not, on one page for a browser."""
     from dfad_fast.training.report_page.page import write_page
-    from dfad_fast.training.run_folder import make_folder
+    from dfad_fast.training.run_folder import folder_of, make_folder
 
     if out:
         if Path(out).suffix != ".html":
             raise UsageError(f"--out is a page, NAME.html, got {out}")
         make_folder(Path(out).parent)
-    page = write_page(Path(run).parent if Path(run).is_file() else Path(run), Path(out) if out else None)
+    page = write_page(folder_of(run), Path(out) if out else None)
     _say(_console(quiet))(f"The page is {page}.")
 
 

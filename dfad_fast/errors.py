@@ -29,6 +29,11 @@ class RunError(DFADFastError, RuntimeError):
     """The request was sound but the run could not go on, such as a loss that turned NaN. Exit code 1."""
 
 
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """What ``error`` says, or its kind where it says nothing, in at most so many characters."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that no registry knows, with the nearest names first."""
     known = sorted(known)

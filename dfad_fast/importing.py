@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import UsageError, in_one_line
 
 _FILES: set[str] = set()  # names of modules that came from files
 
@@ -25,7 +25,7 @@ def import_package(package: str, module: str | None = None, install: str | None 
     try:
         return importlib.import_module(module or package)
     except Exception as error:  # one that is there, but does not fit the others, raises anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise UsageError(
             f"{package} is not installed or cannot be imported ({reason}): pip install {install or package}"
         ) from error

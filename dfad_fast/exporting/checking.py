@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dfad_fast.errors import RunError
+from dfad_fast.errors import RunError, in_one_line
 from dfad_fast.exporting.formats import Predict
 from dfad_fast.exporting.quiet import quietly
 from dfad_fast.training.run_folder import write_whole
@@ -64,7 +64,7 @@ def answers_of(student: Predict, images: Tensor, labels: Tensor | None) -> Answe
     try:
         logits = ask(student, images)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise RunError(
             f"the student does not answer batches of every size ({reason}), so nothing is exported: change the "
             "network, to give logits [B, classes] of B images, be it one"
@@ -110,7 +110,7 @@ def _run(path: Path, read: Callable[[], Predict], images: Tensor, remedy: str) -
             predict = read()
             return predict, ask(predict, images)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise RunError(
             f"{path.name} was exported, but cannot be run ({reason}), so it is not kept: {remedy}"
         ) from error

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from dfad_fast.errors import RunError
+from dfad_fast.errors import RunError, in_one_line
 from dfad_fast.exporting.quiet import quietly
 from dfad_fast.exporting.student import Student
 
@@ -59,7 +59,7 @@ def cannot_export(what: str, error: BaseException) -> RunError:
     """In one line, with the reason at the bottom of ``error``."""
     while error.__cause__ is not None:
         error = error.__cause__
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = in_one_line(error)
     return RunError(
         f"{what} cannot export the student ({reason}): hand over its weights, with --format safetensors, or change "
         "the network"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dfad_fast.errors import RunError
+from dfad_fast.errors import RunError, in_one_line
 from dfad_fast.exporting.onnx_file import IMAGES
 from dfad_fast.exporting.quiet import quietly
 
@@ -61,7 +61,7 @@ def quantise(model: Path, images: Tensor, path: Path) -> None:
                     calibrate_method=CalibrationMethod.MinMax,
                 )
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)
             raise RunError(f"onnxruntime cannot quantise the student ({reason}): leave --int8 out") from error
         result = onnx.load(quantised)
     onnx.helper.set_model_props(result, {**metadata, "precision": "int8"})

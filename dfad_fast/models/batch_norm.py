@@ -30,14 +30,19 @@ def batch_norm_layers(network: nn.Module) -> list[_BatchNorm]:
     return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
 
 
+def pooled(statistics: Tensor) -> Tensor:
+    """Mean and biased variance [2, C] of all processes' values together, of which each has as many. Differentiable."""
+    means, variances = processes.gather(statistics[None]).unbind(1)
+    mean = means.mean(0)
+    return torch.stack((mean, variances.mean(0) + (means - mean).square().mean(0)))
+
+
 def over_processes(layers: list[LayerStatistics]) -> list[LayerStatistics]:
     """The same of the whole batch, where it is spread over several processes. Differentiable."""
     if processes.count() == 1 or not layers:
         return layers
     own = torch.stack([torch.cat([x.mean for x in layers]), torch.cat([x.variance for x in layers])])
-    means, variances = processes.gather(own[None]).unbind(1)
-    mean = means.mean(0)
-    variance = variances.mean(0) + (means - mean).square().mean(0)
+    mean, variance = pooled(own)
     sizes = [len(x.mean) for x in layers]
     return [
         replace(layer, mean=m, variance=v)

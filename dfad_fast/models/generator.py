@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_fast import backends, processes
+from dfad_fast.models.batch_norm import pooled
 from dfad_fast.models.sync_batch_norm import (
     follow,
     is_synchronised,
-    over_processes,
     own_statistics,
     synchronise,
 )
@@ -102,7 +102,7 @@ def _block(
     bias: Tensor = norm.bias
     values = x.numel() // x.shape[1]
     if is_synchronised(norm):
-        statistics = over_processes(own_statistics(x) if statistics is None else statistics)
+        statistics = pooled(own_statistics(x) if statistics is None else statistics)
         x, weight, bias = synchronise(x, weight, bias, statistics, norm.eps, own_removed=True)
         values *= processes.count()
     out, found, out_statistics = generator_block(

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from dfad_fast import processes
-from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
+from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError, in_one_line
 from dfad_fast.training import checkpoints, outcome, run_folder, sheets
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.interrupt import StopOnSignal
@@ -227,7 +227,7 @@ class Fit:
                 self._trainer.folder.write_text(run_folder.TRACEBACK, trace)
         except Exception as further:
             # As on a GPU after a failed assertion, where nothing can be read or written any more, or on a full disk.
-            kept = f"the last good state could not be brought back or saved ({' '.join(str(further).split())[:200]})"
+            kept = f"the last good state could not be brought back or saved ({in_one_line(further)})"
         if isinstance(error, DFADFastError):
             raise error
         where = f"; where it happened stands in {run_folder.TRACEBACK} there" if self._trainer.folder else ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dfad_fast.errors import RunError
+from dfad_fast.errors import RunError, in_one_line
 from dfad_fast.training.networks import Draws
 from dfad_fast.training.step import Iteration, Outcome, Weights
 
@@ -88,7 +88,7 @@ class CapturedIteration:
             with torch.cuda.device(self._device), torch.cuda.graph(graph, stream=self._stream):
                 self._outcome = self._step()
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)
             raise RunError(
                 f"an iteration cannot be captured as a CUDA graph ({reason}): a network that waits for the device, "
                 "such as by .item(), cannot; run without it, --lever graph=off (in Python, Levers(graph=False))"

@@ -55,6 +55,11 @@ _OURS = (
 _LOG_FOLDERS = ("tensorboard", "wandb", "mlflow")
 
 
+def folder_of(run: str | Path) -> Path:
+    """Of a run that is named by its folder or by a file in it."""
+    return Path(run).parent if Path(run).is_file() else Path(run)
+
+
 def refuse_other_run(path: Path) -> None:
     """Raises UsageError where ``path`` holds the files of a run."""
     held = [name for name in _OURS if (path / name).exists()]

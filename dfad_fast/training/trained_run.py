@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.data import Dataset, load_dataset
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.models import load_weights
 from dfad_fast.terms import reads_features
 from dfad_fast.training import checkpoints
@@ -30,7 +30,7 @@ from dfad_fast.training.job import (
     run_plugins,
 )
 from dfad_fast.training.networks import Networks
-from dfad_fast.training.run_folder import AVERAGED, GENERATOR, STUDENT, recorded_config
+from dfad_fast.training.run_folder import AVERAGED, GENERATOR, STUDENT, folder_of, recorded_config
 
 
 def silent(_text: str) -> None:
@@ -117,7 +117,7 @@ def load_run(
         UsageError: no run is there, or none that has saved anything, or no moving average; its teacher or its data is
             not there, or is another one than it was started with. Nothing is trained or downloaded.
     """
-    folder = Path(path).parent if Path(path).is_file() else Path(path)
+    folder = folder_of(path)
     given = {"data_dir": data_dir, "teachers": teachers, "device": device}
     changes = {key: value for key, value in given.items() if value is not None}
     config = DistillConfig(**{**read_config(path), **changes})
@@ -185,7 +185,7 @@ def _load_weights(networks: Networks, folder: Path, averaged: bool) -> dict[str,
             for name, network in parts.items():
                 network.load_state_dict(state["weights"][name])
         except (RuntimeError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)
             raise UsageError(
                 f"the checkpoint in {folder} does not fit the networks that its config.yaml names ({reason}): "
                 "bring the networks back that the run was started with"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast import processes
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.models.sharding import is_sharded
@@ -512,7 +512,7 @@ class DFADTrainer:
         try:
             self.load_state_dict(self._own_part(state))
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)
             raise UsageError(
                 f"the checkpoint in {self.out} does not fit these networks and this device ({reason}): go on "
                 "with what the run was started with, or start anew with dfad-fast distill"

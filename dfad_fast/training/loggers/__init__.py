@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dfad_fast.errors import DFADFastWarning, UsageError, unknown_name
+from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line, unknown_name
 from dfad_fast.importing import import_package
 from dfad_fast.training.loggers.csv_table import CSVTable
 from dfad_fast.training.loggers.logger import Logger, Start
@@ -90,7 +90,7 @@ class Loggers:
             if failed:
                 with contextlib.suppress(Exception):
                     failed.close(failed=True)
-            reason = " ".join(str(error).split())[:300]
+            reason = in_one_line(error, 300)
             warnings.warn(
                 f"logger {name} failed ({type(error).__name__}: {reason}): the run goes on without it",
                 DFADFastWarning,

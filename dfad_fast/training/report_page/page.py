@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dfad_fast import __version__
-from dfad_fast.errors import DFADFastWarning
+from dfad_fast.errors import DFADFastWarning, in_one_line
 from dfad_fast.training.report_page import images, story
 from dfad_fast.training.report_page.curves import curves
 from dfad_fast.training.report_page.inspected import inspection
@@ -51,7 +51,7 @@ def write_page_if_possible(folder: Path) -> None:
     try:
         write_page(folder)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = in_one_line(error, 300)
         warnings.warn(
             f"{REPORT} of {folder} was not written ({type(error).__name__}: {reason})",
             DFADFastWarning,

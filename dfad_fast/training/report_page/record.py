@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.training import checkpoints, run_folder, sheets
 from dfad_fast.training.sheets import Sheet
 
@@ -84,7 +84,7 @@ def read(folder: Path) -> Record:
             if needed:
                 missing.append(f"{name} is not there")
         except Exception as error:  # as many kinds as there are ways in which a file is damaged
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)
             missing.append(f"{name} cannot be read: {reason}")
         return otherwise
 
