@@ -91,8 +91,10 @@ def main() -> None:
 @click.option(
     "--no-compile", is_flag=True, help="Without torch.compile, whose compilations take half of the time."
 )
-@click.option("--match", metavar="TEXT", help="Only cases whose name holds this.")
-def ops(options: Options, no_compile: bool, match: str | None) -> None:
+@click.option(
+    "--match", multiple=True, metavar="TEXT", help="Only cases whose name holds this, or one of several."
+)
+def ops(options: Options, no_compile: bool, match: tuple[str, ...]) -> None:
     """Measure the ops: ops.json, ops.csv, ops.md and plots in --out."""
     _fail_if(measure_ops(options, not no_compile, match))
 
@@ -224,7 +226,7 @@ def readme(results: Path, file: Path) -> None:
 def measure_ops(
     options: Options,
     with_compile: bool = True,
-    match: str | None = None,
+    match: Sequence[str] = (),
     unpinned: bool = True,
     halves: bool = True,
 ) -> list[str]:
@@ -234,9 +236,11 @@ def measure_ops(
     from benchmarks.measure import Settings
     from benchmarks.ops import run
 
-    cases = [c for c in CASES if (c.quick or not options.quick) and (match is None or match in c.name)]
+    cases = [c for c in CASES if c.quick or not options.quick]
+    if match:
+        cases = [c for c in cases if any(text in c.name for text in match)]
     if not cases:
-        raise click.BadParameter(f"no case's name holds {match!r}", param_hint="--match")
+        raise click.BadParameter(f"no case's name holds {' or '.join(match)}", param_hint="--match")
     if not halves:
         cases = [case for case in cases if case.dtype.itemsize > 2]
     if not unpinned:
@@ -256,6 +260,8 @@ def measure_step(options: Options, pair: str = "all") -> list[str]:
     from benchmarks.step_cases import CONTENDERS, PAIRS, RACES
 
     pairs = [p for p in PAIRS.values() if pair in ("all", p.name)]
+    if options.device == "cuda":
+        pairs = [replace(p, batch_size=p.gpu_batch_size or p.batch_size) for p in pairs]
     chosen = Settings(options.threads, options.device, rounds=7, budget_seconds=STEP_SECONDS)
     if options.quick:
         pairs = [replace(p, batch_size=min(p.batch_size, QUICK_BATCH)) for p in pairs[:1]]

@@ -28,6 +28,7 @@ class Pair:
         bytes_per_image: of a batch, that the published loop was seen to hold with the pinned allocator, the most of
             all loops.
         unpinned: whether it is measured with the C library's default allocator too.
+        gpu_batch_size: the published one, where the batch was made smaller for CPUs.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Pair:
     generator: str = "dfad"
     bytes_per_image: int = 0
     unpinned: bool = False
+    gpu_batch_size: int | None = None
 
     @property
     def label(self) -> str:
@@ -63,7 +65,7 @@ PAIRS = {
         Pair(
             "resnet", "resnet34", "resnet18", (3, 32, 32), 256, 64,
             Recipe("sgd", student_lr=1e-4, student_weight_decay=5e-4, generator_lr=1e-5),
-            bytes_per_image=89 * 2**20,
+            bytes_per_image=89 * 2**20, gpu_batch_size=256,
         ),
     )
 }  # fmt: skip

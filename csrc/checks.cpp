@@ -14,8 +14,9 @@ bool is_floating(const at::Tensor& x) {
   return dtype == at::kDouble || dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16;
 }
 
-std::string_view dtype_name(const at::Tensor& x) {
-  return c10::getDtypeNames(x.scalar_type()).first;
+// By value: before torch 2.14 the names are temporaries.
+std::string dtype_name(const at::Tensor& x) {
+  return std::string(c10::getDtypeNames(x.scalar_type()).first);
 }
 
 }  // namespace

@@ -98,8 +98,8 @@ if extension is None:
     _report_missing(missing_reason)
 
 
-def _has_cuda_kernels() -> bool:
-    return extension is not None and bool(extension.build_info().get("cuda"))
+# Asked once: torch.compile cannot look into the extension's functions.
+_has_cuda_kernels = extension is not None and bool(extension.build_info().get("cuda"))
 
 
 @functools.cache
@@ -132,7 +132,7 @@ def _interpreting() -> bool:
 def offer_triton(register: Callable[[str], torch.library.Library]) -> None:
     """Let Triton serve the GPUs that no CUDA kernels were built for; costs no import of triton."""
     _state.register_triton = register
-    if not _has_cuda_kernels() and not _missing_triton():
+    if not _has_cuda_kernels and not _missing_triton():
         _state.triton = register("CUDA")
 
 
@@ -141,7 +141,7 @@ def _put_triton_first(wanted: bool) -> None:
         library._destroy()
     _state.triton_over_others = ()
     if wanted and _state.register_triton is not None:
-        keys = [*(["CPU"] if _interpreting() else []), *(["CUDA"] if _has_cuda_kernels() else [])]
+        keys = [*(["CPU"] if _interpreting() else []), *(["CUDA"] if _has_cuda_kernels else [])]
         _state.triton_over_others = tuple(_state.register_triton(key) for key in keys)
 
 
@@ -269,8 +269,9 @@ def choice(device: str) -> tuple[str, str]:
         return "none", f"backend 'triton' was asked for, but it has no kernels for {device} tensors{hint}"
     if device == "cpu" or device == "meta":
         return "cpp", "forced" if forced == "cpp" else "compiled kernels"
-    if device == "cuda" and _has_cuda_kernels():
-        if torch.cuda.is_available() and (unfit := _unfit_gpu()):
+    if device == "cuda" and _has_cuda_kernels:
+        # While torch.compile traces, the eager call before it or the launch after it says what does not fit.
+        if not torch.compiler.is_compiling() and torch.cuda.is_available() and (unfit := _unfit_gpu()):
             return "none", unfit
         return "cpp", "forced" if forced == "cpp" else "compiled CUDA kernels"
     if forced == "cpp":

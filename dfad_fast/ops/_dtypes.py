@@ -22,13 +22,14 @@ def result_dtype(tensors: Iterable[torch.Tensor]) -> torch.dtype:
     """The promoted dtype; under autocast at least float32, as for ``F.l1_loss``."""
     tensors = list(tensors)
     dtype, device = _promote(tensors), tensors[0].device.type
-    if (
-        dtype != torch.float64
-        and torch.amp.is_autocast_available(device)
-        and torch.is_autocast_enabled(device)
-    ):
-        return torch.float32
-    return dtype
+    return torch.float32 if dtype != torch.float64 and _is_autocast_enabled(device) else dtype
+
+
+def _is_autocast_enabled(device: str) -> bool:
+    # torch.compile of torch 2.11 cannot trace is_autocast_available; what it compiles for has autocast.
+    if not torch.compiler.is_compiling() and not torch.amp.is_autocast_available(device):
+        return False
+    return torch.is_autocast_enabled(device)
 
 
 def promoted(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> torch.dtype:

@@ -133,3 +133,15 @@ def test_errors_keep_their_text():
     function = torch.compile(l1_discrepancy, fullgraph=True, backend="aot_eager")
     with pytest.raises(Exception, match=r"student and teacher must have the same shape"):
         function(torch.zeros(2, 3), torch.zeros(3, 2))
+
+
+@pytest.mark.backends("cpp")
+def test_the_choice_of_a_backend_is_traced_for_a_gpu_too(monkeypatch):
+    """Nothing in it may call the extension, which torch.compile cannot look into."""
+    monkeypatch.setattr(backends, "_has_cuda_kernels", True)
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def is_served(x):
+        return x + (backends.choice("cuda")[0] == "cpp")
+
+    assert is_served(torch.zeros(())) == 1

@@ -15,6 +15,14 @@ from .helpers import channels_last, contiguous, expanded, leaf, sliced, stepped,
 pytestmark = pytest.mark.backends("cpp")
 ops = torch.ops.dfad_fast
 TILES = pytest.mark.parametrize("tile", [2, 4])
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(device):
+    if device != "cpu":
+        pytest.skip("the compiled kernel is the CPU's")
+
+
 # The largest error of float32, in proportion to the largest result; the direct convolution's is 1e-6 to 3e-6.
 TOLERANCE = {2: 1e-6, 4: 4e-6}
 # (N, C, K, H, W): more and less than a tile, than a panel of channels, than a block of tiles.

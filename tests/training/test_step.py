@@ -259,7 +259,10 @@ def test_levers_can_be_written():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_captured_iteration_is_the_plain_one(pair, method):
+def test_a_captured_iteration_is_the_plain_one(pair, method, monkeypatch):
+    # In TF32, and by atomic additions, cuDNN rounds so that two plain runs differ as much.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     found = []
     for graph in (False, True):
         teacher, student = (network.cuda() for network in copy.deepcopy(pair))
