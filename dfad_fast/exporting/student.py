@@ -6,10 +6,13 @@ import json
 import re
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from dfad_fast import __version__
-from dfad_fast.models.check import example_images, prefer_channels_last
+from dfad_fast.models.adapting import adapted
+from dfad_fast.models.check import example_images
+from dfad_fast.models.wrappers import unwrapped
 from dfad_fast.training.job import build_student, student_name
 from dfad_fast.training.trained_run import TrainedRun
 
@@ -35,8 +38,10 @@ class Student:
     def rebuilt(self) -> nn.Module:
         """Another one of its kind with weights of its own, in eval mode and in the same memory format."""
         network = build_student(self.run.config, self.run.image_shape, self.run.networks.classes).eval()
-        prefer_channels_last(network, self.example())
-        return network
+        needs = self.run.networks.needs["student"]
+        if not needs.contiguous:
+            network.to(memory_format=torch.channels_last)
+        return adapted(unwrapped(network), needs)
 
     def metadata(self) -> dict[str, str]:
         """What goes into the file. What is no text is JSON; mean and std are null where the run does not say them."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.answers import find_logits
 
 
 def as_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -23,10 +28,43 @@ def as_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     return values
 
 
-def example_images(network: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
-    """Two all-zero images where and in what precision the network's parameters are."""
-    parameter = next(network.parameters(), torch.empty(0))
-    return torch.zeros(2, *image_shape, device=parameter.device, dtype=parameter.dtype)
+def device_of(network: nn.Module) -> torch.device:
+    """Where its first parameter is, or without parameters its first buffer; the CPU for a network with neither."""
+    first = next(itertools.chain(network.parameters(), network.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def image_dtype(network: nn.Module) -> torch.dtype:
+    """The floating-point type of most of its weights, which is that of its images; float32 where it has none."""
+    weights: Counter[torch.dtype] = Counter()
+    for parameter in network.parameters():
+        if parameter.is_floating_point():
+            weights[parameter.dtype] += 1 if is_lazy(parameter) else parameter.numel()
+    return weights.most_common(1)[0][0] if weights else torch.float32
+
+
+def is_lazy(parameter: Tensor) -> bool:
+    """Whether it has no shape before the first images are seen."""
+    return isinstance(parameter, UninitializedParameter | UninitializedBuffer)
+
+
+def example_images(network: nn.Module, image_shape: tuple[int, int, int], count: int = 2) -> Tensor:
+    """All-zero images where ``network`` is and in the type that it takes."""
+    return torch.zeros(count, *image_shape, device=device_of(network), dtype=image_dtype(network))
+
+
+def give_shapes(network: nn.Module, image_shape: tuple[int, int, int], what: str) -> None:
+    """Shows a network with lazy layers its first images. Raises UsageError where it cannot take them."""
+    if not any(map(is_lazy, (*network.parameters(), *network.buffers()))):
+        return
+    modes = _modes(network)
+    try:
+        with torch.no_grad():
+            network.eval()(example_images(network, image_shape))
+    except Exception as error:
+        raise _cannot_take(what, image_shape, error) from error
+    finally:
+        _set_modes(modes)
 
 
 def count_classes(
@@ -34,79 +72,99 @@ def count_classes(
 ) -> int:
     """The number of classes that ``network`` answers with, in eval mode, or in all ``modes`` (True is training).
 
-    The network is left as it was. Raises UsageError where it cannot take the images or answers with anything
-    but a tensor [B, classes].
+    The network is left as it was. Raises UsageError where it cannot take the images, answers with anything that
+    holds no tensor [B, classes] (see :func:`dfad_fast.models.answers.find_logits`), or with a single logit.
     """
-    images = example_images(network, image_shape)
     classes = 0
     try:
+        give_shapes(network, image_shape, what)
+        images = example_images(network, image_shape)
         for mode in modes:
-            with _left_as_it_was(network), torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
-                logits = network.train(mode)(images)
-            classes = _classes(logits, len(images), what)
+            with left_as_it_was(network), torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
+                answer = network.train(mode)(images)
+            classes = _classes(answer, len(images), what)
     except UsageError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(
-            f"the {what} cannot take images of shape {list(image_shape)} (channels, height, width): {reason}: "
-            "give the image shape that it was trained on"
-        ) from error
+        raise _cannot_take(what, image_shape, error) from error
     return classes
+
+
+def _cannot_take(what: str, image_shape: tuple[int, int, int], error: Exception) -> UsageError:
+    return UsageError(
+        f"the {what} cannot take images of shape {list(image_shape)} (channels, height, width): {in_one_line(error)}: "
+        "give the image shape that it was trained on"
+    )
 
 
 def depends_on_batch(network: nn.Module, image_shape: tuple[int, int, int]) -> bool:
     """Whether in training the answer to an image depends on the other images of its batch, or on chance.
 
-    So it is with batch norm and dropout; what does the same under another name shows in the answers to a few images.
+    So it is with batch norm and dropout; what does the same under another name shows in the answers to a few images,
+    and is taken for granted where a network cannot take so few.
     The network is left as it was.
     """
     if any(isinstance(module, (_BatchNorm, _DropoutNd)) for module in network.modules()):
         return True
     like = example_images(network, image_shape)
     source = torch.Generator().manual_seed(0)
-    images = torch.randn(4, *image_shape, generator=source).to(like)
-    with _left_as_it_was(network), torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
-        network.train()
-        whole = network(images)
-        parts = torch.cat([network(part) for part in images.split(2)])
+    images = torch.randn(4, *image_shape, generator=source, device="cpu").to(like)
+    try:
+        with left_as_it_was(network), torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
+            network.train()
+            whole = network(images)
+            parts = torch.cat([network(part) for part in images.split(2)])
+    except Exception:  # such as of a network that takes one number of images only
+        return True
+    if whole.shape != parts.shape:
+        return True
     spread = (whole - whole.mean(0)).abs().max().item()
     return not torch.allclose(whole, parts, rtol=0.0, atol=1e-3 * spread)
 
 
 @contextmanager
-def _left_as_it_was(network: nn.Module) -> Iterator[None]:
-    kept = {key: value.clone() for key, value in network.state_dict().items()}
-    was_training = {module: module.training for module in network.modules()}
+def left_as_it_was(network: nn.Module) -> Iterator[None]:
+    """After it the network's buffers and modes are what they were before it."""
+    kept = [
+        (module, name, buffer, buffer.clone())
+        for module in network.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    modes = _modes(network)
     try:
         yield
     finally:
-        network.load_state_dict(kept)
-        for module, training in was_training.items():
-            module.training = training
-
-
-def prefer_channels_last(network: nn.Module, images: Tensor) -> None:
-    """Keeps ``network``'s weights in channels_last, which is faster, if it runs on ``images`` that way.
-
-    A network that flattens features with ``view`` does not; its weights stay as they were.
-    """
-    network.to(memory_format=torch.channels_last)
-    try:
         with torch.no_grad():
-            network(images.contiguous(memory_format=torch.channels_last))
-    except RuntimeError:
-        network.to(memory_format=torch.contiguous_format)
+            for module, name, buffer, values in kept:
+                buffer.copy_(values)
+                if getattr(module, name, None) is not buffer:
+                    setattr(module, name, buffer)
+        _set_modes(modes)
 
 
-def _classes(logits: object, batch: int, what: str) -> int:
-    if isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[0] == batch:
-        return logits.shape[1]
-    came = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    raise UsageError(
-        f"the {what} must map images [B, C, H, W] to logits [B, classes]; for {batch} images it gave {came}: "
-        "wrap it in a module that returns the logits alone"
-    )
+def _modes(network: nn.Module) -> list[tuple[nn.Module, bool]]:
+    return [(module, module.training) for module in network.modules()]
+
+
+def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    for module, training in modes:
+        module.training = training
+
+
+def _classes(answer: Any, batch: int, what: str) -> int:
+    logits = find_logits(answer, batch)
+    if logits is None:
+        came = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise UsageError(
+            f"the {what} must map images [B, C, H, W] to logits [B, classes]; for {batch} images it gave {came}: "
+            "wrap it in a module that returns the logits alone"
+        )
+    if logits.shape[1] < 2:
+        raise UsageError(
+            f"the {what} answers with {logits.shape[1]} logit; at least 2 classes are needed. One that says yes or no "
+            "by its sign is the same as two: wrap it in a module that returns torch.cat((torch.zeros_like(y), y), 1)"
+        )
+    return logits.shape[1]
 
 
 def _cuda(tensor: Tensor) -> list[torch.device]:

@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from dfad_fast.models.data_flow import DataFlow
 from dfad_fast.models.foldable import NORMS, TRANSPOSED, Pair, find_pairs
+from dfad_fast.precision import tolerance
 
 
 class _NotFolded(Exception):
@@ -160,10 +161,7 @@ def _answer(network: nn.Module, images: Tensor) -> Tensor:
 
 def _check(answer: Tensor, expected: Tensor) -> None:
     error = (_exact(answer) - _exact(expected)).abs().max() / _exact(expected).abs().max()
-    # TensorFloat-32, on by default in the convolutions of a GPU, keeps 10 bits.
-    tensor_cores = expected.device.type == "cuda" and expected.dtype == torch.float32
-    precision = 2.0**-10 if tensor_cores else torch.finfo(expected.dtype).eps
-    if not error <= precision**0.5:  # nor if it is NaN
+    if not error <= tolerance(expected):  # nor if it is NaN
         raise _NotFolded(
             f"the folded network's answers are off by {error.item():.1e} of the largest of the original's"
         )

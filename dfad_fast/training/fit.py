@@ -183,10 +183,7 @@ class Fit:
         """The metrics since the last record. The only place of a run that waits for the device."""
         trainer = self._trainer
         losses, bad = self._losses.take()
-        weights = trainer.weights()
-        if bad is None and not all(
-            bool(value.isfinite().all()) for state in weights.values() for value in state.values()
-        ):
+        if bad is None and trainer.has_diverged():
             bad = NotFinite("a weight", trainer.iteration)
         of_all = processes.collect((bad, {**losses, **self._batch_agreement()}))
         bad = next((found for found, _ in of_all if found is not None), None)

@@ -65,7 +65,7 @@ class CapturedIteration:
                 for x, buffer in zip(drawn, static, strict=True):
                     buffer.copy_(x, non_blocking=True)
         for phase, values in weights.items():
-            self._weights[phase].copy_(torch.tensor(values), non_blocking=True)
+            self._weights[phase].copy_(torch.tensor(values, device="cpu"), non_blocking=True)
 
     def _step(self) -> Outcome:
         return self._iteration.run(self._draws, {phase: list(row) for phase, row in self._weights.items()})

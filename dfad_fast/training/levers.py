@@ -77,6 +77,11 @@ class Levers:
         """The dtype to autocast to; None for float32."""
         return None if self.precision == "float32" else getattr(torch, self.precision)
 
+    @property
+    def by_winograd(self) -> bool:
+        """Whether 3x3 convolutions go by Winograd's filtering; torch.compile and autocast choose theirs."""
+        return self.winograd and not self.compile and self.autocast is None
+
 
 PLAIN = Levers(fold_teacher=False, fused_generator=False, winograd=False, pin_allocator=False)
 """All of them off."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.models.adapting import Needs
 from dfad_fast.models.batch_norm import LayerStatistics, over_processes, record_statistics
-from dfad_fast.models.check import count_classes, depends_on_batch, example_images, prefer_channels_last
+from dfad_fast.models.check import count_classes, depends_on_batch, device_of, example_images, image_dtype
 from dfad_fast.models.conditional import ConditionalGenerator
 from dfad_fast.models.connectors import create_connector
+from dfad_fast.models.convolutions import WinogradConvolutions
 from dfad_fast.models.folding import Folded, fold_batch_norm
+from dfad_fast.models.layout import fitted
 from dfad_fast.models.sharding import is_sharded
 from dfad_fast.models.sync_batch_norm import SynchronisedBatchNorms
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
+from dfad_fast.models.wrappers import unwrapped
 from dfad_fast.precision import at_least_float32
 from dfad_fast.terms import (
     Probe,
@@ -28,6 +32,7 @@ from dfad_fast.terms import (
     reads_statistics,
     reads_student,
 )
+from dfad_fast.training.exclusive import used_alone
 from dfad_fast.training.levers import PLAIN, Levers
 from dfad_fast.training.runner import Runner
 
@@ -69,6 +74,9 @@ class Networks:
     During steps the networks run as ``levers`` say. With ``fold_teacher`` a copy of the teacher with its batch norm
     folded answers in its place, where nobody asks for the statistics at those layers; ``folding`` says what came of
     it. It follows no later change of the teacher.
+
+    ``teacher`` and ``student`` are the given ones, out of what was wrapped around them; or what answers for them where
+    they need something around them, see dfad_fast.models.adapting, which ``needs`` tells.
     """
 
     def __init__(
@@ -81,11 +89,11 @@ class Networks:
         taps_student: Sequence[str] | None,
         levers: Levers = PLAIN,
         sync_batch_norm: bool = False,
+        batch_size: int = 2,
     ) -> None:
         self._image_shape = image_shape
-        self.teacher = teacher
-        self.student = student
         self.generator = generator
+        teacher, student = unwrapped(teacher), unwrapped(student)
         _check_placement(teacher, student)
         self.classes = count_classes(teacher, image_shape, "teacher")
         student_classes = count_classes(student, image_shape, "student", modes=(True, False))
@@ -94,8 +102,26 @@ class Networks:
                 f"the student answers with {student_classes} classes and the teacher with {self.classes}: "
                 f"build the student with {self.classes} classes"
             )
+        # A teacher that is sharded over processes, see dfad_fast.models.sharding, runs as it is.
+        sharded = is_sharded(teacher)
+
+        def kernels(network: nn.Module) -> AbstractContextManager[None]:
+            return WinogradConvolutions(network).used() if levers.by_winograd else nullcontext()
+
+        self.needs: dict[str, Needs] = {}
+        if not sharded:
+            teacher, self.needs["teacher"] = fitted(
+                teacher, image_shape, "teacher", batch_size, kernels=kernels
+            )
+        student, self.needs["student"] = fitted(
+            student, image_shape, "student", batch_size, trained=True, kernels=kernels
+        )
+        self.teacher = teacher
+        self.student = student
         self._teacher_stages = _taps(teacher, image_shape, taps_teacher)
         self._student_stages = _taps(student, image_shape, taps_student)
+        if (taps_teacher and _is_program(teacher)) or (taps_student and _is_program(student)):
+            raise UsageError(self.describe_mismatch())
         if taps_teacher and taps_student and len(taps_teacher) != len(taps_student):
             raise UsageError(
                 f"{len(taps_teacher)} taps are named for the teacher and {len(taps_student)} for the student: "
@@ -104,14 +130,9 @@ class Networks:
         self.tap_pairs = match_taps(self._teacher_stages, self._student_stages)
         if len(self.tap_pairs) < len(taps_teacher or taps_student or ()):
             raise UsageError(self.describe_mismatch())
-        self.connectors = nn.ModuleList(create_connector(s, t) for t, s in self.tap_pairs)
-        parameter = next(student.parameters())
-        self.connectors.to(parameter.device, parameter.dtype)
-        # One that is sharded over processes, see dfad_fast.models.sharding, runs as it is.
-        sharded = is_sharded(teacher)
-        for network in (student,) if sharded else (teacher, student):
-            prefer_channels_last(network.eval(), example_images(network, image_shape))
-        self.connectors.to(memory_format=torch.channels_last)
+        with torch.device("cpu"):  # whatever the default is
+            self.connectors = nn.ModuleList(create_connector(s, t) for t, s in self.tap_pairs)
+        self.connectors.to(device_of(student), image_dtype(student)).to(memory_format=torch.channels_last)
         self.term_modules = nn.ModuleList()
         self._equipped: list[tuple[Term, nn.Module]] = []
         # Those of the pairs first, and the deepest of all, which need not have a match.
@@ -125,19 +146,35 @@ class Networks:
         self._quick_teacher = self.folding.network if self.folding else teacher
         self._quick_teacher_taps = Taps(self._quick_teacher, teacher_taps)
         self._autocast = levers.autocast
-        self._device_type = parameter.device.type
-        self._runners = {
-            network: Runner(
-                network,
-                PLAIN if sharded and network is teacher else levers,
-                frozen=network in (teacher, self._quick_teacher),
+        self._device_type = device_of(student).type
+        of_teacher, of_student = (
+            replace(levers, winograd=False) if needs and needs.contiguous else levers
+            for needs in (self.needs.get("teacher"), self.needs["student"])
+        )
+        self._runners = {generator: Runner(generator, levers), student: Runner(student, of_student)}
+        for network in {teacher, self._quick_teacher}:
+            self._runners[network] = Runner(
+                network, PLAIN if sharded and network is teacher else of_teacher, frozen=True
             )
-            for network in {teacher, self._quick_teacher, student, generator}
-        }
         self.student_depends_on_batch = depends_on_batch(student, image_shape)
         self.sync_batch_norm = sync_batch_norm
         self._synchronised: list[SynchronisedBatchNorms] = []
         self.synchronise(student, generator, self.connectors)
+
+    @property
+    def notices(self) -> list[str]:
+        """What the networks needed around them, a line each."""
+        lines = []
+        for what, needs in self.needs.items():
+            if needs.contiguous:
+                lines.append(
+                    f"the {what} cannot take images in channels_last: it gets them in the usual layout, slower"
+                )
+            if needs.own_images:
+                lines.append(f"the {what} works on its images in place: it gets copies")
+            if needs.logits:
+                lines.append(f"the {what} answers more than logits: those are taken out of its answer")
+        return lines
 
     @property
     def stages(self) -> list[tuple[int, ...]]:
@@ -170,10 +207,15 @@ class Networks:
 
     def equip(self, rows: Sequence[Weighted]) -> None:
         """Makes what the terms of ``rows`` train beside the student: ``term_modules``, one for equal terms."""
-        parameter = next(self.student.parameters())
         for row in rows:
-            if self._module_of(row.term) is None and (made := row.term.module(self.stages)) is not None:
-                made.to(parameter.device, parameter.dtype).to(memory_format=torch.channels_last)
+            if self._module_of(row.term) is not None:
+                continue
+            with torch.device("cpu"):
+                made = row.term.module(self.stages)
+            if made is not None:
+                made.to(device_of(self.student), image_dtype(self.student)).to(
+                    memory_format=torch.channels_last
+                )
                 self.synchronise(made)
                 self._equipped.append((row.term, made))
                 self.term_modules.append(made)
@@ -210,6 +252,12 @@ class Networks:
 
     def describe_mismatch(self) -> str:
         """What to say where stages that have to match do not."""
+        for what, network in (("teacher", self.teacher), ("student", self.student)):
+            if _is_program(network):
+                return (
+                    f"the {what} is TorchScript, whose features cannot be read: choose a method or terms that read "
+                    "none, such as dfad, or give the network that it was made from"
+                )
         return (
             "the teacher's and the student's features do not match: "
             f"teacher {_listing(self._teacher_stages)}; student {_listing(self._student_stages)}: name taps of "
@@ -351,6 +399,7 @@ class Networks:
     def stepping(self) -> Iterator[None]:
         """Within it 3x3 convolutions run as the levers say, and batch norm layers see the batch they are to see."""
         with ExitStack() as stack:
+            stack.enter_context(used_alone(self.teacher, self.student))
             for runner in self._runners.values():
                 stack.enter_context(runner.convolving())
             for norms in self._synchronised:
@@ -362,26 +411,34 @@ class Networks:
         return torch.autocast(self._device_type, dtype=self._autocast, enabled=self._autocast is not None)
 
 
+def _is_program(network: nn.Module) -> bool:
+    return any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
+
+
 def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Sequence[str] | None) -> list[Tap]:
     images = example_images(network, image_shape)
     network.eval()
+    if _is_program(network):
+        return []
     return named_taps(network, images, names) if names else find_taps(network, images)
 
 
 def _fold(teacher: nn.Module, image_shape: tuple[int, int, int], taps: Sequence[Tap]) -> Folded:
     zeros = example_images(teacher, image_shape)
-    images = torch.randn(4, *image_shape, generator=torch.Generator().manual_seed(0)).to(zeros)
+    source = torch.Generator().manual_seed(0)
+    images = torch.randn(4, *image_shape, generator=source, device="cpu").to(zeros)
     return fold_batch_norm(teacher, images, watched=[tap.path for tap in taps if tap.call is None])
 
 
 def _check_placement(teacher: nn.Module, student: nn.Module) -> None:
-    first = next(student.parameters(), None)
-    if first is None:
+    if next(student.parameters(), None) is None:
         raise UsageError("the student has no parameters, so there is nothing to train: give another network")
-    other = next(teacher.parameters(), first)
-    if (other.device, other.dtype) != (first.device, first.dtype):
+    (device, dtype), (other, other_dtype) = (
+        (device_of(network), image_dtype(network)) for network in (student, teacher)
+    )
+    if (other, other_dtype) != (device, dtype):
         raise UsageError(
-            f"the teacher is {other.dtype} on {other.device} and the student {first.dtype} on {first.device}: "
+            f"the teacher is {other_dtype} on {other} and the student {dtype} on {device}: "
             "bring both to one device and type with .to()"
         )
 

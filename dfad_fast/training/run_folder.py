@@ -112,16 +112,21 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, state: Mapping[str, Any]) -> None:
     """A state dictionary as safetensors."""
     from safetensors.torch import save_file
 
     write_whole(path, lambda p: save_file(plain_tensors(state), p))
 
 
-def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dictionary as safetensors takes it: on the CPU, contiguous, with no memory shared, as tied weights do."""
-    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+def plain_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A state dictionary as safetensors takes it: on the CPU, contiguous, with no memory shared, as tied weights do.
+    A module's extra state is left out."""
+    return {
+        key: value.detach().cpu().contiguous().clone()
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
 
 
 def _flush(path: Path) -> None:
@@ -241,7 +246,7 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         self._write(name, lambda p: p.write_text(text))
 
-    def write_weights(self, name: str, state: Mapping[str, Tensor]) -> None:
+    def write_weights(self, name: str, state: Mapping[str, Any]) -> None:
         write_tensors(self.path / name, state)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:

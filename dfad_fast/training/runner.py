@@ -18,13 +18,12 @@ class Runner:
     Compiled, it is used only where no hook has to see its inside; torch.compile chooses its convolutions itself.
     """
 
-    def __init__(self, network: nn.Module, levers: Levers, frozen: bool) -> None:
+    def __init__(self, network: nn.Module, levers: Levers, frozen: bool = False) -> None:
         self._network = network
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if levers.compile:
             self._compiled = torch.compile(network, dynamic=False)
-        by_winograd = levers.winograd and not levers.compile and levers.autocast is None
-        self._convolutions = WinogradConvolutions(network, frozen) if by_winograd else None
+        self._convolutions = WinogradConvolutions(network, frozen) if levers.by_winograd else None
 
     def convolving(self) -> AbstractContextManager[None]:
         """Around a whole step: a network that checkpoints its activations runs again in backward."""

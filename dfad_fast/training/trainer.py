@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from dfad_fast import processes
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.methods import Method
-from dfad_fast.models.check import as_image_shape, count_classes
+from dfad_fast.models.check import as_image_shape, count_classes, device_of, image_dtype
 from dfad_fast.models.sharding import is_sharded
-from dfad_fast.training import outcome, pictures, resuming, run_folder
+from dfad_fast.models.wrappers import unwrapped
+from dfad_fast.terms import reads_student
+from dfad_fast.training import outcome, pictures, preflight, resuming, run_folder
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
 from dfad_fast.training.checkpoints import checksum
@@ -37,9 +40,13 @@ from dfad_fast.training.recipe import Recipe, choose_recipe
 from dfad_fast.training.rehearsal import Rehearsal
 from dfad_fast.training.report_page.page import write_page_if_possible
 from dfad_fast.training.run_folder import RunFolder
+from dfad_fast.training.states import load_state, state_of
 from dfad_fast.training.step import Iteration
 
 T = TypeVar("T")
+
+# Trainers made in several threads would seed it for each other.
+_GLOBAL_GENERATOR = threading.Lock()
 
 
 class DFADTrainer:
@@ -55,7 +62,9 @@ class DFADTrainer:
     All make the trainer alike and call the same methods; weights are the first one's.
 
     Args:
-        teacher: maps images [B, C, H, W] to logits [B, classes]. Any nn.Module.
+        teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
+            Any nn.Module, TorchScript too where the method reads no features. Wrappers (torch.compile, DataParallel,
+            DistributedDataParallel, AveragedModel) are taken off.
         student: the same, with as many classes, on the same device. Trained in place.
         image_shape: (C, H, W) of the images that the teacher was trained on.
         method: a name (``dfad``, ``dfad-ar``, ``dfad-vi``, ``dfad-ar-vi``, ``dfad-ar-vi-bn``, ``zskt``, ``dafl``,
@@ -106,6 +115,7 @@ class DFADTrainer:
             another run, a logger without ``out`` or whose package is missing.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         teacher: nn.Module,
@@ -151,8 +161,13 @@ class DFADTrainer:
         self.latent_dim = latent_dim
         self.batch_size = batch_size
         self.seed = seed
-        parameter = next(student.parameters(), torch.empty(0))
-        self.device, self.dtype = parameter.device, parameter.dtype
+        teacher, student = unwrapped(teacher), unwrapped(student)
+        preflight.refuse_unfit(teacher, student)
+        self.device, self.dtype = device_of(student), image_dtype(student)
+        own_batch = batch_size // processes.count()
+        preflight.refuse_unaffordable(
+            shape, own_batch, latent_dim, self.device, self.dtype, own_generator=isinstance(generator, str)
+        )
         self.speed = choose_levers(speed, self.device)
         self._processes_before: list[int] = []
         if processes.count() > 1:
@@ -169,10 +184,12 @@ class DFADTrainer:
         self.history: list[dict[str, Any]] = []
 
         # Networks made here draw from torch's global generator, which is put back as it was.
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        fork = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+        with _GLOBAL_GENERATOR, fork:
             torch.manual_seed(seed)
             classes = count_classes(teacher, shape, "teacher")
-            made = make_generator(generator, shape, latent_dim, classes, self.speed.fused_generator)
+            with torch.device("cpu"):  # whatever the default is
+                made = make_generator(generator, shape, latent_dim, classes, self.speed.fused_generator)
             made.to(self.device, self.dtype)
             self.networks = Networks(
                 teacher,
@@ -183,14 +200,16 @@ class DFADTrainer:
                 taps_student,
                 self.speed,
                 sync_batch_norm and processes.count() > 1,
+                own_batch,
             )
+            student = self.networks.student
             self.method = choose_method(method, self.networks, student_terms, generator_terms)
             self.networks.equip(self.method.rows)
             self.recipe = choose_recipe(recipe, student, self.method.recipe)
             self._noise = torch.Generator(self.device).manual_seed(seed)
             self._mixing = np.random.default_rng(seed)
             check_generator(made, self._draw_noise(2, self._held_out_noise()), shape)
-
+            preflight.look_at_answers(self.networks.teacher, shape, reads_student(self.method.generator))
         self._sync_batch_norm = sync_batch_norm
         self._cures = {"student_ema": student_ema, "replay": replay, "generator_ema": generator_ema}
         self._meet(out=out is not None, resume=resume, overwrite=overwrite)
@@ -213,6 +232,7 @@ class DFADTrainer:
             scaled,
             self.method.clip_norm,
         )
+        self._infinite_from_the_start = set(self._not_finite())
         self._phases = Phases(self._iterations_of, self.method, self._noise if self.speed.graph else None)
         self.losses: Losses | None = None
         """Where each step's losses go while ``fit`` runs."""
@@ -307,7 +327,9 @@ class DFADTrainer:
     def notices(self) -> list[str]:
         """What a lever could not do here, a line each."""
         folding = self.networks.folding
-        notices = [f"teacher's batch norm layers: {folding}"] if folding and folding.kept else []
+        notices = list(self.networks.notices)
+        if folding and folding.kept:
+            notices.append(f"teacher's batch norm layers: {folding}")
         if self._without_graph:
             notices.append(
                 "no CUDA graph: it is left off with replay, generator_ema and terms that change over a run"
@@ -372,7 +394,9 @@ class DFADTrainer:
             phase: [row.weight_at(progress) for row in rows]
             for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
         }
-        done = phase.run(self._draw_mixing(phase.iteration), weights, progress)
+        # The caller may have switched them off.
+        with torch.inference_mode(False), torch.enable_grad():
+            done = phase.run(self._draw_mixing(phase.iteration), weights, progress)
         self.answers = done.answers
         if self._average:
             self._average.update(self.networks.student, self.iteration - 1)
@@ -394,7 +418,7 @@ class DFADTrainer:
 
     def _to_device(self, drawn: np.ndarray) -> Tensor:
         floating = torch.float64 if self.dtype == torch.float64 else torch.float32
-        x = torch.as_tensor(drawn, dtype=floating if drawn.dtype.kind == "f" else None)
+        x = torch.as_tensor(drawn, device="cpu", dtype=floating if drawn.dtype.kind == "f" else None)
         if self.device.type == "cuda":
             x = x.pin_memory()  # else the host would wait for the copy
         return x.to(self.device, non_blocking=True)
@@ -427,7 +451,8 @@ class DFADTrainer:
             Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, when the iteration in hand is done and all is
                 saved. A second Ctrl-C does not wait for that and raises a plain KeyboardInterrupt.
         """
-        return Fit(self, evaluate, log_every, evaluate_every, progress).run(iterations)
+        with torch.inference_mode(False):  # what it keeps of the state is trained on later
+            return Fit(self, evaluate, log_every, evaluate_every, progress).run(iterations)
 
     def stop(self) -> None:
         """Ends ``fit`` after the iteration in hand, with everything saved: for what its ``progress`` calls."""
@@ -568,15 +593,22 @@ class DFADTrainer:
             "generator_lr": self._generator_optimiser.rate,
         }
 
-    def weights(self) -> dict[str, dict[str, Tensor]]:
-        return {
-            name: {key: value.detach() for key, value in module.state_dict().items()}
-            for name, module in self._trained().items()
-        }
+    def weights(self) -> dict[str, dict[str, Any]]:
+        return {name: state_of(module) for name, module in self._trained().items()}
 
-    def _load_weights(self, weights: dict[str, dict[str, Tensor]]) -> None:
+    def _load_weights(self, weights: dict[str, dict[str, Any]]) -> None:
         for name, module in self._trained().items():
-            module.load_state_dict(weights[name])
+            load_state(module, weights[name])
+
+    def has_diverged(self) -> bool:
+        """Whether a weight or statistic that was finite at first is NaN or infinite. Waits for the device."""
+        return any(name not in self._infinite_from_the_start for name in self._not_finite())
+
+    def _not_finite(self) -> Iterator[tuple[str, str]]:
+        for name, state in self.weights().items():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and not bool(value.isfinite().all()):
+                    yield name, key
 
     def _held_out_noise(self) -> torch.Generator:
         # Not an offset of the seed: torch's CPU generator looks at its low 32 bits only.

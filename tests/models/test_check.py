@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models.check import as_image_shape, count_classes, depends_on_batch, prefer_channels_last
+from dfad_fast.models.check import as_image_shape, count_classes, depends_on_batch, image_dtype
 
 
 def test_counting_classes_leaves_the_network_as_it_was():
@@ -21,36 +21,29 @@ def test_counting_classes_leaves_the_network_as_it_was():
     assert (network.training, network[1].training, network[2].training) == (True, False, True)
 
 
-def test_a_network_that_answers_otherwise_in_training_is_refused():
-    class Auxiliary(nn.Module):
+def test_a_network_without_logits_is_refused():
+    class Features(nn.Module):
         def forward(self, x):
-            logits = x.flatten(1)[:, :3]
-            return (logits, logits) if self.training else logits
+            return (x, x.mean()) if self.training else x.flatten(1)[:, :3]
 
-    assert count_classes(Auxiliary(), (1, 8, 8), "teacher") == 3
-    with pytest.raises(UsageError, match="it gave tuple"):
-        count_classes(Auxiliary(), (1, 8, 8), "student", modes=(True, False))
+    assert count_classes(Features(), (1, 8, 8), "teacher") == 3
+    with pytest.raises(UsageError, match=r"to logits \[B, classes\]; for 2 images it gave tuple"):
+        count_classes(Features(), (1, 8, 8), "student", modes=(True, False))
 
 
-def test_channels_last_is_for_networks_that_run_in_it():
-    class Views(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(144, 3)
+def test_one_logit_is_refused_with_what_to_do():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    with pytest.raises(UsageError, match=r"answers with 1 logit; at least 2 classes are needed.*torch\.cat"):
+        count_classes(network, (1, 8, 8), "teacher")
 
-        def forward(self, x):
-            x = self.conv(x)
-            return self.head(x.view(x.size(0), -1))
 
-    images = torch.randn(2, 3, 8, 8)
-    views, flattens = Views(), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3))
-    expected = flattens(images)
-    for network in (views, flattens):
-        prefer_channels_last(network, images)
-        network(images)
-    assert views.conv.weight.is_contiguous()
-    assert flattens[0].weight.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(flattens(images), expected)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.complex64])
+def test_images_have_the_type_of_most_weights(dtype):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    network.first = nn.Parameter(torch.zeros(2, dtype=dtype))
+    assert image_dtype(network) == torch.float32
+    assert image_dtype(network.double()) == torch.float64
+    assert image_dtype(nn.Flatten()) == torch.float32
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (1, 8, 0), (1, -8, 8), (1, 2, 3, 4)])
@@ -77,3 +70,11 @@ def test_batch_norm_before_a_head_that_answers_0_counts_too():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 5))
     nn.init.zeros_(network[3].weight)
     assert depends_on_batch(network, (1, 8, 8))
+
+
+def test_a_network_that_takes_one_number_of_images_only_is_taken_to_depend_on_them():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.view(8, -1)[:, :3]
+
+    assert depends_on_batch(Fixed(), (1, 8, 8))

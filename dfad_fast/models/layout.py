@@ -1,0 +1,124 @@
+"""Which memory layout a network can take: channels_last is faster, and some networks cannot, or answer wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.adapting import Needs, adapted
+from dfad_fast.models.check import example_images, left_as_it_was
+from dfad_fast.precision import tolerance
+
+# Images on which the answers in both layouts are compared, gradients included.
+_COMPARED = 8
+
+
+def fitted(
+    network: nn.Module,
+    image_shape: tuple[int, int, int],
+    what: str,
+    batch_size: int = 2,
+    trained: bool = False,
+    kernels: Callable[[nn.Module], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> tuple[nn.Module, Needs]:
+    """``network`` as steps can call it, and what it needed for that; its weights are then in channels_last if it can.
+
+    It can if it answers the same as in the usual layout, forward and backward, on a few images and within ``kernels``,
+    which are what convolves in steps, and if it takes ``batch_size`` images too. Whatever it raises otherwise, it gets
+    the usual layout, weights and images both.
+
+    Args:
+        trained: whether it runs in train mode, too.
+
+    Raises:
+        UsageError: it can take the images in neither layout.
+    """
+    needs = _needs(network, image_shape)
+    usual = adapted(network, replace(needs, contiguous=True))
+    images = _noise(network, image_shape, min(batch_size, _COMPARED))
+    weights = [(p, p.data) for p in network.parameters() if p.dim() == 4]
+    expected = _answers(usual, images)
+    network.to(memory_format=torch.channels_last)
+    here = adapted(network, needs)
+    in_channels_last = images.contiguous(memory_format=torch.channels_last)
+    many = _noise(network, image_shape, batch_size)
+    try:
+        with kernels(here):
+            alike = _agree(_answers(here, in_channels_last), expected)
+            if alike:
+                _run(here, many.contiguous(memory_format=torch.channels_last), trained)
+                return here, needs
+    except Exception:  # of whatever kind: it is the network's own code that does not like the layout
+        pass
+    for parameter, data in weights:
+        # Of one channel, the layouts cannot be told apart by a conversion back.
+        parameter.data = data
+    network.to(memory_format=torch.contiguous_format)
+    try:
+        _run(usual, many, trained)
+    except Exception as error:
+        raise UsageError(
+            f"the {what} cannot take a batch of {batch_size} images {list(image_shape)}: {in_one_line(error)}: give "
+            "the image shape and batch size that it was made for"
+        ) from error
+    return usual, replace(needs, contiguous=True)
+
+
+def _needs(network: nn.Module, image_shape: tuple[int, int, int]) -> Needs:
+    images = _noise(network, image_shape, 2)
+    shown = images.clone()
+    logits = False
+    with left_as_it_was(network), torch.no_grad(), _seeded(images):
+        for mode in (True, False):
+            logits |= not isinstance(network.train(mode)(shown), Tensor)
+    return Needs(own_images=not torch.equal(shown, images), logits=logits)
+
+
+def _noise(network: nn.Module, image_shape: tuple[int, int, int], count: int) -> Tensor:
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randn(count, *image_shape, generator=source, device="cpu")
+    return noise.to(example_images(network, image_shape, 1))
+
+
+def _answers(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """The answer in eval mode, and the gradient of a sum of it to the images if there is one."""
+    images = images.detach().requires_grad_()
+    with left_as_it_was(network), torch.enable_grad(), _seeded(images):
+        answer = network.eval()(images)
+        if not answer.requires_grad:
+            return [answer]
+        # A plain sum of probabilities would be constant.
+        weights = torch.linspace(-1.0, 2.0, answer.shape[1], device=answer.device, dtype=answer.dtype)
+        (gradient,) = torch.autograd.grad((answer * weights).sum(), images, allow_unused=True)
+    return [answer.detach()] if gradient is None else [answer.detach(), gradient]
+
+
+def _run(network: nn.Module, images: Tensor, trained: bool) -> None:
+    """A forward pass as in a step, and of a network that is trained a backward pass too."""
+    with left_as_it_was(network), torch.set_grad_enabled(trained), _seeded(images):
+        answer = network.train(trained)(images)
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        if trained and answer.requires_grad and parameters:
+            torch.autograd.grad(answer.sum(), parameters, allow_unused=True)
+
+
+def _agree(found: list[Tensor], expected: list[Tensor]) -> bool:
+    if len(found) != len(expected):
+        return False
+    return all(
+        bool((a - b).abs().max() <= tolerance(b) * b.abs().max())
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+@contextmanager
+def _seeded(images: Tensor) -> Iterator[None]:
+    """The same draws each time for a network that draws; torch's source of them is then what it was."""
+    with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield

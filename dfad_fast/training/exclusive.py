@@ -1,0 +1,35 @@
+"""Networks of one step at a time: hooks, modes and frozen weights of two trainers in two threads would mix."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from dfad_fast.errors import UsageError
+
+_lock = threading.Lock()
+_in_use: dict[int, int] = {}
+
+
+@contextmanager
+def used_alone(*networks: nn.Module) -> Iterator[None]:
+    """Raises UsageError where another thread is inside with one of the networks, or with one that shares its layers."""
+    thread = threading.get_ident()
+    parts = {id(module) for network in networks for module in network.modules()}
+    with _lock:
+        if any(_in_use.get(part, thread) != thread for part in parts):
+            raise UsageError(
+                "another thread's trainer is using one of these networks: give each trainer networks of its own, "
+                "such as by copy.deepcopy"
+            )
+        entered = [part for part in parts if part not in _in_use]
+        _in_use.update(dict.fromkeys(entered, thread))
+    try:
+        yield
+    finally:
+        with _lock:
+            for part in entered:
+                del _in_use[part]
