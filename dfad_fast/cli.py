@@ -85,7 +85,10 @@ def app() -> None:
     help="pkg.module:factory, file.py:factory, timm:NAME, torchvision:NAME, hf:FOLDER, or a network's name.",
 )
 @click.option(
-    "--teacher-weights", help="The teacher's weights: .safetensors, or a state_dict saved by torch.save."
+    "--teacher-weights",
+    metavar="FILE[::KEY]",
+    help="The teacher's weights: .safetensors, or a file of torch.save with a state_dict anywhere in it; KEY, such as "
+    "checkpoint.ema, says which where several fit.",
 )
 @click.option("--teacher-epochs", type=int, help="Epochs for a teacher that is trained here.")
 @click.option(

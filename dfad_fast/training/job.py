@@ -26,6 +26,7 @@ from dfad_fast.models import (
     load_weights,
 )
 from dfad_fast.models.check import as_image_shape, count_classes
+from dfad_fast.models.weights_file import split_key
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.fit import Progress
 from dfad_fast.training.levers import choose_levers, with_changes
@@ -417,7 +418,7 @@ def _teacher(
         say("teacher: no --teacher-weights given, so it is taken as it was built")
         return teacher, None, image_shape
     load_weights(teacher, config.teacher_weights, "teacher")
-    return teacher, Path(config.teacher_weights), image_shape
+    return teacher, split_key(config.teacher_weights)[0], image_shape
 
 
 def _network(name: str, shape: tuple[int, int, int], classes: int | None, what: str) -> nn.Module:
