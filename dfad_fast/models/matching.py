@@ -264,6 +264,11 @@ def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | 
     def nearness(fit: Fit) -> tuple[int, int]:
         return len(fit.state) - len(fit.wrong_shapes), -abs(len(fit.entry.values) - expected.least)
 
+    def tells_more(fit: Fit, whole: Entry) -> bool:
+        """Than what would be said of the dictionary that it is a part of."""
+        part = len(fit.entry.values)
+        return part == len(whole.values) or (nearness(fit)[0] > 0 and 2 * part > len(whole.values))
+
     fitting: list[Fit] = []
     nearest: Fit | None = None
     for whole in places:
@@ -277,7 +282,7 @@ def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | 
             if fit.by_name_and_shape:
                 if not any(fit.same_as(other) for other in fitting):
                     fitting.append(fit)
-            elif nearest is None or nearness(fit) >= nearness(nearest):
+            elif (nearest is None or nearness(fit) >= nearness(nearest)) and tells_more(fit, whole):
                 nearest = fit
     usual = [fit for fit in fitting if not fit.unusual]
     return usual or fitting[:1], nearest
