@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
 def at_least_float32(x: Tensor) -> Tensor:
     """``x``, in float32 where its dtype is narrower."""
     return x.float() if x.dtype.itemsize < 4 else x
+
+
+def finite_log_softmax(logits: Tensor) -> Tensor:
+    """Logarithms of probabilities over dimension 1, in float32 or wider, that of a class masked by -inf a finite one.
+
+    Its probability, ``exp`` of it, is 0, and so are the product of both and its gradient, unlike 0 times -inf.
+    """
+    log_p = at_least_float32(logits).log_softmax(1)
+    return log_p.clamp(min=torch.finfo(log_p.dtype).min)
