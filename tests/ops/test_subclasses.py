@@ -57,6 +57,7 @@ class Labelled(torch.Tensor):
     """Of the usual kind, which only adds methods."""
 
 
+@pytest.mark.backends("cpp")
 def test_a_subclass_without_a_dispatch_of_its_own_is_computed_by_the_kernels(monkeypatch):
     values = torch.randn(2, 4, 5)
     monkeypatch.setattr("dfad_fast.ops.l1.reference", None)  # not to be called
