@@ -207,6 +207,9 @@ def inside_transform() -> bool:
     return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
 
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
 def is_opaque(kind: type) -> bool:
     """Whether tensors of this class compute by a dispatch of their own, as DTensor does: their memory is not theirs."""
     own = getattr(kind, "__torch_dispatch__", torch.Tensor.__torch_dispatch__)
@@ -225,8 +228,7 @@ def native(*tensors: torch.Tensor) -> bool:
     if inside_transform():
         return False
     for tensor in tensors:
-        kind = type(tensor)
-        if kind is not torch.Tensor and kind is not torch.nn.Parameter and is_opaque(kind):
+        if type(tensor) not in _PLAIN and is_opaque(type(tensor)):
             return False
         if tensor.is_cpu and _state.forced != "triton":
             continue  # the usual case; asking for the device's name takes ten times as long
@@ -245,7 +247,7 @@ def native_on_cpu(*tensors: torch.Tensor) -> bool:
     """
     if extension is None or _state.forced not in ("auto", "cpp") or inside_transform():
         return False
-    if any(type(t) not in (torch.Tensor, torch.nn.Parameter) and is_opaque(type(t)) for t in tensors):
+    if any(type(t) not in _PLAIN and is_opaque(type(t)) for t in tensors):
         return False
     return all(t.is_cpu and t.dtype == torch.float32 for t in tensors) and not torch.is_autocast_enabled(
         "cpu"

@@ -15,10 +15,13 @@ from dfad_fast.models.matching import (
     Expected,
     Fit,
     choose,
+    entries,
     listing,
+    objects,
     other_prefix,
     plain_names,
     state_dict_of,
+    unusual,
 )
 from dfad_fast.models.weights_file import read_weights, split_key
 
@@ -64,10 +67,12 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
     """
     file, key = split_key(path)
     expected = Expected(network)
-    fit = choose(expected, read_weights(file), key, str(file), what)
-    if fit.unusual:
+    content = read_weights(file)
+    fit = choose(expected, content, key, str(file), what)
+    odd = fit.unusual or _unusual_instead(fit, content)
+    if odd:
         raise UsageError(
-            f"{path}: {listing(fit.unusual)}: give the {what}'s weights as dense float tensors, as "
+            f"{path}: {listing(odd)}: give the {what}'s weights as dense float tensors, as "
             "torch.save(network.float().state_dict(), ...) saves them"
         )
     state = state_dict_of(fit, expected)
@@ -77,8 +82,16 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
         else:
             _try_to_load(network, state)
     except Exception as error:
-        problem = in_one_line(error) if fit.by_name_and_shape else _misfit(fit, expected, what)
+        problem = in_one_line(error) if fit.by_name_and_shape else _misfit(fit, expected, content, what)
         raise UsageError(f"the weights in {path} do not fit the {what}: {problem}") from error
+
+
+def _unusual_instead(fit: Fit, content: object) -> list[str]:
+    """Tensors of another kind under other names, where the network's are missing: so quantized networks save theirs."""
+    plain = torch.empty(0)
+    there = [entry.values for entry in entries(content, set()) if entry.name == fit.entry.name]
+    found = {name: unusual(value, plain) for values in there for name, value in values.items() if fit.missing}
+    return [f"{name} is {kind}" for name, kind in found.items() if kind]
 
 
 def _try_to_load(network: nn.Module, state: OrderedDict[str, Any]) -> None:
@@ -94,7 +107,7 @@ def _try_to_load(network: nn.Module, state: OrderedDict[str, Any]) -> None:
         raise
 
 
-def _misfit(fit: Fit, expected: Expected, what: str) -> str:
+def _misfit(fit: Fit, expected: Expected, content: object, what: str) -> str:
     """What is wrong, and what to do."""
     prefix = other_prefix(fit, expected)
     if prefix is not None:
@@ -109,12 +122,18 @@ def _misfit(fit: Fit, expected: Expected, what: str) -> str:
         "wrong shape": fit.wrong_shapes,
     }
     listed = "; ".join(f"{label}: {listing(names)}" for label, names in problems.items() if names)
-    return f"{listed}: {_advice(fit, what)}"
+    return f"{listed}: {_advice(fit, content, what)}"
 
 
-def _advice(fit: Fit, what: str) -> str:
+def _advice(fit: Fit, content: object, what: str) -> str:
     if not (fit.missing or fit.unexpected):
         return "the names are right, so give the widths, classes and image shape that it was trained with"
+    for name, kind in objects(content).items():
+        if name in {"model", "network", "net", "ema", "teacher", "student"}:
+            return (
+                f"its {name!r} is a pickled {kind}, which is not loaded since that could run code: save "
+                f"{name}.state_dict()"
+            )
     known = _known_by_names(fit)
     if known:
         return f"its names are those of {known}: name that as the {what}"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from dfad_fast.errors import UsageError
+from dfad_fast.models.weights_file import Ignored
 
 # What wraps a module adds its own name to the path, at any depth: data parallel training, torch.compile, FSDP,
 # activation checkpoints.
@@ -139,7 +140,7 @@ class Expected:
             [
                 f"{name} is {kind}"
                 for name, value in state.items()
-                if (kind := _unusual(value, self.values[name]))
+                if (kind := unusual(value, self.values[name]))
             ],
         )
 
@@ -170,7 +171,8 @@ def _same_shape(value: object, expected: object) -> bool:
     return is_lazy(expected) or value.shape == expected.shape or (not expected.shape and value.shape == (1,))
 
 
-def _unusual(value: object, expected: object) -> str | None:
+def unusual(value: object, expected: object) -> str | None:
+    """What ``value`` is, where dense real numbers like those of ``expected`` cannot be made of it."""
     if not isinstance(value, Tensor) or not isinstance(expected, Tensor):
         return None
     dtype = str(value.dtype).removeprefix("torch.")
@@ -326,10 +328,18 @@ def choose(expected: Expected, content: object, key: str | None, file: str, what
 
 
 def _kinds(content: object) -> list[str]:
-    names = [name for name, _ in _items(content)]
-    if isinstance(content, Mapping):
-        return [repr(name) for name in names] or ["nothing"]
-    return [f"a {type(content).__name__}"]
+    if not isinstance(content, Mapping):
+        return [f"a {type(content).__name__}"]
+    pickled = objects(content)
+    return [
+        f"{name!r} (a pickled {pickled[name]})" if name in pickled else repr(name)
+        for name, _ in _items(content)
+    ] or ["nothing"]
+
+
+def objects(content: object) -> dict[str, str]:
+    """The classes of the objects in ``content`` that were not made, by their names there."""
+    return {name: value.name for name, value in _items(content) if isinstance(value, Ignored)}
 
 
 def listing(names: list[str], shown: int = 5) -> str:

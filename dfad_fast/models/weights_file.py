@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from dfad_fast.errors import UsageError, in_one_line
 
 _KEY = "::"
+_FOREIGN = re.compile(r"Unsupported global: GLOBAL (\S+) was not")
 
 
 class Ignored:
@@ -76,13 +78,21 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        foreign = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except (ValueError, RuntimeError, OSError):  # of the format before PyTorch 1.6, or no such file at all
         foreign = []
-    stand_ins: list[Any] = [(type("Ignored", (Ignored,), {"name": name}), name) for name in sorted(foreign)]
-    with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that its checks take time
-        content = torch.load(path, map_location="cpu", weights_only=True)
+    while True:
+        stand_ins: list[Any] = [(type("Ignored", (Ignored,), {"name": name}), name) for name in foreign]
+        try:
+            with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that its checks take time
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            break
+        except pickle.UnpicklingError as error:
+            found = _FOREIGN.search(str(error))
+            if found is None or found[1] in foreign:
+                raise
+            foreign.append(found[1])
     if isinstance(content, Ignored):
         raise UsageError(
             f"{path} holds a whole object ({content.name}), which is not loaded since that could run code: "

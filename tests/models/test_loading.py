@@ -106,6 +106,7 @@ FILES = {
         "student": s,
     },
     "numbers of numpy": lambda s, _: {"best": np.float64(3), "args": Namespace(lr=1), "model": s},
+    "old format": lambda s, _: {"best": np.float64(3), "args": Namespace(lr=1), "model": s},
 }
 
 
@@ -113,7 +114,8 @@ FILES = {
 def test_a_state_is_found_wherever_it_lies_and_whatever_it_is_called(tmp_path, kind):
     network = blocks()
     other, has_them = fresh(network)
-    torch.save(FILES[kind](network.state_dict(), network), tmp_path / "w.pt")
+    content = FILES[kind](network.state_dict(), network)
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=kind != "old format")
     load_weights(other, tmp_path / "w.pt", "teacher")
     assert has_them(["num_batches_tracked"] if kind == "no counters" else [])
 
@@ -293,8 +295,26 @@ def test_a_whole_network_in_a_file_is_refused_by_its_class(tmp_path, network):
     ):
         load_weights(network, tmp_path / "w.pt")
     torch.save({"model": network, "epoch": 3}, tmp_path / "w.pt")
-    with pytest.raises(UsageError, match=r"w.pt.*'model'.*expected a state_dict"):
+    with pytest.raises(UsageError, match=r"w.pt holds 'model' \(a pickled torch.*\), 'epoch', expected"):
         load_weights(network, tmp_path / "w.pt")
+    torch.save({"model": network, "optimizer": {"state": [{"m": torch.ones(2)}]}}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match=r"its 'model' is a pickled torch.*Sequential.*model.state_dict\(\)"):
+        load_weights(network, tmp_path / "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantized_networks_weights_and_programs_are_told(tmp_path, network):
+    quantized = torch.ao.quantization.quantize_dynamic(copy.deepcopy(network), {nn.Linear})
+    torch.save(quantized.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(UsageError, match=r"0\._packed_params\S* is a quantized tensor \(qint8\)"):
+        load_weights(network, tmp_path / "w.pt")
+    torch.jit.save(torch.jit.script(network), tmp_path / "s.pt")
+    torch.export.save(torch.export.export(network, (torch.ones(1, 2),)), tmp_path / "e.pt2")
+    for name in ("s.pt", "e.pt2"):
+        with pytest.raises(
+            UsageError, match=rf"is a program and no file of weights: give it as --teacher \S*{name}"
+        ):
+            load_weights(network, tmp_path / name)
 
 
 class Bomb:
