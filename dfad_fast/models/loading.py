@@ -83,7 +83,8 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
             _try_to_load(network, state)
     except Exception as error:
         problem = in_one_line(error) if fit.by_name_and_shape else _misfit(fit, expected, content, what)
-        raise UsageError(f"the weights in {path} do not fit the {what}: {problem}") from error
+        where = f"{file} under {fit.entry.name!r}" if fit.entry.name else str(file)
+        raise UsageError(f"the weights in {where} do not fit the {what}: {problem}") from error
 
 
 def _unusual_instead(fit: Fit, content: object) -> list[str]:

@@ -263,8 +263,9 @@ def below(content: object, key: str, leaves: set[str]) -> list[Entry]:
 def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | None]:
     """All ways in which an entry fits by names and shapes, each once, and the nearest one, should there be none."""
 
-    def nearness(fit: Fit) -> tuple[int, int]:
-        return len(fit.state) - len(fit.wrong_shapes), -abs(len(fit.entry.values) - expected.least)
+    def nearness(fit: Fit) -> tuple[int, float]:
+        sizes = sorted([len(fit.entry.values), max(1, expected.least)])
+        return len(fit.state) - len(fit.wrong_shapes), sizes[0] / sizes[1]
 
     def tells_more(fit: Fit, whole: Entry) -> bool:
         """Than what would be said of the dictionary that it is a part of."""
@@ -276,7 +277,8 @@ def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | 
     for whole in places:
         often = Counter(itertools.chain.from_iterable(map(_prefixes, whole.values)))
         parts = ["", *(p for p, count in often.items() if count >= max(1, expected.least // 2))]
-        for part, own in itertools.product(parts, expected.prefixes):
+        # With none of the network's own last, which is how an entry is reported that does not fit at all.
+        for part, own in itertools.product(parts, reversed(expected.prefixes)):
             # A prefix that goes and comes again would leave out what is beside it.
             if part.endswith(own) and part and own:
                 continue

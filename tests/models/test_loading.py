@@ -275,7 +275,9 @@ def test_names_that_differ_by_a_prefix_say_only_that(tmp_path):
 
 
 def test_what_does_not_fit_comes_with_advice(tmp_path):
-    torch.save({"state_dict": create_network("resnet20-a", (1, 8, 8), 10).state_dict()}, tmp_path / "w.pt")
+    moments = [{"exp_avg": torch.zeros(3), "step": torch.zeros(())} for _ in range(9)]
+    state = create_network("resnet20-a", (1, 8, 8), 10).state_dict()
+    torch.save({"state_dict": state, "optimizer": {"state": moments}}, tmp_path / "w.pt")
     with pytest.raises(UsageError, match="its names are those of resnet20-a: name that as the teacher"):
         load_weights(create_network("resnet20", (1, 8, 8), 10), tmp_path / "w.pt", "teacher")
     with pytest.raises(UsageError, match=r"wrong shape: .*linear.bias \(10,\) instead of \(4,\): .*classes"):
