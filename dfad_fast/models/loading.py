@@ -88,11 +88,14 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
 
 
 def _unusual_instead(fit: Fit, content: object) -> list[str]:
-    """Tensors of another kind under other names, where the network's are missing: so quantized networks save theirs."""
+    """Quantized tensors under other names, where the network's are missing: so quantized networks save theirs."""
     plain = torch.empty(0)
     there = [entry.values for entry in entries(content, set()) if entry.name == fit.entry.name]
-    found = {name: unusual(value, plain) for values in there for name, value in values.items() if fit.missing}
-    return [f"{name} is {kind}" for name, kind in found.items() if kind]
+    return [
+        f"{name} is {unusual(value, plain)}"
+        for name, value in {name: value for values in there for name, value in values.items()}.items()
+        if fit.missing and (value.is_quantized or value.dtype == torch.int8)
+    ]
 
 
 def _try_to_load(network: nn.Module, state: OrderedDict[str, Any]) -> None:

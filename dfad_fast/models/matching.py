@@ -185,7 +185,7 @@ def unusual(value: object, expected: object) -> str | None:
     if value.is_complex() and not expected.is_complex():
         return f"complex ({dtype})"
     if expected.is_floating_point() and not value.is_floating_point() and value.dtype.itemsize < 4:
-        return f"{dtype}, as quantized weights are"
+        return f"{dtype}, as quantized weights are" if "int8" in dtype else dtype
     return None
 
 
