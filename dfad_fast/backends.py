@@ -207,16 +207,29 @@ def inside_transform() -> bool:
     return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
 
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def is_opaque(kind: type) -> bool:
+    """Whether tensors of this class compute by a dispatch of their own, as DTensor does: their memory is not theirs."""
+    own = getattr(kind, "__torch_dispatch__", torch.Tensor.__torch_dispatch__)
+    # What torch.compile and torch.export trace with, the kernels know.
+    return own is not torch.Tensor.__torch_dispatch__ and not kind.__module__.startswith("torch._subclasses.")
+
+
 def native(*tensors: torch.Tensor) -> bool:
     """Whether a registered kernel serves these tensors. Where devices are mixed the reference says so.
 
-    Inside torch.func's transforms (vmap, grad, jvp) the reference serves, which they can look into.
+    Inside torch.func's transforms (vmap, grad, jvp) the reference serves, which they can look into, and of subclasses
+    of tensors with a dispatch of their own.
     """
     if extension is None or _state.forced == "reference":
         return False
     if inside_transform():
         return False
     for tensor in tensors:
+        if type(tensor) not in _PLAIN and is_opaque(type(tensor)):
+            return False
         if tensor.is_cpu and _state.forced != "triton":
             continue  # the usual case; asking for the device's name takes ten times as long
         backend, reason = choice(tensor.device.type)
@@ -233,6 +246,8 @@ def native_on_cpu(*tensors: torch.Tensor) -> bool:
     Not under autocast, which would compute in halves.
     """
     if extension is None or _state.forced not in ("auto", "cpp") or inside_transform():
+        return False
+    if any(type(t) not in _PLAIN and is_opaque(type(t)) for t in tensors):
         return False
     return all(t.is_cpu and t.dtype == torch.float32 for t in tensors) and not torch.is_autocast_enabled(
         "cpu"

@@ -82,10 +82,14 @@ def app() -> None:
 @click.option("--data-dir", help="Folder with the dataset's files.")
 @click.option(
     "--teacher",
-    help="pkg.module:factory, file.py:factory, timm:NAME, torchvision:NAME, hf:FOLDER, or a network's name.",
+    help="pkg.module:factory, file.py:factory, timm:NAME, torchvision:NAME, hf:FOLDER, a network's name, or a program: "
+    "FILE.pt of TorchScript, FILE.pt2 of torch.export, FILE.onnx.",
 )
 @click.option(
-    "--teacher-weights", help="The teacher's weights: .safetensors, or a state_dict saved by torch.save."
+    "--teacher-weights",
+    metavar="FILE[::KEY]",
+    help="The teacher's weights: .safetensors, or a file of torch.save with a state_dict anywhere in it; KEY, such as "
+    "checkpoint.ema, says which where several fit.",
 )
 @click.option("--teacher-epochs", type=int, help="Epochs for a teacher that is trained here.")
 @click.option(
@@ -94,7 +98,7 @@ def app() -> None:
 @click.option(
     "--teachers", default="runs/teachers", show_default=True, help="Folder of teachers trained here."
 )
-@click.option("--student", help="The same for the student.")
+@click.option("--student", help="The same for the student, which is no program.")
 @click.option("--image-shape", type=INTEGERS, help="CHANNELS,HEIGHT,WIDTH of the teacher's images.")
 @click.option("--classes", type=int, help="Number of classes, for a teacher given by a network's name.")
 @click.option("--mean", type=NUMBERS, help="Mean per channel that the teacher's images were normalised with.")

@@ -11,6 +11,15 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype.itemsize < 4 else x
 
 
+def finite_log_softmax(logits: Tensor) -> Tensor:
+    """Logarithms of probabilities over dimension 1, in float32 or wider, that of a class masked by -inf a finite one.
+
+    Its probability, ``exp`` of it, is 0, and so are the product of both and its gradient, unlike 0 times -inf.
+    """
+    log_p = at_least_float32(logits).log_softmax(1)
+    return log_p.clamp(min=torch.finfo(log_p.dtype).min)
+
+
 def tolerance(answer: Tensor) -> float:
     """The error, relative to the largest answer, up to which two ways to compute a network give the same."""
     # TensorFloat-32, on by default in the convolutions of a GPU, keeps 10 bits.

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from the python batches, their archive, or folders of PNG files."""
+"""CIFAR-10 and CIFAR-100, from the python batches, their archive, folders of PNG files, or test images alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dfad_fast.data.augment import ShiftFlip
 from dfad_fast.data.cifar_batches import SIZE, Layout, Split, parse, read_archive, read_folder
 from dfad_fast.data.dataset import Dataset
 from dfad_fast.data.image_folder import class_names, is_image_folder, read_split
+from dfad_fast.data.test_images import read_test_images
 from dfad_fast.errors import UsageError
 
 
@@ -53,13 +54,20 @@ _SOURCES = {
     ),
 }
 
+_CLASSES = {
+    "cifar10": (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    )
+}  # fmt: skip
+
 
 def load_cifar(name: str, data_dir: Path | None) -> Dataset:
     """`cifar10` or `cifar100` (its 100 fine classes): uint8 [N, 3, 32, 32].
 
     Looks in `data_dir/<name>` and `data_dir` for the folder of python batches, then for the archive of it,
-    then for PNG files (`train/<class>/*.png`, `test/<class>/*.png`). `data_dir` may also be the folder of
-    batches or the archive.
+    then for PNG files (`train/<class>/*.png`, `test/<class>/*.png`), then for `<name>*.npz` with test images alone
+    (`images` uint8 [N, 3, 32, 32], `labels` [N]), on which no teacher can be trained. `data_dir` may also be the folder
+    of batches, the archive or the .npz file.
 
     Raises:
         UsageError: nothing was found, or a file is missing or damaged.
@@ -68,6 +76,8 @@ def load_cifar(name: str, data_dir: Path | None) -> Dataset:
     layout = source.layout
     places = [] if data_dir is None else [data_dir / name, data_dir]
     for place in places:
+        if place.suffix == ".npz" and place.is_file():
+            return _test_only(name, place)
         # `train` is a file in the CIFAR-100 batches and a folder in a PNG tree: is_file tells the two apart.
         for folder in (place / layout.folder, place):
             if (folder / layout.train_files[0]).is_file():
@@ -77,6 +87,11 @@ def load_cifar(name: str, data_dir: Path | None) -> Dataset:
                 return _dataset(name, *parse(read_archive(archive, layout), layout))
         if is_image_folder(place):
             return _from_images(name, place)
+        arrays = sorted(place.glob(f"{name}*.npz"))
+        if len(arrays) > 1:
+            raise UsageError(f"{place}: several {name}*.npz files: give one of them as the data folder")
+        if arrays:
+            return _test_only(name, arrays[0])
     raise _not_found(name, source, places)
 
 
@@ -86,6 +101,14 @@ def _from_images(name: str, folder: Path) -> Dataset:
         raise UsageError(f"{folder}: {name} has {expected} classes, but train has {len(classes)} folders")
     train, test = (read_split(folder / split, classes, (SIZE, SIZE)) for split in ("train", "test"))
     return _dataset(name, train, test, classes)
+
+
+def _test_only(name: str, path: Path) -> Dataset:
+    count = _SOURCES[name].layout.classes
+    test = read_test_images(path, count)
+    return _dataset(
+        name, (test[0][:0], test[1][:0]), test, _CLASSES.get(name) or tuple(map(str, range(count)))
+    )
 
 
 def _dataset(name: str, train: Split, test: Split, classes: tuple[str, ...]) -> Dataset:
@@ -107,7 +130,7 @@ def _not_found(name: str, source: _Source, places: list[Path]) -> UsageError:
     layout = source.layout
     return UsageError(
         f"{name} was not found (looked in: {looked}; "
-        f"for {layout.folder}/, {layout.archive} or train/<class>/*.png and test/<class>/*.png); "
+        f"for {layout.folder}/, {layout.archive}, train/<class>/*.png and test/<class>/*.png, or {name}*.npz); "
         f'get it by: python -c "import torchvision; torchvision.datasets.{source.torchvision}'
         "('DIR', download=True)\" and DIR as the data folder; "
         f"or {layout.archive} from www.cs.toronto.edu/~kriz/cifar.html"

@@ -21,7 +21,7 @@ class Dataset:
     """A labelled train and test set, held in memory on the CPU.
 
     Attributes:
-        train_images, test_images: uint8 [N, C, H, W].
+        train_images, test_images: uint8 [N, C, H, W]; there may be no train images, to evaluate only.
         train_labels, test_labels: int64 [N], each in 0 .. len(classes) - 1.
         classes: the class names; a label is an index into them.
         mean, std: one float per channel, of pixels scaled to 0 .. 1.
@@ -50,7 +50,8 @@ class Dataset:
             if images.dtype != torch.uint8 or images.dim() != 4:
                 got = f"{images.dtype} {list(images.shape)}"
                 raise UsageError(f"{source}: images must be uint8 [N, C, H, W], got {got}")
-            check_labels(labels, len(images), len(self.classes), source)
+            if split == "test" or len(images):
+                check_labels(labels, len(images), len(self.classes), source)
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             train, test = list(self.train_images.shape[1:]), list(self.test_images.shape[1:])
             raise UsageError(
@@ -112,6 +113,11 @@ class Dataset:
             images float32 [B, C, H, W], normalised, and labels int64 [B], both on `device`.
         """
         _check_batch_size(batch_size)
+        if not len(self.train_images):
+            raise UsageError(
+                f"{self.name}: there are test images only, so no teacher can be trained: give --teacher, or a data "
+                "folder with train images"
+            )
         order = torch.randperm(len(self.train_images), generator=generator, device=generator.device)
         rows = list(order.cpu().split(batch_size))
         if len(rows) > 1 and batch_size > 1 and len(rows[-1]) == 1:

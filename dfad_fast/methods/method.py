@@ -50,6 +50,16 @@ class Method:
                 f"method {self.name!r}: steps must be at least 0 and not all 0, got {self.student_steps} of the "
                 f"student and {self.generator_steps} of the generator"
             )
+        for side, rows, steps in (
+            ("student", [row for row in self.student if row.term.reads_student], self.student_steps),
+            ("generator", self.generator, self.generator_steps),
+        ):
+            if steps and rows and not any(row.weight for row in rows):
+                names = ", ".join(row.term.name for row in rows)
+                raise UsageError(
+                    f"method {self.name!r}: every term that would train the {side} ({names}) has weight 0: give one a "
+                    "weight"
+                )
         if self.warm_up and not self.generator_steps:
             raise UsageError(f"method {self.name!r}: a warm-up needs a generator's step")
         if not 0.0 <= self.warm_up < 1.0:

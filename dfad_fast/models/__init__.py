@@ -7,7 +7,8 @@ from dfad_fast.models.generator_relatives import DAFLGenerator, ZSKTGenerator
 from dfad_fast.models.lenet import LeNet5
 from dfad_fast.models.loading import load_factory_network, load_weights
 from dfad_fast.models.mobilenet import MobileNetV2
-from dfad_fast.models.packages import create_packaged_network, is_packaged
+from dfad_fast.models.packages import create_packaged_network, has_weights, is_packaged
+from dfad_fast.models.programs import Program, is_program, load_program, runs_code
 from dfad_fast.models.registry import NETWORKS, create_network
 from dfad_fast.models.resnet import ResNet
 from dfad_fast.models.vgg import VGG11
@@ -22,12 +23,17 @@ __all__ = [
     "DFADGenerator",
     "LeNet5",
     "MobileNetV2",
+    "Program",
     "ResNet",
     "WideResNet",
     "ZSKTGenerator",
     "create_network",
     "create_packaged_network",
+    "has_weights",
     "is_packaged",
+    "is_program",
     "load_factory_network",
+    "load_program",
     "load_weights",
+    "runs_code",
 ]

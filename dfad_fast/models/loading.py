@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.importing import imported
-
-_SHOWN_KEYS = 5
+from dfad_fast.models.matching import (
+    Expected,
+    Fit,
+    choose,
+    entries,
+    listing,
+    objects,
+    other_prefix,
+    plain_names,
+    state_dict_of,
+    unusual,
+)
+from dfad_fast.models.weights_file import read_weights, split_key
 
 
 def load_factory_network(spec: str) -> nn.Module:
@@ -41,72 +53,104 @@ def load_factory_network(spec: str) -> nn.Module:
 
 
 def load_weights(network: nn.Module, path: str | Path, what: str = "network") -> None:
-    """Loads a state dictionary into ``network``: a .safetensors file, or one that torch.load reads weights_only.
+    """Loads a state dictionary into ``network``: a .safetensors file, or one of torch.save, read as data only.
 
-    A dictionary wrapped as ``{"state_dict": ...}`` or ``{"model": ...}`` and the ``module.`` prefix of data
-    parallel training are understood. Nothing in the file is executed.
+    Whatever ``load_state_dict(strict=True)`` takes is taken, and is brought to the network's dtypes. Names may differ
+    by a prefix that all of them have, and by what data parallel training, torch.compile and FSDP put between. The state
+    may lie anywhere in the file, in nested dictionaries too; where several fit, ``FILE::KEY`` names one by its dotted
+    path. Counters of batches, and all but one of the names of a shared tensor, may be missing. Nothing in the file is
+    executed.
 
-    Raises UsageError for a missing or unreadable file and for weights that do not fit, with the missing, the
-    unexpected and the wrongly shaped keys.
+    Raises UsageError for a missing or unreadable file, a key that is not there, several states that fit, tensors that
+    no dense real weights can be made of, and for weights that do not fit, with the missing, the unexpected and the
+    wrongly shaped names. The network is then as it was.
     """
-    state = _read_state(Path(path))
-    expected = network.state_dict()
-    if not any(key.startswith("module.") for key in expected):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    problems = [
-        _listing("missing", sorted(expected.keys() - state.keys())),
-        _listing("unexpected", sorted(state.keys() - expected.keys())),
-        _listing(
-            "wrong shape",
-            [
-                f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-                for key, value in expected.items()
-                if key in state and state[key].shape != value.shape
-            ],
-        ),
-    ]
-    if any(problems):
+    file, key = split_key(path)
+    expected = Expected(network)
+    content = read_weights(file)
+    fit = choose(expected, content, key, str(file), what)
+    odd = fit.unusual or _unusual_instead(fit, content)
+    if odd:
         raise UsageError(
-            f"the weights in {path} do not fit the {what}: {'; '.join(p for p in problems if p)}: "
-            "give the file that was saved from this very network"
+            f"{path}: {listing(odd)}: give the {what}'s weights as dense float tensors, as "
+            "torch.save(network.float().state_dict(), ...) saves them"
         )
-    network.load_state_dict(state)
-
-
-def _listing(label: str, keys: list[str]) -> str:
-    if not keys:
-        return ""
-    more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
-    return f"{label}: {', '.join(keys[:_SHOWN_KEYS])}{more}"
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UsageError(
-            f"no weights file {path}: expected a .safetensors file or a state_dict saved by torch.save"
-        )
+    state = state_dict_of(fit, expected)
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UsageError(
-            f"{path} is damaged, or holds more than tensors and is not loaded since that could run code: "
-            "give a file saved by torch.save(network.state_dict(), ...), or a .safetensors file"
-        ) from error
+        if fit.by_name_and_shape:
+            network.load_state_dict(state)
+        else:
+            _try_to_load(network, state)
     except Exception as error:
-        reason = str(error).strip() or type(error).__name__
-        raise UsageError(f"{path} could not be read as weights: {reason.splitlines()[0]}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict):
-        raise UsageError(f"{path} holds a {type(state).__name__}, expected a state_dict of tensors")
-    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        keys = ", ".join(repr(key) for key in list(state)[:_SHOWN_KEYS])
-        raise UsageError(
-            f"{path} holds a dictionary with {keys}, expected a state_dict of tensors: save the part that is one"
+        problem = in_one_line(error) if fit.by_name_and_shape else _misfit(fit, expected, content, what)
+        where = f"{file} under {fit.entry.name!r}" if fit.entry.name else str(file)
+        raise UsageError(f"the weights in {where} do not fit the {what}: {problem}") from error
+
+
+def _unusual_instead(fit: Fit, content: object) -> list[str]:
+    """Quantized tensors under other names, where the network's are missing: so quantized networks save theirs."""
+    plain = torch.empty(0)
+    there = [entry.values for entry in entries(content, set()) if entry.name == fit.entry.name]
+    return [
+        f"{name} is {unusual(value, plain)}"
+        for name, value in {name: value for values in there for name, value in values.items()}.items()
+        if fit.missing and (value.is_quantized or value.dtype == torch.int8)
+    ]
+
+
+def _try_to_load(network: nn.Module, state: OrderedDict[str, Any]) -> None:
+    """For networks that rename on their own what older versions of them saved."""
+    live = network.state_dict()
+    kept = {name: value.clone() for name, value in live.items() if isinstance(value, Tensor)}
+    try:
+        network.load_state_dict(state)
+    except Exception:
+        with torch.no_grad():
+            for name, value in kept.items():
+                live[name].copy_(value)
+        raise
+
+
+def _misfit(fit: Fit, expected: Expected, content: object, what: str) -> str:
+    """What is wrong, and what to do."""
+    prefix = other_prefix(fit, expected)
+    if prefix is not None:
+        theirs, own = (f"begin with {name!r}" if name else "have no prefix" for name in prefix[:2])
+        return (
+            f"some names, such as {prefix[2]}, differ by a prefix: in the file they {theirs}, in the {what} they "
+            f"{own}: rename them in the file"
         )
-    return state
+    problems = {
+        "missing": fit.missing,
+        "unexpected": sorted(fit.unexpected),
+        "wrong shape": fit.wrong_shapes,
+    }
+    listed = "; ".join(f"{label}: {listing(names)}" for label, names in problems.items() if names)
+    return f"{listed}: {_advice(fit, content, what)}"
+
+
+def _advice(fit: Fit, content: object, what: str) -> str:
+    if not (fit.missing or fit.unexpected):
+        return "the names are right, so give the widths, classes and image shape that it was trained with"
+    for name, kind in objects(content).items():
+        if name in {"model", "network", "net", "ema", "teacher", "student"}:
+            return (
+                f"its {name!r} is a pickled {kind}, which is not loaded since that could run code: save "
+                f"{name}.state_dict()"
+            )
+    known = _known_by_names(fit)
+    if known:
+        return f"its names are those of {known}: name that as the {what}"
+    return f"name the {what}'s network as it was when this file was saved, or a file that belongs to it"
+
+
+def _known_by_names(fit: Fit) -> str | None:
+    """The network of this library that has the file's names."""
+    from dfad_fast.models.registry import NETWORKS
+
+    names = plain_names(fit.entry.values)
+    with torch.device("meta"):
+        for name, make in NETWORKS.items():
+            if plain_names(make((3, 32, 32), 10).state_dict()) == names:
+                return name
+    return None

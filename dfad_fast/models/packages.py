@@ -22,13 +22,19 @@ def is_packaged(name: str) -> bool:
     return name.partition(":")[0] in _PACKAGES and ":" in name
 
 
+def has_weights(name: str) -> bool:
+    """Whether ``name`` is that of a folder with weights, ``hf:DIR``."""
+    package, _, folder = name.partition(":")
+    return package == "hf" and any(path for pattern in _WEIGHTS for path in Path(folder).glob(pattern))
+
+
 def create_packaged_network(
     name: str, image_shape: tuple[int, int, int], classes: int | None = None
 ) -> nn.Module:
     """The network of ``timm:NAME``, ``torchvision:NAME`` or ``hf:DIR``, unmodified, with random weights.
 
     ``hf:DIR`` is a folder as ``save_pretrained`` leaves it, with its weights if there are any; its answers are
-    reduced to the logits. Without ``classes`` there are as many as the package's default.
+    reduced to the logits, and it is brought to float32. Without ``classes`` there are as many as the package's default.
 
     Raises UsageError for a package that is not installed, a name that it does not know, a folder that holds no
     image classifier, and a network that cannot be built for the shape.
@@ -79,13 +85,14 @@ def _from_folder(name: str, _image_shape: tuple[int, int, int], classes: int | N
         )
     transformers = import_package("transformers")
     classifier = transformers.AutoModelForImageClassification
-    if any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
-        return _Logits(classifier.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+    if has_weights(f"hf:{name}"):
+        loaded = classifier.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return _Logits(loaded).float()
     options = {"num_labels": classes} if classes else {}
     config = transformers.AutoConfig.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, **options
     )
-    return _Logits(classifier.from_config(config, trust_remote_code=False))
+    return _Logits(classifier.from_config(config, trust_remote_code=False)).float()
 
 
 class _Logits(nn.Module):

@@ -11,6 +11,7 @@ from dfad_fast.errors import unknown_name
 from dfad_fast.models.lenet import LeNet5
 from dfad_fast.models.mobilenet import MobileNetV2
 from dfad_fast.models.resnet import Bottleneck, ResNet
+from dfad_fast.models.resnet_plain import PlainResNet
 from dfad_fast.models.vgg import VGG11
 from dfad_fast.models.wide_resnet import WideResNet
 
@@ -33,6 +34,12 @@ NETWORKS: dict[str, Factory] = {
     "resnet20-w8": partial(ResNet, blocks=(3, 3, 3), widths=(8, 16, 32)),
     "resnet32": partial(ResNet, blocks=(5, 5, 5), widths=(16, 32, 64)),
     "resnet56": partial(ResNet, blocks=(9, 9, 9), widths=(16, 32, 64)),
+    # The same with the published shortcuts, which have no parameters, and the names of a widely used implementation.
+    "resnet20-a": partial(PlainResNet, blocks=3),
+    "resnet32-a": partial(PlainResNet, blocks=5),
+    "resnet44-a": partial(PlainResNet, blocks=7),
+    "resnet56-a": partial(PlainResNet, blocks=9),
+    "resnet110-a": partial(PlainResNet, blocks=18),
     # Its ImageNet nets with the CIFAR stem, and as published.
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), widths=_BASIC_WIDTHS),
     "resnet34": partial(ResNet, blocks=(3, 4, 6, 3), widths=_BASIC_WIDTHS),

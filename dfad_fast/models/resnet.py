@@ -8,20 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.models.initial import initialise_for_relu
-from dfad_fast.models.stages import residual_stages
+from dfad_fast.models.stages import Block, residual_stages
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; a 1x1 projection where stride or width change."""
+    """Two 3x3 convolutions and a shortcut; where stride or width change, what ``shortcut`` makes: a 1x1 projection."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, stride: int, shortcut: Block | None = None
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels_out)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels_out)
-        self.shortcut = _shortcut(channels_in, channels_out, stride)
+        self.shortcut = _shortcut(channels_in, channels_out, stride, shortcut or _projection)
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +48,7 @@ class Bottleneck(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv3 = nn.Conv2d(narrow, channels_out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels_out)
-        self.shortcut = _shortcut(channels_in, channels_out, stride)
+        self.shortcut = _shortcut(channels_in, channels_out, stride, _projection)
         self.relu3 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,9 +56,13 @@ class Bottleneck(nn.Module):
         return self.relu3(self.bn3(self.conv3(residual)) + self.shortcut(x))
 
 
-def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
+def _shortcut(channels_in: int, channels_out: int, stride: int, changing: Block) -> nn.Module:
     if stride == 1 and channels_in == channels_out:
         return nn.Identity()
+    return changing(channels_in, channels_out, stride)
+
+
+def _projection(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
     )

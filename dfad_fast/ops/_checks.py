@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from dfad_fast import backends
+from dfad_fast.ops._numbers import Number, known_value
+from dfad_fast.ops._subclasses import check_same_kind
 
 FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -28,9 +30,12 @@ def check_reduction(op: str, reduction: str) -> None:
         raise ValueError(f"{op}: reduction must be 'none', 'mean' or 'sum', got '{reduction}'")
 
 
-def check_margin(op: str, margin: float) -> None:
-    if not 0 <= margin < math.inf:  # no math.isfinite, which a traced number does not take
-        raise ValueError(f"{op}: margin must be finite and not negative, got {margin:g}")
+def check_margin(op: str, margin: Number) -> None:
+    value = known_value(margin)
+    if (
+        value is not None and not 0 <= value < math.inf
+    ):  # no math.isfinite, which a traced number does not take
+        raise ValueError(f"{op}: margin must be finite and not negative, got {value:g}")
 
 
 def check_tensors(op: str, *values: object, names: str = "student and teacher") -> None:
@@ -40,9 +45,10 @@ def check_tensors(op: str, *values: object, names: str = "student and teacher") 
             raise TypeError(f"{op}: {names} must be tensors, got {', '.join(first)} and {last}")
 
 
-def check_temperature(op: str, temperature: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"{op}: temperature must be finite and positive, got {temperature:g}")
+def check_temperature(op: str, temperature: Number) -> None:
+    value = known_value(temperature)
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"{op}: temperature must be finite and positive, got {value:g}")
 
 
 def check_logits(op: str, student: torch.Tensor) -> None:
@@ -70,6 +76,7 @@ def check_packed(op: str, student: torch.Tensor, signs: torch.Tensor, stage: str
 
 def check_pair(op: str, student: torch.Tensor, teacher: torch.Tensor, stage: str = "") -> None:
     """Dtypes, shapes and devices of one student/teacher pair; ``stage`` is its index as text: ``[1]``."""
+    check_same_kind(op, student, teacher, stage)
     check_floating(op, f"student{stage}", student)
     check_floating(op, f"teacher{stage}", teacher)
     if student.shape != teacher.shape:
@@ -95,7 +102,7 @@ def check_lengths(op: str, student: Sequence[object], teacher: Sequence[object])
 
 
 def check_stages(
-    op: str, student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], weights: Sequence[float]
+    op: str, student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], weights: Sequence[Number]
 ) -> None:
     """A teacher is a tensor like its student, or packed signs (uint8)."""
     check_lengths(op, student, teacher)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from dfad_fast import backends
 from dfad_fast.ops._checks import check_floating, check_lengths, check_margin, check_reduction, check_stages
 from dfad_fast.ops._dtypes import compute_dtype, promoted, reduce, result_dtype
+from dfad_fast.ops._numbers import Number, number
 from dfad_fast.ops.packed_signs import PackedSigns, dense_strides, unpack
 
 _NAME = "boundary_hinge_loss"
@@ -34,8 +35,8 @@ def _on(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 def reference(
     student: Sequence[torch.Tensor],
     teacher: Sequence[torch.Tensor],
-    weights: Sequence[float],
-    margin: float = 1.0,
+    weights: Sequence[Number],
+    margin: Number = 1.0,
     reduction: str = "mean",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss and agreement in plain PyTorch, differentiable as often as wanted.
@@ -59,9 +60,9 @@ def reference(
 def boundary_hinge_loss(
     student: torch.Tensor | Sequence[torch.Tensor],
     teacher: Features | Sequence[Features],
-    margin: float = 1.0,
+    margin: Number = 1.0,
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: Sequence[Number] | torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""Pull the student's pre-activations past the activation boundary, to the teacher's side of it.
 
@@ -77,9 +78,11 @@ def boundary_hinge_loss(
             one per stage, which is computed in one launch.
         teacher: the teacher's, of the same shapes and on the same device, or their :func:`pack_signs`; only their
             signs are read.
-        margin: :math:`m`, finite and not negative.
+        margin: :math:`m`, finite and not negative. A tensor of one element that requires a gradient gets it, in plain
+            PyTorch.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``, per stage.
-        weights: one factor per stage, 1 if not given; only with lists, and not with ``"none"``.
+        weights: one factor per stage, 1 if not given; only with lists, and not with ``"none"``. They get a gradient as
+            ``margin`` does.
 
     Returns:
         A 0-dim tensor, or one of the inputs' shape for ``"none"``, in the promoted dtype (float32 under
@@ -88,7 +91,8 @@ def boundary_hinge_loss(
         ``"mean"`` and 0 for ``"sum"``.
 
     Raises:
-        TypeError: an input is not a floating-point tensor, or one side is a list and the other is not.
+        TypeError: an input is not a floating-point tensor, one side is a list and the other is not, or margin or a
+            weight is no number.
         ValueError: shapes, devices or lengths differ, margin or reduction is out of range, or weights do not
             fit.
     """
@@ -99,9 +103,9 @@ def boundary_hinge_loss(
 def boundary_hinge_loss_with_agreement(
     student: torch.Tensor | Sequence[torch.Tensor],
     teacher: Features | Sequence[Features],
-    margin: float = 1.0,
+    margin: Number = 1.0,
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: Sequence[Number] | torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """:func:`boundary_hinge_loss`, and from the same pass how far the student's neurons are on and off as the
     teacher's are.
@@ -119,11 +123,13 @@ def boundary_hinge_loss_with_agreement(
 def _compute(
     student: object,
     teacher: object,
-    margin: float,
+    margin: Number,
     reduction: str,
-    weights: Sequence[float] | None,
+    weights: Sequence[Number] | torch.Tensor | None,
     agreement: bool,
 ) -> tuple[Any, torch.Tensor]:
+    if type(margin) is not float:
+        margin = number(_NAME, "margin", margin)
     if isinstance(student, torch.Tensor) and isinstance(teacher, torch.Tensor | PackedSigns):
         if weights is not None:
             raise ValueError(f"{_NAME}: weights go with lists of stages, got single tensors")
@@ -136,7 +142,9 @@ def _compute(
         )
     _check_types("student", student, torch.Tensor)
     _check_types("teacher", teacher, torch.Tensor | PackedSigns)
-    factors = [1.0] * len(student) if weights is None else [float(w) for w in weights]
+    factors: list[Number] = [1.0] * len(student)
+    if weights is not None:
+        factors = [w if type(w) is float else number(_NAME, "each weight", w) for w in weights]
     if reduction != "none":
         return _dispatch(student, teacher, factors, margin, reduction, agreement)
     if weights is not None:
@@ -152,13 +160,14 @@ def _compute(
 def _dispatch(
     student: Sequence[torch.Tensor],
     teacher: Sequence[Features],
-    weights: Sequence[float],
-    margin: float,
+    weights: Sequence[Number],
+    margin: Number,
     reduction: str,
     agreement: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     bits = _in_students_order(student, teacher)
-    if backends.native(*student, *bits):
+    learned = isinstance(margin, torch.Tensor) or any(isinstance(w, torch.Tensor) for w in weights)
+    if not learned and backends.native(*student, *bits):
         loss, share, _ = _op(student, bits, weights, margin, reduction, agreement)
         return loss, share
     return reference(student, bits, weights, margin, reduction)
@@ -192,8 +201,8 @@ def _check_types(name: str, values: Sequence[object], kind: Any) -> None:
 def _check(
     student: Sequence[torch.Tensor],
     teacher: Sequence[torch.Tensor],
-    weights: Sequence[float],
-    margin: float,
+    weights: Sequence[Number],
+    margin: Number,
     reduction: str,
 ) -> None:
     check_reduction(_NAME, reduction)

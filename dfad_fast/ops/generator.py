@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
+from dfad_fast.ops._numbers import constant
 from dfad_fast.precision import at_least_float32
 
 _NAME = "generator_block"
@@ -90,8 +91,12 @@ def generator_block(
         mean and biased variance. Statistics carry no gradient: they are for running statistics and the next block.
 
     Raises:
-        ValueError: shapes that do not fit, one value per channel, or another upsampling.
+        TypeError: slope or eps is no number.
+        ValueError: shapes that do not fit, one value per channel, another upsampling, or a slope or eps that requires a
+            gradient.
     """
+    if not type(slope) is type(eps) is float:
+        slope, eps = constant(_NAME, "slope", slope), constant(_NAME, "eps", eps)
     _check(x, weight, upsample)
     tensors = [t for t in (x, weight, bias, norm_weight, norm_bias) if t is not None]
     if backends.native_on_cpu(*tensors):

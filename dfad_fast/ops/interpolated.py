@@ -22,7 +22,7 @@ from dfad_fast.ops._checks import (
     check_tensors,
 )
 from dfad_fast.ops._dtypes import compute_dtype, empty_gradients, promoted, result_dtype
-from dfad_fast.ops.mixing import lam_tensor, mix
+from dfad_fast.ops.mixing import Lam, lam_tensor, mix
 
 _NAME = "interpolated_l1"
 _op = backends.op(_NAME)
@@ -39,12 +39,12 @@ def _check(
 def reference(
     student: torch.Tensor,
     teacher: torch.Tensor,
-    lam: float | torch.Tensor,
+    lam: Lam,
     perm: torch.Tensor,
     reduction: str = "mean",
 ) -> torch.Tensor:
     """The formula in plain PyTorch, differentiable as often as wanted."""
-    lam = lam_tensor(_NAME, lam)
+    lam = lam_tensor(_NAME, lam, student.device)
     _check(student, teacher, lam, perm, reduction)
     check_permutation(_NAME, perm)
     dtype = compute_dtype(student, teacher)
@@ -56,7 +56,7 @@ def reference(
 def interpolated_l1(
     student: torch.Tensor,
     teacher: torch.Tensor,
-    lam: float | torch.Tensor,
+    lam: Lam,
     perm: torch.Tensor,
     reduction: str = "mean",
 ) -> torch.Tensor:
@@ -71,7 +71,7 @@ def interpolated_l1(
         student: outputs for the virtual samples, ``[B, ...]``; float64, float32, float16 or bfloat16.
         teacher: the teacher's outputs for the samples that were mixed, of the same shape and on the same device;
             its dtype may differ.
-        lam: :math:`\lambda`, a number, a 0-dim tensor, or a floating-point tensor ``[B]``.
+        lam: :math:`\lambda`, as for :func:`mixup`.
         perm: :math:`\pi`, an int64 permutation ``[B]``; on the CPU it is checked (see :func:`mixup`).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
@@ -85,7 +85,7 @@ def interpolated_l1(
             reduction is unknown.
     """
     check_tensors(_NAME, student, teacher, perm, names="student, teacher and perm")
-    lam = lam_tensor(_NAME, lam)
+    lam = lam_tensor(_NAME, lam, student.device)
     if backends.native(student, teacher, perm):
         return _op(student, teacher, lam, perm, reduction)
     return reference(student, teacher, lam, perm, reduction)

@@ -16,12 +16,13 @@ import torch
 from dfad_fast import backends
 from dfad_fast.ops._checks import check_logits, check_pair, check_reduction, check_temperature, check_tensors
 from dfad_fast.ops._dtypes import compute_dtype, empty_gradients, promoted, reduce, result_dtype
+from dfad_fast.ops._numbers import Number, number
 
 _NAME = "kl_discrepancy"
 _op = backends.op(_NAME)
 
 
-def _check(student: torch.Tensor, teacher: torch.Tensor, temperature: float, reduction: str) -> None:
+def _check(student: torch.Tensor, teacher: torch.Tensor, temperature: Number, reduction: str) -> None:
     check_reduction(_NAME, reduction)
     check_temperature(_NAME, temperature)
     check_pair(_NAME, student, teacher)
@@ -29,13 +30,18 @@ def _check(student: torch.Tensor, teacher: torch.Tensor, temperature: float, red
 
 
 def reference(
-    student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0, reduction: str = "mean"
+    student: torch.Tensor, teacher: torch.Tensor, temperature: Number = 1.0, reduction: str = "mean"
 ) -> torch.Tensor:
     """The formula in plain PyTorch, differentiable as often as wanted."""
     _check(student, teacher, temperature, reduction)
     dtype = compute_dtype(student, teacher)
     # Neither 0 nor infinite, however extreme the temperature: 0 times -inf is no logit.
-    inverse = min(max(1 / temperature, torch.finfo(dtype).tiny), torch.finfo(dtype).max)
+    least, most = torch.finfo(dtype).tiny, torch.finfo(dtype).max
+    inverse: Number
+    if isinstance(temperature, torch.Tensor):
+        inverse = temperature.to(student.device, dtype).reciprocal().clamp(least, most)
+    else:
+        inverse = min(max(1 / temperature, least), most)
     log_q, log_p = (torch.log_softmax(x.to(dtype) * inverse, dim=1) for x in (student, teacher))
     p = log_p.exp()
     # A class that the teacher excludes counts 0; its logarithm, -inf, must not meet the product, nor its gradient.
@@ -44,7 +50,7 @@ def reference(
 
 
 def kl_discrepancy(
-    student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0, reduction: str = "mean"
+    student: torch.Tensor, teacher: torch.Tensor, temperature: Number = 1.0, reduction: str = "mean"
 ) -> torch.Tensor:
     r"""Disagreement of two networks, the divergence of the teacher's softened answer from the student's.
 
@@ -58,7 +64,8 @@ def kl_discrepancy(
     Args:
         student: logits ``[B, C]`` or ``[B, C, ...]``; float64, float32, float16 or bfloat16.
         teacher: logits of the same shape, on the same device; its dtype may differ.
-        temperature: :math:`\tau`, finite and positive.
+        temperature: :math:`\tau`, finite and positive. A tensor of one element that requires a gradient gets it, in
+            plain PyTorch.
         reduction: ``"mean"`` over samples (and positions), ``"sum"``, or ``"none"`` for one value per sample.
 
     Returns:
@@ -67,12 +74,14 @@ def kl_discrepancy(
         range may count as 0. Without samples NaN for ``"mean"`` and 0 for ``"sum"``; without classes 0.
 
     Raises:
-        TypeError: an input is not a floating-point tensor.
+        TypeError: an input is not a floating-point tensor, or temperature no number.
         ValueError: shapes or devices differ, there is no class dimension, or temperature or reduction is out of
             range.
     """
     check_tensors(_NAME, student, teacher)
-    if backends.native(student, teacher):
+    if type(temperature) is not float:
+        temperature = number(_NAME, "temperature", temperature)
+    if not isinstance(temperature, torch.Tensor) and backends.native(student, teacher):
         return _op(student, teacher, temperature, reduction)[0]
     return reference(student, teacher, temperature, reduction)
 

@@ -9,34 +9,58 @@ Because :math:`\pi` is a permutation, the gradient is itself a mixture, by the i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
+import numpy as np
 import torch
 
 from dfad_fast import backends
 from dfad_fast.ops._checks import check_mixing, check_permutation
+from dfad_fast.ops._subclasses import beside
 
 _NAME = "mixup"
 _op = backends.op(_NAME)
 
 
-def lam_tensor(op: str, lam: float | torch.Tensor) -> torch.Tensor:
-    """lam as the op takes it: a number becomes a float64 scalar on the CPU."""
+Lam: TypeAlias = float | torch.Tensor | Sequence[float] | np.ndarray | np.generic
+
+
+def lam_tensor(op: str, lam: Lam, device: torch.device) -> torch.Tensor:
+    """lam as the op takes it: a number becomes a float64 scalar on the CPU, several a float64 tensor on ``device``."""
     if isinstance(lam, torch.Tensor):
-        return lam
+        return lam.reshape(()) if lam.dim() == 1 and lam.shape[0] == 1 else lam
     if not isinstance(lam, int | float | torch.SymFloat):
-        raise TypeError(f"{op}: lam must be a number or a tensor, got {type(lam).__name__}")
+        return _of_several(op, lam, device)
     if torch.compiler.is_compiling():
         # A product keeps the number a variable; torch.full would be compiled anew for each value.
         return torch.ones((), dtype=torch.float64, device="cpu") * lam
     return torch.full((), lam, dtype=torch.float64, device="cpu")
 
 
+def _of_several(op: str, lam: object, device: torch.device) -> torch.Tensor:
+    """Of what is neither a number of Python's nor a tensor."""
+    if not isinstance(lam, list | tuple | np.ndarray | np.generic):
+        raise TypeError(f"{op}: lam must be a number or a tensor, got {type(lam).__name__}")
+    if isinstance(lam, list | tuple) and any(isinstance(one, torch.Tensor) for one in lam):
+        if all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in lam):
+            return torch.stack([one.reshape(()) for one in lam]).to(device)
+        raise TypeError(f"{op}: lam must be numbers or tensors of one element each, got both or others")
+    try:
+        values = np.asarray(lam)
+    except ValueError as error:  # of lists of different lengths
+        raise TypeError(f"{op}: lam must be a number or one per sample, got {type(lam).__name__}") from error
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f"{op}: lam must be real numbers, got {type(lam).__name__} of {values.dtype}")
+    wide = torch.from_numpy(values.astype(np.float64))
+    return wide.reshape(()) if wide.numel() == 1 else wide.to(device)
+
+
 def mix(x: torch.Tensor, lam: torch.Tensor, rest: torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
     """``lam x + rest x[perm]`` in plain PyTorch, computed in float32 or, for float64, in float64."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     per_sample = (-1, *[1] * (x.dim() - 1))
-    weight, other = (w.to(x.device, dtype).reshape(per_sample) for w in (lam, rest))
-    wide = x.to(dtype)
+    weight, other = (beside(w.to(x.device, dtype).reshape(per_sample), x) for w in (lam, rest))
+    wide, perm = x.to(dtype), beside(perm, x)
     return (weight * wide + other * wide[perm]).to(x.dtype)
 
 
@@ -49,17 +73,17 @@ def reference(tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Te
     return [mix(x, wide, 1 - wide, perm) for x in tensors]
 
 
-def _mixed(tensors: list[torch.Tensor], lam: float | torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
+def _mixed(tensors: list[torch.Tensor], lam: Lam, perm: torch.Tensor) -> list[torch.Tensor]:
     for value in (*tensors, perm):
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{_NAME}: the batch and perm must be tensors, got {type(value).__name__}")
-    lam = lam_tensor(_NAME, lam)
+    lam = lam_tensor(_NAME, lam, tensors[0].device)
     if backends.native(*tensors, perm):
         return _op(tensors, lam, perm)
     return reference(tensors, lam, perm)
 
 
-def mixup(x: torch.Tensor, lam: float | torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
+def mixup(x: torch.Tensor, lam: Lam, perm: torch.Tensor) -> torch.Tensor:
     r"""Mix each sample of a batch with another one, in one pass.
 
     :math:`\tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)}`. The gradient reaches ``x`` through both
@@ -68,8 +92,8 @@ def mixup(x: torch.Tensor, lam: float | torch.Tensor, perm: torch.Tensor) -> tor
 
     Args:
         x: a batch ``[B, ...]``; float64, float32, float16 or bfloat16.
-        lam: :math:`\lambda`, a number, a 0-dim tensor, or a floating-point tensor ``[B]`` with one per
-            sample. Any value is taken; outside [0, 1] the result extrapolates.
+        lam: :math:`\lambda`, a number, a 0-dim or one-element tensor, or a floating-point tensor ``[B]``, a list or a
+            numpy array with one per sample. Any value is taken; outside [0, 1] the result extrapolates.
         perm: :math:`\pi`, an int64 permutation ``[B]`` on x's device. On the CPU it is checked; on other
             devices it is not, since that would wait for the device, and an index out of range is an error of
             the device's own.
@@ -85,7 +109,7 @@ def mixup(x: torch.Tensor, lam: float | torch.Tensor, perm: torch.Tensor) -> tor
 
 
 def virtual_batch(
-    x: torch.Tensor, y: torch.Tensor, lam: float | torch.Tensor, perm: torch.Tensor
+    x: torch.Tensor, y: torch.Tensor, lam: Lam, perm: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Virtual samples and their virtual labels: :func:`mixup` of images and teacher outputs, in one launch.
 

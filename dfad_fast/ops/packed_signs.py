@@ -13,6 +13,7 @@ import torch
 
 from dfad_fast import backends
 from dfad_fast.ops._checks import check_floating
+from dfad_fast.ops._subclasses import beside
 
 _NAME = "pack_signs"
 _op = backends.op(_NAME)
@@ -42,18 +43,21 @@ def _differ(a: tuple[int, ...], b: tuple[int, ...], shape: torch.Size) -> bool:
     return any(x != y for x, y, size in zip(a, b, shape, strict=True) if size > 1)
 
 
+def _places(x: torch.Tensor) -> torch.Tensor:
+    """What each bit of a byte counts."""
+    return beside(2 ** torch.arange(8, dtype=torch.uint8, device=x.device), x)
+
+
 def pack(on: torch.Tensor) -> torch.Tensor:
     """Bits of a boolean tensor in the memory order of ``torch.empty_like(on)``, in plain PyTorch."""
     flat = on.permute(_memory_order(dense_strides(on))).reshape(-1).to(torch.uint8)
     padded = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).reshape(-1, 8)
-    places = torch.arange(8, dtype=torch.uint8, device=on.device)
-    return (padded << places).sum(1, dtype=torch.uint8)
+    return (padded * _places(on)).sum(1, dtype=torch.uint8)
 
 
 def unpack(bits: torch.Tensor, shape: torch.Size, strides: tuple[int, ...]) -> torch.Tensor:
     """The boolean tensor of this shape and these dense strides that the bits stand for, in plain PyTorch."""
-    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
-    flat = (bits.unsqueeze(1) >> places).bitwise_and(1).reshape(-1)[: shape.numel()].bool()
+    flat = (bits.unsqueeze(1).bitwise_and(_places(bits)) != 0).reshape(-1)[: shape.numel()]
     order = _memory_order(strides)
     inverse = [order.index(d) for d in range(len(order))]
     return flat.reshape([shape[d] for d in order]).permute(inverse)

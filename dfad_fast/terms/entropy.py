@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_fast import processes
-from dfad_fast.precision import at_least_float32
+from dfad_fast.precision import at_least_float32, finite_log_softmax
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
@@ -35,7 +35,7 @@ class Entropy(Term):
     reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
-        log_p = at_least_float32(probe.teacher).log_softmax(1)
+        log_p = finite_log_softmax(probe.teacher)
         return -(log_p.exp() * log_p).sum(1).mean()
 
 
@@ -52,7 +52,7 @@ class ClassBalance(Term):
 
     def __call__(self, probe: Probe) -> Tensor:
         # By logarithms throughout: the gradient is finite where a class's probability underflows in the whole batch.
-        log_p = at_least_float32(probe.teacher).log_softmax(1)
+        log_p = finite_log_softmax(probe.teacher)
         log_means = processes.gather(log_p.logsumexp(0)[None] - math.log(len(log_p)))
         log_mean = log_means.logsumexp(0) - math.log(len(log_means))
         return (log_mean.exp() * log_mean).sum()

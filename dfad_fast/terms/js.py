@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dfad_fast.errors import UsageError
-from dfad_fast.precision import at_least_float32
+from dfad_fast.precision import at_least_float32, finite_log_softmax
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
@@ -30,8 +30,7 @@ class JS(Term):
 
     def __call__(self, probe: Probe) -> Tensor:
         log_p, log_q = (
-            torch.log_softmax(at_least_float32(x) / self.temperature, dim=1)
-            for x in (probe.teacher, probe.student)
+            finite_log_softmax(at_least_float32(x) / self.temperature) for x in (probe.teacher, probe.student)
         )
         log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
         from_middle = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)

@@ -93,11 +93,21 @@ class Weighted:
     """A row of a method's table: ``weight * term``, the weight fading to 0 over the run as ``decay`` says.
 
     ``early`` is the full weight for the first half and none after it.
+
+    Raises UsageError for a weight, or a number of the term's, that is a tensor with a gradient: nothing would train it.
     """
 
     weight: float
     term: Term
     decay: Decay = "constant"
+
+    def __post_init__(self) -> None:
+        for name, value in [("weight", self.weight), *getattr(self.term, "__dict__", {}).items()]:
+            if isinstance(value, Tensor) and value.requires_grad:
+                raise UsageError(
+                    f"{self.term.name}: {name} requires a gradient, and nothing would train it: pass a number, or make "
+                    "it a parameter of the term's module()"
+                )
 
     def weight_at(self, progress: float) -> float:
         """The weight after the fraction ``progress`` (0 to 1) of the run."""

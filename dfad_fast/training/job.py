@@ -21,11 +21,16 @@ from dfad_fast.methods.plugins import load_plugins
 from dfad_fast.models import (
     create_network,
     create_packaged_network,
+    has_weights,
     is_packaged,
+    is_program,
     load_factory_network,
+    load_program,
     load_weights,
+    runs_code,
 )
 from dfad_fast.models.check import as_image_shape, count_classes
+from dfad_fast.models.weights_file import split_key
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.fit import Progress
 from dfad_fast.training.levers import choose_levers, with_changes
@@ -232,13 +237,14 @@ def prepare(
 
 
 def run_plugins(config: DistillConfig, say: Callable[[str], None]) -> None:
-    """Runs the plugins, once it is said what code of the user's the settings name: that of factories too."""
+    """Runs the plugins, once it is said what code the settings name: that of factories and programs too."""
     factories = [
         name.rpartition(":")[0]
         for name in (config.teacher, config.student)
-        if name and ":" in name and not is_packaged(name)
+        if name and ":" in name and not is_packaged(name) and not is_program(name)
     ]
-    for code in dict.fromkeys([*factories, *(config.plugin or ())]):
+    programs = [config.teacher] if config.teacher and runs_code(config.teacher) else []
+    for code in dict.fromkeys([*factories, *programs, *(config.plugin or ())]):
         say(f"running the code in {code}, as it was told to")
     load_plugins(config.plugin or ())
 
@@ -383,7 +389,12 @@ def _teacher(
     missing_teacher: MissingTeacher,
 ) -> tuple[nn.Module, Path | None, tuple[int, int, int]]:
     """The teacher, its weights file, and the shape of its images."""
-    if config.teacher is None or (dataset and ":" not in config.teacher and not config.teacher_weights):
+    if config.teacher is None or (
+        dataset
+        and ":" not in config.teacher
+        and not is_program(config.teacher)
+        and not config.teacher_weights
+    ):
         if dataset is None:
             raise UsageError("no teacher: give --teacher and --teacher-weights, or --dataset to train one")
         if config.teacher_weights and config.teacher is None:
@@ -412,15 +423,33 @@ def _teacher(
         raise UsageError("the shape of the teacher's images is needed: --image-shape CHANNELS,HEIGHT,WIDTH")
     classes = config.classes or (len(dataset.classes) if dataset else None)
     image_shape = as_image_shape(shape)
+    if is_program(config.teacher):
+        if config.teacher_weights:
+            raise UsageError(f"{config.teacher} holds its weights: leave out --teacher-weights")
+        return load_program(config.teacher, image_shape).to(device), Path(config.teacher), image_shape
     teacher = _network(config.teacher, image_shape, classes, "teacher").to(device)
     if config.teacher_weights is None:
-        say("teacher: no --teacher-weights given, so it is taken as it was built")
+        say(f"teacher: {_origin(config.teacher)}")
         return teacher, None, image_shape
     load_weights(teacher, config.teacher_weights, "teacher")
-    return teacher, Path(config.teacher_weights), image_shape
+    return teacher, split_key(config.teacher_weights)[0], image_shape
+
+
+def _origin(teacher: str) -> str:
+    """Where the weights of a teacher come from that was given no file of them."""
+    if has_weights(teacher):
+        return f"weights from the folder {teacher.partition(':')[2]}"
+    drawn = is_packaged(teacher) or ":" not in teacher
+    return "no --teacher-weights given, so " + (
+        "its weights are random" if drawn else "it is taken as its factory built it"
+    )
 
 
 def _network(name: str, shape: tuple[int, int, int], classes: int | None, what: str) -> nn.Module:
+    if is_program(name):  # the teacher's are loaded elsewhere
+        raise UsageError(
+            f"{name} is a program, which is not trained: name the {what}'s network, or file.py:factory"
+        )
     if is_packaged(name):
         return create_packaged_network(name, shape, classes)
     if ":" in name:

@@ -180,3 +180,46 @@ def test_a_batch_that_would_run_code_runs_nothing(tmp_path, usage_error):
     with usage_error(tmp_path / "data_batch_1", "exec"):
         load_dataset("cifar10", tmp_path)
     assert not (tmp_path / "marker").exists()
+
+
+IMAGES, LABELS = (
+    np.arange(3 * 3072, dtype=np.uint8).reshape(3, 3, 32, 32),
+    np.array([0, 9, 3], dtype=np.uint8),
+)
+
+
+@pytest.mark.parametrize("place", ["", "cifar10-half.npz"])
+def test_test_images_alone_are_evaluated_on_and_not_trained_on(tmp_path, usage_error, place):
+    np.savez(tmp_path / "cifar10-half.npz", images=IMAGES, labels=LABELS)
+    dataset = load_dataset("cifar10", tmp_path / place)
+    assert torch.equal(dataset.test_images, torch.from_numpy(IMAGES))
+    assert dataset.test_labels.tolist() == [0, 9, 3]
+    assert dataset.classes[9] == "truck"
+    assert dataset.image_shape == (3, 32, 32)
+    with usage_error("cifar10", "test images only", "--teacher"):
+        dataset.train_batches(2, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "parts"),
+    [
+        ({"images": IMAGES}, ("labels",)),
+        ({"images": IMAGES.astype(np.float32), "labels": LABELS}, ("uint8", "float32")),
+        ({"images": IMAGES[:, 0], "labels": LABELS}, ("[N, 3, 32, 32]",)),
+        ({"images": IMAGES, "labels": LABELS + 0.5}, ("whole numbers",)),
+        ({"images": IMAGES, "labels": LABELS + 1}, ("0 to 9", "10")),
+        ({"images": IMAGES, "labels": LABELS[:2]}, ("2 labels for 3 images",)),
+        ({"images": np.array([{}]), "labels": LABELS}, ("images",)),
+    ],
+)
+def test_test_images_of_another_form_are_refused(tmp_path, usage_error, arrays, parts):
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    with usage_error("cifar10.npz", *parts):
+        load_dataset("cifar10", tmp_path)
+
+
+def test_of_several_files_of_test_images_none_is_chosen(tmp_path, usage_error):
+    for name in ("cifar10-a.npz", "cifar10-b.npz"):
+        np.savez(tmp_path / name, images=IMAGES, labels=LABELS)
+    with usage_error("several cifar10*.npz"):
+        load_dataset("cifar10", tmp_path)

@@ -1,4 +1,5 @@
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -58,6 +59,19 @@ def test_answers_and_gradients_are_the_direct_ones(network, calls, frozen):
     for mine, right in zip(leaves, true, strict=True):
         scale = right.grad.abs().max().item()
         torch.testing.assert_close(mine.grad.double(), right.grad, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_shortcuts_that_are_slices_and_padding_take_what_winograd_returns():
+    images = torch.randn(2, 1, 9, 7, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    network = create_network("resnet20-a", (1, 9, 7), 10).eval()
+    winograd = WinogradConvolutions(network, frozen=True)
+    assert len(winograd) == 10  # not those of few channels, nor those of stride 2
+    results = []
+    for context in (nullcontext(), winograd.used()):
+        with context:
+            answer = network(images)
+        results += [answer, *torch.autograd.grad(answer.square().sum(), images)]
+    torch.testing.assert_close(results[2:], results[:2], rtol=1e-3, atol=1e-3 * results[1].abs().max().item())
 
 
 def test_frozen_weights_are_transformed_once_and_again_only_for_gradients(network, calls):

@@ -5,6 +5,7 @@ from torch import nn
 
 from dfad_fast.models import ResNet, folding
 from dfad_fast.models.folding import fold_batch_norm
+from dfad_fast.models.resnet_plain import PlainResNet
 from dfad_fast.models.taps import Taps, find_taps, named_taps
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -92,6 +93,10 @@ def test_a_resnet_is_folded_in_full_and_its_taps_read_the_same():
     for a, b in zip(features, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     assert [path for path, _ in duplicate.named_modules()] == [path for path, _ in network.named_modules()]
+
+
+def test_a_resnet_with_shortcuts_without_parameters_is_folded_in_full():
+    assert_folds(lived_in(PlainResNet((3, 8, 8), 10, 1)), folded=7)
 
 
 def test_gradients_to_the_images_are_the_originals():

@@ -3,10 +3,15 @@ import torch
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models import NETWORKS, WideResNet, create_network
+from dfad_fast.models.resnet_plain import PaddedShortcut
 
 # What a convolution costs grows with its side; networks of one family run the same code.
 SHAPES = {"large": [(3, 21, 18)], "small": [(1, 28, 28), (3, 32, 32)]}
-LARGE = {name for name in NETWORKS if name.startswith(("resnet18", "resnet34", "resnet50", "vgg", "mobile"))}
+LARGE = {
+    name
+    for name in NETWORKS
+    if name.startswith(("resnet18", "resnet34", "resnet50", "resnet44-a", "resnet110-a", "vgg", "mobile"))
+}
 
 
 @pytest.mark.parametrize(
@@ -24,12 +29,17 @@ def test_network_maps_images_to_logits_with_gradients_everywhere(name, shape):
 
 
 # On 32x32 RGB with 10 classes, or as "-imagenet" with 1000; LeNet on one channel.
-# ResNet-20, 32 and 56 are 269,722, 464,154 and 853,018 (He et al. 2016 and its option A) plus two 1x1 projections
-# with batch norm; VGG-11 is torchvision's features without the convolutions' biases, and a linear layer.
+# ResNet-20, 32 and 56 are the published ones (He et al. 2016, with its option A: "-a") plus two 1x1 projections with
+# batch norm; VGG-11 is torchvision's features without the convolutions' biases, and a linear layer.
 PROJECTIONS = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
 PARAMETERS = {
     "lenet5": 61_706,
     "lenet5-half": 15_738,
+    "resnet20-a": 269_722,
+    "resnet32-a": 464_154,
+    "resnet44-a": 658_586,
+    "resnet56-a": 853_018,
+    "resnet110-a": 1_727_962,
     "resnet20": 269_722 + PROJECTIONS,
     "resnet32": 464_154 + PROJECTIONS,
     "resnet56": 853_018 + PROJECTIONS,
@@ -54,6 +64,14 @@ def test_networks_have_their_published_size(name, parameters):
     with torch.device("meta"):
         network = create_network(name, shape, 1000 if name.endswith("imagenet") else 10)
     assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def test_the_shortcut_without_parameters_takes_every_second_pixel_between_zeros():
+    x = torch.arange(2 * 3 * 4.0).reshape(1, 2, 3, 4) + 1
+    widened = PaddedShortcut(2, 5, 2)(x)
+    assert torch.equal(widened[:, 1:3], x[:, :, ::2, ::2])
+    assert widened.shape == (1, 5, 2, 2)
+    assert widened[:, [0, 3, 4]].count_nonzero() == 0
 
 
 def test_a_wide_resnet_refuses_other_depths():

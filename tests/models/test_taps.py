@@ -68,6 +68,12 @@ def test_resnet_taps_are_the_residual_sums_of_its_stages():
         assert torch.equal(feature, expected)
 
 
+def test_the_sums_with_shortcuts_without_parameters_are_tapped():
+    taps = find_taps(create_network("resnet20-a", (1, 8, 8), 10).eval(), IMAGES)
+    assert [str(tap) for tap in taps] == [f"layer{i}.2.relu2#0" for i in (1, 2, 3)]
+    assert [tap.shape for tap in taps] == [(16, 8, 8), (32, 4, 4), (64, 2, 2)]
+
+
 def test_lenet_taps_include_the_hidden_linear_layer():
     network = create_network("lenet5", (1, 32, 32), 10)
     taps = find_taps(network, torch.zeros(2, 1, 32, 32))

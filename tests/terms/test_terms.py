@@ -49,6 +49,50 @@ def make_probe(**parts):
     return Probe(**{**defaults, **parts})
 
 
+MASKED = torch.tensor([0.0, -math.inf, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "term", [Entropy(), ClassBalance(), OneHot(), JS(), KL()], ids=lambda term: term.name
+)
+@pytest.mark.parametrize("masked", ["a class", "a class in some images", "a class for the student too"])
+def test_a_class_that_is_masked_counts_as_if_it_were_not_there(term, masked):
+    mask = (
+        MASKED if masked != "a class in some images" else torch.stack([MASKED, 0 * MASKED.clamp(min=0)] * 8)
+    )
+    answers = torch.randn(2, 16, 5)
+    teacher, student = (x.clone().requires_grad_() for x in answers)
+    masked_student = student + mask if "student" in masked else student
+    value = term(make_probe(teacher=teacher + mask, student=masked_student))
+    value.backward()
+    gradients = [x.grad for x in (teacher, student) if x.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    large = 60.0 * mask.clamp(min=-1)
+    near_teacher, near_student = (x.clone().requires_grad_() for x in answers)
+    near = term(
+        make_probe(
+            teacher=near_teacher + large,
+            student=near_student + large if "student" in masked else near_student,
+        )
+    )
+    near.backward()
+    torch.testing.assert_close(value, near)
+    expected = [x.grad for x in (near_teacher, near_student) if x.grad is not None]
+    torch.testing.assert_close(gradients, expected)
+
+
+def test_numbers_that_would_be_trained_by_nothing_are_refused():
+    learned = torch.tensor(2.0, requires_grad=True)
+    for row in (
+        lambda: Weighted(1.0, KL(temperature=learned)),
+        lambda: Weighted(1.0, ActivationBoundary(margin=learned)),
+        lambda: Weighted(learned, L1()),
+    ):
+        with pytest.raises(UsageError, match="requires a gradient, and nothing would train it"):
+            row()
+    assert Weighted(1.0, KL(temperature=np.float32(2))).term(make_probe()).isfinite()
+
+
 def ask_student(x):
     return torch.sin(x.flatten(1)[:, :5])
 

@@ -13,7 +13,7 @@ from dfad_fast.errors import UsageError
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.models import DFADGenerator
 from dfad_fast.models.resnet import ResNet
-from dfad_fast.terms import L1, Weighted
+from dfad_fast.terms import L1, TERMS, Weighted, parse_terms
 from dfad_fast.training.recipe import RECIPES, Recipe, choose_recipe
 from tests.training.test_parity import distance, lived_in, without_effect
 
@@ -306,3 +306,16 @@ def test_a_method_brings_its_recipe_and_a_named_one_replaces_it():
 def test_a_schedule_that_cannot_be_is_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         Method("own", "", (Weighted(1.0, L1()),), (Weighted(-1.0, L1()),), **settings)
+
+
+@pytest.mark.parametrize("terms", ["0*l1", "0*l1 + 0*kl", "0*l1 + entropy"])
+def test_terms_that_train_nothing_are_refused(terms):
+    trained = parse_terms("l1", TERMS)
+    with pytest.raises(
+        UsageError, match=r"every term that would train the student \(l1.*has weight 0: give one"
+    ):
+        Method("own", "", parse_terms(terms, TERMS), trained)
+    if "entropy" not in terms:
+        with pytest.raises(UsageError, match="would train the generator"):
+            Method("own", "", trained, parse_terms(terms, TERMS))
+    assert Method("own", "", parse_terms(f"{terms} + l1", TERMS), trained, generator_steps=0).rows
