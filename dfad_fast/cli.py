@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,11 +19,14 @@ from click.core import ParameterSource
 
 from dfad_fast import __version__
 from dfad_fast.errors import DFADFastError, DFADFastWarning, UsageError
+from dfad_fast.terminal import Stream, outliving_readers, printable, quoted
+from dfad_fast.training.interrupt import ending_signals
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from dfad_fast.console import Console
+    from dfad_fast.training.fit import Progress
     from dfad_fast.training.job import Job
+    from dfad_fast.training.trainer import DFADTrainer
 
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -517,25 +522,43 @@ def _run(job: Job, console: Console) -> None:
     from dfad_fast.training.reporting import print_summary, show_progress
 
     trainer = job.trainer
-    try:
-        with show_progress(console, job.iterations, trainer.images_per_iteration) as progress:
-            summary = job.run(progress)
-    except Stopped:
+    with (
+        suppress(Stopped),
+        show_progress(console, job.iterations, trainer.images_per_iteration) as progress,
+    ):
+        summary = job.run(_StopsWithoutReader(progress, trainer))
+    if trainer.iteration < job.iterations:
         raise Interrupted(
             f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
-            f"{job.out}: go on with  {processes.command()} resume {job.out}"
-        ) from None
+            f"{job.out}: go on with  {processes.command()} resume {quoted(job.out)}"
+        )
     print_summary(console, summary, job.out)
 
 
+class _StopsWithoutReader:
+    """``progress``, until nobody reads any more what the run prints: it then stops, as by SIGTERM."""
+
+    def __init__(self, progress: Progress, trainer: DFADTrainer) -> None:
+        self._progress = progress
+        self._trainer = trainer
+
+    def advance(self, iteration: int) -> None:
+        self._progress.advance(iteration)
+        if isinstance(sys.stdout, Stream) and sys.stdout.reader_left:
+            self._trainer.stop()
+
+    def log(self, record: dict[str, Any]) -> None:
+        self._progress.log(record)
+
+
 class Interrupted(DFADFastError):
-    """Ctrl-C or SIGTERM, after everything was saved."""
+    """Ctrl-C, SIGTERM, SIGHUP or a closed pipe, after everything was saved."""
 
     exit_code = 128 + signal.SIGINT
 
 
 def _console(quiet: bool) -> Console:
-    from rich.console import Console
+    from dfad_fast.console import Console
 
     # Of several processes only the first one tells what all do.
     return Console(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
@@ -590,34 +613,61 @@ def _set_threads(threads: int | None) -> None:
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
     warnings.showwarning = _show_warning
+    with outliving_readers(), _signals_raising():
+        code = _main()
+    sys.exit(code)
+
+
+def _main() -> int:
     try:
-        code = app.main(standalone_mode=False)
+        return app.main(standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
-        code = 2
+        return 2
     except DFADFastError as error:
-        code = _complain(str(error), error.exit_code)
+        return _complain(str(error), error.exit_code)
     except click.ClickException as error:
-        code = _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        code = _complain("interrupted before everything was saved", Interrupted.exit_code)
+        return _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
+    except (_Ended, KeyboardInterrupt, click.Abort):
+        return _complain("interrupted before everything was saved", Interrupted.exit_code)
     finally:
         if _is_one_of_several():
             from dfad_fast import processes
 
             processes.leave()
-    sys.exit(code)
 
 
-_show_other_warnings = warnings.showwarning
+class _Ended(BaseException):
+    """By a signal, where nothing is to be saved. No error of the code that it interrupts."""
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+@contextmanager
+def _signals_raising() -> Iterator[None]:
+    """What asks this process to end does so as Ctrl-C does, not at once and without a word."""
+
+    def end(_number: int, _frame: Any) -> None:
+        raise _Ended
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {
+            number: signal.signal(number, end) for number in ending_signals() if number != signal.SIGINT
+        }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
     """Ours without the place in the code that says them."""
     if issubclass(category, DFADFastWarning):
         _complain(str(message), 0)
     else:
-        _show_other_warnings(message, category, *where, **more)
+        sys.stderr.write(printable(warnings.formatwarning(message, category, filename, lineno)))
 
 
 def _cores() -> int:
@@ -633,5 +683,5 @@ def _is_one_of_several() -> bool:
 def _complain(message: str, code: int) -> int:
     process = f" (process {os.environ.get('RANK', '?')})" if _is_one_of_several() else ""
     # In one write, so that processes do not write into each other's lines.
-    sys.stderr.write(f"dfad-fast{process}: {' '.join(message.split())}\n")
+    sys.stderr.write(printable(f"dfad-fast{process}: {' '.join(message.split())}\n"))
     return code

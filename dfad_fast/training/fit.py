@@ -16,7 +16,7 @@ from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.interrupt import StopOnSignal
 from dfad_fast.training.losses import Losses, NotFinite
 from dfad_fast.training.report_page.page import write_page_if_possible
-from dfad_fast.training.run_folder import RunFolder
+from dfad_fast.training.run_folder import LockLost, RunFolder
 
 if TYPE_CHECKING:
     from dfad_fast.training.trainer import DFADTrainer
@@ -67,13 +67,13 @@ class Fit:
         evaluate_every = self._evaluate_every or 4 * log_every
         plan = {"iterations": target, "log_every": log_every, "evaluate_every": evaluate_every}
         processes.refuse_differences({**plan, "evaluate": self._evaluate is not None})
+        folder = trainer.folder.path if trainer.folder else None
+        opened = trainer.loggers.opened(folder, trainer.iteration, trainer.history)
+        trainer.on_folder(lambda folder: folder.begin_writing())
         trainer.losses = self._losses
         trainer.stop_asked = False
-        folder = trainer.folder.path if trainer.folder else None
-        if folder:
-            (folder / run_folder.TRACEBACK).unlink(missing_ok=True)
-        opened = trainer.loggers.opened(folder, trainer.iteration, trainer.history)
         try:
+            trainer.on_folder(lambda folder: (folder.path / run_folder.TRACEBACK).unlink(missing_ok=True))
             with StopOnSignal() as stop, self._failure_noted(), self._telling_of_lost_processes(), opened:
                 processes.wait()  # a logger may take its time
                 test_set = (
@@ -86,6 +86,8 @@ class Fit:
                 summary = trainer.save(test_set)
         finally:
             trainer.losses = None
+            if trainer.folder:
+                trainer.folder.end_writing()
         if signalled and trainer.iteration < target:
             raise Stopped
         return summary
@@ -140,6 +142,8 @@ class Fit:
         def write(folder: RunFolder) -> None:
             try:
                 folder.write_checkpoint(state)
+            except LockLost:
+                raise
             except RunError as error:
                 warnings.warn(
                     f"{error}; training goes on, with the checkpoint before it kept",
@@ -268,7 +272,8 @@ class Fit:
         try:
             yield
         except Exception as error:
-            if folder := self._trainer.folder:
+            folder = self._trainer.folder
+            if folder and folder.lock.is_ours:
                 if not (folder.path / run_folder.TRACEBACK).exists():
                     with suppress(RunError):
                         folder.write_text(run_folder.TRACEBACK, f"{type(error).__name__}: {error}\n")

@@ -32,6 +32,7 @@ from dfad_fast.training.levers import choose_levers, with_changes
 from dfad_fast.training.loggers import Loggers, available
 from dfad_fast.training.recipe import choose_recipe
 from dfad_fast.training.run_folder import CONFIG, read_settings, recorded_config, refuse_other_run
+from dfad_fast.training.run_lock import refuse_held
 from dfad_fast.training.teacher_cache import teacher_for
 from dfad_fast.training.trainer import DFADTrainer
 
@@ -140,8 +141,10 @@ def prepare(
     log = available(config.log or ()) if resume else config.log or ()
     Loggers(log)
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
+    if not rehearse:  # before a teacher is trained in vain
+        processes.on_first(lambda: refuse_held(out))
     if not (overwrite or resume or rehearse):
-        processes.on_first(lambda: refuse_other_run(out))  # before a teacher is trained in vain
+        processes.on_first(lambda: refuse_other_run(out))
     for name, value, least in (
         ("seed", config.seed, 0),
         ("teacher-seed", config.teacher_seed, 0),

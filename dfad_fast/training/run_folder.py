@@ -19,6 +19,7 @@ from torch import Tensor
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.training import checkpoints, sheets
 from dfad_fast.training.checkpoints import CHECKPOINT
+from dfad_fast.training.run_lock import RunLock, refuse_held
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -191,11 +192,17 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 _POSITION = ("iteration", "generated_images")
 
 
+class LockLost(RunError):
+    """The folder of a run was removed or its lock was, and another run was begun there."""
+
+
 class RunFolder:
     """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
 
-    Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) and
-    RunError where it cannot be written.
+    It has the folder's lock from the beginning, see :mod:`dfad_fast.training.run_lock`.
+
+    Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) or another
+    process writes to it, and RunError where it cannot be written.
     """
 
     def __init__(
@@ -205,12 +212,51 @@ class RunFolder:
             raise UsageError(f"keep_checkpoints must be at least 1, got {keep_checkpoints}")
         self.path = Path(path)
         self._keep = keep_checkpoints
+        refuse_held(self.path)
         if not (overwrite or resume):
             refuse_other_run(self.path)
         make_folder(self.path)
         self._refuse_links()
+        self._left_at: int | None = None
+        self.lock = RunLock(self.path)
+        self.lock.take()
         if overwrite and not resume:
             self._remove_run()
+
+    def begin_writing(self) -> None:
+        """Of a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since the
+        last ``fit``, so that this one would take the run back to where it was."""
+        make_folder(self.path)
+        self.lock.begin_writing()
+        if self._left_at is not None and self._checkpoint_time() not in (None, self._left_at):
+            self.lock.give_back()
+            raise UsageError(
+                f"the run in {self.path} has gone on since this trainer's last fit: make the trainer anew with "
+                "resume=True"
+            )
+
+    def end_writing(self) -> None:
+        self._left_at = self._checkpoint_time()
+        self.lock.give_back()
+
+    def _checkpoint_time(self) -> int | None:
+        with contextlib.suppress(OSError):
+            return (self.path / CHECKPOINT).stat().st_mtime_ns
+        return None
+
+    def _hold_on(self) -> None:
+        """Before what a run cannot do without is written. Raises LockLost where another run has the folder now."""
+        if not self.path.is_dir():
+            make_folder(self.path)
+            warnings.warn(
+                f"{self.path} was removed while the run wrote to it: it is made anew, without what was in it",
+                DFADFastWarning,
+                stacklevel=3,
+            )
+        try:
+            self.lock.take()
+        except UsageError as error:
+            raise LockLost(f"{error}; nothing more of this run is written") from error
 
     def _refuse_links(self) -> None:
         """Folders in it that lead elsewhere, where nothing is to be written or removed."""
@@ -242,6 +288,7 @@ class RunFolder:
         self._write(name, lambda p: p.write_text(text))
 
     def write_weights(self, name: str, state: Mapping[str, Tensor]) -> None:
+        self._hold_on()
         write_tensors(self.path / name, state)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
@@ -251,6 +298,7 @@ class RunFolder:
             checkpoints.save(state, path)
             checkpoints.rotate(self.path, self._keep)  # only once the new one is there
 
+        self._hold_on()
         self._write(CHECKPOINT, write)
 
     def read_checkpoint(self) -> dict[str, Any]:

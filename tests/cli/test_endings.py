@@ -1,0 +1,130 @@
+"""Whatever ends a run, or takes its terminal away: what it has done is saved, and one line says so."""
+
+import json
+import os
+import signal
+import sys
+
+import pytest
+
+SIGNALLING = """
+
+import os, signal
+
+class Signals(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.left = teacher(), int(os.environ["CALLS"])
+
+    def forward(self, x):
+        self.left -= torch.is_grad_enabled()
+        if self.left == 0:
+            signal.raise_signal(int(os.environ["SIGNAL"]))
+        return self.net(x)
+"""
+
+
+@pytest.fixture
+def signalled(own, tmp_path, monkeypatch):
+    """A run of many iterations that gets a signal when its teacher was called so often with gradients."""
+    with (tmp_path / "own.py").open("a") as file:
+        file.write("\nimport torch\n" + SIGNALLING)
+
+    def arguments(number, calls):
+        monkeypatch.setenv("SIGNAL", str(int(number)))
+        monkeypatch.setenv("CALLS", str(calls))
+        own[own.index("--teacher") + 1] = "own.py:Signals"
+        own[own.index("--iterations") + 1] = "1000"
+        if "--teacher-weights" in own:
+            at = own.index("--teacher-weights")
+            del own[at : at + 2]
+        return own
+
+    return arguments
+
+
+@pytest.mark.parametrize(
+    ("number", "calls"), [(signal.SIGHUP, 1), (signal.SIGHUP, 30), (signal.SIGTERM, 1), (signal.SIGINT, 2)]
+)
+def test_a_signal_at_any_moment(dfad_fast, signalled, tmp_path, number, calls):
+    done = dfad_fast("distill", *signalled(number, calls), "--method", "dfad")
+    assert done.code == 130
+    assert done.err.count("\n") == 1
+    saved = json.loads((tmp_path / "run/summary.json").read_text())
+    if f"interrupted at iteration {saved['iterations']} of 1000; everything so far is saved" not in done.err:
+        raise AssertionError(done.err)
+    assert (tmp_path / "run/student.safetensors").is_file()
+    assert not (tmp_path / "run/run.lock").exists()
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+
+def test_before_the_run_begins(dfad_fast, signalled, tmp_path):
+    with (tmp_path / "own.py").open("a") as file:
+        file.write("\nsignal.raise_signal(signal.SIGTERM)\n")
+    done = dfad_fast("distill", *signalled(signal.SIGTERM, 1))
+    assert (done.code, done.err) == (130, "dfad-fast: interrupted before everything was saved\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_during_a_checkpoint(dfad_fast, own, tmp_path, monkeypatch):
+    from dfad_fast.training import checkpoints
+
+    save = checkpoints.save
+
+    def interrupted(state, path):
+        signal.raise_signal(signal.SIGTERM)
+        save(state, path)
+
+    monkeypatch.setattr(checkpoints, "save", interrupted)
+    own[own.index("--iterations") + 1] = "1000"
+    done = dfad_fast("distill", *own, "--checkpoint-iterations", "1")
+    assert done.code == 130
+    assert (tmp_path / "run/checkpoint.pt").is_file()
+
+
+def test_under_nohup_a_terminal_may_be_closed(dfad_fast, signalled, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        arguments = signalled(signal.SIGHUP, 2)
+        arguments[arguments.index("--iterations") + 1] = "3"
+        assert dfad_fast("distill", *arguments, "--method", "dfad").code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def without_reader(monkeypatch):
+    """Gives streams the place of a pipe whose reader has left."""
+    opened = []
+
+    def leave(*names):
+        for name in names:
+            reading, writing = os.pipe()
+            os.close(reading)
+            opened.append(os.fdopen(writing, "w"))
+            monkeypatch.setattr(sys, name, opened[-1])
+
+    yield leave
+    for stream in opened:
+        stream.close()  # raises where something is left that cannot be written
+
+
+def test_a_closed_pipe_costs_no_work(dfad_fast, own, tmp_path, without_reader):
+    own[own.index("--iterations") + 1] = "1000"
+    without_reader("stdout")
+    stopped = dfad_fast("distill", *own)
+    assert stopped.code == 130
+    assert stopped.err.count("\n") == 1
+    assert "interrupted at iteration 1 of 1000; everything so far is saved in run" in stopped.err
+    assert dfad_fast("inspect", "run").code == 0
+    assert (tmp_path / "run/inspect.png").is_file()
+    assert dfad_fast("compare", "run").code == 0
+    assert (tmp_path / "compare.png").is_file()
+    assert dfad_fast("report", "run").code == 0
+    assert dfad_fast("profile", *own[:-4], "--iterations", "1", "--json", "profile.json").code == 0
+    assert (tmp_path / "profile.json").is_file()
+    assert dfad_fast("--help").code == 0
+    without_reader("stdout", "stderr")  # as when a terminal is closed
+    assert dfad_fast("resume", "run").code == 130
+    assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == 2
+    assert dfad_fast("resume", "nowhere").code == 2
