@@ -256,7 +256,8 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 @click.option("--teachers", help="Folder of teachers trained here (default: the run's). None is trained.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | None, quiet: bool) -> None:
-    """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have."""
+    """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have. One that was killed
+    before its first checkpoint is begun again."""
     from dfad_fast import processes
     from dfad_fast.training.job import DistillConfig, prepare, read_config, recorded_threads
     from dfad_fast.training.run_folder import folder_of
@@ -274,7 +275,8 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
             f"{folder} is complete, with {job.trainer.iteration} iterations: for a longer run, "
             f"dfad-fast distill --config {folder} --iterations N --out ANOTHER_FOLDER"
         )
-    _say(console)(f"going on from iteration {job.trainer.iteration}")
+    if job.trainer.iteration:
+        _say(console)(f"going on from iteration {job.trainer.iteration}")
     _run(job, console)
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from dfad_fast.training.trainer import DFADTrainer
 
 
+_UNTIL_FIRST_CHECKPOINT = 5.0  # seconds
+
+
 class Stopped(KeyboardInterrupt):
     """A run was stopped by Ctrl-C or SIGTERM, after everything was saved."""
 
@@ -54,6 +57,7 @@ class Fit:
         self._progress = progress
         self._losses = Losses()
         self._last_good = trainer.snapshot()
+        self._has_checkpoint = trainer.out is None or bool(checkpoints.all_of(trainer.out))
 
     def run(self, iterations: int) -> dict[str, Any]:
         """So many more; returns the summary."""
@@ -128,10 +132,11 @@ class Fit:
         return False
 
     def _is_checkpoint_due(self, seconds: float) -> bool:
-        """After so many seconds since the last one, or iterations."""
+        """After so many seconds since the last one, or iterations; the first one soon, for a run that is killed."""
         every = self._trainer.checkpoint_iterations
         due = every is not None and self._trainer.iteration % every == 0
-        return due or seconds > self._trainer.checkpoint_seconds
+        most = self._trainer.checkpoint_seconds
+        return due or seconds > (most if self._has_checkpoint else min(most, _UNTIL_FIRST_CHECKPOINT))
 
     def _write_checkpoint(self) -> None:
         """A full disk is no reason to end a run that may find room again."""
@@ -152,6 +157,7 @@ class Fit:
                 )
 
         self._trainer.on_folder(write)
+        self._has_checkpoint = True
 
     def _draw_sheet(self) -> None:
         trainer = self._trainer

@@ -71,6 +71,15 @@ def refuse_other_run(path: Path) -> None:
         )
 
 
+def has_saved_nothing(path: Path) -> bool:
+    """Whether the run in ``path`` ended before its first checkpoint, so that it can only begin again.
+
+    Raises UsageError where no run's settings are there that can be read.
+    """
+    recorded_config(path)
+    return not checkpoints.all_of(path) and not any((path / name).exists() for name in (STUDENT, SUMMARY))
+
+
 def make_folder(path: Path) -> None:
     """Raises RunError where it cannot be made or written to."""
     try:

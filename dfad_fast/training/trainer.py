@@ -75,7 +75,7 @@ class DFADTrainer:
         taps_teacher, taps_student: names of taps (see dfad_fast.models.taps) instead of those found.
         overwrite: whether a folder that holds another run may be written over.
         resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
-            must be what they were.
+            must be what they were. A run that ended before its first checkpoint is begun again.
         image_mean, image_std: the normalisation of the teacher's images, one value per channel, for showing
             generated images in their true colours; without them each is shown from its darkest to its
             brightest value.
@@ -84,7 +84,8 @@ class DFADTrainer:
         accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
             run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
         keep_checkpoints: how many are kept; the last one that is whole is gone on from.
-        checkpoint_seconds: between checkpoints during ``fit``, at least.
+        checkpoint_seconds: between checkpoints during ``fit``, at least. The first one comes in the first 10
+            seconds, or after the first iteration.
         checkpoint_iterations: a further checkpoint after each so many iterations.
         config: further settings to be recorded in the run's config.yaml.
         speed: ``exact`` (the published mathematics in float32), ``auto`` (the same in bfloat16 where the machine has
@@ -155,6 +156,7 @@ class DFADTrainer:
         self.device, self.dtype = parameter.device, parameter.dtype
         self.speed = choose_levers(speed, self.device)
         self._processes_before: list[int] = []
+        self._begun_again = False
         if processes.count() > 1:
             self.speed = self._levers_of_several(batch_size, sync_batch_norm)
         if self.speed.pin_allocator:
@@ -232,15 +234,21 @@ class DFADTrainer:
         self.folder: RunFolder | None = None
         """Only the first process has one."""
 
-        def open_folder() -> None:
+        def open_folder() -> bool:
+            """Whether the run in it is to be begun again."""
             assert out is not None
+            again = resume and run_folder.has_saved_nothing(Path(out))
             self.folder = RunFolder(
-                out, overwrite=overwrite, resume=resume, keep_checkpoints=keep_checkpoints
+                out,
+                overwrite=overwrite or again,
+                resume=resume and not again,
+                keep_checkpoints=keep_checkpoints,
             )
+            return again
 
         if out is not None:
-            processes.on_first(open_folder)
-            if resume:
+            self._begun_again = processes.on_first(open_folder)
+            if resume and not self._begun_again:
                 self._go_on(accept_changes)
             else:
                 self.on_folder(lambda folder: folder.write_config(self._config(config or {})))
@@ -308,6 +316,8 @@ class DFADTrainer:
         """What a lever could not do here, a line each."""
         folding = self.networks.folding
         notices = [f"teacher's batch norm layers: {folding}"] if folding and folding.kept else []
+        if self._begun_again:
+            notices.append(f"{self.out} holds no checkpoint yet: the run is begun again")
         if self._without_graph:
             notices.append(
                 "no CUDA graph: it is left off with replay, generator_ema and terms that change over a run"

@@ -128,3 +128,38 @@ def test_a_closed_pipe_costs_no_work(dfad_fast, own, tmp_path, without_reader):
     assert dfad_fast("resume", "run").code == 130
     assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == 2
     assert dfad_fast("resume", "nowhere").code == 2
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again(dfad_fast, own, tmp_path):
+    assert dfad_fast("distill", *own).code == 0
+    run = tmp_path / "run"
+    student, config = (run / "student.safetensors").read_bytes(), (run / "config.yaml").read_text()
+    for path in run.iterdir():
+        if path.is_file() and path.name not in ("config.yaml", "metrics.jsonl"):
+            path.unlink()
+    again = dfad_fast("resume", "run")
+    assert (again.code, again.err) == (0, "")
+    assert "run holds no checkpoint yet: the run is begun again" in again.out
+    assert "going on" not in again.out
+    assert (run / "student.safetensors").read_bytes() == student
+    assert (run / "config.yaml").read_text() == config
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    # What a finished run has left is not written over.
+    for path in run.glob("checkpoint*"):
+        path.unlink()
+    kept = dfad_fast("resume", "run")
+    assert (kept.code, kept.err.count("\n")) == (2, 1)
+    assert "holds no checkpoint.pt to go on from" in kept.err
+    assert (run / "student.safetensors").read_bytes() == student
+
+
+@pytest.mark.parametrize("text", [None, "]", "distill: {}\n\0"])
+def test_a_folder_without_a_config_that_can_be_read_is_one_line(dfad_fast, tmp_path, text):
+    if text is not None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run/config.yaml").write_text(text)
+    done = dfad_fast("resume", "run")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "run" in done.err
+    assert "config.yaml" in done.err
+    assert (tmp_path / "run").exists() == (text is not None)
