@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _SECONDS_BETWEEN_LINES = 5.0
+_RECORDED_TEACHERS = "dfad_fast.recorded_teachers"
 
 
 class CommaSeparated(click.ParamType):
@@ -61,8 +62,9 @@ def _use_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     from dfad_fast.training.job import read_config
 
     settings = read_config(value)
-    for name in ("out", "teachers"):  # what a stranger's file may not name is where to write
-        settings.pop(name, None)
+    # What a stranger's file may not name is where to write.
+    settings.pop("out", None)
+    ctx.meta[_RECORDED_TEACHERS] = settings.pop("teachers", None)
     ctx.default_map = {key: setting for key, setting in settings.items() if setting is not None}
 
 
@@ -235,13 +237,17 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
     Over several processes, on one machine or many: torchrun --nproc-per-node=2 -m dfad_fast distill ...
     """
     from dfad_fast import processes
-    from dfad_fast.training.job import DistillConfig, prepare
+    from dfad_fast.training.job import DistillConfig, prepare, with_trained_teacher
 
     processes.join(settings["process_timeout"])
     _set_threads(threads)
     console = _console(quiet)
     _drop_overridden_length(settings)
     config = DistillConfig(**settings)
+    context = click.get_current_context()
+    recorded = context.meta.get(_RECORDED_TEACHERS)
+    if recorded and context.get_parameter_source("teachers") is ParameterSource.DEFAULT:
+        config = with_trained_teacher(config, recorded)
     with _teacher_bar(console) as bar:
         job = prepare(config, _say(console), bar, overwrite=overwrite)
     _run(job, console)
@@ -273,7 +279,7 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     if job.trainer.iteration >= job.iterations:
         raise UsageError(
             f"{folder} is complete, with {job.trainer.iteration} iterations: for a longer run, "
-            f"dfad-fast distill --config {folder} --iterations N --out ANOTHER_FOLDER"
+            f"dfad-fast distill --config {quoted(folder)} --iterations N --out ANOTHER_FOLDER"
         )
     if job.trainer.iteration:
         _say(console)(f"going on from iteration {job.trainer.iteration}")

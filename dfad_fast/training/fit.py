@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from dfad_fast import processes
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError, in_one_line
+from dfad_fast.terminal import quoted
 from dfad_fast.training import checkpoints, outcome, run_folder, sheets
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.interrupt import StopOnSignal
@@ -302,7 +303,7 @@ class Fit:
         out = self._trainer.out
         if out is None or not checkpoints.all_of(out):
             return "nothing of the run is saved yet"
-        return f"{out} holds the last checkpoint: go on with dfad-fast resume {out}"
+        return f"{out} holds the last checkpoint: go on with dfad-fast resume {quoted(out)}"
 
 
 def _in_a_line(error: Exception) -> str:

@@ -26,14 +26,16 @@ from dfad_fast.models import (
     load_weights,
 )
 from dfad_fast.models.check import as_image_shape, count_classes
+from dfad_fast.terminal import quoted
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.fit import Progress
 from dfad_fast.training.levers import choose_levers, with_changes
 from dfad_fast.training.loggers import Loggers, available
+from dfad_fast.training.paths import found_from, made_absolute
 from dfad_fast.training.recipe import choose_recipe
 from dfad_fast.training.run_folder import CONFIG, read_settings, recorded_config, refuse_other_run
 from dfad_fast.training.run_lock import refuse_held
-from dfad_fast.training.teacher_cache import teacher_for
+from dfad_fast.training.teacher_cache import teacher_file, teacher_for
 from dfad_fast.training.trainer import DFADTrainer
 
 
@@ -177,6 +179,7 @@ def prepare(
         evaluate = list(test_set.test_batches(512, device)) if processes.is_first() else []
     if resume:
         processes.on_first(lambda: refuse_other_teacher(pair, out))
+    repeated = f"{processes.command()} distill --config {quoted((out / CONFIG).absolute())}"
     trainer = DFADTrainer(
         pair.teacher,
         pair.student,
@@ -195,8 +198,8 @@ def prepare(
         image_mean=config.mean or (dataset.mean if dataset else None),
         image_std=config.std or (dataset.std if dataset else None),
         config={
-            "distill": _plain({**asdict(config), "out": str(out), "iterations": iterations}),
-            "repeat": f"{processes.command()} distill --config {out / CONFIG} --out ANOTHER_FOLDER",
+            "distill": _plain(made_absolute({**asdict(config), "out": str(out), "iterations": iterations})),
+            "repeat": f"{repeated} --out ANOTHER_FOLDER",
             "teacher_weights_sha256": pair.teacher_digest,
             "threads": torch.get_num_threads(),
         },
@@ -247,7 +250,8 @@ def run_plugins(config: DistillConfig, say: Callable[[str], None]) -> None:
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The settings of ``dfad-fast distill`` in a run's config.yaml. Raises UsageError where it holds none."""
+    """The settings of ``dfad-fast distill`` in a run's config.yaml, with the paths as they are now where the run was
+    moved. Raises UsageError where it holds none."""
     path = Path(path)
     path = path / CONFIG if path.is_dir() else path
     try:
@@ -264,9 +268,29 @@ def read_config(path: str | Path) -> dict[str, Any]:
         ) from error
     if unknown:
         raise UsageError(f"{path} has settings that dfad-fast distill does not know: {', '.join(unknown)}")
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    _refuse_other_types(settings, path)
-    return settings
+    _refuse_other_types(_with_tuples(settings), path)
+    return _with_tuples(found_from(settings, path.parent))
+
+
+def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def with_trained_teacher(config: DistillConfig, teachers: str) -> DistillConfig:
+    """``config`` with that folder of teachers, where the one that it needs was trained before: nothing is then written
+    there."""
+    if config.dataset not in DEFAULTS:
+        return config
+    defaults = DEFAULTS[config.dataset]
+    file = teacher_file(
+        Path(teachers),
+        config.dataset,
+        config.teacher or defaults.teacher,
+        defaults.teacher_epochs if config.teacher_epochs is None else config.teacher_epochs,
+        defaults.learning_rate,
+        config.teacher_seed,
+    )
+    return replace(config, teachers=teachers) if file.is_file() else config
 
 
 def _refuse_other_types(settings: dict[str, Any], path: Path) -> None:

@@ -17,6 +17,7 @@ import yaml
 from torch import Tensor
 
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
+from dfad_fast.terminal import quoted
 from dfad_fast.training import checkpoints, sheets
 from dfad_fast.training.checkpoints import CHECKPOINT
 from dfad_fast.training.run_lock import RunLock, refuse_held
@@ -67,7 +68,7 @@ def refuse_other_run(path: Path) -> None:
     if held:
         raise UsageError(
             f"{path} holds another run ({held[0]}): give another folder with --out, or --overwrite, "
-            f"or go on with it: dfad-fast resume {path}"
+            f"or go on with it: dfad-fast resume {quoted(path)}"
         )
 
 

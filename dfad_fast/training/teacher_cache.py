@@ -17,6 +17,13 @@ from dfad_fast.training.run_folder import make_folder, write_tensors, write_whol
 from dfad_fast.training.teacher import train_teacher
 
 
+def teacher_file(
+    folder: Path, dataset: str, network: str, epochs: int, learning_rate: float, seed: int
+) -> Path:
+    """The weights of the teacher of these settings."""
+    return folder / f"{dataset}-{network}-{epochs}epochs-lr{learning_rate:g}-seed{seed}.safetensors"
+
+
 def teacher_for(
     dataset: Dataset,
     network: str,
@@ -35,8 +42,7 @@ def teacher_for(
 
     Raises UsageError where there is none and ``train`` is off.
     """
-    name = f"{dataset.name}-{network}-{epochs}epochs-lr{learning_rate:g}-seed{seed}"
-    path = folder / f"{name}.safetensors"
+    path = teacher_file(folder, dataset.name, network, epochs, learning_rate, seed)
     torch.manual_seed(seed)
     teacher = create_network(network, dataset.image_shape, len(dataset.classes)).to(device)
     if path.is_file():
@@ -65,6 +71,6 @@ def teacher_for(
         "classes": list(dataset.classes),
     }
     write_tensors(path, teacher.state_dict())
-    write_whole(folder / f"{name}.json", lambda p: p.write_text(json.dumps(about, indent=2) + "\n"))
+    write_whole(path.with_suffix(".json"), lambda p: p.write_text(json.dumps(about, indent=2) + "\n"))
     say(f"teacher: {100 * test_accuracy:.2f} % of the test images, saved as {path}")
     return teacher, path

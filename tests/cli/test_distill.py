@@ -21,7 +21,7 @@ def with_option(arguments, name, value):
     return arguments
 
 
-def test_digits_from_teacher_to_table(dfad_fast, tmp_path):
+def test_digits_from_teacher_to_table(dfad_fast, tmp_path, monkeypatch):
     done = dfad_fast("distill", "--dataset", "digits", "--teacher-epochs", "1", *SMALL)
     assert done.code == 0, done.err
     assert "method: dfad-ar-vi-bn, since the teacher has batch norm layers" in done.out
@@ -35,6 +35,13 @@ def test_digits_from_teacher_to_table(dfad_fast, tmp_path):
     again = dfad_fast("distill", "--dataset", "digits", "--teacher-epochs", "1", *SMALL, "--out", "again")
     assert again.code == 0
     assert "(trained before)" in again.out
+    # Nor is another one trained where its settings are taken from elsewhere.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    repeated = dfad_fast("distill", "--config", tmp_path / "again", "--out", "run")
+    assert repeated.code == 0, repeated.err
+    assert "(trained before)" in repeated.out
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["run"]
 
 
 def test_an_own_teacher_without_any_dataset(dfad_fast, own, tmp_path):
@@ -46,7 +53,7 @@ def test_an_own_teacher_without_any_dataset(dfad_fast, own, tmp_path):
     assert summary["teacher_accuracy"] is None
     assert 0 <= summary["agreement_generated"] <= 1
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
-    assert config["distill"]["teacher"] == "own.py:teacher"
+    assert config["distill"]["teacher"] == f"{tmp_path}/own.py:teacher"
     assert len(config["teacher_weights_sha256"]) == 64
 
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 
 import pytest
+import yaml
 
 SIGNALLING = """
 
@@ -163,3 +165,45 @@ def test_a_folder_without_a_config_that_can_be_read_is_one_line(dfad_fast, tmp_p
     assert "run" in done.err
     assert "config.yaml" in done.err
     assert (tmp_path / "run").exists() == (text is not None)
+
+
+def test_a_run_works_from_anywhere_and_may_be_moved(dfad_fast, own, tmp_path, monkeypatch, plugins_forgotten):
+    home = tmp_path / "a home's $(place)"
+    (home / "project").mkdir(parents=True)
+    for name in ("own.py", "teacher.pt"):
+        (tmp_path / name).rename(home / "project" / name)
+    (home / "project/terms.py").write_text(
+        "from dataclasses import replace\nfrom dfad_fast.methods import METHODS\n"
+        "own = replace(METHODS['dfad'], name='own')\n"
+    )
+    monkeypatch.chdir(home / "project")
+    own[own.index("own.py:student")] = "own:student"
+    more = ["--plugin", "terms.py", "--method", "own", "--out", "a run"]
+    assert dfad_fast("distill", *own, *more).code == 0
+    del sys.modules["own"]
+    monkeypatch.chdir(tmp_path)
+
+    def resumes_and_repeats(run, iterations):
+        config = run / "config.yaml"
+        told = yaml.safe_load(config.read_text())
+        told["distill"]["iterations"] = iterations
+        config.write_text(yaml.safe_dump(told))
+        stopped = dfad_fast("resume", run)
+        assert stopped.code == 0, stopped.err
+        assert dfad_fast("inspect", run).code == 0
+        assert dfad_fast("export", run, "--format", "safetensors", "--overwrite").code == 0
+        command = shlex.split(told["repeat"])[1:-1]
+        command[command.index("--config") + 1] = str(config)
+        repeated = dfad_fast(*command, tmp_path / f"repeated {iterations}")
+        assert repeated.code == 0, repeated.err
+
+    resumes_and_repeats(home / "project/a run", 3)
+    told = yaml.safe_load((home / "project/a run/config.yaml").read_text())
+    assert shlex.split(told["repeat"])[3] == str(home / "project/a run/config.yaml")
+    for name, value in told["distill"].items():
+        for path in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
+            if name != "teachers" and ("own" in str(path) or ".p" in str(path)) and path != "own":
+                assert str(path).startswith(str(home)), (name, path)
+    # The whole project is moved: all that the run names has moved with it.
+    home.rename(tmp_path / "elsewhere")
+    resumes_and_repeats(tmp_path / "elsewhere/project/a run", 4)
