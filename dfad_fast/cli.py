@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,9 +19,10 @@ import click
 from click.core import ParameterSource
 
 from dfad_fast import __version__
-from dfad_fast.errors import DFADFastError, DFADFastWarning, UsageError
+from dfad_fast.errors import ConfigError, DFADFastError, DFADFastWarning, UsageError
 from dfad_fast.terminal import Stream, outliving_readers, printable, quoted
 from dfad_fast.training.interrupt import ending_signals
+from dfad_fast.training.limits import as_option, refuse_beyond
 
 if TYPE_CHECKING:
     from dfad_fast.console import Console
@@ -239,6 +241,7 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
     from dfad_fast import processes
     from dfad_fast.training.job import DistillConfig, prepare, with_trained_teacher
 
+    refuse_beyond(settings, as_option)
     processes.join(settings["process_timeout"])
     _set_threads(threads)
     console = _console(quiet)
@@ -315,6 +318,7 @@ def teacher(
     from dfad_fast.training.job import choose_device
     from dfad_fast.training.teacher_cache import teacher_for
 
+    refuse_beyond({"seed": seed, "epochs": epochs}, as_option)
     _set_threads(threads)
     console = _console(quiet)
     data = load_dataset(dataset, data_dir)
@@ -372,6 +376,7 @@ def inspect(
     from dfad_fast.training.run_folder import INSPECTION, INSPECTION_PICTURE, make_folder, write_whole
     from dfad_fast.training.trained_run import load_run
 
+    refuse_beyond({"seed": seed, "samples": samples}, as_option)
     _set_threads(threads)
     console = _console(quiet)
     trained = load_run(
@@ -611,8 +616,7 @@ def _set_threads(threads: int | None) -> None:
         threads = max(1, _cores() // local_processes)
     if threads is None:
         return
-    if threads < 1:
-        raise UsageError(f"--threads must be at least 1, got {threads}")
+    refuse_beyond({"threads": threads}, as_option)
     import torch
 
     torch.set_num_threads(threads)
@@ -632,8 +636,10 @@ def _main() -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         return 2
-    except DFADFastError as error:
+    except ConfigError as error:
         return _complain(str(error), error.exit_code)
+    except DFADFastError as error:
+        return _complain(_with_options(str(error)), error.exit_code)
     except click.ClickException as error:
         return _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
     except (_Ended, KeyboardInterrupt, click.Abort):
@@ -643,6 +649,16 @@ def _main() -> int:
             from dfad_fast import processes
 
             processes.leave()
+
+
+def _with_options(message: str) -> str:
+    """With settings named as on the command line, which have another name in Python."""
+    names = {param.name for command in app.commands.values() for param in command.params if param.name}
+    underscored = "|".join(sorted(name for name in names if "_" in name))
+    message = re.sub(
+        rf"(?<![\w/.'\"])({underscored})(=True)?(?![\w/.'\"])", lambda found: as_option(found[1]), message
+    )
+    return re.sub(rf"^({'|'.join(sorted(names))})(?= must be )", lambda found: as_option(found[1]), message)
 
 
 class _Ended(BaseException):

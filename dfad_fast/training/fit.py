@@ -10,11 +10,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from dfad_fast import processes
-from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError, in_one_line
+from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, in_one_line
 from dfad_fast.terminal import quoted
 from dfad_fast.training import checkpoints, outcome, run_folder, sheets
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.interrupt import StopOnSignal
+from dfad_fast.training.limits import refuse_beyond
 from dfad_fast.training.losses import Losses, NotFinite
 from dfad_fast.training.report_page.page import write_page_if_possible
 from dfad_fast.training.run_folder import LockLost, RunFolder
@@ -63,8 +64,7 @@ class Fit:
     def run(self, iterations: int) -> dict[str, Any]:
         """So many more; returns the summary."""
         trainer = self._trainer
-        if iterations <= 0:
-            raise UsageError(f"iterations must be at least 1, got {iterations}")
+        refuse_beyond({"iterations": iterations}, str)
         target = trainer.iteration + iterations
         if trainer.planned_iterations is None or trainer.planned_iterations < target:
             trainer.planned_iterations = target

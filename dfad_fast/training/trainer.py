@@ -27,6 +27,7 @@ from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.fit import Fit, Progress
 from dfad_fast.training.generators import check_generator, generate, make_generator
 from dfad_fast.training.levers import Levers, choose_levers
+from dfad_fast.training.limits import refuse_beyond
 from dfad_fast.training.loggers import Loggers
 from dfad_fast.training.losses import Losses
 from dfad_fast.training.networks import Draws, Networks
@@ -141,13 +142,18 @@ class DFADTrainer:
         log: Sequence[str] = (),
     ) -> None:
         shape = as_image_shape(image_shape)
-        for name, value, least in (
-            ("latent_dim", latent_dim, 1),
-            ("batch_size", batch_size, 2),
-            ("seed", seed, 0),
-        ):
-            if value < least:
-                raise UsageError(f"{name} must be at least {least}, got {value}")
+        refuse_beyond(
+            {
+                "latent_dim": latent_dim,
+                "batch_size": batch_size,
+                "seed": seed,
+                "keep_checkpoints": keep_checkpoints,
+                "checkpoint_seconds": checkpoint_seconds,
+                "checkpoint_iterations": checkpoint_iterations,
+                "replay": replay,
+            },
+            str,
+        )
         self.image_shape = shape
         self.latent_dim = latent_dim
         self.batch_size = batch_size
@@ -221,10 +227,6 @@ class DFADTrainer:
         self.answers: tuple[Tensor, Tensor] | None = None
         """The student's and the teacher's logits in the student's last step."""
         self.normalisation = pictures.normalisation(image_mean, image_std, shape[0])
-        if not checkpoint_seconds >= 0:
-            raise UsageError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}")
-        if checkpoint_iterations is not None and checkpoint_iterations < 1:
-            raise UsageError(f"checkpoint_iterations must be at least 1, got {checkpoint_iterations}")
         self.checkpoint_iterations = checkpoint_iterations
         self.loggers = Loggers(log)
         if self.loggers and out is None:
