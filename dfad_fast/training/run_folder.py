@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import reprlib
 import shutil
 import tempfile
 import warnings
@@ -16,7 +17,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
+from dfad_fast.errors import ConfigError, DFADFastError, DFADFastWarning, RunError, UsageError
 from dfad_fast.terminal import quoted
 from dfad_fast.training import checkpoints, sheets
 from dfad_fast.training.checkpoints import CHECKPOINT
@@ -173,13 +174,47 @@ class _WithoutAliases(yaml.SafeLoader):
 
 
 def recorded_config(folder: Path) -> dict[str, Any]:
-    """All of the run's config.yaml. Raises UsageError where there is none that can be read."""
+    """All of the run's config.yaml. Raises UsageError where there is none that can be read, or none of a run."""
     try:
-        return read_settings(folder / CONFIG)
+        config = read_settings(folder / CONFIG)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder} holds no {CONFIG} that can be read: start anew with dfad-fast distill"
         ) from error
+    wrong = _first_of_another_kind(config)
+    if wrong:
+        came = reprlib.repr(config[wrong])
+        raise ConfigError(f"{folder / CONFIG}: {wrong} is {came}, which no run has written: correct it")
+    return config
+
+
+def _first_of_another_kind(config: Mapping[str, Any]) -> str | None:
+    """Of the entries that are read again, beside the settings of ``dfad-fast distill``, which job.read_config reads."""
+    return next((name for name, fits in _KINDS.items() if name in config and not fits(config[name])), None)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_taps(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, dict) and {"teacher", "student"} <= row.keys() for row in value
+    )
+
+
+def _are_changes(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(change, dict) and _first_of_another_kind(change) is None for change in value
+    )
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("processes", "threads", "batch_size"), _is_count),
+    "levers": lambda value: isinstance(value, dict),
+    "taps": _are_taps,
+    "changes": _are_changes,
+}
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
