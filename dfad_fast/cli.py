@@ -23,6 +23,7 @@ from dfad_fast.errors import ConfigError, DFADFastError, DFADFastWarning, UsageE
 from dfad_fast.terminal import Stream, outliving_readers, printable, quoted
 from dfad_fast.training.interrupt import ending_signals
 from dfad_fast.training.limits import as_option, refuse_beyond
+from dfad_fast.wording import counted
 
 if TYPE_CHECKING:
     from dfad_fast.console import Console
@@ -281,7 +282,7 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     job = prepare(config, _say(console), resume=True, accept_changes=accept_changes)
     if job.trainer.iteration >= job.iterations:
         raise UsageError(
-            f"{folder} is complete, with {job.trainer.iteration} iterations: for a longer run, "
+            f"{folder} is complete, with {counted(job.trainer.iteration, 'iteration')}: for a longer run, "
             f"dfad-fast distill --config {quoted(folder)} --iterations N --out ANOTHER_FOLDER"
         )
     if job.trainer.iteration:

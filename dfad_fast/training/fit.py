@@ -19,6 +19,7 @@ from dfad_fast.training.limits import refuse_beyond
 from dfad_fast.training.losses import Losses, NotFinite
 from dfad_fast.training.report_page.page import write_page_if_possible
 from dfad_fast.training.run_folder import LockLost, RunFolder
+from dfad_fast.wording import counted
 
 if TYPE_CHECKING:
     from dfad_fast.training.trainer import DFADTrainer
@@ -67,6 +68,7 @@ class Fit:
         refuse_beyond({"iterations": iterations}, str)
         target = trainer.iteration + iterations
         if trainer.planned_iterations is None or trainer.planned_iterations < target:
+            self._warn_of_higher_rate(trainer.planned_iterations, target)
             trainer.planned_iterations = target
         log_every = self._log_every or max(1, trainer.planned_iterations // 100)
         evaluate_every = self._evaluate_every or 4 * log_every
@@ -96,6 +98,24 @@ class Fit:
         if signalled and trainer.iteration < target:
             raise Stopped
         return summary
+
+    def _warn_of_higher_rate(self, planned: int | None, target: int) -> None:
+        """Where a plan that grows would take back some of the schedule."""
+        trainer, factor = self._trainer, self._trainer.recipe.rate_factor
+        if planned is None or not trainer.iteration or not processes.is_first():
+            return
+        before = factor((trainer.iteration - 1) / planned)
+        after = factor(trainer.iteration / target)
+        if after > 1.01 * before:
+            rate = trainer.recipe.student_lr
+            warnings.warn(
+                f"the student's learning rate rises again, from {before * rate:.3g} to {after * rate:.3g}, since its "
+                f"schedule was planned for {counted(planned, 'iteration')} and is stretched to {target:,}: to avoid "
+                "that, plan all of them from the beginning (trainer.planned_iterations, before the first fit), or take a "
+                "Recipe with lr_decay='constant'",
+                DFADFastWarning,
+                stacklevel=4,
+            )
 
     def _iterate(
         self, target: int, log_every: int, evaluate_every: int, test_set: TestSet | None, stop: StopOnSignal

@@ -15,6 +15,7 @@ from dfad_fast.models import create_network, load_weights
 from dfad_fast.training.evaluation import accuracy
 from dfad_fast.training.run_folder import make_folder, write_tensors, write_whole
 from dfad_fast.training.teacher import train_teacher
+from dfad_fast.wording import counted
 
 
 def teacher_file(
@@ -54,7 +55,7 @@ def teacher_for(
             f"there is no teacher {path}, from where you are: go to the folder that the run was started in, or name "
             "the folder of the teachers with --teachers"
         )
-    say(f"teacher: training {network} on {dataset.name}, {epochs} epochs")
+    say(f"teacher: training {network} on {dataset.name}, {counted(epochs, 'epoch')}")
     make_folder(folder)  # before training in vain
     train_teacher(teacher, dataset, epochs, seed, learning_rate, progress)
     test_accuracy = accuracy(teacher, dataset.test_batches(256, device))

@@ -422,6 +422,9 @@ class DFADTrainer:
     ) -> dict[str, Any]:
         """Runs ``iterations`` more iterations and returns the summary (which is summary.json, if there is a folder).
 
+        The learning rates fall over ``planned_iterations``, which are those of this call where they are not set. A
+        later call that goes beyond them stretches the schedule, so that the rates rise again: it warns.
+
         The folder also gets a sheet of generated images at the first evaluation and in each tenth of the run, and at
         the end, however that comes, the page report.html.
 
