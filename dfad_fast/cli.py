@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,15 +19,21 @@ import click
 from click.core import ParameterSource
 
 from dfad_fast import __version__
-from dfad_fast.errors import DFADFastError, DFADFastWarning, UsageError
+from dfad_fast.errors import ConfigError, DFADFastError, DFADFastWarning, UsageError
+from dfad_fast.terminal import Stream, outliving_readers, printable, quoted
+from dfad_fast.training.interrupt import ending_signals
+from dfad_fast.training.limits import as_option, refuse_beyond
+from dfad_fast.wording import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from dfad_fast.console import Console
+    from dfad_fast.training.fit import Progress
     from dfad_fast.training.job import Job
+    from dfad_fast.training.trainer import DFADTrainer
 
 
 _SECONDS_BETWEEN_LINES = 5.0
+_RECORDED_TEACHERS = "dfad_fast.recorded_teachers"
 
 
 class CommaSeparated(click.ParamType):
@@ -56,8 +65,9 @@ def _use_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     from dfad_fast.training.job import read_config
 
     settings = read_config(value)
-    for name in ("out", "teachers"):  # what a stranger's file may not name is where to write
-        settings.pop(name, None)
+    # What a stranger's file may not name is where to write.
+    settings.pop("out", None)
+    ctx.meta[_RECORDED_TEACHERS] = settings.pop("teachers", None)
     ctx.default_map = {key: setting for key, setting in settings.items() if setting is not None}
 
 
@@ -234,13 +244,18 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
     Over several processes, on one machine or many: torchrun --nproc-per-node=2 -m dfad_fast distill ...
     """
     from dfad_fast import processes
-    from dfad_fast.training.job import DistillConfig, prepare
+    from dfad_fast.training.job import DistillConfig, prepare, with_trained_teacher
 
+    refuse_beyond(settings, as_option)
     processes.join(settings["process_timeout"])
     _set_threads(threads)
     console = _console(quiet)
     _drop_overridden_length(settings)
     config = DistillConfig(**settings)
+    context = click.get_current_context()
+    recorded = context.meta.get(_RECORDED_TEACHERS)
+    if recorded and context.get_parameter_source("teachers") is ParameterSource.DEFAULT:
+        config = with_trained_teacher(config, recorded)
     with _teacher_bar(console) as bar:
         job = prepare(config, _say(console), bar, overwrite=overwrite)
     _run(job, console)
@@ -255,7 +270,8 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 @click.option("--teachers", help="Folder of teachers trained here (default: the run's). None is trained.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | None, quiet: bool) -> None:
-    """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have."""
+    """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have. One that was killed
+    before its first checkpoint is begun again."""
     from dfad_fast import processes
     from dfad_fast.training.job import DistillConfig, prepare, read_config, recorded_threads
     from dfad_fast.training.run_folder import folder_of
@@ -270,10 +286,11 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     job = prepare(config, _say(console), resume=True, accept_changes=accept_changes)
     if job.trainer.iteration >= job.iterations:
         raise UsageError(
-            f"{folder} is complete, with {job.trainer.iteration} iterations: for a longer run, "
-            f"dfad-fast distill --config {folder} --iterations N --out ANOTHER_FOLDER"
+            f"{folder} is complete, with {counted(job.trainer.iteration, 'iteration')}: for a longer run, "
+            f"dfad-fast distill --config {quoted(folder)} --iterations N --out ANOTHER_FOLDER"
         )
-    _say(console)(f"going on from iteration {job.trainer.iteration}")
+    if job.trainer.iteration:
+        _say(console)(f"going on from iteration {job.trainer.iteration}")
     _run(job, console)
 
 
@@ -306,6 +323,7 @@ def teacher(
     from dfad_fast.training.job import choose_device
     from dfad_fast.training.teacher_cache import teacher_for
 
+    refuse_beyond({"seed": seed, "epochs": epochs}, as_option)
     _set_threads(threads)
     console = _console(quiet)
     data = load_dataset(dataset, data_dir)
@@ -363,6 +381,7 @@ def inspect(
     from dfad_fast.training.run_folder import INSPECTION, INSPECTION_PICTURE, make_folder, write_whole
     from dfad_fast.training.trained_run import load_run
 
+    refuse_beyond({"seed": seed, "samples": samples}, as_option)
     _set_threads(threads)
     console = _console(quiet)
     trained = load_run(
@@ -521,25 +540,43 @@ def _run(job: Job, console: Console) -> None:
     from dfad_fast.training.reporting import print_summary, show_progress
 
     trainer = job.trainer
-    try:
-        with show_progress(console, job.iterations, trainer.images_per_iteration) as progress:
-            summary = job.run(progress)
-    except Stopped:
+    with (
+        suppress(Stopped),
+        show_progress(console, job.iterations, trainer.images_per_iteration) as progress,
+    ):
+        summary = job.run(_StopsWithoutReader(progress, trainer))
+    if trainer.iteration < job.iterations:
         raise Interrupted(
             f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
-            f"{job.out}: go on with  {processes.command()} resume {job.out}"
-        ) from None
+            f"{job.out}: go on with  {processes.command()} resume {quoted(job.out)}"
+        )
     print_summary(console, summary, job.out)
 
 
+class _StopsWithoutReader:
+    """``progress``, until nobody reads any more what the run prints: it then stops, as by SIGTERM."""
+
+    def __init__(self, progress: Progress, trainer: DFADTrainer) -> None:
+        self._progress = progress
+        self._trainer = trainer
+
+    def advance(self, iteration: int) -> None:
+        self._progress.advance(iteration)
+        if isinstance(sys.stdout, Stream) and sys.stdout.reader_left:
+            self._trainer.stop()
+
+    def log(self, record: dict[str, Any]) -> None:
+        self._progress.log(record)
+
+
 class Interrupted(DFADFastError):
-    """Ctrl-C or SIGTERM, after everything was saved."""
+    """Ctrl-C, SIGTERM, SIGHUP or a closed pipe, after everything was saved."""
 
     exit_code = 128 + signal.SIGINT
 
 
 def _console(quiet: bool) -> Console:
-    from rich.console import Console
+    from dfad_fast.console import Console
 
     # Of several processes only the first one tells what all do.
     return Console(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
@@ -584,8 +621,7 @@ def _set_threads(threads: int | None) -> None:
         threads = max(1, _cores() // local_processes)
     if threads is None:
         return
-    if threads < 1:
-        raise UsageError(f"--threads must be at least 1, got {threads}")
+    refuse_beyond({"threads": threads}, as_option)
     import torch
 
     torch.set_num_threads(threads)
@@ -594,34 +630,73 @@ def _set_threads(threads: int | None) -> None:
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
     warnings.showwarning = _show_warning
+    with outliving_readers(), _signals_raising():
+        code = _main()
+    sys.exit(code)
+
+
+def _main() -> int:
     try:
-        code = app.main(standalone_mode=False)
+        return app.main(standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
-        code = 2
+        return 2
+    except ConfigError as error:
+        return _complain(str(error), error.exit_code)
     except DFADFastError as error:
-        code = _complain(str(error), error.exit_code)
+        return _complain(_with_options(str(error)), error.exit_code)
     except click.ClickException as error:
-        code = _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        code = _complain("interrupted before everything was saved", Interrupted.exit_code)
+        return _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
+    except (_Ended, KeyboardInterrupt, click.Abort):
+        return _complain("interrupted before everything was saved", Interrupted.exit_code)
     finally:
         if _is_one_of_several():
             from dfad_fast import processes
 
             processes.leave()
-    sys.exit(code)
 
 
-_show_other_warnings = warnings.showwarning
+def _with_options(message: str) -> str:
+    """With settings named as on the command line, which have another name in Python."""
+    names = {param.name for command in app.commands.values() for param in command.params if param.name}
+    underscored = "|".join(sorted(name for name in names if "_" in name))
+    message = re.sub(
+        rf"(?<![\w/.'\"])({underscored})(=True)?(?![\w/.'\"])", lambda found: as_option(found[1]), message
+    )
+    return re.sub(rf"^({'|'.join(sorted(names))})(?= must be )", lambda found: as_option(found[1]), message)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+class _Ended(BaseException):
+    """By a signal, where nothing is to be saved. No error of the code that it interrupts."""
+
+
+@contextmanager
+def _signals_raising() -> Iterator[None]:
+    """What asks this process to end does so as Ctrl-C does, not at once and without a word."""
+
+    def end(_number: int, _frame: Any) -> None:
+        raise _Ended
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {
+            number: signal.signal(number, end) for number in ending_signals() if number != signal.SIGINT
+        }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
     """Ours without the place in the code that says them."""
     if issubclass(category, DFADFastWarning):
         _complain(str(message), 0)
     else:
-        _show_other_warnings(message, category, *where, **more)
+        sys.stderr.write(printable(warnings.formatwarning(message, category, filename, lineno)))
 
 
 def _cores() -> int:
@@ -637,5 +712,5 @@ def _is_one_of_several() -> bool:
 def _complain(message: str, code: int) -> int:
     process = f" (process {os.environ.get('RANK', '?')})" if _is_one_of_several() else ""
     # In one write, so that processes do not write into each other's lines.
-    sys.stderr.write(f"dfad-fast{process}: {' '.join(message.split())}\n")
+    sys.stderr.write(printable(f"dfad-fast{process}: {' '.join(message.split())}\n"))
     return code

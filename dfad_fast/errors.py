@@ -25,6 +25,10 @@ class UsageError(DFADFastError, ValueError):
     exit_code = 2
 
 
+class ConfigError(UsageError):
+    """A file of settings is wrong, which the message names, and the settings by their names there."""
+
+
 class RunError(DFADFastError, RuntimeError):
     """The request was sound but the run could not go on, such as a loss that turned NaN. Exit code 1."""
 

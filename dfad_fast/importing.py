@@ -61,7 +61,10 @@ def _import_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    if path.stem in sys.modules and path.stem not in _FILES:
+    there = sys.modules.get(path.stem)
+    if there is not None and path.stem not in _FILES:
+        if getattr(there, "__file__", None) == str(path.absolute()):
+            return there  # imported by its name before
         raise UsageError(f"{path} has the name of a module that is in use ({path.stem}): rename the file")
     _FILES.add(path.stem)
     sys.modules[path.stem] = module  # as import does: dataclasses and pickling look a class's module up there
@@ -77,4 +80,8 @@ def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"module {name!r} could not be imported: {type(error).__name__}: {error}") from error
+        missing = isinstance(error, ModuleNotFoundError) and name.startswith(error.name or "?")
+        hint = ": go to the folder that it is in, or add that to PYTHONPATH" if missing else ""
+        raise UsageError(
+            f"module {name!r} could not be imported: {type(error).__name__}: {error}{hint}"
+        ) from error

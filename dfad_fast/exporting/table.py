@@ -10,6 +10,7 @@ from dfad_fast.exporting.measuring import MOST_RUNS
 from dfad_fast.exporting.result import Export, Variant
 from dfad_fast.training.reporting import percent
 from dfad_fast.training.run_folder import EXPORT_RECORD
+from dfad_fast.wording import counted
 
 _WIDE = 110
 
@@ -51,7 +52,7 @@ def _notes(export: Export) -> list[str]:
     notes = [
         f"difference: the largest of a logit from the PyTorch student's, on {export.compared} {kind} images; its "
         f"logits go up to {export.largest_logit:.3g}, and {export.allowed_difference:.2g} is allowed in float",
-        f"time: the median of up to {MOST_RUNS} runs, {export.threads} thread(s), {export.device}",
+        f"time: the median of up to {MOST_RUNS} runs, {counted(export.threads, 'thread')}, {export.device}",
     ]
     if export.no_test_set:
         notes.append(f"no accuracy: {export.no_test_set}")

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from dfad_fast.inspection.inspecting import Inspection
 from dfad_fast.training.reporting import percent
+from dfad_fast.wording import counted
 
 
 def print_inspection(console: Console, inspection: Inspection) -> None:
@@ -29,14 +30,14 @@ def title(inspection: Inspection) -> str:
     elif inspection.planned_iterations and inspection.iteration < inspection.planned_iterations:
         reached = f"interrupted at iteration {inspection.iteration} of {inspection.planned_iterations}"
     else:
-        reached = f"finished, {inspection.iteration} iterations"
+        reached = f"finished, {counted(inspection.iteration, 'iteration')}"
     return f"{inspection.run}: {inspection.method}, seed {inspection.run_seed}, {reached}"
 
 
 def compared_images(inspection: Inspection) -> str:
     """Such as "450 digits test images"."""
     kind = f"{inspection.dataset} test" if inspection.images == "real" else "generated"
-    return f"{inspection.compared} {kind} images"
+    return counted(inspection.compared, f"{kind} image")
 
 
 def _networks(inspection: Inspection) -> Table:

@@ -10,16 +10,22 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from dfad_fast import processes
-from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError, in_one_line
+from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, in_one_line
+from dfad_fast.terminal import quoted
 from dfad_fast.training import checkpoints, outcome, run_folder, sheets
 from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.interrupt import StopOnSignal
+from dfad_fast.training.limits import refuse_beyond
 from dfad_fast.training.losses import Losses, NotFinite
 from dfad_fast.training.report_page.page import write_page_if_possible
-from dfad_fast.training.run_folder import RunFolder
+from dfad_fast.training.run_folder import LockLost, RunFolder
+from dfad_fast.wording import counted
 
 if TYPE_CHECKING:
     from dfad_fast.training.trainer import DFADTrainer
+
+
+_UNTIL_FIRST_CHECKPOINT = 5.0  # seconds
 
 
 class Stopped(KeyboardInterrupt):
@@ -54,26 +60,27 @@ class Fit:
         self._progress = progress
         self._losses = Losses()
         self._last_good = trainer.snapshot()
+        self._has_checkpoint = trainer.out is None or bool(checkpoints.all_of(trainer.out))
 
     def run(self, iterations: int) -> dict[str, Any]:
         """So many more; returns the summary."""
         trainer = self._trainer
-        if iterations <= 0:
-            raise UsageError(f"iterations must be at least 1, got {iterations}")
+        refuse_beyond({"iterations": iterations}, str)
         target = trainer.iteration + iterations
         if trainer.planned_iterations is None or trainer.planned_iterations < target:
+            self._warn_of_higher_rate(trainer.planned_iterations, target)
             trainer.planned_iterations = target
         log_every = self._log_every or max(1, trainer.planned_iterations // 100)
         evaluate_every = self._evaluate_every or 4 * log_every
         plan = {"iterations": target, "log_every": log_every, "evaluate_every": evaluate_every}
         processes.refuse_differences({**plan, "evaluate": self._evaluate is not None})
+        folder = trainer.folder.path if trainer.folder else None
+        opened = trainer.loggers.opened(folder, trainer.iteration, trainer.history)
+        trainer.on_folder(lambda folder: folder.begin_writing())
         trainer.losses = self._losses
         trainer.stop_asked = False
-        folder = trainer.folder.path if trainer.folder else None
-        if folder:
-            (folder / run_folder.TRACEBACK).unlink(missing_ok=True)
-        opened = trainer.loggers.opened(folder, trainer.iteration, trainer.history)
         try:
+            trainer.on_folder(lambda folder: (folder.path / run_folder.TRACEBACK).unlink(missing_ok=True))
             with StopOnSignal() as stop, self._failure_noted(), self._telling_of_lost_processes(), opened:
                 processes.wait()  # a logger may take its time
                 test_set = (
@@ -86,9 +93,29 @@ class Fit:
                 summary = trainer.save(test_set)
         finally:
             trainer.losses = None
+            if trainer.folder:
+                trainer.folder.end_writing()
         if signalled and trainer.iteration < target:
             raise Stopped
         return summary
+
+    def _warn_of_higher_rate(self, planned: int | None, target: int) -> None:
+        """Where a plan that grows would take back some of the schedule."""
+        trainer, factor = self._trainer, self._trainer.recipe.rate_factor
+        if planned is None or not trainer.iteration or not processes.is_first():
+            return
+        before = factor((trainer.iteration - 1) / planned)
+        after = factor(trainer.iteration / target)
+        if after > 1.01 * before:
+            rate = trainer.recipe.student_lr
+            warnings.warn(
+                f"the student's learning rate rises again, from {before * rate:.3g} to {after * rate:.3g}, since its "
+                f"schedule was planned for {counted(planned, 'iteration')} and is stretched to {target:,}: to avoid "
+                "that, plan all of them from the beginning (trainer.planned_iterations, before the first fit), or take a "
+                "Recipe with lr_decay='constant'",
+                DFADFastWarning,
+                stacklevel=4,
+            )
 
     def _iterate(
         self, target: int, log_every: int, evaluate_every: int, test_set: TestSet | None, stop: StopOnSignal
@@ -126,10 +153,11 @@ class Fit:
         return False
 
     def _is_checkpoint_due(self, seconds: float) -> bool:
-        """After so many seconds since the last one, or iterations."""
+        """After so many seconds since the last one, or iterations; the first one soon, for a run that is killed."""
         every = self._trainer.checkpoint_iterations
         due = every is not None and self._trainer.iteration % every == 0
-        return due or seconds > self._trainer.checkpoint_seconds
+        most = self._trainer.checkpoint_seconds
+        return due or seconds > (most if self._has_checkpoint else min(most, _UNTIL_FIRST_CHECKPOINT))
 
     def _write_checkpoint(self) -> None:
         """A full disk is no reason to end a run that may find room again."""
@@ -140,6 +168,8 @@ class Fit:
         def write(folder: RunFolder) -> None:
             try:
                 folder.write_checkpoint(state)
+            except LockLost:
+                raise
             except RunError as error:
                 warnings.warn(
                     f"{error}; training goes on, with the checkpoint before it kept",
@@ -148,6 +178,7 @@ class Fit:
                 )
 
         self._trainer.on_folder(write)
+        self._has_checkpoint = True
 
     def _draw_sheet(self) -> None:
         trainer = self._trainer
@@ -265,7 +296,8 @@ class Fit:
         try:
             yield
         except Exception as error:
-            if folder := self._trainer.folder:
+            folder = self._trainer.folder
+            if folder and folder.lock.is_ours:
                 if not (folder.path / run_folder.TRACEBACK).exists():
                     with suppress(RunError):
                         folder.write_text(run_folder.TRACEBACK, f"{type(error).__name__}: {error}\n")
@@ -288,7 +320,7 @@ class Fit:
         out = self._trainer.out
         if out is None or not checkpoints.all_of(out):
             return "nothing of the run is saved yet"
-        return f"{out} holds the last checkpoint: go on with dfad-fast resume {out}"
+        return f"{out} holds the last checkpoint: go on with dfad-fast resume {quoted(out)}"
 
 
 def _in_a_line(error: Exception) -> str:

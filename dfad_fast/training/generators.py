@@ -11,7 +11,7 @@ from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.models import ConditionalGenerator, DAFLGenerator, DCGANGenerator, DFADGenerator, ZSKTGenerator
 
 _RELATIVES = {"dfad": DFADGenerator, "zskt": ZSKTGenerator, "dafl": DAFLGenerator}
-_NAMES = ("auto", *_RELATIVES, "dcgan", "conditional")
+GENERATORS = ("auto", *_RELATIVES, "dcgan", "conditional")
 
 
 def make_generator(
@@ -24,8 +24,8 @@ def make_generator(
     """The generator by its name; a module is taken as it is. Raises UsageError for an unknown name."""
     if isinstance(generator, nn.Module):
         return generator
-    if generator not in _NAMES:
-        raise unknown_name("generator", generator, _NAMES)
+    if generator not in GENERATORS:
+        raise unknown_name("generator", generator, GENERATORS)
     if generator == "auto":
         made: nn.Module = DFADGenerator(shape, latent_dim, _auto_width(shape), fused)
     elif generator == "conditional":

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the iteration in hand is finished, then the run ends cleanly."""
+"""Ctrl-C, SIGTERM and SIGHUP: the iteration in hand is finished, then the run ends cleanly."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+def ending_signals() -> list[signal.Signals]:
+    """Those that ask this process to end."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        numbers.append(hang_up)
+    return numbers
+
+
 class StopOnSignal:
-    """Inside the block the first SIGINT or SIGTERM only sets ``requested``; the second acts as it always did.
+    """Inside the block the first of these signals only sets ``requested``; the second acts as it always did.
+
+    SIGHUP, which a terminal sends when it is closed, stays ignored where it is ignored, as under nohup.
 
     Python runs signal handlers in the main thread only; elsewhere the block changes nothing.
     """
@@ -20,7 +31,7 @@ class StopOnSignal:
 
     def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ending_signals():
                 self._previous[number] = signal.signal(number, self._request)
         return self
 

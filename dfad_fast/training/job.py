@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast import processes
-from dfad_fast.data import Dataset, load_dataset
-from dfad_fast.errors import UsageError
+from dfad_fast.data import Dataset, dataset_names, load_dataset
+from dfad_fast.errors import ConfigError, UsageError, in_one_line, unknown_name
 from dfad_fast.methods import METHODS
 from dfad_fast.methods.plugins import load_plugins
 from dfad_fast.models import (
@@ -31,13 +32,18 @@ from dfad_fast.models import (
 )
 from dfad_fast.models.check import as_image_shape, count_classes
 from dfad_fast.models.weights_file import split_key
+from dfad_fast.terminal import quoted
 from dfad_fast.training.defaults import DEFAULTS
 from dfad_fast.training.fit import Progress
-from dfad_fast.training.levers import choose_levers, with_changes
-from dfad_fast.training.loggers import Loggers, available
-from dfad_fast.training.recipe import choose_recipe
+from dfad_fast.training.generators import GENERATORS
+from dfad_fast.training.levers import SPEEDS, choose_levers, with_changes
+from dfad_fast.training.limits import as_option, refuse_beyond
+from dfad_fast.training.loggers import LOGGERS, Loggers, available
+from dfad_fast.training.paths import found_from, made_absolute
+from dfad_fast.training.recipe import RECIPES, choose_recipe
 from dfad_fast.training.run_folder import CONFIG, read_settings, recorded_config, refuse_other_run
-from dfad_fast.training.teacher_cache import teacher_for
+from dfad_fast.training.run_lock import refuse_held
+from dfad_fast.training.teacher_cache import teacher_file, teacher_for
 from dfad_fast.training.trainer import DFADTrainer
 
 
@@ -140,21 +146,16 @@ def prepare(
 
     Raises UsageError for settings that do not fit each other.
     """
+    refuse_beyond(asdict(config), as_option)
     run_plugins(config, say)
     # Before a teacher is trained in vain. A run that goes on may do so on a machine with fewer packages.
     log = available(config.log or ()) if resume else config.log or ()
     Loggers(log)
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
+    if not rehearse:  # before a teacher is trained in vain
+        processes.on_first(lambda: refuse_held(out))
     if not (overwrite or resume or rehearse):
-        processes.on_first(lambda: refuse_other_run(out))  # before a teacher is trained in vain
-    for name, value, least in (
-        ("seed", config.seed, 0),
-        ("teacher-seed", config.teacher_seed, 0),
-        ("classes", config.classes, 2),
-        ("batch-per-process", config.batch_per_process, 2),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"--{name} must be at least {least}, got {value}")
+        processes.on_first(lambda: refuse_other_run(out))
     device = choose_device(config.device)
     dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     iterations = _iterations(config)
@@ -179,42 +180,46 @@ def prepare(
         evaluate = list(test_set.test_batches(512, device)) if processes.is_first() else []
     if resume:
         processes.on_first(lambda: refuse_other_teacher(pair, out))
-    trainer = DFADTrainer(
-        pair.teacher,
-        pair.student,
-        pair.image_shape,
-        config.method,
-        config.generator,
-        config.latent_dim,
-        config.batch_per_process * processes.count() if config.batch_per_process else config.batch_size,
-        config.seed,
-        None if rehearse else out,
-        recipe=recipe,
-        taps_teacher=config.taps_teacher,
-        taps_student=config.taps_student,
-        overwrite=overwrite,
-        resume=resume,
-        image_mean=config.mean or (dataset.mean if dataset else None),
-        image_std=config.std or (dataset.std if dataset else None),
-        config={
-            "distill": _plain({**asdict(config), "out": str(out), "iterations": iterations}),
-            "repeat": f"{processes.command()} distill --config {out / CONFIG} --out ANOTHER_FOLDER",
-            "teacher_weights_sha256": pair.teacher_digest,
-            "threads": torch.get_num_threads(),
-        },
-        speed=levers,
-        student_terms=config.student_terms,
-        generator_terms=config.generator_terms,
-        student_ema=config.student_ema,
-        replay=config.replay,
-        generator_ema=config.generator_ema,
-        accept_changes=accept_changes,
-        keep_checkpoints=config.keep_checkpoints,
-        checkpoint_seconds=config.checkpoint_seconds,
-        checkpoint_iterations=config.checkpoint_iterations,
-        sync_batch_norm=config.sync_batch_norm,
-        log=() if rehearse else log,
-    )
+    repeated = f"{processes.command()} distill --config {quoted((out / CONFIG).absolute())}"
+    with _fitting_into_memory():
+        trainer = DFADTrainer(
+            pair.teacher,
+            pair.student,
+            pair.image_shape,
+            config.method,
+            config.generator,
+            config.latent_dim,
+            config.batch_per_process * processes.count() if config.batch_per_process else config.batch_size,
+            config.seed,
+            None if rehearse else out,
+            recipe=recipe,
+            taps_teacher=config.taps_teacher,
+            taps_student=config.taps_student,
+            overwrite=overwrite,
+            resume=resume,
+            image_mean=config.mean or (dataset.mean if dataset else None),
+            image_std=config.std or (dataset.std if dataset else None),
+            config={
+                "distill": _plain(
+                    made_absolute({**asdict(config), "out": str(out), "iterations": iterations})
+                ),
+                "repeat": f"{repeated} --out ANOTHER_FOLDER",
+                "teacher_weights_sha256": pair.teacher_digest,
+                "threads": torch.get_num_threads(),
+            },
+            speed=levers,
+            student_terms=config.student_terms,
+            generator_terms=config.generator_terms,
+            student_ema=config.student_ema,
+            replay=config.replay,
+            generator_ema=config.generator_ema,
+            accept_changes=accept_changes,
+            keep_checkpoints=config.keep_checkpoints,
+            checkpoint_seconds=config.checkpoint_seconds,
+            checkpoint_iterations=config.checkpoint_iterations,
+            sync_batch_norm=config.sync_batch_norm,
+            log=() if rehearse else log,
+        )
     if config.method == "auto":
         reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
         unmatched = (
@@ -236,6 +241,20 @@ def prepare(
     return Job(trainer, iterations, evaluate, out)
 
 
+@contextmanager
+def _fitting_into_memory() -> Iterator[None]:
+    """Raises UsageError where the networks of a run are more than there is memory for."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        signs = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
+            raise
+        raise UsageError(
+            f"there is not enough memory for these networks ({in_one_line(error)}): lower --latent-dim or --batch-size"
+        ) from error
+
+
 def run_plugins(config: DistillConfig, say: Callable[[str], None]) -> None:
     """Runs the plugins, once it is said what code the settings name: that of factories and programs too."""
     factories = [
@@ -250,7 +269,8 @@ def run_plugins(config: DistillConfig, say: Callable[[str], None]) -> None:
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The settings of ``dfad-fast distill`` in a run's config.yaml. Raises UsageError where it holds none."""
+    """The settings of ``dfad-fast distill`` in a run's config.yaml, with the paths as they are now where the run was
+    moved. Raises UsageError where it holds none."""
     path = Path(path)
     path = path / CONFIG if path.is_dir() else path
     try:
@@ -266,17 +286,73 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"{path} is no {CONFIG} of dfad-fast distill: give a run's folder or its {CONFIG}"
         ) from error
     if unknown:
-        raise UsageError(f"{path} has settings that dfad-fast distill does not know: {', '.join(unknown)}")
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        raise ConfigError(
+            f"{path} has settings that dfad-fast distill does not know: "
+            + ", ".join(f"{name}: {reprlib.repr(settings[name])}" for name in unknown)
+        )
+    settings = _with_tuples(settings)
     _refuse_other_types(settings, path)
-    return settings
+    _refuse_other_values(settings, path)
+    return _with_tuples(found_from(settings, path.parent))
+
+
+def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def with_trained_teacher(config: DistillConfig, teachers: str) -> DistillConfig:
+    """``config`` with that folder of teachers, where the one that it needs was trained before: nothing is then written
+    there."""
+    if config.dataset not in DEFAULTS:
+        return config
+    defaults = DEFAULTS[config.dataset]
+    file = teacher_file(
+        Path(teachers),
+        config.dataset,
+        config.teacher or defaults.teacher,
+        defaults.teacher_epochs if config.teacher_epochs is None else config.teacher_epochs,
+        defaults.learning_rate,
+        config.teacher_seed,
+    )
+    return replace(config, teachers=teachers) if file.is_file() else config
 
 
 def _refuse_other_types(settings: dict[str, Any], path: Path) -> None:
     for name, kind in get_type_hints(DistillConfig).items():
         if name in settings and not _fits(settings[name], kind):
             came, expected = reprlib.repr(settings[name]), getattr(kind, "__name__", kind)
-            raise UsageError(f"{path}: {name} is {came}, expected {expected}: correct it")
+            raise ConfigError(f"{path}: {name} is {came}, expected {expected}: correct it")
+
+
+def _refuse_other_values(settings: dict[str, Any], path: Path) -> None:
+    """Those that the settings themselves show to be none, so that the file that they stand in can be named."""
+    try:
+        refuse_beyond(settings, str)
+        if settings.get("image_shape") is not None:
+            as_image_shape(settings["image_shape"])
+        for name, known in _known_names(settings).items():
+            for value in settings[name] if isinstance(settings[name], tuple) else [settings[name]]:
+                if value not in known:
+                    kind = {"evaluate": "dataset", "log": "logger"}.get(name, name)
+                    raise UsageError(f"{name}: {unknown_name(kind, value, known)}")
+    except UsageError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
+    """Of those of ``settings`` that are one or more of a few names. A plugin may add methods."""
+    if not settings.get("plugin") and settings.get("method", "auto") not in ("auto", *METHODS):
+        load_plugins()  # of installed packages
+    known: dict[str, Collection[str]] = {
+        "recipe": ("auto", *RECIPES),
+        "generator": GENERATORS,
+        "speed": SPEEDS,
+        "dataset": dataset_names(),
+        "evaluate": dataset_names(),
+        "log": LOGGERS,
+        **({} if settings.get("plugin") else {"method": ("auto", *METHODS)}),
+    }
+    return {name: names for name, names in known.items() if settings.get(name) is not None}
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -331,10 +407,6 @@ def choose_device(name: str) -> torch.device:
 
 def _iterations(config: DistillConfig) -> int | None:
     """None where images are counted instead."""
-    for name in ("iterations", "images"):
-        value = getattr(config, name)
-        if value is not None and value <= 0:
-            raise UsageError(f"--{name} must be at least 1, got {value}")
     if config.images is not None:
         if config.iterations is not None:
             raise UsageError("--iterations and --images both say how long the run is: give one of them")

@@ -6,8 +6,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from dfad_fast.training.arithmetic import Ceiling
 from dfad_fast.training.profiling import PARTS, Part, Profile
 from dfad_fast.training.watch import GENERATOR, STUDENT
+from dfad_fast.wording import counted
 
 
 def print_profile(console: Console, profile: Profile) -> None:
@@ -78,11 +80,11 @@ def _lines(profile: Profile) -> list[str]:
     low, high = min(profile.seconds_rounds), max(profile.seconds_rounds)
     lines = [
         f"{profile.images_per_second:,.0f} generated images/s, {_milliseconds(profile.seconds)} ms an iteration "
-        f"({_milliseconds(low)} to {_milliseconds(high)} over {len(profile.seconds_rounds)} rounds) on "
-        f"{profile.device} with {profile.threads} threads",
+        f"({_milliseconds(low)} to {_milliseconds(high)} over {counted(len(profile.seconds_rounds), 'round')}) on "
+        f"{profile.device} with {counted(profile.threads, 'thread')}",
     ]
     rate = profile.flops_per_second
-    for ceiling in profile.ceilings:
+    for ceiling in _comparable(profile.ceilings):
         share = (
             f": {100 * rate / ceiling.flops_per_second:.0f} % of it, counting the published arithmetic"
             if rate
@@ -103,3 +105,13 @@ def _lines(profile: Profile) -> list[str]:
         )
     lines += [f"lever {name}: {setting}" for name, setting in profile.levers.items()]
     return lines
+
+
+def _comparable(ceilings: list[Ceiling]) -> list[Ceiling]:
+    """Without types that the machine has no fast products in: nothing is done in them there, and their rate is no
+    ceiling of anything. The first, float32, is always one."""
+    return [
+        ceiling
+        for ceiling in ceilings
+        if ceiling.side == ceilings[0].side and ceiling.flops_per_second >= ceilings[0].flops_per_second
+    ]

@@ -16,6 +16,7 @@ from dfad_fast.training.parts import OVERHEAD, Clock, clock_of
 from dfad_fast.training.process import page_faults, peak_resident_bytes
 from dfad_fast.training.trainer import DFADTrainer
 from dfad_fast.training.watch import LOSSES, NETWORKS, OPTIMISERS, PHASES, Watch
+from dfad_fast.wording import counted
 
 # Plain and watched iterations take turns, so that what else the machine does meets both.
 _ROUNDS = 5
@@ -99,7 +100,9 @@ def profile(
     clock = clock_of(trainer.device)
     if trainer.speed.graph:
         warm_up = max(warm_up, ITERATIONS_UNTIL_CAPTURED)
-    say(f"profile: {warm_up} iterations to warm up, then {iterations} without hooks and {iterations} with")
+    say(
+        f"profile: {counted(warm_up, 'iteration')} to warm up, then {iterations} without hooks and {iterations} with"
+    )
     _step(trainer, warm_up, clock)
     with Watch(trainer, clock).looking():
         _step(trainer, min(warm_up, 1), clock)  # torch.compile may compile anew for the hooks
@@ -115,7 +118,7 @@ def profile(
             _step(trainer, count, clock)
     peak, device_peak = peak_resident_bytes(), _peak_device_bytes(trainer.device)
     parts = _parts(watch, iterations)
-    counted = [part.multiply_adds for part in parts]
+    work = [part.multiply_adds for part in parts]
     say("profile: products of matrices, for comparison")
     return Profile(
         method=trainer.method.name,
@@ -130,7 +133,7 @@ def profile(
         seconds_rounds=[seconds / count for count, seconds in rounds],
         seconds_watched=sum(part.seconds for part in parts),
         parts=parts,
-        multiply_adds=sum(n for n in counted if n) if any(counted) and None not in counted else None,
+        multiply_adds=sum(n for n in work if n) if any(work) and None not in work else None,
         ceilings=measure_ceilings(trainer.device),
         peak_resident_bytes=peak,
         peak_device_bytes=device_peak,

@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.errors import unknown_name
 from dfad_fast.models.batch_norm import batch_norm_layers
+from dfad_fast.training.limits import refuse_beyond
 
 Optimizer = Literal["adam", "sgd"]
 RateDecay = Literal["constant", "cosine", "steps"]
@@ -31,9 +32,7 @@ class Recipe:
     lr_decay: RateDecay = "cosine"
 
     def __post_init__(self) -> None:
-        for name in ("student_lr", "generator_lr"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        refuse_beyond({"student_lr": self.student_lr, "generator_lr": self.generator_lr}, str)
 
     def student(self, parameters: list[nn.Parameter], captured: bool = False) -> torch.optim.Optimizer:
         """The student's optimiser (its momentum is 0.9 where it is SGD). ``captured``: for use in a CUDA graph."""

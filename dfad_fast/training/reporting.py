@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfad_fast.training import run_folder
+from dfad_fast.wording import clock, counted
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -50,33 +51,42 @@ class BarProgress:
 
 
 class LineProgress:
-    """A line of the same values every few seconds, and one at the end."""
+    """A line of the same values at the beginning, every few seconds, and at the end."""
 
     def __init__(self, console: Console, iterations: int, images_per_iteration: int) -> None:
         self._console = console
         self._iterations = iterations
         self._images = images_per_iteration
-        self._said = 0.0
+        self._values = ""
+        self._said = self._began = time.monotonic()
         self._first: tuple[int, float] | None = None
+        self._say(f"{counted(iterations, 'iteration')} of {counted(images_per_iteration, 'image')}")
 
     def advance(self, iteration: int) -> None:
+        now = time.monotonic()
         if self._first is None:
-            self._first = (iteration, time.monotonic())
+            self._first = (iteration, now)
+        if iteration == self._iterations or now - self._said >= _SECONDS_BETWEEN_LINES:
+            self._said = now
+            self._say(
+                f"{iteration}/{self._iterations}  {clock(now - self._began)}{self._speed(iteration, now)}  "
+                f"{self._values}".rstrip()
+            )
 
     def log(self, record: dict[str, Any]) -> None:
-        now = time.monotonic()
-        if now - self._said >= _SECONDS_BETWEEN_LINES or record["iteration"] == self._iterations:
-            self._said = now
-            speed = ""
-            if self._first and record["iteration"] > self._first[0]:
-                rate = (record["iteration"] - self._first[0]) / (now - self._first[1])
-                left = (self._iterations - record["iteration"]) / rate
-                speed = f"  {rate * self._images:,.0f} img/s, {left:.0f} s left"
-            self._console.print(
-                f"{record['iteration']}/{self._iterations}  {record['seconds']:.0f} s{speed}  {_values(record)}",
-                highlight=False,
-                soft_wrap=True,
-            )
+        self._values = _values(record)
+
+    def _speed(self, iteration: int, now: float) -> str:
+        """Once there was an iteration after the first, which is slower than others."""
+        assert self._first is not None
+        done, seconds = iteration - self._first[0], now - self._first[1]
+        if not done or not seconds:
+            return ""
+        left = (self._iterations - iteration) * seconds / done
+        return f"  {done * self._images / seconds:,.0f} img/s, {clock(left)} left"
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -138,11 +148,11 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
         table.add_row(f"sign agreement, {stage}", "", percent(value))
     console.print(table)
     images, seconds = summary["generated_images"], summary["seconds_distill"]
-    threads = f"{summary['threads']} thread{'s' if summary['threads'] > 1 else ''}"
+    threads = counted(summary["threads"], "thread")
     each = f" in each of {summary['processes']} processes" if summary["processes"] > 1 else ""
     console.print(
-        f"{summary['iterations']} iterations, {images:,} generated images, {seconds:.0f} s of distillation on "
-        f"{summary['device']} with {threads}{each}; no real image was used for it.",
+        f"{counted(summary['iterations'], 'iteration')}, {counted(images, 'generated image')}, {seconds:.0f} s of "
+        f"distillation on {summary['device']} with {threads}{each}; no real image was used for it.",
         highlight=False,
         soft_wrap=True,
     )

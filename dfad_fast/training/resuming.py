@@ -36,7 +36,7 @@ def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[
     if told and not accept:
         raise UsageError(
             f"the run in {folder.path} was started with other settings ({'; '.join(told)}): go on with those, "
-            "or with accept_changes=True (--accept-changes)"
+            "or with accept_changes=True"
         )
     return changed
 

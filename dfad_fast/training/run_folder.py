@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import reprlib
 import shutil
 import tempfile
 import warnings
@@ -16,9 +17,11 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
+from dfad_fast.errors import ConfigError, DFADFastError, DFADFastWarning, RunError, UsageError
+from dfad_fast.terminal import quoted
 from dfad_fast.training import checkpoints, sheets
 from dfad_fast.training.checkpoints import CHECKPOINT
+from dfad_fast.training.run_lock import RunLock, refuse_held
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -66,8 +69,17 @@ def refuse_other_run(path: Path) -> None:
     if held:
         raise UsageError(
             f"{path} holds another run ({held[0]}): give another folder with --out, or --overwrite, "
-            f"or go on with it: dfad-fast resume {path}"
+            f"or go on with it: dfad-fast resume {quoted(path)}"
         )
+
+
+def has_saved_nothing(path: Path) -> bool:
+    """Whether the run in ``path`` ended before its first checkpoint, so that it can only begin again.
+
+    Raises UsageError where no run's settings are there that can be read.
+    """
+    recorded_config(path)
+    return not checkpoints.all_of(path) and not any((path / name).exists() for name in (STUDENT, SUMMARY))
 
 
 def make_folder(path: Path) -> None:
@@ -167,13 +179,47 @@ class _WithoutAliases(yaml.SafeLoader):
 
 
 def recorded_config(folder: Path) -> dict[str, Any]:
-    """All of the run's config.yaml. Raises UsageError where there is none that can be read."""
+    """All of the run's config.yaml. Raises UsageError where there is none that can be read, or none of a run."""
     try:
-        return read_settings(folder / CONFIG)
+        config = read_settings(folder / CONFIG)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder} holds no {CONFIG} that can be read: start anew with dfad-fast distill"
         ) from error
+    wrong = _first_of_another_kind(config)
+    if wrong:
+        came = reprlib.repr(config[wrong])
+        raise ConfigError(f"{folder / CONFIG}: {wrong} is {came}, which no run has written: correct it")
+    return config
+
+
+def _first_of_another_kind(config: Mapping[str, Any]) -> str | None:
+    """Of the entries that are read again, beside the settings of ``dfad-fast distill``, which job.read_config reads."""
+    return next((name for name, fits in _KINDS.items() if name in config and not fits(config[name])), None)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_taps(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, dict) and {"teacher", "student"} <= row.keys() for row in value
+    )
+
+
+def _are_changes(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(change, dict) and _first_of_another_kind(change) is None for change in value
+    )
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("processes", "threads", "batch_size"), _is_count),
+    "levers": lambda value: isinstance(value, dict),
+    "taps": _are_taps,
+    "changes": _are_changes,
+}
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -196,11 +242,17 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 _POSITION = ("iteration", "generated_images")
 
 
+class LockLost(RunError):
+    """The folder of a run was removed or its lock was, and another run was begun there."""
+
+
 class RunFolder:
     """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
 
-    Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) and
-    RunError where it cannot be written.
+    It has the folder's lock from the beginning, see :mod:`dfad_fast.training.run_lock`.
+
+    Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) or another
+    process writes to it, and RunError where it cannot be written.
     """
 
     def __init__(
@@ -210,12 +262,51 @@ class RunFolder:
             raise UsageError(f"keep_checkpoints must be at least 1, got {keep_checkpoints}")
         self.path = Path(path)
         self._keep = keep_checkpoints
+        refuse_held(self.path)
         if not (overwrite or resume):
             refuse_other_run(self.path)
         make_folder(self.path)
         self._refuse_links()
+        self._left_at: int | None = None
+        self.lock = RunLock(self.path)
+        self.lock.take()
         if overwrite and not resume:
             self._remove_run()
+
+    def begin_writing(self) -> None:
+        """Of a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since the
+        last ``fit``, so that this one would take the run back to where it was."""
+        make_folder(self.path)
+        self.lock.begin_writing()
+        if self._left_at is not None and self._checkpoint_time() not in (None, self._left_at):
+            self.lock.give_back()
+            raise UsageError(
+                f"the run in {self.path} has gone on since this trainer's last fit: make the trainer anew with "
+                "resume=True"
+            )
+
+    def end_writing(self) -> None:
+        self._left_at = self._checkpoint_time()
+        self.lock.give_back()
+
+    def _checkpoint_time(self) -> int | None:
+        with contextlib.suppress(OSError):
+            return (self.path / CHECKPOINT).stat().st_mtime_ns
+        return None
+
+    def _hold_on(self) -> None:
+        """Before what a run cannot do without is written. Raises LockLost where another run has the folder now."""
+        if not self.path.is_dir():
+            make_folder(self.path)
+            warnings.warn(
+                f"{self.path} was removed while the run wrote to it: it is made anew, without what was in it",
+                DFADFastWarning,
+                stacklevel=3,
+            )
+        try:
+            self.lock.take()
+        except UsageError as error:
+            raise LockLost(f"{error}; nothing more of this run is written") from error
 
     def _refuse_links(self) -> None:
         """Folders in it that lead elsewhere, where nothing is to be written or removed."""
@@ -247,6 +338,7 @@ class RunFolder:
         self._write(name, lambda p: p.write_text(text))
 
     def write_weights(self, name: str, state: Mapping[str, Any]) -> None:
+        self._hold_on()
         write_tensors(self.path / name, state)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
@@ -256,6 +348,7 @@ class RunFolder:
             checkpoints.save(state, path)
             checkpoints.rotate(self.path, self._keep)  # only once the new one is there
 
+        self._hold_on()
         self._write(CHECKPOINT, write)
 
     def read_checkpoint(self) -> dict[str, Any]:

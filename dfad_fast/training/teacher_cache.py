@@ -15,6 +15,14 @@ from dfad_fast.models import create_network, load_weights
 from dfad_fast.training.evaluation import accuracy
 from dfad_fast.training.run_folder import make_folder, write_tensors, write_whole
 from dfad_fast.training.teacher import train_teacher
+from dfad_fast.wording import counted
+
+
+def teacher_file(
+    folder: Path, dataset: str, network: str, epochs: int, learning_rate: float, seed: int
+) -> Path:
+    """The weights of the teacher of these settings."""
+    return folder / f"{dataset}-{network}-{epochs}epochs-lr{learning_rate:g}-seed{seed}.safetensors"
 
 
 def teacher_for(
@@ -35,8 +43,7 @@ def teacher_for(
 
     Raises UsageError where there is none and ``train`` is off.
     """
-    name = f"{dataset.name}-{network}-{epochs}epochs-lr{learning_rate:g}-seed{seed}"
-    path = folder / f"{name}.safetensors"
+    path = teacher_file(folder, dataset.name, network, epochs, learning_rate, seed)
     torch.manual_seed(seed)
     teacher = create_network(network, dataset.image_shape, len(dataset.classes)).to(device)
     if path.is_file():
@@ -48,7 +55,7 @@ def teacher_for(
             f"there is no teacher {path}, from where you are: go to the folder that the run was started in, or name "
             "the folder of the teachers with --teachers"
         )
-    say(f"teacher: training {network} on {dataset.name}, {epochs} epochs")
+    say(f"teacher: training {network} on {dataset.name}, {counted(epochs, 'epoch')}")
     make_folder(folder)  # before training in vain
     train_teacher(teacher, dataset, epochs, seed, learning_rate, progress)
     test_accuracy = accuracy(teacher, dataset.test_batches(256, device))
@@ -65,6 +72,6 @@ def teacher_for(
         "classes": list(dataset.classes),
     }
     write_tensors(path, teacher.state_dict())
-    write_whole(folder / f"{name}.json", lambda p: p.write_text(json.dumps(about, indent=2) + "\n"))
+    write_whole(path.with_suffix(".json"), lambda p: p.write_text(json.dumps(about, indent=2) + "\n"))
     say(f"teacher: {100 * test_accuracy:.2f} % of the test images, saved as {path}")
     return teacher, path

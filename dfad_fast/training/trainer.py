@@ -30,6 +30,7 @@ from dfad_fast.training.evaluation import Batches, TestSet
 from dfad_fast.training.fit import Fit, Progress
 from dfad_fast.training.generators import check_generator, generate, make_generator
 from dfad_fast.training.levers import Levers, choose_levers
+from dfad_fast.training.limits import refuse_beyond
 from dfad_fast.training.loggers import Loggers
 from dfad_fast.training.losses import Losses
 from dfad_fast.training.networks import Draws, Networks
@@ -84,7 +85,7 @@ class DFADTrainer:
         taps_teacher, taps_student: names of taps (see dfad_fast.models.taps) instead of those found.
         overwrite: whether a folder that holds another run may be written over.
         resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
-            must be what they were.
+            must be what they were. A run that ended before its first checkpoint is begun again.
         image_mean, image_std: the normalisation of the teacher's images, one value per channel, for showing
             generated images in their true colours; without them each is shown from its darkest to its
             brightest value.
@@ -93,7 +94,8 @@ class DFADTrainer:
         accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
             run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
         keep_checkpoints: how many are kept; the last one that is whole is gone on from.
-        checkpoint_seconds: between checkpoints during ``fit``, at least.
+        checkpoint_seconds: between checkpoints during ``fit``, at least. The first one comes in the first 10
+            seconds, or after the first iteration.
         checkpoint_iterations: a further checkpoint after each so many iterations.
         config: further settings to be recorded in the run's config.yaml.
         speed: ``exact`` (the published mathematics in float32), ``auto`` (the same in bfloat16 where the machine has
@@ -150,13 +152,18 @@ class DFADTrainer:
         log: Sequence[str] = (),
     ) -> None:
         shape = as_image_shape(image_shape)
-        for name, value, least in (
-            ("latent_dim", latent_dim, 1),
-            ("batch_size", batch_size, 2),
-            ("seed", seed, 0),
-        ):
-            if value < least:
-                raise UsageError(f"{name} must be at least {least}, got {value}")
+        refuse_beyond(
+            {
+                "latent_dim": latent_dim,
+                "batch_size": batch_size,
+                "seed": seed,
+                "keep_checkpoints": keep_checkpoints,
+                "checkpoint_seconds": checkpoint_seconds,
+                "checkpoint_iterations": checkpoint_iterations,
+                "replay": replay,
+            },
+            str,
+        )
         self.image_shape = shape
         self.latent_dim = latent_dim
         self.batch_size = batch_size
@@ -170,6 +177,7 @@ class DFADTrainer:
         )
         self.speed = choose_levers(speed, self.device)
         self._processes_before: list[int] = []
+        self._begun_again = False
         if processes.count() > 1:
             self.speed = self._levers_of_several(batch_size, sync_batch_norm)
         if self.speed.pin_allocator:
@@ -239,10 +247,6 @@ class DFADTrainer:
         self.answers: tuple[Tensor, Tensor] | None = None
         """The student's and the teacher's logits in the student's last step."""
         self.normalisation = pictures.normalisation(image_mean, image_std, shape[0])
-        if not checkpoint_seconds >= 0:
-            raise UsageError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}")
-        if checkpoint_iterations is not None and checkpoint_iterations < 1:
-            raise UsageError(f"checkpoint_iterations must be at least 1, got {checkpoint_iterations}")
         self.checkpoint_iterations = checkpoint_iterations
         self.loggers = Loggers(log)
         if self.loggers and out is None:
@@ -252,15 +256,21 @@ class DFADTrainer:
         self.folder: RunFolder | None = None
         """Only the first process has one."""
 
-        def open_folder() -> None:
+        def open_folder() -> bool:
+            """Whether the run in it is to be begun again."""
             assert out is not None
+            again = resume and run_folder.has_saved_nothing(Path(out))
             self.folder = RunFolder(
-                out, overwrite=overwrite, resume=resume, keep_checkpoints=keep_checkpoints
+                out,
+                overwrite=overwrite or again,
+                resume=resume and not again,
+                keep_checkpoints=keep_checkpoints,
             )
+            return again
 
         if out is not None:
-            processes.on_first(open_folder)
-            if resume:
+            self._begun_again = processes.on_first(open_folder)
+            if resume and not self._begun_again:
                 self._go_on(accept_changes)
             else:
                 self.on_folder(lambda folder: folder.write_config(self._config(config or {})))
@@ -330,6 +340,8 @@ class DFADTrainer:
         notices = list(self.networks.notices)
         if folding and folding.kept:
             notices.append(f"teacher's batch norm layers: {folding}")
+        if self._begun_again:
+            notices.append(f"{self.out} holds no checkpoint yet: the run is begun again")
         if self._without_graph:
             notices.append(
                 "no CUDA graph: it is left off with replay, generator_ema and terms that change over a run"
@@ -433,6 +445,9 @@ class DFADTrainer:
         progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Runs ``iterations`` more iterations and returns the summary (which is summary.json, if there is a folder).
+
+        The learning rates fall over ``planned_iterations``, which are those of this call where they are not set. A
+        later call that goes beyond them stretches the schedule, so that the rates rise again: it warns.
 
         The folder also gets a sheet of generated images at the first evaluation and in each tenth of the run, and at
         the end, however that comes, the page report.html.

@@ -21,7 +21,7 @@ def with_option(arguments, name, value):
     return arguments
 
 
-def test_digits_from_teacher_to_table(dfad_fast, tmp_path):
+def test_digits_from_teacher_to_table(dfad_fast, tmp_path, monkeypatch):
     done = dfad_fast("distill", "--dataset", "digits", "--teacher-epochs", "1", *SMALL)
     assert done.code == 0, done.err
     assert "method: dfad-ar-vi-bn, since the teacher has batch norm layers" in done.out
@@ -35,6 +35,13 @@ def test_digits_from_teacher_to_table(dfad_fast, tmp_path):
     again = dfad_fast("distill", "--dataset", "digits", "--teacher-epochs", "1", *SMALL, "--out", "again")
     assert again.code == 0
     assert "(trained before)" in again.out
+    # Nor is another one trained where its settings are taken from elsewhere.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    repeated = dfad_fast("distill", "--config", tmp_path / "again", "--out", "run")
+    assert repeated.code == 0, repeated.err
+    assert "(trained before)" in repeated.out
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["run"]
 
 
 def test_an_own_teacher_without_any_dataset(dfad_fast, own, tmp_path):
@@ -46,7 +53,7 @@ def test_an_own_teacher_without_any_dataset(dfad_fast, own, tmp_path):
     assert summary["teacher_accuracy"] is None
     assert 0 <= summary["agreement_generated"] <= 1
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
-    assert config["distill"]["teacher"] == "own.py:teacher"
+    assert config["distill"]["teacher"] == f"{tmp_path}/own.py:teacher"
     assert len(config["teacher_weights_sha256"]) == 64
 
 
@@ -184,10 +191,20 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--evaluate", "digits", "10 classes and the teacher takes [1, 8, 8] and answers 3"),
         ("--iterations", "0", "--iterations must be at least 1, got 0"),
         ("--iterations", "-5", "--iterations must be at least 1, got -5"),
+        ("--iterations", f"1{'0' * 30}", "--iterations must be at most 9223372036854775807, got 1000"),
+        ("--seed", str(2**63), "--seed must be at most 9223372036854775807, got 9223372036854775808"),
+        ("--teacher-seed", "-1", "--teacher-seed must be at least 0, got -1"),
+        ("--latent-dim", f"1{'0' * 12}", "--latent-dim must be at most 1000000, got 1000000000000"),
+        ("--batch-size", f"1{'0' * 12}", "--batch-size must be at most 10000000, got 1000000000000"),
+        ("--threads", "1000000", "--threads must be at most 1024, got 1000000"),
+        ("--keep-checkpoints", f"1{'0' * 12}", "--keep-checkpoints must be at most 1000"),
+        ("--checkpoint-seconds", "nan", "--checkpoint-seconds must be at least 0, got nan"),
+        ("--process-timeout", "1e30", "--process-timeout must be at most 100000000"),
+        ("--student-lr", "inf", "--student-lr must be at most"),
         ("--images", "100", "--iterations and --images both say how long the run is"),
         ("--iterations", "many", "'many' is not a valid integer"),
-        ("--batch-size", "1", "batch_size must be at least 2"),
-        ("--student-lr", "0", "student_lr must be > 0"),
+        ("--batch-size", "1", "--batch-size must be at least 2, got 1"),
+        ("--student-lr", "0", "--student-lr must be > 0, got 0"),
         ("--device", "cuda:99", "device 'cuda:99' cannot be used"),
         ("--threads", "0", "--threads must be at least 1"),
         ("--teacher-weights", "gone.pt", "no weights file gone.pt"),
@@ -195,9 +212,9 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--std", "0", "mean and std are given together"),
         ("--config", "gone.yaml", "cannot read gone.yaml"),
         ("--methd", "dfad", "No such option"),
-        ("--student-ema", "1", "student_ema must be at least 0 and less than 1, got 1"),
-        ("--replay", "-1", "replay must be at least 0 batches, got -1"),
-        ("--generator-ema", "1", "generator_ema must be at least 0 and less than 1, got 1"),
+        ("--student-ema", "1", "--student-ema must be at least 0 and less than 1, got 1"),
+        ("--replay", "-1", "--replay must be at least 0 batches, got -1"),
+        ("--generator-ema", "1", "--generator-ema must be at least 0 and less than 1, got 1"),
         ("--student-terms", "l1 + manifold(stage=layr)", "unknown stage of the student 'layr'"),
         ("--speed", "fats", "did you mean 'fast'"),
         ("--lever", "winogrd=on", "did you mean 'winograd'"),
@@ -209,12 +226,13 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--student-terms", "one_hot + balance", "none of the student's terms reads the student's answers"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_exit_code_2(dfad_fast, own, option, value, message):
+def test_a_wrong_request_is_one_line_and_exit_code_2(dfad_fast, own, tmp_path, option, value, message):
     done = dfad_fast("distill", *with_option(own, option, value))
     assert done.code == 2
     assert message in done.err
     assert done.err.count("\n") == 1
     assert done.err.startswith("dfad-fast: ")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_teacher_that_answers_features_is_refused(dfad_fast, own):
@@ -344,6 +362,33 @@ def test_a_run_is_not_resumed_with_other_networks(dfad_fast, own, tmp_path, chan
     assert refused.code == 2
     assert message in refused.err
     assert refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch_size", -3, "batch_size must be at least 2, got -3"),
+        ("seed", 2**64, "seed must be at most 9223372036854775807, got 18446744073709551616"),
+        ("batch_size", "many", "batch_size is 'many', expected int"),
+        ("latent_dim", True, "latent_dim is True, expected int"),
+        ("student_lr", float("nan"), "student_lr must be > 0, got nan"),
+        ("method", "dfda", "unknown method 'dfda': did you mean"),
+        ("recipe", "sdg", "unknown recipe 'sdg': did you mean 'sgd'"),
+        ("evaluate", "digts", "evaluate: unknown dataset 'digts': did you mean 'digits'"),
+        ("log", ["csv", "cvs"], "log: unknown logger 'cvs': did you mean 'csv'"),
+        ("image_shape", [1, 8], "each at least 1, such as 3,32,32; got [1, 8]"),
+        ("batchsize", 8, "settings that dfad-fast distill does not know: batchsize: 8"),
+    ],
+)
+def test_a_wrong_value_in_a_config_is_named_with_its_file(dfad_fast, tmp_path, name, value, message):
+    settings = {"teacher": "own.py:teacher", "student": "own.py:student", name: value}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"distill": settings}))
+    for command in (("distill", "--config", "config.yaml", "--out", "run"), ("resume", ".")):
+        done = dfad_fast(*command)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert done.err.startswith("dfad-fast: config.yaml")
+        assert message in done.err
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("text", ["distill: [1]", "distill: {nonsense: 1}", "other: 1", "]", ""])

@@ -149,6 +149,32 @@ def test_a_full_disk_does_not_end_a_run_that_finds_room_again(pair, tmp_path, mo
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_the_first_one_is_written_soon(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr("dfad_fast.training.fit._UNTIL_FIRST_CHECKPOINT", 0.0)
+    seen = []
+
+    class Looks:
+        def advance(self, _iteration):
+            seen.append(names(tmp_path))
+
+        def log(self, record):
+            pass
+
+    trainer_of(pair, out=tmp_path).fit(4, progress=Looks())
+    assert seen == [[], *[["checkpoint.pt"]] * 3]
+    assert [iteration(path) for path in checkpoints.all_of(tmp_path)] == [4, 1]
+
+
+def test_a_trainer_begins_a_run_again_that_has_saved_nothing(pair, tmp_path):
+    with pytest.raises(UsageError, match=r"holds no config.yaml that can be read"):
+        trainer_of(pair, out=tmp_path / "nowhere", resume=True)
+    assert not (tmp_path / "nowhere").exists()
+    trainer_of(pair, out=tmp_path)
+    trainer = trainer_of(pair, out=tmp_path, resume=True)
+    assert trainer.notices == [f"{tmp_path} holds no checkpoint yet: the run is begun again"]
+    assert trainer.fit(1)["iterations"] == 1
+
+
 def test_other_settings_are_refused_unless_told(pair, tmp_path):
     trainer_of(pair, out=tmp_path).fit(1)
     changes = {"batch_size": 16, "recipe": "adam", "replay": 2}

@@ -2,6 +2,7 @@ import copy
 import itertools
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from dfad_fast.methods import Method
 from dfad_fast.terms import L1, Term, Weighted
 from dfad_fast.training import arithmetic
 from dfad_fast.training import watch as watch_module
-from dfad_fast.training.arithmetic import MultiplyAdds, multiply_adds
+from dfad_fast.training.arithmetic import Ceiling, MultiplyAdds, multiply_adds
 from dfad_fast.training.parts import OVERHEAD, HostClock, Parts
 from dfad_fast.training.profile_table import print_profile
 from dfad_fast.training.profiling import profile
@@ -251,6 +252,23 @@ def test_a_profile_is_whole(pair):
     data = json.loads(json.dumps(found.as_data()))
     assert data["flops_per_second"] == 2 * found.multiply_adds / found.seconds
     assert data["parts"][0].keys() == {"phase", "part", "seconds", "multiply_adds"}
+
+
+def test_only_what_the_machine_is_fast_in_is_a_ceiling(pair, capsys, monkeypatch):
+    found = profile(DFADTrainer(*pair, SHAPE, "dfad", **SMALL), iterations=1, warm_up=0)
+    measured = [
+        Ceiling("float32", 2048, 5e10),
+        Ceiling("bfloat16", 2048, 9e10),
+        Ceiling("float16", 256, 2e8),
+        Ceiling("float8", 2048, 4e10),
+    ]
+    print_profile(Console(width=200), replace(found, ceilings=measured, threads=1))
+    printed = capsys.readouterr().out
+    rows = [line.split(":")[0] for line in printed.splitlines() if line.startswith("matrix products")]
+    assert rows == ["matrix products, float32, 2048^3", "matrix products, bfloat16, 2048^3"]
+    assert "(s)" not in printed
+    assert "1 thread\n" in printed
+    assert "over 1 round)" in printed
 
 
 def test_a_step_that_runs_no_hooks_is_overhead(pair, capsys):

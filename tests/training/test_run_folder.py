@@ -4,7 +4,7 @@ import warnings
 import pytest
 import torch
 
-from dfad_fast.errors import RunError, UsageError
+from dfad_fast.errors import ConfigError, RunError, UsageError
 from dfad_fast.training.run_folder import RunFolder
 
 
@@ -24,6 +24,8 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     with pytest.raises(ValueError, match="overwrite each other"):  # is no matter of the disk
         folder._write("summary.json", overwrites)
     assert json.loads((tmp_path / "run/summary.json").read_text()) == {"iterations": 1}
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["run.lock", "summary.json"]
+    del folder
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["summary.json"]
 
 
@@ -80,3 +82,25 @@ def test_a_checkpoint_comes_back_and_executes_nothing(tmp_path):
     torch.save({"a": Bomb()}, tmp_path / "checkpoint.pt")
     with pytest.raises(UsageError, match="is damaged"):
         folder.read_checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("processes", "x"),
+        ("processes", 0),
+        ("threads", True),
+        ("batch_size", -1),
+        ("levers", None),
+        ("taps", [1]),
+        ("changes", {"a": 1}),
+        ("changes", [{"processes": [2]}]),
+    ],
+)
+def test_a_config_that_no_run_has_written_is_named(tmp_path, name, value):
+    folder = RunFolder(tmp_path)
+    folder.write_config({"processes": 1, "taps": [], "changes": [{"processes": 2}], "mine": "too"})
+    assert folder.read_config()["mine"] == "too"
+    folder.write_config({name: value})
+    with pytest.raises(ConfigError, match=f"config.yaml: {name} is .*, which no run has written: correct it"):
+        folder.read_config()

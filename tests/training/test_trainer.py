@@ -1,5 +1,6 @@
 import copy
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dfad_fast import DFADTrainer
-from dfad_fast.errors import RunError, UsageError
+from dfad_fast.errors import DFADFastWarning, RunError, UsageError
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.models import (
     ConditionalGenerator,
@@ -20,6 +21,7 @@ from dfad_fast.models import (
     ZSKTGenerator,
 )
 from dfad_fast.terms import L1, FactorTransfer, Term, Weighted
+from dfad_fast.training.recipe import Recipe
 from tests.training.conftest import make_net
 
 SHAPE = (1, 8, 8)
@@ -363,6 +365,26 @@ def test_learning_rates_and_weights_follow_the_run(pair):
         trainer.step()
         rates.append(trainer._student_optimiser.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([2e-3, 2e-3 * (0.5 + np.sqrt(0.125)), 1e-3, 2e-3 * (0.5 - np.sqrt(0.125))])
+
+
+def test_a_longer_run_whose_rate_rises_again_says_so(pair):
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", recipe=Recipe("adam", student_lr=0.1), **SMALL)
+    trainer.fit(4, log_every=1)
+    with pytest.warns(
+        DFADFastWarning, match=r"rises again, from 0.0146 to 0.05, since .* planned for 4 iterations"
+    ):
+        trainer.fit(4, log_every=1)
+    rates = [record["student_lr"] for record in trainer.history]
+    assert rates[3] == pytest.approx(0.0146, abs=5e-5)
+    assert rates[4] == pytest.approx(0.05)
+    # What the warning says to do.
+    for settings, planned in (({"recipe": Recipe(lr_decay="constant")}, None), ({}, 2)):
+        quiet = DFADTrainer(*copy.deepcopy(pair), SHAPE, "dfad", **settings, **SMALL)
+        quiet.planned_iterations = planned
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DFADFastWarning)
+            quiet.fit(1)
+            quiet.fit(1)
 
 
 def test_no_step_reads_back_from_the_device(pair, monkeypatch):

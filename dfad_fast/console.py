@@ -1,0 +1,28 @@
+"""rich's console, on which names are only names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from dfad_fast.terminal import printable
+
+
+class Console(rich.console.Console):
+    """Control characters in what is printed are spelled out; rich's own pass."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Before its width is measured."""
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
