@@ -81,6 +81,7 @@ def test_onnx_answers_as_the_student_to_any_number_of_images(dfad_fast, own_run,
     expected = {
         "student": "own.py:student",
         "averaged": "false",
+        "best": "false",
         "image_shape": "[1, 8, 8]",
         "classes": "3",
         "mean": "null",

@@ -1,0 +1,184 @@
+"""The best student of a run so far, which is kept beside the last one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast import processes
+from dfad_fast.ops import l1_discrepancy
+from dfad_fast.precision import at_least_float32
+from dfad_fast.training.evaluation import TestScores, ask
+
+BY_ACCURACY = "test accuracy"
+BY_AGREEMENT = "agreement on held-out generated images"
+_MOMENTS = 8
+_IMAGES = 64  # of each moment
+_MOST_BYTES = 64 * 2**20  # of the images of all moments, which go into every checkpoint
+
+
+@dataclass
+class _Moment:
+    """Held-out generated images of one moment of the run, the teacher's logits to them, and the best student's
+    agreement with these and discrepancy."""
+
+    images: Tensor
+    teacher: Tensor
+    best: tuple[float, float]
+
+
+class BestStudent:
+    """Weights of the student with the best score among those that met at the run's evaluations.
+
+    Where there are test images the score is its accuracy on them, then its agreement with the teacher: a selection on
+    the test set, so that the accuracy of the student selected is an optimistic one.
+
+    Without test images it is the agreement with the teacher on held-out generated images, then the discrepancy. The
+    agreement at one moment cannot be compared to that at another, since the generator looks for images on which its
+    student of that moment fails. So images of up to 8 moments, spread evenly over the run so far, are kept, and the
+    student at hand meets the best one on the very same images: those kept and the newest ones. A student that has
+    forgotten what earlier generators made loses, and images that all lie in one class decide nothing.
+
+    In both cases a later student takes the place of an equally good one.
+    """
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Any] | None = None
+        self.iteration = 0
+        self.by: str | None = None
+        self._score: tuple[float, float] = (0.0, 0.0)
+        self._moments: list[_Moment] = []
+        self._met = 0
+        self._stride = 1
+
+    def describe(self) -> dict[str, Any] | None:
+        """``iteration``, ``by`` what, and its ``value``, a fraction; None where no student has met."""
+        if self.weights is None:
+            return None
+        return {"iteration": self.iteration, "by": self.by, "value": self._score[0]}
+
+    def meet_on_test_images(self, student: nn.Module, iteration: int, scores: TestScores) -> None:
+        """From here on only accuracy counts."""
+        score = scores.student_accuracy, scores.agreement
+        if iteration != self.iteration or self.by != BY_ACCURACY:
+            if self.by != BY_ACCURACY or score >= self._score:
+                self._take(student, iteration, score)
+            self.by, self._moments = BY_ACCURACY, []
+
+    @torch.no_grad()
+    def meet_on_generated_images(
+        self, teacher: nn.Module, student: nn.Module, iteration: int, images: Tensor
+    ) -> None:
+        """``images``: held-out ones of the generator as it is, [B, C, H, W]. Does nothing once accuracy counts."""
+        if self.by == BY_ACCURACY:
+            return
+        self.by = BY_AGREEMENT
+        teacher.eval()
+        student.eval()
+        most = max(1, _MOST_BYTES // _MOMENTS // images[0].nbytes)
+        images = images[: min(_IMAGES, most)].clone()
+        newest = _Moment(images, at_least_float32(ask(teacher, images)), (0.0, 0.0))
+        if self.weights is not None:
+            with _holding(student, self.weights):
+                newest.best = _score(student, newest)
+        judged = [*self._moments, newest]
+        scores = [_score(student, moment) for moment in judged]
+        best = _mean([moment.best for moment in judged])
+        # Of several processes the first one decides, since running statistics may differ between them.
+        better = processes.on_first(lambda: _mean(scores) >= best)
+        if self.weights is None or better:
+            for moment, score in zip(judged, scores, strict=True):
+                moment.best = score
+            self._take(student, iteration, _mean(scores))
+        else:
+            self._score = best
+        self._keep(newest)
+
+    def _take(self, student: nn.Module, iteration: int, score: tuple[float, float]) -> None:
+        self.weights = _copied(student.state_dict())
+        self.iteration, self._score = iteration, score
+
+    def _keep(self, newest: _Moment) -> None:
+        """Of all moments so far every second, fourth ... one, so that there are not too many."""
+        if self._met % self._stride == 0:
+            self._moments.append(newest)
+        self._met += 1
+        if len(self._moments) > _MOMENTS:
+            self._moments = self._moments[::2]
+            self._stride *= 2
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing writes to the tensors in it."""
+        return {
+            "weights": self.weights,
+            "iteration": self.iteration,
+            "by": self.by,
+            "score": list(self._score),
+            "moments": [
+                {"images": m.images, "teacher": m.teacher, "best": list(m.best)} for m in self._moments
+            ],
+            "met": self._met,
+            "stride": self._stride,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self.weights = state["weights"]
+        self.iteration, self.by = state["iteration"], state["by"]
+        self._score = _pair(state["score"])
+        self._moments = [
+            _Moment(m["images"].to(device), m["teacher"].to(device), _pair(m["best"]))
+            for m in state["moments"]
+        ]
+        self._met, self._stride = state["met"], state["stride"]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that ``state_dict`` holds."""
+        held = [x for x in (self.weights or {}).values() if isinstance(x, Tensor)]
+        return [*held, *(x for moment in self._moments for x in (moment.images, moment.teacher))]
+
+
+class _holding:
+    """Within it ``network`` has other weights; its own are put back, to the bit, however the block ends."""
+
+    def __init__(self, network: nn.Module, weights: Mapping[str, Any]) -> None:
+        self._network, self._weights = network, weights
+        self._own = _copied(network.state_dict())
+
+    def __enter__(self) -> None:
+        try:
+            self._network.load_state_dict(self._weights)
+        except BaseException:
+            self._network.load_state_dict(self._own)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._network.load_state_dict(self._own)
+
+
+def _score(student: nn.Module, moment: _Moment) -> tuple[float, float]:
+    """Agreement and discrepancy, the latter with a minus: more is better in both."""
+    logits = at_least_float32(ask(student, moment.images))
+    agreement = (logits.argmax(1) == moment.teacher.argmax(1)).double().mean().item()
+    return agreement, -l1_discrepancy(logits, moment.teacher).item()
+
+
+def _mean(scores: list[tuple[float, float]]) -> tuple[float, float]:
+    agreements, discrepancies = zip(*scores, strict=True)
+    return sum(agreements) / len(scores), sum(discrepancies) / len(scores)
+
+
+def _pair(values: list[float]) -> tuple[float, float]:
+    return values[0], values[1]
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+        for key, value in state.items()
+    }
