@@ -16,7 +16,7 @@ from dfad_fast.training import pictures, run_folder, sheets
 from dfad_fast.training.environment import device_name, versions
 from dfad_fast.training.evaluation import GeneratedScores, TestSet, ask, generated_scores
 from dfad_fast.training.randomness import undisturbed
-from dfad_fast.training.report_page.page import write_page_if_possible
+from dfad_fast.training.report_page.page import write_page
 from dfad_fast.training.run_folder import RunFolder
 from dfad_fast.training.saving import Attempts
 
@@ -54,15 +54,23 @@ def evaluate(trainer: DFADTrainer, test_set: TestSet | None, held_out: int) -> d
         trainer.best.meet_on_test_images(networks.student, trainer.iteration, scores)
         if trainer.averaged_student is not None:
             found["averaged_accuracy"] = test_set.scores(trainer.averaged_student).student_accuracy
-    with undisturbed(trainer.device):
-        own = generated_scores(networks, trainer.held_out_batches(held_out), held_out, stages=False)
-        if not test_set:
-            newest = next(trainer.held_out_batches(held_out))
-            trainer.best.meet_on_generated_images(
-                networks.teacher, networks.student, trainer.iteration, newest
-            )
-    # Of several processes the first one's, since running statistics may differ between them.
-    generated = processes.on_first(lambda: own)
+
+    def measure() -> GeneratedScores:
+        with undisturbed(trainer.device):
+            own = generated_scores(networks, trainer.held_out_batches(held_out), held_out, stages=False)
+            if not test_set:
+                newest = next(trainer.held_out_batches(held_out))
+                trainer.best.meet_on_generated_images(
+                    networks.teacher, networks.student, trainer.iteration, newest
+                )
+        # Of several processes the first one's, since running statistics may differ between them.
+        return processes.on_first(lambda: own)
+
+    attempts = Attempts()
+    generated = attempts.attempt("scores on held-out generated images", measure, together=True)
+    if generated is None:
+        warnings.warn(f"not measured: {attempts}; training goes on", DFADFastWarning, stacklevel=2)
+        return found
     return found | {
         "agreement_generated": generated.agreement,
         "discrepancy_generated": generated.discrepancy,
@@ -93,7 +101,7 @@ def summarise(
                 ),
             )
 
-    own = attempts.attempt("scores on held-out generated images", score)
+    own = attempts.attempt("scores on held-out generated images", score, together=True)
     generated = processes.on_first(lambda: own)
     final = averaged = None
     if test_set:
@@ -151,7 +159,10 @@ def _notices(generated: GeneratedScores) -> list[str]:
     if generated.variety < _ALIKE:
         found = f"the {generated.images:,} held-out generated images are nearly all alike"
     elif share >= _COLLAPSED:
-        found = f"the teacher sees class {label} in {100 * share:.1f} % of {generated.images:,} held-out generated images"
+        percent = f"{100 * share:.1f} %"
+        found = (
+            f"the teacher sees class {label} in {percent} of {generated.images:,} held-out generated images"
+        )
     else:
         return []
     return [
@@ -201,7 +212,7 @@ def label_samples(trainer: DFADTrainer, count: int = _SHOWN_IMAGES) -> Labelled:
 def try_to_label_samples(trainer: DFADTrainer) -> Labelled | None:
     """Warns where a network raises: pictures are no reason to lose a run."""
     attempts = Attempts()
-    samples = attempts.attempt(run_folder.SAMPLES, lambda: label_samples(trainer))
+    samples = attempts.attempt(run_folder.SAMPLES, lambda: label_samples(trainer), together=True)
     if attempts.failures:
         warnings.warn(f"not drawn: {attempts}", DFADFastWarning, stacklevel=2)
     return samples
@@ -225,10 +236,10 @@ def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], sampl
             run_folder.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary)
         ),
     )
+    trainer.loggers.summary(summary)
+    attempts.attempt(run_folder.REPORT, lambda: write_page(folder.path))
     if attempts.failures:
         warnings.warn(f"not written in {folder.path}: {attempts}", DFADFastWarning, stacklevel=2)
-    trainer.loggers.summary(summary)
-    write_page_if_possible(folder.path)
 
 
 def draw_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> None:

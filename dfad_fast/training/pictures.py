@@ -14,7 +14,7 @@ from dfad_fast.errors import UsageError
 
 _COLUMNS = 8
 _LARGEST = 128  # pixels a side of an image that is shown: larger ones are shrunk to it
-_NARROWEST = 4  # an image's place is at most so many times as high as wide, or as wide as high
+_NARROWEST = 2  # the place of an image is at most so many times as high as wide, or as wide as high
 _HIGHEST = 16.0  # inches of a picture
 
 

@@ -1,12 +1,14 @@
-"""Several things that are to be saved, of which one that fails costs no other."""
+"""Several things that are to be done at the end of a run, of which one that fails costs no other."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
 from dfad_fast import processes
-from dfad_fast.errors import in_one_line
+from dfad_fast.errors import RunError, in_one_line
 
 T = TypeVar("T")
 
@@ -17,13 +19,14 @@ class Attempts:
     def __init__(self) -> None:
         self.failures: list[tuple[str, str]] = []
 
-    def attempt(self, name: str, do: Callable[[], T]) -> T | None:
-        """What ``do`` returns; None where it fails, unless because another process of the run is lost."""
+    def attempt(self, name: str, do: Callable[[], T], together: bool = False) -> T | None:
+        """What ``do`` returns; None where it fails. ``together``: whether all processes of the run do it. With
+        several, errors are raised then, since the others would wait."""
         try:
             return do()
         except Exception as error:
-            if lost := processes.as_lost(error):
-                raise lost from error
+            if together and processes.count() > 1:
+                raise
             self.failures.append((name, _reason(error)))
             return None
 
@@ -35,11 +38,13 @@ class Attempts:
         )
 
 
-def _reason(error: BaseException) -> str:
-    """That of the system, where it is why a file could not be written: it is the same for several files."""
+def _reason(error: Exception) -> str:
+    """The system's, where that is why a file could not be written: it is the same for several files."""
     cause = error.__cause__
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    kind = type(error).__name__
+    if number := re.search(r"\(os error (\d+)\)", str(cause)):  # as safetensors says it
+        return os.strerror(int(number[1]))
     said = in_one_line(error)
-    return said if said == kind else f"{kind}: {said}"
+    kind = type(error).__name__
+    return said if said == kind or isinstance(error, RunError) else f"{kind}: {said}"

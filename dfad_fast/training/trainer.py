@@ -506,9 +506,10 @@ class DFADTrainer:
 
             attempts.failures += self.on_folder(write) or []
         if attempts.failures:
+            assert self.out is not None
             raise RunError(
-                f"not everything could be saved in {self.out}: {attempts}; what is not named here was written: make "
-                "room there, and go on with dfad-fast resume from the last checkpoint"
+                f"not everything could be saved in {self.out}: {attempts}; all else was written: make room there"
+                + (f" and go on with dfad-fast resume {self.out}" if checkpoints.all_of(self.out) else "")
             )
         return summary
 
@@ -524,7 +525,7 @@ class DFADTrainer:
         if not self.out:
             return
         attempts.failures += self.on_folder(self._try_to_save_weights) or []
-        if state := attempts.attempt(checkpoints.CHECKPOINT, self.state_of_all):
+        if state := attempts.attempt(checkpoints.CHECKPOINT, self.state_of_all, together=True):
 
             def write(folder: RunFolder) -> list[tuple[str, str]]:
                 own = Attempts()
