@@ -113,9 +113,9 @@ def _values(record: dict[str, Any]) -> str:
     if "agreement_batch" in record:
         parts.append(f"agreement {100 * record['agreement_batch']:.1f} %")
     if "agreement_generated" in record:
-        parts.append(
-            f"held-out {100 * record['agreement_generated']:.1f} % in {record['classes_generated']} classes"
-        )
+        classes = record["classes_generated"]
+        kinds = "class" if classes == 1 else "classes"
+        parts.append(f"held-out {100 * record['agreement_generated']:.1f} % in {classes} {kinds}")
     if "student_accuracy" in record:
         parts.append(f"accuracy {100 * record['student_accuracy']:.2f} %")
     parts += [f"{name} {value:.4g}" for name, value in record.items() if "/" in name]
@@ -141,7 +141,7 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
             percent(summary["student_accuracy_final"]),
         )
         table.add_row(
-            "test accuracy, best (chosen on the test images)", "", percent(summary["student_accuracy_best"])
+            "test accuracy, best (chosen on them)", "", percent(summary["student_accuracy_best"])
         )
         if "averaged_accuracy_final" in summary:
             for which in ("final", "best"):
@@ -150,11 +150,11 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
         table.add_row("agreement, test images", "", percent(summary["agreement_final"]))
     table.add_row("agreement, held-out generated images", "", percent(summary["agreement_generated"]))
     table.add_row("discrepancy, held-out generated images", "", decimal(summary["discrepancy_generated"]))
-    table.add_row("classes that the teacher sees in these", classes_seen(summary), "")
+    table.add_row("classes of these images", classes_seen(summary), "")
     best = summary["best_student"]
     if best and best["by"] == BY_AGREEMENT:
         table.add_row(
-            f"best student (iteration {best['iteration']}), agreement on those of the whole run",
+            f"agreement of the best student (iteration {best['iteration']})",
             "",
             percent(best["value"]),
         )

@@ -241,7 +241,7 @@ def _iteration_of(path: Path) -> int:
 def _no_such_student(folder: Path, which: str) -> UsageError:
     if which == BEST:
         return UsageError(
-            f"the run in {folder} kept no best student, since it was stopped before its first evaluation: leave "
+            f"the run in {folder} kept no best student, since it had no evaluation or is of an older version: leave "
             "--best out"
         )
     if which == AVERAGED:

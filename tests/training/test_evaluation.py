@@ -79,7 +79,9 @@ class Repeats(nn.Module):
 @pytest.mark.parametrize("apart", [0.0, 0.005])
 def test_a_generator_that_makes_one_image_is_no_success(pair, apart):
     trainer = DFADTrainer(*pair, SHAPE, "dfad", Repeats(apart), **SMALL)
-    with pytest.warns(DFADFastWarning, match="generated images are nearly all alike, so agreement on them says"):
+    with pytest.warns(
+        DFADFastWarning, match="generated images are nearly all alike, so agreement on them says"
+    ):
         summary = trainer.fit(2, log_every=1)
     assert summary["classes"] == 4
     assert summary["classes_generated"] == trainer.history[-1]["classes_generated"] == 1
@@ -124,7 +126,9 @@ def test_scores_of_batches_are_those_of_all_images_at_once(pair):
     assert scores.discrepancy == pytest.approx((student - teacher).abs().mean().item(), rel=1e-5)
     assert scores.agreement == pytest.approx((student.argmax(1) == teacher.argmax(1)).double().mean().item())
     assert scores.balance.counts == torch.bincount(teacher.argmax(1), minlength=4).tolist()
-    spread = (images - images.mean(0)).square().mean().sqrt() / (images - images.mean()).square().mean().sqrt()
+    spread = (images - images.mean(0)).square().mean().sqrt() / (
+        images - images.mean()
+    ).square().mean().sqrt()
     assert scores.variety == pytest.approx(spread.item(), rel=1e-5)
     # As many are looked at in a run's evaluations as cost little, in whole batches.
     each = trainer.images_per_iteration

@@ -53,8 +53,12 @@ def test_a_full_disk_at_the_end_takes_what_fits_the_student_first(pair, tmp_path
             trainer.stop()
 
     with (
-        pytest.warns(DFADFastWarning, match=r"not written in .*: samples.png, curves.png, report.html \(File too"),
-        pytest.raises(RunError, match=r"generator.safetensors, checkpoint.pt \(File too large\); all else was"),
+        pytest.warns(
+            DFADFastWarning, match=r"not written in .*: samples.png, curves.png, report.html \(File too"
+        ),
+        pytest.raises(
+            RunError, match=r"generator.safetensors, checkpoint.pt \(File too large\); all else was"
+        ),
     ):
         trainer.fit(3, progress=At(2, fill), log_every=1, evaluate_every=1)
     assert same(load_file(tmp_path / "student.safetensors"), weights(trainer.networks.student))
@@ -74,14 +78,20 @@ def test_a_student_that_cannot_be_written_costs_nothing_else(pair, tmp_path, mon
         write(self, name, *state)
 
     monkeypatch.setattr(RunFolder, "write_weights", fails)
-    with pytest.raises(RunError, match=r"student.safetensors \(no room for it\); .*go on with dfad-fast resume"):
+    with pytest.raises(
+        RunError, match=r"student.safetensors \(no room for it\); .*go on with dfad-fast resume"
+    ):
         DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL).fit(1)
     assert names(tmp_path) & (WEIGHTS | PICTURES) == (WEIGHTS | PICTURES) - {"student.safetensors"}
 
 
 @pytest.mark.parametrize(
     ("breaks", "missing"),
-    [("matplotlib.figure", {"samples.png", "curves.png"}), ("jinja2", {"report.html"}), (None, {"curves.png"})],
+    [
+        ("matplotlib.figure", {"samples.png", "curves.png"}),
+        ("jinja2", {"report.html"}),
+        (None, {"curves.png"}),
+    ],
 )
 def test_pictures_that_cannot_be_drawn_are_one_line(pair, tmp_path, monkeypatch, breaks, missing):
     def fails(*_):
@@ -128,7 +138,9 @@ def test_a_loader_that_fails_during_the_run_leaves_the_last_good_state(pair, tmp
             return iter([(torch.zeros(4, *SHAPE), torch.arange(4))])
 
     trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
-    with pytest.raises(RunError, match=r"iteration 3 failed \(OSError: the share is gone\); .*iteration 3, saved"):
+    with pytest.raises(
+        RunError, match=r"iteration 3 failed \(OSError: the share is gone\); .*iteration 3, saved"
+    ):
         trainer.fit(5, Tired(), log_every=1, evaluate_every=1)
     assert names(tmp_path) >= WEIGHTS
     assert trainer.best.iteration == 2
