@@ -16,7 +16,7 @@ from dfad_fast.precision import at_least_float32
 from dfad_fast.training.evaluation import TestScores, ask
 
 BY_ACCURACY = "test accuracy"
-BY_AGREEMENT = "agreement on held-out generated images"
+BY_AGREEMENT = "agreement by class on held-out generated images"
 _MOMENTS = 8
 _IMAGES = 64  # of each moment
 _MOST_BYTES = 64 * 2**20  # of the images of all moments, which go into every checkpoint
@@ -24,12 +24,11 @@ _MOST_BYTES = 64 * 2**20  # of the images of all moments, which go into every ch
 
 @dataclass
 class _Moment:
-    """Held-out generated images of one moment of the run, the teacher's logits to them, and the best student's
-    agreement with these and discrepancy."""
+    """Held-out generated images of one moment of the run, and the teacher's and the best student's logits to them."""
 
     images: Tensor
     teacher: Tensor
-    best: tuple[float, float]
+    best: Tensor
 
 
 class BestStudent:
@@ -41,8 +40,9 @@ class BestStudent:
     Without test images it is the agreement with the teacher on held-out generated images, then the discrepancy. The
     agreement at one moment cannot be compared to that at another, since the generator looks for images on which its
     student of that moment fails. So images of up to 8 moments, spread evenly over the run so far, are kept, and the
-    student at hand meets the best one on the very same images: those kept and the newest ones. A student that has
-    forgotten what earlier generators made loses, and images that all lie in one class decide nothing.
+    student at hand meets the best one on the very same images: those kept and the newest ones. It is the mean of the
+    agreements in each of the teacher's classes, since a generator may come to make images of few classes only. So a
+    student loses that has forgotten what earlier generators made.
 
     In both cases a later student takes the place of an equally good one.
     """
@@ -82,19 +82,21 @@ class BestStudent:
         student.eval()
         most = max(1, _MOST_BYTES // _MOMENTS // images[0].nbytes)
         images = images[: min(_IMAGES, most)].clone()
-        newest = _Moment(images, at_least_float32(ask(teacher, images)), (0.0, 0.0))
+        answers = at_least_float32(ask(teacher, images))
+        newest = _Moment(images, answers, answers)
         if self.weights is not None:
             with _holding(student, self.weights):
-                newest.best = _score(student, newest)
+                newest.best = at_least_float32(ask(student, images))
         judged = [*self._moments, newest]
-        scores = [_score(student, moment) for moment in judged]
-        best = _mean([moment.best for moment in judged])
+        own = [at_least_float32(ask(student, moment.images)) for moment in judged]
+        teachers = torch.cat([moment.teacher for moment in judged])
+        score = _score(torch.cat(own), teachers)
+        best = _score(torch.cat([moment.best for moment in judged]), teachers)
         # Of several processes the first one decides, since running statistics may differ between them.
-        better = processes.on_first(lambda: _mean(scores) >= best)
-        if self.weights is None or better:
-            for moment, score in zip(judged, scores, strict=True):
-                moment.best = score
-            self._take(student, iteration, _mean(scores))
+        if processes.on_first(lambda: self.weights is None or score >= best):
+            for moment, logits in zip(judged, own, strict=True):
+                moment.best = logits
+            self._take(student, iteration, score)
         else:
             self._score = best
         self._keep(newest)
@@ -119,9 +121,7 @@ class BestStudent:
             "iteration": self.iteration,
             "by": self.by,
             "score": list(self._score),
-            "moments": [
-                {"images": m.images, "teacher": m.teacher, "best": list(m.best)} for m in self._moments
-            ],
+            "moments": [vars(moment).copy() for moment in self._moments],
             "met": self._met,
             "stride": self._stride,
         }
@@ -129,10 +129,10 @@ class BestStudent:
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         self.weights = state["weights"]
         self.iteration, self.by = state["iteration"], state["by"]
-        self._score = _pair(state["score"])
+        self._score = state["score"][0], state["score"][1]
         self._moments = [
-            _Moment(m["images"].to(device), m["teacher"].to(device), _pair(m["best"]))
-            for m in state["moments"]
+            _Moment(**{name: tensor.to(device) for name, tensor in moment.items()})
+            for moment in state["moments"]
         ]
         self._met, self._stride = state["met"], state["stride"]
 
@@ -140,7 +140,7 @@ class BestStudent:
     def tensors(self) -> list[Tensor]:
         """All that ``state_dict`` holds."""
         held = [x for x in (self.weights or {}).values() if isinstance(x, Tensor)]
-        return [*held, *(x for moment in self._moments for x in (moment.images, moment.teacher))]
+        return [*held, *(tensor for moment in self._moments for tensor in vars(moment).values())]
 
 
 class _holding:
@@ -161,20 +161,14 @@ class _holding:
         self._network.load_state_dict(self._own)
 
 
-def _score(student: nn.Module, moment: _Moment) -> tuple[float, float]:
-    """Agreement and discrepancy, the latter with a minus: more is better in both."""
-    logits = at_least_float32(ask(student, moment.images))
-    agreement = (logits.argmax(1) == moment.teacher.argmax(1)).double().mean().item()
-    return agreement, -l1_discrepancy(logits, moment.teacher).item()
-
-
-def _mean(scores: list[tuple[float, float]]) -> tuple[float, float]:
-    agreements, discrepancies = zip(*scores, strict=True)
-    return sum(agreements) / len(scores), sum(discrepancies) / len(scores)
-
-
-def _pair(values: list[float]) -> tuple[float, float]:
-    return values[0], values[1]
+def _score(student: Tensor, teacher: Tensor) -> tuple[float, float]:
+    """Of logits [N, classes]: the mean over the teacher's classes of the agreement in each, and the discrepancy with a
+    minus, so that more is better in both."""
+    answers = teacher.argmax(1)
+    seen = answers.bincount(minlength=teacher.shape[1])
+    alike = answers[student.argmax(1) == answers].bincount(minlength=teacher.shape[1])
+    agreement = (alike[seen > 0] / seen[seen > 0]).double().mean().item()
+    return agreement, -l1_discrepancy(student, teacher).item()
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def summarise(
         warnings.warn(notice, DFADFastWarning, stacklevel=2)
     if attempts.failures:
         warnings.warn(f"missing in the summary: {attempts}", DFADFastWarning, stacklevel=2)
-    return {
+    own_summary = {
         "method": trainer.method.name,
         "seed": trainer.seed,
         "iterations": trainer.iteration,
@@ -131,7 +131,7 @@ def summarise(
         "student_accuracy_best": best,
         "agreement_final": final and final.agreement,
         **_averaged(trainer, averaged.student_accuracy if averaged else None),
-        "best_student": processes.on_first(trainer.best.describe),
+        "best_student": trainer.best.describe(),
         "held_out_images": generated and generated.images,
         "discrepancy_generated": generated and generated.discrepancy,
         "agreement_generated": generated and generated.agreement,
@@ -151,6 +151,7 @@ def summarise(
         "processes": processes.count(),
         "versions": versions(),
     }
+    return processes.on_first(lambda: own_summary)
 
 
 def _notices(generated: GeneratedScores) -> list[str]:

@@ -140,9 +140,7 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
             percent(summary["teacher_accuracy"]),
             percent(summary["student_accuracy_final"]),
         )
-        table.add_row(
-            "test accuracy, best (chosen on them)", "", percent(summary["student_accuracy_best"])
-        )
+        table.add_row("test accuracy, best (chosen on them)", "", percent(summary["student_accuracy_best"]))
         if "averaged_accuracy_final" in summary:
             for which in ("final", "best"):
                 accuracy = percent(summary[f"averaged_accuracy_{which}"])

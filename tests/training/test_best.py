@@ -76,6 +76,15 @@ def test_what_was_best_on_its_own_images_need_not_be_on_later_ones():
     assert same(weights(later), before)
 
 
+def test_a_class_of_few_images_weighs_as_much_as_one_of_many():
+    best, teacher = BestStudent(), Signs()
+    images = images_of(-0.5, *(0.1 * i for i in range(1, 11)))
+    best.meet_on_generated_images(teacher, Signs(1.0, 0.7), 1, images)  # wrong in the only one of its class
+    assert told(best) == (1, 0.5)
+    best.meet_on_generated_images(teacher, Signs(1.0, -0.35), 2, images)  # wrong in 3 of 10
+    assert told(best) == (2, pytest.approx(0.85))
+
+
 def test_accuracy_comes_before_agreement():
     best, teacher = BestStudent(), Signs()
     best.meet_on_generated_images(teacher, Signs(), 1, images_of(1.0, -1.0))

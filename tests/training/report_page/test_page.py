@@ -302,7 +302,7 @@ def test_a_page_that_cannot_be_made_is_no_reason_to_lose_a_run(fit, tmp_path, mo
         raise RuntimeError("of the page")
 
     monkeypatch.setattr(page, "render", fails)
-    with pytest.warns(DFADFastWarning, match="report.html of .* was not written .RuntimeError: of the page"):
+    with pytest.warns(DFADFastWarning, match="not written in .*: report.html .RuntimeError: of the page"):
         fit(tmp_path / "run", 2)
     assert (tmp_path / "run/summary.json").exists()
     assert checkpoints.read(tmp_path / "run")["iteration"] == 2
