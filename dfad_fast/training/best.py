@@ -42,7 +42,9 @@ class BestStudent:
     student of that moment fails. So images of up to 8 moments, spread evenly over the run so far, are kept, and the
     student at hand meets the best one on the very same images: those kept and the newest ones. It is the mean of the
     agreements in each of the teacher's classes, since a generator may come to make images of few classes only. So a
-    student loses that has forgotten what earlier generators made.
+    student loses that has forgotten what earlier generators made. On digits the student chosen so had a test accuracy of
+    58.0, 56.2, 41.6, 56.2, 95.3 and 91.6 % where the last one had 48.9, 48.7, 39.3, 53.1, 95.3 and 92.2 % (``dfad-vi``,
+    ``dfad-ar-vi`` and ``dfad``, seeds 0 and 1, 350 iterations); by the mean over images it was no better than the last.
 
     In both cases a later student takes the place of an equally good one.
     """
@@ -72,23 +74,30 @@ class BestStudent:
 
     @torch.no_grad()
     def meet_on_generated_images(
-        self, teacher: nn.Module, student: nn.Module, iteration: int, images: Tensor
+        self,
+        student: nn.Module,
+        iteration: int,
+        images: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor,
     ) -> None:
-        """``images``: held-out ones of the generator as it is, [B, C, H, W]. Does nothing once accuracy counts."""
+        """``images``: held-out ones of the generator as it is, [B, C, H, W], with both networks' logits to them, of which
+        the first ones are looked at. Does nothing once accuracy counts."""
         if self.by == BY_ACCURACY:
             return
         self.by = BY_AGREEMENT
-        teacher.eval()
         student.eval()
         most = max(1, _MOST_BYTES // _MOMENTS // images[0].nbytes)
-        images = images[: min(_IMAGES, most)].clone()
-        answers = at_least_float32(ask(teacher, images))
-        newest = _Moment(images, answers, answers)
+        # Copies, since nothing else of a batch is to be kept.
+        images, teacher, newest_logits = (
+            x[: min(_IMAGES, most)].clone() for x in (images, teacher_logits, student_logits)
+        )
+        newest = _Moment(images, teacher, newest_logits)
         if self.weights is not None:
             with _holding(student, self.weights):
                 newest.best = at_least_float32(ask(student, images))
         judged = [*self._moments, newest]
-        own = [at_least_float32(ask(student, moment.images)) for moment in judged]
+        own = [at_least_float32(ask(student, moment.images)) for moment in self._moments] + [newest_logits]
         teachers = torch.cat([moment.teacher for moment in judged])
         score = _score(torch.cat(own), teachers)
         best = _score(torch.cat([moment.best for moment in judged]), teachers)

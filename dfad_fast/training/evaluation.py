@@ -147,13 +147,13 @@ def generated_scores(
     count: int,
     stages: bool = True,
     connectors_trained: bool = False,
-    tell: Callable[[int], None] = lambda images: None,
+    look: Callable[[Tensor, Tensor, Tensor], None] = lambda images, teacher, student: None,
 ) -> GeneratedScores:
     """Discrepancy, agreement, classes and, with ``stages``, sign agreement per stage on batches [B, C, H, W] of
     ``count`` images together, of which only one batch is held at a time. All networks in eval mode.
 
     A stage whose student is narrower than its teacher is compared through its connector, so only if that was
-    trained. ``tell`` is called with the number of images so far.
+    trained. ``look`` is called with each batch and both networks' logits to it.
     """
     networks.teacher.eval()
     networks.student.eval()
@@ -169,7 +169,6 @@ def generated_scores(
     signs = [0.0] * len(kept)
     counts = torch.zeros(networks.classes, dtype=torch.int64)
     variety = _Variety()
-    seen = 0
     for batch in batches:
         with teacher_taps.record() as teacher_features:
             teacher = at_least_float32(ask(networks.teacher, batch))
@@ -185,8 +184,7 @@ def generated_scores(
             signs[stage] += share * sign_agreement(
                 connector(student_features[stage]), teacher_features[stage]
             )
-        seen += len(batch)
-        tell(seen)
+        look(batch, teacher, student)
     names = [str(t) for (t, _), _ in kept]
     return GeneratedScores(
         count,

@@ -159,10 +159,11 @@ class Fit:
         if not trainer.out:
             return
         try:
-            samples = outcome.label_samples(trainer, sheets.IMAGES)
+            samples = outcome.try_to_label_samples(trainer, sheets.IMAGES)
         except Exception as error:  # of a network of the user's, as in a step
             self._fail(error)
-        trainer.on_folder(lambda folder: outcome.draw_sheet(trainer, folder, samples))
+        if samples is not None:
+            trainer.on_folder(lambda folder: outcome.draw_sheet(trainer, folder, samples))
 
     def _record(self, test_set: TestSet | None, evaluated: bool) -> None:
         trainer = self._trainer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dfad_fast import processes
-from dfad_fast.errors import DFADFastWarning, RunError
+from dfad_fast.errors import DFADFastWarning
 from dfad_fast.terms import reads_features
 from dfad_fast.training import pictures, run_folder, sheets
 from dfad_fast.training.environment import device_name, versions
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from dfad_fast.training.trainer import DFADTrainer
 
 _HELD_OUT_IMAGES = 1024
-_SHARE = 1 / 40
-"""Held-out images in an evaluation during a run, as a part of those generated for training since the one before. An
-image takes three forward passes there, and in training about ten, and backward passes."""
+_SHARE = 1 / 100
+"""Held-out images in an evaluation during a run, as a part of those generated for training since the one before. To
+measure on an image costs about as much time as to train on one."""
+_FEWEST_IMAGES = 32
 _SHOWN_IMAGES = 64
 _COLLAPSED = 0.95
 """Of the images in one class: more, and figures on them say little about the others."""
@@ -35,10 +36,9 @@ _ALIKE = 0.02
 
 
 def held_out_images(trainer: DFADTrainer, evaluate_every: int) -> int:
-    """How many are looked at in each evaluation of a run: whole batches, at least one."""
-    batch_size = trainer.batch_size // processes.count()
-    few = min(_HELD_OUT_IMAGES, int(_SHARE * evaluate_every * trainer.images_per_iteration))
-    return max(1, few // batch_size) * batch_size
+    """How many are looked at in each evaluation of a run."""
+    few = int(_SHARE * evaluate_every * trainer.images_per_iteration)
+    return min(_HELD_OUT_IMAGES, max(few, _FEWEST_IMAGES))
 
 
 def evaluate(trainer: DFADTrainer, test_set: TestSet | None, held_out: int) -> dict[str, float]:
@@ -57,12 +57,16 @@ def evaluate(trainer: DFADTrainer, test_set: TestSet | None, held_out: int) -> d
 
     def measure() -> GeneratedScores:
         with undisturbed(trainer.device):
-            own = generated_scores(networks, trainer.held_out_batches(held_out), held_out, stages=False)
+            looked: list[tuple[Tensor, Tensor, Tensor]] = []
+            own = generated_scores(
+                networks,
+                trainer.held_out_batches(held_out),
+                held_out,
+                stages=False,
+                look=lambda *seen: None if looked else looked.append(seen),
+            )
             if not test_set:
-                newest = next(trainer.held_out_batches(held_out))
-                trainer.best.meet_on_generated_images(
-                    networks.teacher, networks.student, trainer.iteration, newest
-                )
+                trainer.best.meet_on_generated_images(networks.student, trainer.iteration, *looked[0])
         # Of several processes the first one's, since running statistics may differ between them.
         return processes.on_first(lambda: own)
 
@@ -89,6 +93,13 @@ def summarise(
     networks = trainer.networks
     attempts = Attempts()
 
+    scored = 0
+
+    def look(images: Tensor, *_: Tensor) -> None:
+        nonlocal scored
+        scored += len(images)
+        tell(f"scoring held-out generated images: {scored:,} of {_HELD_OUT_IMAGES:,}")
+
     def score() -> GeneratedScores:
         with undisturbed(trainer.device):
             return generated_scores(
@@ -96,9 +107,7 @@ def summarise(
                 trainer.held_out_batches(_HELD_OUT_IMAGES),
                 _HELD_OUT_IMAGES,
                 connectors_trained=reads_features(trainer.method.student),
-                tell=lambda seen: tell(
-                    f"scoring held-out generated images: {seen:,} of {_HELD_OUT_IMAGES:,}"
-                ),
+                look=look,
             )
 
     own = attempts.attempt("scores on held-out generated images", score, together=True)
@@ -210,10 +219,10 @@ def label_samples(trainer: DFADTrainer, count: int = _SHOWN_IMAGES) -> Labelled:
     return Labelled(torch.cat(shown), torch.cat(teacher), torch.cat(student), (height, width))
 
 
-def try_to_label_samples(trainer: DFADTrainer) -> Labelled | None:
+def try_to_label_samples(trainer: DFADTrainer, count: int = _SHOWN_IMAGES) -> Labelled | None:
     """Warns where a network raises: pictures are no reason to lose a run."""
     attempts = Attempts()
-    samples = attempts.attempt(run_folder.SAMPLES, lambda: label_samples(trainer), together=True)
+    samples = attempts.attempt("generated images", lambda: label_samples(trainer, count), together=True)
     if attempts.failures:
         warnings.warn(f"not drawn: {attempts}", DFADFastWarning, stacklevel=2)
     return samples
@@ -244,11 +253,15 @@ def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], sampl
 
 
 def draw_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> None:
-    """Writes the sheet of this moment to samples/. A full disk does not end the run."""
-    try:
-        _keep_sheet(trainer, folder, samples)
-    except RunError as error:
-        warnings.warn(f"{error}; training goes on without it", DFADFastWarning, stacklevel=2)
+    """Writes the sheet of this moment to samples/. One that cannot be written does not end the run."""
+    attempts = Attempts()
+    attempts.attempt(f"{sheets.FOLDER}/", lambda: _keep_sheet(trainer, folder, samples))
+    if attempts.failures:
+        warnings.warn(
+            f"not written in {folder.path}: {attempts}; training goes on without it",
+            DFADFastWarning,
+            stacklevel=2,
+        )
 
 
 def _keep_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> None:

@@ -32,6 +32,12 @@ def images_of(*means):
     return torch.tensor(means).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
 
 
+def meet(best, student, iteration, images):
+    """With a teacher that answers the sign of the mean."""
+    with torch.no_grad():
+        best.meet_on_generated_images(student, iteration, images, Signs()(images), student(images))
+
+
 def told(best):
     return best.describe()["iteration"], best.describe()["value"]
 
@@ -54,50 +60,50 @@ def test_by_accuracy_the_highest_and_of_equal_ones_the_later_with_more_agreement
 
 def test_by_agreement_both_are_seen_on_the_same_images():
     """A student that is right on the newest images alone loses to one that is on those of before too."""
-    best, teacher = BestStudent(), Signs()
+    best = BestStudent()
     forgets = Signs(0.0, -1.0)  # answers 0 to everything
-    best.meet_on_generated_images(teacher, Signs(1.0, 0.1), 1, images_of(1.0, -1.0))
+    meet(best, Signs(1.0, 0.1), 1, images_of(1.0, -1.0))
     assert told(best) == (1, 1.0)
-    best.meet_on_generated_images(teacher, forgets, 2, images_of(-2.0, -3.0))
+    meet(best, forgets, 2, images_of(-2.0, -3.0))
     assert told(best) == (1, 1.0)
-    best.meet_on_generated_images(teacher, Signs(1.0, 0.05), 3, images_of(-2.0, -3.0))
+    meet(best, Signs(1.0, 0.05), 3, images_of(-2.0, -3.0))
     assert told(best) == (3, 1.0)  # as often right, and nearer to the teacher
     assert best.describe()["by"] == BY_AGREEMENT
 
 
 def test_what_was_best_on_its_own_images_need_not_be_on_later_ones():
-    best, teacher = BestStudent(), Signs()
-    best.meet_on_generated_images(teacher, Signs(0.0, 1.0), 1, images_of(1.0, 2.0))  # both in one class
+    best = BestStudent()
+    meet(best, Signs(0.0, 1.0), 1, images_of(1.0, 2.0))  # both in one class
     assert told(best) == (1, 1.0)
     later = Signs(0.3, 0.0)
     before = weights(later)
-    best.meet_on_generated_images(teacher, later, 2, images_of(1.0, -1.0))
+    meet(best, later, 2, images_of(1.0, -1.0))
     assert told(best) == (2, 1.0)
     assert same(weights(later), before)
 
 
 def test_a_class_of_few_images_weighs_as_much_as_one_of_many():
-    best, teacher = BestStudent(), Signs()
+    best = BestStudent()
     images = images_of(-0.5, *(0.1 * i for i in range(1, 11)))
-    best.meet_on_generated_images(teacher, Signs(1.0, 0.7), 1, images)  # wrong in the only one of its class
+    meet(best, Signs(1.0, 0.7), 1, images)  # wrong in the only one of its class
     assert told(best) == (1, 0.5)
-    best.meet_on_generated_images(teacher, Signs(1.0, -0.35), 2, images)  # wrong in 3 of 10
+    meet(best, Signs(1.0, -0.35), 2, images)  # wrong in 3 of 10
     assert told(best) == (2, pytest.approx(0.85))
 
 
 def test_accuracy_comes_before_agreement():
-    best, teacher = BestStudent(), Signs()
-    best.meet_on_generated_images(teacher, Signs(), 1, images_of(1.0, -1.0))
+    best = BestStudent()
+    meet(best, Signs(), 1, images_of(1.0, -1.0))
     best.meet_on_test_images(Signs(2.0), 2, TestScores(1.0, 0.3, 0.3))
     assert told(best) == (2, 0.3)
-    best.meet_on_generated_images(teacher, Signs(), 3, images_of(1.0, -1.0))
+    meet(best, Signs(), 3, images_of(1.0, -1.0))
     assert told(best) == (2, 0.3)
 
 
 def test_few_moments_are_kept_spread_over_the_run():
-    best, teacher = BestStudent(), Signs()
+    best = BestStudent()
     for moment in range(40):
-        best.meet_on_generated_images(teacher, Signs(), moment, images_of(float(moment), -1.0))
+        meet(best, Signs(), moment, images_of(float(moment), -1.0))
     kept = [m["images"][0].mean().item() for m in best.state_dict()["moments"]]
     assert kept == [0, 8, 16, 24, 32]
 

@@ -109,6 +109,13 @@ def test_pictures_that_cannot_be_drawn_are_one_line(pair, tmp_path, monkeypatch,
     assert (WEIGHTS | PICTURES | {"summary.json"}) - names(tmp_path) == missing
 
 
+def test_sheets_that_cannot_be_drawn_during_the_run_do_not_end_it(pair, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.warns(DFADFastWarning, match=r"samples/ \(ModuleNotFoundError.*training goes on without it"):
+        DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL).fit(3, log_every=1, evaluate_every=1)
+    assert names(tmp_path) >= WEIGHTS | {"summary.json", "report.html"}
+
+
 def test_scores_that_cannot_be_taken_cost_only_themselves(pair, tmp_path, monkeypatch):
     def fails(*_, **__):
         raise MemoryError
