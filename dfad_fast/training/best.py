@@ -42,9 +42,10 @@ class BestStudent:
     student of that moment fails. So images of up to 8 moments, spread evenly over the run so far, are kept, and the
     student at hand meets the best one on the very same images: those kept and the newest ones. It is the mean of the
     agreements in each of the teacher's classes, since a generator may come to make images of few classes only. So a
-    student loses that has forgotten what earlier generators made. On digits the student chosen so had a test accuracy of
-    58.0, 56.2, 41.6, 56.2, 95.3 and 91.6 % where the last one had 48.9, 48.7, 39.3, 53.1, 95.3 and 92.2 % (``dfad-vi``,
-    ``dfad-ar-vi`` and ``dfad``, seeds 0 and 1, 350 iterations); by the mean over images it was no better than the last.
+    student loses that has forgotten what earlier generators made. On digits the student chosen so had a test accuracy
+    of 58.0, 56.2, 41.6, 56.2, 95.3 and 91.6 % where the last one had 48.9, 48.7, 39.3, 53.1, 95.3 and 92.2 %
+    (``dfad-vi``, ``dfad-ar-vi`` and ``dfad``, seeds 0 and 1, 350 iterations); one chosen by the mean over all images was
+    about as good as the last.
 
     In both cases a later student takes the place of an equally good one.
     """
@@ -81,8 +82,8 @@ class BestStudent:
         teacher_logits: Tensor,
         student_logits: Tensor,
     ) -> None:
-        """``images``: held-out ones of the generator as it is, [B, C, H, W], with both networks' logits to them, of which
-        the first ones are looked at. Does nothing once accuracy counts."""
+        """``images``: held-out ones of the generator as it is, [B, C, H, W], with both networks' logits to them. Of
+        these the first are looked at. Does nothing once accuracy counts."""
         if self.by == BY_ACCURACY:
             return
         self.by = BY_AGREEMENT
