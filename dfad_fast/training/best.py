@@ -44,8 +44,8 @@ class BestStudent:
     agreements in each of the teacher's classes, since a generator may come to make images of few classes only. So a
     student loses that has forgotten what earlier generators made. On digits the student chosen so had a test accuracy
     of 58.0, 56.2, 41.6, 56.2, 95.3 and 91.6 % where the last one had 48.9, 48.7, 39.3, 53.1, 95.3 and 92.2 %
-    (``dfad-vi``, ``dfad-ar-vi`` and ``dfad``, seeds 0 and 1, 350 iterations); one chosen by the mean over all images was
-    about as good as the last.
+    (``dfad-vi``, ``dfad-ar-vi`` and ``dfad``, seeds 0 and 1, 350 iterations); one chosen by the mean over all images
+    was about as good as the last.
 
     In both cases a later student takes the place of an equally good one.
     """
