@@ -350,6 +350,9 @@ def teacher(
     help="What the networks are compared on (default: real test images where the run names some).",
 )
 @click.option("--samples", type=int, default=1000, show_default=True, help="Images of each kind, at most.")
+@click.option(
+    "--best", is_flag=True, help="The best student at the run's evaluations, instead of the last one."
+)
 @click.option("--bins", type=int, default=15, show_default=True, help="Bins of the calibration error.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
 @click.option("--dataset", help="Dataset whose test images are looked at (default: the run's).")
@@ -363,6 +366,7 @@ def inspect(
     run: str,
     images: Literal["real", "generated"] | None,
     samples: int,
+    best: bool,
     bins: int,
     seed: int,
     dataset: str | None,
@@ -391,6 +395,7 @@ def inspect(
         teachers,
         device,
         real_images_needed=dataset is not None or images != "generated",
+        best=best,
         say=_say(console),
     )
     folder = Path(out) if out else trained.folder
@@ -415,6 +420,9 @@ def inspect(
 )
 @click.option("--int8", is_flag=True, help="Of onnx: write one in 8-bit integers beside it.")
 @click.option("--averaged", is_flag=True, help="The moving average of the student, if the run kept one.")
+@click.option(
+    "--best", is_flag=True, help="The best student at the run's evaluations, instead of the last one."
+)
 @click.option("--out", metavar="FILE", help="The file (default: RUN/student.onnx and the like).")
 @click.option("--overwrite", is_flag=True, help="Write over files of these names.")
 @click.option(

@@ -111,7 +111,10 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
     """Means and, of several seeds, sample deviations, in percent."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("run", min_width=16, overflow="fold")
-    for column in ("seeds", "final", "best", "agreement", "images", "seconds"):
+    for column in (
+        *("seeds", "final", "best", "agreement"),
+        *("held-out", "discrepancy", "classes", "images", "seconds"),
+    ):
         table.add_column(column, justify="right", no_wrap=True)
     for of in groups:
         table.add_row(
@@ -119,50 +122,81 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
             ", ".join(str(run.summary["seed"]) for run in of.runs),
             *(
                 _percent(of.values(key))
-                for key in ("student_accuracy_final", "student_accuracy_best", "agreement_final")
+                for key in (
+                    *("student_accuracy_final", "student_accuracy_best", "agreement_final"),
+                    "agreement_generated",
+                )
             ),
+            _mean(of.values("discrepancy_generated"), ".3f"),
+            _classes(of),
             f"{statistics.mean(of.values('generated_images')):,.0f}",
             f"{statistics.mean(of.values('seconds_distill')):.1f}",
         )
     if not console.is_terminal:
         console.width = max(console.width, _WIDE)
     console.print(table)
+    console.print(
+        "final, best, agreement: on test images. held-out: agreement on generated images that no step was taken on, as "
+        "are discrepancy and classes, the effective number of those that the teacher sees.",
+        highlight=False,
+    )
     for teacher in sorted({accuracy for of in groups for accuracy in of.values("teacher_accuracy")}):
         console.print(f"teacher: {100 * teacher:.2f} %", highlight=False)
+    for run in (run for of in groups for run in of.runs):
+        for notice in run.summary.get("notices") or []:
+            console.print(f"beware, {run.folder}: {notice}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _percent(fractions: Sequence[float]) -> str:
-    if not fractions:
+    return _mean([100 * fraction for fraction in fractions], ".2f")
+
+
+def _mean(values: Sequence[float], digits: str) -> str:
+    if not values:
         return "-"
-    mean = f"{100 * statistics.mean(fractions):.2f}"
-    return mean if len(fractions) < 2 else f"{mean} ± {100 * statistics.stdev(fractions):.2f}"
+    mean = f"{statistics.mean(values):{digits}}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):{digits}}"
+
+
+def _classes(of: Group) -> str:
+    known = of.runs[0].summary.get("classes")
+    found = _mean(of.values("effective_classes_generated"), ".1f")
+    return found if found == "-" or known is None else f"{found} of {known}"
 
 
 def draw(path: Path, groups: Sequence[Group]) -> None:
-    """The students' accuracy over generated images, a colour a group; agreement on generated images without any."""
+    """The students' accuracy over generated images where there are test images, and beside it their agreement on
+    held-out generated images, which every run has; a colour a group."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axis = figure.subplots()
     tested = any("student_accuracy" in record for of in groups for run in of.runs for record in run.history)
-    key = "student_accuracy" if tested else "agreement_batch"
+    panels = [("agreement_generated", "agreement on held-out generated images, %")]
+    if tested:
+        panels.insert(0, ("student_accuracy", "test accuracy of the student, %"))
+    figure = Figure(figsize=(9 if len(panels) == 1 else 14, 5), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
     label: str | None
-    for number, of in enumerate(groups):
-        label = of.name
-        for run in of.runs:
-            points = [(r["generated_images"], 100 * r[key]) for r in run.history if key in r]
-            if points:
-                axis.plot(*zip(*points, strict=True), color=f"C{number}", label=label, linewidth=1.2)
-                label = None
+    for axis, (key, name) in zip(axes, panels, strict=True):
+        for number, of in enumerate(groups):
+            label = of.name
+            for run in of.runs:
+                if points := _points(run, key):
+                    axis.plot(*zip(*points, strict=True), color=f"C{number}", label=label, linewidth=1.2)
+                    label = None
+        axis.set(xlabel="generated images", ylabel=name)
     label = "teacher's accuracy"
-    for accuracy in sorted({a for of in groups for a in of.values("teacher_accuracy")}):
-        axis.axhline(100 * accuracy, color="black", linestyle=":", linewidth=1, label=label)
+    for accuracy in sorted({a for of in groups for a in of.values("teacher_accuracy")}) if tested else ():
+        axes[0].axhline(100 * accuracy, color="black", linestyle=":", linewidth=1, label=label)
         label = None
-    axis.set(
-        xlabel="generated images",
-        ylabel="test accuracy of the student, %" if tested else "agreement on generated images, %",
-    )
-    axis.grid(alpha=0.3)
-    if axis.has_data():
-        axis.legend(fontsize=8, loc="lower right")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        if axis.has_data():
+            axis.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=110, format="png")
+
+
+def _points(run: Run, key: str) -> list[tuple[float, float]]:
+    """Generated images and percent. Runs of older versions recorded the agreement on batches alone."""
+    if key == "agreement_generated" and not any(key in record for record in run.history):
+        key = "agreement_batch"
+    return [(r["generated_images"], 100 * r[key]) for r in run.history if key in r]

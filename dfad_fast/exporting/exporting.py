@@ -23,6 +23,7 @@ from dfad_fast.importing import import_package
 from dfad_fast.training.environment import device_name, versions
 from dfad_fast.training.run_folder import (
     AVERAGED,
+    BEST,
     EXPORT_ENDINGS,
     EXPORT_RECORD,
     STUDENT,
@@ -52,6 +53,7 @@ def export(
     *,
     int8: bool = False,
     averaged: bool = False,
+    best: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
     dataset: str | None = None,
@@ -74,6 +76,7 @@ def export(
         int8: whether to write, beside the ONNX model, one in 8 bits: see
             :func:`dfad_fast.exporting.quantising.quantise`. How it answers is measured; nothing is demanded of it.
         averaged: whether to take the moving average of the student.
+        best: whether to take the best student at the run's evaluations, and not the last one.
         out: the file; that in 8 bits is called ``NAME_int8.onnx``, beside it. By default in the run's folder.
         overwrite: whether files of these names are written over.
         dataset, data_dir, teachers, say: as for :func:`dfad_fast.training.trained_run.load_run`.
@@ -95,18 +98,19 @@ def export(
         "cpu",
         real_images_needed=dataset is not None,
         averaged=averaged,
+        best=best,
         say=say,
     )
     if int8 and not trained.has_generator:
         raise UsageError(f"{trained.folder} holds no generator to calibrate --int8 with: leave --int8 out")
-    name = Path(AVERAGED if averaged else STUDENT).stem
+    name = Path(AVERAGED if averaged else BEST if best else STUDENT).stem
     path = Path(out) if out else trained.folder / f"{name}{kind.ending}"
     int8_path = path.with_name(path.stem + EXPORT_ENDINGS["int8"])
     record = path.with_name(path.name + EXPORT_RECORD)
     _refuse_existing([path, *([int8_path] if int8 else []), record], overwrite)
     make_folder(path.parent)
 
-    student = Student(trained, averaged)
+    student = Student(trained, averaged, best)
     expected = answers_of(student.network, *_images(trained, samples))
     size = sum(tensor.nbytes for tensor in student.network.state_dict().values())
     made = [_Made("PyTorch student", None, size, student.network, expected.logits)]

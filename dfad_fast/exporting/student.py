@@ -22,10 +22,11 @@ _UNKNOWN_NORMALISATION = "that of the teacher's images, which the run does not s
 
 @dataclass(frozen=True)
 class Student:
-    """The student of ``run``, which is on the CPU: its moving average if ``averaged``."""
+    """The student of ``run``, which is on the CPU: its moving average if ``averaged``, the best one if ``best``."""
 
     run: TrainedRun
     averaged: bool
+    best: bool
 
     @property
     def network(self) -> nn.Module:
@@ -51,6 +52,7 @@ class Student:
             "method": run.method,
             "student": re.split(r"[/\\]", student_name(run.config))[-1],  # without this machine's folders
             "averaged": json.dumps(self.averaged),
+            "best": json.dumps(self.best),
             "image_shape": json.dumps(run.image_shape),
             "classes": json.dumps(run.networks.classes),
             "mean": json.dumps(run.mean),

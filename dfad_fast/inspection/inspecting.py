@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import RunError, UsageError
-from dfad_fast.inspection.balance import ClassBalance, class_balance
 from dfad_fast.inspection.calibration import Calibration, calibration
 from dfad_fast.inspection.lines import Lines, compare_on_lines, draw_pairs
 from dfad_fast.inspection.similarity import FEWEST_IMAGES, MinibatchCKA
 from dfad_fast.models.taps import Taps
+from dfad_fast.training.balance import ClassBalance, class_balance
 from dfad_fast.training.checkpoints import CHECKPOINT
 from dfad_fast.training.environment import device_name, versions
 from dfad_fast.training.evaluation import sign_agreement
@@ -74,6 +74,8 @@ class Inspection:
     missing: list[str]
     device: str
     versions: dict[str, str]
+    best_iteration: int | None = None
+    """That of the student, where it is the best one and not the last."""
 
     def as_data(self) -> dict[str, Any]:
         """Everything, as plain values that JSON knows: None for NaN."""
@@ -154,6 +156,7 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
         missing=missing,
         device=device_name(run.device),
         versions=versions(),
+        best_iteration=run.best_iteration,
     )
 
 

@@ -31,7 +31,10 @@ def title(inspection: Inspection) -> str:
         reached = f"interrupted at iteration {inspection.iteration} of {inspection.planned_iterations}"
     else:
         reached = f"finished, {counted(inspection.iteration, 'iteration')}"
-    return f"{inspection.run}: {inspection.method}, seed {inspection.run_seed}, {reached}"
+    best = ""
+    if inspection.best_iteration is not None:
+        best = f"; its best student, of iteration {inspection.best_iteration}"
+    return f"{inspection.run}: {inspection.method}, seed {inspection.run_seed}, {reached}{best}"
 
 
 def compared_images(inspection: Inspection) -> str:

@@ -13,8 +13,9 @@ from dfad_fast import processes
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, in_one_line
 from dfad_fast.terminal import quoted
 from dfad_fast.training import checkpoints, outcome, run_folder, sheets
-from dfad_fast.training.evaluation import Batches, TestSet
+from dfad_fast.training.evaluation import TestSet
 from dfad_fast.training.interrupt import StopOnSignal
+from dfad_fast.training.labelled_batches import Batches
 from dfad_fast.training.limits import refuse_beyond
 from dfad_fast.training.losses import Losses, NotFinite
 from dfad_fast.training.report_page.page import write_page_if_possible
@@ -33,7 +34,8 @@ class Stopped(KeyboardInterrupt):
 
 
 class Progress(Protocol):
-    """What ``fit`` tells of a run while it lasts."""
+    """What ``fit`` tells of a run while it lasts. It may also have a method ``tell``, which is called with lines that
+    say how far the scores at the end are."""
 
     def advance(self, iteration: int) -> None:
         """One more iteration is done. Called often: must be cheap."""
@@ -59,6 +61,8 @@ class Fit:
         self._evaluate_every = evaluate_every
         self._progress = progress
         self._losses = Losses()
+        self._held_out = 0
+        """Held-out generated images that are looked at in each evaluation."""
         self._last_good = trainer.snapshot()
         self._has_checkpoint = trainer.out is None or bool(checkpoints.all_of(trainer.out))
 
@@ -86,11 +90,12 @@ class Fit:
                 test_set = (
                     TestSet(trainer.networks.teacher, self._evaluate) if self._evaluate is not None else None
                 )
+                self._held_out = outcome.held_out_images(trainer, evaluate_every)
                 signalled = self._iterate(target, log_every, evaluate_every, test_set, stop)
                 if not self._losses.empty:  # nothing unchecked is saved
                     # Who sends a signal may not wait for an evaluation.
-                    self._record(None if signalled else test_set)
-                summary = trainer.save(test_set)
+                    self._record(test_set, evaluated=not signalled)
+                summary = trainer.save(test_set, getattr(self._progress, "tell", lambda text: None))
         finally:
             trainer.losses = None
             if trainer.folder:
@@ -111,8 +116,8 @@ class Fit:
             warnings.warn(
                 f"the student's learning rate rises again, from {before * rate:.3g} to {after * rate:.3g}, since its "
                 f"schedule was planned for {counted(planned, 'iteration')} and is stretched to {target:,}: to avoid "
-                "that, plan all of them from the beginning (trainer.planned_iterations, before the first fit), or take a "
-                "Recipe with lr_decay='constant'",
+                "that, plan all of them from the beginning (trainer.planned_iterations, before the first fit), or take "
+                "a Recipe with lr_decay='constant'",
                 DFADFastWarning,
                 stacklevel=4,
             )
@@ -134,7 +139,7 @@ class Fit:
             last = trainer.iteration == target
             if last or trainer.iteration % log_every == 0:
                 evaluated = last or trainer.iteration % evaluate_every == 0
-                self._record(test_set if evaluated else None)
+                self._record(test_set, evaluated)
                 if not last and sheets.is_due(trainer.iteration, evaluate_every, trainer.planned_iterations):
                     self._draw_sheet()
             if self._progress:
@@ -162,7 +167,7 @@ class Fit:
     def _write_checkpoint(self) -> None:
         """A full disk is no reason to end a run that may find room again."""
         if not self._losses.empty:
-            self._record(None)
+            self._record(None, evaluated=False)
         state = self._trainer.state_of_all()
 
         def write(folder: RunFolder) -> None:
@@ -185,24 +190,24 @@ class Fit:
         if not trainer.out:
             return
         try:
-            samples = outcome.label_samples(trainer, sheets.IMAGES)
+            samples = outcome.try_to_label_samples(trainer, sheets.IMAGES)
         except Exception as error:  # of a network of the user's, as in a step
             self._fail(error)
-        trainer.on_folder(lambda folder: outcome.draw_sheet(trainer, folder, samples))
+        if samples is not None:
+            trainer.on_folder(lambda folder: outcome.draw_sheet(trainer, folder, samples))
 
-    def _record(self, test_set: TestSet | None) -> None:
+    def _record(self, test_set: TestSet | None, evaluated: bool) -> None:
         trainer = self._trainer
         started = time.perf_counter()
         record = self._checked_record()
         trainer.seconds += time.perf_counter() - started
         record["seconds"] = round(trainer.seconds, 3)
-        if test_set:
-            scores = test_set.scores(trainer.networks.student)
-            record["student_accuracy"] = scores.student_accuracy
-            record["agreement"] = scores.agreement
-            trainer.best_accuracy = max(scores.student_accuracy, trainer.best_accuracy or 0.0)
-            if trainer.averaged_student is not None:
-                record["averaged_accuracy"] = test_set.scores(trainer.averaged_student).student_accuracy
+        if evaluated:
+            try:
+                record |= outcome.evaluate(trainer, test_set, self._held_out)
+            except Exception as error:  # of a network or a loader of the user's, as in a step
+                self._fail(error)
+            self._last_good.update(trainer.best_so_far())
         trainer.history.append(record)
         if trainer.folder:
             trainer.folder.append_metrics(record)
@@ -284,10 +289,11 @@ class Fit:
         self._last_good = trainer.snapshot()  # optimisers took over its very tensors
         kept = f"everything is back at the last good state, iteration {trainer.iteration}"
         if trainer.out:
-            state = trainer.state_of_all()
-            trainer.on_folder(lambda folder: folder.write_checkpoint(state))
-            trainer.on_folder(trainer.save_weights)
-            kept += f", saved in {trainer.out}"
+            try:
+                trainer.save_state()
+                kept += f", saved in {trainer.out}"
+            except RunError as error:
+                kept += f", but {error}"
         return kept
 
     @contextmanager

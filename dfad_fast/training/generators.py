@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,19 +49,33 @@ def _auto_width(shape: tuple[int, int, int]) -> int:
     return 32 if shape[1] * shape[2] <= 256 else 64
 
 
-@torch.no_grad()
-def generate(
+def generate_batches(
     generator: nn.Module, count: int, batch_size: int, draw_noise: Callable[[int], Tensor]
-) -> Tensor:
-    """``count`` images [count, C, H, W] of the noise that ``draw_noise(batch_size)`` draws, generator in train mode.
+) -> Iterator[Tensor]:
+    """``count`` images of the noise that ``draw_noise(batch_size)`` draws, in batches [batch_size, C, H, W], of which
+    the last one may be shorter; the generator in train mode.
 
     Train mode, since that is how student and teacher met its images; its running statistics stay as they are.
     """
-    kept = {key: value.clone() for key, value in generator.state_dict().items()}
-    generator.train()
-    images = [generator(draw_noise(batch_size)) for _ in range(-(-count // batch_size))]
-    generator.load_state_dict(kept)
-    return torch.cat(images)[:count]
+    for start in range(0, count, batch_size):
+        kept = {key: _copy(value) for key, value in generator.state_dict().items()}
+        generator.train()
+        with torch.no_grad():
+            images = generator(draw_noise(batch_size))
+        # At once, since whoever takes the images may leave it at those.
+        generator.load_state_dict(kept)
+        yield images[: count - start]
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def generate(
+    generator: nn.Module, count: int, batch_size: int, draw_noise: Callable[[int], Tensor]
+) -> Tensor:
+    """All of :func:`generate_batches` together, [count, C, H, W]."""
+    return torch.cat(list(generate_batches(generator, count, batch_size, draw_noise)))
 
 
 def check_generator(generator: nn.Module, noise: Tensor, shape: tuple[int, int, int]) -> None:

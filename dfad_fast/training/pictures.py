@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_fast.errors import UsageError
 
 _COLUMNS = 8
+_LARGEST = 128  # pixels a side of an image that is shown: larger ones are shrunk to it
+_NARROWEST = 2  # the place of an image is at most so many times as high as wide, or as wide as high
+_HIGHEST = 16.0  # inches of a picture
 
 
 def normalisation(
@@ -37,25 +41,44 @@ def brightness(images: Tensor, normalised_by: tuple[Tensor, Tensor] | None) -> T
     return (images - low) / (high - low).clamp_min(1e-6)
 
 
-def draw_samples(path: Path, images: Tensor, teacher: Tensor, student: Tensor) -> None:
-    """A grid of images [N, C, H, W] from 0 to 1, each under the teacher's label, and the student's if it differs."""
+def shrink(images: Tensor, largest: int = _LARGEST) -> Tensor:
+    """Images [N, C, H, W] of at most ``largest`` pixels a side, by the means of areas, in float32; smaller ones as they
+    are."""
+    scale = largest / max(images.shape[2:])
+    if scale >= 1:
+        return images.float()
+    size = [max(1, round(side * scale)) for side in images.shape[2:]]
+    return F.interpolate(images.float(), size, mode="area")
+
+
+def draw_samples(
+    path: Path, images: Tensor, teacher: Tensor, student: Tensor, size: tuple[int, int] | None = None
+) -> None:
+    """A grid of images [N, C, H, W] from 0 to 1, each under the teacher's label, and the student's if it differs.
+
+    Whatever their shape the picture has at most 880 x 1760 pixels. ``size``: height and width of the images before they
+    were shrunk, which is then said.
+    """
     from matplotlib.figure import Figure
 
+    images = shrink(images)
     count, channels, height, width = images.shape
     rows = -(-count // _COLUMNS)
-    margin_x, margin_y = (
-        max(1, width // 8),
-        max(2, round(height * 0.4)),
-    )  # room for the label above each image
-    cell_y, cell_x = height + margin_y, width + margin_x
+    # White beside an image that is a line, or no label would have room.
+    place_y, place_x = max(height, width // _NARROWEST), max(width, height // _NARROWEST)
+    # Room for the label above each image.
+    cell_y = place_y + max(2, round(place_y * 0.4))
+    cell_x = place_x + max(1, place_x // 8)
     sheet = torch.ones(rows * cell_y, _COLUMNS * cell_x, 3)
-    figure = Figure(figsize=(8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4), layout="constrained")
+    figure_height = min(_HIGHEST, 8 * sheet.shape[0] / sheet.shape[1] + 0.4)
+    figure = Figure(figsize=(8, figure_height), layout="constrained")
     axis = figure.add_subplot()
     shown = images.permute(0, 2, 3, 1).cpu()
     if channels != 3:
         shown = shown[..., :1].expand(-1, -1, -1, 3)
     for index in range(count):
-        top, left = index // _COLUMNS * cell_y + margin_y, index % _COLUMNS * cell_x
+        top = (index // _COLUMNS + 1) * cell_y - height
+        left = index % _COLUMNS * cell_x + (place_x - width) // 2
         sheet[top : top + height, left : left + width] = shown[index]
         t, s = int(teacher[index]), int(student[index])
         axis.text(
@@ -69,19 +92,24 @@ def draw_samples(path: Path, images: Tensor, teacher: Tensor, student: Tensor) -
         )
     axis.imshow(sheet.numpy(), interpolation="nearest")
     axis.set_axis_off()
-    figure.suptitle("Generated images under the teacher's label (red: the student differs)", fontsize=10)
+    shrunk = ""
+    if size and size != (height, width):
+        shrunk = f", {size[0]}x{size[1]} pixels each, shown as {height}x{width}"
+    title = f"Generated images under the teacher's label (red: the student differs){shrunk}"
+    figure.suptitle(title, fontsize=10, wrap=True)
     figure.savefig(path, dpi=110)
 
 
 def draw_curves(path: Path, history: list[dict[str, Any]], summary: dict[str, Any]) -> None:
-    """Accuracy and agreement, and every term, against the number of generated images."""
+    """Accuracy and agreement, every term, and what the generator makes, against the number of generated images."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    quality, losses = figure.subplots(1, 2)
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    quality, losses, generated = figure.subplots(1, 3)
     lines: dict[str, tuple[str, dict[str, Any]]] = {
         "student_accuracy": ("student's accuracy, test images", {}),
         "agreement": ("agreement with the teacher, test images", {}),
+        "agreement_generated": ("agreement, held-out generated images", {}),
         "agreement_batch": ("agreement, generated batch", {"alpha": 0.4, "linewidth": 1}),
     }
     for key, (label, style) in lines.items():
@@ -98,6 +126,18 @@ def draw_curves(path: Path, history: list[dict[str, Any]], summary: dict[str, An
         points = [(r["generated_images"], r[name]) for r in history if name in r]
         losses.plot(*zip(*points, strict=True), label=name)
     losses.set(xlabel="generated images", title="terms, unweighted", yscale="log")
+    generated.set(
+        xlabel="generated images", title="held-out generated images", ylabel="effective number of classes"
+    )
+    for axis, key, label, color in (
+        (generated, "effective_classes_generated", f"classes, of {summary['classes']}", "C0"),
+        (generated.twinx(), "discrepancy_generated", "discrepancy", "C1"),
+    ):
+        points = [(r["generated_images"], r[key]) for r in history if key in r]
+        if points:
+            axis.plot(*zip(*points, strict=True), label=label, color=color)
+            axis.legend(fontsize=8, loc="upper left" if color == "C0" else "upper right")
+        axis.set_ylim(bottom=0)
     for axis in (quality, losses):
         if axis.has_data():
             axis.legend(fontsize=8)

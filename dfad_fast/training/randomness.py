@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,16 @@ def restore_global_state(state: dict[str, Any], device: torch.device) -> None:
     random.setstate((version, tuple(values), gauss))
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """What is drawn from the global sources inside the block is drawn again after it."""
+    state = global_state(device)
+    try:
+        yield
+    finally:
+        restore_global_state(state, device)
 
 
 def differ_between_processes() -> None:

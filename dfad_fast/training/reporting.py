@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfad_fast.training import run_folder
+from dfad_fast.training.best import BY_AGREEMENT
 from dfad_fast.wording import clock, counted
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -48,6 +49,9 @@ class BarProgress:
 
     def log(self, record: dict[str, Any]) -> None:
         self._bar.update(self._task, values=_values(record))
+
+    def tell(self, text: str) -> None:
+        self._bar.update(self._task, values=text)
 
 
 class LineProgress:
@@ -88,6 +92,12 @@ class LineProgress:
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def tell(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._said >= _SECONDS_BETWEEN_LINES:
+            self._said = now
+            self._console.print(text, highlight=False, soft_wrap=True)
+
 
 @contextmanager
 def show_progress(
@@ -112,6 +122,10 @@ def _values(record: dict[str, Any]) -> str:
     parts = []
     if "agreement_batch" in record:
         parts.append(f"agreement {100 * record['agreement_batch']:.1f} %")
+    if "agreement_generated" in record:
+        classes = record["classes_generated"]
+        kinds = "class" if classes == 1 else "classes"
+        parts.append(f"held-out {100 * record['agreement_generated']:.1f} % in {classes} {kinds}")
     if "student_accuracy" in record:
         parts.append(f"accuracy {100 * record['student_accuracy']:.2f} %")
     parts += [f"{name} {value:.4g}" for name, value in record.items() if "/" in name]
@@ -136,14 +150,22 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
             percent(summary["teacher_accuracy"]),
             percent(summary["student_accuracy_final"]),
         )
-        table.add_row("test accuracy, best", "", percent(summary["student_accuracy_best"]))
+        table.add_row("test accuracy, best (chosen on them)", "", percent(summary["student_accuracy_best"]))
         if "averaged_accuracy_final" in summary:
             for which in ("final", "best"):
                 accuracy = percent(summary[f"averaged_accuracy_{which}"])
                 table.add_row(f"test accuracy of the averaged student, {which}", "", accuracy)
         table.add_row("agreement, test images", "", percent(summary["agreement_final"]))
     table.add_row("agreement, held-out generated images", "", percent(summary["agreement_generated"]))
-    table.add_row("discrepancy, held-out generated images", "", f"{summary['discrepancy_generated']:.4f}")
+    table.add_row("discrepancy, held-out generated images", "", decimal(summary["discrepancy_generated"]))
+    table.add_row("classes of these images", classes_seen(summary), "")
+    best = summary["best_student"]
+    if best and best["by"] == BY_AGREEMENT:
+        table.add_row(
+            f"agreement of the best student (iteration {best['iteration']})",
+            "",
+            percent(best["value"]),
+        )
     for stage, value in summary["sign_agreement_generated"].items():
         table.add_row(f"sign agreement, {stage}", "", percent(value))
     console.print(table)
@@ -161,15 +183,33 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
     for name, what in (
         (run_folder.STUDENT, "the student's weights"),
         *([(run_folder.AVERAGED, "the averaged student's")] if averaged else []),
+        *(
+            [(run_folder.BEST, f"the best one's, iteration {best['iteration']} by {best['by']}")]
+            if best
+            else []
+        ),
         (run_folder.SAMPLES, "generated images with both networks' labels"),
         (run_folder.CURVES, "accuracy, agreement and losses over the run"),
         (run_folder.REPORT, "all of it on one page, for a browser"),
         (run_folder.SUMMARY, "this table and more, for programs"),
         (run_folder.CONFIG, "every setting, and how to repeat the run"),
     ):
-        console.print(f"  {name:<28} {what}", highlight=False, soft_wrap=True)
+        if (folder / name).is_file():
+            console.print(f"  {name:<28} {what}", highlight=False, soft_wrap=True)
 
 
-def percent(fraction: float) -> str:
-    """Such as "98.67 %"."""
-    return f"{100 * fraction:.2f} %"
+def percent(fraction: float | None) -> str:
+    """Such as "98.67 %"; a dash for None, what could not be measured."""
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def classes_seen(summary: dict[str, Any]) -> str:
+    """Such as "9 of 10 (effectively 7.8)"."""
+    if summary["classes_generated"] is None:
+        return "-"
+    effective = summary["effective_classes_generated"]
+    return f"{summary['classes_generated']} of {summary['classes']} (effectively {effective:.1f})"

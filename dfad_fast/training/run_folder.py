@@ -30,6 +30,7 @@ SUMMARY = "summary.json"
 STUDENT = "student.safetensors"
 GENERATOR = "generator.safetensors"
 AVERAGED = "student_averaged.safetensors"
+BEST = "student_best.safetensors"
 SAMPLES = "samples.png"
 CURVES = "curves.png"
 TRACEBACK = "traceback.txt"
@@ -46,11 +47,11 @@ EXPORT_ENDINGS = {
 EXPORT_RECORD = ".json"
 """What is measured of an exported file stands in one with this after its name."""
 _OURS = (
-    *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
+    *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, BEST, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
     *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, METRICS_TABLE, REPORT),
     *(
         f"{Path(of).stem}{ending}{record}"
-        for of in (STUDENT, AVERAGED)
+        for of in (STUDENT, AVERAGED, BEST)
         for ending in EXPORT_ENDINGS.values()
         for record in ("", EXPORT_RECORD)
     ),
@@ -124,11 +125,11 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, state: Mapping[str, Any]) -> None:
+def write_tensors(path: Path, state: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
     """A state dictionary as safetensors."""
     from safetensors.torch import save_file
 
-    write_whole(path, lambda p: save_file(plain_tensors(state), p))
+    write_whole(path, lambda p: save_file(plain_tensors(state), p, dict(metadata or {}) or None))
 
 
 def plain_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -337,9 +338,11 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         self._write(name, lambda p: p.write_text(text))
 
-    def write_weights(self, name: str, state: Mapping[str, Any]) -> None:
+    def write_weights(
+        self, name: str, state: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+    ) -> None:
         self._hold_on()
-        write_tensors(self.path / name, state)
+        write_tensors(self.path / name, state, metadata)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """The last one from now on; so many of those before it are kept that there are ``keep_checkpoints``."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
+
+from dfad_fast.training import pictures
 
 FOLDER = "samples"
 IMAGES = 32
@@ -48,10 +49,7 @@ def lay_out(images: Tensor, teacher: Tensor, student: Tensor, iteration: int, ge
     shown = images[:IMAGES].float()
     if shown.shape[1] != 3:
         shown = shown[:, :1]
-    scale = _LARGEST / max(shown.shape[2:])
-    if scale < 1:
-        size = [max(1, round(side * scale)) for side in shown.shape[2:]]
-        shown = F.interpolate(shown, size, mode="area")
+    shown = pictures.shrink(shown, _LARGEST)
     pixels = (255 * shown.permute(0, 2, 3, 1)).round().byte().cpu().numpy()
     return Sheet(iteration, generated_images, pixels, teacher[:IMAGES].tolist(), student[:IMAGES].tolist())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.data import Dataset, load_dataset
-from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
 from dfad_fast.models import load_weights
 from dfad_fast.terms import reads_features
 from dfad_fast.training import checkpoints
@@ -30,7 +31,7 @@ from dfad_fast.training.job import (
     run_plugins,
 )
 from dfad_fast.training.networks import Networks
-from dfad_fast.training.run_folder import AVERAGED, GENERATOR, STUDENT, folder_of, recorded_config
+from dfad_fast.training.run_folder import AVERAGED, BEST, GENERATOR, STUDENT, folder_of, recorded_config
 
 
 def silent(_text: str) -> None:
@@ -61,6 +62,8 @@ class TrainedRun:
     test_set: Dataset | None
     no_test_set: str
     """Why there is none."""
+    best_iteration: int | None = None
+    """That of the student, where it is the best one and not the last."""
 
     @property
     def device(self) -> torch.device:
@@ -102,6 +105,7 @@ def load_run(
     device: str = "auto",
     real_images_needed: bool = False,
     averaged: bool = False,
+    best: bool = False,
     say: Callable[[str], None] = silent,
 ) -> TrainedRun:
     """Reads the run in folder ``path``.
@@ -111,12 +115,15 @@ def load_run(
         data_dir, teachers: where dataset and teachers are now, instead of where they were.
         real_images_needed: whether test images that cannot be read are an error, and not merely missing.
         averaged: whether the student is the moving average of the run's.
+        best: whether it is the best one at the run's evaluations, see :class:`dfad_fast.training.best.BestStudent`.
         say: told what code of the run's settings is run.
 
     Raises:
-        UsageError: no run is there, or none that has saved anything, or no moving average; its teacher or its data is
+        UsageError: no run is there, or none that has saved anything, or not that student; its teacher or its data is
             not there, or is another one than it was started with. Nothing is trained or downloaded.
     """
+    if averaged and best:
+        raise UsageError("--averaged and --best name two students: give one of them")
     folder = folder_of(path)
     given = {"data_dir": data_dir, "teachers": teachers, "device": device}
     changes = {key: value for key, value in given.items() if value is not None}
@@ -136,7 +143,8 @@ def load_run(
         config.taps_student,
     )
     method = choose_method(config.method, networks, config.student_terms, config.generator_terms)
-    checkpoint = _load_weights(networks, folder, averaged)
+    which = AVERAGED if averaged else BEST if best else STUDENT
+    checkpoint = _load_weights(networks, folder, which)
     known = own_dataset or _evaluated(config)
     shown = replace(config, evaluate=dataset or config.evaluate)
     test_set, no_test_set = _test_set(shown, known, pair, real_images_needed)
@@ -149,11 +157,13 @@ def load_run(
         seed=config.seed,
         iteration=checkpoint["iteration"] if checkpoint else None,
         planned_iterations=checkpoint["planned_iterations"] if checkpoint else None,
+        best_iteration=_best_iteration(checkpoint, folder) if best else None,
         networks=networks,
         image_shape=pair.image_shape,
         mean=config.mean or (known.mean if known else None),
         std=config.std or (known.std if known else None),
-        connectors_trained=checkpoint is not None and reads_features(method.student),
+        # Connectors are those of the last student.
+        connectors_trained=checkpoint is not None and not best and reads_features(method.student),
         has_generator=checkpoint is not None or (folder / GENERATOR).is_file(),
         latent_dim=config.latent_dim,
         batch_size=_batch_size(config, folder),
@@ -170,40 +180,76 @@ def _refuse_nothing_saved(folder: Path) -> None:
         )
 
 
-def _load_weights(networks: Networks, folder: Path, averaged: bool) -> dict[str, Any] | None:
-    """From the checkpoint, which is never older than the other files; from those where it is gone."""
-    if checkpoints.all_of(folder):
-        state = checkpoints.read(folder)
-        if averaged and "averaged_student" not in state["weights"]:
-            raise _no_average(folder)
-        parts: dict[str, nn.Module] = {
-            "averaged_student" if averaged else "student": networks.student,
-            "generator": networks.generator,
-            "connectors": networks.connectors,
-        }
-        try:
-            for name, network in parts.items():
-                network.load_state_dict(state["weights"][name])
-        except (RuntimeError, KeyError, TypeError) as error:
-            reason = in_one_line(error)
-            raise UsageError(
-                f"the checkpoint in {folder} does not fit the networks that its config.yaml names ({reason}): "
-                "bring the networks back that the run was started with"
-            ) from error
-        return state
-    if averaged and not (folder / AVERAGED).is_file():
-        raise _no_average(folder)
-    load_weights(networks.student, folder / (AVERAGED if averaged else STUDENT), "student")
-    if (folder / GENERATOR).is_file():
-        load_weights(networks.generator, folder / GENERATOR, "generator")
-    return None
+def _load_weights(networks: Networks, folder: Path, which: str) -> dict[str, Any] | None:
+    """From the checkpoint; from the weights' files where it is gone, or older, as where the disk was full at the end.
+    ``which``: the file of the student."""
+    state = checkpoints.read(folder) if checkpoints.all_of(folder) else None
+    if state and state["iteration"] < _iteration_of(folder / STUDENT):
+        warnings.warn(
+            f"the checkpoint in {folder} is older than {STUDENT}, so the weights' files are taken",
+            DFADFastWarning,
+            stacklevel=2,
+        )
+        state = None
+    if state is None:
+        if not (folder / which).is_file():
+            raise _no_such_student(folder, which)
+        load_weights(networks.student, folder / which, "student")
+        if (folder / GENERATOR).is_file():
+            load_weights(networks.generator, folder / GENERATOR, "generator")
+        return None
+    weights = state["weights"]
+    students = {
+        STUDENT: weights["student"],
+        AVERAGED: weights.get("averaged_student"),
+        BEST: state.get("best_student", {}).get("weights"),
+    }
+    if students[which] is None:
+        raise _no_such_student(folder, which)
+    parts: list[tuple[nn.Module, Any]] = [
+        (networks.student, students[which]),
+        (networks.generator, weights["generator"]),
+        (networks.connectors, weights["connectors"]),
+    ]
+    try:
+        for network, own in parts:
+            network.load_state_dict(own)
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = in_one_line(error)
+        raise UsageError(
+            f"the checkpoint in {folder} does not fit the networks that its config.yaml names ({reason}): "
+            "bring the networks back that the run was started with"
+        ) from error
+    return state
 
 
-def _no_average(folder: Path) -> UsageError:
-    return UsageError(
-        f"the run in {folder} kept no moving average of its student: leave --averaged out, or distil with "
-        "--student-ema"
-    )
+def _best_iteration(checkpoint: dict[str, Any] | None, folder: Path) -> int:
+    return checkpoint["best_student"]["iteration"] if checkpoint else _iteration_of(folder / BEST)
+
+
+def _iteration_of(path: Path) -> int:
+    """What a weights' file says; -1 of one that is not there, or says nothing."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return int((file.metadata() or {})["iteration"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return -1
+
+
+def _no_such_student(folder: Path, which: str) -> UsageError:
+    if which == BEST:
+        return UsageError(
+            f"the run in {folder} kept no best student, since it had no evaluation or is of an older version: leave "
+            "--best out"
+        )
+    if which == AVERAGED:
+        return UsageError(
+            f"the run in {folder} kept no moving average of its student: leave --averaged out, or distil with "
+            "--student-ema"
+        )
+    return UsageError(f"{folder} holds no {which}")
 
 
 def _evaluated(config: DistillConfig) -> Dataset | None:

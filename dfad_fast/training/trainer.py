@@ -14,21 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast import processes
-from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.errors import RunError, UsageError, in_one_line
 from dfad_fast.methods import Method
 from dfad_fast.models.check import as_image_shape, count_classes, device_of, image_dtype
 from dfad_fast.models.sharding import is_sharded
 from dfad_fast.models.wrappers import unwrapped
 from dfad_fast.terms import reads_student
-from dfad_fast.training import outcome, pictures, preflight, resuming, run_folder
+from dfad_fast.training import checkpoints, outcome, pictures, preflight, resuming, run_folder
 from dfad_fast.training.allocator import pin_allocator
 from dfad_fast.training.average import MovingAverage
+from dfad_fast.training.best import BestStudent
 from dfad_fast.training.checkpoints import checksum
 from dfad_fast.training.choice import Terms, choose_method
 from dfad_fast.training.environment import versions
-from dfad_fast.training.evaluation import Batches, TestSet
+from dfad_fast.training.evaluation import TestSet
 from dfad_fast.training.fit import Fit, Progress
-from dfad_fast.training.generators import check_generator, generate, make_generator
+from dfad_fast.training.generators import check_generator, generate_batches, make_generator
+from dfad_fast.training.labelled_batches import Batches
 from dfad_fast.training.levers import Levers, choose_levers
 from dfad_fast.training.limits import refuse_beyond
 from dfad_fast.training.loggers import Loggers
@@ -39,8 +41,8 @@ from dfad_fast.training.phases import Phases
 from dfad_fast.training.randomness import differ_between_processes, global_state, restore_global_state
 from dfad_fast.training.recipe import Recipe, choose_recipe
 from dfad_fast.training.rehearsal import Rehearsal
-from dfad_fast.training.report_page.page import write_page_if_possible
 from dfad_fast.training.run_folder import RunFolder
+from dfad_fast.training.saving import Attempts
 from dfad_fast.training.states import load_state, state_of
 from dfad_fast.training.step import Iteration
 
@@ -189,6 +191,7 @@ class DFADTrainer:
         self._generated_batches = 0
         self.seconds = 0.0
         self.best_accuracy: float | None = None
+        self.best = BestStudent()
         self.history: list[dict[str, Any]] = []
 
         # Networks made here draw from torch's global generator, which is put back as it was.
@@ -364,6 +367,12 @@ class DFADTrainer:
         return self._average.network if self._average else None
 
     @property
+    def best_student(self) -> dict[str, Any] | None:
+        """The state dictionary of the best student at an evaluation of ``fit`` so far; None before the first one.
+        ``best.describe()`` says which and by what, :class:`BestStudent` how it is chosen."""
+        return self.best.weights
+
+    @property
     def images_per_iteration(self) -> int:
         """Images that an iteration generates after the warm-up."""
         return self._phases.at(0, warm_up_iterations=0).iteration.generated_batches * self.batch_size
@@ -486,43 +495,105 @@ class DFADTrainer:
 
         The same in every process of a run over several.
         """
+        return torch.cat(list(self.held_out_batches(count)))
+
+    def held_out_batches(self, count: int) -> Iterator[Tensor]:
+        """The images of ``sample``, of which only one batch is held at a time."""
         noise = self._held_out_noise()
         # Not the whole batch of a run over many processes, which no single one has room for.
-        batch_size = self.batch_size // processes.count()
-        return generate(
-            self.networks.generator, count, batch_size, lambda size: self._draw_noise(size, noise)
+        return generate_batches(
+            self.networks.generator,
+            count,
+            self.batch_size // processes.count(),
+            lambda size: self._draw_noise(size, noise),
         )
 
     def summary(self, test_set: TestSet | None = None) -> dict[str, Any]:
-        """What came out, as plain values. Accuracies are fractions; None without test images."""
-        own = outcome.summarise(self, test_set)
-        return processes.on_first(lambda: own)
+        """What came out, as plain values. Accuracies are fractions; None without test images.
 
-    def save(self, test_set: TestSet | None = None) -> dict[str, Any]:
-        """Writes everything the run's folder should hold (if there is one) and returns the summary."""
-        if self.out:
-            # First, since the rest takes a while in which a run that is stopped may be killed, and draws numbers.
-            state = self.state_of_all()
-            self.on_folder(lambda folder: folder.write_checkpoint(state))
-            self.on_folder(self.save_weights)
-        summary = self.summary(test_set)
-        if self.out:
-            samples = outcome.label_samples(self)
+        Warns where a figure could not be taken, and where the generator has collapsed."""
+        return outcome.summarise(self, test_set)
 
-            def write(folder: RunFolder) -> None:
-                folder.write_summary(summary)
+    def save(
+        self, test_set: TestSet | None = None, tell: Callable[[str], None] = lambda text: None
+    ) -> dict[str, Any]:
+        """Writes everything the run's folder should hold (if there is one) and returns the summary.
+
+        The student's weights come first and each file is written by itself: one that cannot be costs no other. Figures,
+        pictures or a page that cannot be made are named in a warning.
+
+        Args:
+            tell: is told how far it is.
+
+        Raises:
+            RunError: weights, checkpoint or summary cannot be written. All else was tried before.
+        """
+        attempts = Attempts()
+        # First, since the rest takes a while in which a run that is stopped may be killed, and draws numbers.
+        self.try_to_save_state(attempts)
+        best = self.best.iteration
+        summary = outcome.summarise(self, test_set, tell)
+        if self.out:
+            samples = outcome.try_to_label_samples(self)
+
+            def write(folder: RunFolder) -> list[tuple[str, str]]:
+                own = Attempts()
+                if self.best.iteration != best:  # the evaluation at the end of a run that was stopped
+                    own.attempt(run_folder.BEST, lambda: self._save_best(folder))
+                own.attempt(run_folder.SUMMARY, lambda: folder.write_summary(summary))
                 outcome.draw(self, folder, summary, samples)
-                self.loggers.summary(summary)
-                write_page_if_possible(folder.path)
+                return own.failures
 
-            self.on_folder(write)
+            attempts.failures += self.on_folder(write) or []
+        if attempts.failures:
+            assert self.out is not None
+            raise RunError(
+                f"not everything could be saved in {self.out}: {attempts}; all else was written: make room there"
+                + (f" and go on with dfad-fast resume {self.out}" if checkpoints.all_of(self.out) else "")
+            )
         return summary
 
-    def save_weights(self, folder: RunFolder) -> None:
-        folder.write_weights(run_folder.STUDENT, self.networks.student.state_dict())
-        folder.write_weights(run_folder.GENERATOR, self.networks.generator.state_dict())
-        if self.averaged_student is not None:
-            folder.write_weights(run_folder.AVERAGED, self.averaged_student.state_dict())
+    def save_state(self) -> None:
+        """Writes weights and checkpoint. Raises RunError for those that cannot be written, once all were tried."""
+        attempts = Attempts()
+        self.try_to_save_state(attempts)
+        if attempts.failures:
+            raise RunError(f"not everything could be saved in {self.out}: {attempts}")
+
+    def try_to_save_state(self, attempts: Attempts) -> None:
+        """The student's weights first, the checkpoint, which is the largest file, last."""
+        if not self.out:
+            return
+        attempts.failures += self.on_folder(self._try_to_save_weights) or []
+        if state := attempts.attempt(checkpoints.CHECKPOINT, self.state_of_all, together=True):
+
+            def write(folder: RunFolder) -> list[tuple[str, str]]:
+                own = Attempts()
+                own.attempt(checkpoints.CHECKPOINT, lambda: folder.write_checkpoint(state))
+                return own.failures
+
+            attempts.failures += self.on_folder(write) or []
+
+    def _try_to_save_weights(self, folder: RunFolder) -> list[tuple[str, str]]:
+        """What could not be written, with the reasons."""
+        own = Attempts()
+        told = {"iteration": str(self.iteration)}
+        files = {
+            run_folder.STUDENT: self.networks.student,
+            run_folder.AVERAGED: self.averaged_student,
+            run_folder.GENERATOR: self.networks.generator,
+        }
+        for name, network in files.items():
+            if network is not None:
+                own.attempt(name, lambda: folder.write_weights(name, network.state_dict(), told))  # noqa: B023
+        own.attempt(run_folder.BEST, lambda: self._save_best(folder))
+        return own.failures
+
+    def _save_best(self, folder: RunFolder) -> None:
+        if self.best.weights is not None:
+            # One entry, since the order of several would differ from file to file.
+            told = {"iteration": str(self.best.iteration)}
+            folder.write_weights(run_folder.BEST, self.best.weights, told)
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on: weights, optimisers, sources of randomness, position. Of several processes each
@@ -539,14 +610,19 @@ class DFADTrainer:
             "warm_up_iterations": self._warm_up_iterations,
             "generated_batches": self._generated_batches,
             "seconds": self.seconds,
-            "best_accuracy": self.best_accuracy,
+            **self.best_so_far(),
             "rehearsal": self.rehearsal.state_dict() if self.rehearsal else {},
         }
 
+    def best_so_far(self) -> dict[str, Any]:
+        """The part of the state that evaluations change."""
+        return {"best_accuracy": self.best_accuracy, "best_student": self.best.state_dict()}
+
     def snapshot(self) -> dict[str, Any]:
-        """The state as it is now. Batches that are kept for replay are not copied: nothing writes to them."""
-        shared = self.rehearsal.kept if self.rehearsal else []
-        return copy.deepcopy(self.state_dict(), {id(images): images for images in shared})
+        """The state as it is now. Batches that are kept for replay, and what is kept of the best student, are not
+        copied: nothing writes to them."""
+        shared = [*(self.rehearsal.kept if self.rehearsal else []), *self.best.tensors]
+        return copy.deepcopy(self.state_dict(), {id(tensor): tensor for tensor in shared})
 
     def _load_checkpoint(self, state: dict[str, Any]) -> None:
         try:
@@ -585,6 +661,8 @@ class DFADTrainer:
         self._generated_batches = state["generated_batches"]
         self.seconds = state["seconds"]
         self.best_accuracy = state["best_accuracy"]
+        if "best_student" in state:  # not in checkpoints of older versions
+            self.best.load_state_dict(state["best_student"], self.device)
         if self.rehearsal:
             self.rehearsal.load_state_dict(state["rehearsal"])
 

@@ -31,6 +31,24 @@ def test_seeds_of_the_same_settings_are_one_row(dfad_fast, runs, tmp_path):
     assert (tmp_path / "pictures/all.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_runs_without_test_images_are_compared_on_generated_ones(dfad_fast, runs, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, plot = [], Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda axis, *a, **k: drawn.append(k["label"]) or plot(axis, *a, **k))
+    summaries = [json.loads((tmp_path / run / "summary.json").read_text()) for run in runs]
+    done = dfad_fast("compare", "dfad-0", "dfad-vi-0")
+    assert done.code == 0, done.err
+    for summary, name in ((summaries[0], "dfad (dfad-0)"), (summaries[2], "dfad-vi (dfad-vi-0)")):
+        row = next(line for line in done.out.splitlines() if name in line)
+        assert f"{100 * summary['agreement_generated']:.2f}" in row
+        assert f"{summary['discrepancy_generated']:.3f}" in row
+        assert f"{summary['effective_classes_generated']:.1f} of 3" in row
+        for notice in summary["notices"]:
+            assert notice in done.out
+    assert drawn == ["dfad", "dfad-vi"]
+
+
 def test_settings_that_set_runs_apart_are_named(dfad_fast, own, runs, tmp_path):
     more = ["--method", "dfad", "--replay", "2", "--out", "replayed", "--quiet"]
     assert dfad_fast("distill", *own[:-2], *more).code == 0

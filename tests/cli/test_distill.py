@@ -49,7 +49,14 @@ def test_an_own_teacher_without_any_dataset(dfad_fast, own, tmp_path):
     assert done.code == 0, done.err
     assert "sign agreement, 2#0" in done.out
     assert "test accuracy" not in done.out
+    assert "classes of these images" in done.out
     summary = json.loads((tmp_path / "run/summary.json").read_text())
+    best = summary["best_student"]["iteration"]
+    assert "agreement of the best student" in done.out
+    assert (
+        f"student_best.safetensors     the best one's, iteration {best} by agreement on held-out" in done.out
+    )
+    assert f"{summary['classes_generated']} of 3 (effectively" in done.out
     assert summary["teacher_accuracy"] is None
     assert 0 <= summary["agreement_generated"] <= 1
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
@@ -166,7 +173,11 @@ def test_rehearsal_is_repeated(dfad_fast, own, tmp_path):
 
 def test_quiet_prints_nothing(dfad_fast, own):
     done = dfad_fast("distill", *own, "--quiet")
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out) == (0, "")
+    # A warning: this teacher was never trained.
+    assert [line.split(" in ")[0] for line in done.err.splitlines()] == [
+        "dfad-fast: the teacher sees class 1"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_onnx_answers_as_the_student_to_any_number_of_images(dfad_fast, own_run,
     expected = {
         "student": "own.py:student",
         "averaged": "false",
+        "best": "false",
         "image_shape": "[1, 8, 8]",
         "classes": "3",
         "mean": "null",
@@ -169,6 +170,41 @@ def test_the_moving_average_in_the_students_place(dfad_fast, own_run, interrupte
     assert not torch.equal(average["0.weight"], load_file(own_run / "student.safetensors")["0.weight"])
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_best_student_in_the_last_ones_place(dfad_fast, own_run, interrupted):
+    state = checkpoints.read(own_run)
+    state["best_student"]["weights"]["0.weight"] += 1
+    state["best_student"]["iteration"] = 1
+    best = state["best_student"]["weights"]
+    if interrupted:
+        checkpoints.save(state, own_run / CHECKPOINT)
+        (own_run / "student_best.safetensors").unlink()
+    else:
+        RunFolder(own_run, resume=True).write_weights("student_best.safetensors", best, {"iteration": "1"})
+        (own_run / CHECKPOINT).unlink()
+    done = dfad_fast("export", "run", "--best", "--format", "safetensors", *QUICK, "--quiet")
+    assert done.code == 0, done.err
+    file = own_run / "student_best_export.safetensors"
+    torch.testing.assert_close(load_file(file), dict(best), atol=0, rtol=0)
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata()["best"] == "true"
+    done = dfad_fast("inspect", "run", "--best", "--samples", "64")
+    assert done.code == 0, done.err
+    assert "its best student, of iteration 1" in done.out
+
+
+def test_weights_that_are_newer_than_the_checkpoint_are_taken(dfad_fast, own_run):
+    """As where the disk was full when the run ended."""
+    newer = {key: value + 1 for key, value in load_file(own_run / "student.safetensors").items()}
+    RunFolder(own_run, resume=True).write_weights("student.safetensors", newer, {"iteration": "3"})
+    done = dfad_fast("export", "run", "--format", "safetensors", *QUICK, "--quiet")
+    assert done.code == 0, done.err
+    assert (
+        "the checkpoint in run is older than student.safetensors, so the weights' files are taken" in done.err
+    )
+    torch.testing.assert_close(load_file(own_run / "student_export.safetensors"), newer, atol=0, rtol=0)
+
+
 def _without_average(run):
     state = checkpoints.read(run)
     del state["weights"]["averaged_student"]
@@ -188,12 +224,22 @@ def test_a_moving_average_that_the_run_did_not_keep(dfad_fast, own_run, spoil):
     assert "the run in run kept no moving average of its student: leave --averaged out" in done.err
 
 
+def test_a_best_student_that_the_run_did_not_keep(dfad_fast, own_run):
+    state = checkpoints.read(own_run)
+    del state["best_student"]  # as in those of older versions
+    checkpoints.save(state, own_run / CHECKPOINT)
+    done = dfad_fast("export", "run", "--best", *QUICK)
+    assert (done.code, done.out) == (2, SAID)
+    assert "the run in run kept no best student" in done.err
+
+
 @pytest.mark.parametrize(
     ("options", "message", "code"),
     [
         (("--format", "tflite"), "'tflite' is not one of 'onnx', 'torch', 'safetensors'", 2),
         (("--format", "torch", "--int8"), "--int8 is for --format onnx, got --format torch", 2),
         (("--format", "safetensors", "--int8"), "--int8 is for --format onnx, got --format safetensors", 2),
+        (("--averaged", "--best"), "--averaged and --best name two students: give one of them", 2),
         (("--samples", "0"), "--samples must be at least 1, got 0", 2),
         (("--calibration-images", "0"), "--calibration-images must be at least 1, got 0", 2),
         (("--out", "student.pt2"), "--out is a file NAME.onnx for --format onnx, got student.pt2", 2),
@@ -441,7 +487,7 @@ def test_images_are_normalised_as_the_run_says_whatever_dataset_is_looked_at(
     (own_run / "config.yaml").write_text(yaml.safe_dump(config | {"batch_size": 12}))
     run = load_run(own_run, "other", device="cpu")
     assert (run.test_set.name, run.test_set.mean) == ("other", (shown_by,))
-    metadata = Student(run, averaged=False).metadata()
+    metadata = Student(run, averaged=False, best=False).metadata()
     assert json.loads(metadata["mean"]) == mean
     assert metadata["student"] == "own.py:student"
     assert run.batch_size == 12  # of all processes, which the options need not say

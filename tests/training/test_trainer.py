@@ -123,6 +123,7 @@ def test_fit_leaves_a_whole_folder(pair, tmp_path):
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
         "student.safetensors",
+        "student_best.safetensors",
         "generator.safetensors",
         "config.yaml",
         "metrics.jsonl",

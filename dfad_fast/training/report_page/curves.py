@@ -13,7 +13,12 @@ _QUALITY = {
     "student_accuracy": ("student's accuracy", ""),
     "averaged_accuracy": ("averaged student's accuracy", ""),
     "agreement": ("agreement", ""),
+    "agreement_generated": ("agreement, held-out generated images", ""),
     "agreement_batch": ("agreement on the generated batch", "faint"),
+}
+_CLASSES = {
+    "classes_generated": ("classes that the teacher sees in them", ""),
+    "effective_classes_generated": ("their effective number", ""),
 }
 _RATES = {"student_lr": ("student", ""), "generator_lr": ("generator", "")}
 
@@ -43,7 +48,18 @@ def curves(record: Record) -> list[dict[str, Any]]:
     if len([line for line in quality if line.points]) == 1:
         quality = [replace(line, style="") for line in quality]
     terms = list(dict.fromkeys(key for kept in history for key in kept if "/" in key))
-    charts = [chart("Accuracy and agreement", "generated images", quality, percent, notes=notes)]
+    discrepancy = lines({"discrepancy_generated": ("discrepancy", "")})
+    charts = [
+        chart("Accuracy and agreement", "generated images", quality, percent, notes=notes),
+        chart("Classes of held-out generated images", "generated images", lines(_CLASSES), notes=notes),
+        chart(
+            "Discrepancy on held-out generated images",
+            "generated images",
+            discrepancy,
+            logarithmic=True,
+            notes=notes,
+        ),
+    ]
     for phase in ("student", "generator"):
         named = {key: (key.partition("/")[2], "") for key in terms if key.startswith(f"{phase}/")}
         title = f"The {phase}'s terms, unweighted"

@@ -15,7 +15,7 @@ def inspection(record: Record) -> dict[str, Any] | None:
         return None
     images = f"{data['dataset']} test images" if data["images"] == "real" else "generated images"
     return {
-        "iteration": count(data["iteration"]),
+        "iteration": count(data.get("best_iteration") or data["iteration"]),
         "images": f"{count(data['compared'])} {images}",
         "rows": _networks(data),
         "stages": [

@@ -103,8 +103,8 @@ def read(folder: Path) -> Record:
         summary=attempt(run_folder.SUMMARY, _mapping, {}),
         history=history,
         sheets=shown,
-        samples=None if shown else attempt(run_folder.SAMPLES, Path.read_bytes, None, needed=False),
-        curves=None if history else attempt(run_folder.CURVES, Path.read_bytes, None, needed=False),
+        samples=None if shown else attempt(run_folder.SAMPLES, _picture, None, needed=False),
+        curves=None if history else attempt(run_folder.CURVES, _picture, None, needed=False),
         inspection=attempt(run_folder.INSPECTION, _mapping, {}, needed=False),
         checkpoints=[
             found for path in checkpoints.all_of(folder) if (found := _checkpoint(path)) is not None
@@ -114,7 +114,14 @@ def read(folder: Path) -> Record:
     )
 
 
+_LARGEST_PICTURE = 8 * 2**20  # bytes: older versions drew images of any size
 _TELLING = (run_folder.CONFIG, run_folder.METRICS, run_folder.SUMMARY)
+
+
+def _picture(path: Path) -> bytes:
+    if path.stat().st_size > _LARGEST_PICTURE:
+        raise ValueError(f"more than {_LARGEST_PICTURE // 2**20} MiB")
+    return path.read_bytes()
 
 
 def _text(path: Path) -> str:

@@ -89,6 +89,9 @@ def figures(record: Record) -> list[dict[str, str]]:
         found.append(_figure("Agreement", agreement, "with the teacher, held-out generated images"))
         discrepancy = decimal(summary.get("discrepancy_generated"))
         found.append(_figure("Discrepancy", discrepancy, "mean L1 of the logits, same images"))
+        if summary.get("classes_generated") is not None:
+            of = f"of {count(summary.get('classes'))} that the teacher knows, same images"
+            found.append(_figure("Classes", count(summary["classes_generated"]), of))
     elif "agreement_batch" in last:
         agreement = percent(last["agreement_batch"])
         found.append(_figure("Agreement", agreement, "with the teacher, last generated batch"))
@@ -120,16 +123,31 @@ def summary_table(record: Record) -> dict[str, Any] | None:
     if summary.get("teacher_accuracy") is not None:
         final, best = summary.get("student_accuracy_final"), summary.get("student_accuracy_best")
         rows.append(("Test accuracy, final", percent(summary["teacher_accuracy"]), percent(final)))
-        rows.append(("Test accuracy, best", "", percent(best)))
+        rows.append(("Test accuracy, best (chosen on the test images)", "", percent(best)))
         for which in ("final", "best"):
             if (averaged := summary.get(f"averaged_accuracy_{which}")) is not None:
                 rows.append((f"Test accuracy of the averaged student, {which}", "", percent(averaged)))
         rows.append(("Agreement, test images", "", percent(summary.get("agreement_final"))))
     rows.append(("Agreement, held-out generated images", "", percent(summary.get("agreement_generated"))))
     rows.append(("Discrepancy, held-out generated images", "", decimal(summary.get("discrepancy_generated"))))
+    if summary.get("classes_generated") is not None:
+        seen, classes = count(summary["classes_generated"]), count(summary.get("classes"))
+        effective = decimal(summary.get("effective_classes_generated"))
+        rows.append(
+            ("Classes that the teacher sees in these", f"{seen} of {classes} (effectively {effective})", "")
+        )
+        rows.append(("Variety of these images (0: all alike)", decimal(summary.get("variety_generated")), ""))
+    if best_student := summary.get("best_student"):
+        iteration, by = count(best_student["iteration"]), best_student["by"]
+        rows.append((f"Best student, iteration {iteration}, by {by}", "", percent(best_student["value"])))
     for stage, value in dict(summary.get("sign_agreement_generated") or {}).items():
         rows.append((f"Sign agreement, {stage}", "", percent(value)))
-    return {"rows": rows, "iteration": count(summary.get("iterations")), "old": record.summary_is_old}
+    return {
+        "rows": rows,
+        "iteration": count(summary.get("iterations")),
+        "old": record.summary_is_old,
+        "notices": [str(notice) for notice in summary.get("notices") or []],
+    }
 
 
 def settings(record: Record) -> dict[str, Any] | None:

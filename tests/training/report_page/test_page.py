@@ -81,7 +81,7 @@ def test_a_finished_run_is_told_in_full(finished):
     assert "dfad-fast resume" not in words
     last = sheets.read(sheets.all_of(finished)[-1])
     assert text.count('alt="generated image: teacher') == len(last.images) == 32
-    assert text.count("<figcaption>") == 4 + 6  # charts and moments
+    assert text.count("<figcaption>") == 6 + 6  # charts and moments
     apart = sum(t != s for t, s in zip(last.teacher, last.student, strict=True))
     assert f"They agree on {32 - apart} of 32." in words
 
@@ -130,7 +130,7 @@ def test_hostile_text_is_only_text(finished, tmp_path):
     assert HOSTILE not in text
     assert "alert(1)</script>" not in text
     parsed = Text(text)
-    # Five charts with their data, and the page's own.
+    # Charts with their data, and the page's own.
     assert parsed.tags.count("script") == text.count("application/json") + 1
     assert parsed.tags.count("style") == 1
     assert text.count("alert(1)") >= 12
@@ -302,7 +302,7 @@ def test_a_page_that_cannot_be_made_is_no_reason_to_lose_a_run(fit, tmp_path, mo
         raise RuntimeError("of the page")
 
     monkeypatch.setattr(page, "render", fails)
-    with pytest.warns(DFADFastWarning, match="report.html of .* was not written .RuntimeError: of the page"):
+    with pytest.warns(DFADFastWarning, match="not written in .*: report.html .RuntimeError: of the page"):
         fit(tmp_path / "run", 2)
     assert (tmp_path / "run/summary.json").exists()
     assert checkpoints.read(tmp_path / "run")["iteration"] == 2
