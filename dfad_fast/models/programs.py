@@ -39,6 +39,11 @@ class Program(nn.Module):
         return self.run(images)
 
 
+def is_opaque(network: nn.Module) -> bool:
+    """Whether ``network`` or a part of it is a program, of which nobody can read features."""
+    return any(isinstance(module, Program | torch.jit.ScriptModule) for module in network.modules())
+
+
 def is_program(name: str) -> bool:
     """Whether ``name`` is that of a file for :func:`load_program`."""
     return Path(name).suffix in _SUFFIXES

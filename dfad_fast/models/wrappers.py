@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+
+from dfad_fast.models.programs import Program
 
 _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
 
@@ -14,7 +17,8 @@ _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
 def unwrapped(network: nn.Module) -> nn.Module:
     """The network itself, not compiled, out of any nesting of DataParallel, DistributedDataParallel and AveragedModel.
 
-    Its modules can be read and folded, and its weights have the plain network's names.
+    Its modules can be read and folded, and its weights have the plain network's names. A program of torch.export is
+    one with a single mode.
     """
     while True:
         # torch.compile's class lies in torch._dynamo, which takes a second to import.
@@ -22,7 +26,18 @@ def unwrapped(network: nn.Module) -> nn.Module:
             network = network._orig_mod
         elif isinstance(network, _WRAPPERS):
             network = network.module
+        elif isinstance(network, torch.fx.GraphModule) and not _has_modes(network):
+            return Program(network)
         elif network._compiled_call_impl is not None:
             network = copy.copy(network)  # by nn.Module.compile(); a copy is not compiled and shares all else
         else:
             return network
+
+
+def _has_modes(network: nn.Module) -> bool:
+    """Programs of torch.export refuse to change theirs."""
+    try:
+        network.train(network.training)
+    except NotImplementedError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from dfad_fast import processes
 from dfad_fast.ops import l1_discrepancy
 from dfad_fast.precision import at_least_float32
 from dfad_fast.training.evaluation import TestScores, ask
+from dfad_fast.training.states import load_state, state_of
 
 BY_ACCURACY = "test accuracy"
 BY_AGREEMENT = "agreement by class on held-out generated images"
@@ -112,7 +113,7 @@ class BestStudent:
         self._keep(newest)
 
     def _take(self, student: nn.Module, iteration: int, score: tuple[float, float]) -> None:
-        self.weights = _copied(student.state_dict())
+        self.weights = _copied(state_of(student))
         self.iteration, self._score = iteration, score
 
     def _keep(self, newest: _Moment) -> None:
@@ -158,17 +159,17 @@ class _holding:
 
     def __init__(self, network: nn.Module, weights: Mapping[str, Any]) -> None:
         self._network, self._weights = network, weights
-        self._own = _copied(network.state_dict())
+        self._own = _copied(state_of(network))
 
     def __enter__(self) -> None:
         try:
-            self._network.load_state_dict(self._weights)
+            load_state(self._network, dict(self._weights))
         except BaseException:
-            self._network.load_state_dict(self._own)
+            load_state(self._network, self._own)
             raise
 
     def __exit__(self, *_: object) -> None:
-        self._network.load_state_dict(self._own)
+        load_state(self._network, self._own)
 
 
 def _score(student: Tensor, teacher: Tensor) -> tuple[float, float]:

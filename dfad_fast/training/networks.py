@@ -18,6 +18,7 @@ from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.convolutions import WinogradConvolutions
 from dfad_fast.models.folding import Folded, fold_batch_norm
 from dfad_fast.models.layout import fitted
+from dfad_fast.models.programs import is_opaque
 from dfad_fast.models.sharding import is_sharded
 from dfad_fast.models.sync_batch_norm import SynchronisedBatchNorms
 from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
@@ -120,7 +121,7 @@ class Networks:
         self.student = student
         self._teacher_stages = _taps(teacher, image_shape, taps_teacher)
         self._student_stages = _taps(student, image_shape, taps_student)
-        if (taps_teacher and _is_program(teacher)) or (taps_student and _is_program(student)):
+        if (taps_teacher and is_opaque(teacher)) or (taps_student and is_opaque(student)):
             raise UsageError(self.describe_mismatch())
         if taps_teacher and taps_student and len(taps_teacher) != len(taps_student):
             raise UsageError(
@@ -253,9 +254,10 @@ class Networks:
     def describe_mismatch(self) -> str:
         """What to say where stages that have to match do not."""
         for what, network in (("teacher", self.teacher), ("student", self.student)):
-            if _is_program(network):
+            if is_opaque(network):
                 return (
-                    f"the {what} is TorchScript, whose features cannot be read: choose a method or terms that read "
+                    f"the {what} is a program (TorchScript, torch.export, ONNX), whose features cannot be "
+                    "read: choose a method or terms that read "
                     "none, such as dfad, or give the network that it was made from"
                 )
         return (
@@ -411,14 +413,10 @@ class Networks:
         return torch.autocast(self._device_type, dtype=self._autocast, enabled=self._autocast is not None)
 
 
-def _is_program(network: nn.Module) -> bool:
-    return any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
-
-
 def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Sequence[str] | None) -> list[Tap]:
     images = example_images(network, image_shape)
     network.eval()
-    if _is_program(network):
+    if is_opaque(network):
         return []
     return named_taps(network, images, names) if names else find_taps(network, images)
 

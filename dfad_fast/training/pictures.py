@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,18 @@ def normalisation(
     """Mean and deviation as [C, 1, 1]; None where neither is given. Raises UsageError where they do not fit."""
     if mean is None and std is None:
         return None
-    if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
+    if (
+        mean is None
+        or std is None
+        or not len(mean) == len(std) == channels
+        or not all(map(math.isfinite, (*mean, *std)))
+        or min(std) <= 0
+    ):
         raise UsageError(
-            f"mean and std are given together, one value for each of {channels} channels, std > 0; "
+            f"mean and std are given together, one finite value for each of {channels} channels, std > 0; "
             f"got mean {mean} and std {std}"
         )
-    return torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+    return torch.tensor(mean, device="cpu").view(-1, 1, 1), torch.tensor(std, device="cpu").view(-1, 1, 1)
 
 
 def brightness(images: Tensor, normalised_by: tuple[Tensor, Tensor] | None) -> Tensor:

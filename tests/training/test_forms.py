@@ -131,10 +131,19 @@ def test_torchscript_is_distilled_by_what_reads_no_features(which):
     before = {key: value.clone() for key, value in pair["student"].state_dict().items()}
     DFADTrainer(**pair, image_shape=SHAPE, method="dfad", student_ema=0.9, **SMALL).fit(1)
     assert any(not torch.equal(value, before[key]) for key, value in pair["student"].state_dict().items())
-    with pytest.raises(UsageError, match=f"the {which} is TorchScript, whose features cannot be read"):
+    with pytest.raises(UsageError, match=rf"the {which} is a program \(TorchScript.*features cannot be read"):
         DFADTrainer(**pair, image_shape=SHAPE, method="dfad-ar", **SMALL)
-    with pytest.raises(UsageError, match=f"the {which} is TorchScript"):
+    with pytest.raises(UsageError, match=f"the {which} is a program"):
         DFADTrainer(**pair, image_shape=SHAPE, **{f"taps_{which}": ["2"]}, **SMALL)
+
+
+def test_an_exported_program_is_distilled_by_what_reads_no_features():
+    dynamic = ({0: torch.export.Dim.AUTO},)
+    teacher = torch.export.export(net().eval(), (torch.randn(4, *SHAPE),), dynamic_shapes=dynamic).module()
+    losses = DFADTrainer(teacher, net(4), SHAPE, "dfad", **SMALL).step()
+    assert all(loss.isfinite() for loss in losses.values())
+    with pytest.raises(UsageError, match="the teacher is a program"):
+        DFADTrainer(teacher, net(4), SHAPE, "dfad-ar", **SMALL)
 
 
 @pytest.mark.filterwarnings("ignore")
