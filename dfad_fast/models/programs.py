@@ -17,6 +17,14 @@ from dfad_fast.importing import import_package
 _ONNX = ".onnx"
 _SUFFIXES = {_ONNX, ".pt2", ".pt", ".pth", ".ts", ".torchscript"}
 _INSTALL = "dfad-fast[onnx]"
+_ROUNDING = {
+    "ConvInteger",
+    "DynamicQuantizeLinear",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QuantizeLinear",
+}
 _CLOSE = 1e-3  # of the largest logit
 
 
@@ -123,6 +131,11 @@ def _read_onnx(path: Path) -> nn.Module:
     onnx = import_package("onnx", install=_INSTALL)
     onnx2fx = import_package("onnx2fx", install=_INSTALL)
     graph = onnx.load_model(path, load_external_data=False).graph
+    rounding = sorted({node.op_type for node in graph.node} & _ROUNDING)
+    if rounding:
+        raise UsageError(
+            f"{path} is quantized ({', '.join(rounding)}), and no gradient passes through rounding: give the float model"
+        )
     constants = {one.name for one in graph.initializer}
     inputs = [one for one in graph.input if one.name not in constants]
     sides = inputs[0].type.tensor_type.shape.dim if inputs else []

@@ -112,9 +112,24 @@ def fixed_onnx(path):
     onnx(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), path, input_names=["x"])
 
 
+def quantized_onnx(path):
+    onnx_package = pytest.importorskip("onnx")
+    pytest.importorskip("onnx2fx")
+    helper, float_, int8 = onnx_package.helper, onnx_package.TensorProto.FLOAT, onnx_package.TensorProto.INT8
+    graph = helper.make_graph(
+        [helper.make_node("QuantizeLinear", ["x", "scale"], ["y"])],
+        "rounds",
+        [helper.make_tensor_value_info("x", float_, ["b", *SHAPE])],
+        [helper.make_tensor_value_info("y", int8, ["b", *SHAPE])],
+        [helper.make_tensor("scale", float_, [], [0.1])],
+    )
+    onnx_package.save(helper.make_model(graph), path)
+
+
 @pytest.mark.parametrize(
     ("write", "name", "message"),
     [
+        (quantized_onnx, "a.onnx", r"a.onnx is quantized \(QuantizeLinear\), and no gradient passes"),
         (lambda _: None, "gone.pt2", "no file .*gone.pt2: expected a program of TorchScript"),
         (damaged, "a.pt", "a.pt is no program of TorchScript or torch.export, or damaged"),
         (damaged, "a.onnx", "a.onnx could not be loaded as a network: "),
