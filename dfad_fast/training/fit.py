@@ -111,8 +111,8 @@ class Fit:
             warnings.warn(
                 f"the student's learning rate rises again, from {before * rate:.3g} to {after * rate:.3g}, since its "
                 f"schedule was planned for {counted(planned, 'iteration')} and is stretched to {target:,}: to avoid "
-                "that, plan all of them from the beginning (trainer.planned_iterations, before the first fit), or take a "
-                "Recipe with lr_decay='constant'",
+                "that, plan all of them from the beginning (trainer.planned_iterations, before the first fit), or take "
+                "a Recipe with lr_decay='constant'",
                 DFADFastWarning,
                 stacklevel=4,
             )

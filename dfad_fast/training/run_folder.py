@@ -10,7 +10,7 @@ import reprlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -289,19 +289,26 @@ class RunFolder:
             return (self.path / CHECKPOINT).stat().st_mtime_ns
         return None
 
-    def _hold_on(self) -> None:
-        """Before what a run cannot do without is written. Raises LockLost where another run has the folder now."""
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Around what a run cannot do without. Raises LockLost where another run has the folder now."""
         if not self.path.is_dir():
             make_folder(self.path)
             warnings.warn(
                 f"{self.path} was removed while the run wrote to it: it is made anew, without what was in it",
                 DFADFastWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
+        was_ours = self.lock.is_ours
         try:
             self.lock.take()
         except UsageError as error:
             raise LockLost(f"{error}; nothing more of this run is written") from error
+        try:
+            yield
+        finally:
+            if not was_ours and not self.lock.writing:
+                self.lock.give_back()  # of a trainer that is told to save after its fit
 
     def _refuse_links(self) -> None:
         """Folders in it that lead elsewhere, where nothing is to be written or removed."""
@@ -333,8 +340,8 @@ class RunFolder:
         self._write(name, lambda p: p.write_text(text))
 
     def write_weights(self, name: str, state: Mapping[str, Tensor]) -> None:
-        self._hold_on()
-        write_tensors(self.path / name, state)
+        with self._locked():
+            write_tensors(self.path / name, state)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """The last one from now on; so many of those before it are kept that there are ``keep_checkpoints``."""
@@ -343,8 +350,8 @@ class RunFolder:
             checkpoints.save(state, path)
             checkpoints.rotate(self.path, self._keep)  # only once the new one is there
 
-        self._hold_on()
-        self._write(CHECKPOINT, write)
+        with self._locked():
+            self._write(CHECKPOINT, write)
 
     def read_checkpoint(self) -> dict[str, Any]:
         """See :func:`dfad_fast.training.checkpoints.find`. Damaged ones are renamed, so that none takes a whole one's

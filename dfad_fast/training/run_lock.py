@@ -107,6 +107,10 @@ class RunLock:
         self._hold.writing = True
 
     @property
+    def writing(self) -> bool:
+        return self._hold.writing
+
+    @property
     def is_ours(self) -> bool:
         return _own(self._hold.file) is self._hold and _read(self._hold.file) == Owner.this()
 

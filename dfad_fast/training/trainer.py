@@ -70,7 +70,9 @@ class DFADTrainer:
         batch_size: images per step, of all processes together.
         seed: fixes everything that the trainer draws: its generator's weights, noise, mixtures. (Dropout in a
             user's network draws from torch's global generator.)
-        out: the run's folder; None keeps everything in memory.
+        out: the run's folder; None keeps everything in memory. It is locked from now to the end of ``fit``, and in each
+            later ``fit``: no other process can write to it. A trainer that is made later in this process for the same
+            folder takes it from this one, unless that is in its ``fit``.
         recipe: ``auto`` (the method's own; else ``sgd`` for a student with batch norm layers and ``adam`` for others),
             a name such as ``published``, or a Recipe.
         taps_teacher, taps_student: names of taps (see dfad_fast.models.taps) instead of those found.

@@ -101,6 +101,7 @@ def test_the_lock_is_gone_after_fit_however_it_ends(pair, tmp_path):
             trainer.fit(2, progress=Stops())
         assert not (tmp_path / LOCK).exists()
     assert trainer.fit(1)["iterations"] == 3
+    trainer.save()
     assert not (tmp_path / LOCK).exists()
 
 
@@ -141,6 +142,7 @@ def test_a_trainer_in_its_fit_is_not_disturbed(pair, tmp_path):
     assert refused == [1]
 
 
+@pytest.mark.filterwarnings("ignore:metrics are not being written")
 def test_a_folder_that_is_removed_during_a_run_is_made_anew(pair, tmp_path, another):
     class Removes:
         def advance(self, iteration):
