@@ -244,7 +244,8 @@ class LockLost(RunError):
 class RunFolder:
     """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
 
-    It has the folder's lock from the beginning, see :mod:`dfad_fast.training.run_lock`.
+    It has the folder's lock while it removes a run, between ``begin_writing`` and ``end_writing``, and while it writes
+    weights and checkpoints, see :mod:`dfad_fast.training.run_lock`.
 
     Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) or another
     process writes to it, and RunError where it cannot be written.
@@ -262,32 +263,38 @@ class RunFolder:
             refuse_other_run(self.path)
         make_folder(self.path)
         self._refuse_links()
-        self._left_at: int | None = None
+        self._times: list[int | None] = []
         self.lock = RunLock(self.path)
         self.lock.take()
-        if overwrite and not resume:
-            self._remove_run()
+        try:
+            if overwrite and not resume:
+                self._remove_run()
+        finally:
+            self.lock.give_back()
 
     def begin_writing(self) -> None:
-        """Of a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since the
-        last ``fit``, so that this one would take the run back to where it was."""
+        """Of a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since
+        ``end_writing``, so that this one would take the run back to where it was."""
         make_folder(self.path)
-        self.lock.begin_writing()
-        if self._left_at is not None and self._checkpoint_time() not in (None, self._left_at):
+        self.lock.take()
+        if any(
+            then != now for then, now in zip(self._times, self._times_now(), strict=False) if now is not None
+        ):
             self.lock.give_back()
             raise UsageError(
-                f"the run in {self.path} has gone on since this trainer's last fit: make the trainer anew with "
-                "resume=True"
+                f"another trainer or process has written to {self.path} since this trainer was made or its last fit: "
+                "make it anew with resume=True, or give another folder"
             )
 
     def end_writing(self) -> None:
-        self._left_at = self._checkpoint_time()
+        """Of a ``fit``, or of what is written before the first one."""
+        self._times = self._times_now()
         self.lock.give_back()
 
-    def _checkpoint_time(self) -> int | None:
-        with contextlib.suppress(OSError):
-            return (self.path / CHECKPOINT).stat().st_mtime_ns
-        return None
+    def _times_now(self) -> list[int | None]:
+        """When what every writer writes was written; None of what is not there."""
+        paths = [self.path / name for name in (CONFIG, CHECKPOINT)]
+        return [path.stat().st_mtime_ns if path.is_file() else None for path in paths]
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -307,8 +314,8 @@ class RunFolder:
         try:
             yield
         finally:
-            if not was_ours and not self.lock.writing:
-                self.lock.give_back()  # of a trainer that is told to save after its fit
+            if not was_ours:  # of a trainer that is told to save after its fit
+                self.lock.give_back()
 
     def _refuse_links(self) -> None:
         """Folders in it that lead elsewhere, where nothing is to be written or removed."""
