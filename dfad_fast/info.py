@@ -15,6 +15,7 @@ import torch
 
 from dfad_fast import backends
 from dfad_fast.errors import UsageError
+from dfad_fast.terminal import outliving_readers
 
 OPS = (
     "boundary_hinge_loss",
@@ -101,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON, for bug reports and scripts")
     report = collect()
     as_json = parser.parse_args(arguments).json
-    print(json.dumps(report, indent=2) if as_json else "\n".join(_lines(report)))
+    with outliving_readers():
+        print(json.dumps(report, indent=2) if as_json else "\n".join(_lines(report)))
     return 0
 
 

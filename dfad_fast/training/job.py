@@ -333,14 +333,15 @@ def _refuse_other_values(settings: dict[str, Any], path: Path) -> None:
         for name, known in _known_names(settings).items():
             for value in settings[name] if isinstance(settings[name], tuple) else [settings[name]]:
                 if value not in known:
-                    kind = {"evaluate": "dataset", "log": "logger"}.get(name, name)
+                    kind = "logger" if name == "log" else name
                     raise UsageError(f"{name}: {unknown_name(kind, value, known)}")
     except UsageError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
 def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
-    """Of those of ``settings`` that are one or more of a few names. A plugin may add methods."""
+    """Of those of ``settings`` that are one or more of a few names. A plugin may add methods; what is evaluated on need
+    not be known where other images are looked at."""
     if not settings.get("plugin") and settings.get("method", "auto") not in ("auto", *METHODS):
         load_plugins()  # of installed packages
     known: dict[str, Collection[str]] = {
@@ -348,7 +349,6 @@ def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
         "generator": GENERATORS,
         "speed": SPEEDS,
         "dataset": dataset_names(),
-        "evaluate": dataset_names(),
         "log": LOGGERS,
         **({} if settings.get("plugin") else {"method": ("auto", *METHODS)}),
     }

@@ -10,7 +10,7 @@ import reprlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +250,8 @@ class LockLost(RunError):
 class RunFolder:
     """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
 
-    It has the folder's lock from the beginning, see :mod:`dfad_fast.training.run_lock`.
+    It has the folder's lock while it removes a run, between ``begin_writing`` and ``end_writing``, and while it writes
+    weights and checkpoints, see :mod:`dfad_fast.training.run_lock`.
 
     Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) or another
     process writes to it, and RunError where it cannot be written.
@@ -268,46 +269,59 @@ class RunFolder:
             refuse_other_run(self.path)
         make_folder(self.path)
         self._refuse_links()
-        self._left_at: int | None = None
+        self._times: list[int | None] = []
         self.lock = RunLock(self.path)
         self.lock.take()
-        if overwrite and not resume:
-            self._remove_run()
+        try:
+            if overwrite and not resume:
+                self._remove_run()
+        finally:
+            self.lock.give_back()
 
     def begin_writing(self) -> None:
-        """Of a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since the
-        last ``fit``, so that this one would take the run back to where it was."""
+        """Of a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since
+        ``end_writing``, so that this one would take the run back to where it was."""
         make_folder(self.path)
-        self.lock.begin_writing()
-        if self._left_at is not None and self._checkpoint_time() not in (None, self._left_at):
+        self.lock.take()
+        if any(
+            then != now for then, now in zip(self._times, self._times_now(), strict=False) if now is not None
+        ):
             self.lock.give_back()
             raise UsageError(
-                f"the run in {self.path} has gone on since this trainer's last fit: make the trainer anew with "
-                "resume=True"
+                f"another trainer or process has written to {self.path} since this trainer was made or its last fit: "
+                "make it anew with resume=True, or give another folder"
             )
 
     def end_writing(self) -> None:
-        self._left_at = self._checkpoint_time()
+        """Of a ``fit``, or of what is written before the first one."""
+        self._times = self._times_now()
         self.lock.give_back()
 
-    def _checkpoint_time(self) -> int | None:
-        with contextlib.suppress(OSError):
-            return (self.path / CHECKPOINT).stat().st_mtime_ns
-        return None
+    def _times_now(self) -> list[int | None]:
+        """When what every writer writes was written; None of what is not there."""
+        paths = [self.path / name for name in (CONFIG, CHECKPOINT)]
+        return [path.stat().st_mtime_ns if path.is_file() else None for path in paths]
 
-    def _hold_on(self) -> None:
-        """Before what a run cannot do without is written. Raises LockLost where another run has the folder now."""
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Around what a run cannot do without. Raises LockLost where another run has the folder now."""
         if not self.path.is_dir():
             make_folder(self.path)
             warnings.warn(
                 f"{self.path} was removed while the run wrote to it: it is made anew, without what was in it",
                 DFADFastWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
+        was_ours = self.lock.is_ours
         try:
             self.lock.take()
         except UsageError as error:
             raise LockLost(f"{error}; nothing more of this run is written") from error
+        try:
+            yield
+        finally:
+            if not was_ours:  # of a trainer that is told to save after its fit
+                self.lock.give_back()
 
     def _refuse_links(self) -> None:
         """Folders in it that lead elsewhere, where nothing is to be written or removed."""
@@ -341,8 +355,8 @@ class RunFolder:
     def write_weights(
         self, name: str, state: Mapping[str, Any], metadata: Mapping[str, str] | None = None
     ) -> None:
-        self._hold_on()
-        write_tensors(self.path / name, state, metadata)
+        with self._locked():
+            write_tensors(self.path / name, state, metadata)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """The last one from now on; so many of those before it are kept that there are ``keep_checkpoints``."""
@@ -351,8 +365,8 @@ class RunFolder:
             checkpoints.save(state, path)
             checkpoints.rotate(self.path, self._keep)  # only once the new one is there
 
-        self._hold_on()
-        self._write(CHECKPOINT, write)
+        with self._locked():
+            self._write(CHECKPOINT, write)
 
     def read_checkpoint(self) -> dict[str, Any]:
         """See :func:`dfad_fast.training.checkpoints.find`. Damaged ones are renamed, so that none takes a whole one's

@@ -9,7 +9,6 @@ import shutil
 import threading
 import time
 import warnings
-import weakref
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,74 +44,49 @@ class Owner:
 _UNKNOWN = Owner("", 0, "")
 
 
-@dataclass
-class _Hold:
-    """A folder's lock in this process, of the last trainer that was made for the folder."""
-
-    file: Path
-    process: int
-    writing: bool = False
-
-
-_holds: dict[Path, _Hold] = {}
-_changing = threading.RLock()  # a trainer may be forgotten, and give its lock back, at any moment
+_holders: dict[tuple[int, Path], RunLock] = {}  # by process too: a forked one has none of its parent's
+_changing = threading.Lock()
 
 
 class RunLock:
-    """The lock of the run in ``folder``, which exists.
+    """The lock of the run in ``folder``.
 
-    A trainer that was made earlier in this process for the same folder, and is not in ``fit``, loses it to this one.
-    It is given back when this object is forgotten or the process ends; one that was killed leaves the file, and the
-    next process takes it over with a warning.
+    A process that is killed leaves the file, and the next one takes it over with a warning.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._hold = _Hold(folder.resolve() / LOCK, os.getpid())
-        weakref.finalize(self, _give_back, self._hold)
+        self._file = folder.resolve() / LOCK
 
     def take(self) -> None:
         """Does nothing where it is taken already.
 
-        Raises UsageError where another process has it, or another trainer of this one in its ``fit``, and RunError
-        where the file cannot be written.
+        Raises UsageError where another process has it, or another trainer of this one, and RunError where the file
+        cannot be written.
         """
+        key = (os.getpid(), self._file)
         with _changing:
-            other = _own(self._hold.file)
-            if self.is_ours:
-                return
-            if other is not None and other is not self._hold and other.writing:
+            if _holders.get(key, self) is not self:
                 raise UsageError(
                     f"another trainer of this process is writing to {self._folder}: wait until its fit has ended, or "
                     "give another folder"
                 )
-            _holds[self._hold.file] = self._hold
-            try:
-                _take(self._folder, self._hold.file)
-            except BaseException:
-                if other is None:
-                    del _holds[self._hold.file]
-                else:
-                    _holds[self._hold.file] = other
-                raise
-
-    def begin_writing(self) -> None:
-        """Of a run that lasts. Raises UsageError where a trainer made later has the folder, and as ``take`` does."""
-        other = _own(self._hold.file)
-        if other is not None and other is not self._hold:
-            raise UsageError(
-                f"a trainer that was made later writes to {self._folder}: use that one, or give another folder"
-            )
-        self.take()
-        self._hold.writing = True
+            if not self.is_ours:
+                _take(self._folder, self._file)
+            _holders[key] = self
 
     @property
     def is_ours(self) -> bool:
-        return _own(self._hold.file) is self._hold and _read(self._hold.file) == Owner.this()
+        return _holders.get((os.getpid(), self._file)) is self and _read(self._file) == Owner.this()
 
     def give_back(self) -> None:
-        self._hold.writing = False
-        _give_back(self._hold)
+        with _changing:
+            if _holders.get((os.getpid(), self._file)) is not self:
+                return
+            del _holders[os.getpid(), self._file]
+            if _read(self._file) == Owner.this():
+                with suppress(OSError):
+                    self._file.unlink()
 
 
 def refuse_held(folder: Path) -> None:
@@ -120,12 +94,6 @@ def refuse_held(folder: Path) -> None:
     owner = _read(folder / LOCK)
     if owner is not None and owner != Owner.this() and not owner.has_ended:
         raise _held(folder, owner)
-
-
-def _own(file: Path) -> _Hold | None:
-    """Who has the lock in this process; a forked one has none of its parent's."""
-    hold = _holds.get(file)
-    return hold if hold is not None and hold.process == os.getpid() else None
 
 
 def _take(folder: Path, file: Path) -> None:
@@ -213,13 +181,3 @@ def _held(folder: Path, owner: Owner) -> UsageError:
         f"process {owner.process} is writing to {folder}: wait until it ends, stop it with kill {owner.process}, or "
         "give another folder with --out"
     )
-
-
-def _give_back(hold: _Hold) -> None:
-    with _changing:
-        if _own(hold.file) is not hold:
-            return
-        del _holds[hold.file]
-        if _read(hold.file) == Owner.this():
-            with suppress(OSError):
-                hold.file.unlink()

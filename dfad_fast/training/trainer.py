@@ -81,7 +81,8 @@ class DFADTrainer:
         batch_size: images per step, of all processes together.
         seed: fixes everything that the trainer draws: its generator's weights, noise, mixtures. (Dropout in a
             user's network draws from torch's global generator.)
-        out: the run's folder; None keeps everything in memory.
+        out: the run's folder; None keeps everything in memory. ``fit`` locks it, so that no other process or trainer
+            writes to it meanwhile, and refuses where one did since this trainer was made, or since its last ``fit``.
         recipe: ``auto`` (the method's own; else ``sgd`` for a student with batch norm layers and ``adam`` for others),
             a name such as ``published``, or a Recipe.
         taps_teacher, taps_student: names of taps (see dfad_fast.models.taps) instead of those found.
@@ -277,6 +278,7 @@ class DFADTrainer:
                 self._go_on(accept_changes)
             else:
                 self.on_folder(lambda folder: folder.write_config(self._config(config or {})))
+            self.on_folder(RunFolder.end_writing)
 
     def _levers_of_several(self, batch_size: int, sync_batch_norm: bool) -> Levers:
         """What can be had with several processes. Raises UsageError where the batch has no equal parts."""

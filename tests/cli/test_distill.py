@@ -385,7 +385,7 @@ def test_a_run_is_not_resumed_with_other_networks(dfad_fast, own, tmp_path, chan
         ("student_lr", float("nan"), "student_lr must be > 0, got nan"),
         ("method", "dfda", "unknown method 'dfda': did you mean"),
         ("recipe", "sdg", "unknown recipe 'sdg': did you mean 'sgd'"),
-        ("evaluate", "digts", "evaluate: unknown dataset 'digts': did you mean 'digits'"),
+        ("dataset", "digts", "dataset: unknown dataset 'digts': did you mean 'digits'"),
         ("log", ["csv", "cvs"], "log: unknown logger 'cvs': did you mean 'csv'"),
         ("image_shape", [1, 8], "each at least 1, such as 3,32,32; got [1, 8]"),
         ("batchsize", 8, "settings that dfad-fast distill does not know: batchsize: 8"),

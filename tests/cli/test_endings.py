@@ -207,3 +207,24 @@ def test_a_run_works_from_anywhere_and_may_be_moved(dfad_fast, own, tmp_path, mo
     # The whole project is moved: all that the run names has moved with it.
     home.rename(tmp_path / "elsewhere")
     resumes_and_repeats(tmp_path / "elsewhere/project/a run", 4)
+
+
+def test_names_are_only_names(dfad_fast, own, tmp_path):
+    hostile = "z\x1b]0;evil\x07[red]\x9b2J 'y\udcff"
+    own[own.index("--out") + 1] = hostile
+    done = dfad_fast("distill", *own)
+    assert done.code == 0, done.err
+    again = dfad_fast("distill", *own)
+    assert again.code == 2
+    finished = dfad_fast("resume", hostile)
+    assert finished.code == 2
+    with (tmp_path / "own.py").open("a") as file:
+        file.write("\ndef fails():\n    raise ValueError('\\x1b[31mred')\n")
+    own[own.index("--student") + 1] = "own.py:fails"
+    failed = dfad_fast("distill", *own, "--overwrite")
+    assert r"fails() failed with ValueError: \x1b[31mred" in failed.err
+    unknown = dfad_fast("distill", *own, "--method", "\x1b[31m")
+    for said in (done, again, finished, failed, unknown):
+        assert not set("\x1b\x07\x9b\udcff") & set(said.out + said.err)
+    assert r"Everything is in z\x1b]0;evil" in done.out
+    assert json.loads((tmp_path / hostile / "summary.json").read_text())["iterations"] == 2
