@@ -16,7 +16,7 @@ from dfad_fast.precision import at_least_float32
 from dfad_fast.training.evaluation import TestScores, ask
 
 BY_ACCURACY = "test accuracy"
-BY_AGREEMENT = "agreement by class on held-out generated images"
+BY_AGREEMENT = "agreement per class on held-out generated images"
 _MOMENTS = 8
 _IMAGES = 64  # of each moment
 _MOST_BYTES = 64 * 2**20  # of the images of all moments, which go into every checkpoint

@@ -508,7 +508,7 @@ class DFADTrainer:
         if attempts.failures:
             assert self.out is not None
             raise RunError(
-                f"not everything could be saved in {self.out}: {attempts}; all else was written: make room there"
+                f"not everything could be saved in {self.out}: {attempts}: make room there"
                 + (f" and go on with dfad-fast resume {self.out}" if checkpoints.all_of(self.out) else "")
             )
         return summary
