@@ -18,6 +18,7 @@ from dfad_fast.errors import UsageError
 from dfad_fast.training.job import DistillConfig
 from dfad_fast.training.run_folder import CONFIG, METRICS, SUMMARY, read_records, read_settings
 
+_LONGEST_LABEL = 50  # characters
 _WIDE = 200  # columns, where the table is read from a file
 # What two runs may differ in and still be runs of the same settings.
 _OWN = (
@@ -178,7 +179,7 @@ def draw(path: Path, groups: Sequence[Group]) -> None:
     label: str | None
     for axis, (key, name) in zip(axes, panels, strict=True):
         for number, of in enumerate(groups):
-            label = of.name
+            label = _label(of)
             for run in of.runs:
                 if points := _points(run, key):
                     axis.plot(*zip(*points, strict=True), color=f"C{number}", label=label, linewidth=1.2)
@@ -193,6 +194,13 @@ def draw(path: Path, groups: Sequence[Group]) -> None:
         if axis.has_data():
             axis.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=110, format="png")
+
+
+def _label(of: Group) -> str:
+    """For a legend, which has room for a line: of a longer name its beginning, and a folder."""
+    if len(of.name) <= _LONGEST_LABEL:
+        return of.name
+    return f"{of.name[:_LONGEST_LABEL]}... ({of.runs[0].folder.name})"
 
 
 def _points(run: Run, key: str) -> list[tuple[float, float]]:

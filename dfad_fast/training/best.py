@@ -17,7 +17,7 @@ from dfad_fast.training.evaluation import TestScores, ask
 from dfad_fast.training.states import load_state, state_of
 
 BY_ACCURACY = "test accuracy"
-BY_AGREEMENT = "agreement by class on held-out generated images"
+BY_AGREEMENT = "agreement per class on held-out generated images"
 _MOMENTS = 8
 _IMAGES = 64  # of each moment
 _MOST_BYTES = 64 * 2**20  # of the images of all moments, which go into every checkpoint

@@ -102,9 +102,10 @@ class TestSet:
             try:
                 logits = ask(teacher, images)
             except RuntimeError as error:
+                full = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
                 raise UsageError(
                     f"the teacher cannot take the test images {list(images.shape)} ({in_one_line(error)}): give "
-                    "images of its own kind"
+                    + ("smaller batches" if full else "images of its own kind")
                 ) from error
             refuse_unknown_labels(labels, logits.shape[1])
             self._answers.append(logits.argmax(1))

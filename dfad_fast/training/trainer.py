@@ -464,7 +464,9 @@ class DFADTrainer:
         the end, however that comes, the page report.html.
 
         Args:
-            evaluate: labelled test batches (images, labels), in the same order each time. Only reported.
+            evaluate: labelled test batches (images [B, C, H, W], labels [B]), in the same order each time; see
+                dfad_fast.training.labelled_batches for other forms. Reported, and used to choose ``best_student``,
+                without which it is chosen on generated images: see :class:`dfad_fast.training.best.BestStudent`.
             log_every: iterations between records of metrics (default: 100 records a run). There is one more
                 before each checkpoint.
             evaluate_every: iterations between evaluations, a multiple of ``log_every`` (default: 4 times that).
@@ -473,7 +475,8 @@ class DFADTrainer:
         Raises:
             UsageError: a number of iterations that is not positive.
             RunError: a loss or weight that is not finite, or a step that raised, as a network or a term of one's own
-                may. The networks and the folder keep the last good state.
+                may. The networks and the folder keep the last good state. Or files of the run's end that cannot be
+                written, see ``save``.
             Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, when the iteration in hand is done and all is
                 saved. A second Ctrl-C does not wait for that and raises a plain KeyboardInterrupt.
         """
@@ -550,7 +553,7 @@ class DFADTrainer:
         if attempts.failures:
             assert self.out is not None
             raise RunError(
-                f"not everything could be saved in {self.out}: {attempts}; all else was written: make room there"
+                f"not everything could be saved in {self.out}: {attempts}: make room there"
                 + (f" and go on with dfad-fast resume {self.out}" if checkpoints.all_of(self.out) else "")
             )
         return summary

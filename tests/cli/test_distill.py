@@ -54,7 +54,7 @@ def test_an_own_teacher_without_any_dataset(dfad_fast, own, tmp_path):
     best = summary["best_student"]["iteration"]
     assert "agreement of the best student" in done.out
     assert (
-        f"student_best.safetensors     the best one's, iteration {best} by agreement on held-out" in done.out
+        f"student_best.safetensors     the best one's, iteration {best} by agreement per class on" in done.out
     )
     assert f"{summary['classes_generated']} of 3 (effectively" in done.out
     assert summary["teacher_accuracy"] is None

@@ -56,9 +56,7 @@ def test_a_full_disk_at_the_end_takes_what_fits_the_student_first(pair, tmp_path
         pytest.warns(
             DFADFastWarning, match=r"not written in .*: samples.png, curves.png, report.html \(File too"
         ),
-        pytest.raises(
-            RunError, match=r"generator.safetensors, checkpoint.pt \(File too large\); all else was"
-        ),
+        pytest.raises(RunError, match=r"generator.safetensors, checkpoint.pt \(File too large\): make room"),
     ):
         trainer.fit(3, progress=At(2, fill), log_every=1, evaluate_every=1)
     assert same(load_file(tmp_path / "student.safetensors"), weights(trainer.networks.student))
@@ -79,7 +77,7 @@ def test_a_student_that_cannot_be_written_costs_nothing_else(pair, tmp_path, mon
 
     monkeypatch.setattr(RunFolder, "write_weights", fails)
     with pytest.raises(
-        RunError, match=r"student.safetensors \(no room for it\); .*go on with dfad-fast resume"
+        RunError, match=r"student.safetensors \(no room for it\): .*go on with dfad-fast resume"
     ):
         DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL).fit(1)
     assert names(tmp_path) & (WEIGHTS | PICTURES) == (WEIGHTS | PICTURES) - {"student.safetensors"}

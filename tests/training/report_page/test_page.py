@@ -92,6 +92,31 @@ def test_the_page_is_written_at_the_end_of_a_run(finished):
     assert len(kept) < 200_000
 
 
+def test_a_collapsed_generator_and_the_best_student_are_told(finished):
+    notice = "all images are alike"
+    best = {"iteration": 4, "by": "test accuracy", "value": 0.5}
+    edit(finished / "summary.json", json.loads, json.dumps, notices=[notice], best_student=best)
+    words = words_of(finished)
+    assert f"Beware: {notice}." in words
+    assert "Best student, iteration 4, by test accuracy 50.00 %" in words
+    assert "Classes that the teacher sees in these" in words
+    assert "Classes of held-out generated images" in words
+    edit(
+        finished / "summary.json", json.loads, json.dumps, notices=5, best_student=[], classes_generated=None
+    )
+    assert "summary: values that cannot be shown" in words_of(finished)
+
+
+def test_a_picture_of_samples_that_is_too_large_is_left_out(finished, monkeypatch):
+    from dfad_fast.training.report_page import record
+
+    for path in sheets.all_of(finished):
+        path.unlink()
+    assert 'alt="Generated images with' in read_page(finished)
+    monkeypatch.setattr(record, "_LARGEST_PICTURE", 2**10)
+    assert "samples.png cannot be read: more than" in words_of(finished)
+
+
 def test_nothing_is_fetched_from_anywhere(finished):
     text = read_page(finished)
     assert all(reference.startswith("data:image/png;base64,") for reference in Text(text).references)
