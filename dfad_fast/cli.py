@@ -126,7 +126,8 @@ def app() -> None:
     "--method",
     default="auto",
     show_default=True,
-    help="dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq.",
+    help="auto (dfad-ar-vi-bn, or dfad-ar where the teacher has no batch norm layers), dfad, dfad-ar, dfad-vi, "
+    "dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq.",
 )
 @click.option(
     "--student-terms",

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dfad_fast import processes
+from dfad_fast.models.hooks import first_input
 from dfad_fast.precision import at_least_float32
 
 
@@ -25,9 +26,19 @@ class LayerStatistics:
     running_variance: Tensor
 
 
-def batch_norm_layers(network: nn.Module) -> list[_BatchNorm]:
-    """The batch norm layers of ``network`` that keep running statistics."""
-    return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
+    """The batch norm layers of ``network`` that keep running statistics, whatever their class.
+
+    They are known by their buffers ``running_mean`` and ``running_var``: torch's own and SyncBatchNorm, those that
+    activate too (timm's BatchNormAct2d), and frozen ones (torchvision's FrozenBatchNorm2d), which are no subclasses.
+    Instance norms keep statistics of single images and do not count.
+    """
+    return [
+        module
+        for module in network.modules()
+        if not isinstance(module, _InstanceNorm)
+        and all(isinstance(module._buffers.get(name), Tensor) for name in ("running_mean", "running_var"))
+    ]
 
 
 def pooled(statistics: Tensor) -> Tensor:
@@ -59,8 +70,10 @@ def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
     """
     statistics: list[LayerStatistics] = []
 
-    def see(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        x = at_least_float32(inputs[0])
+    def see(layer: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        given = first_input(inputs, keywords)
+        assert given is not None
+        x = at_least_float32(given)
         variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
         assert isinstance(layer.running_mean, Tensor)
         assert isinstance(layer.running_var, Tensor)
@@ -68,5 +81,5 @@ def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
 
     with ExitStack() as stack:
         for layer in batch_norm_layers(network):
-            stack.callback(layer.register_forward_pre_hook(see).remove)
+            stack.callback(layer.register_forward_pre_hook(see, with_kwargs=True).remove)
         yield statistics

@@ -45,8 +45,8 @@ class DataFlow:
         return any(id(tensor) in self._read for tensor in (*module.parameters(), *module.buffers()))
 
     def _source(self, node: fx.Node) -> nn.Module | None:
-        alone = len(node.args) == 1 and not node.kwargs and isinstance(node.args[0], fx.Node)
-        return self._module_at.get(node.args[0]) if alone else None  # type: ignore[arg-type]
+        given = [*node.args, *node.kwargs.values()]
+        return self._module_at.get(given[0]) if len(given) == 1 and isinstance(given[0], fx.Node) else None
 
     def _follow(self, module: nn.Module, entry: nn.Module) -> None:
         if _is_basic(module) or self._trace(entry):

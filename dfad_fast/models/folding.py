@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from dfad_fast.models.data_flow import DataFlow
 from dfad_fast.models.foldable import NORMS, TRANSPOSED, Pair, find_pairs
+from dfad_fast.models.hooks import first_input
 from dfad_fast.precision import tolerance
 
 
@@ -96,12 +97,13 @@ def _used_as_expected(pairs: Sequence[Pair], network: nn.Module, images: Tensor)
     """
     dimensions: dict[Pair, set[int]] = {pair: set() for pair in pairs}
 
-    def look(pair: Pair, features: Tensor) -> None:
+    def look(pair: Pair, features: Tensor | None) -> None:
+        assert features is not None
         dimensions[pair].add(features.dim())
 
     hooks = [
         network.get_submodule(pair.norm).register_forward_pre_hook(
-            lambda _, inputs, pair=pair: look(pair, inputs[0])
+            lambda _, inputs, keywords, pair=pair: look(pair, first_input(inputs, keywords)), with_kwargs=True
         )
         for pair in pairs
     ]

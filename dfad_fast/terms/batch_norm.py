@@ -16,7 +16,7 @@ def recorded(probe: Probe) -> list[LayerStatistics]:
     """The probe's statistics; raises UsageError where there are none."""
     if not probe.statistics:
         raise UsageError(
-            "none of the teacher's batch norm layers ran on the generated images: choose method 'dfad-ar-vi'"
+            "none of the teacher's batch norm layers ran on the generated images: choose method 'dfad-ar'"
         )
     return probe.statistics
 

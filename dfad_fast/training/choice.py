@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.methods import DFAD_AR_VI, DFAD_AR_VI_BN, METHODS, Method
+from dfad_fast.methods import DFAD, DFAD_AR, DFAD_AR_VI_BN, METHODS, Method
 from dfad_fast.models.batch_norm import batch_norm_layers
 from dfad_fast.terms import TERMS, Weighted, parse_terms, reads_student
 from dfad_fast.training.networks import Networks
@@ -23,8 +23,9 @@ def choose_method(
 ) -> Method:
     """The method by its name, with other terms where some are given. ``auto`` uses what the networks have.
 
-    That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar-vi`` for one without; where no
-    stage of the student matches one of the teacher, the same without its activation regulariser.
+    That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without, since virtual
+    samples do badly where no batch norm statistics hold the generator; where no stage of the student matches one of
+    the teacher, the same without its activation regulariser: ``dfad-vi-bn`` and ``dfad``.
 
     Raises UsageError for an unknown name, terms that cannot be read, for a method that reads batch norm statistics of a
     teacher without them, and for one that reads features that do not match.
@@ -37,7 +38,7 @@ def choose_method(
     if method.reads_statistics and not batch_norm_layers(networks.teacher):
         raise UsageError(
             f"method {method.name!r} reads the statistics of batch norm layers and this teacher has none: "
-            "choose 'dfad-ar-vi' or 'auto'"
+            "choose 'dfad-ar' or 'auto'"
         )
     if method.reads_features and not networks.tap_pairs:
         raise UsageError(f"method {method.name!r} compares features, but {networks.describe_mismatch()}")
@@ -80,8 +81,9 @@ def _rows(terms: Terms) -> tuple[Weighted, ...]:
 
 def _by_name(method: str | Method, networks: Networks) -> Method:
     if method == "auto":
-        chosen = DFAD_AR_VI_BN if batch_norm_layers(networks.teacher) else DFAD_AR_VI
-        return chosen if networks.tap_pairs else _without_features(chosen)
+        if batch_norm_layers(networks.teacher):
+            return DFAD_AR_VI_BN if networks.tap_pairs else _without_features(DFAD_AR_VI_BN)
+        return DFAD_AR if networks.tap_pairs else DFAD
     if isinstance(method, str):
         if method not in METHODS:
             raise unknown_name("method", method, ["auto", *METHODS])

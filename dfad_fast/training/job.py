@@ -221,7 +221,11 @@ def prepare(
             log=() if rehearse else log,
         )
     if config.method == "auto":
-        reason = "has batch norm layers" if trainer.method.reads_statistics else "has no batch norm layers"
+        reason = (
+            "has batch norm layers"
+            if trainer.method.reads_statistics
+            else "has no batch norm layers (virtual samples do badly without)"
+        )
         unmatched = (
             "" if trainer.networks.tap_pairs else " and no stage of the student matches one of its own"
         )

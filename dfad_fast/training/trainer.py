@@ -72,7 +72,7 @@ class DFADTrainer:
         image_shape: (C, H, W) of the images that the teacher was trained on.
         method: a name (``dfad``, ``dfad-ar``, ``dfad-vi``, ``dfad-ar-vi``, ``dfad-ar-vi-bn``, ``zskt``, ``dafl``,
             ``dfq``), a Method, or ``auto``: ``dfad-ar-vi-bn`` for a teacher with batch norm layers, else
-            ``dfad-ar-vi``.
+            ``dfad-ar``; without the activation regulariser where no features match.
         generator: ``dfad`` (the published one), ``auto`` (the same at a quarter or half of its width), ``zskt``,
             ``dafl``, ``dcgan`` (for images of 64 pixels and more), ``conditional`` (``auto`` told a class), or any
             nn.Module that maps noise

@@ -14,6 +14,7 @@ from torch.autograd import _get_sequence_nr
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from dfad_fast.models.hooks import first_input
 from dfad_fast.training.parts import Clock, Parts
 
 if TYPE_CHECKING:
@@ -71,13 +72,15 @@ class Watch:
             self.parts.stop()
 
     def _hook(self, name: str, module: nn.Module) -> list[Any]:
-        def enter(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        def enter(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             self.parts.enter(f"{name} forward")
             self._made.append((_get_sequence_nr(), f"{name} backward"))
-            batch, *shape = inputs[0].shape
+            given = first_input(inputs, keywords)
+            assert given is not None
+            batch, *shape = given.shape
             graph = torch.is_grad_enabled()
             to_weights = graph and any(p.requires_grad for p in module.parameters())
-            to_inputs = graph and inputs[0].requires_grad
+            to_inputs = graph and given.requires_grad
             self._unfinished[Call("", name, module, tuple(shape), to_weights, to_inputs)] += batch
 
         def leave(*_: Any) -> None:
@@ -85,7 +88,7 @@ class Watch:
             self.parts.leave()
 
         return [
-            module.register_forward_pre_hook(enter),
+            module.register_forward_pre_hook(enter, with_kwargs=True),
             module.register_forward_hook(leave, always_call=True),
         ]
 

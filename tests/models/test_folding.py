@@ -243,7 +243,6 @@ PARTS = {"conv": conv, "bn": lambda: nn.BatchNorm2d(8), "other": lambda: conv(bi
         pytest.param(lambda net, x: net.bn(net.conv(x)) + net.bn(net.other(x)), id="norm of two convs"),
         pytest.param(lambda net, x: net.bn(net.bn(net.conv(x))), id="norm called twice"),
         pytest.param(lambda net, x: net.bn(net.conv(x).relu()), id="relu between"),
-        pytest.param(lambda net, x: net.bn(input=net.conv(x)), id="by keyword, which is not looked at"),
         pytest.param(lambda net, x: (y := net.conv(x), y.mul_(2), net.bn(y))[-1], id="in place between"),
         pytest.param(
             lambda net, x: net.bn(net.conv(x)) + net.conv.weight.sum(), id="weight read by the network"

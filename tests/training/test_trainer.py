@@ -111,7 +111,11 @@ def test_auto_looks_at_the_teachers_batch_norm_layers(pair):
     _, student = pair
     plain = make_net(8, batch_norm=False)
     assert DFADTrainer(*pair, SHAPE, **SMALL).method.name == "dfad-ar-vi-bn"
-    assert DFADTrainer(plain, student, SHAPE, **SMALL).method.name == "dfad-ar-vi"
+    assert DFADTrainer(plain, student, SHAPE, **SMALL).method.name == "dfad-ar"
+    flat = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    flat(torch.zeros(1, *SHAPE))
+    assert DFADTrainer(plain, flat, SHAPE, **SMALL).method.name == "dfad"
+    assert DFADTrainer(pair[0], flat, SHAPE, **SMALL).method.name == "dfad-vi-bn"
     with pytest.raises(UsageError, match="this teacher has none"):
         DFADTrainer(plain, student, SHAPE, "dfad-ar-vi-bn", **SMALL)
 
