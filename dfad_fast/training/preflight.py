@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfad_fast.errors import DFADFastWarning, UsageError
 from dfad_fast.models.check import device_of, image_dtype, is_lazy, left_as_it_was
@@ -58,15 +57,9 @@ def _numbers(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
             )
         if not is_lazy(parameter) and (parameter.is_floating_point() or parameter.is_complex()):
             yield name, parameter.detach()
-    for path, module in network.named_modules():
-        if (
-            isinstance(module, _BatchNorm)
-            and module.running_mean is not None
-            and not is_lazy(module.running_mean)
-        ):
-            yield f"{path}.running_mean", module.running_mean
-            assert module.running_var is not None
-            yield f"{path}.running_var", module.running_var
+    for name, buffer in network.named_buffers():
+        if name.endswith(("running_mean", "running_var")) and not is_lazy(buffer):
+            yield name, buffer
 
 
 def refuse_unaffordable(
