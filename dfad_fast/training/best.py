@@ -110,18 +110,19 @@ class BestStudent:
             self._take(student, iteration, score)
         else:
             self._score = best
-        self._keep(newest)
+        # Of images that are very large there is room for fewer moments, or none.
+        self._keep(newest, most=min(_MOMENTS, _MOST_BYTES // images[0].nbytes))
 
     def _take(self, student: nn.Module, iteration: int, score: tuple[float, float]) -> None:
         self.weights = _copied(state_of(student))
         self.iteration, self._score = iteration, score
 
-    def _keep(self, newest: _Moment) -> None:
-        """Of all moments so far every second, fourth ... one, so that there are not too many."""
-        if self._met % self._stride == 0:
+    def _keep(self, newest: _Moment, most: int) -> None:
+        """Of all moments so far every second, fourth ... one, so that there are at most so many."""
+        if most and self._met % self._stride == 0:
             self._moments.append(newest)
         self._met += 1
-        if len(self._moments) > _MOMENTS:
+        if len(self._moments) > most:
             self._moments = self._moments[::2]
             self._stride *= 2
 

@@ -100,6 +100,19 @@ def test_accuracy_comes_before_agreement():
     assert told(best) == (2, 0.3)
 
 
+@pytest.mark.parametrize(("room", "images", "moments"), [(0.5, 1, 0), (3.0, 1, 3), (16.0, 2, 5)])
+def test_large_images_are_kept_few(monkeypatch, room, images, moments):
+    size = images_of(1.0).nbytes
+    monkeypatch.setattr("dfad_fast.training.best._MOST_BYTES", int(room * size))
+    best = BestStudent()
+    for moment in range(40):
+        meet(best, Signs(), moment, images_of(1.0, -1.0, 2.0))
+    kept = best.state_dict()["moments"]
+    assert len(kept) == moments
+    assert all(len(m["images"]) == images for m in kept)
+    assert told(best) == (39, 1.0)
+
+
 def test_few_moments_are_kept_spread_over_the_run():
     best = BestStudent()
     for moment in range(40):
