@@ -89,12 +89,17 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
 
 def _unusual_instead(fit: Fit, content: object) -> list[str]:
     """Quantized tensors under other names, where the network's are missing: so quantized networks save theirs."""
+    if not fit.missing:
+        return []
+    there: dict[str, Tensor] = {}
+    for entry in entries(content, set()):
+        if entry.name == fit.entry.name:
+            there |= entry.values
     plain = torch.empty(0)
-    there = [entry.values for entry in entries(content, set()) if entry.name == fit.entry.name]
     return [
         f"{name} is {unusual(value, plain)}"
-        for name, value in {name: value for values in there for name, value in values.items()}.items()
-        if fit.missing and (value.is_quantized or value.dtype == torch.int8)
+        for name, value in there.items()
+        if value.is_quantized or value.dtype == torch.int8
     ]
 
 

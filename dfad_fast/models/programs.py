@@ -134,7 +134,8 @@ def _read_onnx(path: Path) -> nn.Module:
     rounding = sorted({node.op_type for node in graph.node} & _ROUNDING)
     if rounding:
         raise UsageError(
-            f"{path} is quantized ({', '.join(rounding)}), and rounding passes no gradient: give the float model"
+            f"{path} is quantized ({', '.join(rounding)}), and no gradient passes through rounding: give the model "
+            "in float"
         )
     constants = {one.name for one in graph.initializer}
     inputs = [one for one in graph.input if one.name not in constants]

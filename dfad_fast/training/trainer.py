@@ -590,7 +590,7 @@ class DFADTrainer:
         }
         for name, network in files.items():
             if network is not None:
-                own.attempt(name, lambda: folder.write_weights(name, network.state_dict(), told))  # noqa: B023
+                own.attempt(name, lambda: folder.write_weights(name, state_of(network), told))  # noqa: B023
         own.attempt(run_folder.BEST, lambda: self._save_best(folder))
         return own.failures
 
