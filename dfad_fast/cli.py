@@ -681,7 +681,10 @@ class _Ended(BaseException):
 
 @contextmanager
 def _signals_raising() -> Iterator[None]:
-    """What asks this process to end does so as Ctrl-C does, not at once and without a word."""
+    """What asks this process to end does so as Ctrl-C does, not at once and without a word.
+
+    One of several may be waiting for another one, where no handler runs: there it ends at once, as torchrun expects.
+    """
 
     def end(_number: int, _frame: Any) -> None:
         raise _Ended
@@ -703,7 +706,7 @@ def _show_warning(
 ) -> None:
     """Ours without the place in the code that says them."""
     if issubclass(category, DFADFastWarning):
-        _complain(str(message), 0)
+        _complain(_with_options(str(message)), 0)
     else:
         sys.stderr.write(printable(warnings.formatwarning(message, category, filename, lineno)))
 

@@ -9,7 +9,8 @@ import shutil
 import threading
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +18,13 @@ from dfad_fast.errors import DFADFastWarning, RunError, UsageError
 from dfad_fast.terminal import quoted
 from dfad_fast.training.process import start_of
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 LOCK = "run.lock"
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -98,24 +105,40 @@ def refuse_held(folder: Path) -> None:
 
 def _take(folder: Path, file: Path) -> None:
     me = Owner.this()
-    for _ in range(3):  # of many that find a stale lock, one gets it and the others are refused
-        if _create(file, me):
-            return
+    with _alone(file.parent):
         owner = _read(file)
-        if owner is None:
-            continue  # given back just now
         if owner == me:
             return
-        if not owner.has_ended:
-            raise _held(folder, owner)
-        if _remove_stale(file, owner):
+        if owner is not None:
+            if not owner.has_ended:
+                raise _held(folder, owner)
+            file.unlink(missing_ok=True)
             warnings.warn(
                 f"process {owner.process}, which was writing to {folder}, has ended without a word: its lock is taken "
                 "over",
                 DFADFastWarning,
                 stacklevel=4,
             )
-    raise UsageError(f"another process has just taken {folder}: give another folder with --out")
+        if not _create(file, me):
+            raise UsageError(
+                f"another process has just begun to write to {folder}: give another folder with --out"
+            )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Of the processes on this machine only one at a time, so that of several that find a stale lock one takes it over.
+    Where the system or the file system has no such locks they race, and one notices by its next checkpoint."""
+    handle = None
+    try:
+        if fcntl is not None:
+            with suppress(OSError):
+                handle = os.open(folder, os.O_RDONLY)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _create(file: Path, owner: Owner) -> bool:
@@ -143,29 +166,18 @@ def _create(file: Path, owner: Owner) -> bool:
 
 
 def _read(file: Path) -> Owner | None:
-    """None where there is none. What cannot be read is somebody's all the same."""
-    try:
-        told = json.loads(file.read_bytes())
-        owner = Owner(str(told["host"]), int(told["process"]), str(told["started"]))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return _UNKNOWN
-    return owner if 0 < owner.process < 2**31 else _UNKNOWN
-
-
-def _remove_stale(file: Path, owner: Owner) -> bool:
-    """Whether it was ``owner``'s: another process may have taken it over a moment ago."""
-    aside = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        file.replace(aside)
-    except FileNotFoundError:
-        return False
-    if _read(aside) != owner:
-        aside.replace(file)
-        return False
-    aside.unlink()
-    return True
+    """None where there is none. What cannot be read is somebody's all the same, who may be about to write it."""
+    for _ in range(_TRIES):
+        try:
+            told = json.loads(file.read_bytes())
+            owner = Owner(str(told["host"]), int(told["process"]), str(told["started"]))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            time.sleep(0.02)
+        else:
+            return owner if 0 < owner.process < 2**31 else _UNKNOWN
+    return _UNKNOWN
 
 
 def _held(folder: Path, owner: Owner) -> UsageError:

@@ -83,6 +83,49 @@ def test_a_dead_writers_lock_is_taken_over(tmp_path, another, how):
     assert not (tmp_path / LOCK).exists()
 
 
+RACE = """
+import sys, warnings
+from multiprocessing import get_context
+from pathlib import Path
+from dfad_fast.errors import UsageError
+from dfad_fast.training.run_lock import RunLock
+
+def attempt(folder, together, answers):
+    warnings.simplefilter("ignore")
+    lock, found = RunLock(folder), "has it"
+    together.wait()
+    try:
+        lock.take()
+    except UsageError:
+        found = "refused"
+    together.wait()
+    if found == "has it" and not lock.is_ours:
+        found = "lost it"
+    answers.put(found)
+    together.wait()
+    lock.give_back()
+
+context = get_context("fork")
+for folder in map(Path, sys.argv[1:]):
+    together, answers = context.Barrier(6), context.Queue()
+    processes = [context.Process(target=attempt, args=(folder, together, answers)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    found = sorted(answers.get(timeout=20) for _ in processes)
+    assert found == ["has it", *["refused"] * 5], found
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs processes that fork")
+def test_of_many_that_find_a_stale_lock_one_takes_it_over(tmp_path, another):
+    folders = [tmp_path / str(number) for number in range(4)]
+    for folder in folders:
+        lock_for(folder, another.pid, "1")
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    subprocess.run([sys.executable, "-c", RACE, *map(str, folders)], check=True, env=environment)
+    assert not [path for folder in folders for path in folder.iterdir()]
+
+
 def test_the_lock_is_gone_after_fit_however_it_ends(pair, tmp_path):
     trainer = trainer_of(pair, out=tmp_path)
 
