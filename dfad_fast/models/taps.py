@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.models.tracing import ActivationInputs, Event, Tap, trace
+from dfad_fast.models.hooks import first_output
+from dfad_fast.models.tracing import ActivationInputs, Event, Run, Tap, trace
 
 __all__ = ["Tap", "Taps", "find_taps", "match_taps", "named_taps"]
 
@@ -29,47 +30,97 @@ def find_taps(network: nn.Module, images: Tensor) -> list[Tap]:
     residual sum before a stage's last ReLU. An activation inside a block that goes on to another size belongs to the
     next stage, as the first of a bottleneck that halves the side; but not where only norms come before it in
     the block: then it is the last stage that it activates, as in a pre-activation ResNet. Where blocks end
-    without an activation, as in MobileNetV2 and ConvNeXt, a stage ends with the last such block's output.
+    without an activation, as in MobileNetV2, ConvNeXt and ViT, a stage ends with the last such block's output. So it
+    does where that joins branches, each with its activation, as in GoogLeNet and ShuffleNet.
 
-    Features are [B, C, H, W] or [B, C], or [B, H, W, C], which are read as [B, C, H, W]; others are passed over.
+    Features are [B, C, H, W] or [B, C], or [B, H, W, C] or tokens [B, N + H W, C] in the image's proportions, which are
+    read as [B, C, H, W] without the N extra tokens in front; others are passed over.
     """
     events = trace(network, images).events
-    ends: list[Event] = []
+    lasts: list[Event] = []
     for event in reversed(events):
-        if not ends or _area(event.tap) > _area(ends[-1].tap):
-            ends.append(event)
-    return [_end_of_stage(end, events).tap for end in reversed(ends)]
+        if not lasts or _area(event.tap) > _area(lasts[-1].tap):
+            lasts.append(event)
+    ends = [_end_of_stage(last, events) for last in reversed(lasts)]
+    return [_whole(end) for end in ends if end is not None]
 
 
 def _area(tap: Tap) -> int:
     return tap.size[0] * tap.size[1]
 
 
-def _end_of_stage(last: Event, events: Sequence[Event]) -> Event:
-    """The last event of the size of ``last`` that is not on the way to another size; else ``last``."""
+def _end_of_stage(last: Event, events: Sequence[Event]) -> Event | None:
+    """The last event of the size of ``last`` that is not on the way to another size; else ``last``.
+
+    None where all that has this size is the start of a block that leaves it, as after a stem's pooling.
+    """
     alike = [
         event
         for event in events[: events.index(last) + 1]
         if event.tap.size == last.tap.size and len(event.tap.shape) == len(last.tap.shape)
     ]
-    linear_ends = [event.time for event in alike if event.tap.call is None]
+    linear_ends = [e.time for e in alike if e.tap.call is None and not _leaves_size(e, math.inf)]
     stage_end = max(linear_ends, default=math.inf)
-    return [last, *(event for event in alike if not _leaves_size(event, stage_end))][-1]
+    ends = [event for event in alike if not _leaves_size(event, stage_end)]
+    if ends:
+        return ([event for event in ends if not _comes_down(event)] or ends)[-1]
+    return None if len(alike) == 1 and last.inside[-1].products else last
 
 
 def _leaves_size(event: Event, stage_end: float) -> bool:
-    """Whether an activation is amid a block that ends at another size: its own, or one begun after ``stage_end``."""
-    if event.tap.call is None:
+    """Whether an activation is amid a block that ends at another size: its own, or one begun after ``stage_end``.
+
+    Likewise the end of a single layer, which is no block by itself.
+    """
+    if event.tap.call is None and not event.is_single:
         return False
-    blocks = [run for run in event.inside if run is event.inside[-1] or run.began > stage_end]
-    return any(run.size not in {None, event.tap.size} and event.products > run.products for run in blocks)
+    around = list(event.inside)
+    while len(around) > 1 and around[-1].is_single:
+        around.pop()
+    blocks = [run for run in around if run is around[-1] or run.began > stage_end]
+    return any(_goes_on(run, event) for run in blocks)
+
+
+def _goes_on(run: Run, event: Event) -> bool:
+    """Whether ``run`` takes features of the size of ``event`` to another one, with products before it and after.
+
+    A head that pools its map to 1x1 needs none after, as the classifier of a SqueezeNet.
+    """
+    if run.output is None or run.output.size == event.tap.size or run.takes not in {None, event.tap.size}:
+        return False
+    amid = event.products < run.products_after or run.output.size == (1, 1)
+    return run.products < event.products and amid
+
+
+def _comes_down(event: Event) -> bool:
+    """Whether it is in a single layer that shrinks its input, such as between the branches of an HRNet."""
+    return any(
+        run.is_single and run.takes is not None and run.takes[0] * run.takes[1] > _area(event.tap)
+        for run in event.inside
+    )
+
+
+def _whole(end: Event) -> Tap:
+    """The tap of ``end``; where that is one of several branches, the output of the block that joins them."""
+    for run in reversed(end.inside):
+        joined = run.output
+        if (
+            not run.path
+            or joined is None
+            or joined.size != end.tap.size
+            or run.products_after != end.products
+        ):
+            break
+        if joined.shape[0] > end.tap.shape[0]:
+            return joined
+    return end.source or end.tap
 
 
 def named_taps(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[Tap]:
     """The taps called ``names`` (``PATH#N`` or ``PATH``, see above), with their shapes for ``images``.
 
     Raises UsageError for a submodule that does not exist, an activation that does not run there, a tap named
-    twice, and for features that are neither [B, C, H, W] nor [B, C].
+    twice, and for features that are neither [B, C, H, W] nor [B, C] nor tokens (see find_taps).
     """
     seen = trace(network, images)
     modules = dict(network.named_modules())
@@ -95,7 +146,9 @@ def named_taps(network: nn.Module, images: Tensor, names: Sequence[str]) -> list
 def _output_tap(path: str, tap: Tap | None) -> Tap:
     if tap is None or len(tap.shape) not in {1, 3}:
         came = ["B", *tap.shape] if tap else "no tensor"
-        raise UsageError(f"tap {path!r}: expected features [B, C, H, W] or [B, C], got {came}")
+        raise UsageError(
+            f"tap {path!r}: expected features [B, C, H, W] or [B, C], or tokens of a grid, got {came}"
+        )
     return tap
 
 
@@ -115,7 +168,7 @@ class Taps:
         features: list[Any] = [None] * len(self.taps)
         by_path: dict[str, dict[int | None, Callable[[Tensor], None]]] = {}
         for position, tap in enumerate(self.taps):
-            by_path.setdefault(tap.path, {})[tap.call] = partial(_keep, features, position, tap.channels_last)
+            by_path.setdefault(tap.path, {})[tap.call] = partial(_keep, features, position, tap)
         with ExitStack() as stack:
             for path, wanted in by_path.items():
                 for hook in _watch(self._network.get_submodule(path), wanted):
@@ -123,8 +176,8 @@ class Taps:
             yield features
 
 
-def _keep(features: list[Any], position: int, channels_last: bool, x: Any) -> None:
-    features[position] = x.permute(0, 3, 1, 2) if channels_last else x
+def _keep(features: list[Any], position: int, tap: Tap, x: Tensor) -> None:
+    features[position] = tap.read(x)
 
 
 def _watch(module: nn.Module, wanted: dict[int | None, Callable[[Any], None]]) -> list[Any]:
@@ -149,8 +202,10 @@ def _watch(module: nn.Module, wanted: dict[int | None, Callable[[Any], None]]) -
         inside_children -= 1
 
     def see_output(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        x = first_output(output)
+        assert x is not None
         # A copy, since the activation that follows may work in place.
-        wanted[None](output.clone() if isinstance(output, Tensor) else output)
+        wanted[None](x.clone())
 
     hooks: list[Any] = []
     if None in wanted:
