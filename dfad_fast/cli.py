@@ -451,6 +451,7 @@ def export(run: str, format: str, threads: int | None, quiet: bool, **options: A
     from dfad_fast.exporting import Int8Failed, export
     from dfad_fast.exporting.table import print_export
 
+    refuse_beyond(options, as_option)
     _set_threads(threads)
     console = _console(quiet)
     try:

@@ -33,7 +33,7 @@ _LIMITS = {
     "process_timeout": Limits(0, 10**8, above=True),
     **dict.fromkeys(("student_lr", "generator_lr"), Limits(0, 10**9, above=True)),
     "threads": Limits(1, 1024),
-    **dict.fromkeys(("samples", "calibration_images"), Limits(-math.inf, 10**9)),
+    **dict.fromkeys(("samples", "calibration_images"), Limits(-math.inf, 10**6)),
 }
 
 

@@ -241,6 +241,7 @@ def test_a_best_student_that_the_run_did_not_keep(dfad_fast, own_run):
         (("--format", "safetensors", "--int8"), "--int8 is for --format onnx, got --format safetensors", 2),
         (("--averaged", "--best"), "--averaged and --best name two students: give one of them", 2),
         (("--samples", "0"), "--samples must be at least 1, got 0", 2),
+        (("--samples", f"1{'0' * 20}"), "--samples must be at most 1000000, got 1000", 2),
         (("--calibration-images", "0"), "--calibration-images must be at least 1, got 0", 2),
         (("--out", "student.pt2"), "--out is a file NAME.onnx for --format onnx, got student.pt2", 2),
         (("--out", "own.py/there.onnx"), "cannot write to folder own.py", 1),

@@ -186,6 +186,7 @@ def test_a_run_that_cannot_be_read_is_one_line_and_exit_code_2(dfad_fast, own_ru
         (("--samples", "3"), "--samples must be at least 4, got 3", 2),
         (("--bins", "0"), "--bins must be at least 1, got 0", 2),
         (("--seed", "-1"), "--seed must be at least 0, got -1", 2),
+        (("--seed", str(2**64)), "--seed must be at most 9223372036854775807, got 18446744073709551616", 2),
         (("--images", "real"), "the run names no dataset: give one with --dataset", 2),
         (("--images", "fake"), "'fake' is not one of 'real', 'generated'", 2),
         (("--dataset", "digts"), "did you mean 'digits'", 2),
