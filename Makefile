@@ -5,7 +5,7 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test test-fast test-slow test-triton test-cuda-shim test-reference test-gpu cuda lint clean
+.PHONY: help setup distill test test-fast test-slow test-triton test-cuda-shim test-reference test-networks test-gpu cuda lint clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
@@ -58,6 +58,11 @@ test-slow:
 
 test-triton test-cuda-shim test-reference: test-%:
 	$(PYTEST) -m "not slow" tests/ops --backend=$*
+
+# The taps of timm's, torchvision's and transformers' networks; test-fast runs them too where these are installed.
+test-networks: setup
+	$(BIN)/python -m pip install --quiet --editable '.[networks]' --no-build-isolation
+	$(PYTEST) tests/models/test_architectures.py
 
 # On a machine with a GPU.
 test-gpu: setup
