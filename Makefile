@@ -5,13 +5,14 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test test-fast test-slow test-triton test-cuda-shim test-reference test-gpu cuda lint clean
+.PHONY: help setup distill test test-fast test-slow test-triton test-cuda-shim test-reference test-networks test-gpu cuda lint clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
 	@echo "make test      set up and run the tests, those of the ops with each backend"
 	@echo "make test-gpu  set up and run the tests of the ops on a GPU"
 	@echo "make cuda      build the CUDA kernels with nvcc, for the tests of the build; needs no GPU"
+	@echo "make test-networks  set up, with timm, torchvision and transformers, and test the taps of their networks"
 	@echo "make lint      set up and run ruff and mypy"
 	@echo "make clean     remove what was set up and built (runs/ stays)"
 
@@ -58,6 +59,19 @@ test-slow:
 
 test-triton test-cuda-shim test-reference: test-%:
 	$(PYTEST) -m "not slow" tests/ops --backend=$*
+
+# The packages of the extra `networks`, without building this one again, and such that torch stays what it is.
+define NETWORKS
+import importlib.metadata as packages
+print("torch==" + packages.version("torch").partition("+")[0])
+print(*(r.partition(";")[0].strip() for r in packages.requires("dfad-fast") if r.endswith("extra == 'networks'")))
+endef
+export NETWORKS
+
+# The taps of timm's, torchvision's and transformers' networks; test-fast runs them too where these are installed.
+test-networks: setup
+	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "$$NETWORKS")
+	$(PYTEST) tests/models/test_architectures.py
 
 # On a machine with a GPU.
 test-gpu: setup

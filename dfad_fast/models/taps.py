@@ -75,10 +75,14 @@ def _leaves_size(event: Event, stage_end: float) -> bool:
     if event.tap.call is None and not event.is_single:
         return False
     around = list(event.inside)
-    while len(around) > 1 and around[-1].is_single:
+    while len(around) > 1 and around[-1].is_single and _size_of(around[-1]) == event.tap.size:
         around.pop()
     blocks = [run for run in around if run is around[-1] or run.began > stage_end]
     return any(_goes_on(run, event) for run in blocks)
+
+
+def _size_of(run: Run) -> tuple[int, int] | None:
+    return run.output.size if run.output else None
 
 
 def _goes_on(run: Run, event: Event) -> bool:
@@ -93,11 +97,9 @@ def _goes_on(run: Run, event: Event) -> bool:
 
 
 def _comes_down(event: Event) -> bool:
-    """Whether it is in a single layer that shrinks its input, such as between the branches of an HRNet."""
-    return any(
-        run.is_single and run.takes is not None and run.takes[0] * run.takes[1] > _area(event.tap)
-        for run in event.inside
-    )
+    """Whether it is of a single layer with a stride, such as between the branches of an HRNet."""
+    singles = [run for run in event.inside if run.is_single and run.products < event.products]
+    return event.shrunk and (bool(singles) or len(event.inside) == 1)
 
 
 def _whole(end: Event) -> Tap:

@@ -103,7 +103,8 @@ class Event:
     """An activation, or the end of a block that the next product takes without an activation between them.
 
     ``products``: how many convolutions and linear layers had run; ``inside``: the blocks it is in, outermost first.
-    ``is_single``: whether it is the end of a single layer. ``source``: the output that an activation takes, where the
+    ``is_single``: whether it is the end of a single layer. ``shrunk``: whether the latest product has a stride.
+    ``source``: the output that an activation takes, where the
     activation runs in the network itself, whose path is empty.
     """
 
@@ -112,6 +113,7 @@ class Event:
     products: int
     inside: tuple[Run, ...]
     is_single: bool = False
+    shrunk: bool = False
     source: Tap | None = None
 
 
@@ -148,9 +150,9 @@ class ActivationInputs(TorchFunctionMode):
 
 
 class _Products(TorchFunctionMode):
-    """Shows the result of every convolution and linear layer to ``see``, with the function's name before it."""
+    """Shows name, input and result of every convolution and linear layer to ``see``."""
 
-    def __init__(self, see: Callable[[str, Tensor], None]) -> None:
+    def __init__(self, see: Callable[[str, Tensor, Tensor], None]) -> None:
         super().__init__()
         self._see = see
 
@@ -160,7 +162,7 @@ class _Products(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         if name in _PRODUCTS:
-            self._see(name, result)
+            self._see(name, args[0] if args else (kwargs or {})["input"], result)
         return result
 
 
@@ -200,6 +202,7 @@ class _Watcher:
         self._activations = 0
         self._products_when_activated = 0
         self._product: tuple[str, tuple[int, ...]] = ("", ())
+        self._shrunk = False
         self._end: Event | None = None
         self._latest: tuple[Tap, Tensor] | None = None
 
@@ -240,12 +243,13 @@ class _Watcher:
             source = self._latest[0] if run.path == "" and self._latest and self._comes_of_latest(x) else None
             self.trace.events.append(self._event(self._tap(run.path, call, x, is_leaf), source=source))
 
-    def see_product(self, of: str, result: Tensor) -> None:
+    def see_product(self, of: str, x: Tensor, result: Tensor) -> None:
         if self._end:
             self.trace.events.append(self._end)
             self._end = None
         self._products += 1
         self._product = (of, tuple(result.shape))
+        self._shrunk = of == "conv2d" and result.shape[-2:].numel() < x.shape[-2:].numel()
 
     def _is_linear(self) -> bool:
         """Whether no activation has run since the last product."""
@@ -263,7 +267,7 @@ class _Watcher:
 
     def _event(self, tap: Tap, is_single: bool = False, source: Tap | None = None) -> Event:
         inside = tuple(run for run, is_leaf in self._running if not is_leaf)
-        return Event(tap, self._time, self._products, inside, is_single, source)
+        return Event(tap, self._time, self._products, inside, is_single, self._shrunk, source)
 
     def _tap(self, path: str, call: int | None, x: Tensor, is_module: bool = False) -> Tap:
         shape = tuple(x.shape[1:])
