@@ -64,7 +64,8 @@ test-triton test-cuda-shim test-reference: test-%:
 define NETWORKS
 import importlib.metadata as packages
 print("torch==" + packages.version("torch").partition("+")[0])
-print(*(r.partition(";")[0].strip() for r in packages.requires("dfad-fast") if r.endswith("extra == 'networks'")))
+needs = (requirement.partition(";") for requirement in packages.requires("dfad-fast"))
+print(*(package.strip() for package, _, extra in needs if "networks" in extra))
 endef
 export NETWORKS
 

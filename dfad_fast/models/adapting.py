@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,24 +29,35 @@ class Needs:
 def adapted(network: nn.Module, needs: Needs) -> nn.Module:
     """A network that answers images with logits, whatever ``needs`` says; ``network`` itself where it needs nothing.
 
-    The two share their submodules, weights and hooks, and the names of these.
+    The two are one in all but that: they share submodules, weights, hooks, modes and other attributes.
     """
     if needs == Needs():
         return network
-    if isinstance(network, torch.jit.ScriptModule):
+    # A class that cannot be derived from, or a method that was put over that of the class.
+    if isinstance(network, torch.jit.ScriptModule) or "forward" in network.__dict__:
         return _Around(network, needs)
-    kind = type(network)
+    try:
+        return _derived(type(network), needs, network.__dict__)
+    except TypeError:  # of a class that wants more of its subclasses
+        return _Around(network, needs)
 
+
+def _derived(kind: type[nn.Module], needs: Needs, state: dict[str, Any]) -> nn.Module:
     def forward(self: nn.Module, images: Tensor) -> Tensor:
         return _answer(lambda x: kind.forward(self, x), images, needs)
 
-    near = copy.copy(network)
-    near.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
-    return near
+    def reduce(self: nn.Module, _protocol: object) -> tuple[Any, ...]:
+        return _derived, (kind, needs, {}), self.__dict__
+
+    members = {"forward": forward, "__reduce_ex__": reduce, "__module__": kind.__module__}
+    derived: type[nn.Module] = type(kind.__name__, (kind,), members)
+    network = derived.__new__(derived)
+    object.__setattr__(network, "__dict__", state)
+    return network
 
 
 class _Around(nn.Module):
-    """For classes that cannot be derived from. Weights keep the names that they have in ``network``."""
+    """Where no class can be derived. Weights keep the names that they have in ``network``."""
 
     def __init__(self, network: nn.Module, needs: Needs) -> None:
         super().__init__()

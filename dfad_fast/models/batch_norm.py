@@ -37,7 +37,7 @@ def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
         module
         for module in network.modules()
         if not isinstance(module, _InstanceNorm)
-        and all(isinstance(module._buffers.get(name), Tensor) for name in ("running_mean", "running_var"))
+        and {"running_mean", "running_var"} <= {name for name, _ in module.named_buffers(recurse=False)}
     ]
 
 

@@ -57,14 +57,14 @@ def give_shapes(network: nn.Module, image_shape: tuple[int, int, int], what: str
     """Shows a network with lazy layers its first images. Raises UsageError where it cannot take them."""
     if not any(map(is_lazy, (*network.parameters(), *network.buffers()))):
         return
-    modes = _modes(network)
+    modes = modes_of(network)
     try:
         with torch.no_grad():
             network.eval()(example_images(network, image_shape))
     except Exception as error:
         raise _cannot_take(what, image_shape, error) from error
     finally:
-        _set_modes(modes)
+        set_modes(modes)
 
 
 def count_classes(
@@ -130,7 +130,7 @@ def left_as_it_was(network: nn.Module) -> Iterator[None]:
         for module in network.modules()
         for name, buffer in module.named_buffers(recurse=False)
     ]
-    modes = _modes(network)
+    modes = modes_of(network)
     try:
         yield
     finally:
@@ -139,14 +139,17 @@ def left_as_it_was(network: nn.Module) -> Iterator[None]:
                 buffer.copy_(values)
                 if getattr(module, name, None) is not buffer:
                     setattr(module, name, buffer)
-        _set_modes(modes)
+        set_modes(modes)
 
 
-def _modes(network: nn.Module) -> list[tuple[nn.Module, bool]]:
-    return [(module, module.training) for module in network.modules()]
+def modes_of(network: nn.Module) -> list[tuple[nn.Module, bool]]:
+    """Each module's, for :func:`set_modes`."""
+    # A program of torch.jit.freeze has none.
+    return [(module, module.training) for module in network.modules() if hasattr(module, "training")]
 
 
-def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+def set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    """Puts modules back into modes that :func:`modes_of` gave."""
     for module, training in modes:
         module.training = training
 

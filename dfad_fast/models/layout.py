@@ -16,6 +16,7 @@ from dfad_fast.precision import tolerance
 
 # Images on which the answers in both layouts are compared, gradients included.
 _COMPARED = 8
+_FEWEST = 2
 # Relative: where rounding turns one rectifier the other way, all gradients behind it change a little.
 _GRADIENTS_APART = 0.05
 
@@ -40,30 +41,16 @@ def fitted(
     Raises:
         UsageError: it can take the images in neither layout.
     """
-    needs = _needs(network, image_shape)
-    usual = adapted(network, replace(needs, contiguous=True))
-    images = _noise(network, image_shape, min(batch_size, _COMPARED))
-    weights = [(p, p.data) for p in network.parameters() if p.dim() == 4]
-    expected = _answers(usual, images)
-    network.to(memory_format=torch.channels_last)
-    here = adapted(network, needs)
-    in_channels_last = images.contiguous(memory_format=torch.channels_last)
-    many = _noise(network, image_shape, batch_size)
+    usual: nn.Module | None = None
     try:
-        with kernels(here):
-            alike = _agree(_answers(here, in_channels_last), expected)
-            if alike:
-                _run(here, many.contiguous(memory_format=torch.channels_last), trained)
-                return here, needs
-    except Exception:  # of whatever kind: it is the network's own code that does not like the layout
-        pass
-    for parameter, data in weights:
-        # Of one channel, the layouts cannot be told apart by a conversion back.
-        parameter.data = data
-    network.to(memory_format=torch.contiguous_format)
-    try:
+        needs = _needs(network, image_shape, min(batch_size, _FEWEST), trained)
+        usual = adapted(network, replace(needs, contiguous=True))
+        images = _noise(network, image_shape, min(batch_size, _COMPARED))
+        many = _noise(network, image_shape, batch_size)
+        if _takes_channels_last(network, needs, _answers(usual, images), (images, many), trained, kernels):
+            return adapted(network, needs), needs
         _run(usual, many, trained)
-    except Exception as error:
+    except Exception as error:  # of whatever kind: it is the user's code
         raise UsageError(
             f"the {what} cannot take a batch of {batch_size} images {list(image_shape)}: {in_one_line(error)}: give "
             "the image shape and batch size that it was made for"
@@ -71,12 +58,42 @@ def fitted(
     return usual, replace(needs, contiguous=True)
 
 
-def _needs(network: nn.Module, image_shape: tuple[int, int, int]) -> Needs:
-    images = _noise(network, image_shape, 2)
+def _takes_channels_last(
+    network: nn.Module,
+    needs: Needs,
+    expected: list[Tensor],
+    images: tuple[Tensor, Tensor],
+    trained: bool,
+    kernels: Callable[[nn.Module], AbstractContextManager[None]],
+) -> bool:
+    """Whether it does, and then it has its weights so; else they are what they were.
+
+    ``expected`` are its answers to the first of ``images`` in the usual layout.
+    """
+    weights = [(p, p.data) for p in network.parameters() if p.dim() == 4]
+    few, many = (x.contiguous(memory_format=torch.channels_last) for x in images)
+    here = adapted(network, needs)
+    try:
+        network.to(memory_format=torch.channels_last)
+        with kernels(here):
+            if _agree(_answers(here, few), expected):
+                _run(here, many, trained)
+                return True
+    except Exception:  # of whatever kind: it is the user's code that does not like the layout
+        pass
+    network.to(memory_format=torch.contiguous_format)
+    for parameter, data in weights:
+        # With one channel, a conversion back cannot tell the layouts apart.
+        parameter.data = data
+    return False
+
+
+def _needs(network: nn.Module, image_shape: tuple[int, int, int], count: int, trained: bool) -> Needs:
+    images = _noise(network, image_shape, count)
     shown = images.clone()
     logits = False
     with left_as_it_was(network), torch.no_grad(), _seeded(images):
-        for mode in (True, False):
+        for mode in (True, False) if trained else (False,):
             logits |= not isinstance(network.train(mode)(shown), Tensor)
     return Needs(own_images=not torch.equal(shown, images), logits=logits)
 

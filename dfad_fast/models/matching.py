@@ -21,7 +21,7 @@ from dfad_fast.models.weights_file import Ignored
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _WEIGHT_NORM = re.compile(r"parametrizations\.(\w+)\.original([01])$")
 _COUNTER = "num_batches_tracked"
-# Of thop, which counts operations, and of torch.optim.swa_utils.AveragedModel.
+# Those of thop, which counts operations, and of torch.optim.swa_utils.AveragedModel.
 _HARMLESS = {_COUNTER, "total_ops", "total_params", "n_averaged"}
 
 

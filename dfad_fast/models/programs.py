@@ -160,7 +160,7 @@ def _compare_with_onnxruntime(program: Program, path: Path, image_shape: tuple[i
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    images = torch.randn(3, *image_shape, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(3, *image_shape, generator=torch.Generator().manual_seed(0), device="cpu")
     expected = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
     with torch.no_grad():
         answers = program(images)

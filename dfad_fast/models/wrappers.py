@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from dfad_fast.models.check import modes_of, set_modes
 from dfad_fast.models.programs import Program
 
 _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
@@ -26,7 +27,7 @@ def unwrapped(network: nn.Module) -> nn.Module:
             network = network._orig_mod
         elif isinstance(network, _WRAPPERS):
             network = network.module
-        elif isinstance(network, torch.fx.GraphModule) and not _has_modes(network):
+        elif isinstance(network, torch.fx.GraphModule | torch.jit.ScriptModule) and not _has_modes(network):
             return Program(network)
         elif network._compiled_call_impl is not None:
             network = copy.copy(network)  # by nn.Module.compile(); a copy is not compiled and shares all else
@@ -35,9 +36,14 @@ def unwrapped(network: nn.Module) -> nn.Module:
 
 
 def _has_modes(network: nn.Module) -> bool:
-    """Programs of torch.export refuse to change theirs."""
+    """Programs of torch.export refuse to change theirs, and those of torch.jit.freeze know none."""
+    if not hasattr(network, "training"):
+        return False
+    modes = modes_of(network)
     try:
         network.train(network.training)
     except NotImplementedError:
         return False
+    finally:
+        set_modes(modes)
     return True

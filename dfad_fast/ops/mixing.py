@@ -38,7 +38,7 @@ def lam_tensor(op: str, lam: Lam, device: torch.device) -> torch.Tensor:
 
 
 def _of_several(op: str, lam: object, device: torch.device) -> torch.Tensor:
-    """Of what is neither a number of Python's nor a tensor."""
+    """For what is neither a number of Python's nor a tensor."""
     if not isinstance(lam, list | tuple | np.ndarray | np.generic):
         raise TypeError(f"{op}: lam must be a number or a tensor, got {type(lam).__name__}")
     if isinstance(lam, list | tuple) and any(isinstance(one, torch.Tensor) for one in lam):

@@ -103,14 +103,14 @@ class BestStudent:
         teachers = torch.cat([moment.teacher for moment in judged])
         score = _score(torch.cat(own), teachers)
         best = _score(torch.cat([moment.best for moment in judged]), teachers)
-        # Of several processes the first one decides, since running statistics may differ between them.
+        # The first of several processes decides, since running statistics may differ between them.
         if processes.on_first(lambda: self.weights is None or score >= best):
             for moment, logits in zip(judged, own, strict=True):
                 moment.best = logits
             self._take(student, iteration, score)
         else:
             self._score = best
-        # Of images that are very large there is room for fewer moments, or none.
+        # For very large images there is room for fewer moments, or none.
         self._keep(newest, most=min(_MOMENTS, _MOST_BYTES // images[0].nbytes))
 
     def _take(self, student: nn.Module, iteration: int, score: tuple[float, float]) -> None:
@@ -118,7 +118,7 @@ class BestStudent:
         self.iteration, self._score = iteration, score
 
     def _keep(self, newest: _Moment, most: int) -> None:
-        """Of all moments so far every second, fourth ... one, so that there are at most so many."""
+        """Keeps of all moments so far every second, fourth ... one, so that there are at most so many."""
         if most and self._met % self._stride == 0:
             self._moments.append(newest)
         self._met += 1
@@ -174,7 +174,7 @@ class _holding:
 
 
 def _score(student: Tensor, teacher: Tensor) -> tuple[float, float]:
-    """Of logits [N, classes]: the mean over the teacher's classes of the agreement in each, and the discrepancy with a
+    """For logits [N, classes]: the mean over the teacher's classes of the agreement in each, and the discrepancy with a
     minus, so that more is better in both."""
     answers = teacher.argmax(1)
     seen = answers.bincount(minlength=teacher.shape[1])

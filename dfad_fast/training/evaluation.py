@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dfad_fast import processes
 from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.check import device_of, image_dtype
 from dfad_fast.models.sharding import is_sharded
 from dfad_fast.models.taps import Taps
 from dfad_fast.ops import l1_discrepancy
@@ -55,8 +56,7 @@ class GeneratedScores:
 def ask(network: nn.Module, images: Tensor) -> Tensor:
     """Its logits to images [B, C, H, W], which it gets a copy of, where and in the precision that its parameters are:
     a network may work on its input in place."""
-    like = next(network.parameters(), torch.empty(0))
-    return network(images.to(like, copy=True))
+    return network(images.to(device_of(network), image_dtype(network), copy=True))
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ class TestSet:
     __test__ = False
 
     def __init__(self, teacher: nn.Module, batches: Batches) -> None:
-        self._device = next(teacher.parameters(), torch.empty(0)).device
+        self._device = device_of(teacher)
         self._answers: list[Tensor] = []
         self._labels: list[Tensor] = []
         refuse_single_batch(batches)

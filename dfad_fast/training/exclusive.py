@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from dfad_fast.errors import UsageError
 
@@ -16,9 +17,17 @@ _in_use: dict[int, int] = {}
 
 @contextmanager
 def used_alone(*networks: nn.Module) -> Iterator[None]:
-    """Raises UsageError where another thread is inside with one of the networks, or with one that shares its layers."""
+    """Raises UsageError where another thread is inside with one of the networks, or with one that shares its layers.
+
+    An activation without weights may be shared: nothing of a step stays in it.
+    """
     thread = threading.get_ident()
-    parts = {id(module) for network in networks for module in network.modules()}
+    parts = {
+        id(module)
+        for network in networks
+        for module in network.modules()
+        if module is network or module._parameters or module._buffers or isinstance(module, _DropoutNd)
+    }
     with _lock:
         if any(_in_use.get(part, thread) != thread for part in parts):
             raise UsageError(

@@ -176,7 +176,7 @@ def prepare(
     test_set = None if rehearse else find_test_set(config, dataset, pair, say)
     evaluate = None
     if test_set:
-        # Of several processes the first one alone looks at them.
+        # The first of several processes alone looks at them.
         evaluate = list(test_set.test_batches(512, device)) if processes.is_first() else []
     if resume:
         processes.on_first(lambda: refuse_other_teacher(pair, out))
@@ -344,7 +344,7 @@ def _refuse_other_values(settings: dict[str, Any], path: Path) -> None:
 
 
 def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
-    """Of those of ``settings`` that are one or more of a few names. A plugin may add methods; what is evaluated on need
+    """The names that some of ``settings`` have to be among. A plugin may add methods; the dataset to evaluate on need
     not be known where other images are looked at."""
     if not settings.get("plugin") and settings.get("method", "auto") not in ("auto", *METHODS):
         load_plugins()  # of installed packages

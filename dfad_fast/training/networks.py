@@ -73,8 +73,8 @@ class Networks:
     different numbers of classes, named taps that cannot be matched. Taps that were found may match or not.
 
     During steps the networks run as ``levers`` say. With ``fold_teacher`` a copy of the teacher with its batch norm
-    folded answers in its place, where nobody asks for the statistics at those layers; ``folding`` says what came of
-    it. It follows no later change of the teacher.
+    folded answers in its place, where nobody asks for the statistics at those layers; ``folding`` says how that
+    went. It follows no later change of the teacher.
 
     ``teacher`` and ``student`` are the given ones, out of what was wrapped around them; or what answers for them where
     they need something around them, see dfad_fast.models.adapting, which ``needs`` tells.
@@ -169,7 +169,7 @@ class Networks:
         for what, needs in self.needs.items():
             if needs.contiguous:
                 lines.append(
-                    f"the {what} cannot take images in channels_last: it gets them in the usual layout, slower"
+                    f"the {what} does not answer the same in channels_last: it gets the usual layout, which is slower"
                 )
             if needs.own_images:
                 lines.append(f"the {what} works on its images in place: it gets copies")

@@ -30,7 +30,7 @@ measure on an image costs about as much time as to train on one."""
 _FEWEST_IMAGES = 32
 _SHOWN_IMAGES = 64
 _COLLAPSED = 0.95
-"""Of the images in one class: more, and figures on them say little about the others."""
+"""The largest share of the images in one class: with more, figures on them say little about the others."""
 _ALIKE = 0.02
 """Variety of images that are all nearly one, see GeneratedScores."""
 
@@ -67,7 +67,7 @@ def evaluate(trainer: DFADTrainer, test_set: TestSet | None, held_out: int) -> d
             )
             if not test_set:
                 trainer.best.meet_on_generated_images(networks.student, trainer.iteration, *looked[0])
-        # Of several processes the first one's, since running statistics may differ between them.
+        # The first process's, since running statistics may differ between them.
         return processes.on_first(lambda: own)
 
     attempts = Attempts()
@@ -203,7 +203,7 @@ class Labelled(NamedTuple):
 def label_samples(trainer: DFADTrainer, count: int = _SHOWN_IMAGES) -> Labelled:
     """Generated images, always of the same noise. Changes nothing of the run.
 
-    Of several processes all ask the networks, since the teacher may be sharded over them.
+    All of several processes ask the networks, since the teacher may be sharded over them.
     """
     shown, teacher, student = [], [], []
     trainer.networks.teacher.eval()

@@ -92,7 +92,7 @@ def _with_paths(settings: Mapping[str, Any], change: Callable[[str], str]) -> di
 
 
 def _with_path(network: str, change: Callable[[str], str]) -> str:
-    """Of ``file.py:factory``, ``hf:FOLDER`` or a file; what else a network is named by is no path."""
+    """The path in ``file.py:factory``, ``hf:FOLDER`` or a file; what else a network is named by is no path."""
     source, _, factory = network.rpartition(":")
     if source.endswith(".py"):
         return f"{change(source)}:{factory}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.errors import DFADFastWarning, UsageError
+from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
 from dfad_fast.models.check import device_of, image_dtype, is_lazy, left_as_it_was
 
 _GIB = 2**30
@@ -85,7 +85,7 @@ def refuse_unaffordable(
     if free is not None and needed > free:
         raise UsageError(
             f"batches of {batch_size:,} images {list(image_shape)} made from {latent_dim:,} numbers each need at least "
-            f"{needed / _GIB:,.0f} GiB of memory on {device}, and {free / _GIB:,.1f} GiB are free: give a smaller "
+            f"{needed / _GIB:,.1f} GiB of memory on {device}, and {free / _GIB:,.1f} GiB are free: give a smaller "
             "batch_size, image_shape or latent_dim"
         )
 
@@ -93,7 +93,10 @@ def refuse_unaffordable(
 def free_memory(device: torch.device) -> int | None:
     """Bytes that can still be had; None where the system does not say."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+            device
+        )  # by torch, which has it
+        return torch.cuda.mem_get_info(device)[0] + unused
     if device.type != "cpu":
         return None
     try:
@@ -104,7 +107,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def look_at_answers(
-    teacher: nn.Module, image_shape: tuple[int, int, int], generator_reads_student: bool
+    teacher: nn.Module, image_shape: tuple[int, int, int], batch_size: int, generator_reads_student: bool
 ) -> None:
     """Warns where the teacher answers probabilities, and where no gradient flows through it to its images.
 
@@ -112,11 +115,17 @@ def look_at_answers(
         UsageError: its answers are not finite, or no gradient flows and the generator has no other loss.
     """
     source = torch.Generator().manual_seed(0)
-    noise = torch.randn(_LOOKED_AT, *image_shape, generator=source, device="cpu")
+    noise = torch.randn(min(_LOOKED_AT, batch_size), *image_shape, generator=source, device="cpu")
     images = noise.to(device_of(teacher), image_dtype(teacher)).requires_grad_()
     devices = [images.device] if images.device.type == "cuda" else []
-    with left_as_it_was(teacher), torch.enable_grad(), torch.random.fork_rng(devices=devices):
-        answer = teacher.eval()(images)
+    try:
+        with left_as_it_was(teacher), torch.enable_grad(), torch.random.fork_rng(devices=devices):
+            answer = teacher.eval()(images)
+    except Exception as error:  # of whatever kind: it is the user's code
+        raise UsageError(
+            f"the teacher cannot take images {list(images.shape)} that want a gradient: {in_one_line(error)}: give the "
+            "image shape and batch size that it was made for"
+        ) from error
     logits = answer.detach()
     if not bool(logits.isfinite().any(1).all()) or bool(logits.isnan().any()):
         raise UsageError(

@@ -279,7 +279,7 @@ class RunFolder:
             self.lock.give_back()
 
     def begin_writing(self) -> None:
-        """Of a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since
+        """For a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since
         ``end_writing``, so that this one would take the run back to where it was."""
         make_folder(self.path)
         self.lock.take()
@@ -293,7 +293,7 @@ class RunFolder:
             )
 
     def end_writing(self) -> None:
-        """Of a ``fit``, or of what is written before the first one."""
+        """For a ``fit``, or for what is written before the first one."""
         self._times = self._times_now()
         self.lock.give_back()
 

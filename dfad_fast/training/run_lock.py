@@ -127,7 +127,7 @@ def _take(folder: Path, file: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Of the processes on this machine only one at a time, so that of several that find a stale lock one takes it over.
+    """One process of this machine at a time, so that a single one takes a stale lock over.
     Where the system or the file system has no such locks they race, and one notices by its next checkpoint."""
     handle = None
     try:

@@ -28,6 +28,7 @@ from dfad_fast.training.checkpoints import checksum
 from dfad_fast.training.choice import Terms, choose_method
 from dfad_fast.training.environment import versions
 from dfad_fast.training.evaluation import TestSet
+from dfad_fast.training.exclusive import used_alone
 from dfad_fast.training.fit import Fit, Progress
 from dfad_fast.training.generators import check_generator, generate_batches, make_generator
 from dfad_fast.training.labelled_batches import Batches
@@ -38,7 +39,12 @@ from dfad_fast.training.losses import Losses
 from dfad_fast.training.networks import Draws, Networks
 from dfad_fast.training.optimisers import Optimiser
 from dfad_fast.training.phases import Phases
-from dfad_fast.training.randomness import differ_between_processes, global_state, restore_global_state
+from dfad_fast.training.randomness import (
+    differ_between_processes,
+    global_state,
+    restore_global_state,
+    undisturbed,
+)
 from dfad_fast.training.recipe import Recipe, choose_recipe
 from dfad_fast.training.rehearsal import Rehearsal
 from dfad_fast.training.run_folder import RunFolder
@@ -96,7 +102,7 @@ class DFADTrainer:
             as with one process, or each process's part of it.
         accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
             run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
-        keep_checkpoints: how many are kept; the last one that is whole is gone on from.
+        keep_checkpoints: how many are kept; ``resume`` takes the last one that is whole.
         checkpoint_seconds: between checkpoints during ``fit``, at least. The first one comes in the first 10
             seconds, or after the first iteration.
         checkpoint_iterations: a further checkpoint after each so many iterations.
@@ -195,9 +201,8 @@ class DFADTrainer:
         self.best = BestStudent()
         self.history: list[dict[str, Any]] = []
 
-        # Networks made here draw from torch's global generator, which is put back as it was.
-        fork = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
-        with _GLOBAL_GENERATOR, fork:
+        # Networks made here draw from torch's global generator, and the user's from what they like.
+        with _GLOBAL_GENERATOR, undisturbed(self.device), used_alone(teacher, student):
             torch.manual_seed(seed)
             classes = count_classes(teacher, shape, "teacher")
             with torch.device("cpu"):  # whatever the default is
@@ -221,7 +226,9 @@ class DFADTrainer:
             self._noise = torch.Generator(self.device).manual_seed(seed)
             self._mixing = np.random.default_rng(seed)
             check_generator(made, self._draw_noise(2, self._held_out_noise()), shape)
-            preflight.look_at_answers(self.networks.teacher, shape, reads_student(self.method.generator))
+            preflight.look_at_answers(
+                self.networks.teacher, shape, own_batch, reads_student(self.method.generator)
+            )
         self._sync_batch_norm = sync_batch_norm
         self._cures = {"student_ema": student_ema, "replay": replay, "generator_ema": generator_ema}
         self._meet(out=out is not None, resume=resume, overwrite=overwrite)
@@ -470,7 +477,7 @@ class DFADTrainer:
             log_every: iterations between records of metrics (default: 100 records a run). There is one more
                 before each checkpoint.
             evaluate_every: iterations between evaluations, a multiple of ``log_every`` (default: 4 times that).
-            progress: is told of every iteration and record.
+            progress: gets every iteration and record.
 
         Raises:
             UsageError: a number of iterations that is not positive.
@@ -480,7 +487,8 @@ class DFADTrainer:
             Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, when the iteration in hand is done and all is
                 saved. A second Ctrl-C does not wait for that and raises a plain KeyboardInterrupt.
         """
-        with torch.inference_mode(False):  # what it keeps of the state is trained on later
+        # What it keeps of the state is trained on later.
+        with torch.inference_mode(False), used_alone(self.networks.teacher, self.networks.student):
             return Fit(self, evaluate, log_every, evaluate_every, progress).run(iterations)
 
     def stop(self) -> None:

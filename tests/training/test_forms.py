@@ -1,5 +1,6 @@
 """Networks in the forms that people have them in, and trainers under the modes that people leave switched on."""
 
+import pickle
 import threading
 
 import pytest
@@ -105,6 +106,7 @@ def test_networks_of_a_form_are_distilled_kept_and_resumed(form, tmp_path):
     assert trainer.method.reads_statistics
     assert trainer.networks.tap_pairs
     trainer.fit(2)
+    assert trainer.best_student is not None
     saved = load_file(tmp_path / "student.safetensors")
     if form in PLAIN:
         net(4).load_state_dict(saved)  # names without the wrappers'
@@ -144,6 +146,74 @@ def test_an_exported_program_is_distilled_by_what_reads_no_features():
     assert all(loss.isfinite() for loss in losses.values())
     with pytest.raises(UsageError, match="the teacher is a program"):
         DFADTrainer(teacher, net(4), SHAPE, "dfad-ar", **SMALL)
+
+
+def test_a_teacher_is_only_asked_in_eval_mode():
+    class Evaluated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = net()
+
+        def forward(self, x):
+            if self.training:
+                raise RuntimeError("in training I need labels")
+            return self.body(x)
+
+    DFADTrainer(Evaluated(), net(4), SHAPE, "dfad", **SMALL).step()
+
+
+class Answering(nn.Module):
+    """Answers a tuple, counts its calls, and drops at the top, where its own mode decides."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.calls = net(4), 0
+
+    def forward(self, x):
+        self.calls += 1
+        y = nn.functional.dropout(self.body(x), 0.5, self.training)
+        return y, x
+
+
+def test_a_network_with_something_around_it_is_the_users_in_all_else():
+    student = Answering()
+    trainer = DFADTrainer(net(), student, SHAPE, "dfad", student_ema=0.5, **SMALL)
+    calls = student.calls
+    trainer.fit(1)
+    assert student.calls >= calls + 5
+    assert student.training == student.body.training
+    images = torch.randn(2, *SHAPE)
+    copied = pickle.loads(pickle.dumps(trainer.averaged_student))
+    assert torch.equal(copied(images), trainer.averaged_student(images))
+
+
+def test_a_forward_put_over_the_classs_is_kept():
+    student = net(4)
+    student.forward = lambda x: {"logits": nn.Sequential.forward(student, x)}
+    trainer = DFADTrainer(net(), student, SHAPE, "dfad", **SMALL)
+    trainer.step()
+    assert list(trainer.weights()["student"]) == list(student.state_dict())
+
+
+def test_a_teacher_for_few_images_at_once_is_asked_for_no_more():
+    class Few(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = net()
+
+        def forward(self, x):
+            assert len(x) <= 4, "4 at most"
+            return self.body(x)
+
+    DFADTrainer(Few(), net(4), SHAPE, "dfad", **SMALL).step()
+    with pytest.raises(UsageError, match=r"the teacher cannot take a batch of 8 images .*4 at most"):
+        DFADTrainer(Few(), net(4), SHAPE, "dfad", **{**SMALL, "batch_size": 8})
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_frozen_torchscript_teacher():
+    teacher = torch.jit.freeze(torch.jit.script(net().eval()))
+    DFADTrainer(teacher, net(4), SHAPE, "dfad", **SMALL).fit(1)
 
 
 @pytest.mark.filterwarnings("ignore")
