@@ -27,8 +27,8 @@ from dfad_fast.wording import counted
 
 if TYPE_CHECKING:
     from dfad_fast.console import Console
-    from dfad_fast.training.fit import Progress
     from dfad_fast.training.job import Job
+    from dfad_fast.training.reporting import BarProgress, LineProgress
     from dfad_fast.training.trainer import DFADTrainer
 
 
@@ -566,7 +566,7 @@ def _run(job: Job, console: Console) -> None:
 class _StopsWithoutReader:
     """``progress``, until nobody reads any more what the run prints: it then stops, as by SIGTERM."""
 
-    def __init__(self, progress: Progress, trainer: DFADTrainer) -> None:
+    def __init__(self, progress: BarProgress | LineProgress, trainer: DFADTrainer) -> None:
         self._progress = progress
         self._trainer = trainer
 
@@ -577,6 +577,9 @@ class _StopsWithoutReader:
 
     def log(self, record: dict[str, Any]) -> None:
         self._progress.log(record)
+
+    def tell(self, text: str) -> None:
+        self._progress.tell(text)
 
 
 class Interrupted(DFADFastError):

@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 
 from dfad_fast.errors import UsageError, in_one_line
 
-_KEY = "::"
+KEY = "::"
 _FOREIGN = re.compile(r"Unsupported global: GLOBAL (\S+) was not")
+# torch fills an object like a dictionary or list only if its class is a known one.
+_FILLED = re.compile(r"Can only (SETITEM|append)\w* .*StandIn(\d+)'")
 
 
 class Ignored:
@@ -29,9 +32,29 @@ class Ignored:
         pass
 
 
+class _IgnoredMapping(Ignored):
+    """The same for an object that is filled like a dictionary: a plain one takes what it gets."""
+
+    def __new__(cls, *_args: object, **_settings: object) -> Any:
+        return OrderedDict()
+
+
+class _IgnoredList(list):
+    """The same for an object that is filled like a list."""
+
+    def __new__(cls, *_args: object, **_settings: object) -> Any:
+        return super().__new__(cls)
+
+    def __init__(self, *_args: object, **_settings: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
 def split_key(weights: str | Path) -> tuple[Path, str | None]:
     """The file of ``FILE`` or ``FILE::KEY``, and the entry in it that is named."""
-    file, separator, key = str(weights).rpartition(_KEY)
+    file, separator, key = str(weights).rpartition(KEY)
     if not separator or Path(weights).exists():
         return Path(weights), None
     return Path(file), key
@@ -81,18 +104,25 @@ def _read_pickle(path: Path) -> Any:
         foreign = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except (ValueError, RuntimeError, OSError):  # of the format before PyTorch 1.6, or no such file at all
         foreign = []
+    kinds: dict[str, type] = {}
     while True:
-        stand_ins: list[Any] = [(type("Ignored", (Ignored,), {"name": name}), name) for name in foreign]
+        stand_ins: list[Any] = [
+            (type(f"StandIn{number}", (kinds.get(name, Ignored),), {"name": name}), name)
+            for number, name in enumerate(foreign)
+        ]
         try:
             with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that its checks take time
                 content = torch.load(path, map_location="cpu", weights_only=True)
             break
         except pickle.UnpicklingError as error:
-            found = _FOREIGN.search(str(error))
-            if found is None or found[1] in foreign:
+            filled, found = _FILLED.search(str(error)), _FOREIGN.search(str(error))
+            if filled and foreign[int(filled[2])] not in kinds:
+                kinds[foreign[int(filled[2])]] = _IgnoredList if filled[1] == "append" else _IgnoredMapping
+            elif found and found[1] not in foreign:
+                foreign.append(found[1])
+            else:
                 raise
-            foreign.append(found[1])
     if isinstance(content, Ignored):
         raise UsageError(
             f"{path} holds a whole object ({content.name}), which is not loaded since that could run code: "

@@ -34,8 +34,8 @@ class Stopped(KeyboardInterrupt):
 
 
 class Progress(Protocol):
-    """What ``fit`` tells of a run while it lasts. It may also have a method ``tell``, which is called with lines that
-    say how far the scores at the end are."""
+    """What ``fit`` tells of a run while it lasts. A method ``tell(text)``, where there is one, gets lines that say how
+    far the scores at the end are."""
 
     def advance(self, iteration: int) -> None:
         """One more iteration is done. Called often: must be cheap."""
@@ -264,7 +264,7 @@ class Fit:
         if isinstance(error, DFADFastError):
             raise error
         where = f"; where it happened stands in {run_folder.TRACEBACK} there" if self._trainer.folder else ""
-        raise RunError(f"iteration {failed} failed ({_in_a_line(error)}); {kept}{where}") from error
+        raise RunError(f"iteration {failed} failed ({_named(error)}); {kept}{where}") from error
 
     def _fail_alone(self, error: Exception, failed: int, trace: str) -> NoReturn:
         """In one process of several. The others can no longer be asked for their part of the state, so that the last
@@ -279,7 +279,7 @@ class Fit:
         if lost or isinstance(error, DFADFastError):
             raise lost or error
         raise RunError(
-            f"iteration {failed} failed in process {processes.rank()} ({_in_a_line(error)}); {self._kept()}{where}"
+            f"iteration {failed} failed in process {processes.rank()} ({_named(error)}); {self._kept()}{where}"
         ) from error
 
     def _go_back(self) -> str:
@@ -329,6 +329,5 @@ class Fit:
         return f"{out} holds the last checkpoint: go on with dfad-fast resume {quoted(out)}"
 
 
-def _in_a_line(error: Exception) -> str:
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first[:300]}"
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {in_one_line(error, 300)}"

@@ -88,7 +88,7 @@ def summarise(
 ) -> dict[str, Any]:
     """What came out, as plain values. Accuracies are fractions; None without test images.
 
-    Scores that cannot be taken are None, with a warning; so is a generator's collapse warned of.
+    Scores that cannot be taken are None, with a warning; a generator that collapsed is a warning too.
     """
     networks = trainer.networks
     attempts = Attempts()
@@ -126,7 +126,9 @@ def summarise(
         best = max(final.student_accuracy, best or 0.0)
         trainer.best.meet_on_test_images(networks.student, trainer.iteration, final)
     notices = _notices(generated) if generated else []
-    for notice in notices if processes.is_first() else []:
+    # For a run that was interrupted or failed, one line is enough; its summary and page say this too.
+    is_done = trainer.planned_iterations is None or trainer.iteration >= trainer.planned_iterations
+    for notice in notices if processes.is_first() and is_done else []:
         warnings.warn(notice, DFADFastWarning, stacklevel=2)
     if attempts.failures:
         warnings.warn(f"missing in the summary: {attempts}", DFADFastWarning, stacklevel=2)

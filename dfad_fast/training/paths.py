@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-_KEY = "::"  # FILE::KEY names an entry of a file of weights
+from dfad_fast.models.weights_file import KEY, split_key
 
 
 def made_absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def _with_paths(settings: Mapping[str, Any], change: Callable[[str], str]) -> di
         if changed.get(name):
             changed[name] = change(changed[name])
     if changed.get("teacher_weights"):
-        file, key, entry = changed["teacher_weights"].partition(_KEY)
-        changed["teacher_weights"] = f"{change(file)}{key}{entry}"
+        file, key = split_key(changed["teacher_weights"])
+        changed["teacher_weights"] = change(str(file)) + (f"{KEY}{key}" if key is not None else "")
     for name in ("teacher", "student"):
         if changed.get(name):
             changed[name] = _with_path(changed[name], change)

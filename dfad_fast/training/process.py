@@ -49,7 +49,11 @@ def start_of(process: int) -> str | None:
         state, ticks_since_boot = told[0], told[19]
         return None if state in (b"Z", b"X") else ticks_since_boot.decode()
     listed = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False
+        ["ps", "-o", "lstart=", "-p", str(process)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},  # so that all processes read the same words
     )
     return listed.stdout.strip() or None
 

@@ -270,6 +270,7 @@ class RunFolder:
         make_folder(self.path)
         self._refuse_links()
         self._times: list[int | None] = []
+        self._is_lost = False
         self.lock = RunLock(self.path)
         self.lock.take()
         try:
@@ -283,7 +284,7 @@ class RunFolder:
         ``end_writing``, so that this one would take the run back to where it was."""
         make_folder(self.path)
         self.lock.take()
-        if any(
+        if self._is_lost or any(
             then != now for then, now in zip(self._times, self._times_now(), strict=False) if now is not None
         ):
             self.lock.give_back()
@@ -294,7 +295,8 @@ class RunFolder:
 
     def end_writing(self) -> None:
         """For a ``fit``, or for what is written before the first one."""
-        self._times = self._times_now()
+        if not self._is_lost:  # to another run, whose files are none of ours
+            self._times = self._times_now()
         self.lock.give_back()
 
     def _times_now(self) -> list[int | None]:
@@ -316,6 +318,7 @@ class RunFolder:
         try:
             self.lock.take()
         except UsageError as error:
+            self._is_lost = True
             raise LockLost(f"{error}; nothing more of this run is written") from error
         try:
             yield

@@ -34,21 +34,35 @@ class Owner:
     host: str
     process: int
     started: str
+    space: str = ""
+    """Which numbers its number is among: containers of one host may share a folder, and count for themselves."""
 
     @staticmethod
     def this() -> Owner:
-        return Owner(platform.node(), os.getpid(), start_of(os.getpid()) or "")
+        return Owner(platform.node(), os.getpid(), start_of(os.getpid()) or "", _numbers_here())
+
+    @property
+    def is_seen_from_here(self) -> bool:
+        return self.host == platform.node() and self.space in ("", _numbers_here())
 
     @property
     def has_ended(self) -> bool:
         """False too where that cannot be seen from here."""
-        if self.host != platform.node():
+        if not self.is_seen_from_here:
             return False
         found = start_of(self.process)
         return found is None or (found != "" and found != self.started)
 
 
 _UNKNOWN = Owner("", 0, "")
+
+
+def _numbers_here() -> str:
+    """The name of the space that process numbers are from; "" where the system has but one."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 _holders: dict[tuple[int, Path], RunLock] = {}  # by process too: a forked one has none of its parent's
@@ -170,7 +184,9 @@ def _read(file: Path) -> Owner | None:
     for _ in range(_TRIES):
         try:
             told = json.loads(file.read_bytes())
-            owner = Owner(str(told["host"]), int(told["process"]), str(told["started"]))
+            owner = Owner(
+                str(told["host"]), int(told["process"]), str(told["started"]), str(told.get("space", ""))
+            )
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -184,7 +200,7 @@ def _held(folder: Path, owner: Owner) -> UsageError:
     file = quoted(folder / LOCK)
     if owner == _UNKNOWN:
         return UsageError(f"{folder} has a lock that cannot be read: if no process writes there, rm {file}")
-    if owner.host != platform.node():
+    if not owner.is_seen_from_here:
         return UsageError(
             f"process {owner.process} on {owner.host} writes to {folder}, and whether it still runs cannot be seen "
             f"from here: give another folder with --out, or, if it has ended, rm {file}"

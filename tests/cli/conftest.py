@@ -39,6 +39,7 @@ def plugins_forgotten():
 
 
 OWN_TEACHER = """
+import torch
 from torch import nn
 
 def teacher():
@@ -65,7 +66,8 @@ def answers_nan():
             super().__init__()
             self.net = teacher()
         def forward(self, x):
-            return self.net(x) * float("nan")
+            # In the student's steps; a look before the run would refuse it.
+            return self.net(x) * float("nan") if len(x) == 8 and not torch.is_grad_enabled() else self.net(x)
     return Bad()
 """
 

@@ -443,7 +443,7 @@ def test_a_damaged_checkpoint_costs_what_came_after_the_one_before(dfad_fast, ow
     resumed = dfad_fast("resume", "run")
     assert resumed.code == 0, resumed.err
     assert "going on from iteration 4" in resumed.out
-    lines = resumed.err.splitlines()
+    lines = [line for line in resumed.err.splitlines() if "held-out generated images" not in line]
     assert len(lines) == 2
     assert lines[0].startswith("dfad-fast: run/checkpoint.pt is damaged (")
     assert lines[0].endswith("going on from checkpoint-2.pt, which was written before it")

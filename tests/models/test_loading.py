@@ -1,3 +1,4 @@
+import collections
 import copy
 import pickle
 from argparse import Namespace
@@ -368,3 +369,19 @@ def test_factories_come_from_files_and_modules(tmp_path):
 def test_factories_that_do_not_work_are_refused(spec, message):
     with pytest.raises(UsageError, match=message):
         load_factory_network(spec)
+
+
+class EasyDict(dict):
+    """A dictionary whose entries are attributes, as many settings are kept."""
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "beside", [EasyDict(lr=0.1, milestones=[1, 2]), collections.deque([1.0, 2.0])], ids=["mapping", "list"]
+)
+def test_objects_that_are_filled_like_dictionaries_and_lists_do_not_matter(beside, legacy, tmp_path):
+    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+    content = {"state_dict": source.state_dict(), "beside": beside}
+    torch.save(content, tmp_path / "file.pt", _use_new_zipfile_serialization=not legacy)
+    load_weights(target, tmp_path / "file.pt")
+    assert torch.equal(target.weight, source.weight)

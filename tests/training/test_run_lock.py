@@ -16,6 +16,7 @@ from dfad_fast import DFADTrainer
 from dfad_fast.errors import DFADFastWarning, RunError, UsageError
 from dfad_fast.training import checkpoints
 from dfad_fast.training.process import start_of
+from dfad_fast.training.run_folder import LockLost, RunFolder
 from dfad_fast.training.run_lock import LOCK, RunLock, refuse_held
 
 SHAPE = (1, 8, 8)
@@ -169,7 +170,7 @@ def test_a_trainer_in_its_fit_is_not_disturbed(pair, tmp_path):
         def advance(self, iteration):
             def make():
                 with pytest.raises(UsageError, match="another trainer of this process is writing to"):
-                    trainer_of(pair, out=tmp_path, overwrite=True)
+                    trainer_of(copy.deepcopy(pair), out=tmp_path, overwrite=True)
                 refused.append(iteration)
 
             thread = threading.Thread(target=make)
@@ -220,3 +221,28 @@ def test_a_lock_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path, monke
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     RunLock(tmp_path).take()
+
+
+def test_a_process_of_another_space_of_numbers_is_not_taken_for_dead(tmp_path):
+    """As a container's that shares the host's name and the folder."""
+    owner = {"host": platform.node(), "process": 2**31 - 2, "started": "1", "space": "pid:[1]"}
+    (tmp_path / "run.lock").write_text(json.dumps(owner))
+    with pytest.raises(UsageError, match="whether it still runs cannot be seen from here"):
+        RunLock(tmp_path).take()
+
+
+def test_who_lost_a_folder_does_not_get_it_back_unasked(tmp_path):
+    ours, others = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run", resume=True)
+    ours.begin_writing()
+    (tmp_path / "run" / "run.lock").write_text(
+        json.dumps({"host": "elsewhere", "process": 1, "started": "1"})
+    )
+    with pytest.raises(LockLost):
+        ours.write_weights("student.safetensors", {})
+    ours.end_writing()
+    (tmp_path / "run" / "run.lock").unlink()
+    others.begin_writing()
+    others.write_config({"of": "another"})
+    others.end_writing()
+    with pytest.raises(UsageError, match="another trainer or process has written to"):
+        ours.begin_writing()
