@@ -177,6 +177,16 @@ class Networks:
                 lines.append(f"the {what} answers more than logits: those are taken out of its answer")
         return lines
 
+    def describe_poor_match(self) -> str | None:
+        """What to say where of several of the teacher's stages the student matches the first one alone."""
+        if len(self._teacher_stages) < 2 or [t for t, _ in self.tap_pairs] != self._teacher_stages[:1]:
+            return None
+        ((teacher, student),) = self.tap_pairs
+        return (
+            f"features are compared at the first stage alone ({teacher} and {student}), which says little: name taps "
+            "of equal spatial sizes with --taps-teacher and --taps-student (in Python taps_teacher= and taps_student=)"
+        )
+
     @property
     def stages(self) -> list[tuple[int, ...]]:
         """Shapes of the features that are compared, [C, H, W] or [C] each."""

@@ -352,6 +352,8 @@ class DFADTrainer:
         notices = list(self.networks.notices)
         if folding and folding.kept:
             notices.append(f"teacher's batch norm layers: {folding}")
+        if self.method.reads_features and (poor := self.networks.describe_poor_match()):
+            notices.append(poor)
         if self._begun_again:
             notices.append(f"{self.out} holds no checkpoint yet: the run is begun again")
         if self._without_graph:

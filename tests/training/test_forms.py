@@ -307,3 +307,13 @@ def test_a_buffer_that_is_infinite_from_the_start_is_no_divergence_and_others_ar
     with torch.no_grad():
         student[1].running_mean[0] = float("inf")
     assert trainer.has_diverged()
+
+
+def test_a_match_at_the_first_stage_alone_is_said():
+    def student():
+        return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 4))
+
+    (notice,) = DFADTrainer(net(), student(), SHAPE, "dfad-ar", **SMALL).notices
+    assert notice.startswith("features are compared at the first stage alone (2#0 and 1#0)")
+    assert not DFADTrainer(net(), student(), SHAPE, "dfad", **SMALL).notices
+    assert not DFADTrainer(net(), net(4), SHAPE, "dfad-ar", **SMALL).notices
