@@ -40,6 +40,7 @@ from dfad_fast.training.levers import SPEEDS, choose_levers, with_changes
 from dfad_fast.training.limits import as_option, refuse_beyond
 from dfad_fast.training.loggers import LOGGERS, Loggers, available
 from dfad_fast.training.paths import found_from, made_absolute
+from dfad_fast.training.preflight import refuse_unaffordable
 from dfad_fast.training.recipe import RECIPES, choose_recipe
 from dfad_fast.training.run_folder import CONFIG, read_settings, recorded_config, refuse_other_run
 from dfad_fast.training.run_lock import refuse_held
@@ -158,6 +159,10 @@ def prepare(
         processes.on_first(lambda: refuse_other_run(out))
     device = choose_device(config.device)
     dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
+    if config.image_shape:  # before a network is shown images of that size
+        own_batch = config.batch_per_process or config.batch_size // processes.count()
+        shape = as_image_shape(config.image_shape)
+        refuse_unaffordable(shape, own_batch, config.latent_dim, device, torch.float32, own_generator=True)
     iterations = _iterations(config)
     # A run that goes on needs the very teacher that it began with.
     missing_teacher: MissingTeacher = "initialise" if rehearse else "refuse" if resume else "train"
