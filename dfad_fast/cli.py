@@ -635,6 +635,13 @@ def _set_threads(threads: int | None) -> None:
     if threads is None:
         return
     refuse_beyond({"threads": threads}, as_option)
+    if threads * local_processes > _cores():
+        of_each = f" in each of {local_processes} processes" if local_processes > 1 else ""
+        warnings.warn(
+            f"{threads} threads{of_each} share {_cores()} cores and wait for each other: --threads sets fewer",
+            DFADFastWarning,
+            stacklevel=2,
+        )
     import torch
 
     torch.set_num_threads(threads)

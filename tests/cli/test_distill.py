@@ -501,3 +501,15 @@ def test_a_name_that_a_package_does_not_know_is_refused(dfad_fast, own):
     done = dfad_fast("distill", *with_option(own, "--student", "torchvision:resnet19"))
     assert done.code == 2
     assert "torchvision has no network 'resnet19'" in done.err
+
+
+def test_more_threads_than_cores_are_a_warning(dfad_fast, own):
+    import torch
+
+    before, many = torch.get_num_threads(), (os.cpu_count() or 1) + 1
+    try:
+        done = dfad_fast("distill", *own, "--threads", str(many))
+    finally:
+        torch.set_num_threads(before)
+    assert done.code == 0
+    assert f"{many} threads share" in done.err
