@@ -41,7 +41,6 @@ def fitted(
     Raises:
         UsageError: it can take the images in neither layout.
     """
-    usual: nn.Module | None = None
     try:
         needs = _needs(network, image_shape, min(batch_size, _FEWEST), trained)
         usual = adapted(network, replace(needs, contiguous=True))
