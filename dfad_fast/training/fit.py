@@ -330,4 +330,6 @@ class Fit:
 
 
 def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {in_one_line(error, 300)}"
+    """Its kind, and the first line of what it says: its traceback stands elsewhere."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first[:300]}"
