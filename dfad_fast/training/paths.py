@@ -1,4 +1,4 @@
-"""The files and folders that the settings of a run name: whole paths, so that it can be gone on with from anywhere."""
+"""The files and folders that the settings of a run name: whole paths, so that it resumes from anywhere."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def recorded_config(folder: Path) -> dict[str, Any]:
 
 
 def _first_of_another_kind(config: Mapping[str, Any]) -> str | None:
-    """Of the entries that are read again, beside the settings of ``dfad-fast distill``, which job.read_config reads."""
+    """Checks the entries that are read again, beside the settings of ``dfad-fast distill``, which job.read_config reads."""
     return next((name for name, fits in _KINDS.items() if name in config and not fits(config[name])), None)
 
 

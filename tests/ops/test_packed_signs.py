@@ -111,7 +111,7 @@ def test_in_lists_beside_plain_teachers():
 def test_pickle_and_copies(layout):
     s, t = torch.randn(SHAPE), layout(torch.randn(SHAPE))
     packed = pack_signs(t)
-    # Of the signs: on a GPU, Triton sums those of features in another order.
+    # From signs too: on a GPU, Triton sums those of features in another order.
     want = boundary_hinge_loss(s, packed)
     for other in (
         pickle.loads(pickle.dumps(packed)),

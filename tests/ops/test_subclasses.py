@@ -54,7 +54,7 @@ def test_a_convolution_takes_dtensors(mesh):
 
 
 class Labelled(torch.Tensor):
-    """Of the usual kind, which only adds methods."""
+    """The usual kind, which only adds methods."""
 
 
 @pytest.mark.backends("cpp")

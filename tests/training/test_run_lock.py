@@ -57,7 +57,7 @@ def test_a_live_writer_is_named_and_left_alone(pair, tmp_path, another):
             trainer_of(pair, out=tmp_path / "a run", **how)
     assert (tmp_path / "a run" / LOCK).read_text() == held
     assert checkpoints.read(tmp_path / "a run")["iteration"] == 1
-    # Of another machine it cannot be seen from here.
+    # From here it cannot be seen whether one of another machine does.
     lock_for(tmp_path / "a run", 1, "1", host="elsewhere")
     with pytest.raises(UsageError, match=r"process 1 on elsewhere .*rm '.*/a run/run.lock'"):
         trainer_of(pair, out=tmp_path / "a run", resume=True)
