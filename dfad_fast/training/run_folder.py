@@ -195,7 +195,7 @@ def recorded_config(folder: Path) -> dict[str, Any]:
 
 
 def _first_of_another_kind(config: Mapping[str, Any]) -> str | None:
-    """Checks the entries that are read again, beside the settings of ``dfad-fast distill``, which job.read_config reads."""
+    """The first entry of another kind than was written; job.read_config looks at those of ``dfad-fast distill``."""
     return next((name for name, fits in _KINDS.items() if name in config and not fits(config[name])), None)
 
 
