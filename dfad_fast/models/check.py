@@ -53,6 +53,13 @@ def example_images(network: nn.Module, image_shape: tuple[int, int, int], count:
     return torch.zeros(count, *image_shape, device=device_of(network), dtype=image_dtype(network))
 
 
+def noise_images(network: nn.Module, image_shape: tuple[int, int, int], count: int) -> Tensor:
+    """Images of normal noise, the same each time, where ``network`` is and in the type that it takes."""
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randn(count, *image_shape, generator=source, device="cpu")
+    return noise.to(device_of(network), image_dtype(network))
+
+
 def give_shapes(network: nn.Module, image_shape: tuple[int, int, int], what: str) -> None:
     """Shows a network with lazy layers its first images. Raises UsageError where it cannot take them."""
     if not any(map(is_lazy, (*network.parameters(), *network.buffers()))):
@@ -106,9 +113,7 @@ def depends_on_batch(network: nn.Module, image_shape: tuple[int, int, int]) -> b
     """
     if any(isinstance(module, (_BatchNorm, _DropoutNd)) for module in network.modules()):
         return True
-    like = example_images(network, image_shape)
-    source = torch.Generator().manual_seed(0)
-    images = torch.randn(4, *image_shape, generator=source, device="cpu").to(like)
+    images = noise_images(network, image_shape, 4)
     try:
         with left_as_it_was(network), torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
             network.train()

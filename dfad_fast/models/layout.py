@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.models.adapting import Needs, adapted
-from dfad_fast.models.check import example_images, left_as_it_was
+from dfad_fast.models.check import left_as_it_was, noise_images
 from dfad_fast.precision import tolerance
 
 # Images on which the answers in both layouts are compared, gradients included.
@@ -44,8 +44,8 @@ def fitted(
     try:
         needs = _needs(network, image_shape, min(batch_size, _FEWEST), trained)
         usual = adapted(network, replace(needs, contiguous=True))
-        images = _noise(network, image_shape, min(batch_size, _COMPARED))
-        many = _noise(network, image_shape, batch_size)
+        images = noise_images(network, image_shape, min(batch_size, _COMPARED))
+        many = noise_images(network, image_shape, batch_size)
         if _takes_channels_last(network, needs, _answers(usual, images), (images, many), trained, kernels):
             return adapted(network, needs), needs
         _run(usual, many, trained)
@@ -88,19 +88,13 @@ def _takes_channels_last(
 
 
 def _needs(network: nn.Module, image_shape: tuple[int, int, int], count: int, trained: bool) -> Needs:
-    images = _noise(network, image_shape, count)
+    images = noise_images(network, image_shape, count)
     shown = images.clone()
     logits = False
     with left_as_it_was(network), torch.no_grad(), _seeded(images):
         for mode in (True, False) if trained else (False,):
             logits |= not isinstance(network.train(mode)(shown), Tensor)
     return Needs(own_images=not torch.equal(shown, images), logits=logits)
-
-
-def _noise(network: nn.Module, image_shape: tuple[int, int, int], count: int) -> Tensor:
-    source = torch.Generator().manual_seed(0)
-    noise = torch.randn(count, *image_shape, generator=source, device="cpu")
-    return noise.to(example_images(network, image_shape, 1))
 
 
 def _answers(network: nn.Module, images: Tensor) -> list[Tensor]:

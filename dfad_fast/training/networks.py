@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.models.adapting import Needs
 from dfad_fast.models.batch_norm import LayerStatistics, over_processes, record_statistics
-from dfad_fast.models.check import count_classes, depends_on_batch, device_of, example_images, image_dtype
+from dfad_fast.models.check import (
+    count_classes,
+    depends_on_batch,
+    device_of,
+    example_images,
+    image_dtype,
+    noise_images,
+)
 from dfad_fast.models.conditional import ConditionalGenerator
 from dfad_fast.models.connectors import create_connector
 from dfad_fast.models.convolutions import WinogradConvolutions
@@ -432,9 +439,7 @@ def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Sequence
 
 
 def _fold(teacher: nn.Module, image_shape: tuple[int, int, int], taps: Sequence[Tap]) -> Folded:
-    zeros = example_images(teacher, image_shape)
-    source = torch.Generator().manual_seed(0)
-    images = torch.randn(4, *image_shape, generator=source, device="cpu").to(zeros)
+    images = noise_images(teacher, image_shape, 4)
     return fold_batch_norm(teacher, images, watched=[tap.path for tap in taps if tap.call is None])
 
 

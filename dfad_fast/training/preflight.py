@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
-from dfad_fast.models.check import device_of, image_dtype, is_lazy, left_as_it_was
+from dfad_fast.models.check import is_lazy, left_as_it_was, noise_images
 
 _GIB = 2**30
 # Smaller than what any generator made here has: channels of its last features, and of its first ones.
@@ -114,9 +114,7 @@ def look_at_answers(
     Raises:
         UsageError: its answers are not finite, or no gradient flows and the generator has no other loss.
     """
-    source = torch.Generator().manual_seed(0)
-    noise = torch.randn(min(_LOOKED_AT, batch_size), *image_shape, generator=source, device="cpu")
-    images = noise.to(device_of(teacher), image_dtype(teacher)).requires_grad_()
+    images = noise_images(teacher, image_shape, min(_LOOKED_AT, batch_size)).requires_grad_()
     devices = [images.device] if images.device.type == "cuda" else []
     try:
         with left_as_it_was(teacher), torch.enable_grad(), torch.random.fork_rng(devices=devices):
