@@ -13,7 +13,7 @@ help:
 	@echo "make test-gpu  set up and run the tests of the ops on a GPU"
 	@echo "make cuda      build the CUDA kernels with nvcc, for the tests of the build; needs no GPU"
 	@echo "make test-networks  set up, with timm, torchvision and transformers, and test the taps of their networks"
-	@echo "make lint      set up and run ruff and mypy"
+	@echo "make lint      set up and run ruff, mypy and import-linter"
 	@echo "make clean     remove what was set up and built (runs/ stays)"
 
 setup: $(VENV)/.installed
@@ -94,6 +94,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info dfad_fast/_C*.so dfad_fast/_build_info.json

@@ -268,7 +268,7 @@ setup(
     packages=find_packages(include=["dfad_fast*"]),
     package_data={
         "dfad_fast": ["_build_info.json", "py.typed"],
-        "dfad_fast.training.report_page": ["page.html", "page.css", "page.js"],
+        "dfad_fast.reporting.report_page": ["page.html", "page.css", "page.js"],
     },
     **extension_arguments(),
 )

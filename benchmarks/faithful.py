@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_fast import DFADTrainer
+from dfad_fast.engine.recipe import Recipe
 from dfad_fast.models import DFADGenerator
-from dfad_fast.models.taps import Tap
-from dfad_fast.training.recipe import Recipe
+from dfad_fast.models.reading.taps import Tap
 
 
 @dataclass(frozen=True)

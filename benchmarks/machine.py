@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from dfad_fast import backends
-from dfad_fast.training.environment import device_name, versions
+from dfad_fast.environment import device_name, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -27,8 +27,8 @@ import torch
 
 from dfad_fast.cli import distill
 from dfad_fast.errors import DFADFastError, unknown_name
+from dfad_fast.jobs.job import DistillConfig, prepare
 from dfad_fast.methods import METHODS
-from dfad_fast.training.job import DistillConfig, prepare
 
 SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", "iterations", "images", "out")
 

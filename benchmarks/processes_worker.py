@@ -18,7 +18,8 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.step_cases import CLASSES, PAIRS, SEED, settle
-from dfad_fast import DFADTrainer, processes
+from dfad_fast import DFADTrainer
+from dfad_fast.distributed import processes
 from dfad_fast.models import create_network
 
 LEAST_ITERATIONS = 3

@@ -11,9 +11,9 @@ from torch import nn
 
 from benchmarks.faithful import OBJECTIVES, FaithfulLoop
 from dfad_fast import DFADTrainer
+from dfad_fast.engine.levers import PLAIN, Levers
+from dfad_fast.engine.recipe import Recipe
 from dfad_fast.models import create_network
-from dfad_fast.training.levers import PLAIN, Levers
-from dfad_fast.training.recipe import Recipe
 
 CLASSES = 10
 SEED = 0

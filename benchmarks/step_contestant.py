@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contestant import release_memory
 from benchmarks.step_cases import Contender, Pair, make_loop
 from dfad_fast import DFADTrainer
-from dfad_fast.training.graph import ITERATIONS_UNTIL_CAPTURED
-from dfad_fast.training.parts import Clock, clock_of
-from dfad_fast.training.watch import Watch
+from dfad_fast.engine.graph import ITERATIONS_UNTIL_CAPTURED
+from dfad_fast.profiling.hooks import Watch
+from dfad_fast.profiling.timeline import Clock, clock_of
 
 __all__ = ["enter", "release_memory"]
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.results import Results
 from benchmarks.tables import duration
-from dfad_fast.training.profiling import PARTS
+from dfad_fast.profiling.profiling import PARTS
 
 
 def _figure(panels: int, rows: int) -> tuple[Figure, list[Axes]]:

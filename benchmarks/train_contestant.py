@@ -12,10 +12,10 @@ from benchmarks.contestant import release_memory
 from benchmarks.faithful import OBJECTIVES, FaithfulLoop
 from benchmarks.step_contestant import timed
 from benchmarks.train_cases import Contender, Job
-from dfad_fast.training import job as distillation
-from dfad_fast.training.evaluation import TestSet
-from dfad_fast.training.job import DistillConfig
-from dfad_fast.training.parts import clock_of
+from dfad_fast.engine.evaluation import TestSet
+from dfad_fast.jobs import job as distillation
+from dfad_fast.jobs.job import DistillConfig
+from dfad_fast.profiling.timeline import clock_of
 
 __all__ = ["enter", "release_memory"]
 

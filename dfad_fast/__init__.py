@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from dfad_fast.version import __version__
+
 __all__ = ["DFADTrainer", "__version__", "use_backend"]
 
 if TYPE_CHECKING:

@@ -64,13 +64,13 @@ def _load() -> tuple[ModuleType | None, str]:
             f"it was built for torch {built_for}, you have {torch.__version__}: reinstall with {REBUILD}",
         )
     try:
-        from dfad_fast import _C
+        extension = importlib.import_module("dfad_fast._C")
     except ImportError as error:
         if info.get("built"):
             wanted = f"built for torch {built_for}, you have {torch.__version__}"
             return None, f"it does not load ({wanted}): {error}: reinstall with {REBUILD}"
         return None, f"it was never built: build it with {REBUILD}"
-    return _C, ""
+    return extension, ""
 
 
 def _report_missing(reason: str) -> None:

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from dfad_fast import __version__
 from dfad_fast.errors import ConfigError, DFADFastError, DFADFastWarning, UsageError
+from dfad_fast.limits import as_option, refuse_beyond
 from dfad_fast.terminal import Stream, outliving_readers, printable, quoted
 from dfad_fast.training.interrupt import ending_signals
-from dfad_fast.training.limits import as_option, refuse_beyond
+from dfad_fast.version import __version__
 from dfad_fast.wording import counted
 
 if TYPE_CHECKING:
-    from dfad_fast.console import Console
-    from dfad_fast.training.job import Job
-    from dfad_fast.training.reporting import BarProgress, LineProgress
+    from dfad_fast.jobs.job import Job
+    from dfad_fast.reporting.console import Console
+    from dfad_fast.reporting.progress import BarProgress, LineProgress
     from dfad_fast.training.trainer import DFADTrainer
 
 
@@ -62,7 +62,7 @@ NAMES = CommaSeparated(str, "names")
 def _use_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     if value is None:
         return
-    from dfad_fast.training.job import read_config
+    from dfad_fast.jobs.job import read_config
 
     settings = read_config(value)
     # What a stranger's file may not name is where to write.
@@ -244,8 +244,8 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 
     Over several processes, on one machine or many: torchrun --nproc-per-node=2 -m dfad_fast distill ...
     """
-    from dfad_fast import processes
-    from dfad_fast.training.job import DistillConfig, prepare, with_trained_teacher
+    from dfad_fast.distributed import processes
+    from dfad_fast.jobs.job import DistillConfig, prepare, with_trained_teacher
 
     refuse_beyond(settings, as_option)
     processes.join(settings["process_timeout"])
@@ -273,9 +273,9 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | None, quiet: bool) -> None:
     """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have. One that was killed
     before its first checkpoint is begun again."""
-    from dfad_fast import processes
-    from dfad_fast.training.job import DistillConfig, prepare, read_config, recorded_threads
-    from dfad_fast.training.run_folder import folder_of
+    from dfad_fast.distributed import processes
+    from dfad_fast.jobs.job import DistillConfig, prepare, read_config, recorded_threads
+    from dfad_fast.runs.run_folder import folder_of
 
     folder = folder_of(run)
     given = {"out": str(folder)} if teachers is None else {"out": str(folder), "teachers": teachers}
@@ -320,9 +320,9 @@ def teacher(
 ) -> None:
     """Train a teacher on a dataset and save it."""
     from dfad_fast.data import load_dataset
-    from dfad_fast.training.defaults import DEFAULTS
-    from dfad_fast.training.job import choose_device
-    from dfad_fast.training.teacher_cache import teacher_for
+    from dfad_fast.data.defaults import DEFAULTS
+    from dfad_fast.jobs.job import choose_device
+    from dfad_fast.jobs.teachers import teacher_for
 
     refuse_beyond({"seed": seed, "epochs": epochs}, as_option)
     _set_threads(threads)
@@ -383,8 +383,8 @@ def inspect(
     from dfad_fast.inspection.inspecting import inspect
     from dfad_fast.inspection.picture import draw_inspection
     from dfad_fast.inspection.table import print_inspection
-    from dfad_fast.training.run_folder import INSPECTION, INSPECTION_PICTURE, make_folder, write_whole
-    from dfad_fast.training.trained_run import load_run
+    from dfad_fast.jobs.trained_run import load_run
+    from dfad_fast.runs.run_folder import INSPECTION, INSPECTION_PICTURE, make_folder, write_whole
 
     refuse_beyond({"seed": seed, "samples": samples}, as_option)
     _set_threads(threads)
@@ -468,7 +468,7 @@ def export(run: str, format: str, threads: int | None, quiet: bool, **options: A
 def compare(runs: tuple[str, ...], out: str) -> None:
     """Show the runs in folders RUNS beside each other; seeds of the same settings are taken together."""
     from dfad_fast import comparison
-    from dfad_fast.training.run_folder import make_folder, write_whole
+    from dfad_fast.runs.run_folder import make_folder, write_whole
 
     picture = Path(out)
     if picture.suffix != ".png":
@@ -487,8 +487,8 @@ def compare(runs: tuple[str, ...], out: str) -> None:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def report(run: str, out: str | None, quiet: bool) -> None:
     """Write all that the folder RUN tells of its run, finished or not, on one page for a browser."""
-    from dfad_fast.training.report_page.page import write_page
-    from dfad_fast.training.run_folder import folder_of, make_folder
+    from dfad_fast.reporting.report_page.page import write_page
+    from dfad_fast.runs.run_folder import folder_of, make_folder
 
     if out:
         if Path(out).suffix != ".html":
@@ -527,10 +527,10 @@ def profile(
     measured: int, warm_up: int, json_file: str | None, threads: int | None, quiet: bool, **settings: Any
 ) -> None:
     """Show where the time of a run's iterations goes. Takes the options of distill; nothing is trained to keep."""
-    from dfad_fast.training.job import DistillConfig, prepare
-    from dfad_fast.training.profile_table import print_profile
-    from dfad_fast.training.profiling import profile
-    from dfad_fast.training.run_folder import make_folder, write_whole
+    from dfad_fast.jobs.job import DistillConfig, prepare
+    from dfad_fast.profiling.profiling import profile
+    from dfad_fast.profiling.table import print_profile
+    from dfad_fast.runs.run_folder import make_folder, write_whole
 
     if json_file:
         make_folder(Path(json_file).parent)  # before measuring in vain
@@ -545,9 +545,9 @@ def profile(
 
 
 def _run(job: Job, console: Console) -> None:
-    from dfad_fast import processes
+    from dfad_fast.distributed import processes
+    from dfad_fast.reporting.progress import print_summary, show_progress
     from dfad_fast.training.fit import Stopped
-    from dfad_fast.training.reporting import print_summary, show_progress
 
     trainer = job.trainer
     with (
@@ -589,7 +589,7 @@ class Interrupted(DFADFastError):
 
 
 def _console(quiet: bool) -> Console:
-    from dfad_fast.console import Console
+    from dfad_fast.reporting.console import Console
 
     # Of several processes only the first one tells what all do.
     return Console(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
@@ -671,7 +671,7 @@ def _main() -> int:
         return _complain("interrupted before everything was saved", Interrupted.exit_code)
     finally:
         if _is_one_of_several():
-            from dfad_fast import processes
+            from dfad_fast.distributed import processes
 
             processes.leave()
 

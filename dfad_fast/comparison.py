@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dfad_fast.errors import UsageError
-from dfad_fast.training.job import DistillConfig
-from dfad_fast.training.run_folder import CONFIG, METRICS, SUMMARY, read_records, read_settings
+from dfad_fast.jobs.job import DistillConfig
+from dfad_fast.runs.run_folder import CONFIG, METRICS, SUMMARY, read_records, read_settings
 
 _LONGEST_LABEL = 50  # characters
 _WIDE = 200  # columns, where the table is read from a file

@@ -5,6 +5,8 @@ import os
 # Read when torch is imported. Threads that spin for each other bring a busy machine to a halt.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import pytest
+
 from tests import under_test
 
 GIB = 1 << 30
@@ -64,3 +66,18 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"ops' backend: {under_test.backend}")
     for reason, count in _deselected.items():
         terminalreporter.write_line(f"deselected: {count} ({reason})")
+
+
+@pytest.fixture
+def pair():
+    """A teacher with lived-in batch norm statistics and a narrower student, for images [1, 8, 8]."""
+    import torch
+
+    from tests.networks import make_net
+
+    torch.manual_seed(0)
+    teacher, student = make_net(8), make_net(4)
+    teacher.train()
+    for _ in range(20):
+        teacher(torch.randn(32, 1, 8, 8) * 1.5 + 0.3)
+    return teacher.eval(), student

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dfad_fast.console import Console
+from dfad_fast.reporting.console import Console
 from dfad_fast.terminal import Stream, outliving_readers, printable, quoted
 
 HOSTILE = "na\x1b]0;evil\x07me\x9b2J\u202e\udcff\x00"

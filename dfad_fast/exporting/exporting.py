@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import RunError, UsageError, unknown_name
 from dfad_fast.exporting.checking import Answers, answers_of, write_checked
 from dfad_fast.exporting.formats import FORMATS, Format, Predict
@@ -20,8 +21,8 @@ from dfad_fast.exporting.quantising import quantise
 from dfad_fast.exporting.result import Export, Int8Failed, Variant
 from dfad_fast.exporting.student import Student
 from dfad_fast.importing import import_package
-from dfad_fast.training.environment import device_name, versions
-from dfad_fast.training.run_folder import (
+from dfad_fast.jobs.trained_run import TrainedRun, load_run, silent
+from dfad_fast.runs.run_folder import (
     AVERAGED,
     BEST,
     EXPORT_ENDINGS,
@@ -30,7 +31,6 @@ from dfad_fast.training.run_folder import (
     make_folder,
     write_whole,
 )
-from dfad_fast.training.trained_run import TrainedRun, load_run, silent
 
 # The images that files are checked on are not those that they are calibrated on.
 _CHECK_SEED, _CALIBRATION_SEED = 0, 1
@@ -79,7 +79,7 @@ def export(
         best: whether to take the best student at the run's evaluations, and not the last one.
         out: the file; that in 8 bits is called ``NAME_int8.onnx``, beside it. By default in the run's folder.
         overwrite: whether files of these names are written over.
-        dataset, data_dir, teachers, say: as for :func:`dfad_fast.training.trained_run.load_run`.
+        dataset, data_dir, teachers, say: as for :func:`dfad_fast.jobs.trained_run.load_run`.
         samples: images that the file is checked on, at most.
         calibration_images: generated images that activations in 8 bits are scaled by.
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dfad_fast import __version__
-from dfad_fast.models.adapting import adapted
-from dfad_fast.models.check import example_images
-from dfad_fast.models.wrappers import unwrapped
-from dfad_fast.training.job import build_student, student_name
-from dfad_fast.training.trained_run import TrainedRun
+from dfad_fast.jobs.job import build_student, student_name
+from dfad_fast.jobs.trained_run import TrainedRun
+from dfad_fast.models.reading.check import example_images
+from dfad_fast.models.surgery.adapting import adapted
+from dfad_fast.models.surgery.wrappers import unwrapped
+from dfad_fast.version import __version__
 
 _NORMALISATION = "(pixel from 0 to 1 - mean) / std, per channel"
 _UNKNOWN_NORMALISATION = "that of the teacher's images, which the run does not say"

@@ -9,17 +9,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dfad_fast.engine.balance import ClassBalance, class_balance
+from dfad_fast.engine.evaluation import sign_agreement
+from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.inspection.calibration import Calibration, calibration
 from dfad_fast.inspection.lines import Lines, compare_on_lines, draw_pairs
 from dfad_fast.inspection.similarity import FEWEST_IMAGES, MinibatchCKA
-from dfad_fast.models.taps import Taps
-from dfad_fast.training.balance import ClassBalance, class_balance
-from dfad_fast.training.checkpoints import CHECKPOINT
-from dfad_fast.training.environment import device_name, versions
-from dfad_fast.training.evaluation import sign_agreement
-from dfad_fast.training.run_folder import GENERATOR
-from dfad_fast.training.trained_run import TrainedRun
+from dfad_fast.jobs.trained_run import TrainedRun
+from dfad_fast.models.reading.taps import Taps
+from dfad_fast.runs.checkpoints import CHECKPOINT
+from dfad_fast.runs.run_folder import GENERATOR
 
 Images = Literal["real", "generated"]
 _BATCH = 128  # also that of the minibatch CKA

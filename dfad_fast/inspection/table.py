@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dfad_fast.inspection.inspecting import Inspection
-from dfad_fast.training.reporting import percent
+from dfad_fast.reporting.progress import percent
 from dfad_fast.wording import counted
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models.batch_norm import LayerStatistics
+from dfad_fast.models.reading.batch_norm import LayerStatistics
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dfad_fast import processes
+from dfad_fast.distributed import processes
 from dfad_fast.ops import l1_discrepancy
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term

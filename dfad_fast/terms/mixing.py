@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dfad_fast import ops, processes
+from dfad_fast import ops
+from dfad_fast.distributed import processes
 from dfad_fast.precision import at_least_float32
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from dfad_fast.models.batch_norm import LayerStatistics
+from dfad_fast.models.reading.batch_norm import LayerStatistics
 
 
 @dataclass(frozen=True)

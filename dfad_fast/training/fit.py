@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from dfad_fast import processes
+from dfad_fast.data.labelled_batches import Batches
+from dfad_fast.distributed import processes
+from dfad_fast.engine.evaluation import TestSet
+from dfad_fast.engine.losses import Losses, NotFinite
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, in_one_line
+from dfad_fast.limits import refuse_beyond
+from dfad_fast.reporting import sheets
+from dfad_fast.reporting.report_page.page import write_page_if_possible
+from dfad_fast.runs import checkpoints, run_folder
+from dfad_fast.runs.run_folder import LockLost, RunFolder
 from dfad_fast.terminal import quoted
-from dfad_fast.training import checkpoints, outcome, run_folder, sheets
-from dfad_fast.training.evaluation import TestSet
+from dfad_fast.training import outcome
 from dfad_fast.training.interrupt import StopOnSignal
-from dfad_fast.training.labelled_batches import Batches
-from dfad_fast.training.limits import refuse_beyond
-from dfad_fast.training.losses import Losses, NotFinite
-from dfad_fast.training.report_page.page import write_page_if_possible
-from dfad_fast.training.run_folder import LockLost, RunFolder
 from dfad_fast.wording import counted
 
 if TYPE_CHECKING:

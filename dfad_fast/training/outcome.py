@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dfad_fast import processes
+from dfad_fast.distributed import processes
+from dfad_fast.engine.evaluation import GeneratedScores, TestSet, ask, generated_scores
+from dfad_fast.engine.randomness import undisturbed
+from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import DFADFastWarning
+from dfad_fast.reporting import pictures, sheets
+from dfad_fast.reporting.report_page.page import write_page
+from dfad_fast.runs import run_folder
+from dfad_fast.runs.attempts import Attempts
+from dfad_fast.runs.run_folder import RunFolder
 from dfad_fast.terms import reads_features
-from dfad_fast.training import pictures, run_folder, sheets
-from dfad_fast.training.environment import device_name, versions
-from dfad_fast.training.evaluation import GeneratedScores, TestSet, ask, generated_scores
-from dfad_fast.training.randomness import undisturbed
-from dfad_fast.training.report_page.page import write_page
-from dfad_fast.training.run_folder import RunFolder
-from dfad_fast.training.saving import Attempts
 
 if TYPE_CHECKING:
     from dfad_fast.training.trainer import DFADTrainer

@@ -13,44 +13,47 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dfad_fast import processes
-from dfad_fast.errors import RunError, UsageError, in_one_line
-from dfad_fast.methods import Method
-from dfad_fast.models.check import as_image_shape, count_classes, device_of, image_dtype
-from dfad_fast.models.sharding import is_sharded
-from dfad_fast.models.wrappers import unwrapped
-from dfad_fast.terms import reads_student
-from dfad_fast.training import checkpoints, outcome, pictures, preflight, resuming, run_folder
-from dfad_fast.training.allocator import pin_allocator
-from dfad_fast.training.average import MovingAverage
-from dfad_fast.training.best import BestStudent
-from dfad_fast.training.checkpoints import checksum
-from dfad_fast.training.choice import Terms, choose_method
-from dfad_fast.training.environment import versions
-from dfad_fast.training.evaluation import TestSet
-from dfad_fast.training.exclusive import used_alone
-from dfad_fast.training.fit import Fit, Progress
-from dfad_fast.training.generators import check_generator, generate_batches, make_generator
-from dfad_fast.training.labelled_batches import Batches
-from dfad_fast.training.levers import Levers, choose_levers
-from dfad_fast.training.limits import refuse_beyond
-from dfad_fast.training.loggers import Loggers
-from dfad_fast.training.losses import Losses
-from dfad_fast.training.networks import Draws, Networks
-from dfad_fast.training.optimisers import Optimiser
-from dfad_fast.training.phases import Phases
-from dfad_fast.training.randomness import (
+from dfad_fast.allocator import pin_allocator
+from dfad_fast.data.labelled_batches import Batches
+from dfad_fast.distributed import processes
+from dfad_fast.engine import preflight
+from dfad_fast.engine.best import BestStudent
+from dfad_fast.engine.choice import Terms, choose_method
+from dfad_fast.engine.evaluation import TestSet
+from dfad_fast.engine.exclusive import used_alone
+from dfad_fast.engine.levers import Levers, choose_levers
+from dfad_fast.engine.losses import Losses
+from dfad_fast.engine.networks import Draws, Networks
+from dfad_fast.engine.optimizers import Optimiser
+from dfad_fast.engine.phases import Phases
+from dfad_fast.engine.randomness import (
     differ_between_processes,
     global_state,
     restore_global_state,
     undisturbed,
 )
-from dfad_fast.training.recipe import Recipe, choose_recipe
-from dfad_fast.training.rehearsal import Rehearsal
-from dfad_fast.training.run_folder import RunFolder
-from dfad_fast.training.saving import Attempts
-from dfad_fast.training.states import load_state, state_of
-from dfad_fast.training.step import Iteration
+from dfad_fast.engine.recipe import Recipe, choose_recipe
+from dfad_fast.engine.states import load_state, state_of
+from dfad_fast.engine.step import Iteration
+from dfad_fast.environment import versions
+from dfad_fast.errors import RunError, UsageError, in_one_line
+from dfad_fast.limits import refuse_beyond
+from dfad_fast.methods import Method
+from dfad_fast.models.generators.registry import check_generator, generate_batches, make_generator
+from dfad_fast.models.reading.check import as_image_shape, count_classes, device_of, image_dtype
+from dfad_fast.models.surgery.average import MovingAverage
+from dfad_fast.models.surgery.sharding import is_sharded
+from dfad_fast.models.surgery.wrappers import unwrapped
+from dfad_fast.reporting import pictures
+from dfad_fast.reporting.loggers import Loggers
+from dfad_fast.runs import checkpoints, resuming, run_folder
+from dfad_fast.runs.attempts import Attempts
+from dfad_fast.runs.checkpoints import checksum
+from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.sources.replay import Rehearsal
+from dfad_fast.terms import reads_student
+from dfad_fast.training import outcome
+from dfad_fast.training.fit import Fit, Progress
 
 T = TypeVar("T")
 
@@ -91,7 +94,7 @@ class DFADTrainer:
             writes to it meanwhile, and refuses where one did since this trainer was made, or since its last ``fit``.
         recipe: ``auto`` (the method's own; else ``sgd`` for a student with batch norm layers and ``adam`` for others),
             a name such as ``published``, or a Recipe.
-        taps_teacher, taps_student: names of taps (see dfad_fast.models.taps) instead of those found.
+        taps_teacher, taps_student: names of taps (see dfad_fast.models.reading.taps) instead of those found.
         overwrite: whether a folder that holds another run may be written over.
         resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
             must be what they were. A run that ended before its first checkpoint is begun again.
@@ -109,17 +112,17 @@ class DFADTrainer:
         config: further settings to be recorded in the run's config.yaml.
         speed: ``exact`` (the published mathematics in float32), ``auto`` (the same in bfloat16 where the machine has
             fast matrix products in it), ``fast`` (fewer generated batches too), or Levers, one switch each; see
-            dfad_fast.training.levers.
+            dfad_fast.engine.levers.
         student_terms, generator_terms: the phase's objective instead of the method's: rows (Weighted), or text such as
             ``"l1 + 0.1*boundary(margin=0.5, schedule=linear)"``, see dfad_fast.terms.
         student_ema: decay per iteration, such as 0.99, of an exponential moving average of the student's weights, which
             is evaluated and saved beside the student (``averaged_student``); None for none.
         replay: batches from before that are kept; in each iteration the student takes one more step, on one of them.
         generator_ema: decay per iteration of a moving average of the generator; in each iteration the student takes
-            one more step, on what that makes. See dfad_fast.training.rehearsal for both. The lever ``graph`` is
+            one more step, on what that makes. See dfad_fast.sources.replay for both. The lever ``graph`` is
             off with them.
         log: where ``fit`` writes its records beside metrics.jsonl: ``csv``, ``tensorboard``, ``wandb``, ``mlflow``; see
-            dfad_fast.training.loggers.
+            dfad_fast.reporting.loggers.
 
     Raises:
         UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
@@ -474,8 +477,8 @@ class DFADTrainer:
 
         Args:
             evaluate: labelled test batches (images [B, C, H, W], labels [B]), in the same order each time; see
-                dfad_fast.training.labelled_batches for other forms. Reported, and used to choose ``best_student``,
-                without which it is chosen on generated images: see :class:`dfad_fast.training.best.BestStudent`.
+                dfad_fast.data.labelled_batches for other forms. Reported, and used to choose ``best_student``,
+                without which it is chosen on generated images: see :class:`dfad_fast.engine.best.BestStudent`.
             log_every: iterations between records of metrics (default: 100 records a run). There is one more
                 before each checkpoint.
             evaluate_every: iterations between evaluations, a multiple of ``log_every`` (default: 4 times that).

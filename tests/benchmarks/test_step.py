@@ -15,7 +15,7 @@ from benchmarks.measure import Settings
 from benchmarks.results import SCHEMA
 from benchmarks.step_cases import CONTENDERS, FAITHFUL, PAIRS, Contender, Pair, make_loop
 from benchmarks.step_contestant import StepContestant
-from dfad_fast.training.recipe import Recipe
+from dfad_fast.engine.recipe import Recipe
 
 TINY = Pair(
     "tiny", "resnet8-w32", "resnet8-w16", (1, 8, 8), 8, 8, Recipe("sgd", student_lr=1e-4, lr_decay="constant"),

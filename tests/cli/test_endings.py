@@ -70,7 +70,7 @@ def test_before_the_run_begins(dfad_fast, signalled, tmp_path):
 
 
 def test_during_a_checkpoint(dfad_fast, own, tmp_path, monkeypatch):
-    from dfad_fast.training import checkpoints
+    from dfad_fast.runs import checkpoints
 
     save = checkpoints.save
 

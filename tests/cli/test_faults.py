@@ -53,9 +53,9 @@ import resource, shutil, sys
 from pathlib import Path
 import torch
 from dfad_fast import DFADTrainer
-from dfad_fast.training import checkpoints
-from dfad_fast.training.run_folder import read_records
-from tests.training.conftest import make_net
+from dfad_fast.runs import checkpoints
+from dfad_fast.runs.run_folder import read_records
+from tests.networks import make_net
 
 how, folder = sys.argv[1], Path(sys.argv[2])
 filler = folder.parent / "filler"

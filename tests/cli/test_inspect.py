@@ -4,9 +4,9 @@ import shutil
 import pytest
 import torch
 
-from dfad_fast.training import checkpoints
-from dfad_fast.training.checkpoints import CHECKPOINT
-from dfad_fast.training.trained_run import load_run
+from dfad_fast.jobs.trained_run import load_run
+from dfad_fast.runs import checkpoints
+from dfad_fast.runs.checkpoints import CHECKPOINT
 
 QUICK = ("--samples", "64")
 SAID = "running the code in own.py, as it was told to\n"

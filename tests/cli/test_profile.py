@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from dfad_fast.training import arithmetic
+from dfad_fast.profiling import flops as arithmetic
 
 
 @pytest.fixture(autouse=True)

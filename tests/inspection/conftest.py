@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from dfad_fast.data import Dataset
-from dfad_fast.training.job import DistillConfig
-from dfad_fast.training.networks import Networks
-from dfad_fast.training.trained_run import TrainedRun
+from dfad_fast.engine.networks import Networks
+from dfad_fast.jobs.job import DistillConfig
+from dfad_fast.jobs.trained_run import TrainedRun
 
 CLASSES = 4
 

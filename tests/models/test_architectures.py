@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dfad_fast.models.taps import Taps, find_taps
+from dfad_fast.models.reading.taps import Taps, find_taps
 
 torchvision = pytest.importorskip(
     "torchvision", reason="needs torchvision: pip install 'dfad-fast[networks]'"

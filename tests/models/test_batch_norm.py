@@ -1,8 +1,8 @@
 import torch
 from torch import nn
 
-from dfad_fast.models.batch_norm import batch_norm_layers, record_statistics
-from dfad_fast.models.folding import fold_batch_norm
+from dfad_fast.models.reading.batch_norm import batch_norm_layers, record_statistics
+from dfad_fast.models.surgery.folding import fold_batch_norm
 
 
 def test_statistics_are_those_the_layer_would_normalise_by():

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models.check import as_image_shape, count_classes, depends_on_batch, image_dtype
+from dfad_fast.models.reading.check import as_image_shape, count_classes, depends_on_batch, image_dtype
 
 
 def test_counting_classes_leaves_the_network_as_it_was():

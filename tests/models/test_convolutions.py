@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from dfad_fast import backends
-from dfad_fast.models import convolutions, create_network
-from dfad_fast.models.convolutions import WinogradConvolutions
+from dfad_fast.models import create_network
+from dfad_fast.models.surgery import convolutions
+from dfad_fast.models.surgery.convolutions import WinogradConvolutions
 
 pytestmark = pytest.mark.skipif(backends.extension is None, reason="no extension was built")
 

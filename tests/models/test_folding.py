@@ -3,10 +3,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dfad_fast.models import ResNet, folding
-from dfad_fast.models.folding import fold_batch_norm
-from dfad_fast.models.resnet_plain import PlainResNet
-from dfad_fast.models.taps import Taps, find_taps, named_taps
+from dfad_fast.models import ResNet
+from dfad_fast.models.reading.taps import Taps, find_taps, named_taps
+from dfad_fast.models.surgery import folding
+from dfad_fast.models.surgery.folding import fold_batch_norm
+from dfad_fast.models.zoo.resnet_plain import PlainResNet
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models.adapting import Needs, adapted
-from dfad_fast.models.convolutions import WinogradConvolutions
-from dfad_fast.models.layout import fitted
+from dfad_fast.models.surgery.adapting import Needs, adapted
+from dfad_fast.models.surgery.convolutions import WinogradConvolutions
+from dfad_fast.models.surgery.layout import fitted
 
 SHAPE = (3, 8, 8)
 

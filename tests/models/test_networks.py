@@ -3,7 +3,7 @@ import torch
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models import NETWORKS, WideResNet, create_network
-from dfad_fast.models.resnet_plain import PaddedShortcut
+from dfad_fast.models.zoo.resnet_plain import PaddedShortcut
 
 # What a convolution costs grows with its side; networks of one family run the same code.
 SHAPES = {"large": [(3, 21, 18)], "small": [(1, 28, 28), (3, 32, 32)]}

@@ -7,7 +7,7 @@ import torch
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import UsageError
 from dfad_fast.models import create_packaged_network, is_packaged
-from dfad_fast.models.taps import find_taps
+from dfad_fast.models.reading.taps import find_taps
 
 SHAPE = (3, 32, 32)
 

@@ -7,7 +7,7 @@ from torch.export import Dim
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models import Program, is_program, load_program, runs_code
-from dfad_fast.models.resnet_plain import PlainResNet
+from dfad_fast.models.zoo.resnet_plain import PlainResNet
 
 SHAPE = (3, 8, 8)
 BATCH = ({0: Dim("batch")},)

@@ -5,8 +5,8 @@ from torch import nn
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models import NETWORKS, create_network
-from dfad_fast.models.connectors import create_connector
-from dfad_fast.models.taps import Tap, Taps, find_taps, match_taps, named_taps
+from dfad_fast.models.reading.taps import Tap, Taps, find_taps, match_taps, named_taps
+from dfad_fast.models.surgery.connectors import create_connector
 
 IMAGES = torch.randn(2, 1, 8, 8)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models.batch_norm import LayerStatistics
+from dfad_fast.models.reading.batch_norm import LayerStatistics
 from dfad_fast.terms import (
     JS,
     KL,

@@ -10,11 +10,13 @@ import torch
 import torch.distributed as dist
 import yaml
 
-from dfad_fast import DFADTrainer, processes
+from dfad_fast import DFADTrainer
+from dfad_fast.distributed import processes
+from dfad_fast.engine.recipe import Recipe
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.models import DFADGenerator
-from dfad_fast.models.sync_batch_norm import SynchronisedBatchNorms
+from dfad_fast.models.surgery.sync_batch_norm import SynchronisedBatchNorms
 from dfad_fast.terms import (
     L1,
     BatchNormKL,
@@ -27,8 +29,7 @@ from dfad_fast.terms import (
     VirtualInterpolation,
     Weighted,
 )
-from dfad_fast.training.recipe import Recipe
-from tests.training.conftest import forking, make_net
+from tests.networks import forking, make_net
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 12, "seed": 3}

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dfad_fast import DFADTrainer
+from dfad_fast.engine.recipe import Recipe
 from dfad_fast.errors import DFADFastWarning, RunError, UsageError
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.models import (
@@ -21,8 +22,7 @@ from dfad_fast.models import (
     ZSKTGenerator,
 )
 from dfad_fast.terms import L1, FactorTransfer, Term, Weighted
-from dfad_fast.training.recipe import Recipe
-from tests.training.conftest import make_net
+from tests.networks import make_net
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 8}

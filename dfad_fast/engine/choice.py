@@ -1,0 +1,99 @@
+"""Which method a run takes, by name or by what its networks allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dfad_fast.engine.networks import Networks
+from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.methods import DFAD, DFAD_AR, DFAD_AR_VI_BN, METHODS, Method
+from dfad_fast.models.reading.batch_norm import batch_norm_layers
+from dfad_fast.terms import TERMS, Weighted, parse_terms, reads_student
+
+Terms = str | Sequence[Weighted]
+"""Rows of a table, or their text."""
+
+
+def choose_method(
+    method: str | Method,
+    networks: Networks,
+    student_terms: Terms | None = None,
+    generator_terms: Terms | None = None,
+) -> Method:
+    """The method by its name, with other terms where some are given. ``auto`` uses what the networks have.
+
+    That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without, since virtual
+    samples do badly where no batch norm statistics hold the generator; where no stage of the student matches one of
+    the teacher, the same without its activation regulariser: ``dfad-vi-bn`` and ``dfad``.
+
+    Raises UsageError for an unknown name, terms that cannot be read, for a method that reads batch norm statistics of a
+    teacher without them, and for one that reads features that do not match.
+    """
+    method = _by_name(method, networks)
+    if student_terms is not None:
+        method = replace(method, student=_rows(student_terms))
+    if generator_terms is not None:
+        method = replace(method, generator=_rows(generator_terms))
+    if method.reads_statistics and not batch_norm_layers(networks.teacher):
+        raise UsageError(
+            f"method {method.name!r} reads the statistics of batch norm layers and this teacher has none: "
+            "choose 'dfad-ar' or 'auto'"
+        )
+    if method.reads_features and not networks.tap_pairs:
+        raise UsageError(f"method {method.name!r} compares features, but {networks.describe_mismatch()}")
+    if method.reads_last_stage and networks.last_stage is None:
+        raise UsageError(
+            f"method {method.name!r} reads the teacher's last stage, but no stage is found in it: choose terms that "
+            "read no features"
+        )
+    _check_tables(method, networks)
+    return method
+
+
+def _check_tables(method: Method, networks: Networks) -> None:
+    """Now, before a run's folder is made, and not in the first step."""
+    for side, rows, steps in (
+        ("student", method.student, method.student_steps),
+        ("generator", method.generator, method.generator_steps),
+    ):
+        if steps and not rows:
+            raise UsageError(f"method {method.name!r}: the {side} has steps and no term: give it one")
+        for row in rows if steps else ():
+            if row.term.reads_labels and (side == "student" or not networks.is_conditional):
+                raise UsageError(
+                    f"{row.term.name} reads the labels of a conditional generator's images in the generator's phase: "
+                    "leave it out of the student's terms, and choose --generator conditional (in Python generator=)"
+                )
+            row.term.check(networks.stages)
+            if row.term.student_stage is not None:
+                networks.check_student_stage(row.term.student_stage)
+    if method.student_steps and not reads_student(method.student):
+        raise UsageError(
+            f"method {method.name!r}: none of the student's terms reads the student's answers: give it one that does, "
+            "such as l1 or kl"
+        )
+
+
+def _rows(terms: Terms) -> tuple[Weighted, ...]:
+    return parse_terms(terms, TERMS) if isinstance(terms, str) else tuple(terms)
+
+
+def _by_name(method: str | Method, networks: Networks) -> Method:
+    if method == "auto":
+        if batch_norm_layers(networks.teacher):
+            return DFAD_AR_VI_BN if networks.tap_pairs else _without_features(DFAD_AR_VI_BN)
+        return DFAD_AR if networks.tap_pairs else DFAD
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise unknown_name("method", method, ["auto", *METHODS])
+        return METHODS[method]
+    return method
+
+
+def _without_features(method: Method) -> Method:
+    return replace(
+        method,
+        name=method.name.replace("-ar", ""),
+        student=tuple(row for row in method.student if not row.term.reads_features),
+    )

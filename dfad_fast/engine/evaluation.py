@@ -1,0 +1,222 @@
+"""How good is a student? On labelled images where there are some, on generated ones where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.data.labelled_batches import (
+    Batches,
+    read_batches,
+    refuse_single_batch,
+    refuse_unknown_labels,
+)
+from dfad_fast.distributed import processes
+from dfad_fast.engine.balance import ClassBalance, balance_of_counts
+from dfad_fast.engine.networks import Networks
+from dfad_fast.engine.randomness import undisturbed
+from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.reading.check import device_of, image_dtype
+from dfad_fast.models.reading.taps import Taps
+from dfad_fast.models.surgery.sharding import is_sharded
+from dfad_fast.ops import l1_discrepancy
+from dfad_fast.precision import at_least_float32
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """Fractions of the labelled test images."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    teacher_accuracy: float
+    student_accuracy: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class GeneratedScores:
+    """What can be said without any data, on ``images`` generated images that no step was taken on."""
+
+    images: int
+    discrepancy: float
+    agreement: float
+    balance: ClassBalance
+    """The teacher's answers."""
+    variety: float
+    """How far the images differ from each other: the root mean square deviation of a pixel from that pixel's mean over
+    the images, as a fraction of that of all pixels from the mean of all. 0 where all images are one."""
+    sign_agreement: dict[str, float]
+    """Per stage of the teacher: fraction of hidden neurons that student and teacher have on or off alike."""
+
+
+def ask(network: nn.Module, images: Tensor) -> Tensor:
+    """Its logits to images [B, C, H, W], which it gets a copy of, where and in the precision that its parameters are:
+    a network may work on its input in place."""
+    return network(images.to(device_of(network), image_dtype(network), copy=True))
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, batches: Batches) -> float:
+    """Fraction of images on which ``network``, in eval mode, answers the label."""
+    network.eval()
+    right, seen = 0, 0
+    for images, labels in read_batches(batches):
+        answers = ask(network, images).argmax(1)
+        right += int((answers == labels.to(answers.device)).sum())
+        seen += len(labels)
+    if not seen:
+        raise UsageError("there is nothing to evaluate on: the loader gave no batch")
+    return right / seen
+
+
+class TestSet:
+    """Labelled images with the frozen teacher's answers, which are computed once; looked at by the first process.
+
+    Neither the images nor the global sources of randomness are changed, though a loader may draw from these. Raises
+    UsageError for batches that are no images with their labels, see :mod:`dfad_fast.data.labelled_batches`.
+    """
+
+    __test__ = False
+
+    def __init__(self, teacher: nn.Module, batches: Batches) -> None:
+        self._device = device_of(teacher)
+        self._answers: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        refuse_single_batch(batches)
+        with undisturbed(self._device):
+            # An iterator would be empty the second time.
+            self._batches = list(batches) if isinstance(batches, Iterator) else batches
+            if is_sharded(teacher):
+                self._ask(teacher)  # which is done together
+            else:
+                processes.on_first(lambda: self._ask(teacher))
+
+    @torch.no_grad()
+    def _ask(self, teacher: nn.Module) -> None:
+        teacher.eval()
+        for images, labels in read_batches(self._batches):
+            try:
+                logits = ask(teacher, images)
+            except RuntimeError as error:
+                full = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+                raise UsageError(
+                    f"the teacher cannot take the test images {list(images.shape)} ({in_one_line(error)}): give "
+                    + ("smaller batches" if full else "images of its own kind")
+                ) from error
+            refuse_unknown_labels(labels, logits.shape[1])
+            self._answers.append(logits.argmax(1))
+            self._labels.append(labels.to(self._device))
+        if not sum(map(len, self._labels)):
+            raise UsageError("there is nothing to evaluate on: the loader gave no batch")
+
+    def scores(self, student: nn.Module) -> TestScores:
+        """The student's scores in eval mode. Raises UsageError if the batches come in another order than before."""
+        with undisturbed(self._device):
+            return processes.on_first(lambda: self._scores(student))
+
+    @torch.no_grad()
+    def _scores(self, student: nn.Module) -> TestScores:
+        student.eval()
+        answers, seen = [], []
+        for images, batch_labels in read_batches(self._batches):
+            answers.append(ask(student, images).argmax(1))
+            seen.append(batch_labels.to(self._device))
+        labels, teacher = torch.cat(self._labels), torch.cat(self._answers)
+        if not seen or not torch.equal(torch.cat(seen), labels):
+            raise UsageError("the test loader gave its images in another order: make it with shuffle=False")
+        student_answers = torch.cat(answers)
+        return TestScores(
+            teacher_accuracy=(teacher == labels).float().mean().item(),
+            student_accuracy=(student_answers == labels).float().mean().item(),
+            agreement=(student_answers == teacher).float().mean().item(),
+        )
+
+
+def sign_agreement(student: Tensor, teacher: Tensor) -> float:
+    """Fraction of hidden neurons that are on (> 0) or off in both: pre-activations of one shape, [B, ...]."""
+    return ((student > 0) == (teacher > 0)).float().mean().item()
+
+
+@torch.no_grad()
+def generated_scores(
+    networks: Networks,
+    batches: Iterable[Tensor],
+    count: int,
+    stages: bool = True,
+    connectors_trained: bool = False,
+    look: Callable[[Tensor, Tensor, Tensor], None] = lambda images, teacher, student: None,
+) -> GeneratedScores:
+    """Discrepancy, agreement, classes and, with ``stages``, sign agreement per stage on batches [B, C, H, W] of
+    ``count`` images together, of which only one batch is held at a time. All networks in eval mode.
+
+    A stage whose student is narrower than its teacher is compared through its connector, so only if that was
+    trained. ``look`` is called with each batch and both networks' logits to it.
+    """
+    networks.teacher.eval()
+    networks.student.eval()
+    networks.connectors.eval()
+    kept = [
+        (pair, connector)
+        for pair, connector in zip(networks.tap_pairs, networks.connectors, strict=True)
+        if stages and (connectors_trained or isinstance(connector, nn.Identity))
+    ]
+    teacher_taps = Taps(networks.teacher, [t for (t, _), _ in kept])
+    student_taps = Taps(networks.student, [s for (_, s), _ in kept])
+    discrepancy = agreement = 0.0
+    signs = [0.0] * len(kept)
+    counts = torch.zeros(networks.classes, dtype=torch.int64)
+    variety = _Variety()
+    for batch in batches:
+        with teacher_taps.record() as teacher_features:
+            teacher = at_least_float32(ask(networks.teacher, batch))
+        with student_taps.record() as student_features:
+            student = at_least_float32(ask(networks.student, batch))
+        share = len(batch) / count
+        answers = teacher.argmax(1)
+        discrepancy += share * l1_discrepancy(student, teacher).item()
+        agreement += share * (student.argmax(1) == answers).float().mean().item()
+        counts += torch.bincount(answers, minlength=networks.classes).cpu()
+        variety.add(batch)
+        for stage, (_, connector) in enumerate(kept):
+            signs[stage] += share * sign_agreement(
+                connector(student_features[stage]), teacher_features[stage]
+            )
+        look(batch, teacher, student)
+    names = [str(t) for (t, _), _ in kept]
+    return GeneratedScores(
+        count,
+        discrepancy,
+        agreement,
+        balance_of_counts(counts),
+        variety.value(),
+        dict(zip(names, signs, strict=True)),
+    )
+
+
+class _Variety:
+    """See :attr:`GeneratedScores.variety`, batch by batch."""
+
+    def __init__(self) -> None:
+        self._images = 0
+        self._first = torch.empty(0)
+        self._sum = self._squares = torch.zeros((), dtype=torch.float64)
+
+    def add(self, batch: Tensor) -> None:
+        if not self._images:
+            self._first = batch[:1].clone()
+        # From the first image, so that images that are all one are exactly 0 apart.
+        apart = at_least_float32(batch) - self._first
+        self._sum = self._sum.to(batch.device) + apart.sum(0, dtype=torch.float64)
+        self._squares = self._squares.to(batch.device) + apart.square().sum(0, dtype=torch.float64)
+        self._images += len(batch)
+
+    def value(self) -> float:
+        mean = self._sum / self._images
+        between = (self._squares / self._images - mean.square()).clamp_min(0).mean()
+        within = (self._first[0].double() + mean).var(correction=0)
+        total = between + within
+        return (between / total).sqrt().item() if total > 0 else 0.0

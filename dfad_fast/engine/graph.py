@@ -1,0 +1,96 @@
+"""A whole iteration as one CUDA graph: the host launches it at once, however many kernels it has."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dfad_fast.engine.networks import Draws
+from dfad_fast.engine.step import Iteration, Outcome, Weights
+from dfad_fast.errors import RunError, in_one_line
+
+# Iterations before the capture, on a stream of their own: libraries choose their algorithms in them.
+_WARM_UP = 3
+ITERATIONS_UNTIL_CAPTURED = _WARM_UP + 1
+
+
+class CapturedIteration:
+    """Runs like ``iteration.run``: the first few times as it is, then captured, then replayed.
+
+    What changes from one iteration to the next is copied into memory that the graph reads: the terms' random numbers
+    and the rows' weights. Learning rates have to be tensors on the device, and ``noise`` is made known to the graph.
+    What an iteration leaves is overwritten by the next one. Python code in a network, such as a hook or a branch on the
+    host, runs for the last time when it is captured.
+    """
+
+    def __init__(self, iteration: Iteration, noise: torch.Generator) -> None:
+        self._iteration = iteration
+        self._noise = noise
+        self._device = noise.device
+        self._stream = torch.cuda.Stream(noise.device)
+        self._runs = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._draws: list[Draws] = []
+        self._weights: dict[str, Tensor] = {}
+        self._outcome: Outcome | None = None
+
+    def forget(self) -> None:
+        """Capture anew: after weights, optimisers or the source of noise were put elsewhere in memory."""
+        self._runs, self._graph, self._outcome = 0, None, None
+
+    def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Outcome:
+        """``progress`` is not looked at: what changes with it is not captured."""
+        if self._runs == 0:
+            self._draws = [[tuple(x.clone() for x in drawn) for drawn in rows] for rows in draws]
+            self._weights = {
+                phase: torch.zeros(len(values), device=self._device) for phase, values in weights.items()
+            }
+        self._fill(draws, weights)
+        self._runs += 1
+        if self._runs <= _WARM_UP:
+            return self._warm_up()
+        if self._graph is None:
+            self._capture()
+        assert self._graph is not None
+        assert self._outcome is not None
+        self._graph.replay()
+        return self._outcome
+
+    def _fill(self, draws: Sequence[Draws], weights: Weights) -> None:
+        for rows, static_rows in zip(draws, self._draws, strict=True):
+            for drawn, static in zip(rows, static_rows, strict=True):
+                for x, buffer in zip(drawn, static, strict=True):
+                    buffer.copy_(x, non_blocking=True)
+        for phase, values in weights.items():
+            self._weights[phase].copy_(torch.tensor(values, device="cpu"), non_blocking=True)
+
+    def _step(self) -> Outcome:
+        return self._iteration.run(self._draws, {phase: list(row) for phase, row in self._weights.items()})
+
+    def _warm_up(self) -> Outcome:
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
+            # Adam says that it is made for a graph and runs without one.
+            warnings.filterwarnings("ignore", message=".*capturable=True.*")
+            outcome = self._step()
+        current.wait_stream(self._stream)
+        return outcome
+
+    def _capture(self) -> None:
+        self._iteration.drop_gradients()  # those of the capture live in the graph's own memory
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self._noise)
+        try:
+            with torch.cuda.device(self._device), torch.cuda.graph(graph, stream=self._stream):
+                self._outcome = self._step()
+        except RuntimeError as error:
+            reason = in_one_line(error)
+            raise RunError(
+                f"an iteration cannot be captured as a CUDA graph ({reason}): a network that waits for the device, "
+                "such as by .item(), cannot; run without it, --lever graph=off (in Python, Levers(graph=False))"
+            ) from error
+        self._graph = graph

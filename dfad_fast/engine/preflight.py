@@ -1,0 +1,160 @@
+"""A look at what was handed in before anything is set up: what would fail late, or teach a student nothing, is said."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
+from dfad_fast.models.reading.check import is_lazy, left_as_it_was, noise_images
+
+_GIB = 2**30
+# Smaller than what any generator made here has: channels of its last features, and of its first ones.
+_FEWEST_CHANNELS = 16
+# Weights, their gradients and Adam's two averages.
+_COPIES_OF_WEIGHTS = 4
+# Images, their gradient, and a mixture of them or the features that they are made of.
+_COPIES_OF_IMAGES = 3
+_LOOKED_AT = 16
+
+
+def refuse_unfit(teacher: nn.Module, student: nn.Module) -> None:
+    """Raises UsageError for networks that share weights, or whose weights no gradient or no number comes out of."""
+    if teacher is student:
+        raise UsageError(
+            "teacher and student are one network: give the student as copy.deepcopy(teacher), or another"
+        )
+    of_teacher = {id(p): name for name, p in teacher.named_parameters()}
+    for name, parameter in student.named_parameters():
+        if id(parameter) in of_teacher:
+            raise UsageError(
+                f"the student's {name} is the teacher's {of_teacher[id(parameter)]}, so training would change the "
+                "teacher: build the student with weights of its own, such as by copy.deepcopy"
+            )
+    for what, network in (("teacher", teacher), ("student", student)):
+        for name, values in _numbers(network):
+            if values.is_inference():
+                raise UsageError(
+                    f"the {what} was built inside torch.inference_mode(), which allows no gradient: build it outside"
+                )
+            if not bool(values.isfinite().all()):
+                raise UsageError(
+                    f"the {what}'s {name} holds NaN or infinite values: give weights that were saved before it diverged"
+                )
+
+
+def _numbers(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Weights and running statistics. Other buffers may rightly be infinite, such as an attention's mask."""
+    for name, parameter in network.named_parameters():
+        if parameter.device.type == "meta":
+            raise UsageError(
+                f"{name} is on the meta device, without values: load weights into the network first"
+            )
+        if not is_lazy(parameter) and (parameter.is_floating_point() or parameter.is_complex()):
+            yield name, parameter.detach()
+    for name, buffer in network.named_buffers():
+        if name.endswith(("running_mean", "running_var")) and not is_lazy(buffer):
+            yield name, buffer
+
+
+def refuse_unaffordable(
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    latent_dim: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    own_generator: bool,
+) -> None:
+    """Raises UsageError where not even the images, and what a generator made here takes, fit into the free memory.
+
+    Args:
+        batch_size: images of a batch in this process.
+        own_generator: whether the generator is made by name.
+    """
+    pixels = image_shape[1] * image_shape[2]
+    values = _COPIES_OF_IMAGES * batch_size * math.prod(image_shape)
+    if own_generator:
+        values += 2 * batch_size * _FEWEST_CHANNELS * pixels
+        values += _COPIES_OF_WEIGHTS * latent_dim * 2 * _FEWEST_CHANNELS * (pixels // 16)
+    needed, free = values * dtype.itemsize, free_memory(device)
+    if free is not None and needed > free:
+        raise UsageError(
+            f"batches of {batch_size:,} images {list(image_shape)} made from {latent_dim:,} numbers each need at least "
+            f"{needed / _GIB:,.1f} GiB of memory on {device}, and {free / _GIB:,.1f} GiB are free: give a smaller "
+            "batch_size, image_shape or latent_dim"
+        )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be had; None where the system does not say."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+            device
+        )  # by torch, which has it
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type != "cpu":
+        return None
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def look_at_answers(
+    teacher: nn.Module, image_shape: tuple[int, int, int], batch_size: int, generator_reads_student: bool
+) -> None:
+    """Warns where the teacher answers probabilities, and where no gradient flows through it to its images.
+
+    Raises:
+        UsageError: its answers are not finite, or no gradient flows and the generator has no other loss.
+    """
+    images = noise_images(teacher, image_shape, min(_LOOKED_AT, batch_size)).requires_grad_()
+    devices = [images.device] if images.device.type == "cuda" else []
+    try:
+        with left_as_it_was(teacher), torch.enable_grad(), torch.random.fork_rng(devices=devices):
+            answer = teacher.eval()(images)
+    except Exception as error:  # of whatever kind: it is the user's code
+        raise UsageError(
+            f"the teacher cannot take images {list(images.shape)} that want a gradient: {in_one_line(error)}: give the "
+            "image shape and batch size that it was made for"
+        ) from error
+    logits = answer.detach()
+    if not bool(logits.isfinite().any(1).all()) or bool(logits.isnan().any()):
+        raise UsageError(
+            "the teacher answers NaN or infinite logits to images of normal noise: check its weights, and that it is "
+            "meant for images with mean 0 and deviation 1"
+        )
+    if kind := _probabilities(logits.double()):
+        _warn(
+            f"the teacher answers {kind}, not logits, and methods compare logits: leave out the softmax at its end, or "
+            "wrap the teacher in a module that does"
+        )
+    if not answer.requires_grad:
+        text = (
+            "no gradient flows through the teacher to its images (it runs under torch.no_grad(), or is quantized or "
+            "frozen as a program)"
+        )
+        if not generator_reads_student:
+            raise UsageError(
+                f"{text}, and the generator learns from nothing else: choose a method such as dfad"
+            )
+        _warn(f"{text}: the generator learns from the student's answers alone")
+
+
+def _probabilities(logits: Tensor) -> str | None:
+    """What the rows are, if not logits."""
+    if bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(()), atol=1e-3):
+        return "probabilities"
+    if bool((logits <= 0).all()) and torch.allclose(logits.exp().sum(1), logits.new_ones(()), atol=1e-3):
+        return "log-probabilities"
+    return None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, DFADFastWarning, stacklevel=4)

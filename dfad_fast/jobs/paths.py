@@ -1,0 +1,103 @@
+"""The files and folders that the settings of a run name: whole paths, so that it resumes from anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dfad_fast.models.loading.weights_file import KEY, split_key
+
+
+def made_absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``dfad-fast distill`` with whole paths, for those from the current folder.
+
+    A module that is a file there is named by that file.
+    """
+    named = dict(settings)
+    for name in ("teacher", "student"):
+        module, colon, factory = (named.get(name) or "").rpartition(":")
+        if colon and Path(f"{module}.py").is_file():
+            named[name] = f"{module}.py:{factory}"
+    if named.get("plugin"):
+        named["plugin"] = [
+            f"{source}.py" if Path(f"{source}.py").is_file() else source for source in named["plugin"]
+        ]
+    return _with_paths(named, lambda path: os.path.abspath(os.path.expanduser(path)))
+
+
+def found_from(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings of the run that is in ``folder`` now, with paths as one would write them in the current folder.
+
+    Where the run's folder was moved or copied, paths inside it follow it; so do those inside a folder around it, where
+    something that the run names has come along.
+    """
+    named: set[str] = set()
+
+    def note(path: str) -> str:
+        named.add(path)
+        return path
+
+    _with_paths({**settings, "out": None}, note)
+    roots = [
+        (before, after)
+        for before, after in _moved(settings.get("out"), os.path.abspath(folder))
+        if any(os.path.exists(there) for path in named if (there := _rebased(path, before, after)))
+    ]
+
+    def change(path: str) -> str:
+        if not os.path.isabs(path):
+            return path
+        path = next((there for before, after in roots if (there := _rebased(path, before, after))), path)
+        short = os.path.relpath(path)
+        return path if short.startswith(os.pardir) else short
+
+    return _with_paths(settings, change)
+
+
+def _rebased(path: str, before: str, after: str) -> str | None:
+    """``path`` of the folder ``before`` in ``after``; None of another folder's, and for the folder itself."""
+    inside = os.path.relpath(path, before) if os.path.isabs(path) else os.curdir
+    return None if inside.split(os.sep)[0] in (os.curdir, os.pardir) else os.path.join(after, inside)
+
+
+def _moved(was: Any, now: str) -> list[tuple[str, str]]:
+    """Where a folder and those around it were and are, as far out as their names are the same."""
+    if not isinstance(was, str) or not os.path.isabs(was) or was == now:
+        return []
+    roots = [(was, now)]
+    while os.path.basename(was) == os.path.basename(now) and os.path.dirname(was) != was:
+        was, now = os.path.dirname(was), os.path.dirname(now)
+        roots.append((was, now))
+    return roots
+
+
+def _with_paths(settings: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    changed = dict(settings)
+    for name in ("data_dir", "teachers", "out"):
+        if changed.get(name):
+            changed[name] = change(changed[name])
+    if changed.get("teacher_weights"):
+        file, key = split_key(changed["teacher_weights"])
+        changed["teacher_weights"] = change(str(file)) + (f"{KEY}{key}" if key is not None else "")
+    for name in ("teacher", "student"):
+        if changed.get(name):
+            changed[name] = _with_path(changed[name], change)
+    if changed.get("plugin"):
+        changed["plugin"] = [
+            change(source) if source.endswith(".py") else source for source in changed["plugin"]
+        ]
+    return changed
+
+
+def _with_path(network: str, change: Callable[[str], str]) -> str:
+    """The path in ``file.py:factory``, ``hf:FOLDER`` or a file; what else a network is named by is no path."""
+    source, _, factory = network.rpartition(":")
+    if source.endswith(".py"):
+        return f"{change(source)}:{factory}"
+    if network.startswith("hf:"):
+        return f"hf:{change(network.removeprefix('hf:'))}"
+    if os.path.isabs(network) or ("." in network and os.path.isfile(network)):
+        return change(network)
+    return network

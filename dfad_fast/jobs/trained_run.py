@@ -1,0 +1,279 @@
+"""A run's networks as its folder holds them, finished or interrupted. Nothing in the folder is changed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.data import Dataset, load_dataset
+from dfad_fast.engine.choice import choose_method
+from dfad_fast.engine.networks import Networks
+from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
+from dfad_fast.jobs.job import (
+    DistillConfig,
+    Pair,
+    build_pair,
+    choose_device,
+    find_test_set,
+    read_config,
+    refuse_other_teacher,
+    run_plugins,
+)
+from dfad_fast.models import load_weights
+from dfad_fast.models.generators.registry import generate, make_generator
+from dfad_fast.runs import checkpoints
+from dfad_fast.runs.checkpoints import CHECKPOINT
+from dfad_fast.runs.run_folder import AVERAGED, BEST, GENERATOR, STUDENT, folder_of, recorded_config
+from dfad_fast.terms import reads_features
+
+
+def silent(_text: str) -> None:
+    """What can be said while networks are built was said by the run."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run's folder holds, in eval mode."""
+
+    folder: Path
+    config: DistillConfig
+    """The run's own, with the places where its things are now."""
+    method: str
+    seed: int
+    iteration: int | None
+    """None where the checkpoint, which knows it, is gone."""
+    planned_iterations: int | None
+    networks: Networks
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...] | None
+    """With ``std`` what the teacher's images were normalised with, per channel; None where the run does not say."""
+    std: tuple[float, ...] | None
+    connectors_trained: bool
+    has_generator: bool
+    latent_dim: int
+    batch_size: int
+    test_set: Dataset | None
+    no_test_set: str
+    """Why there is none."""
+    best_iteration: int | None = None
+    """That of the student, where it is the best one and not the last."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.networks.student.parameters()).device
+
+    def generated(self, count: int, seed: int) -> Tensor:
+        """``count`` generated images [count, C, H, W] from noise that no step drew. Needs ``has_generator``."""
+        dtype = next(self.networks.student.parameters()).dtype
+        # 2, since a run draws its steps' noise from its seed and its held-out noise from [seed, 1].
+        drawn_from = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
+        source = torch.Generator(self.device).manual_seed(drawn_from)
+        return generate(
+            self.networks.generator,
+            count,
+            self.batch_size,
+            lambda size: torch.randn(
+                size, self.latent_dim, generator=source, device=self.device, dtype=dtype
+            ),
+        )
+
+    def real(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Test images [N, C, H, W] and labels [N]: ``count`` drawn by ``seed``, or all. Needs ``test_set``."""
+        assert self.test_set is not None
+        source = torch.Generator().manual_seed(seed)
+        rows = torch.randperm(len(self.test_set.test_images), generator=source)[:count]
+        drawn = replace(
+            self.test_set,
+            test_images=self.test_set.test_images[rows],
+            test_labels=self.test_set.test_labels[rows],
+        )
+        return next(drawn.test_batches(count, self.device))
+
+
+def load_run(
+    path: str | Path,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    teachers: str | None = None,
+    device: str = "auto",
+    real_images_needed: bool = False,
+    averaged: bool = False,
+    best: bool = False,
+    say: Callable[[str], None] = silent,
+) -> TrainedRun:
+    """Reads the run in folder ``path``.
+
+    Args:
+        dataset: whose test images to look at, instead of those that the run was evaluated on.
+        data_dir, teachers: where dataset and teachers are now, instead of where they were.
+        real_images_needed: whether test images that cannot be read are an error, and not merely missing.
+        averaged: whether the student is the moving average of the run's.
+        best: whether it is the best one at the run's evaluations, see :class:`dfad_fast.engine.best.BestStudent`.
+        say: told what code of the run's settings is run.
+
+    Raises:
+        UsageError: no run is there, or none that has saved anything, or not that student; its teacher or its data is
+            not there, or is another one than it was started with. Nothing is trained or downloaded.
+    """
+    if averaged and best:
+        raise UsageError("--averaged and --best name two students: give one of them")
+    folder = folder_of(path)
+    given = {"data_dir": data_dir, "teachers": teachers, "device": device}
+    changes = {key: value for key, value in given.items() if value is not None}
+    config = DistillConfig(**{**read_config(path), **changes})
+    _refuse_nothing_saved(folder)
+    run_plugins(config, say)
+    own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
+    pair = build_pair(config, own_dataset, choose_device(config.device), silent, "refuse")
+    refuse_other_teacher(pair, folder)
+    generator = make_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
+    networks = Networks(
+        pair.teacher,
+        pair.student,
+        generator.to(next(pair.student.parameters()).device),
+        pair.image_shape,
+        config.taps_teacher,
+        config.taps_student,
+    )
+    method = choose_method(config.method, networks, config.student_terms, config.generator_terms)
+    which = AVERAGED if averaged else BEST if best else STUDENT
+    checkpoint = _load_weights(networks, folder, which)
+    known = own_dataset or _evaluated(config)
+    shown = replace(config, evaluate=dataset or config.evaluate)
+    test_set, no_test_set = _test_set(shown, known, pair, real_images_needed)
+    for network in (networks.teacher, networks.student, networks.connectors):
+        network.eval()
+    return TrainedRun(
+        folder=folder,
+        config=config,
+        method=method.name,
+        seed=config.seed,
+        iteration=checkpoint["iteration"] if checkpoint else None,
+        planned_iterations=checkpoint["planned_iterations"] if checkpoint else None,
+        best_iteration=_best_iteration(checkpoint, folder) if best else None,
+        networks=networks,
+        image_shape=pair.image_shape,
+        mean=config.mean or (known.mean if known else None),
+        std=config.std or (known.std if known else None),
+        # Connectors are those of the last student.
+        connectors_trained=checkpoint is not None and not best and reads_features(method.student),
+        has_generator=checkpoint is not None or (folder / GENERATOR).is_file(),
+        latent_dim=config.latent_dim,
+        batch_size=_batch_size(config, folder),
+        test_set=test_set,
+        no_test_set=no_test_set,
+    )
+
+
+def _refuse_nothing_saved(folder: Path) -> None:
+    if not checkpoints.all_of(folder) and not (folder / STUDENT).is_file():
+        raise UsageError(
+            f"{folder} holds neither {CHECKPOINT} nor {STUDENT}: the run has saved nothing yet, or they were "
+            "removed; wait for its first checkpoint, or run dfad-fast distill --overwrite"
+        )
+
+
+def _load_weights(networks: Networks, folder: Path, which: str) -> dict[str, Any] | None:
+    """From the checkpoint; from the weights' files where it is gone, or older, as where the disk was full at the end.
+    ``which``: the file of the student."""
+    state = checkpoints.read(folder) if checkpoints.all_of(folder) else None
+    if state and state["iteration"] < _iteration_of(folder / STUDENT):
+        warnings.warn(
+            f"the checkpoint in {folder} is older than {STUDENT}, so the weights' files are taken",
+            DFADFastWarning,
+            stacklevel=2,
+        )
+        state = None
+    if state is None:
+        if not (folder / which).is_file():
+            raise _no_such_student(folder, which)
+        load_weights(networks.student, folder / which, "student")
+        if (folder / GENERATOR).is_file():
+            load_weights(networks.generator, folder / GENERATOR, "generator")
+        return None
+    weights = state["weights"]
+    students = {
+        STUDENT: weights["student"],
+        AVERAGED: weights.get("averaged_student"),
+        BEST: state.get("best_student", {}).get("weights"),
+    }
+    if students[which] is None:
+        raise _no_such_student(folder, which)
+    parts: list[tuple[nn.Module, Any]] = [
+        (networks.student, students[which]),
+        (networks.generator, weights["generator"]),
+        (networks.connectors, weights["connectors"]),
+    ]
+    try:
+        for network, own in parts:
+            network.load_state_dict(own)
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = in_one_line(error)
+        raise UsageError(
+            f"the checkpoint in {folder} does not fit the networks that its config.yaml names ({reason}): "
+            "bring the networks back that the run was started with"
+        ) from error
+    return state
+
+
+def _best_iteration(checkpoint: dict[str, Any] | None, folder: Path) -> int:
+    return checkpoint["best_student"]["iteration"] if checkpoint else _iteration_of(folder / BEST)
+
+
+def _iteration_of(path: Path) -> int:
+    """What a weights' file says; -1 of one that is not there, or says nothing."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return int((file.metadata() or {})["iteration"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return -1
+
+
+def _no_such_student(folder: Path, which: str) -> UsageError:
+    if which == BEST:
+        return UsageError(
+            f"the run in {folder} kept no best student, since it had no evaluation or is of an older version: leave "
+            "--best out"
+        )
+    if which == AVERAGED:
+        return UsageError(
+            f"the run in {folder} kept no moving average of its student: leave --averaged out, or distil with "
+            "--student-ema"
+        )
+    return UsageError(f"{folder} holds no {which}")
+
+
+def _evaluated(config: DistillConfig) -> Dataset | None:
+    """The dataset that the run was evaluated on, where it can be read."""
+    try:
+        return load_dataset(config.evaluate, config.data_dir) if config.evaluate else None
+    except UsageError:
+        return None
+
+
+def _batch_size(config: DistillConfig, folder: Path) -> int:
+    """Of all the run's processes together, which ``batch_per_process`` alone does not tell."""
+    recorded = recorded_config(folder).get("batch_size")
+    return recorded if isinstance(recorded, int) and recorded > 0 else config.batch_size
+
+
+def _test_set(
+    config: DistillConfig, dataset: Dataset | None, pair: Pair, needed: bool
+) -> tuple[Dataset | None, str]:
+    """The test images, or why there are none."""
+    try:
+        test_set = find_test_set(config, dataset, pair, silent)
+    except UsageError as error:
+        if needed:
+            raise
+        return None, str(error)
+    return test_set, "" if test_set else "the run names no dataset; give one with --dataset"

@@ -1,0 +1,374 @@
+"""Which of a file's tensors are a network's weights: names match but for a common prefix and for wrappers' names."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from dfad_fast.errors import UsageError
+from dfad_fast.models.loading.weights_file import Ignored
+
+# What wraps a module adds its own name to the path, at any depth: data parallel training, torch.compile, FSDP,
+# activation checkpoints.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_WEIGHT_NORM = re.compile(r"parametrizations\.(\w+)\.original([01])$")
+_COUNTER = "num_batches_tracked"
+# Those of thop, which counts operations, and of torch.optim.swa_utils.AveragedModel.
+_HARMLESS = {_COUNTER, "total_ops", "total_params", "n_averaged"}
+
+
+def _plain(name: str) -> str:
+    """A name without wrappers, weight norm's in its older form."""
+    name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    return _WEIGHT_NORM.sub(lambda m: f"{m[1]}_{'gv'[int(m[2])]}", name)
+
+
+def plain_names(names: Iterable[str]) -> set[str]:
+    """What distinguishes networks: names without wrappers and counters."""
+    return {_plain(name) for name in names if name.rpartition(".")[2] not in _HARMLESS}
+
+
+def _by_plain_name(names: Iterable[str]) -> dict[str, str]:
+    """Names by what they are called without wrappers; as they are where that is not unique."""
+    names = list(names)
+    plain = {_plain(name): name for name in names}
+    return plain if len(plain) == len(names) else {name: name for name in names}
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """All of a dotted name's beginnings that end with a dot, the longest last."""
+    for end in re.finditer(r"\.", name):
+        yield name[: end.end()]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A place in a file that holds tensors: a dictionary, or the part of one whose names begin alike."""
+
+    name: str
+    """Where it is, as a dotted path; empty for the whole file."""
+    values: dict[str, Any]
+    """By their plain names from there on."""
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    """What PyTorch notes of modules beside a state_dict, by their plain names from there on."""
+    whole: Entry | None = None
+    """The dictionary, where this is a part of one."""
+
+    def below(self, prefix: str) -> Entry:
+        """The part whose names begin with ``prefix``."""
+        start = len(prefix)
+        return Entry(
+            ".".join(part for part in (self.name, prefix.rstrip(".")) if part),
+            {name[start:]: value for name, value in self.values.items() if name.startswith(prefix)},
+            {name[start:]: note for name, note in self.versions.items() if f"{name}.".startswith(prefix)},
+            self.whole or self,
+        )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an entry's tensors fit a network."""
+
+    entry: Entry
+    state: dict[str, Any]
+    """By the network's own names."""
+    unexpected: dict[str, Any]
+    """By the names that the network would have for them."""
+    missing: list[str]
+    wrong_shapes: list[str]
+    unusual: list[str]
+    """What dense real numbers cannot be made of: quantized tensors and the like."""
+
+    @property
+    def by_name_and_shape(self) -> bool:
+        return not (self.missing or self.unexpected or self.wrong_shapes)
+
+    def same_as(self, other: Fit) -> bool:
+        return all(_equal(value, other.state[name]) for name, value in self.state.items())
+
+
+class Expected:
+    """The state_dict that a network expects, by its own names and by plain ones."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.values: dict[str, Any] = network.state_dict(keep_vars=True)
+        self.own = _by_plain_name(self.values)
+        self.modules = _by_plain_name(name for name, _ in network.named_modules())
+        # Buffers that the network makes itself and does not save; files of older versions may hold them.
+        self.computed = {_plain(name) for name, _ in network.named_buffers()} - set(self.own)
+        self.leaves = {
+            name.rpartition(".")[2] for name, value in self.values.items() if not isinstance(value, Tensor)
+        }
+        alike: dict[object, list[str]] = {}
+        for name, value in self.values.items():
+            alike.setdefault(_memory(value), []).append(name)
+        self.ties = {name: names for names in alike.values() for name in names if len(names) > 1}
+        counters = sum(name.endswith(_COUNTER) for name in self.own)
+        self.least = len(self.own) - counters - sum(len(names) - 1 for names in alike.values())
+        """How many tensors a file needs."""
+        first = next(iter(self.own), "")
+        self.prefixes = ["", *(p for p in _prefixes(first) if all(n.startswith(p) for n in self.own))]
+
+    def fit(self, entry: Entry, prefix: str) -> Fit:
+        """How ``entry`` fits where ``prefix``, one of the network's own, is put before its names."""
+        given = {prefix + name: value for name, value in entry.values.items()}
+        state = {own: given[name] for name, own in self.own.items() if name in given}
+        for name in self.values.keys() - state.keys():
+            tied = next((other for other in self.ties.get(name, ()) if other in state), None)
+            if tied is not None:
+                state[name] = state[tied]
+            elif name.endswith(_COUNTER):
+                state[name] = self.values[name]
+        return Fit(
+            entry,
+            state,
+            {name: value for name, value in given.items() if not self._knows(name)},
+            sorted(self.values.keys() - state.keys()),
+            [
+                f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+                for name, value in self.values.items()
+                if name in state and not _same_shape(state[name], value)
+            ],
+            [
+                f"{name} is {kind}"
+                for name, value in state.items()
+                if (kind := unusual(value, self.values[name]))
+            ],
+        )
+
+    def _knows(self, name: str) -> bool:
+        return name in self.own or name in self.computed or name.rpartition(".")[2] in _HARMLESS
+
+
+def _memory(value: Any) -> object:
+    """The same for names of one tensor."""
+    plain = isinstance(value, Tensor) and type(value) in (Tensor, nn.Parameter)
+    if plain and value.numel() and not value.is_meta and value.layout is torch.strided:
+        return value.data_ptr(), value.shape, value.stride(), value.dtype
+    return id(value)
+
+
+def _equal(a: object, b: object) -> bool:
+    if a is b:
+        return True
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and a.layout == b.layout and not a.is_meta and torch.equal(a, b)
+    return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b)
+
+
+def _same_shape(value: object, expected: object) -> bool:
+    if not isinstance(value, Tensor) or not isinstance(expected, Tensor):
+        return True
+    # PyTorch 0.3 had no 0-dim tensors, and load_state_dict still takes its files.
+    return is_lazy(expected) or value.shape == expected.shape or (not expected.shape and value.shape == (1,))
+
+
+def unusual(value: object, expected: object) -> str | None:
+    """What ``value`` is, where dense real numbers like those of ``expected`` cannot be made of it."""
+    if not isinstance(value, Tensor) or not isinstance(expected, Tensor):
+        return None
+    dtype = str(value.dtype).removeprefix("torch.")
+    if value.is_meta and not expected.is_meta:
+        return "a meta tensor, which has a shape and no values"
+    if value.layout != expected.layout:
+        return f"a {str(value.layout).removeprefix('torch.')} tensor"
+    if value.is_quantized and not expected.is_quantized:
+        return f"a quantized tensor ({dtype})"
+    if value.is_complex() and not expected.is_complex():
+        return f"complex ({dtype})"
+    if expected.is_floating_point() and not value.is_floating_point() and value.dtype.itemsize < 4:
+        return f"{dtype}, as quantized weights are" if "int8" in dtype else dtype
+    return None
+
+
+def entries(content: object, leaves: set[str]) -> Iterator[Entry]:
+    """Every dictionary or list in ``content`` that holds tensors, with and without what lies deeper in it.
+
+    Values whose name ends with one of ``leaves`` are taken whole.
+    """
+    seen: set[int] = set()
+    waiting: list[tuple[str, object]] = [("", content)]
+    while waiting:
+        path, node = waiting.pop(0)
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        inner = {name: value for name, value in _items(node) if _holds_more(name, value, leaves)}
+        direct = {name: value for name, value in _items(node) if _is_leaf(name, value, leaves)}
+        deep = dict(_flat(node, leaves, ()))
+        for values in [direct, deep] if inner and direct else [deep]:
+            if values:
+                yield _entry(path, values, getattr(node, "_metadata", {}))
+        waiting += [(f"{path}.{name}" if path else name, value) for name, value in inner.items()]
+
+
+def _entry(path: str, values: dict[str, Any], versions: object) -> Entry:
+    notes = versions if isinstance(versions, Mapping) else {}
+    return Entry(
+        path,
+        {plain: values[name] for plain, name in _by_plain_name(values).items()},
+        {plain: notes[name] for plain, name in _by_plain_name(map(str, notes)).items()},
+    )
+
+
+def _items(node: object) -> Iterable[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        return [(str(name), value) for name, value in node.items()]
+    return [(str(index), value) for index, value in enumerate(node)] if isinstance(node, list | tuple) else []
+
+
+def _is_leaf(name: str, value: object, leaves: set[str]) -> bool:
+    return isinstance(value, Tensor) or name.rpartition(".")[2] in leaves
+
+
+def _holds_more(name: str, value: object, leaves: set[str]) -> bool:
+    return isinstance(value, Mapping | list | tuple) and not _is_leaf(name, value, leaves)
+
+
+def _flat(node: object, leaves: set[str], above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    """All tensors in ``node``, by dotted paths; ``above`` are the containers that it lies in."""
+    if id(node) in above:
+        return
+    for name, value in _items(node):
+        if _is_leaf(name, value, leaves):
+            yield name, value
+        elif _holds_more(name, value, leaves):
+            for rest, deeper in _flat(value, leaves, (*above, id(node))):
+                yield f"{name}.{rest}", deeper
+
+
+def below(content: object, key: str, leaves: set[str]) -> list[Entry]:
+    """The entries of ``content`` at the dotted path ``key`` and inside it."""
+    found = list(entries(content, leaves))
+    inside = [e for e in found if e.name == key or e.name.startswith(f"{key}.")]
+    if inside:
+        return inside
+    for whole in found:
+        path = f"{whole.name}." if whole.name else ""
+        if key.startswith(path):
+            part = whole.below(f"{_plain(key[len(path) :])}.")
+            if part.values:
+                return [part]
+    return []
+
+
+def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | None]:
+    """All ways in which an entry fits by names and shapes, each once, and the nearest one, should there be none."""
+
+    def nearness(fit: Fit) -> tuple[int, float]:
+        sizes = sorted([len(fit.entry.values), max(1, expected.least)])
+        return len(fit.state) - len(fit.wrong_shapes), sizes[0] / sizes[1]
+
+    def tells_more(fit: Fit, whole: Entry) -> bool:
+        """Than what would be said of the dictionary that it is a part of."""
+        part = len(fit.entry.values)
+        return part == len(whole.values) or (nearness(fit)[0] > 0 and 2 * part > len(whole.values))
+
+    fitting: list[Fit] = []
+    nearest: Fit | None = None
+    for whole in places:
+        often = Counter(itertools.chain.from_iterable(map(_prefixes, whole.values)))
+        parts = ["", *(p for p, count in often.items() if count >= max(1, expected.least // 2))]
+        # With none of the network's own last, which is how an entry is reported that does not fit at all.
+        for part, own in itertools.product(parts, reversed(expected.prefixes)):
+            # A prefix that goes and comes again would leave out what is beside it.
+            if part.endswith(own) and part and own:
+                continue
+            fit = expected.fit(whole.below(part) if part else whole, own)
+            if fit.by_name_and_shape:
+                if not any(fit.same_as(other) for other in fitting):
+                    fitting.append(fit)
+            elif (nearest is None or nearness(fit) >= nearness(nearest)) and tells_more(fit, whole):
+                nearest = fit
+    usual = [fit for fit in fitting if not fit.unusual]
+    return usual or fitting[:1], nearest
+
+
+def state_dict_of(fit: Fit, expected: Expected) -> OrderedDict[str, Any]:
+    """The state as load_state_dict takes it, with what the file notes of the versions of modules."""
+    state: OrderedDict[str, Any] = OrderedDict(fit.state)
+    state.update(fit.unexpected)
+    notes = {
+        expected.modules[name]: note for name, note in fit.entry.versions.items() if name in expected.modules
+    }
+    if notes:
+        state._metadata = notes  # type: ignore[attr-defined]
+    return state
+
+
+def choose(expected: Expected, content: object, key: str | None, file: str, what: str) -> Fit:
+    """The one fit, or the nearest to one.
+
+    Raises UsageError where ``key`` is not there, nothing is that could be weights, or several entries fit.
+    """
+    places = list(entries(content, expected.leaves) if key is None else below(content, key, expected.leaves))
+    if not places:
+        there = listing(_kinds(content))
+        if key is not None:
+            raise UsageError(f"{file} has no tensors under {key!r}: it holds {there}")
+        raise UsageError(f"{file} holds {there}, expected a state_dict of tensors: save the part that is one")
+    fitting, nearest = fits(expected, places)
+    fitting = [fit for fit in fitting if fit.entry.name == key] or fitting
+    if len(fitting) > 1:
+        names = [fit.entry.name for fit in fitting]
+        raise UsageError(
+            f"{file} holds {len(names)} different states that fit the {what}, under "
+            f"{' and '.join(map(repr, names))}: say which, as in {file}::{names[-1]}"
+        )
+    if fitting:
+        return fitting[0]
+    assert nearest is not None
+    return nearest
+
+
+def _kinds(content: object) -> list[str]:
+    if not isinstance(content, Mapping):
+        return [f"a {type(content).__name__}"]
+    pickled = objects(content)
+    return [
+        f"{name!r} (a pickled {pickled[name]})" if name in pickled else repr(name)
+        for name, _ in _items(content)
+    ] or ["nothing"]
+
+
+def objects(content: object) -> dict[str, str]:
+    """The classes of the objects in ``content`` that were not made, by their names there."""
+    return {name: value.name for name, value in _items(content) if isinstance(value, Ignored)}
+
+
+def listing(names: list[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{', '.join(names[:shown])}{more}"
+
+
+def other_prefix(fit: Fit, expected: Expected) -> tuple[str, str, str] | None:
+    """The prefixes, the file's and the network's, by which alone some names differ, and one of those names."""
+    return _other_prefix(fit) or (
+        _other_prefix(expected.fit(fit.entry.whole, "")) if fit.entry.whole else None
+    )
+
+
+def _other_prefix(fit: Fit) -> tuple[str, str, str] | None:
+    missing, unexpected = {_plain(name) for name in fit.missing}, set(fit.unexpected)
+    if not missing or len(unexpected) != len(missing):
+        return None
+    first = min(missing)
+    for own in ("", *_prefixes(first)):
+        rest = first[len(own) :]
+        for name in unexpected:
+            if not name.endswith(rest):
+                continue
+            theirs = name[: len(name) - len(rest)]
+            if (not theirs or theirs.endswith(".")) and missing == {
+                own + other[len(theirs) :] for other in unexpected if other.startswith(theirs)
+            }:
+                return theirs, own, first
+    return None

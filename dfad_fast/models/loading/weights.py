@@ -1,0 +1,161 @@
+"""A user's own networks and weights: factories named on the command line, state dictionaries from files."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.importing import imported
+from dfad_fast.models.loading.matching import (
+    Expected,
+    Fit,
+    choose,
+    entries,
+    listing,
+    objects,
+    other_prefix,
+    plain_names,
+    state_dict_of,
+    unusual,
+)
+from dfad_fast.models.loading.weights_file import read_weights, split_key
+
+
+def load_factory_network(spec: str) -> nn.Module:
+    """Builds the network of ``pkg.module:factory`` or ``file.py:factory``, called without arguments.
+
+    The factory is code and is run. Raises UsageError where it cannot be found, fails, or returns something
+    that is no nn.Module.
+    """
+    source, _, name = spec.rpartition(":")
+    if not source or not name:
+        raise UsageError(f"a factory is given as pkg.module:factory or file.py:factory, got {spec!r}")
+    with imported(source) as module:
+        factory = getattr(module, name, None)
+        if not callable(factory):
+            raise UsageError(
+                f"{source} has no callable {name!r}: name a function or class that builds the network"
+            )
+        try:
+            network = factory()
+        except Exception as error:
+            raise UsageError(
+                f"{spec}() failed with {type(error).__name__}: {error}; a factory is called without arguments"
+            ) from error
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"{spec}() returned {type(network).__name__}, expected a torch.nn.Module")
+    return network
+
+
+def load_weights(network: nn.Module, path: str | Path, what: str = "network") -> None:
+    """Loads a state dictionary into ``network``: a .safetensors file, or one of torch.save, read as data only.
+
+    Whatever ``load_state_dict(strict=True)`` takes is taken, and is brought to the network's dtypes. Names may differ
+    by a prefix that all of them have, and by what data parallel training, torch.compile and FSDP put between. The state
+    may lie anywhere in the file, in nested dictionaries too; where several fit, ``FILE::KEY`` names one by its dotted
+    path. Counters of batches, and all but one of the names of a shared tensor, may be missing. Nothing in the file is
+    executed.
+
+    Raises UsageError for a missing or unreadable file, a key that is not there, several states that fit, tensors that
+    no dense real weights can be made of, and for weights that do not fit, with the missing, the unexpected and the
+    wrongly shaped names. The network is then as it was.
+    """
+    file, key = split_key(path)
+    expected = Expected(network)
+    content = read_weights(file)
+    fit = choose(expected, content, key, str(file), what)
+    odd = fit.unusual or _unusual_instead(fit, content)
+    if odd:
+        raise UsageError(
+            f"{path}: {listing(odd)}: give the {what}'s weights as dense float tensors, as "
+            "torch.save(network.float().state_dict(), ...) saves them"
+        )
+    state = state_dict_of(fit, expected)
+    try:
+        if fit.by_name_and_shape:
+            network.load_state_dict(state)
+        else:
+            _try_to_load(network, state)
+    except Exception as error:
+        problem = in_one_line(error) if fit.by_name_and_shape else _misfit(fit, expected, content, what)
+        where = f"{file} under {fit.entry.name!r}" if fit.entry.name else str(file)
+        raise UsageError(f"the weights in {where} do not fit the {what}: {problem}") from error
+
+
+def _unusual_instead(fit: Fit, content: object) -> list[str]:
+    """Quantized tensors under other names, where the network's are missing: so quantized networks save theirs."""
+    if not fit.missing:
+        return []
+    there: dict[str, Tensor] = {}
+    for entry in entries(content, set()):
+        if entry.name == fit.entry.name:
+            there |= entry.values
+    plain = torch.empty(0)
+    return [
+        f"{name} is {unusual(value, plain)}"
+        for name, value in there.items()
+        if value.is_quantized or value.dtype == torch.int8
+    ]
+
+
+def _try_to_load(network: nn.Module, state: OrderedDict[str, Any]) -> None:
+    """For networks that rename on their own what older versions of them saved."""
+    live = network.state_dict()
+    kept = {name: value.clone() for name, value in live.items() if isinstance(value, Tensor)}
+    try:
+        network.load_state_dict(state)
+    except Exception:
+        with torch.no_grad():
+            for name, value in kept.items():
+                live[name].copy_(value)
+        raise
+
+
+def _misfit(fit: Fit, expected: Expected, content: object, what: str) -> str:
+    """What is wrong, and what to do."""
+    prefix = other_prefix(fit, expected)
+    if prefix is not None:
+        theirs, own = (f"begin with {name!r}" if name else "have no prefix" for name in prefix[:2])
+        return (
+            f"some names, such as {prefix[2]}, differ by a prefix: in the file they {theirs}, in the {what} they "
+            f"{own}: rename them in the file"
+        )
+    problems = {
+        "missing": fit.missing,
+        "unexpected": sorted(fit.unexpected),
+        "wrong shape": fit.wrong_shapes,
+    }
+    listed = "; ".join(f"{label}: {listing(names)}" for label, names in problems.items() if names)
+    return f"{listed}: {_advice(fit, content, what)}"
+
+
+def _advice(fit: Fit, content: object, what: str) -> str:
+    if not (fit.missing or fit.unexpected):
+        return "the names are right, so give the widths, classes and image shape that it was trained with"
+    for name, kind in objects(content).items():
+        if name in {"model", "network", "net", "ema", "teacher", "student"}:
+            return (
+                f"its {name!r} is a pickled {kind}, which is not loaded since that could run code: save "
+                f"{name}.state_dict()"
+            )
+    known = _known_by_names(fit)
+    if known:
+        return f"its names are those of {known}: name that as the {what}"
+    return f"name the {what}'s network as it was when this file was saved, or a file that belongs to it"
+
+
+def _known_by_names(fit: Fit) -> str | None:
+    """The network of this library that has the file's names."""
+    from dfad_fast.models.zoo.registry import NETWORKS
+
+    names = plain_names(fit.entry.values)
+    with torch.device("meta"):
+        for name, make in NETWORKS.items():
+            if plain_names(make((3, 32, 32), 10).state_dict()) == names:
+                return name
+    return None

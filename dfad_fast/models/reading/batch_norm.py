@@ -1,0 +1,85 @@
+"""Batch statistics at a network's batch norm layers: what a batch of images has there, and what the data had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from dfad_fast.distributed import processes
+from dfad_fast.models.reading.hooks import first_input
+from dfad_fast.precision import at_least_float32
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Per-channel statistics at one batch norm layer, each [C]: the batch's and the layer's running ones."""
+
+    mean: Tensor
+    variance: Tensor
+    running_mean: Tensor
+    running_variance: Tensor
+
+
+def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
+    """The batch norm layers of ``network`` that keep running statistics, whatever their class.
+
+    They are known by their buffers ``running_mean`` and ``running_var``: torch's own and SyncBatchNorm, those that
+    activate too (timm's BatchNormAct2d), and frozen ones (torchvision's FrozenBatchNorm2d), which are no subclasses.
+    Instance norms keep statistics of single images and do not count.
+    """
+    return [
+        module
+        for module in network.modules()
+        if not isinstance(module, _InstanceNorm)
+        and {"running_mean", "running_var"} <= {name for name, _ in module.named_buffers(recurse=False)}
+    ]
+
+
+def pooled(statistics: Tensor) -> Tensor:
+    """Mean and biased variance [2, C] of all processes' values together, of which each has as many. Differentiable."""
+    means, variances = processes.gather(statistics[None]).unbind(1)
+    mean = means.mean(0)
+    return torch.stack((mean, variances.mean(0) + (means - mean).square().mean(0)))
+
+
+def over_processes(layers: list[LayerStatistics]) -> list[LayerStatistics]:
+    """The same of the whole batch, where it is spread over several processes. Differentiable."""
+    if processes.count() == 1 or not layers:
+        return layers
+    own = torch.stack([torch.cat([x.mean for x in layers]), torch.cat([x.variance for x in layers])])
+    mean, variance = pooled(own)
+    sizes = [len(x.mean) for x in layers]
+    return [
+        replace(layer, mean=m, variance=v)
+        for layer, m, v in zip(layers, mean.split(sizes), variance.split(sizes), strict=True)
+    ]
+
+
+@contextmanager
+def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
+    """Yields a list that holds, after a forward pass, the statistics at each batch norm layer, in order of use.
+
+    The batch's variance is the biased one (divided by the number of elements), which is what a layer
+    normalises by in training. Differentiable in the images.
+    """
+    statistics: list[LayerStatistics] = []
+
+    def see(layer: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        given = first_input(inputs, keywords)
+        assert given is not None
+        x = at_least_float32(given)
+        variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
+        assert isinstance(layer.running_mean, Tensor)
+        assert isinstance(layer.running_var, Tensor)
+        statistics.append(LayerStatistics(mean, variance, layer.running_mean, layer.running_var))
+
+    with ExitStack() as stack:
+        for layer in batch_norm_layers(network):
+            stack.callback(layer.register_forward_pre_hook(see, with_kwargs=True).remove)
+        yield statistics

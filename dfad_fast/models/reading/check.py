@@ -1,0 +1,179 @@
+"""Does a network map images of a given shape to logits?"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.reading.answers import find_logits
+
+
+def as_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """(channels, height, width). Raises UsageError for anything else."""
+    values = tuple(int(side) for side in shape)
+    if len(values) != 3 or min(values) < 1:
+        raise UsageError(
+            f"the image shape is CHANNELS,HEIGHT,WIDTH, each at least 1, such as 3,32,32; got {list(values)}"
+        )
+    return values
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where its first parameter is, or without parameters its first buffer; the CPU for a network with neither."""
+    first = next(itertools.chain(network.parameters(), network.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def image_dtype(network: nn.Module) -> torch.dtype:
+    """The floating-point type of most of its weights, which is that of its images; float32 where it has none."""
+    weights: Counter[torch.dtype] = Counter()
+    for parameter in network.parameters():
+        if parameter.is_floating_point():
+            weights[parameter.dtype] += 1 if is_lazy(parameter) else parameter.numel()
+    return weights.most_common(1)[0][0] if weights else torch.float32
+
+
+def is_lazy(parameter: Tensor) -> bool:
+    """Whether it has no shape before the first images are seen."""
+    return isinstance(parameter, UninitializedParameter | UninitializedBuffer)
+
+
+def example_images(network: nn.Module, image_shape: tuple[int, int, int], count: int = 2) -> Tensor:
+    """All-zero images where ``network`` is and in the type that it takes."""
+    return torch.zeros(count, *image_shape, device=device_of(network), dtype=image_dtype(network))
+
+
+def noise_images(network: nn.Module, image_shape: tuple[int, int, int], count: int) -> Tensor:
+    """Images of normal noise, the same each time, where ``network`` is and in the type that it takes."""
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randn(count, *image_shape, generator=source, device="cpu")
+    return noise.to(device_of(network), image_dtype(network))
+
+
+def give_shapes(network: nn.Module, image_shape: tuple[int, int, int], what: str) -> None:
+    """Shows a network with lazy layers its first images. Raises UsageError where it cannot take them."""
+    if not any(map(is_lazy, (*network.parameters(), *network.buffers()))):
+        return
+    modes = modes_of(network)
+    try:
+        with torch.no_grad():
+            network.eval()(example_images(network, image_shape))
+    except Exception as error:
+        raise _cannot_take(what, image_shape, error) from error
+    finally:
+        set_modes(modes)
+
+
+def count_classes(
+    network: nn.Module, image_shape: tuple[int, int, int], what: str, modes: Iterable[bool] = (False,)
+) -> int:
+    """The number of classes that ``network`` answers with, in eval mode, or in all ``modes`` (True is training).
+
+    The network is left as it was. Raises UsageError where it cannot take the images, answers with anything that
+    holds no tensor [B, classes] (see :func:`dfad_fast.models.reading.answers.find_logits`), or with a single logit.
+    """
+    classes = 0
+    try:
+        give_shapes(network, image_shape, what)
+        images = example_images(network, image_shape)
+        for mode in modes:
+            with left_as_it_was(network), torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
+                answer = network.train(mode)(images)
+            classes = _classes(answer, len(images), what)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise _cannot_take(what, image_shape, error) from error
+    return classes
+
+
+def _cannot_take(what: str, image_shape: tuple[int, int, int], error: Exception) -> UsageError:
+    return UsageError(
+        f"the {what} cannot take images of shape {list(image_shape)} (channels, height, width): {in_one_line(error)}: "
+        "give the image shape that it was trained on"
+    )
+
+
+def depends_on_batch(network: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    """Whether in training the answer to an image depends on the other images of its batch, or on chance.
+
+    So it is with batch norm and dropout; what does the same under another name shows in the answers to a few images,
+    and is taken for granted where a network cannot take so few.
+    The network is left as it was.
+    """
+    if any(isinstance(module, (_BatchNorm, _DropoutNd)) for module in network.modules()):
+        return True
+    images = noise_images(network, image_shape, 4)
+    try:
+        with left_as_it_was(network), torch.no_grad(), torch.random.fork_rng(devices=_cuda(images)):
+            network.train()
+            whole = network(images)
+            parts = torch.cat([network(part) for part in images.split(2)])
+    except Exception:  # such as of a network that takes one number of images only
+        return True
+    if whole.shape != parts.shape:
+        return True
+    spread = (whole - whole.mean(0)).abs().max().item()
+    return not torch.allclose(whole, parts, rtol=0.0, atol=1e-3 * spread)
+
+
+@contextmanager
+def left_as_it_was(network: nn.Module) -> Iterator[None]:
+    """After it the network's buffers and modes are what they were before it."""
+    kept = [
+        (module, name, buffer, buffer.clone())
+        for module in network.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    modes = modes_of(network)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, values in kept:
+                buffer.copy_(values)
+                if getattr(module, name, None) is not buffer:
+                    setattr(module, name, buffer)
+        set_modes(modes)
+
+
+def modes_of(network: nn.Module) -> list[tuple[nn.Module, bool]]:
+    """Each module's, for :func:`set_modes`."""
+    # A program of torch.jit.freeze has none.
+    return [(module, module.training) for module in network.modules() if hasattr(module, "training")]
+
+
+def set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    """Puts modules back into modes that :func:`modes_of` gave."""
+    for module, training in modes:
+        module.training = training
+
+
+def _classes(answer: Any, batch: int, what: str) -> int:
+    logits = find_logits(answer, batch)
+    if logits is None:
+        came = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise UsageError(
+            f"the {what} must map images [B, C, H, W] to logits [B, classes]; for {batch} images it gave {came}: "
+            "wrap it in a module that returns the logits alone"
+        )
+    if logits.shape[1] < 2:
+        raise UsageError(
+            f"the {what} answers with {logits.shape[1]} logit; at least 2 classes are needed. One that says yes or no "
+            "by its sign is the same as two: wrap it in a module that returns torch.cat((torch.zeros_like(y), y), 1)"
+        )
+    return logits.shape[1]
+
+
+def _cuda(tensor: Tensor) -> list[torch.device]:
+    return [tensor.device] if tensor.device.type == "cuda" else []

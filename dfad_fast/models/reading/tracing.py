@@ -1,0 +1,301 @@
+"""One forward pass, watched: which activations and blocks could be tapped, and what ran before and around them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from dfad_fast.models.reading.hooks import first_input, first_output
+
+# Sigmoids are left out: they gate, and the sign of their input is no on/off state of a neuron.
+_ACTIVATIONS = frozenset(
+    {
+        "relu",
+        "relu_",
+        "relu6",
+        "leaky_relu",
+        "leaky_relu_",
+        "prelu",
+        "rrelu",
+        "elu",
+        "elu_",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "hardtanh",
+        "tanh",
+        "tanh_",
+    }
+)
+_PRODUCTS = frozenset({"conv1d", "conv2d", "conv3d", "linear"})
+_MOST_EXTRA_TOKENS = 5  # a class token, a distillation token, four registers
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One place to read features from.
+
+    ``shape`` is one image's: [C, H, W] or [C]. ``is_module``: whether ``path`` is a module without children,
+    such as ``nn.ReLU``, and not a block that calls an activation function. ``channels_last``: whether the network
+    itself has the features as [B, H, W, C]. ``extra_tokens``: where it has them as tokens [B, N + H W, C], the
+    number N of those, such as a class token, that come before the image's.
+    """
+
+    path: str
+    call: int | None
+    shape: tuple[int, ...]
+    is_module: bool = False
+    channels_last: bool = False
+    extra_tokens: int | None = None
+
+    def read(self, x: Tensor) -> Tensor:
+        """What the network has here, as [B, C, H, W] or [B, C]."""
+        if self.channels_last:
+            return x.permute(0, 3, 1, 2)
+        if self.extra_tokens is not None:
+            return x[:, self.extra_tokens :].transpose(1, 2).unflatten(2, self.size)
+        return x
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width; (1, 1) for features without them."""
+        return (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (1, 1)
+
+    def __str__(self) -> str:
+        return self.path if self.call is None else f"{self.path}#{self.call}"
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a module: when it began, the size of what it took, what it put out, where these are features.
+
+    ``products`` and ``activations``: how many had run when it began; ``products_after`` and ``activations_after``: when
+    it ended.
+    """
+
+    path: str
+    began: int
+    products: int
+    activations: int
+    takes: tuple[int, int] | None = None
+    output: Tap | None = None
+    products_after: int = 0
+    activations_after: int = 0
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is no more than a convolution or linear layer with its norm and activation."""
+        return self.products_after - self.products <= 1 and self.activations_after - self.activations <= 1
+
+
+@dataclass(frozen=True)
+class Event:
+    """An activation, or the end of a block that the next product takes without an activation between them.
+
+    ``products``: how many convolutions and linear layers had run; ``inside``: the blocks it is in, outermost first.
+    ``is_single``: whether it is the end of a single layer. ``shrunk``: whether the latest product has a stride.
+    ``source``: the output that an activation takes, where the
+    activation runs in the network itself, whose path is empty.
+    """
+
+    tap: Tap
+    time: int
+    products: int
+    inside: tuple[Run, ...]
+    is_single: bool = False
+    shrunk: bool = False
+    source: Tap | None = None
+
+
+@dataclass
+class Trace:
+    """Events in order, every activation by the path it ran in, and what each module put out (at its last run)."""
+
+    events: list[Event] = field(default_factory=list)
+    outputs: dict[str, Tap] = field(default_factory=dict)
+
+    @property
+    def activations(self) -> list[Tap]:
+        return [event.tap for event in self.events if event.tap.call is not None]
+
+
+class ActivationInputs(TorchFunctionMode):
+    """Shows the input of every activation function that is called to ``see``, before it runs."""
+
+    def __init__(self, see: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self._see = see
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in _ACTIVATIONS:
+            x = args[0] if args else kwargs["input"]
+            inplace = name.endswith("_") or kwargs.get("inplace") or any(arg is True for arg in args[1:])
+            # An activation in place would overwrite what was seen.
+            self._see(x.clone() if inplace else x)
+        return func(*args, **kwargs)
+
+
+class _Products(TorchFunctionMode):
+    """Shows name, input and result of every convolution and linear layer to ``see``."""
+
+    def __init__(self, see: Callable[[str, Tensor, Tensor], None]) -> None:
+        super().__init__()
+        self._see = see
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name in _PRODUCTS:
+            self._see(name, args[0] if args else (kwargs or {})["input"], result)
+        return result
+
+
+def trace(network: nn.Module, images: Tensor) -> Trace:
+    """Watches ``network`` take ``images`` [B, C, H, W] once, without gradients."""
+    watcher = _Watcher(images)
+    with ExitStack() as stack:
+        for path, module in network.named_modules():
+            is_leaf = path != "" and next(module.children(), None) is None
+            enter = module.register_forward_pre_hook(
+                lambda _, inputs, keywords, path=path, is_leaf=is_leaf: watcher.enter(
+                    path, is_leaf, first_input(inputs, keywords)
+                ),
+                with_kwargs=True,
+            )
+            stack.callback(enter.remove)
+            leave = module.register_forward_hook(
+                lambda _module, _inputs, output: watcher.leave(first_output(output)), always_call=True
+            )
+            stack.callback(leave.remove)
+        stack.enter_context(ActivationInputs(watcher.see_activation))
+        stack.enter_context(_Products(watcher.see_product))
+        stack.enter_context(torch.no_grad())
+        network(images)
+    return watcher.trace
+
+
+class _Watcher:
+    def __init__(self, images: Tensor) -> None:
+        self.trace = Trace()
+        self._batch = len(images)
+        self._image_size = (images.shape[-2], images.shape[-1])
+        self._running: list[tuple[Run, bool]] = []
+        self._counts: dict[str, int] = {}
+        self._time = 0
+        self._products = 0
+        self._activations = 0
+        self._products_when_activated = 0
+        self._product: tuple[str, tuple[int, ...]] = ("", ())
+        self._shrunk = False
+        self._end: Event | None = None
+        self._latest: tuple[Tap, Tensor] | None = None
+
+    def enter(self, path: str, is_leaf: bool, x: Tensor | None) -> None:
+        self._time += 1
+        run = Run(path, self._time, self._products, self._activations)
+        if x is not None and self._is_map(tap := self._tap(path, None, x), x):
+            run.takes = tap.size
+            if not is_leaf and self._end is None and self._is_linear() and self._comes_of_latest(x):
+                assert self._latest is not None
+                self._end = self._event(self._latest[0], is_single=True)
+        self._running.append((run, is_leaf))
+
+    def leave(self, x: Tensor | None) -> None:
+        self._time += 1
+        run, is_leaf = self._running.pop()
+        run.products_after, run.activations_after = self._products, self._activations
+        if x is None:
+            return
+        tap = self._tap(run.path, None, x)
+        self.trace.outputs[run.path] = tap
+        self._latest = (tap, x)
+        if not self._is_map(tap, x):
+            return
+        run.output = tap
+        # Pooling after a block makes no further one.
+        pooled = self._end is not None and self._end.tap.size != tap.size
+        if self._is_linear() and not is_leaf and not pooled:
+            self._end = self._event(tap, is_single=run.is_single)
+
+    def see_activation(self, x: Tensor) -> None:
+        self._end = None
+        self._activations += 1
+        self._products_when_activated = self._products
+        run, is_leaf = self._running[-1]
+        call = self._counts[run.path] = self._counts.get(run.path, -1) + 1
+        if x.dim() in {2, 4} and len(x) == self._batch:
+            source = self._latest[0] if run.path == "" and self._latest and self._comes_of_latest(x) else None
+            self.trace.events.append(self._event(self._tap(run.path, call, x, is_leaf), source=source))
+
+    def see_product(self, of: str, x: Tensor, result: Tensor) -> None:
+        if self._end:
+            self.trace.events.append(self._end)
+            self._end = None
+        self._products += 1
+        self._product = (of, tuple(result.shape))
+        self._shrunk = of == "conv2d" and result.shape[-2:].numel() < x.shape[-2:].numel()
+
+    def _is_linear(self) -> bool:
+        """Whether no activation has run since the last product."""
+        return self._products > self._products_when_activated
+
+    def _comes_of_latest(self, x: Tensor) -> bool:
+        """Whether ``x`` is what the module that ended last put out, or a copy of it."""
+        if self._latest is None:
+            return False
+        output = self._latest[1]
+        return x is output or (x.shape == output.shape and torch.equal(x, output))
+
+    def _is_map(self, tap: Tap, x: Tensor) -> bool:
+        return len(tap.shape) == 3 and len(x) == self._batch
+
+    def _event(self, tap: Tap, is_single: bool = False, source: Tap | None = None) -> Event:
+        inside = tuple(run for run, is_leaf in self._running if not is_leaf)
+        return Event(tap, self._time, self._products, inside, is_single, self._shrunk, source)
+
+    def _tap(self, path: str, call: int | None, x: Tensor, is_module: bool = False) -> Tap:
+        shape = tuple(x.shape[1:])
+        if x.dim() == 4 and self._puts_channels_last(shape):
+            return Tap(path, call, (shape[2], shape[0], shape[1]), is_module, channels_last=True)
+        if x.dim() == 3 and (grid := _grid(shape[0], self._image_size)):
+            extra, height, width = grid
+            return Tap(path, call, (shape[1], height, width), is_module, extra_tokens=extra)
+        return Tap(path, call, shape, is_module)
+
+    def _puts_channels_last(self, shape: tuple[int, ...]) -> bool:
+        """What has just come of a linear layer on positions has its channels last; of a convolution, if permuted."""
+        of, product = self._product
+        if shape[-1] == shape[0]:
+            return False
+        if of == "linear":
+            return len(product) > 2 and product[-1] == shape[-1]
+        return len(product) == 4 and (*product[2:], product[1]) == shape
+
+
+def _grid(tokens: int, image_size: tuple[int, int]) -> tuple[int, int, int] | None:
+    """How many of the tokens are extra ones, and height and width of the rest, which has the image's proportions."""
+    image_height, image_width = image_size
+    for extra in range(_MOST_EXTRA_TOKENS + 1):
+        height = math.isqrt(max(tokens - extra, 0) * image_height // image_width)
+        if height < 2:
+            return None
+        width, rest = divmod(tokens - extra, height)
+        if rest == 0 and height * image_width == width * image_height:
+            return extra, height, width
+    return None

@@ -1,0 +1,34 @@
+"""Connectors: the student's features mapped to the teacher's width; trained with the student, then thrown away."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.models.reading.taps import Tap
+
+_FEW = 16  # channels
+
+
+class SwappingBatchNorm2d(nn.BatchNorm2d):
+    """The same, but for speed on the CPU: torch's works along the channels where these are innermost, which takes five
+    times as long for 6 of them as going over to the other layout and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        if x.device.type != "cpu" or x.shape[1] >= _FEW or not innermost:
+            return super().forward(x)
+        return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+
+
+def create_connector(student: Tap, teacher: Tap) -> nn.Module:
+    """The identity where widths agree; else a 1x1 convolution (a linear layer for flat features) and a batch norm.
+
+    Neither has a bias before the batch norm (Heo et al. 2019, arXiv 1811.03233).
+    """
+    narrow, wide = student.shape[0], teacher.shape[0]
+    if narrow == wide:
+        return nn.Identity()
+    if len(student.shape) == 3:
+        return nn.Sequential(nn.Conv2d(narrow, wide, 1, bias=False), SwappingBatchNorm2d(wide))
+    return nn.Sequential(nn.Linear(narrow, wide, bias=False), nn.BatchNorm1d(wide))

@@ -1,0 +1,86 @@
+"""Where a network has a batch norm layer that can be folded into the layer before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from torch import nn
+
+from dfad_fast.models.reading.data_flow import DataFlow
+
+# By exact type: a subclass may compute something else.
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+
+
+class Pair(NamedTuple):
+    """Paths of a convolution or linear layer and of the batch norm layer that alone takes its output."""
+
+    layer: str
+    norm: str
+
+
+def find_pairs(network: nn.Module, flow: DataFlow, watched: Collection[str]) -> list[Pair]:
+    """All of ``network``, which is in eval mode.
+
+    Left out is whatever shares its parameters, is reached by two names or is read by anything but itself, and
+    every pair between which somebody looks: a hook, or a reader of the outputs of modules ``watched``.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    paths = {module: path for path, module in modules.items()}
+    shared = _shared(modules)
+
+    def is_its_own(module: nn.Module) -> bool:
+        tensors = (*module.parameters(), *module.buffers())
+        return shared.isdisjoint({id(module), *map(id, tensors)}) and not flow.reads_inside(module)
+
+    def is_unseen(pair: Pair) -> bool:
+        around_layer, around_norm = set(_upwards(pair.layer)), set(_upwards(pair.norm))
+        hooked = any(_has_hooks(modules[path]) for path in around_layer ^ around_norm)
+        return not hooked and (around_layer - around_norm).isdisjoint(watched)
+
+    pairs = []
+    for norm in filter(_is_constant, paths):
+        layer = flow.sole_source(norm)
+        if layer is not None and type(layer) in LAYERS and is_its_own(layer) and is_its_own(norm):
+            pair = Pair(paths[layer], paths[norm])
+            if is_unseen(pair):
+                pairs.append(pair)
+    return pairs
+
+
+def _shared(modules: dict[str, nn.Module]) -> set[int]:
+    """Ids of the modules that have several paths, and of the tensors that several modules own."""
+    named = Counter(map(id, modules.values()))
+    owned = Counter(
+        id(tensor)
+        for module in set(modules.values())
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+    )
+    owned.pop(id(None), None)
+    return {key for key, count in (named + owned).items() if count > 1}
+
+
+def _is_constant(module: nn.Module) -> bool:
+    """Whether it is a batch norm layer that scales and shifts every batch alike."""
+    return type(module) in NORMS and not module.training and module.running_mean is not None
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """``path`` and the paths of all modules around it, up to the network itself."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or module._backward_pre_hooks
+        or module._backward_hooks
+    )

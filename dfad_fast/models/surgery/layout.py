@@ -1,0 +1,137 @@
+"""Which memory layout a network can take: channels_last is faster, and some networks cannot, or answer wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.reading.check import left_as_it_was, noise_images
+from dfad_fast.models.surgery.adapting import Needs, adapted
+from dfad_fast.precision import tolerance
+
+# Images on which the answers in both layouts are compared, gradients included.
+_COMPARED = 8
+_FEWEST = 2
+# Relative: where rounding turns one rectifier the other way, all gradients behind it change a little.
+_GRADIENTS_APART = 0.05
+
+
+def fitted(
+    network: nn.Module,
+    image_shape: tuple[int, int, int],
+    what: str,
+    batch_size: int = 2,
+    trained: bool = False,
+    kernels: Callable[[nn.Module], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> tuple[nn.Module, Needs]:
+    """``network`` as steps can call it, and what it needed for that; its weights are then in channels_last if it can.
+
+    It can if it answers the same as in the usual layout, forward and backward, on a few images and within ``kernels``,
+    which are what convolves in steps, and if it takes ``batch_size`` images too. Whatever it raises otherwise, it gets
+    the usual layout, weights and images both.
+
+    Args:
+        trained: whether it runs in train mode, too.
+
+    Raises:
+        UsageError: it can take the images in neither layout.
+    """
+    try:
+        needs = _needs(network, image_shape, min(batch_size, _FEWEST), trained)
+        usual = adapted(network, replace(needs, contiguous=True))
+        images = noise_images(network, image_shape, min(batch_size, _COMPARED))
+        many = noise_images(network, image_shape, batch_size)
+        if _takes_channels_last(network, needs, _answers(usual, images), (images, many), trained, kernels):
+            return adapted(network, needs), needs
+        _run(usual, many, trained)
+    except Exception as error:  # of whatever kind: it is the user's code
+        raise UsageError(
+            f"the {what} cannot take a batch of {batch_size} images {list(image_shape)}: {in_one_line(error)}: give "
+            "the image shape and batch size that it was made for"
+        ) from error
+    return usual, replace(needs, contiguous=True)
+
+
+def _takes_channels_last(
+    network: nn.Module,
+    needs: Needs,
+    expected: list[Tensor],
+    images: tuple[Tensor, Tensor],
+    trained: bool,
+    kernels: Callable[[nn.Module], AbstractContextManager[None]],
+) -> bool:
+    """Whether it does, and then it has its weights so; else they are what they were.
+
+    ``expected`` are its answers to the first of ``images`` in the usual layout.
+    """
+    weights = [(p, p.data) for p in network.parameters() if p.dim() == 4]
+    few, many = (x.contiguous(memory_format=torch.channels_last) for x in images)
+    here = adapted(network, needs)
+    try:
+        network.to(memory_format=torch.channels_last)
+        with kernels(here):
+            if _agree(_answers(here, few), expected):
+                _run(here, many, trained)
+                return True
+    except Exception:  # of whatever kind: it is the user's code that does not like the layout
+        pass
+    network.to(memory_format=torch.contiguous_format)
+    for parameter, data in weights:
+        # With one channel, a conversion back cannot tell the layouts apart.
+        parameter.data = data
+    return False
+
+
+def _needs(network: nn.Module, image_shape: tuple[int, int, int], count: int, trained: bool) -> Needs:
+    images = noise_images(network, image_shape, count)
+    shown = images.clone()
+    logits = False
+    with left_as_it_was(network), torch.no_grad(), _seeded(images):
+        for mode in (True, False) if trained else (False,):
+            logits |= not isinstance(network.train(mode)(shown), Tensor)
+    return Needs(own_images=not torch.equal(shown, images), logits=logits)
+
+
+def _answers(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """The answer in eval mode, and the gradient of a sum of it to the images if there is one."""
+    images = images.detach().requires_grad_()
+    with left_as_it_was(network), torch.enable_grad(), _seeded(images):
+        answer = network.eval()(images)
+        if not answer.requires_grad:
+            return [answer]
+        # A plain sum of probabilities would be constant.
+        weights = torch.linspace(-1.0, 2.0, answer.shape[1], device=answer.device, dtype=answer.dtype)
+        (gradient,) = torch.autograd.grad((answer * weights).sum(), images, allow_unused=True)
+    return [answer.detach()] if gradient is None else [answer.detach(), gradient]
+
+
+def _run(network: nn.Module, images: Tensor, trained: bool) -> None:
+    """A forward pass as in a step, and of a network that is trained a backward pass too."""
+    with left_as_it_was(network), torch.set_grad_enabled(trained), _seeded(images):
+        answer = network.train(trained)(images)
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        if trained and answer.requires_grad and parameters:
+            torch.autograd.grad(answer.sum(), parameters, allow_unused=True)
+
+
+def _agree(found: list[Tensor], expected: list[Tensor]) -> bool:
+    if len(found) != len(expected):
+        return False
+    allowed = (tolerance(expected[0]), _GRADIENTS_APART)
+    return all(
+        bool((a - b).abs().sum() <= most * b.abs().sum())
+        for a, b, most in zip(found, expected, allowed, strict=False)
+    )
+
+
+@contextmanager
+def _seeded(images: Tensor) -> Iterator[None]:
+    """The same draws each time for a network that draws; torch's source of them is then what it was."""
+    with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield

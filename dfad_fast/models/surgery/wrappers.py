@@ -1,0 +1,49 @@
+"""What people wrap around a network: torch.compile, data parallel training, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from dfad_fast.models.loading.programs import Program
+from dfad_fast.models.reading.check import modes_of, set_modes
+
+_WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, not compiled, out of any nesting of DataParallel, DistributedDataParallel and AveragedModel.
+
+    Its modules can be read and folded, and its weights have the plain network's names. A program of torch.export is
+    one with a single mode.
+    """
+    while True:
+        # torch.compile's class lies in torch._dynamo, which takes a second to import.
+        if type(network).__name__ == "OptimizedModule" and isinstance(network._orig_mod, nn.Module):
+            network = network._orig_mod
+        elif isinstance(network, _WRAPPERS):
+            network = network.module
+        elif isinstance(network, torch.fx.GraphModule | torch.jit.ScriptModule) and not _has_modes(network):
+            return Program(network)
+        elif network._compiled_call_impl is not None:
+            network = copy.copy(network)  # by nn.Module.compile(); a copy is not compiled and shares all else
+        else:
+            return network
+
+
+def _has_modes(network: nn.Module) -> bool:
+    """Programs of torch.export refuse to change theirs, and those of torch.jit.freeze know none."""
+    if not hasattr(network, "training"):
+        return False
+    modes = modes_of(network)
+    try:
+        network.train(network.training)
+    except NotImplementedError:
+        return False
+    finally:
+        set_modes(modes)
+    return True

@@ -1,0 +1,1 @@
+"""Networks by name: those here and those of installed packages."""

@@ -1,0 +1,58 @@
+"""The CIFAR residual networks of He et al. 2016 (arXiv 1512.03385) as published: shortcuts without parameters."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfad_fast.models.zoo.initial import initialise_for_relu
+from dfad_fast.models.zoo.resnet import BasicBlock
+from dfad_fast.models.zoo.stages import residual_stages
+
+_WIDTHS = (16, 32, 64)
+
+
+class PaddedShortcut(nn.Module):
+    """Option A of the paper: every second pixel, and channels of zeros on both sides for those that are missing."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        before = (channels_out - channels_in) // 2
+        self.padding = (0, 0, 0, 0, before, channels_out - channels_in - before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
+
+
+class PaddedBlock(BasicBlock):
+    """The basic block with a :class:`PaddedShortcut` where stride or width change."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__(channels_in, channels_out, stride, PaddedShortcut)
+
+
+class PlainResNet(nn.Module):
+    """Three stages of ``blocks`` blocks each, of 16, 32 and 64 channels; each stage after the first halves the side.
+
+    Its modules have the names of the implementation whose weights are in wide use: conv1, bn1, layer1 to layer3, linear
+    (Y. Idelbayev, akamaster/pytorch_resnet_cifar10).
+
+    Maps images [B, C, H, W] of any side to logits [B, classes].
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], classes: int, blocks: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(image_shape[0], _WIDTHS[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(_WIDTHS[0])
+        self.relu = nn.ReLU()
+        stages = residual_stages(PaddedBlock, [blocks] * 3, _WIDTHS, _WIDTHS[0])
+        self.layer1, self.layer2, self.layer3 = stages
+        self.linear = nn.Linear(_WIDTHS[-1], classes)
+        initialise_for_relu(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.relu(self.bn1(self.conv1(images)))
+        features = self.layer3(self.layer2(self.layer1(features)))
+        return self.linear(torch.mean(features, dim=(2, 3)))

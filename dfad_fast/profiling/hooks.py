@@ -1,0 +1,182 @@
+"""Looks on while a trainer steps: which part of the step runs, and what the networks are asked."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import _get_sequence_nr
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from dfad_fast.models.reading.hooks import first_input
+from dfad_fast.profiling.timeline import Clock, Parts
+
+if TYPE_CHECKING:
+    from dfad_fast.training.trainer import DFADTrainer
+
+STUDENT, GENERATOR = "student", "generator"
+PHASES = (STUDENT, GENERATOR)
+NETWORKS = ("generator", "teacher", "student", "connectors")
+LOSSES, OPTIMISERS = "losses", "optimisers"
+
+
+class Call(NamedTuple):
+    """A way in which a module was called: in which phase, on what, and which gradients were to follow."""
+
+    phase: str
+    network: str
+    module: nn.Module
+    shape: tuple[int, ...]
+    to_weights: bool
+    to_inputs: bool
+
+
+class Watch:
+    """Hooks and wrapped calls that tell parts and phases apart, for as long as ``looking`` lasts.
+
+    Backward is told apart by the autograd graph: a node belongs to the network that ran when it was made, and to
+    the losses otherwise. A phase ends with the step of its optimiser. Code that runs no hooks, such as a replayed
+    CUDA graph, is overhead.
+    """
+
+    def __init__(self, trainer: DFADTrainer, clock: Clock) -> None:
+        self.parts = Parts(clock)
+        self.images: Counter[Call] = Counter()
+        self._trainer = trainer
+        self._unfinished: Counter[Call] = Counter()
+        self._generator_parameters = {id(p) for p in trainer.networks.generator.parameters()}
+        self._made: list[tuple[int, str]] = [(0, LOSSES)]
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        method = self._trainer.method
+        with ExitStack() as stack:
+            for network, modules in _called(self._trainer).items():
+                for module in modules:
+                    for hook in self._hook(network, module):
+                        stack.callback(hook.remove)
+            for kind in {type(row.term) for row in (*method.student, *method.generator)}:
+                for name in ("__call__", "virtual_images"):
+                    stack.enter_context(_replaced(kind, name, self._within_losses))
+            stack.enter_context(_replaced(torch.autograd, "backward", self._by_node))
+            stack.callback(register_optimizer_step_pre_hook(self._before_update).remove)
+            stack.callback(register_optimizer_step_post_hook(self._after_update).remove)
+            self.parts.start()
+            yield
+            self.parts.stop()
+
+    def _hook(self, name: str, module: nn.Module) -> list[Any]:
+        def enter(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            self.parts.enter(f"{name} forward")
+            self._made.append((_get_sequence_nr(), f"{name} backward"))
+            given = first_input(inputs, keywords)
+            assert given is not None
+            batch, *shape = given.shape
+            graph = torch.is_grad_enabled()
+            to_weights = graph and any(p.requires_grad for p in module.parameters())
+            to_inputs = graph and given.requires_grad
+            self._unfinished[Call("", name, module, tuple(shape), to_weights, to_inputs)] += batch
+
+        def leave(*_: Any) -> None:
+            self._made.append((_get_sequence_nr(), LOSSES))
+            self.parts.leave()
+
+        return [
+            module.register_forward_pre_hook(enter, with_kwargs=True),
+            module.register_forward_hook(leave, always_call=True),
+        ]
+
+    def _within_losses(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            self.parts.enter(LOSSES)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.parts.leave()
+
+        return wrapped
+
+    def _by_node(self, backward: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            self.parts.enter(None)
+            for node in _nodes([tensors] if isinstance(tensors, Tensor) else tensors):
+                node.register_prehook(self._turning_to(self._part_of(node)))
+            self.parts.turn_to(LOSSES)
+            try:
+                return backward(tensors, *args, **kwargs)
+            finally:
+                self.parts.leave()
+
+        return wrapped
+
+    def _turning_to(self, part: str) -> Callable[..., None]:
+        return lambda _: self.parts.turn_to(part)
+
+    def _part_of(self, node: Any) -> str:
+        position = bisect(self._made, node._sequence_nr(), key=lambda made: made[0])
+        return self._made[position - 1][1]
+
+    def _before_update(self, *_: Any) -> None:
+        self.parts.enter(OPTIMISERS)
+
+    def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
+        self.parts.leave()
+        updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        phase = GENERATOR if updated & self._generator_parameters else STUDENT
+        self.parts.end_phase(phase)
+        for call, images in self._unfinished.items():
+            self.images[call._replace(phase=phase)] += images
+        self._unfinished.clear()
+
+
+def _called(trainer: DFADTrainer) -> dict[str, list[nn.Module]]:
+    """The modules that a step calls, by the part that their time goes to."""
+    networks = trainer.networks
+    averaged = trainer.rehearsal.averaged_generator if trainer.rehearsal else None
+    teachers = [networks.teacher]
+    if networks.folding is not None and networks.folding.network is not networks.teacher:
+        teachers.append(networks.folding.network)
+    return {
+        "generator": [networks.generator, *([averaged] if averaged is not None else [])],
+        "teacher": teachers,
+        "student": [networks.student],
+        "connectors": [
+            *networks.connectors,
+            *(part for made in networks.term_modules for part in made.children()),
+        ],
+    }
+
+
+def _nodes(outputs: Any) -> Iterator[Any]:
+    """The nodes of the graph behind ``outputs`` except those that only add up a parameter's gradient."""
+    found = {tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None}
+    waiting = list(found)
+    while waiting:
+        node = waiting.pop()
+        if not hasattr(node, "variable"):
+            yield node
+        for following, _ in node.next_functions:
+            if following is not None and following not in found:
+                found.add(following)
+                waiting.append(following)
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
+    """``owner.name`` is ``make`` of itself inside the block."""
+    inherited = name not in vars(owner)
+    original = getattr(owner, name)
+    setattr(owner, name, make(original))
+    try:
+        yield
+    finally:
+        if inherited:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, original)

@@ -1,0 +1,123 @@
+"""Where a run's records go beside metrics.jsonl, which is always written: ``--log``, one file for each kind."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line, unknown_name
+from dfad_fast.importing import import_package
+from dfad_fast.reporting.loggers.csv_table import CSVTable
+from dfad_fast.reporting.loggers.logger import Logger, Start
+from dfad_fast.reporting.loggers.mlflow_run import MLflow
+from dfad_fast.reporting.loggers.tensorboard_events import TensorBoard
+from dfad_fast.reporting.loggers.wandb_run import WeightsAndBiases
+from dfad_fast.runs.run_folder import recorded_config
+
+LOGGERS: dict[str, type[Logger]] = {
+    "csv": CSVTable,
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+    "mlflow": MLflow,
+}
+
+
+class Loggers:
+    """The loggers of a run, by name; none is open outside of :meth:`opened`, and what is told then goes nowhere.
+
+    One that fails is closed and left out from then on, with one warning: no logger ends a run.
+
+    Raises UsageError for an unknown name and for a logger whose package is missing.
+    """
+
+    def __init__(self, names: Sequence[str] | str = ()) -> None:
+        names = [names] if isinstance(names, str) else names
+        self._kinds = {name: _kind_of(name) for name in names}
+        for kind in self._kinds.values():
+            _import(kind)
+        self._open: dict[str, Logger] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._kinds)
+
+    @contextmanager
+    def opened(
+        self, folder: Path | None, iteration: int, history: Sequence[Mapping[str, Any]]
+    ) -> Iterator[None]:
+        """Opens them for a run that is at ``iteration``, with these records so far; closes them at the end."""
+        failed = True
+        try:
+            if folder:
+                for name in self._kinds:
+                    self._attempt(name, partial(self._begin, name, folder, iteration, history))
+            yield
+            failed = False
+        finally:
+            while self._open:
+                name, logger = self._open.popitem()
+                self._attempt(name, partial(logger.close, failed))
+
+    def _begin(self, name: str, folder: Path, iteration: int, history: Sequence[Mapping[str, Any]]) -> None:
+        start = Start(folder, iteration, recorded_config(folder), tuple(history))
+        self._open[name] = self._kinds[name](start)
+        self._open[name].begin(start)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        self._each(lambda logger: logger.record(record))
+
+    def images(self, iteration: int, grid: np.ndarray) -> None:
+        self._each(lambda logger: logger.images(iteration, grid))
+
+    def summary(self, summary: Mapping[str, Any]) -> None:
+        self._each(lambda logger: logger.summary(summary))
+
+    def _each(self, tell: Callable[[Logger], None]) -> None:
+        for name, logger in list(self._open.items()):
+            self._attempt(name, partial(tell, logger))
+
+    def _attempt(self, name: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            failed = self._open.pop(name, None)
+            if failed:
+                with contextlib.suppress(Exception):
+                    failed.close(failed=True)
+            reason = in_one_line(error, 300)
+            warnings.warn(
+                f"logger {name} failed ({type(error).__name__}: {reason}): the run goes on without it",
+                DFADFastWarning,
+                stacklevel=2,
+            )
+
+
+def available(names: Sequence[str]) -> list[str]:
+    """Those of these loggers whose packages are here; warns of the others. Raises UsageError for an unknown name."""
+    found = []
+    for name in names:
+        kind = _kind_of(name)
+        try:
+            _import(kind)
+        except UsageError as error:
+            warnings.warn(f"the run goes on without its logger: {error}", DFADFastWarning, stacklevel=2)
+        else:
+            found.append(name)
+    return found
+
+
+def _kind_of(name: str) -> type[Logger]:
+    if name not in LOGGERS:
+        raise unknown_name("logger", name, LOGGERS)
+    return LOGGERS[name]
+
+
+def _import(kind: type[Logger]) -> None:
+    if kind.package:
+        import_package(kind.package, kind.module)

@@ -1,0 +1,103 @@
+"""The page itself: its parts, put into the template."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import warnings
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from dfad_fast.errors import DFADFastWarning, in_one_line
+from dfad_fast.reporting.report_page import images
+from dfad_fast.reporting.report_page import sections as story
+from dfad_fast.reporting.report_page.curves import curves
+from dfad_fast.reporting.report_page.inspected import inspection
+from dfad_fast.reporting.report_page.wording import count, size
+from dfad_fast.runs.record import Record, read
+from dfad_fast.runs.run_folder import INSPECTION, REPORT, write_whole
+from dfad_fast.version import __version__
+
+_PARTS: dict[str, Callable[[Record], Any]] = {
+    "figures": story.figures,
+    "failure": story.failure,
+    "summary": story.summary_table,
+    "charts": curves,
+    "curves_picture": lambda record: images.picture(record.curves),
+    "samples": images.samples,
+    "strip": images.strip,
+    "inspection": inspection,
+    "settings": story.settings,
+    "environment": story.environment,
+}
+
+
+def write_page(folder: str | Path, out: Path | None = None) -> Path:
+    """Writes the page of the run in ``folder``, as its ``report.html`` or as ``out``, and returns its path.
+
+    Raises UsageError for a folder that holds no run and RunError where the page cannot be written.
+    """
+    folder = Path(folder)
+    page = render(read(folder))
+    path = out or folder / REPORT
+    # A folder's name need not be text.
+    write_whole(path, lambda p: p.write_bytes(page.encode("utf-8", "replace")))
+    return path
+
+
+def write_page_if_possible(folder: Path) -> None:
+    """A page that cannot be made is no reason to lose a run: warns."""
+    try:
+        write_page(folder)
+    except Exception as error:
+        reason = in_one_line(error, 300)
+        warnings.warn(
+            f"{REPORT} of {folder} was not written ({type(error).__name__}: {reason})",
+            DFADFastWarning,
+            stacklevel=2,
+        )
+
+
+def render(record: Record) -> str:
+    """The page's HTML. A part whose values are not as expected is left out, and said."""
+    from jinja2 import Environment, StrictUndefined
+
+    missing = list(record.missing)
+    parts: dict[str, Any] = {}
+    for name, make in _PARTS.items():
+        try:
+            parts[name] = make(record)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            parts[name] = None
+            missing.append(f"{name}: values that cannot be shown ({type(error).__name__}: {error})")
+    if not record.inspection:
+        missing.append(f"{INSPECTION} is not there: dfad-fast inspect makes it")
+    script = _resource("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_resource("page.html")).render(
+        version=__version__,
+        style=_resource("page.css"),
+        script=script,
+        script_digest=digest,
+        headline=story.headline(record),
+        checkpoints=[
+            {
+                "name": checkpoint.name,
+                "iteration": "damaged" if checkpoint.iteration is None else count(checkpoint.iteration),
+                "size": size(checkpoint.size),
+                "written": f"{checkpoint.written:%Y-%m-%d %H:%M} UTC",
+            }
+            for checkpoint in record.checkpoints
+        ],
+        missing=missing,
+        **parts,
+    )
+
+
+def _resource(name: str) -> str:
+    return (files("dfad_fast.reporting.report_page") / name).read_text(encoding="utf-8")

@@ -1,0 +1,59 @@
+"""What has changed since the run began that is to be gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from dfad_fast.errors import UsageError
+from dfad_fast.runs.run_folder import RunFolder
+
+_RECORDED = (
+    "method", "terms", "image_shape", "latent_dim", "batch_size", "seed", "recipe", "levers", "taps", "cures",
+    "sync_batch_norm", "versions",
+)  # fmt: skip
+
+
+def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[str, Any]:
+    """The settings in ``config`` that are not those of the run so far. Raises UsageError where there are some and
+    ``accept`` is not set."""
+    before = folder.read_config()
+    for change in before.get("changes", []):
+        before |= change
+    now = yaml.safe_load(yaml.safe_dump(dict(config)))
+    if before.get("processes", 1) != now["processes"]:
+        # There are CUDA graphs of single processes only.
+        for levers in (before.get("levers", {}), now["levers"]):
+            levers.pop("graph", None)
+    told, changed = [], {}
+    for name in _RECORDED:
+        old, new = _differing(name, before.get(name, now[name]), now[name])
+        if old != new:
+            told.append(f"{name}: {old} then, {new} now")
+            changed[name] = now[name]
+    if told and not accept:
+        raise UsageError(
+            f"the run in {folder.path} was started with other settings ({'; '.join(told)}): go on with those, "
+            "or with accept_changes=True"
+        )
+    return changed
+
+
+def processes_so_far(before: Mapping[str, Any]) -> list[int]:
+    """The numbers of processes that the run with this config.yaml has had, in order."""
+    later = [change["processes"] for change in before.get("changes", []) if "processes" in change]
+    return [before.get("processes", 1), *later]
+
+
+def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:
+    """Both, but of dictionaries only the entries that differ, and of taps the names: shapes are the networks'. A Python
+    of another version changes nothing."""
+    if name == "taps":
+        old, new = ([f"{row['teacher']} <- {row['student']}" for row in taps] for taps in (before, now))
+        return old, new
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return before, now
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key != "python"]
+    return {key: before.get(key) for key in keys}, {key: now.get(key) for key in keys}

@@ -1,0 +1,1 @@
+"""Where the student's images come from, one file per place."""

@@ -1,0 +1,32 @@
+import io
+
+from dfad_fast.reporting import progress as reporting
+from dfad_fast.reporting.console import Console
+from dfad_fast.reporting.progress import show_progress
+
+
+def test_redirected_there_is_a_line_at_once_and_one_every_few_seconds(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    with show_progress(Console(file=out, width=40), 10_000, 8) as progress:
+        assert out.getvalue() == "10,000 iterations of 8 images\n"
+        for iteration in range(1, 14):
+            now[0] += 1.0
+            if iteration == 4:
+                progress.log({"iteration": 4, "seconds": 4.0, "agreement_batch": 0.5, "student/l1": 2.0})
+            progress.advance(iteration)
+        now[0] += 3600.0
+        progress.advance(10_000)
+    assert out.getvalue().splitlines()[1:] == [
+        "5/10000  0:05 min  8 img/s, 2:46 h left  agreement 50.0 %  student/l1 2",
+        "10/10000  0:10 min  8 img/s, 2:46 h left  agreement 50.0 %  student/l1 2",
+        "10000/10000  1:00 h  22 img/s, 0:00 min left  agreement 50.0 %  student/l1 2",
+    ]
+
+
+def test_a_run_of_one_iteration_is_no_plural():
+    out = io.StringIO()
+    with show_progress(Console(file=out), 1, 1) as progress:
+        progress.advance(1)
+    assert out.getvalue().splitlines() == ["1 iteration of 1 image", "1/1  0:00 min"]
