@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dfad_fast.distributed import processes
 from dfad_fast.engine.evaluation import TestScores, ask
-from dfad_fast.engine.states import load_state, state_of
+from dfad_fast.networks.states import load_state, state_of
 from dfad_fast.ops import l1_discrepancy
 from dfad_fast.precision import at_least_float32
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dfad_fast.engine.networks import Networks
+from dfad_fast.networks.trio import Trio
+from dfad_fast.networks.validation import refuse_unmixable_stage
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.methods import DFAD, DFAD_AR, DFAD_AR_VI_BN, METHODS, Method
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
@@ -17,7 +18,7 @@ Terms = str | Sequence[Weighted]
 
 def choose_method(
     method: str | Method,
-    networks: Networks,
+    networks: Trio,
     student_terms: Terms | None = None,
     generator_terms: Terms | None = None,
 ) -> Method:
@@ -41,8 +42,8 @@ def choose_method(
             "choose 'dfad-ar' or 'auto'"
         )
     if method.reads_features and not networks.tap_pairs:
-        raise UsageError(f"method {method.name!r} compares features, but {networks.describe_mismatch()}")
-    if method.reads_last_stage and networks.last_stage is None:
+        raise UsageError(f"method {method.name!r} compares features, but {networks.matching.describe_mismatch()}")
+    if method.reads_last_stage and networks.matching.last_stage is None:
         raise UsageError(
             f"method {method.name!r} reads the teacher's last stage, but no stage is found in it: choose terms that "
             "read no features"
@@ -51,7 +52,7 @@ def choose_method(
     return method
 
 
-def _check_tables(method: Method, networks: Networks) -> None:
+def _check_tables(method: Method, networks: Trio) -> None:
     """Now, before a run's folder is made, and not in the first step."""
     for side, rows, steps in (
         ("student", method.student, method.student_steps),
@@ -65,9 +66,9 @@ def _check_tables(method: Method, networks: Networks) -> None:
                     f"{row.term.name} reads the labels of a conditional generator's images in the generator's phase: "
                     "leave it out of the student's terms, and choose --generator conditional (in Python generator=)"
                 )
-            row.term.check(networks.stages)
+            row.term.check(networks.matching.shapes)
             if row.term.student_stage is not None:
-                networks.check_student_stage(row.term.student_stage)
+                refuse_unmixable_stage(networks.student, row.term.student_stage, networks.image_shape)
     if method.student_steps and not reads_student(method.student):
         raise UsageError(
             f"method {method.name!r}: none of the student's terms reads the student's answers: give it one that does, "
@@ -79,7 +80,7 @@ def _rows(terms: Terms) -> tuple[Weighted, ...]:
     return parse_terms(terms, TERMS) if isinstance(terms, str) else tuple(terms)
 
 
-def _by_name(method: str | Method, networks: Networks) -> Method:
+def _by_name(method: str | Method, networks: Trio) -> Method:
     if method == "auto":
         if batch_norm_layers(networks.teacher):
             return DFAD_AR_VI_BN if networks.tap_pairs else _without_features(DFAD_AR_VI_BN)

@@ -16,7 +16,7 @@ from dfad_fast.data.labelled_batches import (
 )
 from dfad_fast.distributed import processes
 from dfad_fast.engine.balance import ClassBalance, balance_of_counts
-from dfad_fast.engine.networks import Networks
+from dfad_fast.networks.trio import Trio
 from dfad_fast.engine.randomness import undisturbed
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.models.reading.check import device_of, image_dtype
@@ -143,7 +143,7 @@ def sign_agreement(student: Tensor, teacher: Tensor) -> float:
 
 @torch.no_grad()
 def generated_scores(
-    networks: Networks,
+    networks: Trio,
     batches: Iterable[Tensor],
     count: int,
     stages: bool = True,

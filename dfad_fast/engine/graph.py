@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dfad_fast.engine.networks import Draws
-from dfad_fast.engine.step import Iteration, Outcome, Weights
+from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.probing import Draws
+from dfad_fast.engine.iteration import Iteration, Result, Weights
 from dfad_fast.errors import RunError, in_one_line
 
 # Iterations before the capture, on a stream of their own: libraries choose their algorithms in them.
@@ -26,8 +27,11 @@ class CapturedIteration:
     host, runs for the last time when it is captured.
     """
 
-    def __init__(self, iteration: Iteration, noise: torch.Generator) -> None:
+    def __init__(
+        self, iteration: Iteration, noise: torch.Generator, optimizers: Sequence[Optimiser]
+    ) -> None:
         self._iteration = iteration
+        self._optimizers = optimizers
         self._noise = noise
         self._device = noise.device
         self._stream = torch.cuda.Stream(noise.device)
@@ -35,13 +39,13 @@ class CapturedIteration:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._draws: list[Draws] = []
         self._weights: dict[str, Tensor] = {}
-        self._outcome: Outcome | None = None
+        self._result: Result | None = None
 
     def forget(self) -> None:
         """Capture anew: after weights, optimisers or the source of noise were put elsewhere in memory."""
-        self._runs, self._graph, self._outcome = 0, None, None
+        self._runs, self._graph, self._result = 0, None, None
 
-    def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Outcome:
+    def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Result:
         """``progress`` is not looked at: what changes with it is not captured."""
         if self._runs == 0:
             self._draws = [[tuple(x.clone() for x in drawn) for drawn in rows] for rows in draws]
@@ -55,9 +59,9 @@ class CapturedIteration:
         if self._graph is None:
             self._capture()
         assert self._graph is not None
-        assert self._outcome is not None
+        assert self._result is not None
         self._graph.replay()
-        return self._outcome
+        return self._result
 
     def _fill(self, draws: Sequence[Draws], weights: Weights) -> None:
         for rows, static_rows in zip(draws, self._draws, strict=True):
@@ -67,26 +71,27 @@ class CapturedIteration:
         for phase, values in weights.items():
             self._weights[phase].copy_(torch.tensor(values, device="cpu"), non_blocking=True)
 
-    def _step(self) -> Outcome:
+    def _step(self) -> Result:
         return self._iteration.run(self._draws, {phase: list(row) for phase, row in self._weights.items()})
 
-    def _warm_up(self) -> Outcome:
+    def _warm_up(self) -> Result:
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream), warnings.catch_warnings():
             # Adam says that it is made for a graph and runs without one.
             warnings.filterwarnings("ignore", message=".*capturable=True.*")
-            outcome = self._step()
+            result = self._step()
         current.wait_stream(self._stream)
-        return outcome
+        return result
 
     def _capture(self) -> None:
-        self._iteration.drop_gradients()  # those of the capture live in the graph's own memory
+        for optimizer in self._optimizers:  # the capture's gradients live in the graph's own memory
+            optimizer.optimizer.zero_grad()
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._noise)
         try:
             with torch.cuda.device(self._device), torch.cuda.graph(graph, stream=self._stream):
-                self._outcome = self._step()
+                self._result = self._step()
         except RuntimeError as error:
             reason = in_one_line(error)
             raise RunError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dfad_fast.data import Dataset, dataset_names, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.distributed import processes
-from dfad_fast.engine.levers import SPEEDS, choose_levers, with_changes
+from dfad_fast.networks.levers import SPEEDS, choose_levers, with_changes
 from dfad_fast.engine.preflight import refuse_unaffordable
 from dfad_fast.engine.recipe import RECIPES, choose_recipe
 from dfad_fast.errors import ConfigError, UsageError, in_one_line, unknown_name

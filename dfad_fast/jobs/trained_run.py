@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.engine.choice import choose_method
-from dfad_fast.engine.networks import Networks
+from dfad_fast.networks.trio import Trio
 from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
 from dfad_fast.jobs.job import (
     DistillConfig,
@@ -50,7 +50,7 @@ class TrainedRun:
     iteration: int | None
     """None where the checkpoint, which knows it, is gone."""
     planned_iterations: int | None
-    networks: Networks
+    networks: Trio
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...] | None
     """With ``std`` what the teacher's images were normalised with, per channel; None where the run does not say."""
@@ -134,7 +134,7 @@ def load_run(
     pair = build_pair(config, own_dataset, choose_device(config.device), silent, "refuse")
     refuse_other_teacher(pair, folder)
     generator = make_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
-    networks = Networks(
+    networks = Trio(
         pair.teacher,
         pair.student,
         generator.to(next(pair.student.parameters()).device),
@@ -180,7 +180,7 @@ def _refuse_nothing_saved(folder: Path) -> None:
         )
 
 
-def _load_weights(networks: Networks, folder: Path, which: str) -> dict[str, Any] | None:
+def _load_weights(networks: Trio, folder: Path, which: str) -> dict[str, Any] | None:
     """From the checkpoint; from the weights' files where it is gone, or older, as where the disk was full at the end.
     ``which``: the file of the student."""
     state = checkpoints.read(folder) if checkpoints.all_of(folder) else None

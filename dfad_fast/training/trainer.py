@@ -20,11 +20,11 @@ from dfad_fast.engine import preflight
 from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.choice import Terms, choose_method
 from dfad_fast.engine.evaluation import TestSet
-from dfad_fast.engine.exclusive import used_alone
-from dfad_fast.engine.levers import Levers, choose_levers
+from dfad_fast.networks.exclusive import used_alone
+from dfad_fast.networks.levers import Levers, choose_levers
 from dfad_fast.engine.losses import Losses
 from dfad_fast.engine.networks import Draws, Networks
-from dfad_fast.engine.optimizers import Optimiser
+from dfad_fast.networks.optimizers import Optimiser
 from dfad_fast.engine.phases import Phases
 from dfad_fast.engine.randomness import (
     differ_between_processes,
@@ -33,7 +33,7 @@ from dfad_fast.engine.randomness import (
     undisturbed,
 )
 from dfad_fast.engine.recipe import Recipe, choose_recipe
-from dfad_fast.engine.states import load_state, state_of
+from dfad_fast.networks.states import load_state, state_of
 from dfad_fast.engine.step import Iteration
 from dfad_fast.environment import versions
 from dfad_fast.errors import RunError, UsageError, in_one_line
@@ -112,7 +112,7 @@ class DFADTrainer:
         config: further settings to be recorded in the run's config.yaml.
         speed: ``exact`` (the published mathematics in float32), ``auto`` (the same in bfloat16 where the machine has
             fast matrix products in it), ``fast`` (fewer generated batches too), or Levers, one switch each; see
-            dfad_fast.engine.levers.
+            dfad_fast.networks.levers.
         student_terms, generator_terms: the phase's objective instead of the method's: rows (Weighted), or text such as
             ``"l1 + 0.1*boundary(margin=0.5, schedule=linear)"``, see dfad_fast.terms.
         student_ema: decay per iteration, such as 0.99, of an exponential moving average of the student's weights, which

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from dfad_fast.engine.levers import PLAIN
-from dfad_fast.engine.networks import Networks
+from dfad_fast.networks.levers import PLAIN
+from dfad_fast.networks.trio import Trio
 from dfad_fast.methods import METHODS
 from dfad_fast.terms import L1, ActivationBoundary, BatchNormStatistics, Weighted
 from tests.networks import make_net
@@ -16,7 +16,7 @@ OTHERS = (Weighted(1.0, L1()), Weighted(1.0, ActivationBoundary()))
 
 
 def networks(pair, taps=None, **options):
-    return Networks(*pair, nn.Identity(), SHAPE, taps, taps, replace(PLAIN, **options))
+    return Trio(*pair, nn.Identity(), SHAPE, taps, taps, replace(PLAIN, **options))
 
 
 def probe(of, rows, graph=True):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from dfad_fast import DFADTrainer
-from dfad_fast.engine.exclusive import used_alone
+from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.errors import UsageError
 
 SHAPE = (3, 8, 8)

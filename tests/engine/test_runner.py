@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from dfad_fast import DFADTrainer
-from dfad_fast.engine.levers import PLAIN, Levers
-from dfad_fast.engine.runner import Runner
+from dfad_fast.networks.levers import PLAIN, Levers
+from dfad_fast.networks.runner import Runner
 from tests.networks import make_net
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))

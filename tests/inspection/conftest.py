@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dfad_fast.data import Dataset
-from dfad_fast.engine.networks import Networks
+from dfad_fast.networks.trio import Trio
 from dfad_fast.jobs.job import DistillConfig
 from dfad_fast.jobs.trained_run import TrainedRun
 
@@ -42,7 +42,7 @@ def run_of(tmp_path):
         with torch.no_grad():
             labels = teacher(test_set.normalise(images)).argmax(1)
         test_set = Dataset("noise", images, labels, images, labels, ("a", "b", "c", "d"), (0.5,), (0.25,))
-        networks = Networks(teacher, student, Reshape(), (1, 8, 8), None, None)
+        networks = Trio(teacher, student, Reshape(), (1, 8, 8), None, None)
         networks.connectors.eval()
         return TrainedRun(
             **{

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.engine.levers import Levers
+from dfad_fast.networks.levers import Levers
 from dfad_fast.models.surgery.convolutions import WinogradConvolutions
 
 

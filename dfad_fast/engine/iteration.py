@@ -1,0 +1,106 @@
+"""One iteration: what the source hands out, and a student's step on each batch. Nothing in it waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from dfad_fast.distributed.gradient_averaging import spread
+from dfad_fast.methods import Method
+from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.probing import Draws, Prober
+from dfad_fast.sources import Batch, Source, Turn
+from dfad_fast.sources.objective import weigh
+from dfad_fast.sources.source import Losses
+
+Weights = Mapping[str, Sequence[float | Tensor]]
+"""What each row of an objective is multiplied by, by ``student`` and ``generator``."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an iteration leaves, all of it on the device."""
+
+    losses: list[Losses]
+    """Each step's unweighted terms."""
+    answers: tuple[Tensor, Tensor] | None
+    """The student's and the teacher's logits in the student's last step on new images; None where it took none."""
+
+
+class Iteration:
+    """Runs iterations of ``method`` on what ``source`` hands out.
+
+    Randomness comes in from outside: ``draw`` makes the terms' random numbers on the host, and the source draws noise on
+    the device. Between them the same operations run on the same shapes each time, as a CUDA graph needs it.
+
+    ``batch_size`` is the whole batch's. Each process of several shows its part of it to the networks, and gradients are
+    averaged.
+    """
+
+    def __init__(
+        self, prober: Prober, method: Method, source: Source, optimizer: Optimiser, batch_size: int
+    ) -> None:
+        self._prober = prober
+        self._method = method
+        self._source = source
+        self._optimizer = optimizer
+        self._batch_size = batch_size
+        # A warm-up has no student's step, and other steps than the methods' have no use for a loss.
+        if method.student_steps:
+            self._averaged_loss = spread(self._student_loss, *prober.trio.read_by(method.student))
+
+    @property
+    def generated_batches(self) -> int:
+        """Batches of images that an iteration generates."""
+        return self._source.generated_batches
+
+    def draw(self, rng: np.random.Generator) -> list[list[tuple[np.ndarray, ...]]]:
+        """The terms' random numbers for an iteration: of each step, of each row of its objective. The student's steps
+        on new images come first, then the source's own steps, then the student's further ones."""
+        first = self._draw_student(rng, self._method.student_steps)
+        own = self._source.draw(rng)
+        return [*first, *own, *self._draw_student(rng, self._source.student_steps - len(first))]
+
+    def _draw_student(self, rng: np.random.Generator, steps: int) -> list[list[tuple[np.ndarray, ...]]]:
+        return [
+            [row.term.draw(rng, self._batch_size) for row in self._method.student] for _ in range(steps)
+        ]
+
+    def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Result:
+        """One iteration, with random numbers as ``draw`` gave them, as tensors on the device.
+
+        ``progress`` is the fraction of the run that is done.
+        """
+        first = self._method.student_steps
+        further = len(draws) - (self._source.student_steps - first)
+        of_student = iter([*draws[:first], *draws[further:]])
+        turn = Turn(iter(draws[first:further]), weights["generator"], progress)
+        answers = None
+        with self._prober.stepping():
+            for batch in self._source.batches(turn):
+                losses, both = self._student_step(batch, next(of_student), weights["student"], progress)
+                turn.losses.append(losses)
+                if batch.phase == "student":
+                    answers = both
+        return Result(turn.losses, answers)
+
+    def _student_step(
+        self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor], progress: float
+    ) -> tuple[Losses, tuple[Tensor, Tensor]]:
+        self._prober.trio.set_modes(student=True)
+        total, losses, answers = self._averaged_loss(batch, draws, weights, progress)
+        self._optimizer.descend(total)
+        return losses, answers
+
+    def _student_loss(
+        self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor], progress: float
+    ) -> tuple[Tensor, Losses, tuple[Tensor, Tensor]]:
+        """The weighted sum, each term, and both networks' answers."""
+        rows = self._method.student
+        probes = self._prober.probe(batch.images, batch.view, rows, draws, progress)
+        with self._prober.mixed_precision():
+            total, losses = weigh(rows, probes, weights, batch.phase)
+        return total, losses, (probes[0].student.detach(), probes[0].teacher)

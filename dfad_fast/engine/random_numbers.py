@@ -1,0 +1,69 @@
+"""All that a run draws: the generator's noise on the device, the terms' numbers on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfad_fast.distributed import processes
+from dfad_fast.engine.iteration import Iteration
+from dfad_fast.networks.probing import Draws
+
+
+class RandomNumbers:
+    """Fixed by ``seed``. ``batch_size`` is the whole batch's, of which each process of several uses its rows: all draw
+    the same numbers."""
+
+    def __init__(
+        self, seed: int, latent_dim: int, batch_size: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._seed = seed
+        self._latent_dim = latent_dim
+        self._batch_size = batch_size
+        self._device = device
+        self._dtype = dtype
+        self.noise = torch.Generator(device).manual_seed(seed)
+        """The source of the steps' noise."""
+        self._mixing = np.random.default_rng(seed)
+
+    def held_out(self) -> torch.Generator:
+        """A source of noise that no step draws, at its beginning."""
+        # Not an offset of the seed: torch's CPU generator looks at its low 32 bits only.
+        seed = int(np.random.SeedSequence([self._seed, 1]).generate_state(1)[0])
+        return torch.Generator(self._device).manual_seed(seed)
+
+    def draw_noise(self, count: int, source: torch.Generator) -> Tensor:
+        """Noise [count, latent_dim]."""
+        return torch.randn(
+            count, self._latent_dim, generator=source, device=self._device, dtype=self._dtype
+        )
+
+    def draw_own_noise(self, count: int) -> Tensor:
+        """Noise for ``count`` of this process's images, in whole batches: its rows of what all draw alike."""
+        noise = self.draw_noise(count * processes.count(), self.noise)
+        batches = noise.view(-1, self._batch_size, self._latent_dim)
+        return batches[:, processes.own_rows(self._batch_size)].reshape(count, self._latent_dim)
+
+    def draw_for(self, iteration: Iteration) -> list[Draws]:
+        """The terms' random numbers for an iteration, on the device."""
+        return [
+            [tuple(self._to_device(x) for x in drawn) for drawn in rows]
+            for rows in iteration.draw(self._mixing)
+        ]
+
+    def _to_device(self, drawn: np.ndarray) -> Tensor:
+        floating = torch.float64 if self._dtype == torch.float64 else torch.float32
+        x = torch.as_tensor(drawn, device="cpu", dtype=floating if drawn.dtype.kind == "f" else None)
+        if self._device.type == "cuda":
+            x = x.pin_memory()  # else the host would wait for the copy
+        return x.to(self._device, non_blocking=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"noise": self.noise.get_state(), "mixing": self._mixing.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.noise.set_state(state["noise"])
+        self._mixing.bit_generator.state = state["mixing"]

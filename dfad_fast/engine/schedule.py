@@ -1,0 +1,67 @@
+"""Which iteration a run does when: the generator's warm-up, where the method has one, and whole iterations after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+from dfad_fast.engine.graph import CapturedIteration
+from dfad_fast.engine.iteration import Iteration, Result
+from dfad_fast.networks.optimizers import Optimiser
+
+
+class Schedule:
+    """``whole`` iterations, after ``warm_up`` ones for the share ``share`` of the run.
+
+    ``captured`` is the source of noise of CUDA graphs; where there is one, iterations run as graphs. ``optimizers`` are
+    those of both networks.
+    """
+
+    def __init__(
+        self,
+        whole: Iteration,
+        warm_up: Iteration | None,
+        share: float,
+        captured: torch.Generator | None,
+        optimizers: Sequence[Optimiser],
+    ) -> None:
+        self._share = share
+        self._whole = whole
+        self._warm_up = warm_up
+        self._graphs: dict[Iteration, CapturedIteration] = {}
+        if captured is not None:
+            for iteration in filter(None, (whole, warm_up)):
+                self._graphs[iteration] = CapturedIteration(iteration, captured, optimizers)
+
+    @property
+    def whole(self) -> Iteration:
+        """What runs after the warm-up."""
+        return self._whole
+
+    def warm_up_iterations(self, planned: int | None) -> int:
+        """Of a run of ``planned`` iterations; without a plan there is no warm-up."""
+        return math.ceil(self._share * planned) if planned else 0
+
+    def iterations_for(self, batches: float) -> int:
+        """Of a run that generates about so many batches, at least 1."""
+        each: float = self._whole.generated_batches
+        if self._warm_up is not None:
+            each -= self._share * (each - self._warm_up.generated_batches)
+        return max(1, round(batches / each))
+
+    def at(self, iteration: int, warm_up_iterations: int) -> Iteration:
+        """What runs as iteration ``iteration``, counted from 0."""
+        if self._warm_up is not None and iteration < warm_up_iterations:
+            return self._warm_up
+        return self._whole
+
+    def runner(self, iteration: Iteration) -> Callable[..., Result]:
+        """Runs it as it is, or as its graph."""
+        return self._graphs[iteration].run if self._graphs else iteration.run
+
+    def forget(self) -> None:
+        """Capture anew, see :meth:`CapturedIteration.forget`."""
+        for graph in self._graphs.values():
+            graph.forget()

@@ -1,0 +1,113 @@
+"""Which of the teacher's and the student's stages are compared, and what to say where none match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from dfad_fast.errors import UsageError
+from dfad_fast.models.loading.programs import is_opaque
+from dfad_fast.models.reading.check import example_images
+from dfad_fast.models.reading.taps import Tap, find_taps, match_taps, named_taps
+
+Names = Sequence[str] | None
+
+
+class Matching:
+    """The stages of both networks, and ``pairs`` (teacher's, student's) of those that match.
+
+    Raises UsageError for taps that are named and cannot be matched. Those that are found may match or not.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        image_shape: tuple[int, int, int],
+        names_teacher: Names = None,
+        names_student: Names = None,
+    ) -> None:
+        self._opaque = [
+            what for what, network in (("teacher", teacher), ("student", student)) if is_opaque(network)
+        ]
+        self._teacher_stages = _taps(teacher, image_shape, names_teacher)
+        self._student_stages = _taps(student, image_shape, names_student)
+        if (names_teacher and is_opaque(teacher)) or (names_student and is_opaque(student)):
+            raise UsageError(self.describe_mismatch())
+        if names_teacher and names_student and len(names_teacher) != len(names_student):
+            raise UsageError(
+                f"{len(names_teacher)} taps are named for the teacher and {len(names_student)} for the student: "
+                "name as many for the one as for the other"
+            )
+        self.pairs = match_taps(self._teacher_stages, self._student_stages)
+        if len(self.pairs) < len(names_teacher or names_student or ()):
+            raise UsageError(self.describe_mismatch())
+
+    @property
+    def last_stage(self) -> Tap | None:
+        """The teacher's deepest tap, whether or not it has a match; None where there is none."""
+        return self._teacher_stages[-1] if self._teacher_stages else None
+
+    @property
+    def teacher_taps(self) -> list[Tap]:
+        """Those of the pairs first, and the deepest of all, which need not have a match."""
+        return list(dict.fromkeys([*(t for t, _ in self.pairs), *self._teacher_stages[-1:]]))
+
+    @property
+    def student_taps(self) -> list[Tap]:
+        return [s for _, s in self.pairs]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Those of the features that are compared, [C, H, W] or [C] each."""
+        return [teacher.shape for teacher, _ in self.pairs]
+
+    def describe(self) -> list[dict[str, str | list[int]]]:
+        """What was tapped, a row per stage."""
+        return [
+            {
+                "teacher": str(t),
+                "student": str(s),
+                "teacher_shape": list(t.shape),
+                "student_shape": list(s.shape),
+            }
+            for t, s in self.pairs
+        ]
+
+    def describe_mismatch(self) -> str:
+        """What to say where stages that have to match do not."""
+        for what in self._opaque:
+            return (
+                f"the {what} is a program (TorchScript, torch.export, ONNX), whose features cannot be "
+                "read: choose a method or terms that read "
+                "none, such as dfad, or give the network that it was made from"
+            )
+        return (
+            "the teacher's and the student's features do not match: "
+            f"teacher {_listing(self._teacher_stages)}; student {_listing(self._student_stages)}: name taps of "
+            "equal spatial sizes with --taps-teacher and --taps-student (in Python taps_teacher= and "
+            "taps_student=), or choose terms that read no features"
+        )
+
+    def describe_poor_match(self) -> str | None:
+        """What to say where of several of the teacher's stages the student matches the first one alone."""
+        if len(self._teacher_stages) < 2 or [t for t, _ in self.pairs] != self._teacher_stages[:1]:
+            return None
+        ((teacher, student),) = self.pairs
+        return (
+            f"features are compared at the first stage alone ({teacher} and {student}), which says little: name taps "
+            "of equal spatial sizes with --taps-teacher and --taps-student (in Python taps_teacher= and taps_student=)"
+        )
+
+
+def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Names) -> list[Tap]:
+    images = example_images(network, image_shape)
+    network.eval()
+    if is_opaque(network):
+        return []
+    return named_taps(network, images, names) if names else find_taps(network, images)
+
+
+def _listing(taps: Sequence[Tap]) -> str:
+    return ", ".join(f"{tap} {list(tap.shape)}" for tap in taps) or "none"

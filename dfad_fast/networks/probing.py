@@ -1,0 +1,214 @@
+"""Images shown to the three networks: what the teacher says to them, and the probes that terms read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.models.reading.batch_norm import over_processes, record_statistics
+from dfad_fast.models.reading.check import device_of, noise_images
+from dfad_fast.models.reading.taps import Tap, Taps
+from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
+from dfad_fast.networks.exclusive import used_alone
+from dfad_fast.networks.levers import PLAIN, Levers
+from dfad_fast.networks.runner import Runner
+from dfad_fast.networks.teacher_view import TeacherView
+from dfad_fast.networks.trio import Trio
+from dfad_fast.precision import at_least_float32
+from dfad_fast.terms import (
+    Probe,
+    Weighted,
+    reads_features,
+    reads_last_stage,
+    reads_statistics,
+    reads_student,
+)
+
+Draws = Sequence[tuple[Tensor, ...]]
+"""The random numbers of a step: for each row of its table, those that its term drew."""
+
+
+class Prober:
+    """Runs the networks of ``trio`` in steps, as ``levers`` say.
+
+    With ``fold_teacher`` a copy of the teacher with its batch norm folded answers in its place, where nobody asks for
+    the statistics at those layers; ``folding`` says how that went. It follows no later change of the teacher.
+    """
+
+    def __init__(self, trio: Trio, levers: Levers = PLAIN) -> None:
+        self.trio = trio
+        self._one_student_batch = levers.one_student_batch
+        teacher, student, generator = trio.teacher, trio.student, trio.generator
+        taps = trio.matching.teacher_taps
+        self._deepest = taps.index(trio.matching.last_stage) if trio.matching.last_stage else None
+        self._teacher_taps = Taps(teacher, taps)
+        self._student_taps = Taps(student, trio.matching.student_taps)
+        folds = levers.fold_teacher and not trio.teacher_is_sharded
+        self.folding = _fold(teacher, trio.image_shape, taps) if folds else None
+        self.quick_teacher = self.folding.network if self.folding else teacher
+        self._quick_teacher_taps = Taps(self.quick_teacher, taps)
+        self._autocast = levers.autocast
+        self._device_type = device_of(student).type
+        of_teacher, of_student = (
+            replace(levers, winograd=False) if needs and needs.contiguous else levers
+            for needs in (trio.needs.get("teacher"), trio.needs["student"])
+        )
+        self._runners = {generator: Runner(generator, levers), student: Runner(student, of_student)}
+        for network in {teacher, self.quick_teacher}:
+            as_it_is = trio.teacher_is_sharded and network is teacher
+            self._runners[network] = Runner(network, PLAIN if as_it_is else of_teacher, frozen=True)
+
+    @property
+    def _one_batch(self) -> bool:
+        """Whether images and what terms made of them go through the student as one batch."""
+        wanted = self._one_student_batch
+        return not self.trio.student_depends_on_batch if wanted is None else wanted
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Within it 3x3 convolutions run as the levers say, and batch norm layers see the batch they are to see."""
+        with ExitStack() as stack:
+            stack.enter_context(used_alone(self.trio.teacher, self.trio.student))
+            for runner in self._runners.values():
+                stack.enter_context(runner.convolving())
+            for norms in self.trio.synchronized:
+                stack.enter_context(norms.used())
+            yield
+
+    def mixed_precision(self) -> torch.autocast:
+        """In it networks compute in halves, if that was asked for, and losses in float32."""
+        return torch.autocast(self._device_type, dtype=self._autocast, enabled=self._autocast is not None)
+
+    def generate(self, noise: Tensor, by: nn.Module | None = None) -> Tensor:
+        """Images [B, C, H, W] of noise [B, latent_dim]; ``by`` another generator than the trio's."""
+        with self.mixed_precision():
+            return self._runners[self.trio.generator](noise) if by is None else by(noise)
+
+    def asker(
+        self, graph: bool, statistics: bool = False, hooked: bool = False
+    ) -> Callable[[Tensor], Tensor]:
+        """Asks the teacher for its logits. ``graph``: whether gradients flow to the images through it, as the
+        generator's phase needs them and the student's does not. ``statistics``: whether its batch norm layers run.
+        ``hooked``: whether something inside of it is read."""
+        run = self._runners[self.trio.teacher if statistics else self.quick_teacher]
+
+        def ask(images: Tensor) -> Tensor:
+            with torch.set_grad_enabled(graph), self.mixed_precision():
+                # Losses are computed from float32 (or float64), whatever the network computed in.
+                return at_least_float32(run(images, hooked))
+
+        return ask
+
+    def look(self, images: Tensor, rows: Sequence[Weighted], graph: bool) -> TeacherView:
+        """Shows ``images`` to the teacher, with the features and statistics that ``rows`` ask for."""
+        with_statistics = reads_statistics(rows)
+        tapped = reads_features(rows) or reads_last_stage(rows)
+        ask = self.asker(graph, with_statistics, hooked=with_statistics or tapped)
+        taps = self._teacher_taps if with_statistics else self._quick_teacher_taps
+        with ExitStack() as stack:
+            features = stack.enter_context(taps.record()) if tapped else []
+            statistics = (
+                stack.enter_context(record_statistics(self.trio.teacher)) if with_statistics else []
+            )
+            logits = ask(images)
+        return TeacherView(
+            logits,
+            ask,
+            features[: len(self.trio.tap_pairs)],
+            features[self._deepest] if tapped and self._deepest is not None else None,
+            over_processes(statistics),
+        )
+
+    def probe(
+        self,
+        images: Tensor,
+        view: TeacherView,
+        rows: Sequence[Weighted],
+        draws: Draws,
+        progress: float = 0.0,
+        labels: Tensor | None = None,
+    ) -> list[Probe]:
+        """Shows ``images``, which the teacher has seen, to the student too; a probe for each row with its draws.
+
+        What terms make of the images follows as batches of their own, or as one with the images.
+        """
+        virtual = [row.term.virtual_images(images, drawn) for row, drawn in zip(rows, draws, strict=True)]
+        further = [x for x in virtual if x is not None]
+        together = self._one_batch and bool(further)
+        shown = torch.cat([images, *further]) if together else images
+        if further or reads_student(rows):
+            answer, features = self._ask_student(shown, len(images) if reads_features(rows) else 0)
+        else:
+            answer, features = view.logits[:0], []
+        if together:
+            student, *answers = answer.split(len(images))
+        else:
+            student, answers = answer, [self._ask_student(x, 0)[0] for x in further]
+        shared = Probe(
+            images=images,
+            student=student,
+            teacher=view.logits,
+            ask_teacher=view.ask,
+            ask_student=self._ask_student_changed,
+            student_features=features,
+            teacher_features=view.features,
+            last_stage=view.last_stage,
+            statistics=view.statistics,
+            progress=progress,
+            labels=labels,
+        )
+        remaining = iter(answers)
+        return [
+            replace(
+                shared,
+                draws=drawn,
+                virtual_images=x,
+                virtual_student=None if x is None else next(remaining),
+                module=self.trio.module_of(row.term),
+            )
+            for row, drawn, x in zip(rows, draws, virtual, strict=True)
+        ]
+
+    def _ask_student(self, images: Tensor, features_of: int) -> tuple[Tensor, list[Tensor]]:
+        """Logits, and the features of the first ``features_of`` images through their connectors."""
+        run = self._runners[self.trio.student]
+        with self.mixed_precision():
+            if not features_of:
+                return at_least_float32(run(images)), []
+            with self._student_taps.record() as tapped:
+                logits = at_least_float32(run(images, hooked=True))
+            return logits, [
+                connect(x[:features_of]) for connect, x in zip(self.trio.connectors, tapped, strict=True)
+            ]
+
+    def _ask_student_changed(self, images: Tensor, path: str, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Logits, the output of the student's submodule ``path`` having gone through ``change``."""
+        student = self.trio.student
+        hook = student.get_submodule(path).register_forward_hook(lambda _, __, output: change(output))
+        try:
+            with self.mixed_precision():
+                return at_least_float32(self._runners[student](images, hooked=True))
+        finally:
+            hook.remove()
+
+
+def _fold(teacher: nn.Module, image_shape: tuple[int, int, int], taps: Sequence[Tap]) -> Folded:
+    images = noise_images(teacher, image_shape, 4)
+    return fold_batch_norm(teacher, images, watched=[tap.path for tap in taps if tap.call is None])
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """No gradients for the parameters of ``modules`` inside the block; gradients to their inputs still flow."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

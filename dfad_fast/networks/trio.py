@@ -1,0 +1,156 @@
+"""Teacher, student and generator of a run, with what is trained beside the student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.models.generators.conditional import ConditionalGenerator
+from dfad_fast.models.reading.check import depends_on_batch, device_of, image_dtype
+from dfad_fast.models.reading.taps import Tap
+from dfad_fast.models.surgery.adapting import Needs
+from dfad_fast.models.surgery.connectors import create_connector
+from dfad_fast.models.surgery.convolutions import WinogradConvolutions
+from dfad_fast.models.surgery.layout import fitted
+from dfad_fast.models.surgery.sharding import is_sharded
+from dfad_fast.models.surgery.sync_batch_norm import SynchronisedBatchNorms
+from dfad_fast.models.surgery.wrappers import unwrapped
+from dfad_fast.networks.levers import PLAIN, Levers
+from dfad_fast.networks.matching import Matching, Names
+from dfad_fast.networks.validation import classes_of_both, refuse_other_placement
+from dfad_fast.terms import Term, Weighted, reads_features
+
+
+class Trio:
+    """The three networks, checked against each other.
+
+    ``teacher`` and ``student`` are the given ones, out of what was wrapped around them; or what answers for them where
+    they need something around them, see dfad_fast.models.surgery.adapting, which ``needs`` tells. ``connectors`` map
+    the student's features to the teacher's widths, one for each of ``tap_pairs``.
+
+    Raises UsageError where they do not fit: images that a network cannot take, answers that are no logits,
+    different numbers of classes, named taps that cannot be matched.
+
+    Args:
+        levers: of them, whether convolutions go by Winograd, which the networks' layout is tried with.
+        sync_batch_norm: whether, with several processes, batch norm layers see the whole batch in a step.
+        batch_size: images of a batch in this process.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        generator: nn.Module,
+        image_shape: tuple[int, int, int],
+        taps_teacher: Names = None,
+        taps_student: Names = None,
+        levers: Levers = PLAIN,
+        sync_batch_norm: bool = False,
+        batch_size: int = 2,
+    ) -> None:
+        self.image_shape = image_shape
+        self.generator = generator
+        teacher, student = unwrapped(teacher), unwrapped(student)
+        refuse_other_placement(teacher, student)
+        self.classes = classes_of_both(teacher, student, image_shape)
+
+        def kernels(network: nn.Module) -> AbstractContextManager[None]:
+            return WinogradConvolutions(network).used() if levers.by_winograd else nullcontext()
+
+        self.needs: dict[str, Needs] = {}
+        # A teacher that is sharded over processes, see dfad_fast.models.surgery.sharding, runs as it is.
+        self.teacher_is_sharded = is_sharded(teacher)
+        if not self.teacher_is_sharded:
+            teacher, self.needs["teacher"] = fitted(
+                teacher, image_shape, "teacher", batch_size, kernels=kernels
+            )
+        student, self.needs["student"] = fitted(
+            student, image_shape, "student", batch_size, trained=True, kernels=kernels
+        )
+        self.teacher = teacher
+        self.student = student
+        self.matching = Matching(teacher, student, image_shape, taps_teacher, taps_student)
+        with torch.device("cpu"):  # whatever the default is
+            self.connectors = nn.ModuleList(create_connector(s, t) for t, s in self.tap_pairs)
+        self._place(self.connectors)
+        self.term_modules = nn.ModuleList()
+        self._equipped: list[tuple[Term, nn.Module]] = []
+        self.student_depends_on_batch = depends_on_batch(student, image_shape)
+        self.sync_batch_norm = sync_batch_norm
+        self.synchronized: list[SynchronisedBatchNorms] = []
+        self.synchronize(student, generator, self.connectors)
+
+    def _place(self, module: nn.Module) -> None:
+        student = self.student
+        module.to(device_of(student), image_dtype(student)).to(memory_format=torch.channels_last)
+
+    @property
+    def notices(self) -> list[str]:
+        """What the networks needed around them, a line each."""
+        lines = []
+        for what, needs in self.needs.items():
+            if needs.contiguous:
+                lines.append(
+                    f"the {what} does not answer the same in channels_last: it gets the usual layout, which is slower"
+                )
+            if needs.own_images:
+                lines.append(f"the {what} works on its images in place: it gets copies")
+            if needs.logits:
+                lines.append(f"the {what} answers more than logits: those are taken out of its answer")
+        return lines
+
+    @property
+    def tap_pairs(self) -> list[tuple[Tap, Tap]]:
+        """Taps of the teacher and of the student whose features are compared."""
+        return self.matching.pairs
+
+    def equip(self, rows: Sequence[Weighted]) -> None:
+        """Makes what the terms of ``rows`` train beside the student: ``term_modules``, one for equal terms."""
+        for row in rows:
+            if self.module_of(row.term) is not None:
+                continue
+            with torch.device("cpu"):
+                made = row.term.module(self.matching.shapes)
+            if made is not None:
+                self._place(made)
+                self.synchronize(made)
+                self._equipped.append((row.term, made))
+                self.term_modules.append(made)
+
+    def module_of(self, term: Term) -> nn.Module | None:
+        """What was made for ``term`` or for an equal one."""
+        return next((module for equipped, module in self._equipped if equipped == term), None)
+
+    def synchronize(self, *networks: nn.Module) -> None:
+        """Their batch norm layers too see the whole batch in a step, where that was asked for."""
+        if self.sync_batch_norm:
+            self.synchronized += [SynchronisedBatchNorms(network) for network in networks]
+
+    @property
+    def beside_student(self) -> list[nn.Module]:
+        """What is trained with the student and thrown away after it."""
+        return [self.connectors, self.term_modules]
+
+    def read_by(self, rows: Sequence[Weighted]) -> list[nn.Module]:
+        """What is trained by a student's step with these terms."""
+        return [self.student, *([self.connectors] if reads_features(rows) else []), self.term_modules]
+
+    @property
+    def is_conditional(self) -> bool:
+        return isinstance(self.generator, ConditionalGenerator)
+
+    def labels_of(self, noise: Tensor) -> Tensor | None:
+        """What the generator is told to make of ``noise``; None of one that is told nothing."""
+        return self.generator.labels_of(noise) if isinstance(self.generator, ConditionalGenerator) else None
+
+    def set_modes(self, student: bool) -> None:
+        """``student``: whether the student and what is trained beside it are in train mode."""
+        self.teacher.eval()
+        self.generator.train()
+        self.student.train(student)
+        for module in self.beside_student:
+            module.train(student)

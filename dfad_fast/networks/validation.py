@@ -1,0 +1,60 @@
+"""Do teacher and student fit each other? Each function raises UsageError where they do not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.models.reading.check import count_classes, device_of, example_images, image_dtype
+
+
+def refuse_other_placement(teacher: nn.Module, student: nn.Module) -> None:
+    """Both are of one type on one device, and the student has something to train."""
+    if next(student.parameters(), None) is None:
+        raise UsageError(
+            "the student has no parameters, so there is nothing to train: give another network"
+        )
+    (device, dtype), (other, other_dtype) = (
+        (device_of(network), image_dtype(network)) for network in (student, teacher)
+    )
+    if (other, other_dtype) != (device, dtype):
+        raise UsageError(
+            f"the teacher is {other_dtype} on {other} and the student {dtype} on {device}: "
+            "bring both to one device and type with .to()"
+        )
+
+
+def classes_of_both(teacher: nn.Module, student: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """The number of classes that both answer with."""
+    classes = count_classes(teacher, image_shape, "teacher")
+    student_classes = count_classes(student, image_shape, "student", modes=(True, False))
+    if student_classes != classes:
+        raise UsageError(
+            f"the student answers with {student_classes} classes and the teacher with {classes}: "
+            f"build the student with {classes} classes"
+        )
+    return classes
+
+
+def refuse_unmixable_stage(student: nn.Module, path: str, image_shape: tuple[int, int, int]) -> None:
+    """The student's submodule ``path`` runs once in a forward pass and gives [B, ...]."""
+    paths = [name for name, _ in student.named_modules() if name]
+    if path not in paths:
+        raise unknown_name("stage of the student", path, paths)
+    images = example_images(student, image_shape)
+    outputs: list[object] = []
+    hook = student.get_submodule(path).register_forward_hook(lambda _, __, output: outputs.append(output))
+    try:
+        with torch.no_grad():
+            student.eval()(images)
+    finally:
+        hook.remove()
+    if len(outputs) != 1:
+        raise UsageError(
+            f"the student's {path!r} runs {len(outputs)} times in a forward pass: name a stage that runs once"
+        )
+    if not isinstance(outputs[0], Tensor) or outputs[0].shape[:1] != images.shape[:1]:
+        raise UsageError(
+            f"the student's {path!r} gives no tensor with an entry for each image: name another stage"
+        )

@@ -1,0 +1,137 @@
+"""An adversarial generator, which is trained to make images on which student and teacher differ.
+
+The published methods differ in which of its images the student learns from: one class each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfad_fast.distributed import processes
+from dfad_fast.distributed.gradient_averaging import spread
+from dfad_fast.networks.probing import Draws, frozen
+from dfad_fast.sources.objective import weigh
+from dfad_fast.sources.source import Batch, Losses, Plan, Source, Turn, Workbench
+
+
+class AdversarialGenerator(Source):
+    """The generator of the run, updated ``plan.generator_steps`` times in an iteration, each time on fresh noise."""
+
+    def __init__(self, bench: Workbench, plan: Plan) -> None:
+        self._bench = bench
+        self._plan = plan
+        if plan.generator_steps:
+            self._averaged_loss = spread(self._loss, bench.prober.trio.generator)
+
+    @property
+    def student_steps(self) -> int:
+        return self._plan.student_steps
+
+    @property
+    def generated_batches(self) -> int:
+        return self._plan.generator_steps
+
+    def draw(self, rng: np.random.Generator) -> list[list[tuple[np.ndarray, ...]]]:
+        rows, size = self._plan.generator, self._bench.batch_size
+        return [[row.term.draw(rng, size) for row in rows] for _ in range(self._plan.generator_steps)]
+
+    def _sample(self, batches: int = 1, noise: Tensor | None = None) -> list[Tensor]:
+        """Images without a graph, in batches: of fresh noise where none is given."""
+        size = self._bench.own_batch_size
+        noise = self._bench.noise(size * batches) if noise is None else noise
+        self._bench.prober.trio.set_modes(student=True)
+        with torch.no_grad():
+            return list(self._bench.prober.generate(noise).split(size))
+
+    def _see(self, images: Tensor) -> Batch:
+        return self._bench.see(images, self._plan.student)
+
+    def _update(self, turn: Turn, for_student: bool = False) -> tuple[Tensor, Batch] | None:
+        """The generator's steps. Gives noise and batch of the last one; what the teacher says to the batch is what
+        the student's terms ask for too where it is ``for_student``. None where the plan has no such step."""
+        last = None
+        for draws in [next(turn.draws) for _ in range(self._plan.generator_steps)]:
+            noise = self._bench.noise(self._bench.own_batch_size)
+            losses, batch = self._step(noise, draws, turn, for_student)
+            turn.losses.append(losses)
+            last = noise, batch
+        return last
+
+    def _step(self, noise: Tensor, draws: Draws, turn: Turn, for_student: bool) -> tuple[Losses, Batch]:
+        trio, train = self._bench.prober.trio, self._plan.trains_student_norms
+        trio.set_modes(student=train)
+        if not (train or trio.sync_batch_norm):
+            # Each has followed its own part of the batches, and the student is to be the same in all.
+            processes.copy_buffers_from_first(trio.student, *trio.beside_student)
+        with frozen(trio.teacher, trio.student, *trio.beside_student):
+            total, losses, batch = self._averaged_loss(noise, draws, turn.weights, turn.progress, for_student)
+            # Frozen until backward is over, too: a network that checkpoints its activations runs again in it.
+            self._bench.optimizer.descend(total)
+        return losses, batch
+
+    def _loss(
+        self,
+        noise: Tensor,
+        draws: Draws,
+        weights: Sequence[float | Tensor],
+        progress: float,
+        for_student: bool,
+    ) -> tuple[Tensor, Losses, Batch]:
+        """The weighted sum, each term, and the batch without its graph."""
+        prober, rows = self._bench.prober, self._plan.generator
+        images = prober.generate(noise)
+        view = prober.look(images, (*rows, *self._plan.student) if for_student else rows, graph=True)
+        labels = prober.trio.labels_of(noise)
+        probes = prober.probe(images, view, rows, draws, progress, labels)
+        with prober.mixed_precision():
+            total, losses = weigh(rows, probes, weights, "generator")
+        return total, losses, Batch(images.detach(), view.detached(prober.asker(graph=False)))
+
+
+class FreshNoise(AdversarialGenerator):
+    """Batches of their own for the student's steps; the generator's steps follow (DFAD)."""
+
+    @property
+    def generated_batches(self) -> int:
+        return self._plan.batches + self._plan.generator_steps
+
+    def batches(self, turn: Turn) -> Iterator[Batch]:
+        """The generator does not change between them."""
+        count, steps = self._plan.batches, self._plan.student_steps
+        images: list[Tensor] = []
+        for step in range(steps):
+            if step == 0 or step * count // steps != (step - 1) * count // steps:
+                if not images:
+                    images = self._sample(count if self._plan.together else 1)
+                batch = self._see(images.pop(0))
+            yield batch
+        self._update(turn)
+
+
+class SameNoise(AdversarialGenerator):
+    """What the generator makes, after its steps, of the noise of the last one of them (ZSKT, arXiv 1905.09768)."""
+
+    @property
+    def generated_batches(self) -> int:
+        return self._plan.generator_steps + (self._plan.student_steps > 0)
+
+    def batches(self, turn: Turn) -> Iterator[Batch]:
+        last = self._update(turn)
+        if last is not None and self._plan.student_steps:
+            noise, _ = last
+            yield from repeat(self._see(self._sample(noise=noise)[0]), self._plan.student_steps)
+
+
+class GeneratorsBatch(AdversarialGenerator):
+    """The very images of the generator's last step, so that a step of both is a joint one (DAFL, arXiv 1904.01186)."""
+
+    def batches(self, turn: Turn) -> Iterator[Batch]:
+        last = self._update(turn, for_student=True)
+        if last is not None:
+            _, batch = last
+            yield from repeat(batch, self._plan.student_steps)
