@@ -62,7 +62,9 @@ def run(case: Case, folder: Path) -> Digests:
 def run_in_two(folder: Path) -> dict[str, Digests]:
     """The digests of all cases that run in two processes, which are started once for all of them."""
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    # What a run imports late, so that it is imported once.
+    late = ["matplotlib.figure", "jinja2", "PIL.Image", "torch._dynamo"]
+    context.set_forkserver_preload([__name__, *late])
     started = [context.Process(target=_run_as_one_of_two, args=(rank, folder)) for rank in range(2)]
     for process in started:
         process.start()
