@@ -1,21 +1,26 @@
-"""The source of a method's images, as the levers and the settings of a run would have it."""
+"""The source of a run's images, as method, levers and settings would have it."""
 
 from __future__ import annotations
 
+from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.methods import Method
 from dfad_fast.networks.levers import Levers
 from dfad_fast.sources import SOURCES, AveragedGenerator, Plan, Replay, Source, Workbench
 
 
+def can_be_captured(method: Method, levers: Levers, settings: DistillerSettings) -> bool:
+    """Whether iterations are the same operations each time, as a CUDA graph needs it."""
+    kinds: list[type[Source]] = [SOURCES[_kind_and_batches(method, levers)[0]]]
+    if settings.replay:
+        kinds.append(Replay)
+    if settings.generator_ema is not None:
+        kinds.append(AveragedGenerator)
+    return all(kind.can_be_captured for kind in kinds) and not method.reads_progress
+
+
 def plan_source(method: Method, levers: Levers, bench: Workbench) -> Source:
     """Where the images of the student's ``method.student_steps`` come from."""
-    kind, batches = method.batches, method.student_steps
-    if levers.student_batches is not None:
-        # Without a generator's step there is no batch to share.
-        wanted = levers.student_batches if method.generator_steps else max(1, levers.student_batches)
-        kind, batches = "fresh", min(wanted, method.student_steps)
-    if kind == "fresh" and not batches:
-        kind = "generator's"
+    kind, batches = _kind_and_batches(method, levers)
     plan = Plan(
         student=method.student,
         generator=method.generator,
@@ -28,17 +33,22 @@ def plan_source(method: Method, levers: Levers, bench: Workbench) -> Source:
     return SOURCES[kind](bench, plan)
 
 
+def _kind_and_batches(method: Method, levers: Levers) -> tuple[str, int]:
+    """The name of the source, and how many batches of their own the student's steps share."""
+    kind, batches = method.batches, method.student_steps
+    if levers.student_batches is not None:
+        # Without a generator's step there is no batch to share.
+        wanted = levers.student_batches if method.generator_steps else max(1, levers.student_batches)
+        kind, batches = "fresh", min(wanted, method.student_steps)
+    return ("generator's", 0) if kind == "fresh" and not batches else (kind, batches)
+
+
 def with_older_images(
-    source: Source,
-    method: Method,
-    bench: Workbench,
-    replay: int,
-    generator_ema: float | None,
-    seed: int,
+    source: Source, method: Method, bench: Workbench, settings: DistillerSettings
 ) -> Source:
     """``source``, and further student's steps on images of the run so far, where the settings ask for them."""
-    if replay:
-        source = Replay(source, bench, method.student, replay, seed)
-    if generator_ema is not None:
-        source = AveragedGenerator(source, bench, method.student, generator_ema)
+    if settings.replay:
+        source = Replay(source, bench, method.student, settings.replay, settings.seed)
+    if settings.generator_ema is not None:
+        source = AveragedGenerator(source, bench, method.student, settings.generator_ema)
     return source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dfad_fast.training.levers import Levers  # with DFADTrainer, all that these runs know of the library
+from dfad_fast.networks.levers import Levers  # with DFADTrainer, all that these runs know of the library
 
 
 @dataclass(frozen=True)

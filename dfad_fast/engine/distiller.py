@@ -1,0 +1,282 @@
+"""``Distiller``: the state of a run, and the iteration that changes it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.distributed import processes
+from dfad_fast.engine.best import BestStudent
+from dfad_fast.engine.iteration import Iteration, Result
+from dfad_fast.engine.meeting import meet
+from dfad_fast.engine.planning import can_be_captured, plan_source, with_older_images
+from dfad_fast.engine.randomness import global_state, restore_global_state
+from dfad_fast.engine.schedule import Schedule
+from dfad_fast.engine.settings import DistillerSettings
+from dfad_fast.engine.setup import set_up
+from dfad_fast.engine.state import TrainState
+from dfad_fast.methods import Method
+from dfad_fast.models.generators.registry import generate_batches
+from dfad_fast.models.reading.check import device_of, image_dtype
+from dfad_fast.models.surgery.average import MovingAverage
+from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.states import load_state, state_of
+from dfad_fast.sources import Source, Workbench
+
+
+class Distiller:
+    """Teacher, student and generator of a run, with all that changes while it lasts: weights, optimizers, sources of
+    images and of randomness, and the position (``state``).
+
+    It opens no file and prints nothing. ``settings`` are those of :class:`dfad_fast.DFADTrainer`; ``facts`` further
+    ones that all processes of a run have to agree on.
+
+    Raises UsageError for networks that do not fit each other or the image shape, and for unknown names.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        image_shape: Sequence[int],
+        settings: DistillerSettings,
+        facts: Mapping[str, object] | None = None,
+    ) -> None:
+        made = set_up(teacher, student, image_shape, settings)
+        self.settings = settings
+        self.networks, self.prober, self.random = made.trio, made.prober, made.random
+        self.method, self.recipe, self.levers = made.method, made.recipe, made.levers
+        self.device, self.dtype = device_of(self.networks.student), image_dtype(self.networks.student)
+        self.state = TrainState()
+        self.best = BestStudent()
+        meet(self.networks, self.describe(), facts or {})
+        student = self.networks.student
+        graph = self.levers.graph and can_be_captured(self.method, self.levers, settings)
+        self._left_off_graph = self.levers.graph and not graph
+        self.levers = replace(self.levers, graph=graph)
+        trained = [p for m in (student, *self.networks.beside_student) for p in m.parameters()]
+        self.student_optimizer = self._optimizer(self.recipe.student(trained, graph))
+        generated = list(self.networks.generator.parameters())
+        self.generator_optimizer = self._optimizer(self.recipe.generator(generated, graph))
+        self.source, whole = self._iteration_of(self.method, older_images=True)
+        warm_up = None
+        if self.method.warm_up:
+            _, warm_up = self._iteration_of(replace(self.method, student_steps=0))
+        self._schedule = Schedule(
+            whole,
+            warm_up,
+            self.method.warm_up,
+            self.random.noise if graph else None,
+            (self.student_optimizer, self.generator_optimizer),
+        )
+        ema = settings.student_ema
+        self._average = None if ema is None else MovingAverage(student, ema)
+        self._infinite_from_the_start = set(self._not_finite())
+
+    def _optimizer(self, optimizer: torch.optim.Optimizer) -> Optimiser:
+        scaled = self.levers.precision == "float16"
+        return Optimiser(optimizer, self.device, scaled, self.method.clip_norm)
+
+    def _iteration_of(self, method: Method, older_images: bool = False) -> tuple[Source, Iteration]:
+        settings = self.settings
+        bench = Workbench(
+            self.prober,
+            self.generator_optimizer,
+            self.random.draw_own_noise,
+            settings.batch_size,
+            settings.batch_size // processes.count(),
+        )
+        source = plan_source(method, self.levers, bench)
+        if older_images and method.student_steps:
+            source = with_older_images(source, method, bench, settings)
+        return source, Iteration(self.prober, method, source, self.student_optimizer, settings.batch_size)
+
+    def describe(self) -> dict[str, Any]:
+        """What the settings came to, as plain values: all that decides how a run ends, but for weights and versions."""
+        settings, method = self.settings, self.method
+        return {
+            "method": method.name,
+            "terms": method.describe(),
+            "image_shape": list(self.networks.image_shape),
+            "latent_dim": settings.latent_dim,
+            "batch_size": settings.batch_size,
+            "seed": settings.seed,
+            "recipe": asdict(self.recipe),
+            "levers": asdict(self.levers),
+            "cures": {
+                "student_ema": settings.student_ema,
+                "replay": settings.replay,
+                "generator_ema": settings.generator_ema,
+            },
+            "taps": self.networks.matching.describe() if method.reads_features else [],
+            "processes": processes.count(),
+            "sync_batch_norm": settings.sync_batch_norm,
+        }
+
+    @property
+    def notices(self) -> list[str]:
+        """What a lever could not do here, a line each."""
+        notices = list(self.networks.notices)
+        folding = self.prober.folding
+        if folding and folding.kept:
+            notices.append(f"teacher's batch norm layers: {folding}")
+        if self.method.reads_features and (poor := self.networks.matching.describe_poor_match()):
+            notices.append(poor)
+        if self._left_off_graph:
+            notices.append(
+                "no CUDA graph: it is left off with replay, generator_ema and terms that change over a run"
+            )
+        return notices
+
+    def step(self) -> Result:
+        """One iteration. Nothing is read back from the device."""
+        state = self.state
+        progress = state.progress
+        factor = self.recipe.rate_factor(progress)
+        self.student_optimizer.set_rate(self.recipe.student_lr * factor)
+        self.generator_optimizer.set_rate(self.recipe.generator_lr * factor)
+        if state.warm_up_iterations is None:
+            # Once: a plan that grows later does not make the generator's warm-up longer.
+            state.warm_up_iterations = self._schedule.warm_up_iterations(state.planned_iterations)
+        iteration = self._schedule.at(state.iteration, state.warm_up_iterations)
+        state.iteration += 1
+        state.generated_batches += iteration.generated_batches
+        weights = {
+            phase: [row.weight_at(progress) for row in rows]
+            for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
+        }
+        # The caller may have switched them off.
+        with torch.inference_mode(False), torch.enable_grad():
+            draws = self.random.draw_for(iteration)
+            result = self._schedule.runner(iteration)(draws, weights, progress)
+        if self._average:
+            self._average.update(self.networks.student, state.iteration - 1)
+        self.source.follow(state.iteration - 1)
+        return result
+
+    @property
+    def generated_images(self) -> int:
+        """Images generated so far, in both phases."""
+        return self.state.generated_batches * self.settings.batch_size
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Images that an iteration generates after the warm-up."""
+        return self._schedule.whole.generated_batches * self.settings.batch_size
+
+    def iterations_for(self, images: int) -> int:
+        """Iterations of a run that generates about so many images, the warm-up counted."""
+        return self._schedule.iterations_for(images / self.settings.batch_size)
+
+    @property
+    def averaged_student(self) -> nn.Module | None:
+        """The moving average of the student, in eval mode, if one is kept."""
+        return self._average.network if self._average else None
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the last step, by their names in records."""
+        return {"student_lr": self.student_optimizer.rate, "generator_lr": self.generator_optimizer.rate}
+
+    def held_out_batches(self, count: int) -> Iterator[Tensor]:
+        """``count`` generated images from noise that no step draws, generator in train mode, in batches of which one is
+        held at a time. The same in every process of a run over several."""
+        noise = self.random.held_out()
+        return generate_batches(
+            self.networks.generator,
+            count,
+            # Not the whole batch of a run over many processes, which no single one has room for.
+            self.settings.batch_size // processes.count(),
+            lambda size: self.random.draw_noise(size, noise),
+        )
+
+    def _trained(self) -> dict[str, nn.Module]:
+        trained: dict[str, nn.Module] = {
+            "student": self.networks.student,
+            "generator": self.networks.generator,
+            "connectors": self.networks.connectors,
+        }
+        if self.networks.term_modules:
+            trained["term_modules"] = self.networks.term_modules
+        if self.averaged_student is not None:
+            trained["averaged_student"] = self.averaged_student
+        return trained
+
+    def weights(self) -> dict[str, dict[str, Any]]:
+        """State dictionaries of all that is trained, by name."""
+        return {name: state_of(module) for name, module in self._trained().items()}
+
+    def _not_finite(self) -> Iterator[tuple[str, str]]:
+        for name, state in self.weights().items():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and not bool(value.isfinite().all()):
+                    yield name, key
+
+    def has_diverged(self) -> bool:
+        """Whether a weight or statistic that was finite at first is NaN or infinite. Waits for the device."""
+        return any(name not in self._infinite_from_the_start for name in self._not_finite())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on: weights, optimizers, sources of images and of randomness, position. Each process
+        of several has sources of its own."""
+        return {
+            "weights": self.weights(),
+            "student_optimizer": self.student_optimizer.state_dict(),
+            "generator_optimizer": self.generator_optimizer.state_dict(),
+            **self.random.state_dict(),
+            "global_rng": global_state(self.device),
+            **asdict(self.state),
+            "best_student": self.best.state_dict(),
+            "source": self.source.state_dict(),
+        }
+
+    def state_of_all(self) -> dict[str, Any]:
+        """``state_dict``, with what the other processes have of their own."""
+        state = self.state_dict()
+        if processes.count() > 1:
+            state["global_rng"] = processes.collect(state["global_rng"])
+            state["source"] = self.source.state_of_all()
+        return state
+
+    def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
+        """This process's part of what all saved together. One that the run had none of has its own sources of
+        randomness."""
+        sources = state["global_rng"]
+        if isinstance(sources, list):
+            sources = sources[processes.rank()] if processes.rank() < len(sources) else None
+        elif not processes.is_first():
+            sources = None
+        # A run of an earlier version had no sources, and called what it kept of old images a rehearsal.
+        source = self.source.own_part(state.get("source", state.get("rehearsal", {})))
+        return {**state, "global_rng": sources, "source": source}
+
+    def evaluated(self) -> dict[str, Any]:
+        """The part of the state that evaluations change."""
+        return {"best_accuracy": self.state.best_accuracy, "best_student": self.best.state_dict()}
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state as it is now. What nothing writes to, such as batches that are kept for replay, is not copied."""
+        shared = [*self.source.unchanging, *self.best.tensors]
+        return copy.deepcopy(self.state_dict(), {id(tensor): tensor for tensor in shared})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to where ``state_dict`` was taken, the global sources of randomness included."""
+        self._schedule.forget()
+        for name, module in self._trained().items():
+            load_state(module, state["weights"][name])
+        self.student_optimizer.load_state_dict(state["student_optimizer"])
+        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
+        self.random.load_state_dict(state)
+        if state["global_rng"] is not None:
+            restore_global_state(state["global_rng"], self.device)
+        for name in asdict(self.state):
+            setattr(self.state, name, state[name])
+        if "best_student" in state:  # not in checkpoints of older versions
+            self.best.load_state_dict(state["best_student"], self.device)
+        self.source.load_state_dict(state["source"])

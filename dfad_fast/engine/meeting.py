@@ -1,0 +1,36 @@
+"""The processes of a run meet: all have the same task and begin with the same weights, and each draws for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dfad_fast.checksum import checksum
+from dfad_fast.distributed import processes
+from dfad_fast.engine.randomness import differ_between_processes
+from dfad_fast.environment import versions
+from dfad_fast.networks.trio import Trio
+
+
+def meet(networks: Trio, settings: Mapping[str, Any], facts: Mapping[str, object]) -> None:
+    """Raises UsageError in every process where weights of the teacher, ``settings``, versions, networks or ``facts``
+    are not the same in all."""
+    if processes.count() == 1:
+        return
+    processes.meet()
+    trained = (networks.student, networks.generator, *networks.beside_student)
+    processes.refuse_differences(
+        {
+            # Each process has a part of its own of a sharded one.
+            "the teacher's weights": None
+            if networks.teacher_is_sharded
+            else checksum(networks.teacher.state_dict()),
+            "settings": repr({**settings, "versions": versions()}),
+            **facts,
+            "networks": [
+                [str(module), [list(p.shape) for p in module.parameters()]] for module in trained
+            ],
+        }
+    )
+    processes.copy_from_first(*trained)
+    differ_between_processes()

@@ -1,0 +1,101 @@
+"""What a run is made of, out of what the user hands in: networks, method and recipe, checked before anything runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from dfad_fast.distributed import processes
+from dfad_fast.engine import preflight
+from dfad_fast.engine.choice import choose_method
+from dfad_fast.engine.random_numbers import RandomNumbers
+from dfad_fast.engine.randomness import undisturbed
+from dfad_fast.engine.recipe import Recipe, choose_recipe
+from dfad_fast.engine.settings import DistillerSettings
+from dfad_fast.errors import UsageError
+from dfad_fast.methods import Method
+from dfad_fast.models.generators.registry import check_generator, make_generator
+from dfad_fast.models.reading.check import as_image_shape, count_classes, device_of, image_dtype
+from dfad_fast.models.surgery.wrappers import unwrapped
+from dfad_fast.networks.exclusive import used_alone
+from dfad_fast.networks.levers import Levers, choose_levers
+from dfad_fast.networks.probing import Prober
+from dfad_fast.networks.trio import Trio
+from dfad_fast.terms import reads_student
+
+# Trainers made in several threads would seed it for each other.
+_GLOBAL_GENERATOR = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that is fixed when a run begins."""
+
+    trio: Trio
+    prober: Prober
+    method: Method
+    recipe: Recipe
+    levers: Levers
+    random: RandomNumbers
+
+
+def set_up(
+    teacher: nn.Module, student: nn.Module, image_shape: Sequence[int], settings: DistillerSettings
+) -> Setup:
+    """Raises UsageError where what was handed in does not fit together; see :class:`dfad_fast.DFADTrainer`."""
+    shape = as_image_shape(image_shape)
+    teacher, student = unwrapped(teacher), unwrapped(student)
+    preflight.refuse_unfit(teacher, student)
+    device, dtype = device_of(student), image_dtype(student)
+    own_batch = settings.batch_size // processes.count()
+    by_name = isinstance(settings.generator, str)
+    preflight.refuse_unaffordable(
+        shape, own_batch, settings.latent_dim, device, dtype, own_generator=by_name
+    )
+    levers = choose_levers(settings.speed, device)
+    if processes.count() > 1:
+        levers = _levers_of_several(levers, settings.batch_size, settings.sync_batch_norm)
+    # Networks made here draw from torch's global generator, and the user's from what they like.
+    with _GLOBAL_GENERATOR, undisturbed(device), used_alone(teacher, student):
+        torch.manual_seed(settings.seed)
+        classes = count_classes(teacher, shape, "teacher")
+        with torch.device("cpu"):  # whatever the default is
+            generator = make_generator(
+                settings.generator, shape, settings.latent_dim, classes, levers.fused_generator
+            )
+        generator.to(device, dtype)
+        trio = Trio(
+            teacher,
+            student,
+            generator,
+            shape,
+            settings.taps_teacher,
+            settings.taps_student,
+            levers,
+            settings.sync_batch_norm and processes.count() > 1,
+            own_batch,
+        )
+        prober = Prober(trio, levers)
+        method = choose_method(settings.method, trio, settings.student_terms, settings.generator_terms)
+        trio.equip(method.rows)
+        recipe = choose_recipe(settings.recipe, trio.student, method.recipe)
+        random = RandomNumbers(settings.seed, settings.latent_dim, settings.batch_size, device, dtype)
+        check_generator(generator, random.draw_noise(2, random.held_out()), shape)
+        preflight.look_at_answers(trio.teacher, shape, own_batch, reads_student(method.generator))
+    return Setup(trio, prober, method, recipe, levers, random)
+
+
+def _levers_of_several(levers: Levers, batch_size: int, sync_batch_norm: bool) -> Levers:
+    """What can be had with several processes. Raises UsageError where the batch has no equal parts."""
+    if batch_size % processes.count() or batch_size < 2 * processes.count():
+        raise UsageError(
+            f"a batch of {batch_size} images cannot be shared by {processes.count()} processes: give a multiple of "
+            f"{processes.count()}, and at least 2 for each"
+        )
+    if levers.compile and sync_batch_norm:
+        raise UsageError("compile has not been tried with synchronised batch norm: choose one of them")
+    return replace(levers, graph=False)
