@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import _get_sequence_nr
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from dfad_fast.models.reading.hooks import first_input
+from dfad_fast.private_torch import next_sequence_number, sequence_number
 from dfad_fast.profiling.timeline import Clock, Parts
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Watch:
     def _hook(self, name: str, module: nn.Module) -> list[Any]:
         def enter(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             self.parts.enter(f"{name} forward")
-            self._made.append((_get_sequence_nr(), f"{name} backward"))
+            self._made.append((next_sequence_number(), f"{name} backward"))
             given = first_input(inputs, keywords)
             assert given is not None
             batch, *shape = given.shape
@@ -84,7 +84,7 @@ class Watch:
             self._unfinished[Call("", name, module, tuple(shape), to_weights, to_inputs)] += batch
 
         def leave(*_: Any) -> None:
-            self._made.append((_get_sequence_nr(), LOSSES))
+            self._made.append((next_sequence_number(), LOSSES))
             self.parts.leave()
 
         return [
@@ -119,7 +119,7 @@ class Watch:
         return lambda _: self.parts.turn_to(part)
 
     def _part_of(self, node: Any) -> str:
-        position = bisect(self._made, node._sequence_nr(), key=lambda made: made[0])
+        position = bisect(self._made, sequence_number(node), key=lambda made: made[0])
         return self._made[position - 1][1]
 
     def _before_update(self, *_: Any) -> None:

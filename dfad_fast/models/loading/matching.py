@@ -15,10 +15,8 @@ from torch.nn.parameter import is_lazy
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models.loading.weights_file import Ignored
+from dfad_fast.private_torch import WRAPPER_NAMES, module_versions, set_module_versions
 
-# What wraps a module adds its own name to the path, at any depth: data parallel training, torch.compile, FSDP,
-# activation checkpoints.
-_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _WEIGHT_NORM = re.compile(r"parametrizations\.(\w+)\.original([01])$")
 _COUNTER = "num_batches_tracked"
 # Those of thop, which counts operations, and of torch.optim.swa_utils.AveragedModel.
@@ -27,7 +25,7 @@ _HARMLESS = {_COUNTER, "total_ops", "total_params", "n_averaged"}
 
 def _plain(name: str) -> str:
     """A name without wrappers, weight norm's in its older form."""
-    name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    name = ".".join(part for part in name.split(".") if part not in WRAPPER_NAMES)
     return _WEIGHT_NORM.sub(lambda m: f"{m[1]}_{'gv'[int(m[2])]}", name)
 
 
@@ -206,16 +204,15 @@ def entries(content: object, leaves: set[str]) -> Iterator[Entry]:
         deep = dict(_flat(node, leaves, ()))
         for values in [direct, deep] if inner and direct else [deep]:
             if values:
-                yield _entry(path, values, getattr(node, "_metadata", {}))
+                yield _entry(path, values, module_versions(node))
         waiting += [(f"{path}.{name}" if path else name, value) for name, value in inner.items()]
 
 
-def _entry(path: str, values: dict[str, Any], versions: object) -> Entry:
-    notes = versions if isinstance(versions, Mapping) else {}
+def _entry(path: str, values: dict[str, Any], versions: Mapping[str, Any]) -> Entry:
     return Entry(
         path,
         {plain: values[name] for plain, name in _by_plain_name(values).items()},
-        {plain: notes[name] for plain, name in _by_plain_name(map(str, notes)).items()},
+        {plain: versions[name] for plain, name in _by_plain_name(map(str, versions)).items()},
     )
 
 
@@ -300,7 +297,7 @@ def state_dict_of(fit: Fit, expected: Expected) -> OrderedDict[str, Any]:
         expected.modules[name]: note for name, note in fit.entry.versions.items() if name in expected.modules
     }
     if notes:
-        state._metadata = notes  # type: ignore[attr-defined]
+        set_module_versions(state, notes)
     return state
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dfad_fast.distributed import processes
 from dfad_fast.models.reading.hooks import first_input
 from dfad_fast.precision import at_least_float32
+
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
     return [
         module
         for module in network.modules()
-        if not isinstance(module, _InstanceNorm)
+        if not isinstance(module, _INSTANCE_NORMS)
         and {"running_mean", "running_var"} <= {name for name, _ in module.named_buffers(recurse=False)}
     ]
 
