@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfad_fast.distributed import processes
-from dfad_fast.distributed.gradient_averaging import spread
+from dfad_fast.distributed import collectives, processes
+from dfad_fast.distributed.gradient_averaging import averaging_gradients
 from dfad_fast.engine.levers import Levers
 from dfad_fast.engine.networks import Draws, Networks, TeacherView, frozen
 from dfad_fast.engine.optimizers import Optimiser
@@ -78,9 +78,9 @@ class Iteration:
         # A warm-up has no student's step, and other steps than the methods' have no use for a loss.
         if method.student_steps:
             trained = networks.read_by(method.student)
-            self._student_loss = spread(self._compute_student_loss, *trained)
+            self._student_loss = averaging_gradients(self._compute_student_loss, *trained)
         if method.generator_steps:
-            self._generator_loss = spread(self._compute_generator_loss, networks.generator)
+            self._generator_loss = averaging_gradients(self._compute_generator_loss, networks.generator)
 
     @property
     def generated_batches(self) -> int:
@@ -218,7 +218,7 @@ class Iteration:
         networks.set_modes(student=train)
         if not (train or networks.sync_batch_norm):
             # Each has followed its own part of the batches, and the student is to be the same in all.
-            processes.copy_buffers_from_first(networks.student, *networks.beside_student)
+            collectives.copy_buffers_from_first(networks.student, *networks.beside_student)
         with frozen(networks.teacher, networks.student, *networks.beside_student):
             total, losses, batch = self._generator_loss(noise, draws, weights)
             # Frozen until backward is over, too: a network that checkpoints its activations runs again in it.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.errors import UsageError
 from dfad_fast.models.surgery.average import MovingAverage
 
@@ -94,7 +94,7 @@ class Rehearsal:
 
     def state_of_all(self) -> dict[str, Any]:
         """Of a run over several processes, in the first one with the images of all."""
-        return {**self.state_dict(), "kept": [processes.gather_at_first(images) for images in self._kept]}
+        return {**self.state_dict(), "kept": [collectives.gather_at_first(images) for images in self._kept]}
 
     def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
         """The same with this process's images of a state that has those of all."""

@@ -34,7 +34,7 @@ class Term:
     images of a step can go through the student at once. One with weights of its own implements ``module``.
 
     Of a run over several processes each calls the term for its own part of the batch, and the values are averaged:
-    right for a mean over images. A term that is none asks dfad_fast.distributed.processes for the others' part.
+    right for a mean over images. A term that is none asks dfad_fast.distributed.differentiable for the others' part.
     """
 
     name: ClassVar[str]

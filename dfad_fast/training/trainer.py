@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dfad_fast.allocator import pin_allocator
 from dfad_fast.data.labelled_batches import Batches
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine import preflight
 from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.choice import Terms, choose_method
@@ -283,7 +283,7 @@ class DFADTrainer:
             return again
 
         if out is not None:
-            self._begun_again = processes.on_first(open_folder)
+            self._begun_again = collectives.on_first(open_folder)
             if resume and not self._begun_again:
                 self._go_on(accept_changes)
             else:
@@ -308,7 +308,7 @@ class DFADTrainer:
         processes.meet()
         teacher = self.networks.teacher
         trained = (self.networks.student, self.networks.generator, *self.networks.beside_student)
-        processes.refuse_differences(
+        collectives.refuse_differences(
             {
                 # Of a sharded one each process has a part of its own.
                 "the teacher's weights": None if is_sharded(teacher) else checksum(teacher.state_dict()),
@@ -319,7 +319,7 @@ class DFADTrainer:
                 ],
             }
         )
-        processes.copy_from_first(*trained)
+        collectives.copy_from_first(*trained)
         differ_between_processes()
 
     def _go_on(self, accept_changes: bool) -> None:
@@ -333,7 +333,7 @@ class DFADTrainer:
                 self.folder.read_checkpoint(),
             )
 
-        changes, before, state = processes.on_first(read)
+        changes, before, state = collectives.on_first(read)
         self._load_checkpoint(state)
         self._processes_before = sorted({*resuming.processes_so_far(before), processes.count()})
         self.history = self.on_folder(lambda folder: folder.read_metrics(self.iteration)) or []
@@ -346,7 +346,7 @@ class DFADTrainer:
 
     def on_folder(self, use: Callable[[RunFolder], T]) -> T | None:
         """What ``use`` returns of the run's folder, which the first process alone has; None where there is none."""
-        return processes.on_first(lambda: use(self.folder) if self.folder else None)
+        return collectives.on_first(lambda: use(self.folder) if self.folder else None)
 
     @property
     def notices(self) -> list[str]:
@@ -504,7 +504,7 @@ class DFADTrainer:
         """``state_dict``, with what the other processes have of their own."""
         state = self.state_dict()
         if processes.count() > 1:
-            state["global_rng"] = processes.collect(state["global_rng"])
+            state["global_rng"] = collectives.collect(state["global_rng"])
             state["rehearsal"] = self.rehearsal.state_of_all() if self.rehearsal else {}
         return state
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import yaml
 
 from dfad_fast import DFADTrainer
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable, processes
 from dfad_fast.engine.recipe import Recipe
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.methods import METHODS, Method
@@ -106,7 +106,7 @@ def trainer_of(dtype=torch.float64, **settings):
 def state_after(iterations, dtype, settings):
     trainer = trainer_of(dtype, **settings)
     losses = [trainer.step() for _ in range(iterations)]
-    mean = {name: processes.mean(value.double()).item() for name, value in losses[-1].items()}
+    mean = {name: differentiable.mean(value.double()).item() for name, value in losses[-1].items()}
     return trainer.networks.student.state_dict(), trainer.networks.generator.state_dict(), mean
 
 
@@ -463,10 +463,10 @@ def routed(seed):
     weight = torch.randn(12, 2, generator=generator, dtype=torch.float64)
     rows = processes.own_rows(12)
     own = whole[rows].clone().requires_grad_()
-    found = processes.partners(own, perm)
+    found = differentiable.partners(own, perm)
     (found * weight[rows]).sum().backward()
     expected = torch.zeros_like(whole).index_put_((perm,), weight, accumulate=True)[rows]
-    gathered = processes.gather(own)
+    gathered = differentiable.gather(own)
     return (
         torch.equal(found, whole[perm][rows]),
         torch.allclose(own.grad, expected),
@@ -493,9 +493,9 @@ def of_synchronised(dtype, fused):
     (images * weight[rows]).sum().backward()
     assert not any("forward" in module.__dict__ for module in generator.modules())
     return {
-        "images": processes.gather(images.detach()),
-        "noise": processes.gather(own.grad),
-        **{name: processes.mean(p.grad) * processes.count() for name, p in generator.named_parameters()},
+        "images": differentiable.gather(images.detach()),
+        "noise": differentiable.gather(own.grad),
+        **{name: differentiable.mean(p.grad) * processes.count() for name, p in generator.named_parameters()},
         **dict(generator.named_buffers()),
     }
 

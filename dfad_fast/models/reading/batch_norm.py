@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable, processes
 from dfad_fast.models.reading.hooks import first_input
 from dfad_fast.precision import at_least_float32
 
@@ -44,7 +44,7 @@ def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
 
 def pooled(statistics: Tensor) -> Tensor:
     """Mean and biased variance [2, C] of all processes' values together, of which each has as many. Differentiable."""
-    means, variances = processes.gather(statistics[None]).unbind(1)
+    means, variances = differentiable.gather(statistics[None]).unbind(1)
     mean = means.mean(0)
     return torch.stack((mean, variances.mean(0) + (means - mean).square().mean(0)))
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable, processes
 from dfad_fast.errors import UsageError
 from dfad_fast.models.reading.batch_norm import pooled
 from dfad_fast.models.surgery.connectors import SwappingBatchNorm2d
@@ -129,7 +129,7 @@ class _Synchronise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, by_weight: Tensor, by_bias: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, statistics = ctx.saved_tensors
         own = torch.stack((by_bias, by_weight)).to(statistics.dtype) / (x.numel() // x.shape[1])
-        off = processes.mean(own)
+        off = differentiable.mean(own)
         if ctx.own_removed:
             off = off - own
         mean, variance = statistics
