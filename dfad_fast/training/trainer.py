@@ -39,7 +39,8 @@ from dfad_fast.environment import versions
 from dfad_fast.errors import RunError, UsageError, in_one_line
 from dfad_fast.limits import refuse_beyond
 from dfad_fast.methods import Method
-from dfad_fast.models.generators.registry import check_generator, generate_batches, make_generator
+from dfad_fast.models.generators.registry import create_generator
+from dfad_fast.models.generators.sampling import check_generator, sample_batches
 from dfad_fast.models.reading.check import as_image_shape, count_classes, device_of, image_dtype
 from dfad_fast.models.surgery.average import MovingAverage
 from dfad_fast.models.surgery.sharding import is_sharded
@@ -209,7 +210,7 @@ class DFADTrainer:
             torch.manual_seed(seed)
             classes = count_classes(teacher, shape, "teacher")
             with torch.device("cpu"):  # whatever the default is
-                made = make_generator(generator, shape, latent_dim, classes, self.speed.fused_generator)
+                made = create_generator(generator, shape, latent_dim, classes, self.speed.fused_generator)
             made.to(self.device, self.dtype)
             self.networks = Networks(
                 teacher,
@@ -519,7 +520,7 @@ class DFADTrainer:
         """The images of ``sample``, of which only one batch is held at a time."""
         noise = self._held_out_noise()
         # Not the whole batch of a run over many processes, which no single one has room for.
-        return generate_batches(
+        return sample_batches(
             self.networks.generator,
             count,
             self.batch_size // processes.count(),

@@ -16,8 +16,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.models.reading.calls import ActivationInputs
+from dfad_fast.models.reading.events import Event, Run, Tap
 from dfad_fast.models.reading.hooks import first_output
-from dfad_fast.models.reading.tracing import ActivationInputs, Event, Run, Tap, trace
+from dfad_fast.models.reading.tracing import trace
 
 __all__ = ["Tap", "Taps", "find_taps", "match_taps", "named_taps"]
 
