@@ -54,7 +54,7 @@ def collect(value: T) -> list[T]:
 
 
 def on_first(function: Callable[[], T]) -> T:
-    """What ``function`` returns in the first process, where alone it is called; every process gets it, or its error."""
+    """Calls ``function`` in the first process alone; every process gets what it returns, or its error."""
     if count() == 1:
         return function()
     outcome: list[Any] = [None, None]

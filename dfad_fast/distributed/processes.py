@@ -103,7 +103,7 @@ def own_rows(batch: int) -> slice:
 
 
 def as_lost(error: Exception) -> ProcessLost | None:
-    """``error`` as what it means where it came of another process's end; else None."""
+    """The error to raise where ``error`` means that another process ended; else None."""
     if isinstance(error, ProcessLost):
         return error
     own = not isinstance(error, RuntimeError) or isinstance(error, DFADFastError)

@@ -1,4 +1,4 @@
-"""A network's optimiser, with the scaling that float16 needs."""
+"""A network's optimizer, with the scaling that float16 needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _backward(loss: Tensor) -> None:
 
 
 class Optimiser:
-    """An optimiser, and for float16 a scaler of its losses, so that small gradients do not vanish.
+    """An optimizer, and for float16 a scaler of its losses, so that small gradients do not vanish.
 
     A step whose scaled gradients overflow is left out and the scale halved, as torch.amp.GradScaler does it. Gradients
     whose norm is more than ``clip_norm`` are scaled down to it.

@@ -16,7 +16,7 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class TotalVariation(Term):
-    """Sum of the L2 norms, over the whole batch, of differences between neighbours: right, below, both diagonals.
+    """Sum of the L2 norms, over the whole batch, of differences between neighbors: right, below, both diagonals.
 
     DeepInversion's smoothness prior (Yin et al. 2020, arXiv 1912.08795; there with weight 2.5e-5).
     """

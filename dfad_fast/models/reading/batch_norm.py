@@ -67,7 +67,7 @@ def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
     """Yields a list that holds, after a forward pass, the statistics at each batch norm layer, in order of use.
 
     The batch's variance is the biased one (divided by the number of elements), which is what a layer
-    normalises by in training. Differentiable in the images.
+    normalizes by in training. Differentiable in the images.
     """
     statistics: list[LayerStatistics] = []
 

@@ -1,7 +1,7 @@
 """Feature taps: the pre-activations of any network's stages, read without changing the network.
 
 A tap is written ``PATH#N``: the input of the N-th activation (from 0) that runs directly in the submodule
-PATH during one forward pass, be it a module such as ``nn.ReLU`` or a call such as ``F.relu``. A bare ``PATH``
+PATH during one forward pass: a module such as ``nn.ReLU`` or a call such as ``F.relu``. A bare ``PATH``
 is that module's input if it is an activation module (at its last call) and its output otherwise.
 """
 
