@@ -31,7 +31,7 @@ from dfad_fast.models.surgery.convolutions import WinogradConvolutions
 from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
 from dfad_fast.models.surgery.layout import fitted
 from dfad_fast.models.surgery.sharding import is_sharded
-from dfad_fast.models.surgery.sync_batch_norm import SynchronisedBatchNorms
+from dfad_fast.models.surgery.sync_batch_norm import SynchronizedBatchNorms
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.precision import at_least_float32
 from dfad_fast.terms import (
@@ -166,7 +166,7 @@ class Networks:
             )
         self.student_depends_on_batch = depends_on_batch(student, image_shape)
         self.sync_batch_norm = sync_batch_norm
-        self._synchronised: list[SynchronisedBatchNorms] = []
+        self._synchronised: list[SynchronizedBatchNorms] = []
         self.synchronise(student, generator, self.connectors)
 
     @property
@@ -244,7 +244,7 @@ class Networks:
     def synchronise(self, *networks: nn.Module) -> None:
         """Their batch norm layers too see the whole batch in a step, where that was asked for."""
         if self.sync_batch_norm:
-            self._synchronised += [SynchronisedBatchNorms(network) for network in networks]
+            self._synchronised += [SynchronizedBatchNorms(network) for network in networks]
 
     @property
     def beside_student(self) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from dfad_fast.engine.recipe import Recipe
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.models import DFADGenerator
-from dfad_fast.models.surgery.sync_batch_norm import SynchronisedBatchNorms
+from dfad_fast.models.surgery.sync_batch_norm import SynchronizedBatchNorms
 from dfad_fast.terms import (
     L1,
     BatchNormKL,
@@ -488,7 +488,7 @@ def of_synchronised(dtype, fused):
     weight = torch.randn(12, 2, 8, 8).to(dtype)
     rows = processes.own_rows(12)
     own = noise[rows].requires_grad_()
-    with SynchronisedBatchNorms(generator).used():
+    with SynchronizedBatchNorms(generator).used():
         images = generator.train()(own)
     (images * weight[rows]).sum().backward()
     assert not any("forward" in module.__dict__ for module in generator.modules())
@@ -511,7 +511,7 @@ def in_half_precision():
         results = []
         for dtype in (torch.float32, torch.bfloat16):
             own = x.to(dtype).detach().clone().requires_grad_()
-            with SynchronisedBatchNorms(norm).used():
+            with SynchronizedBatchNorms(norm).used():
                 out = norm(own)
             out.square().mul(torch.arange(4.0)).sum().backward()
             assert (out.dtype, own.grad.dtype) == (dtype, dtype)
@@ -531,7 +531,7 @@ def test_a_batch_norm_with_something_of_its_own_is_not_synchronised():
             return super().forward(x).relu()
 
     with pytest.raises(UsageError, match="WithActivation is no plain batch norm layer"):
-        SynchronisedBatchNorms(torch.nn.Sequential(WithActivation(2)))
+        SynchronizedBatchNorms(torch.nn.Sequential(WithActivation(2)))
 
 
 @pytest.mark.parametrize(("dtype", "fused", "tolerance"), [("float64", False, 1e-9), ("float32", True, 2e-4)])

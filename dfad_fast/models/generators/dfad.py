@@ -12,9 +12,9 @@ from dfad_fast.distributed import processes
 from dfad_fast.models.reading.batch_norm import pooled
 from dfad_fast.models.surgery.sync_batch_norm import (
     follow,
-    is_synchronised,
+    is_synchronized,
     own_statistics,
-    synchronise,
+    synchronize,
 )
 from dfad_fast.ops import generator_block
 
@@ -102,9 +102,9 @@ def _block(
     weight: Tensor = norm.weight
     bias: Tensor = norm.bias
     values = x.numel() // x.shape[1]
-    if is_synchronised(norm):
+    if is_synchronized(norm):
         statistics = pooled(own_statistics(x) if statistics is None else statistics)
-        x, weight, bias = synchronise(x, weight, bias, statistics, norm.eps, own_removed=True)
+        x, weight, bias = synchronize(x, weight, bias, statistics, norm.eps, own_removed=True)
         values *= processes.count()
     out, found, out_statistics = generator_block(
         x,
