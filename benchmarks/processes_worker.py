@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.step_cases import CLASSES, PAIRS, SEED, settle
 from dfad_fast import DFADTrainer
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.models import create_network
 
 LEAST_ITERATIONS = 3
@@ -103,10 +103,12 @@ def main() -> None:
     taken: list[float] = []
     begun = time.perf_counter()
     # As long in every process.
-    while processes.any_of(len(taken) < LEAST_ITERATIONS or time.perf_counter() - begun < float(seconds))[0]:
+    while collectives.any_of(len(taken) < LEAST_ITERATIONS or time.perf_counter() - begun < float(seconds))[
+        0
+    ]:
         started = time.perf_counter()
         trainer.step()
-        processes.any_of(True)  # all have ended it
+        collectives.any_of(True)  # all have ended it
         taken.append(time.perf_counter() - started)
     if processes.is_first():
         images = trainer.images_per_iteration

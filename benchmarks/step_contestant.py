@@ -16,7 +16,7 @@ from benchmarks.contestant import release_memory
 from benchmarks.step_cases import Contender, Pair, make_loop
 from dfad_fast import DFADTrainer
 from dfad_fast.engine.graph import ITERATIONS_UNTIL_CAPTURED
-from dfad_fast.profiling.hooks import Watch
+from dfad_fast.profiling.hooks import StepHooks
 from dfad_fast.profiling.timeline import Clock, clock_of
 
 __all__ = ["enter", "release_memory"]
@@ -85,12 +85,12 @@ class StepContestant:
         """Seconds of an iteration by phase and part, of a trainer; hooks tell them apart, and take time themselves."""
         if not isinstance(self._loop, DFADTrainer):
             return []
-        watch = Watch(self._loop, self._clock)
-        with watch.looking():
+        hooks = StepHooks(self._loop, self._clock)
+        with hooks.attached():
             self._loop.step()
         return [
             {"phase": phase, "part": part, "seconds": seconds}
-            for (phase, part), seconds in watch.parts.seconds().items()
+            for (phase, part), seconds in hooks.timeline.seconds().items()
         ]
 
     def _peak_bytes(self) -> int:

@@ -1,30 +1,68 @@
 """dfad_fast: data-free knowledge distillation with fused loss ops.
 
 ``DFADTrainer`` distils a trained classifier into a small student without its data; ``dfad_fast.ops`` holds the
-loss ops for use in any other loop.
+loss ops for use in any other loop. A method of one's own is a ``Method`` of ``Weighted`` terms; a term is a subclass of
+``Term``.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from dfad_fast.version import __version__
 
-__all__ = ["DFADTrainer", "__version__", "use_backend"]
-
 if TYPE_CHECKING:
+    from dfad_fast.allocator import pin_allocator
     from dfad_fast.backends import use_backend
+    from dfad_fast.networks.levers import Levers
+    from dfad_fast.engine.recipe import Recipe
+    from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
+    from dfad_fast.methods import Method
+    from dfad_fast.sources import Source
+    from dfad_fast.terms import Term, Weighted
     from dfad_fast.training.trainer import DFADTrainer
+
+__all__ = [
+    "DFADFastError",
+    "DFADFastWarning",
+    "DFADTrainer",
+    "Levers",
+    "Method",
+    "Recipe",
+    "RunError",
+    "Source",
+    "Term",
+    "UsageError",
+    "Weighted",
+    "__version__",
+    "pin_allocator",
+    "use_backend",
+]
+
+# Imported when first asked for, so that `import dfad_fast.ops` does not pay for the trainer.
+_HOMES = {
+    "DFADFastError": "dfad_fast.errors",
+    "DFADFastWarning": "dfad_fast.errors",
+    "DFADTrainer": "dfad_fast.training.trainer",
+    "Levers": "dfad_fast.networks.levers",
+    "Method": "dfad_fast.methods",
+    "Recipe": "dfad_fast.engine.recipe",
+    "RunError": "dfad_fast.errors",
+    "Source": "dfad_fast.sources",
+    "Term": "dfad_fast.terms",
+    "UsageError": "dfad_fast.errors",
+    "Weighted": "dfad_fast.terms",
+    "pin_allocator": "dfad_fast.allocator",
+    "use_backend": "dfad_fast.backends",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that `import dfad_fast.ops` does not pay for the trainer.
-    if name == "DFADTrainer":
-        from dfad_fast.training.trainer import DFADTrainer
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
-        return DFADTrainer
-    if name == "use_backend":
-        from dfad_fast.backends import use_backend
 
-        return use_backend
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

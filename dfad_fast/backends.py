@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from dfad_fast import private_torch
 from dfad_fast.errors import UsageError, unknown_name
 
 BACKENDS = ("auto", "cpp", "triton", "reference")
@@ -204,7 +205,7 @@ class use_backend:
 
 def inside_transform() -> bool:
     """Whether a torch.func transform (vmap, grad, jvp) is at work in eager mode."""
-    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    return not torch.compiler.is_compiling() and private_torch.inside_function_transform()
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -214,7 +215,7 @@ def is_opaque(kind: type) -> bool:
     """Whether tensors of this class compute by a dispatch of their own, as DTensor does: their memory is not theirs."""
     own = getattr(kind, "__torch_dispatch__", torch.Tensor.__torch_dispatch__)
     # What torch.compile and torch.export trace with, the kernels know.
-    return own is not torch.Tensor.__torch_dispatch__ and not kind.__module__.startswith("torch._subclasses.")
+    return own is not torch.Tensor.__torch_dispatch__ and not private_torch.is_traced_kind(kind)
 
 
 def native(*tensors: torch.Tensor) -> bool:

@@ -1,1 +1,1 @@
-"""Runs spread over several processes: their groups, what they tell each other, averaged gradients."""
+"""A run over several processes: who they are, what they tell each other, gradients through that and averaged."""

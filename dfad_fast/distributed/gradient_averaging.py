@@ -1,4 +1,4 @@
-"""A loss of modules whose gradients are averaged over the processes of a run."""
+"""A loss whose gradients are averaged over the processes of a run."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class _Loss(nn.Module):
         self.trained = nn.ModuleList(trained)
         self._compute = compute
         if next(self.parameters()).device.type == "cpu":
-            # Of a loss that all parameters are in, torch says on standard error that looking for others was in vain.
-            # On GPUs that is better than one which is not, for which it waits for the device.
+            # Where the graph holds every parameter, torch says on standard error that it looked for others in vain. On
+            # GPUs that line is the lesser evil: for a parameter that no graph holds torch waits for the device.
             self.in_no_graph = nn.Parameter(torch.zeros((), device="cpu"))
 
     def forward(self, *args: Any) -> Any:
         return self._compute(*args)
 
 
-def spread(compute: F, *trained: nn.Module) -> F:
-    """``compute``, and where there are several processes such that backward averages the gradients of ``trained``,
-    while it goes on. The first process's running statistics go to the others before each call.
+def averaging_gradients(compute: F, *trained: nn.Module) -> F:
+    """``compute``, whose backward averages the gradients of ``trained`` over the processes, where there are several.
 
+    They are averaged while backward runs. Before each call the others get the first process's running statistics.
     A network that checkpoints its activations has to do it with ``use_reentrant=False``.
     """
     if processes.count() == 1 or not any(p.requires_grad for m in trained for p in m.parameters()):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives
 from dfad_fast.engine.evaluation import TestScores, ask
 from dfad_fast.networks.states import load_state, state_of
 from dfad_fast.ops import l1_discrepancy
@@ -104,7 +104,7 @@ class BestStudent:
         score = _score(torch.cat(own), teachers)
         best = _score(torch.cat([moment.best for moment in judged]), teachers)
         # The first of several processes decides, since running statistics may differ between them.
-        if processes.on_first(lambda: self.weights is None or score >= best):
+        if collectives.on_first(lambda: self.weights is None or score >= best):
             for moment, logits in zip(judged, own, strict=True):
                 moment.best = logits
             self._take(student, iteration, score)

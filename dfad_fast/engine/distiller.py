@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.iteration import Iteration, Result
 from dfad_fast.engine.meeting import meet
@@ -21,7 +21,7 @@ from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.setup import set_up
 from dfad_fast.engine.state import TrainState
 from dfad_fast.methods import Method
-from dfad_fast.models.generators.registry import generate_batches
+from dfad_fast.models.generators.sampling import sample_batches
 from dfad_fast.models.reading.check import device_of, image_dtype
 from dfad_fast.models.surgery.average import MovingAverage
 from dfad_fast.networks.optimizers import Optimiser
@@ -188,7 +188,7 @@ class Distiller:
         """``count`` generated images from noise that no step draws, generator in train mode, in batches of which one is
         held at a time. The same in every process of a run over several."""
         noise = self.random.held_out()
-        return generate_batches(
+        return sample_batches(
             self.networks.generator,
             count,
             # Not the whole batch of a run over many processes, which no single one has room for.
@@ -240,7 +240,7 @@ class Distiller:
         """``state_dict``, with what the other processes have of their own."""
         state = self.state_dict()
         if processes.count() > 1:
-            state["global_rng"] = processes.collect(state["global_rng"])
+            state["global_rng"] = collectives.collect(state["global_rng"])
             state["source"] = self.source.state_of_all()
         return state
 

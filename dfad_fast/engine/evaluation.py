@@ -14,7 +14,7 @@ from dfad_fast.data.labelled_batches import (
     refuse_single_batch,
     refuse_unknown_labels,
 )
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives
 from dfad_fast.engine.balance import ClassBalance, balance_of_counts
 from dfad_fast.networks.trio import Trio
 from dfad_fast.engine.randomness import undisturbed
@@ -93,7 +93,7 @@ class TestSet:
             if is_sharded(teacher):
                 self._ask(teacher)  # which is done together
             else:
-                processes.on_first(lambda: self._ask(teacher))
+                collectives.on_first(lambda: self._ask(teacher))
 
     @torch.no_grad()
     def _ask(self, teacher: nn.Module) -> None:
@@ -116,7 +116,7 @@ class TestSet:
     def scores(self, student: nn.Module) -> TestScores:
         """The student's scores in eval mode. Raises UsageError if the batches come in another order than before."""
         with undisturbed(self._device):
-            return processes.on_first(lambda: self._scores(student))
+            return collectives.on_first(lambda: self._scores(student))
 
     @torch.no_grad()
     def _scores(self, student: nn.Module) -> TestScores:

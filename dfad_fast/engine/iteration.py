@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from dfad_fast.distributed.gradient_averaging import spread
+from dfad_fast.distributed.gradient_averaging import averaging_gradients
 from dfad_fast.methods import Method
 from dfad_fast.networks.optimizers import Optimiser
 from dfad_fast.networks.probing import Draws, Prober
@@ -50,7 +50,7 @@ class Iteration:
         self._batch_size = batch_size
         # A warm-up has no student's step, and other steps than the methods' have no use for a loss.
         if method.student_steps:
-            self._averaged_loss = spread(self._student_loss, *prober.trio.read_by(method.student))
+            self._averaged_loss = averaging_gradients(self._student_loss, *prober.trio.read_by(method.student))
 
     @property
     def generated_batches(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfad_fast.checksum import checksum
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.randomness import differ_between_processes
 from dfad_fast.environment import versions
 from dfad_fast.networks.trio import Trio
@@ -19,7 +19,7 @@ def meet(networks: Trio, settings: Mapping[str, Any], facts: Mapping[str, object
         return
     processes.meet()
     trained = (networks.student, networks.generator, *networks.beside_student)
-    processes.refuse_differences(
+    collectives.refuse_differences(
         {
             # Each process has a part of its own of a sharded one.
             "the teacher's weights": None
@@ -32,5 +32,5 @@ def meet(networks: Trio, settings: Mapping[str, Any], facts: Mapping[str, object
             ],
         }
     )
-    processes.copy_from_first(*trained)
+    collectives.copy_from_first(*trained)
     differ_between_processes()

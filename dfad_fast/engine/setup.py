@@ -18,7 +18,8 @@ from dfad_fast.engine.recipe import Recipe, choose_recipe
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
-from dfad_fast.models.generators.registry import check_generator, make_generator
+from dfad_fast.models.generators.registry import create_generator
+from dfad_fast.models.generators.sampling import check_generator
 from dfad_fast.models.reading.check import as_image_shape, count_classes, device_of, image_dtype
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.networks.exclusive import used_alone
@@ -64,7 +65,7 @@ def set_up(
         torch.manual_seed(settings.seed)
         classes = count_classes(teacher, shape, "teacher")
         with torch.device("cpu"):  # whatever the default is
-            generator = make_generator(
+            generator = create_generator(
                 settings.generator, shape, settings.latent_dim, classes, levers.fused_generator
             )
         generator.to(device, dtype)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dfad_fast.data import Dataset, dataset_names, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.networks.levers import SPEEDS, choose_levers, with_changes
 from dfad_fast.engine.preflight import refuse_unaffordable
 from dfad_fast.engine.recipe import RECIPES, choose_recipe
@@ -154,9 +154,9 @@ def prepare(
     Loggers(log)
     out = Path(config.out or f"runs/{config.dataset or 'distill'}-{config.method}-seed{config.seed}")
     if not rehearse:  # before a teacher is trained in vain
-        processes.on_first(lambda: refuse_held(out))
+        collectives.on_first(lambda: refuse_held(out))
     if not (overwrite or resume or rehearse):
-        processes.on_first(lambda: refuse_other_run(out))
+        collectives.on_first(lambda: refuse_other_run(out))
     device = choose_device(config.device)
     dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     if config.image_shape:  # before a network is shown images of that size
@@ -167,7 +167,7 @@ def prepare(
     # A run that goes on needs the very teacher that it began with.
     missing_teacher: MissingTeacher = "initialise" if rehearse else "refuse" if resume else "train"
     # A teacher that is trained by the first process is read by the others.
-    pair = processes.first_then_others(
+    pair = collectives.first_then_others(
         lambda: build_pair(config, dataset, device, say, missing_teacher, teacher_progress)
     )
     published = METHODS[config.method].recipe if config.method in METHODS else "auto"
@@ -184,7 +184,7 @@ def prepare(
         # The first of several processes alone looks at them.
         evaluate = list(test_set.test_batches(512, device)) if processes.is_first() else []
     if resume:
-        processes.on_first(lambda: refuse_other_teacher(pair, out))
+        collectives.on_first(lambda: refuse_other_teacher(pair, out))
     repeated = f"{processes.command()} distill --config {quoted((out / CONFIG).absolute())}"
     with _fitting_into_memory():
         trainer = DFADTrainer(

@@ -27,7 +27,8 @@ from dfad_fast.jobs.job import (
     run_plugins,
 )
 from dfad_fast.models import load_weights
-from dfad_fast.models.generators.registry import generate, make_generator
+from dfad_fast.models.generators.registry import create_generator
+from dfad_fast.models.generators.sampling import sample
 from dfad_fast.runs import checkpoints
 from dfad_fast.runs.checkpoints import CHECKPOINT
 from dfad_fast.runs.run_folder import AVERAGED, BEST, GENERATOR, STUDENT, folder_of, recorded_config
@@ -75,7 +76,7 @@ class TrainedRun:
         # 2, since a run draws its steps' noise from its seed and its held-out noise from [seed, 1].
         drawn_from = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
         source = torch.Generator(self.device).manual_seed(drawn_from)
-        return generate(
+        return sample(
             self.networks.generator,
             count,
             self.batch_size,
@@ -133,7 +134,7 @@ def load_run(
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     pair = build_pair(config, own_dataset, choose_device(config.device), silent, "refuse")
     refuse_other_teacher(pair, folder)
-    generator = make_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
+    generator = create_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
     networks = Trio(
         pair.teacher,
         pair.student,

@@ -5,7 +5,7 @@ import math
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, ActivationMagnitude, ClassBalance, OneHot, Weighted
 
-# The weights are those in use for CIFAR-10, with a logarithm to base 10 in the balance. The published optimisers are
+# The weights are those in use for CIFAR-10, with a logarithm to base 10 in the balance. The published optimizers are
 # made for 2000 epochs there; the recipe is this library's.
 DAFL = Method(
     name="dafl",

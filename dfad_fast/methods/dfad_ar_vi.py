@@ -1,4 +1,4 @@
-"""The method of arXiv 2102.11638: DFAD with the activation regulariser and virtual interpolation."""
+"""The method of arXiv 2102.11638: DFAD with the activation regularizer and virtual interpolation."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import L1, ActivationBoundary, VirtualInterpolation, Weighted

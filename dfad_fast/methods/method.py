@@ -16,8 +16,8 @@ Batches = Literal["fresh", "same noise", "generator's"]
 class Method:
     """One published (or recommended) way to distil without data.
 
-    An iteration is ``student_steps`` updates of the student, minimising ``student``, and ``generator_steps`` updates of
-    the generator on fresh noise, minimising ``generator``. ``student_mode`` is the mode of the student's batch norm
+    An iteration is ``student_steps`` updates of the student, minimizing ``student``, and ``generator_steps`` updates of
+    the generator on fresh noise, minimizing ``generator``. ``student_mode`` is the mode of the student's batch norm
     layers (and dropout) in the generator's phase.
 
     What the student's steps see is one of three ``batches``: ``fresh``, a batch of its own for each step, and then the
@@ -25,7 +25,7 @@ class Method:
     one of them (ZSKT); ``generator's``, the very images of its last step, so that a step of both is a joint one (DAFL).
 
     For the share ``warm_up`` of a run only the generator is trained. Gradients of more than ``clip_norm`` are scaled
-    down to it. ``recipe`` names the published optimisers, where they are known.
+    down to it. ``recipe`` names the published optimizers, where they are known.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Method:
 
     @property
     def rows(self) -> tuple[Weighted, ...]:
-        """Of the phases that have steps."""
+        """The rows of the phases that have steps."""
         return (*self.student * (self.student_steps > 0), *self.generator * (self.generator_steps > 0))
 
     @property

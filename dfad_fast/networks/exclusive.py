@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from dfad_fast.errors import UsageError
+from dfad_fast.models.reading.check import DROPOUT, owns_tensors
 
 _lock = threading.Lock()
 _in_use: dict[int, int] = {}
@@ -26,7 +26,7 @@ def used_alone(*networks: nn.Module) -> Iterator[None]:
         id(module)
         for network in networks
         for module in network.modules()
-        if module is network or module._parameters or module._buffers or isinstance(module, _DropoutNd)
+        if module is network or owns_tensors(module) or isinstance(module, DROPOUT)
     }
     with _lock:
         if any(_in_use.get(part, thread) != thread for part in parts):

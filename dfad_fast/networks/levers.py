@@ -151,6 +151,6 @@ def _fast_precision(device: torch.device) -> Precision:
     """
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
-    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+    if device.type == "cpu" and torch.cpu.get_capabilities().get("amx_tile", False):
         return "bfloat16"
     return "float32"

@@ -1,17 +1,37 @@
-"""A network's optimiser, with the scaling that float16 needs."""
+"""A network's optimizer, with the scaling that float16 needs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 _OWN = ("lr", "fused", "foreach", "capturable")
+_around_backward: list[Callable[[Tensor], AbstractContextManager[None]]] = []
+
+
+@contextmanager
+def around_backward(enter: Callable[[Tensor], AbstractContextManager[None]]) -> Iterator[None]:
+    """Inside the block, the backward pass of every step runs within ``enter(loss)``."""
+    _around_backward.append(enter)
+    try:
+        yield
+    finally:
+        _around_backward.remove(enter)
+
+
+def _backward(loss: Tensor) -> None:
+    with ExitStack() as stack:
+        for enter in _around_backward:
+            stack.enter_context(enter(loss))
+        loss.backward()
 
 
 class Optimiser:
-    """An optimiser, and for float16 a scaler of its losses, so that small gradients do not vanish.
+    """An optimizer, and for float16 a scaler of its losses, so that small gradients do not vanish.
 
     A step whose scaled gradients overflow is left out and the scale halved, as torch.amp.GradScaler does it. Gradients
     whose norm is more than ``clip_norm`` are scaled down to it.
@@ -43,11 +63,11 @@ class Optimiser:
         """One step down the gradient of ``loss``."""
         self.optimizer.zero_grad()
         if self._scaler is None:
-            loss.backward()
+            _backward(loss)
             self._clip()
             self.optimizer.step()
             return
-        self._scaler.scale(loss).backward()
+        _backward(self._scaler.scale(loss))
         if self._clip_norm is not None:
             self._scaler.unscale_(self.optimizer)
             self._clip()

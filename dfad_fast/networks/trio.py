@@ -16,7 +16,7 @@ from dfad_fast.models.surgery.connectors import create_connector
 from dfad_fast.models.surgery.convolutions import WinogradConvolutions
 from dfad_fast.models.surgery.layout import fitted
 from dfad_fast.models.surgery.sharding import is_sharded
-from dfad_fast.models.surgery.sync_batch_norm import SynchronisedBatchNorms
+from dfad_fast.models.surgery.sync_batch_norm import SynchronizedBatchNorms
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.matching import Matching, Names
@@ -81,7 +81,7 @@ class Trio:
         self._equipped: list[tuple[Term, nn.Module]] = []
         self.student_depends_on_batch = depends_on_batch(student, image_shape)
         self.sync_batch_norm = sync_batch_norm
-        self.synchronized: list[SynchronisedBatchNorms] = []
+        self.synchronized: list[SynchronizedBatchNorms] = []
         self.synchronize(student, generator, self.connectors)
 
     def _place(self, module: nn.Module) -> None:
@@ -128,7 +128,7 @@ class Trio:
     def synchronize(self, *networks: nn.Module) -> None:
         """Their batch norm layers too see the whole batch in a step, where that was asked for."""
         if self.sync_batch_norm:
-            self.synchronized += [SynchronisedBatchNorms(network) for network in networks]
+            self.synchronized += [SynchronizedBatchNorms(network) for network in networks]
 
     @property
     def beside_student(self) -> list[nn.Module]:

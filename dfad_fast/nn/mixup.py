@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dfad_fast.ops import mixup, virtual_batch
+from dfad_fast.private_torch import standard_gamma
 
 
 class Mixup(nn.Module):
@@ -42,10 +43,10 @@ class Mixup(nn.Module):
         return mixup(x, lam, perm) if y is None else virtual_batch(x, y, lam, perm)
 
     def _draw_lam(self, batch: int, generator: torch.Generator | None) -> torch.Tensor:
-        # Beta(a, a) is the share of one of two Gamma(a) variables; torch.distributions takes no generator.
+        # Beta(a, a) is the share of one of two Gamma(a) variables.
         shape = (2, batch) if self.per_sample else (2,)
         alphas = torch.full(shape, self.alpha, dtype=torch.float64, device="cpu")
-        first, second = torch._standard_gamma(alphas, generator=generator)
+        first, second = standard_gamma(alphas, generator)
         # For tiny alpha both may underflow to 0; the limit of Beta(a, a) is then an end of the interval.
         return torch.nan_to_num(first / (first + second), nan=1.0)
 

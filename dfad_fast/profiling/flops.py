@@ -1,4 +1,4 @@
-"""The arithmetic of a network as published, and the machine's ceiling for it."""
+"""The multiply-adds of a network as published, and the machine's ceiling for them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def multiply_adds(
 ) -> MultiplyAdds | None:
     """What plain PyTorch takes for one input of ``shape``, and for the gradients to weights or to the input.
 
-    Counted on a copy without data (torch's meta device), so that a faster form of the same arithmetic, an op of our
+    Counted on a copy without data (torch's meta device), so that a faster form of the same network, an op of our
     own or folded layers, counts as the published one. None for a network that cannot be copied or run like that.
     """
     counter = FlopCounterMode(display=False)

@@ -13,12 +13,12 @@ from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import UsageError
 from dfad_fast.process import page_faults, peak_resident_bytes
 from dfad_fast.profiling.flops import Ceiling, measure_ceilings, multiply_adds
-from dfad_fast.profiling.hooks import LOSSES, NETWORKS, OPTIMISERS, PHASES, Watch
+from dfad_fast.profiling.hooks import LOSSES, NETWORKS, OPTIMISERS, PHASES, StepHooks
 from dfad_fast.profiling.timeline import OVERHEAD, Clock, clock_of
 from dfad_fast.training.trainer import DFADTrainer
 from dfad_fast.wording import counted
 
-# Plain and watched iterations take turns, so that what else the machine does meets both.
+# Iterations without and with hooks take turns, so that what else the machine does meets both.
 _ROUNDS = 5
 PARTS = (
     *(f"{network} {way}" for network in NETWORKS for way in ("forward", "backward")),
@@ -104,9 +104,9 @@ def profile(
         f"profile: {counted(warm_up, 'iteration')} to warm up, then {iterations} without hooks and {iterations} with"
     )
     _step(trainer, warm_up, clock)
-    with Watch(trainer, clock).looking():
+    with StepHooks(trainer, clock).attached():
         _step(trainer, min(warm_up, 1), clock)  # torch.compile may compile anew for the hooks
-    watch = Watch(trainer, clock)
+    hooks = StepHooks(trainer, clock)
     images = trainer.generated_images
     rounds: list[tuple[int, float]] = []
     faults = 0
@@ -114,10 +114,10 @@ def profile(
         faults_before = page_faults() or 0
         rounds.append((count, _step(trainer, count, clock)))
         faults += (page_faults() or 0) - faults_before
-        with watch.looking():
+        with hooks.attached():
             _step(trainer, count, clock)
     peak, device_peak = peak_resident_bytes(), _peak_device_bytes(trainer.device)
-    parts = _parts(watch, iterations)
+    parts = _parts(hooks, iterations)
     work = [part.multiply_adds for part in parts]
     say("profile: products of matrices, for comparison")
     return Profile(
@@ -127,7 +127,7 @@ def profile(
         batch_size=trainer.batch_size,
         iterations=iterations,
         warm_up=warm_up,
-        steps={phase: watch.parts.phases()[phase] / iterations for phase in PHASES},
+        steps={phase: hooks.timeline.phases()[phase] / iterations for phase in PHASES},
         images=(trainer.generated_images - images) / (2 * iterations),
         seconds=sum(seconds for _, seconds in rounds) / iterations,
         seconds_rounds=[seconds / count for count, seconds in rounds],
@@ -159,9 +159,9 @@ def _rounds(iterations: int) -> Iterator[int]:
         yield iterations // rounds + (index < iterations % rounds)
 
 
-def _parts(watch: Watch, iterations: int) -> list[Part]:
-    seconds = watch.parts.seconds()
-    work = _work(watch)
+def _parts(hooks: StepHooks, iterations: int) -> list[Part]:
+    seconds = hooks.timeline.seconds()
+    work = _work(hooks)
     return [
         Part(
             phase,
@@ -175,10 +175,10 @@ def _parts(watch: Watch, iterations: int) -> list[Part]:
     ]
 
 
-def _work(watch: Watch) -> dict[tuple[str, str], int | None]:
+def _work(hooks: StepHooks) -> dict[tuple[str, str], int | None]:
     """Multiply-adds by phase and part; 0 for what is no network's. None where they cannot be counted."""
     work: dict[tuple[str, str], int | None] = {}
-    for call, images in watch.images.items():
+    for call, images in hooks.images.items():
         each = multiply_adds(call.module, call.shape, call.to_weights, call.to_inputs)
         for way in ("forward", "backward"):
             key = call.phase, f"{call.network} {way}"

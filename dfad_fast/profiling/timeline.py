@@ -1,4 +1,4 @@
-"""Time by the part of a step that it goes to, and by the phase that the part belongs to."""
+"""Which part of a step ran when, and in which phase; clocks for the CPU and for GPUs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def clock_of(device: torch.device) -> Clock:
     return CUDAClock(device) if device.type == "cuda" else HostClock()
 
 
-class Parts:
+class Timeline:
     """One part runs at any time: ``OVERHEAD``, unless another was entered. Each moment belongs to the current one."""
 
     def __init__(self, clock: Clock) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfad_fast.distributed import processes
-from dfad_fast.distributed.gradient_averaging import spread
+from dfad_fast.distributed import collectives
+from dfad_fast.distributed.gradient_averaging import averaging_gradients
 from dfad_fast.networks.probing import Draws, frozen
 from dfad_fast.sources.objective import weigh
 from dfad_fast.sources.source import Batch, Losses, Plan, Source, Turn, Workbench
@@ -26,7 +26,7 @@ class AdversarialGenerator(Source):
         self._bench = bench
         self._plan = plan
         if plan.generator_steps:
-            self._averaged_loss = spread(self._loss, bench.prober.trio.generator)
+            self._averaged_loss = averaging_gradients(self._loss, bench.prober.trio.generator)
 
     @property
     def student_steps(self) -> int:
@@ -67,7 +67,7 @@ class AdversarialGenerator(Source):
         trio.set_modes(student=train)
         if not (train or trio.sync_batch_norm):
             # Each has followed its own part of the batches, and the student is to be the same in all.
-            processes.copy_buffers_from_first(trio.student, *trio.beside_student)
+            collectives.copy_buffers_from_first(trio.student, *trio.beside_student)
         with frozen(trio.teacher, trio.student, *trio.beside_student):
             total, losses, batch = self._averaged_loss(noise, draws, turn.weights, turn.progress, for_student)
             # Frozen until backward is over, too: a network that checkpoints its activations runs again in it.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.errors import UsageError
 from dfad_fast.models.reading.check import device_of
 from dfad_fast.sources.source import Batch, Source, Turn, Workbench
@@ -93,7 +93,7 @@ class Replay(Source):
         }
 
     def state_of_all(self) -> dict[str, Any]:
-        kept = [processes.gather_at_first(images) for images in self._kept]
+        kept = [collectives.gather_at_first(images) for images in self._kept]
         return {**self.state_dict(), "kept": kept, "source": self._source.state_of_all()}
 
     def own_part(self, state: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ _STAGES = ("mean", "published")
 
 @dataclass(frozen=True)
 class ActivationBoundary(Term):
-    """The activation regulariser: the student's hidden neurons on and off where the teacher's are.
+    """The activation regularizer: the student's hidden neurons on and off where the teacher's are.
 
     Mean over stages of the mean over elements of ``relu(margin + s)^2`` where the teacher's pre-activation is
     <= 0, else ``relu(margin - s)^2`` (Heo et al. 2019, arXiv 1811.03233; in this use, arXiv 2102.11638).

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable
 from dfad_fast.precision import at_least_float32, finite_log_softmax
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
@@ -53,6 +53,6 @@ class ClassBalance(Term):
     def __call__(self, probe: Probe) -> Tensor:
         # By logarithms throughout: the gradient is finite where a class's probability underflows in the whole batch.
         log_p = finite_log_softmax(probe.teacher)
-        log_means = processes.gather(log_p.logsumexp(0)[None] - math.log(len(log_p)))
+        log_means = differentiable.gather(log_p.logsumexp(0)[None] - math.log(len(log_p)))
         log_mean = log_means.logsumexp(0) - math.log(len(log_means))
         return (log_mean.exp() * log_mean).sum()

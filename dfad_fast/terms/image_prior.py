@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable
 from dfad_fast.precision import at_least_float32
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
@@ -16,7 +16,7 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class TotalVariation(Term):
-    """Sum of the L2 norms, over the whole batch, of differences between neighbours: right, below, both diagonals.
+    """Sum of the L2 norms, over the whole batch, of differences between neighbors: right, below, both diagonals.
 
     DeepInversion's smoothness prior (Yin et al. 2020, arXiv 1912.08795; there with weight 2.5e-5).
     """
@@ -33,7 +33,7 @@ class TotalVariation(Term):
             x[..., 1:, :-1] - x[..., :-1, 1:],
         )
         norms = torch.stack([torch.linalg.vector_norm(d) for d in differences])
-        return torch.linalg.vector_norm(processes.gather(norms[None]), dim=0).sum()
+        return torch.linalg.vector_norm(differentiable.gather(norms[None]), dim=0).sum()
 
 
 @dataclass(frozen=True)

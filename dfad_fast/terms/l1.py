@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable
 from dfad_fast.ops import l1_discrepancy
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
@@ -31,4 +31,4 @@ class LogL1(Term):
     name: ClassVar[str] = "log_l1"
 
     def __call__(self, probe: Probe) -> Tensor:
-        return processes.mean(l1_discrepancy(probe.student, probe.teacher)).log1p()
+        return differentiable.mean(l1_discrepancy(probe.student, probe.teacher)).log1p()

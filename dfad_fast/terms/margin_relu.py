@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable, processes
 from dfad_fast.precision import at_least_float32
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
@@ -16,7 +16,7 @@ def negative_means(features: Tensor) -> Tensor:
     """Per channel the mean of the values below 0, and 0 where none is: [B, C, ...] -> [C]."""
     dims = [d for d in range(features.dim()) if d != 1]
     negative = features.clamp(max=0)
-    total, number = processes.mean(torch.stack([negative.sum(dims), (features < 0).sum(dims)]))
+    total, number = differentiable.mean(torch.stack([negative.sum(dims), (features < 0).sum(dims)]))
     # Means over processes, so that one value is no longer 1.
     return total / number.clamp(min=1 / processes.count())
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dfad_fast import ops
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable, processes
 from dfad_fast.precision import at_least_float32
 
 
@@ -16,7 +16,7 @@ def mix(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     if processes.count() == 1:
         return ops.mixup(x, lam, perm)
     wide = at_least_float32(x)
-    mixed = torch.lerp(at_least_float32(processes.partners(x, perm)), wide, _own(lam, wide)).to(x.dtype)
+    mixed = torch.lerp(at_least_float32(differentiable.partners(x, perm)), wide, _own(lam, wide)).to(x.dtype)
     # What came from others has no layout of its own.
     innermost = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
     return mixed.contiguous(memory_format=torch.channels_last) if innermost else mixed

@@ -21,7 +21,7 @@ class Probe:
     """
 
     images: Tensor
-    """[B, C, H, W], in the teacher's normalised input space."""
+    """[B, C, H, W], in the teacher's normalized input space."""
     student: Tensor
     """Logits [B, classes]; [0, classes] where no term reads the student."""
     teacher: Tensor

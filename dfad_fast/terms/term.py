@@ -33,8 +33,8 @@ class Term:
     ``virtual_images``: what happens between them and ``__call__`` is then free of randomness on the host, and all
     images of a step can go through the student at once. One with weights of its own implements ``module``.
 
-    Of a run over several processes each calls the term for its own part of the batch, and the values are averaged:
-    right for a mean over images. A term that is none asks dfad_fast.distributed.processes for the others' part.
+    In a run over several processes, each calls the term for its own part of the batch, and the values are averaged:
+    right for a mean over images. Any other term gets the others' part from dfad_fast.distributed.differentiable.
     """
 
     name: ClassVar[str]
@@ -65,7 +65,7 @@ class Term:
         return False
 
     def module(self, stages: Sequence[Sequence[int]]) -> nn.Module | None:
-        """What of this term is trained beside the student, for features [C, H, W] or [C] each."""
+        """This term's own weights, trained beside the student, for features [C, H, W] or [C] each."""
         return None
 
     @property

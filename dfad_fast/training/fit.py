@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from dfad_fast.data.labelled_batches import Batches
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.losses import Losses, NotFinite
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, in_one_line
@@ -79,7 +79,7 @@ class Fit:
         log_every = self._log_every or max(1, trainer.planned_iterations // 100)
         evaluate_every = self._evaluate_every or 4 * log_every
         plan = {"iterations": target, "log_every": log_every, "evaluate_every": evaluate_every}
-        processes.refuse_differences({**plan, "evaluate": self._evaluate is not None})
+        collectives.refuse_differences({**plan, "evaluate": self._evaluate is not None})
         folder = trainer.folder.path if trainer.folder else None
         opened = trainer.loggers.opened(folder, trainer.iteration, trainer.history)
         trainer.on_folder(lambda folder: folder.begin_writing())
@@ -88,7 +88,7 @@ class Fit:
         try:
             trainer.on_folder(lambda folder: (folder.path / run_folder.TRACEBACK).unlink(missing_ok=True))
             with StopOnSignal() as stop, self._failure_noted(), self._telling_of_lost_processes(), opened:
-                processes.wait()  # a logger may take its time
+                collectives.wait()  # a logger may take its time
                 test_set = (
                     TestSet(trainer.networks.teacher, self._evaluate) if self._evaluate is not None else None
                 )
@@ -147,7 +147,7 @@ class Fit:
             if self._progress:
                 self._progress.advance(trainer.iteration)
             # What only some of the processes noticed, so that all do the same.
-            signalled, stop_asked, checkpoint_due = processes.any_of(
+            signalled, stop_asked, checkpoint_due = collectives.any_of(
                 stop.requested,
                 trainer.stop_asked,
                 processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
@@ -223,7 +223,7 @@ class Fit:
         losses, bad = self._losses.take()
         if bad is None and trainer.has_diverged():
             bad = NotFinite("a weight", trainer.iteration)
-        of_all = processes.collect((bad, {**losses, **self._batch_agreement()}))
+        of_all = collectives.collect((bad, {**losses, **self._batch_agreement()}))
         bad = next((found for found, _ in of_all if found is not None), None)
         if bad is not None:
             self._give_up(bad)

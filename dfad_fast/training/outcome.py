@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.evaluation import GeneratedScores, TestSet, ask, generated_scores
 from dfad_fast.engine.randomness import undisturbed
 from dfad_fast.environment import device_name, versions
@@ -69,7 +69,7 @@ def evaluate(trainer: DFADTrainer, test_set: TestSet | None, held_out: int) -> d
             if not test_set:
                 trainer.best.meet_on_generated_images(networks.student, trainer.iteration, *looked[0])
         # The first process's, since running statistics may differ between them.
-        return processes.on_first(lambda: own)
+        return collectives.on_first(lambda: own)
 
     attempts = Attempts()
     generated = attempts.attempt("scores on held-out generated images", measure, together=True)
@@ -112,7 +112,7 @@ def summarise(
             )
 
     own = attempts.attempt("scores on held-out generated images", score, together=True)
-    generated = processes.on_first(lambda: own)
+    generated = collectives.on_first(lambda: own)
     final = averaged = None
     if test_set:
         tell("scoring test images")
@@ -163,7 +163,7 @@ def summarise(
         "processes": processes.count(),
         "versions": versions(),
     }
-    return processes.on_first(lambda: own_summary)
+    return collectives.on_first(lambda: own_summary)
 
 
 def _notices(generated: GeneratedScores) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dfad_fast.allocator import pin_allocator
 from dfad_fast.data.labelled_batches import Batches
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine import preflight
 from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.choice import Terms, choose_method
@@ -39,7 +39,8 @@ from dfad_fast.environment import versions
 from dfad_fast.errors import RunError, UsageError, in_one_line
 from dfad_fast.limits import refuse_beyond
 from dfad_fast.methods import Method
-from dfad_fast.models.generators.registry import check_generator, generate_batches, make_generator
+from dfad_fast.models.generators.registry import create_generator
+from dfad_fast.models.generators.sampling import check_generator, sample_batches
 from dfad_fast.models.reading.check import as_image_shape, count_classes, device_of, image_dtype
 from dfad_fast.models.surgery.average import MovingAverage
 from dfad_fast.models.surgery.sharding import is_sharded
@@ -209,7 +210,7 @@ class DFADTrainer:
             torch.manual_seed(seed)
             classes = count_classes(teacher, shape, "teacher")
             with torch.device("cpu"):  # whatever the default is
-                made = make_generator(generator, shape, latent_dim, classes, self.speed.fused_generator)
+                made = create_generator(generator, shape, latent_dim, classes, self.speed.fused_generator)
             made.to(self.device, self.dtype)
             self.networks = Networks(
                 teacher,
@@ -283,7 +284,7 @@ class DFADTrainer:
             return again
 
         if out is not None:
-            self._begun_again = processes.on_first(open_folder)
+            self._begun_again = collectives.on_first(open_folder)
             if resume and not self._begun_again:
                 self._go_on(accept_changes)
             else:
@@ -308,7 +309,7 @@ class DFADTrainer:
         processes.meet()
         teacher = self.networks.teacher
         trained = (self.networks.student, self.networks.generator, *self.networks.beside_student)
-        processes.refuse_differences(
+        collectives.refuse_differences(
             {
                 # Of a sharded one each process has a part of its own.
                 "the teacher's weights": None if is_sharded(teacher) else checksum(teacher.state_dict()),
@@ -319,7 +320,7 @@ class DFADTrainer:
                 ],
             }
         )
-        processes.copy_from_first(*trained)
+        collectives.copy_from_first(*trained)
         differ_between_processes()
 
     def _go_on(self, accept_changes: bool) -> None:
@@ -333,7 +334,7 @@ class DFADTrainer:
                 self.folder.read_checkpoint(),
             )
 
-        changes, before, state = processes.on_first(read)
+        changes, before, state = collectives.on_first(read)
         self._load_checkpoint(state)
         self._processes_before = sorted({*resuming.processes_so_far(before), processes.count()})
         self.history = self.on_folder(lambda folder: folder.read_metrics(self.iteration)) or []
@@ -346,7 +347,7 @@ class DFADTrainer:
 
     def on_folder(self, use: Callable[[RunFolder], T]) -> T | None:
         """What ``use`` returns of the run's folder, which the first process alone has; None where there is none."""
-        return processes.on_first(lambda: use(self.folder) if self.folder else None)
+        return collectives.on_first(lambda: use(self.folder) if self.folder else None)
 
     @property
     def notices(self) -> list[str]:
@@ -504,7 +505,7 @@ class DFADTrainer:
         """``state_dict``, with what the other processes have of their own."""
         state = self.state_dict()
         if processes.count() > 1:
-            state["global_rng"] = processes.collect(state["global_rng"])
+            state["global_rng"] = collectives.collect(state["global_rng"])
             state["rehearsal"] = self.rehearsal.state_of_all() if self.rehearsal else {}
         return state
 
@@ -519,7 +520,7 @@ class DFADTrainer:
         """The images of ``sample``, of which only one batch is held at a time."""
         noise = self._held_out_noise()
         # Not the whole batch of a run over many processes, which no single one has room for.
-        return generate_batches(
+        return sample_batches(
             self.networks.generator,
             count,
             self.batch_size // processes.count(),

@@ -222,7 +222,7 @@ def test_speeds_by_name():
     assert choose_levers("fast", cpu).student_batches == 0
     assert choose_levers("auto", cpu).student_batches is None
     assert choose_levers("auto", cpu).precision == (
-        "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
+        "bfloat16" if torch.cpu.get_capabilities().get("amx_tile", False) else "float32"
     )
 
 

@@ -105,7 +105,7 @@ def test_nothing_stays_behind_even_after_an_error(network, calls):
         raise ZeroDivisionError
     network(IMAGES)
     assert calls["winograd_conv2d"] == 0
-    assert all("_conv_forward" not in module.__dict__ for module in network.modules())
+    assert all("forward" not in module.__dict__ for module in network.modules())
     copy.deepcopy(network)
 
 

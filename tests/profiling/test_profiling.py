@@ -11,15 +11,16 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from dfad_fast import DFADTrainer
+from dfad_fast.engine import optimizers
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
-from dfad_fast.profiling import flops as arithmetic
-from dfad_fast.profiling import hooks as watch_module
+from dfad_fast.profiling import flops
+from dfad_fast.profiling import hooks as hooks_module
 from dfad_fast.profiling.flops import Ceiling, MultiplyAdds, multiply_adds
-from dfad_fast.profiling.hooks import Watch
+from dfad_fast.profiling.hooks import StepHooks
 from dfad_fast.profiling.profiling import profile
 from dfad_fast.profiling.table import print_profile
-from dfad_fast.profiling.timeline import OVERHEAD, HostClock, Parts
+from dfad_fast.profiling.timeline import OVERHEAD, HostClock, Timeline
 from dfad_fast.terms import L1, Term, Weighted
 from tests.networks import make_net
 
@@ -29,7 +30,7 @@ SMALL = {"latent_dim": 8, "batch_size": 4}
 
 @pytest.fixture(autouse=True)
 def _small_matrices(monkeypatch):
-    monkeypatch.setattr(arithmetic, "_SIDE", 64)
+    monkeypatch.setattr(flops, "_SIDE", 64)
 
 
 class Slow(torch.autograd.Function):
@@ -71,9 +72,9 @@ class SlowTerm(Term):
 
 
 def test_time_goes_to_the_part_and_phase_that_takes_it(monkeypatch):
-    nodes = watch_module._nodes
+    nodes = hooks_module._nodes
     # Looking at the graph does not count.
-    monkeypatch.setattr(watch_module, "_nodes", lambda outputs: (time.sleep(0.015), nodes(outputs))[1])
+    monkeypatch.setattr(hooks_module, "_nodes", lambda loss: (time.sleep(0.015), nodes(loss))[1])
     trainer = DFADTrainer(
         SlowNet(make_net(2), 3, 7),
         SlowNet(make_net(2), 5, 11),
@@ -82,12 +83,12 @@ def test_time_goes_to_the_part_and_phase_that_takes_it(monkeypatch):
         SlowNet(nn.Sequential(nn.Linear(8, 64), nn.Unflatten(1, SHAPE)), 13, 17),
         **SMALL,
     )
-    watch = Watch(trainer, HostClock())
-    with watch.looking():
+    hooks = StepHooks(trainer, HostClock())
+    with hooks.attached():
         trainer.step()
         trainer.step()
-    assert watch.parts.phases() == {"student": 4, "generator": 2}
-    seconds = watch.parts.seconds()
+    assert hooks.timeline.phases() == {"student": 4, "generator": 2}
+    seconds = hooks.timeline.seconds()
     expected = {
         ("student", "generator forward"): 4 * 13,
         ("student", "teacher forward"): 4 * 3,
@@ -131,24 +132,24 @@ class CountingClock:
 
 
 def test_each_moment_belongs_to_one_part_of_one_phase():
-    parts = Parts(CountingClock())
-    parts.start()  # at 0: overhead
-    parts.enter("a")  # 1
-    parts.enter("b")  # 2
-    parts.turn_to("b")  # is there already
-    parts.turn_to("c")  # 3
-    parts.leave()  # 4: a again
-    parts.enter(None)  # 5: does not count
-    parts.leave()  # 6: a again
-    parts.leave()  # 7: overhead
-    parts.end_phase("first")  # 8
-    parts.enter("a")  # 9
-    parts.leave()  # 10
-    parts.end_phase("second")  # 11
-    parts.stop()  # 12
-    parts.start()  # 13: nothing between
-    parts.stop()  # 14
-    assert parts.seconds() == {
+    timeline = Timeline(CountingClock())
+    timeline.start()  # at 0: overhead
+    timeline.enter("a")  # 1
+    timeline.enter("b")  # 2
+    timeline.turn_to("b")  # is there already
+    timeline.turn_to("c")  # 3
+    timeline.leave()  # 4: a again
+    timeline.enter(None)  # 5: does not count
+    timeline.leave()  # 6: a again
+    timeline.leave()  # 7: overhead
+    timeline.end_phase("first")  # 8
+    timeline.enter("a")  # 9
+    timeline.leave()  # 10
+    timeline.end_phase("second")  # 11
+    timeline.stop()  # 12
+    timeline.start()  # 13: nothing between
+    timeline.stop()  # 14
+    assert timeline.seconds() == {
         ("first", OVERHEAD): 2,
         ("first", "a"): 3,
         ("first", "b"): 1,
@@ -156,44 +157,44 @@ def test_each_moment_belongs_to_one_part_of_one_phase():
         ("second", OVERHEAD): 4,
         ("second", "a"): 1,
     }
-    assert parts.phases() == {"first": 1, "second": 1}
+    assert timeline.phases() == {"first": 1, "second": 1}
 
 
-def test_watching_changes_nothing_and_leaves_nothing_behind(pair):
+def test_hooks_change_nothing_and_leave_nothing_behind(pair):
     class Inheriting(L1):
         pass
 
     method = Method("m", "here", (Weighted(1.0, Inheriting()),), (Weighted(-1.0, L1()),))
 
-    def trained(watched):
+    def trained(hooked):
         trainer = DFADTrainer(*copy.deepcopy(pair), SHAPE, method, **SMALL)
-        if watched:
-            with Watch(trainer, HostClock()).looking():
+        if hooked:
+            with StepHooks(trainer, HostClock()).attached():
                 trainer.step()
         else:
             trainer.step()
         return trainer.networks
 
-    backward, call = torch.autograd.backward, L1.__call__
-    watched, plain = trained(True), trained(False)
-    assert torch.autograd.backward is backward
+    call = L1.__call__
+    hooked, plain = trained(True), trained(False)
+    assert not optimizers._around_backward
     assert L1.__call__ is call
     assert "__call__" not in vars(Inheriting)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in watched.student.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in hooked.student.modules())
     assert not _global_optimizer_pre_hooks
     assert not _global_optimizer_post_hooks
-    for key, value in watched.student.state_dict().items():
+    for key, value in hooked.student.state_dict().items():
         assert torch.equal(value, plain.student.state_dict()[key])
 
 
 def test_a_folded_teacher_is_the_teacher(pair):
     trainer = DFADTrainer(*pair, SHAPE, "dfad", **SMALL)
     assert trainer.networks.folding.folded == 2
-    watch = Watch(trainer, HostClock())
-    with watch.looking():
+    hooks = StepHooks(trainer, HostClock())
+    with hooks.attached():
         trainer.step()
-    assert {"teacher forward", "teacher backward"} < {part for _, part in watch.parts.seconds()}
-    asked = {(call.network, *call[3:], images) for call, images in watch.images.items()}
+    assert {"teacher forward", "teacher backward"} < {part for _, part in hooks.timeline.seconds()}
+    asked = {(call.network, *call[3:], images) for call, images in hooks.images.items()}
     assert asked == {
         ("generator", (8,), False, False, 20),
         ("generator", (8,), True, False, 4),
@@ -202,7 +203,7 @@ def test_a_folded_teacher_is_the_teacher(pair):
         ("student", SHAPE, True, False, 20),
         ("student", SHAPE, False, True, 4),
     }
-    teachers = {call.module for call in watch.images if call.network == "teacher"}
+    teachers = {call.module for call in hooks.images if call.network == "teacher"}
     assert teachers == {trainer.networks.folding.network}
 
 

@@ -11,12 +11,12 @@ import torch.distributed as dist
 import yaml
 
 from dfad_fast import DFADTrainer
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable, processes
 from dfad_fast.engine.recipe import Recipe
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.models import DFADGenerator
-from dfad_fast.models.surgery.sync_batch_norm import SynchronisedBatchNorms
+from dfad_fast.models.surgery.sync_batch_norm import SynchronizedBatchNorms
 from dfad_fast.terms import (
     L1,
     BatchNormKL,
@@ -106,7 +106,7 @@ def trainer_of(dtype=torch.float64, **settings):
 def state_after(iterations, dtype, settings):
     trainer = trainer_of(dtype, **settings)
     losses = [trainer.step() for _ in range(iterations)]
-    mean = {name: processes.mean(value.double()).item() for name, value in losses[-1].items()}
+    mean = {name: differentiable.mean(value.double()).item() for name, value in losses[-1].items()}
     return trainer.networks.student.state_dict(), trainer.networks.generator.state_dict(), mean
 
 
@@ -463,10 +463,10 @@ def routed(seed):
     weight = torch.randn(12, 2, generator=generator, dtype=torch.float64)
     rows = processes.own_rows(12)
     own = whole[rows].clone().requires_grad_()
-    found = processes.partners(own, perm)
+    found = differentiable.partners(own, perm)
     (found * weight[rows]).sum().backward()
     expected = torch.zeros_like(whole).index_put_((perm,), weight, accumulate=True)[rows]
-    gathered = processes.gather(own)
+    gathered = differentiable.gather(own)
     return (
         torch.equal(found, whole[perm][rows]),
         torch.allclose(own.grad, expected),
@@ -488,14 +488,14 @@ def of_synchronised(dtype, fused):
     weight = torch.randn(12, 2, 8, 8).to(dtype)
     rows = processes.own_rows(12)
     own = noise[rows].requires_grad_()
-    with SynchronisedBatchNorms(generator).used():
+    with SynchronizedBatchNorms(generator).used():
         images = generator.train()(own)
     (images * weight[rows]).sum().backward()
     assert not any("forward" in module.__dict__ for module in generator.modules())
     return {
-        "images": processes.gather(images.detach()),
-        "noise": processes.gather(own.grad),
-        **{name: processes.mean(p.grad) * processes.count() for name, p in generator.named_parameters()},
+        "images": differentiable.gather(images.detach()),
+        "noise": differentiable.gather(own.grad),
+        **{name: differentiable.mean(p.grad) * processes.count() for name, p in generator.named_parameters()},
         **dict(generator.named_buffers()),
     }
 
@@ -511,7 +511,7 @@ def in_half_precision():
         results = []
         for dtype in (torch.float32, torch.bfloat16):
             own = x.to(dtype).detach().clone().requires_grad_()
-            with SynchronisedBatchNorms(norm).used():
+            with SynchronizedBatchNorms(norm).used():
                 out = norm(own)
             out.square().mul(torch.arange(4.0)).sum().backward()
             assert (out.dtype, own.grad.dtype) == (dtype, dtype)
@@ -531,7 +531,7 @@ def test_a_batch_norm_with_something_of_its_own_is_not_synchronised():
             return super().forward(x).relu()
 
     with pytest.raises(UsageError, match="WithActivation is no plain batch norm layer"):
-        SynchronisedBatchNorms(torch.nn.Sequential(WithActivation(2)))
+        SynchronizedBatchNorms(torch.nn.Sequential(WithActivation(2)))
 
 
 @pytest.mark.parametrize(("dtype", "fused", "tolerance"), [("float64", False, 1e-9), ("float32", True, 2e-4)])

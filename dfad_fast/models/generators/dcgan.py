@@ -11,7 +11,7 @@ class DCGANGenerator(nn.Module):
     It starts at a sixteenth of the side, rounded up; what that makes too large is cut off before the last convolution.
     ``width`` is the number of channels at full size, 64 as published, and eight times as many at the start. Where the
     published form ends with the tanh, a batch norm without affine parameters follows here as in DFAD's other
-    generator, so that the images lie in the teacher's normalised input space and not between -1 and 1.
+    generator, so that the images lie in the teacher's normalized input space and not between -1 and 1.
 
     Maps noise [B, latent_dim] to images [B, *image_shape].
     """

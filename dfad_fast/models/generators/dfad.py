@@ -1,4 +1,4 @@
-"""The generator of DFAD (arXiv 1912.11006): noise to images in the teacher's normalised input space."""
+"""The generator of DFAD (arXiv 1912.11006): noise to images in the teacher's normalized input space."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dfad_fast.distributed import processes
 from dfad_fast.models.reading.batch_norm import pooled
 from dfad_fast.models.surgery.sync_batch_norm import (
     follow,
-    is_synchronised,
+    is_synchronized,
     own_statistics,
-    synchronise,
+    synchronize,
 )
 from dfad_fast.ops import generator_block
 
@@ -23,7 +23,7 @@ class DFADGenerator(nn.Module):
     """Linear, then twice nearest-upsampling and a 3x3 convolution, then a 3x3 convolution to the image.
 
     The tanh is followed by a batch norm without affine parameters, so every channel of a batch of images has
-    mean 0 and variance 1, like normalised data. ``width`` is the number of channels of the first two stages,
+    mean 0 and variance 1, like normalized data. ``width`` is the number of channels of the first two stages,
     128 as published; the third has half of it. The published form starts at a quarter of the side; a side
     that is no multiple of 4 starts at the next larger quarter and is upsampled to its exact size.
 
@@ -96,15 +96,15 @@ def _slope(activation: nn.Module) -> float:
 def _block(
     x: Tensor, statistics: Tensor | None, norm: nn.Module, convolution: nn.Module, upsample: int, slope: float
 ) -> tuple[Tensor, Tensor]:
-    """Also returns the statistics of its result, which the next block normalises by."""
+    """Also returns the statistics of its result, which the next block normalizes by."""
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(convolution, nn.Conv2d)
     weight: Tensor = norm.weight
     bias: Tensor = norm.bias
     values = x.numel() // x.shape[1]
-    if is_synchronised(norm):
+    if is_synchronized(norm):
         statistics = pooled(own_statistics(x) if statistics is None else statistics)
-        x, weight, bias = synchronise(x, weight, bias, statistics, norm.eps, own_removed=True)
+        x, weight, bias = synchronize(x, weight, bias, statistics, norm.eps, own_removed=True)
         values *= processes.count()
     out, found, out_statistics = generator_block(
         x,

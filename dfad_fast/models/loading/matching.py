@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,63 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models.loading.weights_file import Ignored
-
-# What wraps a module adds its own name to the path, at any depth: data parallel training, torch.compile, FSDP,
-# activation checkpoints.
-_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-_WEIGHT_NORM = re.compile(r"parametrizations\.(\w+)\.original([01])$")
-_COUNTER = "num_batches_tracked"
-# Those of thop, which counts operations, and of torch.optim.swa_utils.AveragedModel.
-_HARMLESS = {_COUNTER, "total_ops", "total_params", "n_averaged"}
-
-
-def _plain(name: str) -> str:
-    """A name without wrappers, weight norm's in its older form."""
-    name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-    return _WEIGHT_NORM.sub(lambda m: f"{m[1]}_{'gv'[int(m[2])]}", name)
-
-
-def plain_names(names: Iterable[str]) -> set[str]:
-    """What distinguishes networks: names without wrappers and counters."""
-    return {_plain(name) for name in names if name.rpartition(".")[2] not in _HARMLESS}
-
-
-def _by_plain_name(names: Iterable[str]) -> dict[str, str]:
-    """Names by what they are called without wrappers; as they are where that is not unique."""
-    names = list(names)
-    plain = {_plain(name): name for name in names}
-    return plain if len(plain) == len(names) else {name: name for name in names}
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """All of a dotted name's beginnings that end with a dot, the longest last."""
-    for end in re.finditer(r"\.", name):
-        yield name[: end.end()]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A place in a file that holds tensors: a dictionary, or the part of one whose names begin alike."""
-
-    name: str
-    """Where it is, as a dotted path; empty for the whole file."""
-    values: dict[str, Any]
-    """By their plain names from there on."""
-    versions: Mapping[str, Any] = field(default_factory=dict)
-    """What PyTorch notes of modules beside a state_dict, by their plain names from there on."""
-    whole: Entry | None = None
-    """The dictionary, where this is a part of one."""
-
-    def below(self, prefix: str) -> Entry:
-        """The part whose names begin with ``prefix``."""
-        start = len(prefix)
-        return Entry(
-            ".".join(part for part in (self.name, prefix.rstrip(".")) if part),
-            {name[start:]: value for name, value in self.values.items() if name.startswith(prefix)},
-            {name[start:]: note for name, note in self.versions.items() if f"{name}.".startswith(prefix)},
-            self.whole or self,
-        )
+from dfad_fast.models.loading.entries import Entry, below, entries, items, objects
+from dfad_fast.models.loading.names import COUNTER, HARMLESS, by_plain_name, plain_name, prefixes
+from dfad_fast.private_torch import set_module_versions
 
 
 @dataclass(frozen=True)
@@ -100,10 +45,10 @@ class Expected:
 
     def __init__(self, network: nn.Module) -> None:
         self.values: dict[str, Any] = network.state_dict(keep_vars=True)
-        self.own = _by_plain_name(self.values)
-        self.modules = _by_plain_name(name for name, _ in network.named_modules())
+        self.own = by_plain_name(self.values)
+        self.modules = by_plain_name(name for name, _ in network.named_modules())
         # Buffers that the network makes itself and does not save; files of older versions may hold them.
-        self.computed = {_plain(name) for name, _ in network.named_buffers()} - set(self.own)
+        self.computed = {plain_name(name) for name, _ in network.named_buffers()} - set(self.own)
         self.leaves = {
             name.rpartition(".")[2] for name, value in self.values.items() if not isinstance(value, Tensor)
         }
@@ -111,11 +56,11 @@ class Expected:
         for name, value in self.values.items():
             alike.setdefault(_memory(value), []).append(name)
         self.ties = {name: names for names in alike.values() for name in names if len(names) > 1}
-        counters = sum(name.endswith(_COUNTER) for name in self.own)
+        counters = sum(name.endswith(COUNTER) for name in self.own)
         self.least = len(self.own) - counters - sum(len(names) - 1 for names in alike.values())
         """How many tensors a file needs."""
         first = next(iter(self.own), "")
-        self.prefixes = ["", *(p for p in _prefixes(first) if all(n.startswith(p) for n in self.own))]
+        self.prefixes = ["", *(p for p in prefixes(first) if all(n.startswith(p) for n in self.own))]
 
     def fit(self, entry: Entry, prefix: str) -> Fit:
         """How ``entry`` fits where ``prefix``, one of the network's own, is put before its names."""
@@ -125,7 +70,7 @@ class Expected:
             tied = next((other for other in self.ties.get(name, ()) if other in state), None)
             if tied is not None:
                 state[name] = state[tied]
-            elif name.endswith(_COUNTER):
+            elif name.endswith(COUNTER):
                 state[name] = self.values[name]
         return Fit(
             entry,
@@ -145,7 +90,7 @@ class Expected:
         )
 
     def _knows(self, name: str) -> bool:
-        return name in self.own or name in self.computed or name.rpartition(".")[2] in _HARMLESS
+        return name in self.own or name in self.computed or name.rpartition(".")[2] in HARMLESS
 
 
 def _memory(value: Any) -> object:
@@ -189,77 +134,6 @@ def unusual(value: object, expected: object) -> str | None:
     return None
 
 
-def entries(content: object, leaves: set[str]) -> Iterator[Entry]:
-    """Every dictionary or list in ``content`` that holds tensors, with and without what lies deeper in it.
-
-    Values whose name ends with one of ``leaves`` are taken whole.
-    """
-    seen: set[int] = set()
-    waiting: list[tuple[str, object]] = [("", content)]
-    while waiting:
-        path, node = waiting.pop(0)
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        inner = {name: value for name, value in _items(node) if _holds_more(name, value, leaves)}
-        direct = {name: value for name, value in _items(node) if _is_leaf(name, value, leaves)}
-        deep = dict(_flat(node, leaves, ()))
-        for values in [direct, deep] if inner and direct else [deep]:
-            if values:
-                yield _entry(path, values, getattr(node, "_metadata", {}))
-        waiting += [(f"{path}.{name}" if path else name, value) for name, value in inner.items()]
-
-
-def _entry(path: str, values: dict[str, Any], versions: object) -> Entry:
-    notes = versions if isinstance(versions, Mapping) else {}
-    return Entry(
-        path,
-        {plain: values[name] for plain, name in _by_plain_name(values).items()},
-        {plain: notes[name] for plain, name in _by_plain_name(map(str, notes)).items()},
-    )
-
-
-def _items(node: object) -> Iterable[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        return [(str(name), value) for name, value in node.items()]
-    return [(str(index), value) for index, value in enumerate(node)] if isinstance(node, list | tuple) else []
-
-
-def _is_leaf(name: str, value: object, leaves: set[str]) -> bool:
-    return isinstance(value, Tensor) or name.rpartition(".")[2] in leaves
-
-
-def _holds_more(name: str, value: object, leaves: set[str]) -> bool:
-    return isinstance(value, Mapping | list | tuple) and not _is_leaf(name, value, leaves)
-
-
-def _flat(node: object, leaves: set[str], above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
-    """All tensors in ``node``, by dotted paths; ``above`` are the containers that it lies in."""
-    if id(node) in above:
-        return
-    for name, value in _items(node):
-        if _is_leaf(name, value, leaves):
-            yield name, value
-        elif _holds_more(name, value, leaves):
-            for rest, deeper in _flat(value, leaves, (*above, id(node))):
-                yield f"{name}.{rest}", deeper
-
-
-def below(content: object, key: str, leaves: set[str]) -> list[Entry]:
-    """The entries of ``content`` at the dotted path ``key`` and inside it."""
-    found = list(entries(content, leaves))
-    inside = [e for e in found if e.name == key or e.name.startswith(f"{key}.")]
-    if inside:
-        return inside
-    for whole in found:
-        path = f"{whole.name}." if whole.name else ""
-        if key.startswith(path):
-            part = whole.below(f"{_plain(key[len(path) :])}.")
-            if part.values:
-                return [part]
-    return []
-
-
 def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | None]:
     """All ways in which an entry fits by names and shapes, each once, and the nearest one, should there be none."""
 
@@ -275,7 +149,7 @@ def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | 
     fitting: list[Fit] = []
     nearest: Fit | None = None
     for whole in places:
-        often = Counter(itertools.chain.from_iterable(map(_prefixes, whole.values)))
+        often = Counter(itertools.chain.from_iterable(map(prefixes, whole.values)))
         parts = ["", *(p for p, count in often.items() if count >= max(1, expected.least // 2))]
         # With none of the network's own last, which is how an entry is reported that does not fit at all.
         for part, own in itertools.product(parts, reversed(expected.prefixes)):
@@ -300,7 +174,7 @@ def state_dict_of(fit: Fit, expected: Expected) -> OrderedDict[str, Any]:
         expected.modules[name]: note for name, note in fit.entry.versions.items() if name in expected.modules
     }
     if notes:
-        state._metadata = notes  # type: ignore[attr-defined]
+        set_module_versions(state, notes)
     return state
 
 
@@ -335,13 +209,8 @@ def _kinds(content: object) -> list[str]:
     pickled = objects(content)
     return [
         f"{name!r} (a pickled {pickled[name]})" if name in pickled else repr(name)
-        for name, _ in _items(content)
+        for name, _ in items(content)
     ] or ["nothing"]
-
-
-def objects(content: object) -> dict[str, str]:
-    """The classes of the objects in ``content`` that were not made, by their names there."""
-    return {name: value.name for name, value in _items(content) if isinstance(value, Ignored)}
 
 
 def listing(names: list[str], shown: int = 5) -> str:
@@ -357,11 +226,11 @@ def other_prefix(fit: Fit, expected: Expected) -> tuple[str, str, str] | None:
 
 
 def _other_prefix(fit: Fit) -> tuple[str, str, str] | None:
-    missing, unexpected = {_plain(name) for name in fit.missing}, set(fit.unexpected)
+    missing, unexpected = {plain_name(name) for name in fit.missing}, set(fit.unexpected)
     if not missing or len(unexpected) != len(missing):
         return None
     first = min(missing)
-    for own in ("", *_prefixes(first)):
+    for own in ("", *prefixes(first)):
         rest = first[len(own) :]
         for name in unexpected:
             if not name.endswith(rest):

@@ -11,18 +11,17 @@ from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.importing import imported
+from dfad_fast.models.loading.entries import entries, objects
 from dfad_fast.models.loading.matching import (
     Expected,
     Fit,
     choose,
-    entries,
     listing,
-    objects,
     other_prefix,
-    plain_names,
     state_dict_of,
     unusual,
 )
+from dfad_fast.models.loading.names import plain_names
 from dfad_fast.models.loading.weights_file import read_weights, split_key
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.instancenorm import _InstanceNorm
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable, processes
 from dfad_fast.models.reading.hooks import first_input
 from dfad_fast.precision import at_least_float32
+
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
     return [
         module
         for module in network.modules()
-        if not isinstance(module, _InstanceNorm)
+        if not isinstance(module, _INSTANCE_NORMS)
         and {"running_mean", "running_var"} <= {name for name, _ in module.named_buffers(recurse=False)}
     ]
 
 
 def pooled(statistics: Tensor) -> Tensor:
     """Mean and biased variance [2, C] of all processes' values together, of which each has as many. Differentiable."""
-    means, variances = processes.gather(statistics[None]).unbind(1)
+    means, variances = differentiable.gather(statistics[None]).unbind(1)
     mean = means.mean(0)
     return torch.stack((mean, variances.mean(0) + (means - mean).square().mean(0)))
 
@@ -66,7 +67,7 @@ def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
     """Yields a list that holds, after a forward pass, the statistics at each batch norm layer, in order of use.
 
     The batch's variance is the biased one (divided by the number of elements), which is what a layer
-    normalises by in training. Differentiable in the images.
+    normalizes by in training. Differentiable in the images.
     """
     statistics: list[LayerStatistics] = []
 

@@ -10,12 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.models.reading.answers import find_logits
+from dfad_fast.private_torch import is_batch_norm
+
+DROPOUT = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
 
 
 def as_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -41,6 +49,12 @@ def image_dtype(network: nn.Module) -> torch.dtype:
         if parameter.is_floating_point():
             weights[parameter.dtype] += 1 if is_lazy(parameter) else parameter.numel()
     return weights.most_common(1)[0][0] if weights else torch.float32
+
+
+def owns_tensors(module: nn.Module) -> bool:
+    """Whether ``module`` itself, and not only its children, has a parameter or buffer."""
+    own = itertools.chain(module.parameters(recurse=False), module.buffers(recurse=False))
+    return next(own, None) is not None
 
 
 def is_lazy(parameter: Tensor) -> bool:
@@ -111,7 +125,7 @@ def depends_on_batch(network: nn.Module, image_shape: tuple[int, int, int]) -> b
     and is taken for granted where a network cannot take so few.
     The network is left as it was.
     """
-    if any(isinstance(module, (_BatchNorm, _DropoutNd)) for module in network.modules()):
+    if any(is_batch_norm(module) or isinstance(module, DROPOUT) for module in network.modules()):
         return True
     images = noise_images(network, image_shape, 4)
     try:

@@ -1,7 +1,7 @@
 """Feature taps: the pre-activations of any network's stages, read without changing the network.
 
 A tap is written ``PATH#N``: the input of the N-th activation (from 0) that runs directly in the submodule
-PATH during one forward pass, be it a module such as ``nn.ReLU`` or a call such as ``F.relu``. A bare ``PATH``
+PATH during one forward pass: a module such as ``nn.ReLU`` or a call such as ``F.relu``. A bare ``PATH``
 is that module's input if it is an activation module (at its last call) and its output otherwise.
 """
 
@@ -16,8 +16,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.models.reading.calls import ActivationInputs
+from dfad_fast.models.reading.events import Event, Run, Tap
 from dfad_fast.models.reading.hooks import first_output
-from dfad_fast.models.reading.tracing import ActivationInputs, Event, Run, Tap, trace
+from dfad_fast.models.reading.tracing import trace
 
 __all__ = ["Tap", "Taps", "find_taps", "match_taps", "named_taps"]
 

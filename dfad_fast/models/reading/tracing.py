@@ -3,167 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from dfad_fast.models.reading.calls import ActivationInputs, Products
+from dfad_fast.models.reading.events import Event, Run, Tap, Trace
 from dfad_fast.models.reading.hooks import first_input, first_output
 
-# Sigmoids are left out: they gate, and the sign of their input is no on/off state of a neuron.
-_ACTIVATIONS = frozenset(
-    {
-        "relu",
-        "relu_",
-        "relu6",
-        "leaky_relu",
-        "leaky_relu_",
-        "prelu",
-        "rrelu",
-        "elu",
-        "elu_",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "hardswish",
-        "hardtanh",
-        "tanh",
-        "tanh_",
-    }
-)
-_PRODUCTS = frozenset({"conv1d", "conv2d", "conv3d", "linear"})
 _MOST_EXTRA_TOKENS = 5  # a class token, a distillation token, four registers
-
-
-@dataclass(frozen=True)
-class Tap:
-    """One place to read features from.
-
-    ``shape`` is one image's: [C, H, W] or [C]. ``is_module``: whether ``path`` is a module without children,
-    such as ``nn.ReLU``, and not a block that calls an activation function. ``channels_last``: whether the network
-    itself has the features as [B, H, W, C]. ``extra_tokens``: where it has them as tokens [B, N + H W, C], the
-    number N of those, such as a class token, that come before the image's.
-    """
-
-    path: str
-    call: int | None
-    shape: tuple[int, ...]
-    is_module: bool = False
-    channels_last: bool = False
-    extra_tokens: int | None = None
-
-    def read(self, x: Tensor) -> Tensor:
-        """What the network has here, as [B, C, H, W] or [B, C]."""
-        if self.channels_last:
-            return x.permute(0, 3, 1, 2)
-        if self.extra_tokens is not None:
-            return x[:, self.extra_tokens :].transpose(1, 2).unflatten(2, self.size)
-        return x
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width; (1, 1) for features without them."""
-        return (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (1, 1)
-
-    def __str__(self) -> str:
-        return self.path if self.call is None else f"{self.path}#{self.call}"
-
-
-@dataclass(eq=False)
-class Run:
-    """One run of a module: when it began, the size of what it took, what it put out, where these are features.
-
-    ``products`` and ``activations``: how many had run when it began; ``products_after`` and ``activations_after``: when
-    it ended.
-    """
-
-    path: str
-    began: int
-    products: int
-    activations: int
-    takes: tuple[int, int] | None = None
-    output: Tap | None = None
-    products_after: int = 0
-    activations_after: int = 0
-
-    @property
-    def is_single(self) -> bool:
-        """Whether it is no more than a convolution or linear layer with its norm and activation."""
-        return self.products_after - self.products <= 1 and self.activations_after - self.activations <= 1
-
-
-@dataclass(frozen=True)
-class Event:
-    """An activation, or the end of a block that the next product takes without an activation between them.
-
-    ``products``: how many convolutions and linear layers had run; ``inside``: the blocks it is in, outermost first.
-    ``is_single``: whether it is the end of a single layer. ``shrunk``: whether the latest product has a stride.
-    ``source``: the output that an activation takes, where the
-    activation runs in the network itself, whose path is empty.
-    """
-
-    tap: Tap
-    time: int
-    products: int
-    inside: tuple[Run, ...]
-    is_single: bool = False
-    shrunk: bool = False
-    source: Tap | None = None
-
-
-@dataclass
-class Trace:
-    """Events in order, every activation by the path it ran in, and what each module put out (at its last run)."""
-
-    events: list[Event] = field(default_factory=list)
-    outputs: dict[str, Tap] = field(default_factory=dict)
-
-    @property
-    def activations(self) -> list[Tap]:
-        return [event.tap for event in self.events if event.tap.call is not None]
-
-
-class ActivationInputs(TorchFunctionMode):
-    """Shows the input of every activation function that is called to ``see``, before it runs."""
-
-    def __init__(self, see: Callable[[Tensor], None]) -> None:
-        super().__init__()
-        self._see = see
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name in _ACTIVATIONS:
-            x = args[0] if args else kwargs["input"]
-            inplace = name.endswith("_") or kwargs.get("inplace") or any(arg is True for arg in args[1:])
-            # An activation in place would overwrite what was seen.
-            self._see(x.clone() if inplace else x)
-        return func(*args, **kwargs)
-
-
-class _Products(TorchFunctionMode):
-    """Shows name, input and result of every convolution and linear layer to ``see``."""
-
-    def __init__(self, see: Callable[[str, Tensor, Tensor], None]) -> None:
-        super().__init__()
-        self._see = see
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", "")
-        if name in _PRODUCTS:
-            self._see(name, args[0] if args else (kwargs or {})["input"], result)
-        return result
 
 
 def trace(network: nn.Module, images: Tensor) -> Trace:
@@ -184,7 +33,7 @@ def trace(network: nn.Module, images: Tensor) -> Trace:
             )
             stack.callback(leave.remove)
         stack.enter_context(ActivationInputs(watcher.see_activation))
-        stack.enter_context(_Products(watcher.see_product))
+        stack.enter_context(Products(watcher.see_product))
         stack.enter_context(torch.no_grad())
         network(images)
     return watcher.trace

@@ -1,1 +1,1 @@
-"""Networks in another form with the same answers: folded, in another layout, by Winograd's filtering, synchronised."""
+"""Networks in another form with the same answers: folded, in another layout, by Winograd's filtering, synchronized."""

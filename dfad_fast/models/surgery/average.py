@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dfad_fast.errors import UsageError
 
@@ -35,11 +36,10 @@ class MovingAverage:
         """Takes in the weights of ``network`` at update ``n``, counted from 0."""
         decay = min(self._decay, (1 + n) / (10 + n))
         pairs = list(zip(_tensors(self.network), _tensors(network), self._is_averaged, strict=True))
-        torch._foreach_lerp_(
-            [a for a, _, averaged in pairs if averaged],
-            [b for _, b, averaged in pairs if averaged],
-            1.0 - decay,
-        )
+        followed = [(a, b) for a, b, averaged in pairs if averaged]
+        if followed:
+            averages, weights = zip(*followed, strict=True)
+            get_ema_multi_avg_fn(decay)(averages, weights, n)
         for a, b, averaged in pairs:
             if not averaged:
                 a.copy_(b)

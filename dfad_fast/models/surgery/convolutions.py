@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_fast.ops import WinogradWeight, winograd_conv2d, winograd_weight
+from dfad_fast.private_torch import has_own_convolution
 
 # Below it the transforms cost more than the multiplications that they save.
 _FEWEST_CHANNELS = 32
@@ -27,7 +28,7 @@ class WinogradConvolutions:
         self._frozen = frozen
         self._transformed: dict[tuple[int, int], WinogradWeight] = {}
         # The parameters themselves may be replaced; the modules are what counts.
-        self._convolutions = [m for m in network.modules() if _profits(m)]
+        self._convolutions: list[Any] = [m for m in network.modules() if _profits(m)]
 
     def __len__(self) -> int:
         return len(self._convolutions)
@@ -35,33 +36,31 @@ class WinogradConvolutions:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Within it the network convolves so."""
-        function: Callable[..., Tensor] = self._frozen_forward if self._frozen else _trained_forward
+        function = self._frozen_forward if self._frozen else _trained_forward
         for convolution in self._convolutions:
-            # What nn.Conv2d.forward calls. Into the dictionary, since nn.Module looks at all that is set as usual.
-            convolution.__dict__["_conv_forward"] = (
-                partial(function, id(convolution)) if self._frozen else function
-            )
+            # Into the dictionary, since nn.Module looks at all that is set as usual.
+            convolution.__dict__["forward"] = partial(function, convolution)
         try:
             yield
         finally:
             for convolution in self._convolutions:
-                convolution.__dict__.pop("_conv_forward", None)  # another network may hold it too
+                convolution.__dict__.pop("forward", None)  # another network may hold it too
 
-    def _frozen_forward(self, key: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _frozen_forward(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
         if x.dim() != 4:
-            return F.conv2d(x, weight, bias, padding=1)
-        tile = _tile(x)
+            return nn.Conv2d.forward(convolution, x)
+        key = id(convolution), _tile(x)
         backward = torch.is_grad_enabled() and x.requires_grad
-        known = self._transformed.get((key, tile))
+        known = self._transformed.get(key)
         if known is None or (backward and known.adjoint is None):
-            known = self._transformed[key, tile] = winograd_weight(weight, tile, adjoint=backward)
-        return winograd_conv2d(x, known, bias)
+            known = self._transformed[key] = winograd_weight(convolution.weight, key[1], adjoint=backward)
+        return winograd_conv2d(x, known, convolution.bias)
 
 
-def _trained_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _trained_forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     if x.dim() != 4:
-        return F.conv2d(x, weight, bias, padding=1)
-    return winograd_conv2d(x, weight, bias, tile=_tile(x))
+        return nn.Conv2d.forward(convolution, x)
+    return winograd_conv2d(x, convolution.weight, convolution.bias, tile=_tile(x))
 
 
 def _tile(x: Tensor) -> int:
@@ -71,7 +70,7 @@ def _tile(x: Tensor) -> int:
 def _profits(module: nn.Module) -> bool:
     return (
         type(module) is nn.Conv2d
-        and "_conv_forward" not in module.__dict__
+        and not has_own_convolution(module)
         and module.kernel_size == (3, 3)
         and module.stride == (1, 1)
         and module.padding in ((1, 1), "same")

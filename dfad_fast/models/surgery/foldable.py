@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from dfad_fast.models.reading.data_flow import DataFlow
+from dfad_fast.private_torch import has_hooks
 
 # By exact type: a subclass may compute something else.
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -39,7 +40,7 @@ def find_pairs(network: nn.Module, flow: DataFlow, watched: Collection[str]) -> 
 
     def is_unseen(pair: Pair) -> bool:
         around_layer, around_norm = set(_upwards(pair.layer)), set(_upwards(pair.norm))
-        hooked = any(_has_hooks(modules[path]) for path in around_layer ^ around_norm)
+        hooked = any(has_hooks(modules[path]) for path in around_layer ^ around_norm)
         return not hooked and (around_layer - around_norm).isdisjoint(watched)
 
     pairs = []
@@ -58,9 +59,11 @@ def _shared(modules: dict[str, nn.Module]) -> set[int]:
     owned = Counter(
         id(tensor)
         for module in set(modules.values())
-        for tensor in (*module._parameters.values(), *module._buffers.values())
+        for _, tensor in (
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        )
     )
-    owned.pop(id(None), None)
     return {key for key, count in (named + owned).items() if count > 1}
 
 
@@ -75,12 +78,3 @@ def _upwards(path: str) -> Iterator[str]:
         yield path
         path = path.rpartition(".")[0]
     yield ""
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_pre_hooks
-        or module._forward_hooks
-        or module._backward_pre_hooks
-        or module._backward_hooks
-    )

@@ -9,8 +9,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from dfad_fast.models.reading.data_flow import DataFlow
 from dfad_fast.models.reading.hooks import first_input
@@ -116,13 +114,13 @@ def _used_as_expected(pairs: Sequence[Pair], network: nn.Module, images: Tensor)
     return used, answer
 
 
-def _layer(pair: Pair, network: nn.Module) -> _ConvNd | nn.Linear:
-    return cast("_ConvNd | nn.Linear", network.get_submodule(pair.layer))
+def _layer(pair: Pair, network: nn.Module) -> nn.Conv2d | nn.Linear:
+    return cast("nn.Conv2d | nn.Linear", network.get_submodule(pair.layer))
 
 
 def _fold(pair: Pair, network: nn.Module) -> None:
     layer = _layer(pair, network)
-    norm = cast(_BatchNorm, network.get_submodule(pair.norm))
+    norm = cast(nn.BatchNorm2d, network.get_submodule(pair.norm))
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = (_exact(norm.running_var) + norm.eps).rsqrt()
@@ -143,7 +141,7 @@ def _exact(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float64)
 
 
-def _per_output(layer: _ConvNd | nn.Linear, scale: Tensor) -> Tensor:
+def _per_output(layer: nn.Conv2d | nn.Linear, scale: Tensor) -> Tensor:
     """``scale``, one value per output channel, in the form that multiplies the weight of ``layer``."""
     if isinstance(layer, TRANSPOSED):  # [in, out / groups, *kernel], the groups one after the other
         scale = scale.view(layer.groups, -1).repeat_interleave(layer.in_channels // layer.groups, dim=0)

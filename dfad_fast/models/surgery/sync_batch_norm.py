@@ -11,27 +11,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import differentiable, processes
 from dfad_fast.errors import UsageError
 from dfad_fast.models.reading.batch_norm import pooled
 from dfad_fast.models.surgery.connectors import SwappingBatchNorm2d
 from dfad_fast.precision import at_least_float32
+from dfad_fast.private_torch import batch_statistics, is_batch_norm
 
-# Of which it is known that they do nothing else.
-_FORWARDS = (_BatchNorm.forward, SwappingBatchNorm2d.forward)
+# These are known to do nothing else.
+_FORWARDS = (nn.BatchNorm2d.forward, SwappingBatchNorm2d.forward)
 
 
-class SynchronisedBatchNorms:
-    """The batch norm layers of ``network``, normalising in training by the whole batch's mean and variance.
+class SynchronizedBatchNorms:
+    """The batch norm layers of ``network``, normalizing in training by the whole batch's mean and variance.
 
     As torch's SyncBatchNorm, which runs on GPUs only; modules, weights and hooks stay what they are, and nothing is
     changed outside ``used()``. Raises UsageError for a layer that does something of its own.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._layers: list[Any] = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+        self._layers: list[Any] = [m for m in network.modules() if is_batch_norm(m)]
         for layer in self._layers:
             if type(layer).forward not in _FORWARDS or "forward" in layer.__dict__:
                 raise UsageError(
@@ -51,7 +51,7 @@ class SynchronisedBatchNorms:
                 layer.__dict__.pop("forward", None)
 
 
-def is_synchronised(layer: nn.Module) -> bool:
+def is_synchronized(layer: nn.Module) -> bool:
     """Whether ``layer`` is in a network that is used so at the moment."""
     return "forward" in layer.__dict__
 
@@ -61,7 +61,7 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
         return type(layer).forward(layer, x)
     statistics = pooled(own_statistics(x))
     follow(layer, statistics, processes.count() * x.numel() // x.shape[1])
-    given = synchronise(x, layer.weight, layer.bias, statistics, layer.eps)
+    given = synchronize(x, layer.weight, layer.bias, statistics, layer.eps)
     mean, variance = statistics
     return F.batch_norm(given.x, mean, variance, given.weight, given.bias, training=False, eps=layer.eps)
 
@@ -69,8 +69,7 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
 @torch.no_grad()
 def own_statistics(x: Tensor) -> Tensor:
     """[2, C]: mean and biased variance of this process's values [B, C, ...]."""
-    # The batch norm's own kernel: up to twenty times as fast as torch.var_mean.
-    return torch.stack(torch.batch_norm_update_stats(at_least_float32(x), None, None, 0.0))
+    return torch.stack(batch_statistics(at_least_float32(x)))
 
 
 @torch.no_grad()
@@ -85,7 +84,7 @@ def follow(norm: Any, statistics: Tensor, values: int) -> None:
     norm.running_var.lerp_(variance * (values / (values - 1)), momentum)
 
 
-class Synchronised(NamedTuple):
+class Synchronized(NamedTuple):
     """What a batch norm's arithmetic is to be given in the place of its input, weight and bias."""
 
     x: Tensor
@@ -93,17 +92,17 @@ class Synchronised(NamedTuple):
     bias: Tensor
 
 
-def synchronise(
+def synchronize(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     statistics: Tensor,
     eps: float,
     own_removed: bool = False,
-) -> Synchronised:
+) -> Synchronized:
     """Makes the gradient of an arithmetic that takes ``statistics`` for constants that of a batch norm whose they are.
 
-    What is returned goes through one normalisation by the whole batch's ``statistics`` [2, C], whose backward gives
+    What is returned goes through one normalization by the whole batch's ``statistics`` [2, C], whose backward gives
     ``scale dy`` for x, with ``scale = weight / sqrt(variance + eps)``, and the sums over this process of dy and
     ``dy (x - mean) / sqrt(variance + eps)`` for bias and weight. From the sums of all processes come the parts of the
     gradient that go through mean and variance. ``own_removed``: the arithmetic has taken these off already as if its
@@ -113,10 +112,10 @@ def synchronise(
     # In the statistics' type: torch looks at the weight's alone to see whether types are mixed.
     weight = statistics.new_ones(channels) if weight is None else weight
     bias = statistics.new_zeros(channels) if bias is None else bias
-    return Synchronised(*_Synchronise.apply(x, weight, bias, statistics, eps, own_removed))
+    return Synchronized(*_Synchronize.apply(x, weight, bias, statistics, eps, own_removed))
 
 
-class _Synchronise(torch.autograd.Function):
+class _Synchronize(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, eps: float, own_removed: bool
@@ -130,7 +129,7 @@ class _Synchronise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, by_weight: Tensor, by_bias: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, statistics = ctx.saved_tensors
         own = torch.stack((by_bias, by_weight)).to(statistics.dtype) / (x.numel() // x.shape[1])
-        off = processes.mean(own)
+        off = differentiable.mean(own)
         if ctx.own_removed:
             off = off - own
         mean, variance = statistics

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from dfad_fast.models.loading.programs import Program
 from dfad_fast.models.reading.check import modes_of, set_modes
+from dfad_fast.private_torch import compiled_module, is_compiled_in_place
 
 _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
 
@@ -22,15 +23,14 @@ def unwrapped(network: nn.Module) -> nn.Module:
     one with a single mode.
     """
     while True:
-        # torch.compile's class lies in torch._dynamo, which takes a second to import.
-        if type(network).__name__ == "OptimizedModule" and isinstance(network._orig_mod, nn.Module):
-            network = network._orig_mod
+        if (inner := compiled_module(network)) is not None:
+            network = inner
         elif isinstance(network, _WRAPPERS):
             network = network.module
         elif isinstance(network, torch.fx.GraphModule | torch.jit.ScriptModule) and not _has_modes(network):
             return Program(network)
-        elif network._compiled_call_impl is not None:
-            network = copy.copy(network)  # by nn.Module.compile(); a copy is not compiled and shares all else
+        elif is_compiled_in_place(network):
+            network = copy.copy(network)  # a copy is not compiled and shares all else
         else:
             return network
 

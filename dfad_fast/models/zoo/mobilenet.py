@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.models.zoo.initial import initialise_for_relu
+from dfad_fast.models.zoo.initial import initialize_for_relu
 
 # Table 2: expansion, channels, blocks, stride of the first block. The strides of the stem and of the second row are 1
 # instead of 2, so that 32 pixels end as 4 and not as 1.
@@ -60,7 +60,7 @@ class MobileNetV2(nn.Module):
         self.head = _convolution(channels, _HEAD, 1)
         self.dropout = nn.Dropout(0.2)
         self.classifier = nn.Linear(_HEAD, classes)
-        initialise_for_relu(self)
+        initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.head(self.blocks(self.stem(images)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.models.zoo.initial import initialise_for_relu
+from dfad_fast.models.zoo.initial import initialize_for_relu
 from dfad_fast.models.zoo.stages import Block, residual_stages
 
 
@@ -91,7 +91,7 @@ class ResNet(nn.Module):
         self.stem = _stem(image_shape[0], channels, imagenet_stem)
         self.stages = residual_stages(block, blocks, widths, channels)
         self.classifier = nn.Linear(widths[-1], classes)
-        initialise_for_relu(self)
+        initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.stages(self.stem(images))

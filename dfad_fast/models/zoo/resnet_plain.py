@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfad_fast.models.zoo.initial import initialise_for_relu
+from dfad_fast.models.zoo.initial import initialize_for_relu
 from dfad_fast.models.zoo.resnet import BasicBlock
 from dfad_fast.models.zoo.stages import residual_stages
 
@@ -50,7 +50,7 @@ class PlainResNet(nn.Module):
         stages = residual_stages(PaddedBlock, [blocks] * 3, _WIDTHS, _WIDTHS[0])
         self.layer1, self.layer2, self.layer3 = stages
         self.linear = nn.Linear(_WIDTHS[-1], classes)
-        initialise_for_relu(self)
+        initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.relu(self.bn1(self.conv1(images)))

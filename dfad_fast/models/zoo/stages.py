@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 Block = Callable[[int, int, int], nn.Module]
-"""Of channels in, channels out and stride."""
+"""Called with the channels that come in, those that go out, and the stride."""
 
 
 def residual_stages(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.models.zoo.initial import initialise_for_relu
+from dfad_fast.models.zoo.initial import initialize_for_relu
 
 _STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
@@ -35,7 +35,7 @@ class VGG11(nn.Module):
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, classes)
-        initialise_for_relu(self)
+        initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(torch.mean(self.features(images), dim=(2, 3)))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError
-from dfad_fast.models.zoo.initial import initialise_for_relu
+from dfad_fast.models.zoo.initial import initialize_for_relu
 from dfad_fast.models.zoo.stages import residual_stages
 
 
@@ -54,7 +54,7 @@ class WideResNet(nn.Module):
         self.bn = nn.BatchNorm2d(widths[-1])
         self.relu = nn.ReLU()
         self.classifier = nn.Linear(widths[-1], classes)
-        initialise_for_relu(self)
+        initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.relu(self.bn(self.stages(self.stem(images))))

@@ -1,0 +1,56 @@
+"""What a generator makes of noise: images in batches, and a check that they are images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.errors import UsageError
+
+
+def sample_batches(
+    generator: nn.Module, count: int, batch_size: int, draw_noise: Callable[[int], Tensor]
+) -> Iterator[Tensor]:
+    """``count`` images of the noise that ``draw_noise(batch_size)`` draws, in batches [batch_size, C, H, W], of which
+    the last one may be shorter; the generator in train mode.
+
+    Train mode, since that is how student and teacher met its images; its running statistics stay as they are.
+    """
+    for start in range(0, count, batch_size):
+        kept = {key: _copy(value) for key, value in generator.state_dict().items()}
+        generator.train()
+        with torch.no_grad():
+            images = generator(draw_noise(batch_size))
+        # At once, since whoever takes the images may leave it at those.
+        generator.load_state_dict(kept)
+        yield images[: count - start]
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def sample(generator: nn.Module, count: int, batch_size: int, draw_noise: Callable[[int], Tensor]) -> Tensor:
+    """All of :func:`sample_batches` together, [count, C, H, W]."""
+    return torch.cat(list(sample_batches(generator, count, batch_size, draw_noise)))
+
+
+def check_generator(generator: nn.Module, noise: Tensor, shape: tuple[int, int, int]) -> None:
+    """Raises UsageError unless ``generator`` maps ``noise`` [B, latent_dim] to images [B, *shape]."""
+    generator.eval()
+    try:
+        with torch.no_grad():
+            images = generator(noise)
+    except Exception as error:
+        raise UsageError(
+            f"the generator cannot take noise {list(noise.shape)}: {error}: set latent_dim to what it was made for"
+        ) from error
+    expected = (len(noise), *shape)
+    if not isinstance(images, Tensor) or tuple(images.shape) != expected:
+        came = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise UsageError(
+            f"the generator must map noise {list(noise.shape)} to images {list(expected)}, got {came}"
+        )
