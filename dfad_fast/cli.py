@@ -275,7 +275,7 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     before its first checkpoint is begun again."""
     from dfad_fast.distributed import processes
     from dfad_fast.jobs.job import DistillConfig, prepare, read_config, recorded_threads
-    from dfad_fast.runs.run_folder import folder_of
+    from dfad_fast.runs.layout import folder_of
 
     folder = folder_of(run)
     given = {"out": str(folder)} if teachers is None else {"out": str(folder), "teachers": teachers}
@@ -384,7 +384,8 @@ def inspect(
     from dfad_fast.inspection.picture import draw_inspection
     from dfad_fast.inspection.table import print_inspection
     from dfad_fast.jobs.trained_run import load_run
-    from dfad_fast.runs.run_folder import INSPECTION, INSPECTION_PICTURE, make_folder, write_whole
+    from dfad_fast.runs.layout import INSPECTION, INSPECTION_PICTURE
+    from dfad_fast.runs.whole_files import make_folder, write_whole
 
     refuse_beyond({"seed": seed, "samples": samples}, as_option)
     _set_threads(threads)
@@ -468,7 +469,7 @@ def export(run: str, format: str, threads: int | None, quiet: bool, **options: A
 def compare(runs: tuple[str, ...], out: str) -> None:
     """Show the runs in folders RUNS beside each other; seeds of the same settings are taken together."""
     from dfad_fast import comparison
-    from dfad_fast.runs.run_folder import make_folder, write_whole
+    from dfad_fast.runs.whole_files import make_folder, write_whole
 
     picture = Path(out)
     if picture.suffix != ".png":
@@ -488,7 +489,8 @@ def compare(runs: tuple[str, ...], out: str) -> None:
 def report(run: str, out: str | None, quiet: bool) -> None:
     """Write all that the folder RUN tells of its run, finished or not, on one page for a browser."""
     from dfad_fast.reporting.report_page.page import write_page
-    from dfad_fast.runs.run_folder import folder_of, make_folder
+    from dfad_fast.runs.layout import folder_of
+    from dfad_fast.runs.whole_files import make_folder
 
     if out:
         if Path(out).suffix != ".html":
@@ -530,7 +532,7 @@ def profile(
     from dfad_fast.jobs.job import DistillConfig, prepare
     from dfad_fast.profiling.profiling import profile
     from dfad_fast.profiling.table import print_profile
-    from dfad_fast.runs.run_folder import make_folder, write_whole
+    from dfad_fast.runs.whole_files import make_folder, write_whole
 
     if json_file:
         make_folder(Path(json_file).parent)  # before measuring in vain

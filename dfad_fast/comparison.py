@@ -16,7 +16,9 @@ from rich.text import Text
 
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.job import DistillConfig
-from dfad_fast.runs.run_folder import CONFIG, METRICS, SUMMARY, read_records, read_settings
+from dfad_fast.runs.config_file import read_settings
+from dfad_fast.runs.layout import CONFIG, METRICS, SUMMARY
+from dfad_fast.runs.metrics_file import read_records
 
 _LONGEST_LABEL = 50  # characters
 _WIDE = 200  # columns, where the table is read from a file

@@ -9,7 +9,7 @@ from rich.table import Table
 from dfad_fast.exporting.measuring import MOST_RUNS
 from dfad_fast.exporting.result import Export, Variant
 from dfad_fast.reporting.progress import percent
-from dfad_fast.runs.run_folder import EXPORT_RECORD
+from dfad_fast.runs.layout import EXPORT_RECORD
 from dfad_fast.wording import counted
 
 _WIDE = 110

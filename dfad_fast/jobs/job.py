@@ -41,8 +41,10 @@ from dfad_fast.models.generators.registry import GENERATORS
 from dfad_fast.models.loading.weights_file import split_key
 from dfad_fast.models.reading.check import as_image_shape, count_classes
 from dfad_fast.reporting.loggers import LOGGERS, Loggers, available
-from dfad_fast.runs.run_folder import CONFIG, read_settings, recorded_config, refuse_other_run
-from dfad_fast.runs.run_lock import refuse_held
+from dfad_fast.runs.config_file import read_settings, recorded_config
+from dfad_fast.runs.folder import refuse_other_run
+from dfad_fast.runs.layout import CONFIG
+from dfad_fast.runs.lock import refuse_held
 from dfad_fast.terminal import quoted
 from dfad_fast.training.fit import Progress
 from dfad_fast.training.trainer import DFADTrainer

@@ -29,8 +29,16 @@ from dfad_fast.jobs.job import (
 from dfad_fast.models import load_weights
 from dfad_fast.models.generators.registry import generate, make_generator
 from dfad_fast.runs import checkpoints
-from dfad_fast.runs.checkpoints import CHECKPOINT
-from dfad_fast.runs.run_folder import AVERAGED, BEST, GENERATOR, STUDENT, folder_of, recorded_config
+from dfad_fast.runs.config_file import recorded_config
+from dfad_fast.runs.layout import (
+    AVERAGED,
+    BEST,
+    CHECKPOINT,
+    GENERATOR,
+    STUDENT,
+    checkpoints_in,
+    folder_of,
+)
 from dfad_fast.terms import reads_features
 
 
@@ -173,7 +181,7 @@ def load_run(
 
 
 def _refuse_nothing_saved(folder: Path) -> None:
-    if not checkpoints.all_of(folder) and not (folder / STUDENT).is_file():
+    if not checkpoints_in(folder) and not (folder / STUDENT).is_file():
         raise UsageError(
             f"{folder} holds neither {CHECKPOINT} nor {STUDENT}: the run has saved nothing yet, or they were "
             "removed; wait for its first checkpoint, or run dfad-fast distill --overwrite"
@@ -183,7 +191,7 @@ def _refuse_nothing_saved(folder: Path) -> None:
 def _load_weights(networks: Networks, folder: Path, which: str) -> dict[str, Any] | None:
     """From the checkpoint; from the weights' files where it is gone, or older, as where the disk was full at the end.
     ``which``: the file of the student."""
-    state = checkpoints.read(folder) if checkpoints.all_of(folder) else None
+    state = checkpoints.read(folder) if checkpoints_in(folder) else None
     if state and state["iteration"] < _iteration_of(folder / STUDENT):
         warnings.warn(
             f"the checkpoint in {folder} is older than {STUDENT}, so the weights' files are taken",

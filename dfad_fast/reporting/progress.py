@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfad_fast.engine.best import BY_AGREEMENT
-from dfad_fast.runs import run_folder
+from dfad_fast.runs import layout
 from dfad_fast.wording import clock, counted
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -181,18 +181,14 @@ def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> No
     console.print(f"Everything is in {folder}:", highlight=False, soft_wrap=True, markup=False)
     averaged = "averaged_accuracy_final" in summary
     for name, what in (
-        (run_folder.STUDENT, "the student's weights"),
-        *([(run_folder.AVERAGED, "the averaged student's")] if averaged else []),
-        *(
-            [(run_folder.BEST, f"the best one's, iteration {best['iteration']} by {best['by']}")]
-            if best
-            else []
-        ),
-        (run_folder.SAMPLES, "generated images with both networks' labels"),
-        (run_folder.CURVES, "accuracy, agreement and losses over the run"),
-        (run_folder.REPORT, "all of it on one page, for a browser"),
-        (run_folder.SUMMARY, "this table and more, for programs"),
-        (run_folder.CONFIG, "every setting, and how to repeat the run"),
+        (layout.STUDENT, "the student's weights"),
+        *([(layout.AVERAGED, "the averaged student's")] if averaged else []),
+        *([(layout.BEST, f"the best one's, iteration {best['iteration']} by {best['by']}")] if best else []),
+        (layout.SAMPLES, "generated images with both networks' labels"),
+        (layout.CURVES, "accuracy, agreement and losses over the run"),
+        (layout.REPORT, "all of it on one page, for a browser"),
+        (layout.SUMMARY, "this table and more, for programs"),
+        (layout.CONFIG, "every setting, and how to repeat the run"),
     ):
         if (folder / name).is_file():
             console.print(f"  {name:<28} {what}", highlight=False, soft_wrap=True)

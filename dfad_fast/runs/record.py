@@ -14,10 +14,9 @@ from typing import Any
 import torch
 
 from dfad_fast.errors import UsageError, in_one_line
-from dfad_fast.runs import checkpoints
-from dfad_fast.runs import run_folder
-from dfad_fast.reporting import sheets
-from dfad_fast.reporting.sheets import Sheet
+from dfad_fast.runs import layout, metrics_file, sheet_file
+from dfad_fast.runs.config_file import read_settings
+from dfad_fast.runs.sheet_file import Sheet
 
 
 @dataclass(frozen=True)
@@ -90,34 +89,34 @@ def read(folder: Path) -> Record:
             missing.append(f"{name} cannot be read: {reason}")
         return otherwise
 
-    history = attempt(run_folder.METRICS, _history, [])
+    history = attempt(layout.METRICS, _history, [])
     shown = [
         sheet
-        for path in sheets.all_of(folder)
-        if (sheet := attempt(str(path.relative_to(folder)), sheets.read, None)) is not None
+        for path in layout.sheets_in(folder)
+        if (sheet := attempt(str(path.relative_to(folder)), sheet_file.read, None)) is not None
     ]
     if not shown:
-        missing.append(f"{sheets.FOLDER}/ holds no images of the run's course")
+        missing.append(f"{layout.SHEETS}/ holds no images of the run's course")
     return Record(
         folder=folder,
-        config=attempt(run_folder.CONFIG, run_folder.read_settings, {}),
-        config_text=attempt(run_folder.CONFIG, _text, "", needed=False),
-        summary=attempt(run_folder.SUMMARY, _mapping, {}),
+        config=attempt(layout.CONFIG, read_settings, {}),
+        config_text=attempt(layout.CONFIG, _text, "", needed=False),
+        summary=attempt(layout.SUMMARY, _mapping, {}),
         history=history,
         sheets=shown,
-        samples=None if shown else attempt(run_folder.SAMPLES, _picture, None, needed=False),
-        curves=None if history else attempt(run_folder.CURVES, _picture, None, needed=False),
-        inspection=attempt(run_folder.INSPECTION, _mapping, {}, needed=False),
+        samples=None if shown else attempt(layout.SAMPLES, _picture, None, needed=False),
+        curves=None if history else attempt(layout.CURVES, _picture, None, needed=False),
+        inspection=attempt(layout.INSPECTION, _mapping, {}, needed=False),
         checkpoints=[
-            found for path in checkpoints.all_of(folder) if (found := _checkpoint(path)) is not None
+            found for path in layout.checkpoints_in(folder) if (found := _checkpoint(path)) is not None
         ],
-        traceback=attempt(run_folder.TRACEBACK, _text, "", needed=False),
+        traceback=attempt(layout.TRACEBACK, _text, "", needed=False),
         missing=missing,
     )
 
 
 _LARGEST_PICTURE = 8 * 2**20  # bytes: older versions drew images of any size
-_TELLING = (run_folder.CONFIG, run_folder.METRICS, run_folder.SUMMARY)
+_TELLING = (layout.CONFIG, layout.METRICS, layout.SUMMARY)
 
 
 def _picture(path: Path) -> bytes:
@@ -141,7 +140,7 @@ def _history(path: Path) -> list[dict[str, Any]]:
     """The finite values of each record."""
     return [
         {str(name): value for name, value in record.items() if is_number(value)}
-        for record in run_folder.read_records(path)
+        for record in metrics_file.read_records(path)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from dfad_fast.errors import UsageError
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs.folder import RunFolder
 
 _RECORDED = (
     "method", "terms", "image_shape", "latent_dim", "batch_size", "seed", "recipe", "levers", "taps", "cures",

@@ -16,9 +16,9 @@ from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.reporting import pictures, sheets
 from dfad_fast.reporting.report_page.page import write_page
-from dfad_fast.runs import run_folder
+from dfad_fast.runs import layout
 from dfad_fast.runs.attempts import Attempts
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs.folder import RunFolder
 from dfad_fast.terms import reads_features
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _notices(generated: GeneratedScores) -> list[str]:
     else:
         return []
     return [
-        f"{found}, so agreement on them says little about real images: look at {run_folder.SAMPLES}, and try another "
+        f"{found}, so agreement on them says little about real images: look at {layout.SAMPLES}, and try another "
         "method, seed or learning rate"
     ]
 
@@ -237,20 +237,18 @@ def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], sampl
     attempts = Attempts()
     if samples is not None:
         attempts.attempt(
-            run_folder.SAMPLES,
-            lambda: folder.write_picture(
-                run_folder.SAMPLES, lambda path: pictures.draw_samples(path, *samples)
-            ),
+            layout.SAMPLES,
+            lambda: folder.write_picture(layout.SAMPLES, lambda path: pictures.draw_samples(path, *samples)),
         )
-        attempts.attempt(f"{sheets.FOLDER}/", lambda: _keep_sheet(trainer, folder, samples))
+        attempts.attempt(f"{layout.SHEETS}/", lambda: _keep_sheet(trainer, folder, samples))
     attempts.attempt(
-        run_folder.CURVES,
+        layout.CURVES,
         lambda: folder.write_picture(
-            run_folder.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary)
+            layout.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary)
         ),
     )
     trainer.loggers.summary(summary)
-    attempts.attempt(run_folder.REPORT, lambda: write_page(folder.path))
+    attempts.attempt(layout.REPORT, lambda: write_page(folder.path))
     if attempts.failures:
         warnings.warn(f"not written in {folder.path}: {attempts}", DFADFastWarning, stacklevel=2)
 
@@ -258,7 +256,7 @@ def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], sampl
 def draw_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> None:
     """Writes the sheet of this moment to samples/. One that cannot be written does not end the run."""
     attempts = Attempts()
-    attempts.attempt(f"{sheets.FOLDER}/", lambda: _keep_sheet(trainer, folder, samples))
+    attempts.attempt(f"{layout.SHEETS}/", lambda: _keep_sheet(trainer, folder, samples))
     if attempts.failures:
         warnings.warn(
             f"not written in {folder.path}: {attempts}; training goes on without it",
@@ -270,4 +268,4 @@ def draw_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> No
 def _keep_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> None:
     sheet = sheets.lay_out(*samples[:3], trainer.iteration, trainer.generated_images)
     folder.write_sheet(sheet)
-    trainer.loggers.images(trainer.iteration, sheets.grid(sheet))
+    trainer.loggers.images(trainer.iteration, sheet.grid())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dfad_fast.errors import ConfigError, RunError, UsageError
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs.folder import RunFolder
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):

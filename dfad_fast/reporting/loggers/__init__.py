@@ -19,7 +19,7 @@ from dfad_fast.reporting.loggers.logger import Logger, Start
 from dfad_fast.reporting.loggers.mlflow_run import MLflow
 from dfad_fast.reporting.loggers.tensorboard_events import TensorBoard
 from dfad_fast.reporting.loggers.wandb_run import WeightsAndBiases
-from dfad_fast.runs.run_folder import recorded_config
+from dfad_fast.runs.config_file import recorded_config
 
 LOGGERS: dict[str, type[Logger]] = {
     "csv": CSVTable,

@@ -16,8 +16,9 @@ from dfad_fast.reporting.report_page import sections as story
 from dfad_fast.reporting.report_page.curves import curves
 from dfad_fast.reporting.report_page.inspected import inspection
 from dfad_fast.reporting.report_page.wording import count, size
+from dfad_fast.runs.layout import INSPECTION, REPORT
 from dfad_fast.runs.record import Record, read
-from dfad_fast.runs.run_folder import INSPECTION, REPORT, write_whole
+from dfad_fast.runs.whole_files import write_whole
 from dfad_fast.version import __version__
 
 _PARTS: dict[str, Callable[[Record], Any]] = {
