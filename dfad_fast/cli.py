@@ -469,12 +469,13 @@ def export(run: str, format: str, threads: int | None, quiet: bool, **options: A
 def compare(runs: tuple[str, ...], out: str) -> None:
     """Show the runs in folders RUNS beside each other; seeds of the same settings are taken together."""
     from dfad_fast import comparison
+    from dfad_fast.runs.record import read_ended
     from dfad_fast.runs.whole_files import make_folder, write_whole
 
     picture = Path(out)
     if picture.suffix != ".png":
         raise UsageError(f"--out is a picture, NAME.png, got {out}")
-    groups = comparison.group([comparison.load(run) for run in runs])
+    groups = comparison.group([read_ended(Path(run)) for run in runs])
     console = _console(quiet=False)
     comparison.print_groups(console, groups)
     make_folder(picture.parent)
@@ -548,7 +549,9 @@ def profile(
 
 def _run(job: Job, console: Console) -> None:
     from dfad_fast.distributed import processes
-    from dfad_fast.reporting.progress import print_summary, show_progress
+    from dfad_fast.reporting.progress import show_progress
+    from dfad_fast.reporting.summary_table import print_summary
+    from dfad_fast.runs.summary import Summary
     from dfad_fast.training.fit import Stopped
 
     trainer = job.trainer
@@ -562,7 +565,7 @@ def _run(job: Job, console: Console) -> None:
             f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
             f"{job.out}: go on with  {processes.command()} resume {quoted(job.out)}"
         )
-    print_summary(console, summary, job.out)
+    print_summary(console, Summary.from_data(summary), job.out)
 
 
 class _StopsWithoutReader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.engine.choice import choose_method
 from dfad_fast.engine.networks import Networks
-from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
+from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.jobs.job import (
     DistillConfig,
     Pair,
@@ -28,7 +27,7 @@ from dfad_fast.jobs.job import (
 )
 from dfad_fast.models import load_weights
 from dfad_fast.models.generators.registry import generate, make_generator
-from dfad_fast.runs import checkpoints
+from dfad_fast.runs import record
 from dfad_fast.runs.config_file import recorded_config
 from dfad_fast.runs.layout import (
     AVERAGED,
@@ -189,16 +188,8 @@ def _refuse_nothing_saved(folder: Path) -> None:
 
 
 def _load_weights(networks: Networks, folder: Path, which: str) -> dict[str, Any] | None:
-    """From the checkpoint; from the weights' files where it is gone, or older, as where the disk was full at the end.
-    ``which``: the file of the student."""
-    state = checkpoints.read(folder) if checkpoints_in(folder) else None
-    if state and state["iteration"] < _iteration_of(folder / STUDENT):
-        warnings.warn(
-            f"the checkpoint in {folder} is older than {STUDENT}, so the weights' files are taken",
-            DFADFastWarning,
-            stacklevel=2,
-        )
-        state = None
+    """From the checkpoint; from the weights' files where it is gone, or older. ``which``: the file of the student."""
+    state = record.read_state(folder)
     if state is None:
         if not (folder / which).is_file():
             raise _no_such_student(folder, which)
@@ -232,18 +223,9 @@ def _load_weights(networks: Networks, folder: Path, which: str) -> dict[str, Any
 
 
 def _best_iteration(checkpoint: dict[str, Any] | None, folder: Path) -> int:
-    return checkpoint["best_student"]["iteration"] if checkpoint else _iteration_of(folder / BEST)
-
-
-def _iteration_of(path: Path) -> int:
-    """What a weights' file says; -1 of one that is not there, or says nothing."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            return int((file.metadata() or {})["iteration"])
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return -1
+    return (
+        checkpoint["best_student"]["iteration"] if checkpoint else record.iteration_of_weights(folder / BEST)
+    )
 
 
 def _no_such_student(folder: Path, which: str) -> UsageError:

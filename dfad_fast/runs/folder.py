@@ -17,6 +17,7 @@ from dfad_fast.runs import checkpoints, layout, metrics_file, sheet_file
 from dfad_fast.runs.config_file import recorded_config
 from dfad_fast.runs.lock import RunLock, refuse_held
 from dfad_fast.runs.sheet_file import Sheet
+from dfad_fast.runs.summary import Summary
 from dfad_fast.runs.whole_files import make_folder, write_tensors, write_whole
 from dfad_fast.terminal import quoted
 
@@ -148,8 +149,8 @@ class RunFolder:
     def write_config(self, config: Mapping[str, Any]) -> None:
         self.write_text(layout.CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
-        self.write_text(layout.SUMMARY, json.dumps(summary, indent=2) + "\n")
+    def write_summary(self, summary: Summary) -> None:
+        self.write_text(layout.SUMMARY, json.dumps(summary.as_data(), indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         self._write(name, lambda p: p.write_text(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from dfad_fast.reporting.report_page.page import write_page
 from dfad_fast.runs import layout
 from dfad_fast.runs.attempts import Attempts
 from dfad_fast.runs.folder import RunFolder
+from dfad_fast.runs.summary import Best, Summary
 from dfad_fast.terms import reads_features
 
 if TYPE_CHECKING:
@@ -86,11 +87,8 @@ def evaluate(trainer: DFADTrainer, test_set: TestSet | None, held_out: int) -> d
 
 def summarise(
     trainer: DFADTrainer, test_set: TestSet | None, tell: Callable[[str], None] = lambda text: None
-) -> dict[str, Any]:
-    """What came out, as plain values. Accuracies are fractions; None without test images.
-
-    Scores that cannot be taken are None, with a warning; a generator that collapsed is a warning too.
-    """
+) -> Summary:
+    """Scores that cannot be taken are None, with a warning; a generator that collapsed is a warning too."""
     networks = trainer.networks
     attempts = Attempts()
 
@@ -133,36 +131,39 @@ def summarise(
         warnings.warn(notice, DFADFastWarning, stacklevel=2)
     if attempts.failures:
         warnings.warn(f"missing in the summary: {attempts}", DFADFastWarning, stacklevel=2)
-    own_summary = {
-        "method": trainer.method.name,
-        "seed": trainer.seed,
-        "iterations": trainer.iteration,
-        "planned_iterations": trainer.planned_iterations,
-        "teacher_accuracy": final and final.teacher_accuracy,
-        "student_accuracy_final": final and final.student_accuracy,
-        "student_accuracy_best": best,
-        "agreement_final": final and final.agreement,
-        **_averaged(trainer, averaged.student_accuracy if averaged else None),
-        "best_student": trainer.best.describe(),
-        "held_out_images": generated and generated.images,
-        "discrepancy_generated": generated and generated.discrepancy,
-        "agreement_generated": generated and generated.agreement,
-        "sign_agreement_generated": generated.sign_agreement if generated else {},
-        "classes": networks.classes,
-        "classes_generated": generated and generated.balance.covered,
-        "effective_classes_generated": generated and generated.balance.effective,
-        "entropy_generated": generated and generated.balance.entropy,
-        "variety_generated": generated and generated.variety,
-        "notices": notices,
-        "teacher_parameters": sum(p.numel() for p in networks.teacher.parameters()),
-        "student_parameters": sum(p.numel() for p in networks.student.parameters()),
-        "generated_images": trainer.generated_images,
-        "seconds_distill": round(trainer.seconds, 2),
-        "device": device_name(trainer.device),
-        "threads": torch.get_num_threads(),
-        "processes": processes.count(),
-        "versions": versions(),
-    }
+    averaged_final, averaged_best = _averaged(trainer, averaged.student_accuracy if averaged else None)
+    described = trainer.best.describe()
+    own_summary = Summary(
+        method=trainer.method.name,
+        seed=trainer.seed,
+        iterations=trainer.iteration,
+        planned_iterations=trainer.planned_iterations,
+        teacher_accuracy=final.teacher_accuracy if final else None,
+        student_accuracy_final=final.student_accuracy if final else None,
+        student_accuracy_best=best,
+        agreement_final=final.agreement if final else None,
+        averaged_accuracy_final=averaged_final,
+        averaged_accuracy_best=averaged_best,
+        best_student=Best(**described) if described else None,
+        held_out_images=generated.images if generated else None,
+        discrepancy_generated=generated.discrepancy if generated else None,
+        agreement_generated=generated.agreement if generated else None,
+        sign_agreement_generated=generated.sign_agreement if generated else {},
+        classes=networks.classes,
+        classes_generated=generated.balance.covered if generated else None,
+        effective_classes_generated=generated.balance.effective if generated else None,
+        entropy_generated=generated.balance.entropy if generated else None,
+        variety_generated=generated.variety if generated else None,
+        notices=notices,
+        teacher_parameters=sum(p.numel() for p in networks.teacher.parameters()),
+        student_parameters=sum(p.numel() for p in networks.student.parameters()),
+        generated_images=trainer.generated_images,
+        seconds_distill=round(trainer.seconds, 2),
+        device=device_name(trainer.device),
+        threads=torch.get_num_threads(),
+        processes=processes.count(),
+        versions=versions(),
+    )
     return processes.on_first(lambda: own_summary)
 
 
@@ -184,12 +185,12 @@ def _notices(generated: GeneratedScores) -> list[str]:
     ]
 
 
-def _averaged(trainer: DFADTrainer, final: float | None) -> dict[str, float]:
-    """The averaged student's accuracies, where there is one and images to test it on."""
+def _averaged(trainer: DFADTrainer, final: float | None) -> tuple[float, float] | tuple[None, None]:
+    """The averaged student's accuracies, final and best, where there is one and images to test it on."""
     if final is None:
-        return {}
+        return None, None
     seen = [record["averaged_accuracy"] for record in trainer.history if "averaged_accuracy" in record]
-    return {"averaged_accuracy_final": final, "averaged_accuracy_best": max([final, *seen])}
+    return final, max([final, *seen])
 
 
 class Labelled(NamedTuple):
@@ -231,7 +232,7 @@ def try_to_label_samples(trainer: DFADTrainer, count: int = _SHOWN_IMAGES) -> La
     return samples
 
 
-def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], samples: Labelled | None) -> None:
+def draw(trainer: DFADTrainer, folder: RunFolder, summary: Summary, samples: Labelled | None) -> None:
     """Writes samples.png, curves.png, the last sheet of samples/ and the page, and tells the loggers. Warns in one line
     of those that cannot be written."""
     attempts = Attempts()
@@ -247,7 +248,7 @@ def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], sampl
             layout.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary)
         ),
     )
-    trainer.loggers.summary(summary)
+    trainer.loggers.summary(summary.as_data())
     attempts.attempt(layout.REPORT, lambda: write_page(folder.path))
     if attempts.failures:
         warnings.warn(f"not written in {folder.path}: {attempts}", DFADFastWarning, stacklevel=2)

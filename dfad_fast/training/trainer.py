@@ -530,7 +530,7 @@ class DFADTrainer:
         """What came out, as plain values. Accuracies are fractions; None without test images.
 
         Warns where a figure could not be taken, and where the generator has collapsed."""
-        return outcome.summarise(self, test_set)
+        return outcome.summarise(self, test_set).as_data()
 
     def save(
         self, test_set: TestSet | None = None, tell: Callable[[str], None] = lambda text: None
@@ -569,7 +569,7 @@ class DFADTrainer:
                 f"not everything could be saved in {self.out}: {attempts}: make room there"
                 + (f" and go on with dfad-fast resume {self.out}" if layout.checkpoints_in(self.out) else "")
             )
-        return summary
+        return summary.as_data()
 
     def save_state(self) -> None:
         """Writes weights and checkpoint. Raises RunError for those that cannot be written, once all were tried."""

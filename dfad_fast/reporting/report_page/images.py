@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dfad_fast.reporting.report_page.wording import count
+from dfad_fast.reporting.report_page.numbers import count
 from dfad_fast.runs.record import Record
 from dfad_fast.runs.sheet_file import Sheet
 

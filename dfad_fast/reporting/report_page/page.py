@@ -11,27 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from dfad_fast.errors import DFADFastWarning, in_one_line
-from dfad_fast.reporting.report_page import images
-from dfad_fast.reporting.report_page import sections as story
+from dfad_fast.reporting.report_page import images, sections
 from dfad_fast.reporting.report_page.curves import curves
 from dfad_fast.reporting.report_page.inspected import inspection
-from dfad_fast.reporting.report_page.wording import count, size
+from dfad_fast.reporting.report_page.numbers import count, size
 from dfad_fast.runs.layout import INSPECTION, REPORT
 from dfad_fast.runs.record import Record, read
 from dfad_fast.runs.whole_files import write_whole
 from dfad_fast.version import __version__
 
 _PARTS: dict[str, Callable[[Record], Any]] = {
-    "figures": story.figures,
-    "failure": story.failure,
-    "summary": story.summary_table,
+    "figures": sections.figures,
+    "failure": sections.failure,
+    "summary": sections.summary_table,
     "charts": curves,
     "curves_picture": lambda record: images.picture(record.curves),
     "samples": images.samples,
     "strip": images.strip,
     "inspection": inspection,
-    "settings": story.settings,
-    "environment": story.environment,
+    "settings": sections.settings,
+    "environment": sections.environment,
 }
 
 
@@ -85,7 +84,7 @@ def render(record: Record) -> str:
         style=_resource("page.css"),
         script=script,
         script_digest=digest,
-        headline=story.headline(record),
+        headline=sections.headline(record),
         checkpoints=[
             {
                 "name": checkpoint.name,
