@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dfad_fast.errors import DFADFastError, RunError, UsageError
+from dfad_fast.errors import DFADFastError, RunError, UsageError, first_line, with_kind
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def join(timeout_seconds: float) -> None:
         meet()
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"the processes of this run do not meet ({_first_line(error)}): start them with torchrun"
+            f"the processes of this run do not meet ({first_line(error)}): start them with torchrun"
         ) from error
 
 
@@ -225,7 +225,7 @@ def on_first(function: Callable[[], T]) -> T:
             outcome[1] = error
         except Exception as error:
             failure = error
-            outcome[1] = RunError(f"process 0 failed ({type(error).__name__}: {_first_line(error)})")
+            outcome[1] = RunError(f"process 0 failed ({with_kind(error, first_line(error))})")
     _say("patient", lambda group: dist.broadcast_object_list(outcome, 0, group=group))
     if outcome[1] is not None:
         raise failure or outcome[1]
@@ -288,7 +288,7 @@ def as_lost(error: Exception) -> ProcessLost | None:
     own = not isinstance(error, RuntimeError) or isinstance(error, DFADFastError)
     if own or count() == 1 or not any(sign in str(error).lower() for sign in _SIGNS):
         return None
-    reason = _first_line(error).split("] ", 1)[-1].split(". ", 1)[0]
+    reason = first_line(error).split("] ", 1)[-1].split(". ", 1)[0]
     return ProcessLost(f"process {rank()} of {count()} lost contact with another one ({reason[:150]})")
 
 
@@ -301,7 +301,3 @@ _SIGNS = (
     "timeout",
     "remote process",
 )
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

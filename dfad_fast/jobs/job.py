@@ -20,7 +20,7 @@ from dfad_fast.distributed import processes
 from dfad_fast.engine.levers import SPEEDS, choose_levers, with_changes
 from dfad_fast.engine.preflight import refuse_unaffordable
 from dfad_fast.engine.recipe import RECIPES, choose_recipe
-from dfad_fast.errors import ConfigError, UsageError, in_one_line, unknown_name
+from dfad_fast.errors import ConfigError, UsageError, first_line, in_one_line, unknown_name
 from dfad_fast.jobs.paths import found_from, made_absolute
 from dfad_fast.jobs.teachers import teacher_file, teacher_for
 from dfad_fast.limits import as_option, refuse_beyond
@@ -410,9 +410,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(1, device=device)
         torch.Generator(device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {name!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
-        ) from error
+        raise UsageError(f"device {name!r} cannot be used ({first_line(error)}): try --device cpu") from error
     return device
 
 

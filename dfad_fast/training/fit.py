@@ -13,7 +13,7 @@ from dfad_fast.data.labelled_batches import Batches
 from dfad_fast.distributed import processes
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.losses import Losses, NotFinite
-from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, in_one_line
+from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, first_line, in_one_line, with_kind
 from dfad_fast.limits import refuse_beyond
 from dfad_fast.reporting import sheets
 from dfad_fast.reporting.report_page.page import write_page_if_possible
@@ -267,7 +267,8 @@ class Fit:
         if isinstance(error, DFADFastError):
             raise error
         where = f"; where it happened stands in {layout.TRACEBACK} there" if self._trainer.folder else ""
-        raise RunError(f"iteration {failed} failed ({_named(error)}); {kept}{where}") from error
+        named = with_kind(error, first_line(error, 300))
+        raise RunError(f"iteration {failed} failed ({named}); {kept}{where}") from error
 
     def _fail_alone(self, error: Exception, failed: int, trace: str) -> NoReturn:
         """In one process of several. The others can no longer be asked for their part of the state, so that the last
@@ -281,8 +282,9 @@ class Fit:
                 where = f"; where it happened stands in {layout.TRACEBACK} there"
         if lost or isinstance(error, DFADFastError):
             raise lost or error
+        named = with_kind(error, first_line(error, 300))
         raise RunError(
-            f"iteration {failed} failed in process {processes.rank()} ({_named(error)}); {self._kept()}{where}"
+            f"iteration {failed} failed in process {processes.rank()} ({named}); {self._kept()}{where}"
         ) from error
 
     def _go_back(self) -> str:
@@ -330,9 +332,3 @@ class Fit:
         if out is None or not layout.checkpoints_in(out):
             return "nothing of the run is saved yet"
         return f"{out} holds the last checkpoint: go on with dfad-fast resume {quoted(out)}"
-
-
-def _named(error: Exception) -> str:
-    """Its kind, and the first line of what it says: its traceback stands elsewhere."""
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first[:300]}"

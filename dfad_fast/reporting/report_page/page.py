@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from dfad_fast.errors import DFADFastWarning, in_one_line
+from dfad_fast.errors import DFADFastWarning, in_one_line, with_kind
 from dfad_fast.reporting.report_page import images, sections
 from dfad_fast.reporting.report_page.curves import curves
 from dfad_fast.reporting.report_page.inspected import inspection
@@ -52,9 +52,9 @@ def write_page_if_possible(folder: Path) -> None:
     try:
         write_page(folder)
     except Exception as error:
-        reason = in_one_line(error, 300)
+        reason = with_kind(error, in_one_line(error, 300))
         warnings.warn(
-            f"{REPORT} of {folder} was not written ({type(error).__name__}: {reason})",
+            f"{REPORT} of {folder} was not written ({reason})",
             DFADFastWarning,
             stacklevel=2,
         )
@@ -71,7 +71,7 @@ def render(record: Record) -> str:
             parts[name] = make(record)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             parts[name] = None
-            missing.append(f"{name}: values that cannot be shown ({type(error).__name__}: {error})")
+            missing.append(f"{name}: values that cannot be shown ({with_kind(error, in_one_line(error))})")
     if not record.inspection:
         missing.append(f"{INSPECTION} is not there: dfad-fast inspect makes it")
     script = _resource("page.js")
