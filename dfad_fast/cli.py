@@ -475,11 +475,11 @@ def compare(runs: tuple[str, ...], out: str) -> None:
     picture = Path(out)
     if picture.suffix != ".png":
         raise UsageError(f"--out is a picture, NAME.png, got {out}")
-    groups = comparison.group([read_ended(Path(run)) for run in runs])
+    groups = comparison.group_runs([read_ended(Path(run)) for run in runs])
     console = _console(quiet=False)
     comparison.print_groups(console, groups)
     make_folder(picture.parent)
-    write_whole(picture, lambda path: comparison.draw(path, groups))
+    write_whole(picture, lambda path: comparison.draw_groups(path, groups))
     _say(console)(f"The picture is {picture}.")
 
 

@@ -40,7 +40,7 @@ class Group:
         return [value for value in found if value is not None] if None not in found else []
 
 
-def group(runs: Sequence[EndedRun]) -> list[Group]:
+def group_runs(runs: Sequence[EndedRun]) -> list[Group]:
     """By settings, in order; named after their method and the settings that set them apart from other groups."""
     together: dict[str, list[EndedRun]] = {}
     for run in runs:
@@ -78,18 +78,18 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
         *("held-out", "discrepancy", "classes", "images", "seconds"),
     ):
         table.add_column(column, justify="right", no_wrap=True)
-    for of in groups:
+    for group in groups:
         table.add_row(
-            Text(of.name if len(of.runs) > 1 else f"{of.name} ({of.runs[0].folder})"),
-            ", ".join(str(run.summary.seed) for run in of.runs),
-            _percent(of.values(lambda summary: summary.student_accuracy_final)),
-            _percent(of.values(lambda summary: summary.student_accuracy_best)),
-            _percent(of.values(lambda summary: summary.agreement_final)),
-            _percent(of.values(lambda summary: summary.agreement_generated)),
-            _mean(of.values(lambda summary: summary.discrepancy_generated), ".3f"),
-            _classes(of),
-            f"{statistics.mean(run.summary.generated_images for run in of.runs):,.0f}",
-            f"{statistics.mean(run.summary.seconds_distill for run in of.runs):.1f}",
+            Text(group.name if len(group.runs) > 1 else f"{group.name} ({group.runs[0].folder})"),
+            ", ".join(str(run.summary.seed) for run in group.runs),
+            _percent(group.values(lambda summary: summary.student_accuracy_final)),
+            _percent(group.values(lambda summary: summary.student_accuracy_best)),
+            _percent(group.values(lambda summary: summary.agreement_final)),
+            _percent(group.values(lambda summary: summary.agreement_generated)),
+            _mean(group.values(lambda summary: summary.discrepancy_generated), ".3f"),
+            _classes(group),
+            f"{statistics.mean(run.summary.generated_images for run in group.runs):,.0f}",
+            f"{statistics.mean(run.summary.seconds_distill for run in group.runs):.1f}",
         )
     if not console.is_terminal:
         console.width = max(console.width, _WIDE)
@@ -101,7 +101,7 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
     )
     for teacher in _teacher_accuracies(groups):
         console.print(f"teacher: {100 * teacher:.2f} %", highlight=False)
-    for run in (run for of in groups for run in of.runs):
+    for run in (run for group in groups for run in group.runs):
         for notice in run.summary.notices:
             console.print(f"beware, {run.folder}: {notice}", highlight=False, markup=False, soft_wrap=True)
 
@@ -123,18 +123,18 @@ def _mean(values: Sequence[float], digits: str) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):{digits}}"
 
 
-def _classes(of: Group) -> str:
-    known = of.runs[0].summary.classes
-    found = _mean(of.values(lambda summary: summary.effective_classes_generated), ".1f")
+def _classes(group: Group) -> str:
+    known = group.runs[0].summary.classes
+    found = _mean(group.values(lambda summary: summary.effective_classes_generated), ".1f")
     return found if found == "-" or known is None else f"{found} of {known}"
 
 
-def draw(path: Path, groups: Sequence[Group]) -> None:
+def draw_groups(path: Path, groups: Sequence[Group]) -> None:
     """The students' accuracy over generated images where there are test images, and beside it their agreement on
     held-out generated images, which every run has; a colour a group."""
     from matplotlib.figure import Figure
 
-    tested = any("student_accuracy" in record for of in groups for run in of.runs for record in run.history)
+    tested = any("student_accuracy" in record for group in groups for run in group.runs for record in run.history)
     panels = [("agreement_generated", "agreement on held-out generated images, %")]
     if tested:
         panels.insert(0, ("student_accuracy", "test accuracy of the student, %"))
@@ -142,9 +142,9 @@ def draw(path: Path, groups: Sequence[Group]) -> None:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     label: str | None
     for axis, (key, name) in zip(axes, panels, strict=True):
-        for number, of in enumerate(groups):
-            label = _label(of)
-            for run in of.runs:
+        for number, group in enumerate(groups):
+            label = _label(group)
+            for run in group.runs:
                 if points := _points(run, key):
                     axis.plot(*zip(*points, strict=True), color=f"C{number}", label=label, linewidth=1.2)
                     label = None
@@ -160,11 +160,11 @@ def draw(path: Path, groups: Sequence[Group]) -> None:
     figure.savefig(path, dpi=110, format="png")
 
 
-def _label(of: Group) -> str:
+def _label(group: Group) -> str:
     """For a legend, which has room for a line: of a longer name its beginning, and a folder."""
-    if len(of.name) <= _LONGEST_LABEL:
-        return of.name
-    return f"{of.name[:_LONGEST_LABEL]}... ({of.runs[0].folder.name})"
+    if len(group.name) <= _LONGEST_LABEL:
+        return group.name
+    return f"{group.name[:_LONGEST_LABEL]}... ({group.runs[0].folder.name})"
 
 
 def _points(run: EndedRun, key: str) -> list[tuple[float, float]]:

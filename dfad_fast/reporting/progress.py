@@ -69,14 +69,14 @@ class LineProgress:
         if iteration == self._iterations or now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
             self._say(
-                f"{iteration}/{self._iterations}  {clock(now - self._began)}{self._pace(iteration, now)}  "
+                f"{iteration}/{self._iterations}  {clock(now - self._began)}{self._throughput(iteration, now)}  "
                 f"{self._values}".rstrip()
             )
 
     def log(self, record: dict[str, Any]) -> None:
         self._values = _values(record)
 
-    def _pace(self, iteration: int, now: float) -> str:
+    def _throughput(self, iteration: int, now: float) -> str:
         """Once there was an iteration after the first, which is slower than others."""
         assert self._first is not None
         done, seconds = iteration - self._first[0], now - self._first[1]

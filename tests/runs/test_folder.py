@@ -10,7 +10,7 @@ from dfad_fast.runs.folder import RunFolder
 
 def test_a_file_is_whole_or_not_there(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.write_summary({"iterations": 1})
+    folder.write_text("summary.json", json.dumps({"iterations": 1}))
 
     def fails(path):
         path.write_text("half of")
