@@ -58,7 +58,7 @@ def _settings(run: EndedRun) -> dict[str, Any]:
     """What ``dfad-fast distill`` was told, or, of a trainer made in Python, what that was."""
     told = {k: v for k, v in run.config.items() if k != "versions"}
     if "distill" in run.config:
-        # A run of before there was some setting had what is that setting's default now.
+        # A setting that came after the run had what is its default now.
         told = {**asdict(DistillConfig()), **run.config["distill"]}
     return {name: value for name, value in told.items() if name not in _OWN}
 
@@ -131,10 +131,12 @@ def _classes(group: Group) -> str:
 
 def draw_groups(path: Path, groups: Sequence[Group]) -> None:
     """The students' accuracy over generated images where there are test images, and beside it their agreement on
-    held-out generated images, which every run has; a colour a group."""
+    held-out generated images, which every run has; one color per group."""
     from matplotlib.figure import Figure
 
-    tested = any("student_accuracy" in record for group in groups for run in group.runs for record in run.history)
+    tested = any(
+        "student_accuracy" in record for group in groups for run in group.runs for record in run.history
+    )
     panels = [("agreement_generated", "agreement on held-out generated images, %")]
     if tested:
         panels.insert(0, ("student_accuracy", "test accuracy of the student, %"))
@@ -161,7 +163,7 @@ def draw_groups(path: Path, groups: Sequence[Group]) -> None:
 
 
 def _label(group: Group) -> str:
-    """For a legend, which has room for a line: of a longer name its beginning, and a folder."""
+    """For a legend, which has room for a line: a long name is cut, and its folder told."""
     if len(group.name) <= _LONGEST_LABEL:
         return group.name
     return f"{group.name[:_LONGEST_LABEL]}... ({group.runs[0].folder.name})"

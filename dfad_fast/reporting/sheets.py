@@ -25,7 +25,7 @@ def is_due(iteration: int, evaluate_every: int, planned_iterations: int) -> bool
 
 
 def lay_out(images: Tensor, teacher: Tensor, student: Tensor, iteration: int, generated_images: int) -> Sheet:
-    """The first of the images [N, C, H, W] from 0 to 1. Of other than 1 or 3 channels the first is shown."""
+    """The first of the images [N, C, H, W] from 0 to 1. With channels other than 1 or 3 the first is shown."""
     shown = images[:IMAGES].float()
     if shown.shape[1] != 3:
         shown = shown[:, :1]

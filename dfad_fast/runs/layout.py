@@ -49,7 +49,7 @@ the lock."""
 
 
 def folder_of(run: str | Path) -> Path:
-    """Of a run that is named by its folder or by a file in it."""
+    """The folder of a run that is named by it, or by a file in it."""
     return Path(run).parent if Path(run).is_file() else Path(run)
 
 

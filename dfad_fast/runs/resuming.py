@@ -1,4 +1,4 @@
-"""What has changed since the run began that is to be gone on with."""
+"""What differs between a run that is resumed and the settings it was started with."""
 
 from __future__ import annotations
 

@@ -36,7 +36,19 @@ WRITTEN = {
     "processes": 1,
     "versions": {"torch": "2"},
 }
-ADDED_LATER = ["averaged_accuracy_final", "averaged_accuracy_best", "best_student", "held_out_images", "classes", "classes_generated", "effective_classes_generated", "entropy_generated", "variety_generated", "notices", "processes"]
+ADDED_LATER = (
+    "averaged_accuracy_final",
+    "averaged_accuracy_best",
+    "best_student",
+    "held_out_images",
+    "classes",
+    "classes_generated",
+    "effective_classes_generated",
+    "entropy_generated",
+    "variety_generated",
+    "notices",
+    "processes",
+)
 
 
 def test_a_summary_comes_back_to_the_letter():
