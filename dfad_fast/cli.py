@@ -275,7 +275,7 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     before its first checkpoint is begun again."""
     from dfad_fast.distributed import processes
     from dfad_fast.jobs.job import DistillConfig, prepare, read_config, recorded_threads
-    from dfad_fast.runs.run_folder import folder_of
+    from dfad_fast.runs.layout import folder_of
 
     folder = folder_of(run)
     given = {"out": str(folder)} if teachers is None else {"out": str(folder), "teachers": teachers}
@@ -384,7 +384,8 @@ def inspect(
     from dfad_fast.inspection.picture import draw_inspection
     from dfad_fast.inspection.table import print_inspection
     from dfad_fast.jobs.trained_run import load_run
-    from dfad_fast.runs.run_folder import INSPECTION, INSPECTION_PICTURE, make_folder, write_whole
+    from dfad_fast.runs.layout import INSPECTION, INSPECTION_PICTURE
+    from dfad_fast.runs.whole_files import make_folder, write_whole
 
     refuse_beyond({"seed": seed, "samples": samples}, as_option)
     _set_threads(threads)
@@ -468,16 +469,17 @@ def export(run: str, format: str, threads: int | None, quiet: bool, **options: A
 def compare(runs: tuple[str, ...], out: str) -> None:
     """Show the runs in folders RUNS beside each other; seeds of the same settings are taken together."""
     from dfad_fast import comparison
-    from dfad_fast.runs.run_folder import make_folder, write_whole
+    from dfad_fast.runs.record import read_ended
+    from dfad_fast.runs.whole_files import make_folder, write_whole
 
     picture = Path(out)
     if picture.suffix != ".png":
         raise UsageError(f"--out is a picture, NAME.png, got {out}")
-    groups = comparison.group([comparison.load(run) for run in runs])
+    groups = comparison.group_runs([read_ended(Path(run)) for run in runs])
     console = _console(quiet=False)
     comparison.print_groups(console, groups)
     make_folder(picture.parent)
-    write_whole(picture, lambda path: comparison.draw(path, groups))
+    write_whole(picture, lambda path: comparison.draw_groups(path, groups))
     _say(console)(f"The picture is {picture}.")
 
 
@@ -488,7 +490,8 @@ def compare(runs: tuple[str, ...], out: str) -> None:
 def report(run: str, out: str | None, quiet: bool) -> None:
     """Write all that the folder RUN tells of its run, finished or not, on one page for a browser."""
     from dfad_fast.reporting.report_page.page import write_page
-    from dfad_fast.runs.run_folder import folder_of, make_folder
+    from dfad_fast.runs.layout import folder_of
+    from dfad_fast.runs.whole_files import make_folder
 
     if out:
         if Path(out).suffix != ".html":
@@ -530,7 +533,7 @@ def profile(
     from dfad_fast.jobs.job import DistillConfig, prepare
     from dfad_fast.profiling.profiling import profile
     from dfad_fast.profiling.table import print_profile
-    from dfad_fast.runs.run_folder import make_folder, write_whole
+    from dfad_fast.runs.whole_files import make_folder, write_whole
 
     if json_file:
         make_folder(Path(json_file).parent)  # before measuring in vain
@@ -546,7 +549,9 @@ def profile(
 
 def _run(job: Job, console: Console) -> None:
     from dfad_fast.distributed import processes
-    from dfad_fast.reporting.progress import print_summary, show_progress
+    from dfad_fast.reporting.progress import show_progress
+    from dfad_fast.reporting.summary_table import print_summary
+    from dfad_fast.runs.summary import Summary
     from dfad_fast.training.fit import Stopped
 
     trainer = job.trainer
@@ -560,7 +565,7 @@ def _run(job: Job, console: Console) -> None:
             f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
             f"{job.out}: go on with  {processes.command()} resume {quoted(job.out)}"
         )
-    print_summary(console, summary, job.out)
+    print_summary(console, Summary.from_data(summary), job.out)
 
 
 class _StopsWithoutReader:

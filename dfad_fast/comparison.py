@@ -1,10 +1,10 @@
-"""Runs beside each other: a table and a picture of what came of them, seeds of the same settings taken together."""
+"""Runs beside each other: a table and a picture of their results, seeds of the same settings taken together."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dfad_fast.errors import UsageError
 from dfad_fast.jobs.job import DistillConfig
-from dfad_fast.runs.run_folder import CONFIG, METRICS, SUMMARY, read_records, read_settings
+from dfad_fast.runs.record import EndedRun
+from dfad_fast.runs.summary import Summary
 
 _LONGEST_LABEL = 50  # characters
 _WIDE = 200  # columns, where the table is read from a file
@@ -25,24 +25,6 @@ _OWN = (
     "seed", "out", "evaluate", "data_dir", "teachers", "device", "keep_checkpoints", "checkpoint_seconds",
     "checkpoint_iterations", "process_timeout", "log",
 )  # fmt: skip
-_NEEDED = (
-    "method",
-    "seed",
-    "generated_images",
-    "seconds_distill",
-    "teacher_accuracy",
-    "student_accuracy_final",
-)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished or stopped run, as its folder tells of it."""
-
-    folder: Path
-    settings: dict[str, Any]
-    summary: dict[str, Any]
-    history: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -50,38 +32,17 @@ class Group:
     """Runs of the same settings, but for their seeds; ``name`` says what these are."""
 
     name: str
-    runs: list[Run]
+    runs: list[EndedRun]
 
-    def values(self, key: str) -> list[float]:
-        """Of a summary's entry, by run; empty where a run lacks it."""
-        found = [run.summary.get(key) for run in self.runs]
+    def values(self, figure: Callable[[Summary], float | None]) -> list[float]:
+        """A figure of each run's summary; empty where a run lacks it."""
+        found = [figure(run.summary) for run in self.runs]
         return [value for value in found if value is not None] if None not in found else []
 
 
-def load(folder: str | Path) -> Run:
-    """Raises UsageError for a folder that holds no summary of a run."""
-    folder = Path(folder)
-    try:
-        settings = read_settings(folder / CONFIG)
-        summary = json.loads((folder / SUMMARY).read_text())
-        history = read_records(folder / METRICS) if (folder / METRICS).is_file() else []
-        if not isinstance(summary, dict):
-            raise ValueError("no mapping")
-        if missing := [name for name in _NEEDED if name not in summary]:
-            raise ValueError(f"{SUMMARY} lacks {', '.join(missing)}")
-    except OSError as error:
-        raise UsageError(
-            f"{folder} holds no run that has ended ({error.filename}: {error.strerror}): give folders of "
-            "dfad-fast distill"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{folder} holds files of a run that cannot be read: {error}") from error
-    return Run(folder, settings, summary, history)
-
-
-def group(runs: Sequence[Run]) -> list[Group]:
+def group_runs(runs: Sequence[EndedRun]) -> list[Group]:
     """By settings, in order; named after their method and the settings that set them apart from other groups."""
-    together: dict[str, list[Run]] = {}
+    together: dict[str, list[EndedRun]] = {}
     for run in runs:
         together.setdefault(json.dumps(_settings(run), sort_keys=True, default=str), []).append(run)
     settings = [_settings(members[0]) for members in together.values()]
@@ -93,19 +54,19 @@ def group(runs: Sequence[Run]) -> list[Group]:
     return [Group(_name(members[0], differing), members) for members in together.values()]
 
 
-def _settings(run: Run) -> dict[str, Any]:
+def _settings(run: EndedRun) -> dict[str, Any]:
     """What ``dfad-fast distill`` was told, or, of a trainer made in Python, what that was."""
-    told = {k: v for k, v in run.settings.items() if k != "versions"}
-    if "distill" in run.settings:
-        # A run of before there was some setting had what is that setting's default now.
-        told = {**asdict(DistillConfig()), **run.settings["distill"]}
+    told = {k: v for k, v in run.config.items() if k != "versions"}
+    if "distill" in run.config:
+        # A setting that came after the run had what is its default now.
+        told = {**asdict(DistillConfig()), **run.config["distill"]}
     return {name: value for name, value in told.items() if name not in _OWN}
 
 
-def _name(run: Run, differing: Sequence[str]) -> str:
+def _name(run: EndedRun, differing: Sequence[str]) -> str:
     told = _settings(run)
     further = [f"{n}={told[n]}" for n in differing if n != "method" and told.get(n) is not None]
-    return ", ".join([run.summary["method"], *further])
+    return ", ".join([run.summary.method, *further])
 
 
 def print_groups(console: Console, groups: Sequence[Group]) -> None:
@@ -117,21 +78,18 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
         *("held-out", "discrepancy", "classes", "images", "seconds"),
     ):
         table.add_column(column, justify="right", no_wrap=True)
-    for of in groups:
+    for group in groups:
         table.add_row(
-            Text(of.name if len(of.runs) > 1 else f"{of.name} ({of.runs[0].folder})"),
-            ", ".join(str(run.summary["seed"]) for run in of.runs),
-            *(
-                _percent(of.values(key))
-                for key in (
-                    *("student_accuracy_final", "student_accuracy_best", "agreement_final"),
-                    "agreement_generated",
-                )
-            ),
-            _mean(of.values("discrepancy_generated"), ".3f"),
-            _classes(of),
-            f"{statistics.mean(of.values('generated_images')):,.0f}",
-            f"{statistics.mean(of.values('seconds_distill')):.1f}",
+            Text(group.name if len(group.runs) > 1 else f"{group.name} ({group.runs[0].folder})"),
+            ", ".join(str(run.summary.seed) for run in group.runs),
+            _percent(group.values(lambda summary: summary.student_accuracy_final)),
+            _percent(group.values(lambda summary: summary.student_accuracy_best)),
+            _percent(group.values(lambda summary: summary.agreement_final)),
+            _percent(group.values(lambda summary: summary.agreement_generated)),
+            _mean(group.values(lambda summary: summary.discrepancy_generated), ".3f"),
+            _classes(group),
+            f"{statistics.mean(run.summary.generated_images for run in group.runs):,.0f}",
+            f"{statistics.mean(run.summary.seconds_distill for run in group.runs):.1f}",
         )
     if not console.is_terminal:
         console.width = max(console.width, _WIDE)
@@ -141,11 +99,17 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
         "are discrepancy and classes, the effective number of those that the teacher sees.",
         highlight=False,
     )
-    for teacher in sorted({accuracy for of in groups for accuracy in of.values("teacher_accuracy")}):
+    for teacher in _teacher_accuracies(groups):
         console.print(f"teacher: {100 * teacher:.2f} %", highlight=False)
-    for run in (run for of in groups for run in of.runs):
-        for notice in run.summary.get("notices") or []:
+    for run in (run for group in groups for run in group.runs):
+        for notice in run.summary.notices:
             console.print(f"beware, {run.folder}: {notice}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _teacher_accuracies(groups: Sequence[Group]) -> list[float]:
+    """Each once."""
+    found = (group.values(lambda summary: summary.teacher_accuracy) for group in groups)
+    return sorted({accuracy for accuracies in found for accuracy in accuracies})
 
 
 def _percent(fractions: Sequence[float]) -> str:
@@ -159,18 +123,20 @@ def _mean(values: Sequence[float], digits: str) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):{digits}}"
 
 
-def _classes(of: Group) -> str:
-    known = of.runs[0].summary.get("classes")
-    found = _mean(of.values("effective_classes_generated"), ".1f")
+def _classes(group: Group) -> str:
+    known = group.runs[0].summary.classes
+    found = _mean(group.values(lambda summary: summary.effective_classes_generated), ".1f")
     return found if found == "-" or known is None else f"{found} of {known}"
 
 
-def draw(path: Path, groups: Sequence[Group]) -> None:
+def draw_groups(path: Path, groups: Sequence[Group]) -> None:
     """The students' accuracy over generated images where there are test images, and beside it their agreement on
-    held-out generated images, which every run has; a colour a group."""
+    held-out generated images, which every run has; one color per group."""
     from matplotlib.figure import Figure
 
-    tested = any("student_accuracy" in record for of in groups for run in of.runs for record in run.history)
+    tested = any(
+        "student_accuracy" in record for group in groups for run in group.runs for record in run.history
+    )
     panels = [("agreement_generated", "agreement on held-out generated images, %")]
     if tested:
         panels.insert(0, ("student_accuracy", "test accuracy of the student, %"))
@@ -178,15 +144,15 @@ def draw(path: Path, groups: Sequence[Group]) -> None:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     label: str | None
     for axis, (key, name) in zip(axes, panels, strict=True):
-        for number, of in enumerate(groups):
-            label = _label(of)
-            for run in of.runs:
+        for number, group in enumerate(groups):
+            label = _label(group)
+            for run in group.runs:
                 if points := _points(run, key):
                     axis.plot(*zip(*points, strict=True), color=f"C{number}", label=label, linewidth=1.2)
                     label = None
         axis.set(xlabel="generated images", ylabel=name)
     label = "teacher's accuracy"
-    for accuracy in sorted({a for of in groups for a in of.values("teacher_accuracy")}) if tested else ():
+    for accuracy in _teacher_accuracies(groups) if tested else ():
         axes[0].axhline(100 * accuracy, color="black", linestyle=":", linewidth=1, label=label)
         label = None
     for axis in axes:
@@ -196,14 +162,14 @@ def draw(path: Path, groups: Sequence[Group]) -> None:
     figure.savefig(path, dpi=110, format="png")
 
 
-def _label(of: Group) -> str:
-    """For a legend, which has room for a line: of a longer name its beginning, and a folder."""
-    if len(of.name) <= _LONGEST_LABEL:
-        return of.name
-    return f"{of.name[:_LONGEST_LABEL]}... ({of.runs[0].folder.name})"
+def _label(group: Group) -> str:
+    """For a legend, which has room for a line: a long name is cut, and its folder told."""
+    if len(group.name) <= _LONGEST_LABEL:
+        return group.name
+    return f"{group.name[:_LONGEST_LABEL]}... ({group.runs[0].folder.name})"
 
 
-def _points(run: Run, key: str) -> list[tuple[float, float]]:
+def _points(run: EndedRun, key: str) -> list[tuple[float, float]]:
     """Generated images and percent. Runs of older versions recorded the agreement on batches alone."""
     if key == "agreement_generated" and not any(key in record for record in run.history):
         key = "agreement_batch"

@@ -38,6 +38,17 @@ def in_one_line(error: BaseException, most: int = 200) -> str:
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """The same of the first line alone, for errors that go on with details, as torch's do with a C++ traceback."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:most]
+
+
+def with_kind(error: BaseException, said: str) -> str:
+    """Such as "KeyError: 'student'"; ``said`` is what one of the above returned."""
+    kind = type(error).__name__
+    return kind if said == kind else f"{kind}: {said}"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that no registry knows, with the nearest names first."""
     known = sorted(known)

@@ -1,4 +1,4 @@
-"""Numbers in sentences."""
+"""Numbers in sentences and tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ def counted(number: float, thing: str, plural: str = "") -> str:
     return f"{number:,} {thing if number == 1 else plural or f'{thing}s'}"
 
 
+def percent(fraction: float | None) -> str:
+    """Such as "98.67 %"; a dash for None, what could not be measured."""
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
 def clock(seconds: float) -> str:
     """Such as "0:42 min" and "3:25 h"."""
+    hours, minutes, left = hours_minutes_seconds(seconds)
+    return f"{hours:,}:{minutes:02} h" if hours else f"{minutes}:{left:02} min"
+
+
+def hours_minutes_seconds(seconds: float) -> tuple[int, int, int]:
+    """Rounded to whole seconds."""
     minutes, left = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{hours:,}:{minutes_left:02} h" if hours else f"{minutes}:{left:02} min"
+    hours, minutes = divmod(minutes, 60)
+    return hours, minutes, left

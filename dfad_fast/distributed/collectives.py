@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dfad_fast.distributed.processes import _first_line, as_lost, count, group, is_first
-from dfad_fast.errors import DFADFastError, RunError, UsageError
+from dfad_fast.distributed.processes import as_lost, count, group, is_first
+from dfad_fast.errors import DFADFastError, RunError, UsageError, first_line, with_kind
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def on_first(function: Callable[[], T]) -> T:
             outcome[1] = error
         except Exception as error:
             failure = error
-            outcome[1] = RunError(f"process 0 failed ({type(error).__name__}: {_first_line(error)})")
+            outcome[1] = RunError(f"process 0 failed ({with_kind(error, first_line(error))})")
     _say("patient", lambda members: dist.broadcast_object_list(outcome, 0, group=members))
     if outcome[1] is not None:
         raise failure or outcome[1]

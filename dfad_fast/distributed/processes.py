@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from dfad_fast.errors import DFADFastError, RunError, UsageError
+from dfad_fast.errors import DFADFastError, RunError, UsageError, first_line
 
 # What one process does alone, such as training a teacher, may take long. On CPUs one that ends meanwhile is noticed at
 # once all the same.
@@ -58,7 +58,7 @@ def join(timeout_seconds: float) -> None:
         meet()
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"the processes of this run do not meet ({_first_line(error)}): start them with torchrun"
+            f"the processes of this run do not meet ({first_line(error)}): start them with torchrun"
         ) from error
 
 
@@ -109,7 +109,7 @@ def as_lost(error: Exception) -> ProcessLost | None:
     own = not isinstance(error, RuntimeError) or isinstance(error, DFADFastError)
     if own or count() == 1 or not any(sign in str(error).lower() for sign in _SIGNS):
         return None
-    reason = _first_line(error).split("] ", 1)[-1].split(". ", 1)[0]
+    reason = first_line(error).split("] ", 1)[-1].split(". ", 1)[0]
     return ProcessLost(f"process {rank()} of {count()} lost contact with another one ({reason[:150]})")
 
 
@@ -122,7 +122,3 @@ _SIGNS = (
     "timeout",
     "remote process",
 )
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -12,7 +12,7 @@ from torch import Tensor
 from dfad_fast.errors import RunError, in_one_line
 from dfad_fast.exporting.formats import Predict
 from dfad_fast.exporting.quiet import quietly
-from dfad_fast.runs.run_folder import write_whole
+from dfad_fast.runs.whole_files import write_whole
 
 BATCH = 64
 

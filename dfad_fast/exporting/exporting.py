@@ -22,15 +22,8 @@ from dfad_fast.exporting.result import Export, Int8Failed, Variant
 from dfad_fast.exporting.student import Student
 from dfad_fast.importing import import_package
 from dfad_fast.jobs.trained_run import TrainedRun, load_run, silent
-from dfad_fast.runs.run_folder import (
-    AVERAGED,
-    BEST,
-    EXPORT_ENDINGS,
-    EXPORT_RECORD,
-    STUDENT,
-    make_folder,
-    write_whole,
-)
+from dfad_fast.runs.layout import AVERAGED, BEST, EXPORT_ENDINGS, EXPORT_RECORD, STUDENT
+from dfad_fast.runs.whole_files import make_folder, write_whole
 
 # The images that files are checked on are not those that they are calibrated on.
 _CHECK_SEED, _CALIBRATION_SEED = 0, 1

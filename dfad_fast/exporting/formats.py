@@ -13,7 +13,8 @@ from dfad_fast.exporting.onnx_file import read_onnx, write_onnx
 from dfad_fast.exporting.program import read_program, write_program
 from dfad_fast.exporting.student import Student
 from dfad_fast.models import load_weights
-from dfad_fast.runs.run_folder import EXPORT_ENDINGS, plain_tensors
+from dfad_fast.runs.layout import EXPORT_ENDINGS
+from dfad_fast.runs.whole_files import plain_tensors
 
 Predict = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] to logits [B, classes]."""

@@ -8,9 +8,8 @@ from rich.table import Table
 
 from dfad_fast.exporting.measuring import MOST_RUNS
 from dfad_fast.exporting.result import Export, Variant
-from dfad_fast.reporting.progress import percent
-from dfad_fast.runs.run_folder import EXPORT_RECORD
-from dfad_fast.wording import counted
+from dfad_fast.runs.layout import EXPORT_RECORD
+from dfad_fast.wording import counted, percent
 
 _WIDE = 110
 

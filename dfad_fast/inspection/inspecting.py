@@ -18,8 +18,7 @@ from dfad_fast.inspection.lines import Lines, compare_on_lines, draw_pairs
 from dfad_fast.inspection.similarity import FEWEST_IMAGES, MinibatchCKA
 from dfad_fast.jobs.trained_run import TrainedRun
 from dfad_fast.models.reading.taps import Taps
-from dfad_fast.runs.checkpoints import CHECKPOINT
-from dfad_fast.runs.run_folder import GENERATOR
+from dfad_fast.runs.layout import CHECKPOINT, GENERATOR
 
 Images = Literal["real", "generated"]
 _BATCH = 128  # also that of the minibatch CKA

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dfad_fast.inspection.inspecting import Inspection
-from dfad_fast.reporting.progress import percent
-from dfad_fast.wording import counted
+from dfad_fast.wording import counted, percent
 
 
 def print_inspection(console: Console, inspection: Inspection) -> None:

@@ -20,7 +20,7 @@ from dfad_fast.distributed import collectives, processes
 from dfad_fast.networks.levers import SPEEDS, choose_levers, with_changes
 from dfad_fast.engine.preflight import refuse_unaffordable
 from dfad_fast.engine.recipe import RECIPES, choose_recipe
-from dfad_fast.errors import ConfigError, UsageError, in_one_line, unknown_name
+from dfad_fast.errors import ConfigError, UsageError, first_line, in_one_line, unknown_name
 from dfad_fast.jobs.paths import found_from, made_absolute
 from dfad_fast.jobs.teachers import teacher_file, teacher_for
 from dfad_fast.limits import as_option, refuse_beyond
@@ -41,8 +41,10 @@ from dfad_fast.models.generators.registry import GENERATORS
 from dfad_fast.models.loading.weights_file import split_key
 from dfad_fast.models.reading.check import as_image_shape, count_classes
 from dfad_fast.reporting.loggers import LOGGERS, Loggers, available
-from dfad_fast.runs.run_folder import CONFIG, read_settings, recorded_config, refuse_other_run
-from dfad_fast.runs.run_lock import refuse_held
+from dfad_fast.runs.config_file import read_settings, recorded_config
+from dfad_fast.runs.folder import refuse_other_run
+from dfad_fast.runs.layout import CONFIG
+from dfad_fast.runs.lock import refuse_held
 from dfad_fast.terminal import quoted
 from dfad_fast.training.fit import Progress
 from dfad_fast.training.trainer import DFADTrainer
@@ -408,9 +410,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(1, device=device)
         torch.Generator(device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {name!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
-        ) from error
+        raise UsageError(f"device {name!r} cannot be used ({first_line(error)}): try --device cpu") from error
     return device
 
 

@@ -14,7 +14,7 @@ from dfad_fast.engine.evaluation import accuracy
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.teacher_training import train_teacher
 from dfad_fast.models import create_network, load_weights
-from dfad_fast.runs.run_folder import make_folder, write_tensors, write_whole
+from dfad_fast.runs.whole_files import make_folder, write_tensors, write_whole
 from dfad_fast.wording import counted
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.engine.choice import choose_method
-from dfad_fast.networks.trio import Trio
-from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
+from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.jobs.job import (
     DistillConfig,
     Pair,
@@ -29,9 +27,18 @@ from dfad_fast.jobs.job import (
 from dfad_fast.models import load_weights
 from dfad_fast.models.generators.registry import create_generator
 from dfad_fast.models.generators.sampling import sample
-from dfad_fast.runs import checkpoints
-from dfad_fast.runs.checkpoints import CHECKPOINT
-from dfad_fast.runs.run_folder import AVERAGED, BEST, GENERATOR, STUDENT, folder_of, recorded_config
+from dfad_fast.networks.trio import Trio
+from dfad_fast.runs import record
+from dfad_fast.runs.config_file import recorded_config
+from dfad_fast.runs.layout import (
+    AVERAGED,
+    BEST,
+    CHECKPOINT,
+    GENERATOR,
+    STUDENT,
+    checkpoints_in,
+    folder_of,
+)
 from dfad_fast.terms import reads_features
 
 
@@ -174,7 +181,7 @@ def load_run(
 
 
 def _refuse_nothing_saved(folder: Path) -> None:
-    if not checkpoints.all_of(folder) and not (folder / STUDENT).is_file():
+    if not checkpoints_in(folder) and not (folder / STUDENT).is_file():
         raise UsageError(
             f"{folder} holds neither {CHECKPOINT} nor {STUDENT}: the run has saved nothing yet, or they were "
             "removed; wait for its first checkpoint, or run dfad-fast distill --overwrite"
@@ -182,16 +189,8 @@ def _refuse_nothing_saved(folder: Path) -> None:
 
 
 def _load_weights(networks: Trio, folder: Path, which: str) -> dict[str, Any] | None:
-    """From the checkpoint; from the weights' files where it is gone, or older, as where the disk was full at the end.
-    ``which``: the file of the student."""
-    state = checkpoints.read(folder) if checkpoints.all_of(folder) else None
-    if state and state["iteration"] < _iteration_of(folder / STUDENT):
-        warnings.warn(
-            f"the checkpoint in {folder} is older than {STUDENT}, so the weights' files are taken",
-            DFADFastWarning,
-            stacklevel=2,
-        )
-        state = None
+    """From the checkpoint; from the weights' files where it is gone, or older. ``which``: the file of the student."""
+    state = record.read_state(folder)
     if state is None:
         if not (folder / which).is_file():
             raise _no_such_student(folder, which)
@@ -225,18 +224,9 @@ def _load_weights(networks: Trio, folder: Path, which: str) -> dict[str, Any] | 
 
 
 def _best_iteration(checkpoint: dict[str, Any] | None, folder: Path) -> int:
-    return checkpoint["best_student"]["iteration"] if checkpoint else _iteration_of(folder / BEST)
-
-
-def _iteration_of(path: Path) -> int:
-    """What a weights' file says; -1 of one that is not there, or says nothing."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            return int((file.metadata() or {})["iteration"])
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return -1
+    return (
+        checkpoint["best_student"]["iteration"] if checkpoint else record.iteration_of_weights(folder / BEST)
+    )
 
 
 def _no_such_student(folder: Path, which: str) -> UsageError:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfad_fast.errors import UsageError
+from dfad_fast.runs.summary import Summary
 
 _COLUMNS = 8
 _LARGEST = 128  # pixels a side of an image that is shown: larger ones are shrunk to it
@@ -107,7 +108,7 @@ def draw_samples(
     figure.savefig(path, dpi=110)
 
 
-def draw_curves(path: Path, history: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+def draw_curves(path: Path, history: list[dict[str, Any]], summary: Summary) -> None:
     """Accuracy and agreement, every term, and what the generator makes, against the number of generated images."""
     from matplotlib.figure import Figure
 
@@ -123,11 +124,10 @@ def draw_curves(path: Path, history: list[dict[str, Any]], summary: dict[str, An
         points = [(r["generated_images"], 100 * r[key]) for r in history if key in r]
         if points:
             quality.plot(*zip(*points, strict=True), label=label, **style)
-    if summary["teacher_accuracy"] is not None:
-        quality.axhline(
-            100 * summary["teacher_accuracy"], color="black", linestyle=":", label="teacher's accuracy"
-        )
-    quality.set(xlabel="generated images", ylabel="%", title=f"{summary['method']}, seed {summary['seed']}")
+    if summary.teacher_accuracy is not None:
+        accuracy = 100 * summary.teacher_accuracy
+        quality.axhline(accuracy, color="black", linestyle=":", label="teacher's accuracy")
+    quality.set(xlabel="generated images", ylabel="%", title=f"{summary.method}, seed {summary.seed}")
     quality.set_ylim(top=101)
     for name in [key for key in history[-1] if "/" in key] if history else []:
         points = [(r["generated_images"], r[name]) for r in history if name in r]
@@ -137,7 +137,7 @@ def draw_curves(path: Path, history: list[dict[str, Any]], summary: dict[str, An
         xlabel="generated images", title="held-out generated images", ylabel="effective number of classes"
     )
     for axis, key, label, color in (
-        (generated, "effective_classes_generated", f"classes, of {summary['classes']}", "C0"),
+        (generated, "effective_classes_generated", f"classes, of {summary.classes}", "C0"),
         (generated.twinx(), "discrepancy_generated", "discrepancy", "C1"),
     ):
         points = [(r["generated_images"], r[key]) for r in history if key in r]

@@ -1,21 +1,17 @@
-"""What a person sees of a run: a live bar on a terminal, a line now and then elsewhere, a table at the end."""
+"""What a person sees of a run while it lasts: a live bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
-from dfad_fast.engine.best import BY_AGREEMENT
-from dfad_fast.runs import run_folder
 from dfad_fast.wording import clock, counted
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -73,14 +69,14 @@ class LineProgress:
         if iteration == self._iterations or now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
             self._say(
-                f"{iteration}/{self._iterations}  {clock(now - self._began)}{self._speed(iteration, now)}  "
+                f"{iteration}/{self._iterations}  {clock(now - self._began)}{self._throughput(iteration, now)}  "
                 f"{self._values}".rstrip()
             )
 
     def log(self, record: dict[str, Any]) -> None:
         self._values = _values(record)
 
-    def _speed(self, iteration: int, now: float) -> str:
+    def _throughput(self, iteration: int, now: float) -> str:
         """Once there was an iteration after the first, which is slower than others."""
         assert self._first is not None
         done, seconds = iteration - self._first[0], now - self._first[1]
@@ -130,86 +126,3 @@ def _values(record: dict[str, Any]) -> str:
         parts.append(f"accuracy {100 * record['student_accuracy']:.2f} %")
     parts += [f"{name} {value:.4g}" for name, value in record.items() if "/" in name]
     return "  ".join(parts)
-
-
-def print_summary(console: Console, summary: dict[str, Any], folder: Path) -> None:
-    """The table that ends a run, and where everything is."""
-    table = Table(title=f"{summary['method']}, seed {summary['seed']}", title_justify="left")
-    table.add_column("")
-    table.add_column("teacher", justify="right")
-    table.add_column("student", justify="right")
-    ratio = summary["student_parameters"] / summary["teacher_parameters"]
-    table.add_row(
-        "parameters",
-        f"{summary['teacher_parameters']:,}",
-        f"{summary['student_parameters']:,} ({100 * ratio:.0f} %)",
-    )
-    if summary["teacher_accuracy"] is not None:
-        table.add_row(
-            "test accuracy, final",
-            percent(summary["teacher_accuracy"]),
-            percent(summary["student_accuracy_final"]),
-        )
-        table.add_row("test accuracy, best (chosen on them)", "", percent(summary["student_accuracy_best"]))
-        if "averaged_accuracy_final" in summary:
-            for which in ("final", "best"):
-                accuracy = percent(summary[f"averaged_accuracy_{which}"])
-                table.add_row(f"test accuracy of the averaged student, {which}", "", accuracy)
-        table.add_row("agreement, test images", "", percent(summary["agreement_final"]))
-    table.add_row("agreement, held-out generated images", "", percent(summary["agreement_generated"]))
-    table.add_row("discrepancy, held-out generated images", "", decimal(summary["discrepancy_generated"]))
-    table.add_row("classes of these images", classes_seen(summary), "")
-    best = summary["best_student"]
-    if best and best["by"] == BY_AGREEMENT:
-        table.add_row(
-            f"agreement of the best student (iteration {best['iteration']})",
-            "",
-            percent(best["value"]),
-        )
-    for stage, value in summary["sign_agreement_generated"].items():
-        table.add_row(f"sign agreement, {stage}", "", percent(value))
-    console.print(table)
-    images, seconds = summary["generated_images"], summary["seconds_distill"]
-    threads = counted(summary["threads"], "thread")
-    each = f" in each of {summary['processes']} processes" if summary["processes"] > 1 else ""
-    console.print(
-        f"{counted(summary['iterations'], 'iteration')}, {counted(images, 'generated image')}, {seconds:.0f} s of "
-        f"distillation on {summary['device']} with {threads}{each}; no real image was used for it.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"Everything is in {folder}:", highlight=False, soft_wrap=True, markup=False)
-    averaged = "averaged_accuracy_final" in summary
-    for name, what in (
-        (run_folder.STUDENT, "the student's weights"),
-        *([(run_folder.AVERAGED, "the averaged student's")] if averaged else []),
-        *(
-            [(run_folder.BEST, f"the best one's, iteration {best['iteration']} by {best['by']}")]
-            if best
-            else []
-        ),
-        (run_folder.SAMPLES, "generated images with both networks' labels"),
-        (run_folder.CURVES, "accuracy, agreement and losses over the run"),
-        (run_folder.REPORT, "all of it on one page, for a browser"),
-        (run_folder.SUMMARY, "this table and more, for programs"),
-        (run_folder.CONFIG, "every setting, and how to repeat the run"),
-    ):
-        if (folder / name).is_file():
-            console.print(f"  {name:<28} {what}", highlight=False, soft_wrap=True)
-
-
-def percent(fraction: float | None) -> str:
-    """Such as "98.67 %"; a dash for None, what could not be measured."""
-    return "-" if fraction is None else f"{100 * fraction:.2f} %"
-
-
-def decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def classes_seen(summary: dict[str, Any]) -> str:
-    """Such as "9 of 10 (effectively 7.8)"."""
-    if summary["classes_generated"] is None:
-        return "-"
-    effective = summary["effective_classes_generated"]
-    return f"{summary['classes_generated']} of {summary['classes']} (effectively {effective:.1f})"

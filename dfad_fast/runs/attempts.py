@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dfad_fast.distributed import processes
-from dfad_fast.errors import RunError, in_one_line
+from dfad_fast.errors import RunError, in_one_line, with_kind
 
 T = TypeVar("T")
 
@@ -46,5 +46,4 @@ def _reason(error: Exception) -> str:
     if number := re.search(r"\(os error (\d+)\)", str(cause)):  # as safetensors says it
         return os.strerror(int(number[1]))
     said = in_one_line(error)
-    kind = type(error).__name__
-    return said if said == kind or isinstance(error, RunError) else f"{kind}: {said}"
+    return said if isinstance(error, RunError) else with_kind(error, said)

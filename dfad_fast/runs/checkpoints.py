@@ -15,31 +15,12 @@ import torch
 from torch import Tensor
 
 from dfad_fast.errors import DFADFastWarning, UsageError
+from dfad_fast.runs.layout import CHECKPOINT, checkpoint_age, checkpoint_name, checkpoints_in
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-CHECKPOINT = "checkpoint.pt"
 _CHECKSUM = "checksum"
-
-
-def older(number: int) -> str:
-    """The file of the checkpoint that was written ``number`` before the last one."""
-    return f"checkpoint-{number}.pt" if number else CHECKPOINT
-
-
-def all_of(folder: Path) -> list[Path]:
-    """Those that are there, the last one first."""
-    ages = {_age(path): path for path in folder.glob("checkpoint*.pt")}
-    return [path for age, path in sorted(ages.items()) if age >= 0]
-
-
-def _age(path: Path) -> int:
-    """How many were written after it; -1 of a file that is none of ours."""
-    if path.name == CHECKPOINT:
-        return 0
-    number = path.stem.removeprefix("checkpoint-")
-    return int(number) if number.isdecimal() and path.name == older(int(number)) else -1
 
 
 def rotate(folder: Path, keep: int) -> None:
@@ -47,11 +28,11 @@ def rotate(folder: Path, keep: int) -> None:
     last = folder / CHECKPOINT
     if last.is_file() and keep > 1:
         for number in range(keep - 1, 1, -1):
-            if (folder / older(number - 1)).is_file():
-                (folder / older(number - 1)).replace(folder / older(number))
-        _keep_as(last, folder / older(1))
-    for path in all_of(folder):
-        if _age(path) >= keep:
+            if (folder / checkpoint_name(number - 1)).is_file():
+                (folder / checkpoint_name(number - 1)).replace(folder / checkpoint_name(number))
+        _keep_as(last, folder / checkpoint_name(1))
+    for path in checkpoints_in(folder):
+        if checkpoint_age(path) >= keep:
             path.unlink()
 
 
@@ -102,7 +83,7 @@ def find(folder: Path) -> Found:
 
     Raises UsageError where there is none, or none that is whole.
     """
-    kept = all_of(folder)
+    kept = checkpoints_in(folder)
     if not kept:
         raise UsageError(f"{folder} holds no {CHECKPOINT} to go on from: start anew with dfad-fast distill")
     damaged: dict[Path, str] = {}

@@ -1,23 +1,24 @@
-"""What a run's folder tells of it."""
+"""Reading a run's folder: all that it tells, what an ended run must have, and the last state that was saved."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dfad_fast.errors import UsageError, in_one_line
-from dfad_fast.runs import checkpoints
-from dfad_fast.runs import run_folder
-from dfad_fast.reporting import sheets
-from dfad_fast.reporting.sheets import Sheet
+from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
+from dfad_fast.runs import checkpoints, layout, metrics_file, sheet_file
+from dfad_fast.runs.config_file import read_settings
+from dfad_fast.runs.sheet_file import Sheet
+from dfad_fast.runs.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Record:
     folder: Path
     config: dict[str, Any]
     config_text: str
-    summary: dict[str, Any]
+    summary: Summary | None
     history: list[dict[str, Any]]
+    """The finite numbers of each record of the metrics, by name."""
     sheets: list[Sheet]
     samples: bytes | None
     """The picture that older runs have in place of sheets."""
@@ -48,13 +50,16 @@ class Record:
     """The picture that a run without metrics may have."""
     inspection: dict[str, Any]
     checkpoints: list[Checkpoint]
+    """The last one first."""
     traceback: str
-    missing: list[str] = field(default_factory=list)
+    missing: list[str]
 
     @property
     def iteration(self) -> int | None:
         """The last one of which something was recorded."""
-        known = [self.summary.get("iterations"), *(record["iteration"] for record in self.history[-1:])]
+        known = [record["iteration"] for record in self.history[-1:]]
+        if self.summary:
+            known.append(self.summary.iterations)
         return max((value for value in known if isinstance(value, int)), default=None)
 
     @property
@@ -62,7 +67,7 @@ class Record:
         told = self.config.get("distill")
         known = [
             *(checkpoint.planned_iterations for checkpoint in self.checkpoints),
-            self.summary.get("planned_iterations"),
+            self.summary.planned_iterations if self.summary else None,
             told.get("iterations") if isinstance(told, dict) else None,
         ]
         return next((value for value in known if isinstance(value, int)), None)
@@ -70,11 +75,12 @@ class Record:
     @property
     def summary_is_old(self) -> bool:
         """Whether the run went on after it, to no recorded end."""
-        return bool(self.summary) and self.iteration != self.summary.get("iterations")
+        return self.summary is not None and self.iteration != self.summary.iterations
 
 
 def read(folder: Path) -> Record:
-    """Raises UsageError for a folder that holds neither settings nor metrics nor a summary of a run."""
+    """All that is there. Raises UsageError for a folder that holds neither settings nor metrics nor a summary of a
+    run."""
     if not any((folder / name).is_file() for name in _TELLING):
         raise UsageError(f"{folder} holds no run ({', '.join(_TELLING)}): give a folder of dfad-fast distill")
     missing: list[str] = []
@@ -90,34 +96,88 @@ def read(folder: Path) -> Record:
             missing.append(f"{name} cannot be read: {reason}")
         return otherwise
 
-    history = attempt(run_folder.METRICS, _history, [])
+    history = attempt(layout.METRICS, _history, [])
     shown = [
         sheet
-        for path in sheets.all_of(folder)
-        if (sheet := attempt(str(path.relative_to(folder)), sheets.read, None)) is not None
+        for path in layout.sheets_in(folder)
+        if (sheet := attempt(str(path.relative_to(folder)), sheet_file.read, None)) is not None
     ]
     if not shown:
-        missing.append(f"{sheets.FOLDER}/ holds no images of the run's course")
+        missing.append(f"{layout.SHEETS}/ holds no images of the run's course")
     return Record(
         folder=folder,
-        config=attempt(run_folder.CONFIG, run_folder.read_settings, {}),
-        config_text=attempt(run_folder.CONFIG, _text, "", needed=False),
-        summary=attempt(run_folder.SUMMARY, _mapping, {}),
+        config=attempt(layout.CONFIG, read_settings, {}),
+        config_text=attempt(layout.CONFIG, _text, "", needed=False),
+        summary=attempt(layout.SUMMARY, _summary, None),
         history=history,
         sheets=shown,
-        samples=None if shown else attempt(run_folder.SAMPLES, _picture, None, needed=False),
-        curves=None if history else attempt(run_folder.CURVES, _picture, None, needed=False),
-        inspection=attempt(run_folder.INSPECTION, _mapping, {}, needed=False),
+        samples=None if shown else attempt(layout.SAMPLES, _picture, None, needed=False),
+        curves=None if history else attempt(layout.CURVES, _picture, None, needed=False),
+        inspection=attempt(layout.INSPECTION, _mapping, {}, needed=False),
         checkpoints=[
-            found for path in checkpoints.all_of(folder) if (found := _checkpoint(path)) is not None
+            found for path in layout.checkpoints_in(folder) if (found := _checkpoint(path)) is not None
         ],
-        traceback=attempt(run_folder.TRACEBACK, _text, "", needed=False),
+        traceback=attempt(layout.TRACEBACK, _text, "", needed=False),
         missing=missing,
     )
 
 
+@dataclass(frozen=True)
+class EndedRun:
+    """What a run that has finished, or was stopped, has for certain; see :class:`Record`."""
+
+    folder: Path
+    config: dict[str, Any]
+    summary: Summary
+    history: list[dict[str, Any]]
+
+
+def read_ended(folder: Path) -> EndedRun:
+    """Raises UsageError for a folder without config.yaml or summary.json, or with one that is damaged."""
+    metrics = folder / layout.METRICS
+    try:
+        return EndedRun(
+            folder,
+            read_settings(folder / layout.CONFIG),
+            _summary(folder / layout.SUMMARY),
+            _history(metrics) if metrics.is_file() else [],
+        )
+    except OSError as error:
+        raise UsageError(
+            f"{folder} holds no run that has ended ({error.filename}: {error.strerror}): give folders of "
+            "dfad-fast distill"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{folder} holds files of a run that cannot be read: {error}") from error
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The last checkpoint that is whole, see :func:`dfad_fast.runs.checkpoints.find`. None where there is none, and,
+    with a warning, where the student's weights are newer, as after a run whose end found the disk full."""
+    state = checkpoints.read(folder) if layout.checkpoints_in(folder) else None
+    if state and state["iteration"] < iteration_of_weights(folder / layout.STUDENT):
+        warnings.warn(
+            f"the checkpoint in {folder} is older than {layout.STUDENT}, so the weights' files are taken",
+            DFADFastWarning,
+            stacklevel=3,
+        )
+        return None
+    return state
+
+
+def iteration_of_weights(path: Path) -> int:
+    """What a weights' file says; -1 of one that is not there, or says nothing."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return int((file.metadata() or {})["iteration"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return -1
+
+
 _LARGEST_PICTURE = 8 * 2**20  # bytes: older versions drew images of any size
-_TELLING = (run_folder.CONFIG, run_folder.METRICS, run_folder.SUMMARY)
+_TELLING = (layout.CONFIG, layout.METRICS, layout.SUMMARY)
 
 
 def _picture(path: Path) -> bytes:
@@ -137,11 +197,14 @@ def _mapping(path: Path) -> dict[str, Any]:
     return value
 
 
+def _summary(path: Path) -> Summary:
+    return Summary.from_data(_mapping(path))
+
+
 def _history(path: Path) -> list[dict[str, Any]]:
-    """The finite values of each record."""
     return [
         {str(name): value for name, value in record.items() if is_number(value)}
-        for record in run_folder.read_records(path)
+        for record in metrics_file.read_records(path)
     ]
 
 

@@ -1,4 +1,4 @@
-"""What has changed since the run began that is to be gone on with."""
+"""What differs between a run that is resumed and the settings it was started with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from dfad_fast.errors import UsageError
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs.folder import RunFolder
 
 _RECORDED = (
     "method", "terms", "image_shape", "latent_dim", "batch_size", "seed", "recipe", "levers", "taps", "cures",

@@ -13,12 +13,13 @@ from dfad_fast.data.labelled_batches import Batches
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.losses import Losses, NotFinite
-from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, in_one_line
+from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, first_line, in_one_line, with_kind
 from dfad_fast.limits import refuse_beyond
 from dfad_fast.reporting import sheets
 from dfad_fast.reporting.report_page.page import write_page_if_possible
-from dfad_fast.runs import checkpoints, run_folder
-from dfad_fast.runs.run_folder import LockLost, RunFolder
+from dfad_fast.runs import layout
+from dfad_fast.runs.folder import LockLost, RunFolder
+from dfad_fast.runs.whole_files import write_whole
 from dfad_fast.terminal import quoted
 from dfad_fast.training import outcome
 from dfad_fast.training.interrupt import StopOnSignal
@@ -66,7 +67,7 @@ class Fit:
         self._held_out = 0
         """Held-out generated images that are looked at in each evaluation."""
         self._last_good = trainer.snapshot()
-        self._has_checkpoint = trainer.out is None or bool(checkpoints.all_of(trainer.out))
+        self._has_checkpoint = trainer.out is None or bool(layout.checkpoints_in(trainer.out))
 
     def run(self, iterations: int) -> dict[str, Any]:
         """So many more; returns the summary."""
@@ -86,7 +87,7 @@ class Fit:
         trainer.losses = self._losses
         trainer.stop_asked = False
         try:
-            trainer.on_folder(lambda folder: (folder.path / run_folder.TRACEBACK).unlink(missing_ok=True))
+            trainer.on_folder(lambda folder: (folder.path / layout.TRACEBACK).unlink(missing_ok=True))
             with StopOnSignal() as stop, self._failure_noted(), self._telling_of_lost_processes(), opened:
                 collectives.wait()  # a logger may take its time
                 test_set = (
@@ -259,14 +260,15 @@ class Fit:
         try:
             kept = self._go_back()
             if self._trainer.folder:
-                self._trainer.folder.write_text(run_folder.TRACEBACK, trace)
+                self._trainer.folder.write_text(layout.TRACEBACK, trace)
         except Exception as further:
             # As on a GPU after a failed assertion, where nothing can be read or written any more, or on a full disk.
             kept = f"the last good state could not be brought back or saved ({in_one_line(further)})"
         if isinstance(error, DFADFastError):
             raise error
-        where = f"; where it happened stands in {run_folder.TRACEBACK} there" if self._trainer.folder else ""
-        raise RunError(f"iteration {failed} failed ({_named(error)}); {kept}{where}") from error
+        where = f"; where it happened stands in {layout.TRACEBACK} there" if self._trainer.folder else ""
+        named = with_kind(error, first_line(error, 300))
+        raise RunError(f"iteration {failed} failed ({named}); {kept}{where}") from error
 
     def _fail_alone(self, error: Exception, failed: int, trace: str) -> NoReturn:
         """In one process of several. The others can no longer be asked for their part of the state, so that the last
@@ -274,14 +276,15 @@ class Fit:
         where = ""
         lost = processes.as_lost(error)
         if self._trainer.out and not lost:
-            path = self._trainer.out / run_folder.TRACEBACK
+            path = self._trainer.out / layout.TRACEBACK
             with suppress(RunError):  # a machine that does not share the folder
-                run_folder.write_whole(path, lambda temporary: temporary.write_text(trace))
-                where = f"; where it happened stands in {run_folder.TRACEBACK} there"
+                write_whole(path, lambda temporary: temporary.write_text(trace))
+                where = f"; where it happened stands in {layout.TRACEBACK} there"
         if lost or isinstance(error, DFADFastError):
             raise lost or error
+        named = with_kind(error, first_line(error, 300))
         raise RunError(
-            f"iteration {failed} failed in process {processes.rank()} ({_named(error)}); {self._kept()}{where}"
+            f"iteration {failed} failed in process {processes.rank()} ({named}); {self._kept()}{where}"
         ) from error
 
     def _go_back(self) -> str:
@@ -306,9 +309,9 @@ class Fit:
         except Exception as error:
             folder = self._trainer.folder
             if folder and folder.lock.is_ours:
-                if not (folder.path / run_folder.TRACEBACK).exists():
+                if not (folder.path / layout.TRACEBACK).exists():
                     with suppress(RunError):
-                        folder.write_text(run_folder.TRACEBACK, f"{type(error).__name__}: {error}\n")
+                        folder.write_text(layout.TRACEBACK, f"{type(error).__name__}: {error}\n")
                 write_page_if_possible(folder.path)
             raise
 
@@ -326,12 +329,6 @@ class Fit:
     def _kept(self) -> str:
         """What there is to go on from, where not all can save it together."""
         out = self._trainer.out
-        if out is None or not checkpoints.all_of(out):
+        if out is None or not layout.checkpoints_in(out):
             return "nothing of the run is saved yet"
         return f"{out} holds the last checkpoint: go on with dfad-fast resume {quoted(out)}"
-
-
-def _named(error: Exception) -> str:
-    """Its kind, and the first line of what it says: its traceback stands elsewhere."""
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first[:300]}"

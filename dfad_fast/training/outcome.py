@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +16,10 @@ from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.reporting import pictures, sheets
 from dfad_fast.reporting.report_page.page import write_page
-from dfad_fast.runs import run_folder
+from dfad_fast.runs import layout
 from dfad_fast.runs.attempts import Attempts
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs.folder import RunFolder
+from dfad_fast.runs.summary import Best, Summary
 from dfad_fast.terms import reads_features
 
 if TYPE_CHECKING:
@@ -86,11 +87,8 @@ def evaluate(trainer: DFADTrainer, test_set: TestSet | None, held_out: int) -> d
 
 def summarise(
     trainer: DFADTrainer, test_set: TestSet | None, tell: Callable[[str], None] = lambda text: None
-) -> dict[str, Any]:
-    """What came out, as plain values. Accuracies are fractions; None without test images.
-
-    Scores that cannot be taken are None, with a warning; a generator that collapsed is a warning too.
-    """
+) -> Summary:
+    """Scores that cannot be taken are None, with a warning; a generator that collapsed is a warning too."""
     networks = trainer.networks
     attempts = Attempts()
 
@@ -133,36 +131,39 @@ def summarise(
         warnings.warn(notice, DFADFastWarning, stacklevel=2)
     if attempts.failures:
         warnings.warn(f"missing in the summary: {attempts}", DFADFastWarning, stacklevel=2)
-    own_summary = {
-        "method": trainer.method.name,
-        "seed": trainer.seed,
-        "iterations": trainer.iteration,
-        "planned_iterations": trainer.planned_iterations,
-        "teacher_accuracy": final and final.teacher_accuracy,
-        "student_accuracy_final": final and final.student_accuracy,
-        "student_accuracy_best": best,
-        "agreement_final": final and final.agreement,
-        **_averaged(trainer, averaged.student_accuracy if averaged else None),
-        "best_student": trainer.best.describe(),
-        "held_out_images": generated and generated.images,
-        "discrepancy_generated": generated and generated.discrepancy,
-        "agreement_generated": generated and generated.agreement,
-        "sign_agreement_generated": generated.sign_agreement if generated else {},
-        "classes": networks.classes,
-        "classes_generated": generated and generated.balance.covered,
-        "effective_classes_generated": generated and generated.balance.effective,
-        "entropy_generated": generated and generated.balance.entropy,
-        "variety_generated": generated and generated.variety,
-        "notices": notices,
-        "teacher_parameters": sum(p.numel() for p in networks.teacher.parameters()),
-        "student_parameters": sum(p.numel() for p in networks.student.parameters()),
-        "generated_images": trainer.generated_images,
-        "seconds_distill": round(trainer.seconds, 2),
-        "device": device_name(trainer.device),
-        "threads": torch.get_num_threads(),
-        "processes": processes.count(),
-        "versions": versions(),
-    }
+    averaged_final, averaged_best = _averaged(trainer, averaged.student_accuracy if averaged else None)
+    described = trainer.best.describe()
+    own_summary = Summary(
+        method=trainer.method.name,
+        seed=trainer.seed,
+        iterations=trainer.iteration,
+        planned_iterations=trainer.planned_iterations,
+        teacher_accuracy=final.teacher_accuracy if final else None,
+        student_accuracy_final=final.student_accuracy if final else None,
+        student_accuracy_best=best,
+        agreement_final=final.agreement if final else None,
+        averaged_accuracy_final=averaged_final,
+        averaged_accuracy_best=averaged_best,
+        best_student=Best(**described) if described else None,
+        held_out_images=generated.images if generated else None,
+        discrepancy_generated=generated.discrepancy if generated else None,
+        agreement_generated=generated.agreement if generated else None,
+        sign_agreement_generated=generated.sign_agreement if generated else {},
+        classes=networks.classes,
+        classes_generated=generated.balance.covered if generated else None,
+        effective_classes_generated=generated.balance.effective if generated else None,
+        entropy_generated=generated.balance.entropy if generated else None,
+        variety_generated=generated.variety if generated else None,
+        notices=notices,
+        teacher_parameters=sum(p.numel() for p in networks.teacher.parameters()),
+        student_parameters=sum(p.numel() for p in networks.student.parameters()),
+        generated_images=trainer.generated_images,
+        seconds_distill=round(trainer.seconds, 2),
+        device=device_name(trainer.device),
+        threads=torch.get_num_threads(),
+        processes=processes.count(),
+        versions=versions(),
+    )
     return collectives.on_first(lambda: own_summary)
 
 
@@ -179,17 +180,17 @@ def _notices(generated: GeneratedScores) -> list[str]:
     else:
         return []
     return [
-        f"{found}, so agreement on them says little about real images: look at {run_folder.SAMPLES}, and try another "
+        f"{found}, so agreement on them says little about real images: look at {layout.SAMPLES}, and try another "
         "method, seed or learning rate"
     ]
 
 
-def _averaged(trainer: DFADTrainer, final: float | None) -> dict[str, float]:
-    """The averaged student's accuracies, where there is one and images to test it on."""
+def _averaged(trainer: DFADTrainer, final: float | None) -> tuple[float, float] | tuple[None, None]:
+    """The averaged student's accuracies, final and best, where there is one and images to test it on."""
     if final is None:
-        return {}
+        return None, None
     seen = [record["averaged_accuracy"] for record in trainer.history if "averaged_accuracy" in record]
-    return {"averaged_accuracy_final": final, "averaged_accuracy_best": max([final, *seen])}
+    return final, max([final, *seen])
 
 
 class Labelled(NamedTuple):
@@ -231,26 +232,24 @@ def try_to_label_samples(trainer: DFADTrainer, count: int = _SHOWN_IMAGES) -> La
     return samples
 
 
-def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], samples: Labelled | None) -> None:
+def draw(trainer: DFADTrainer, folder: RunFolder, summary: Summary, samples: Labelled | None) -> None:
     """Writes samples.png, curves.png, the last sheet of samples/ and the page, and tells the loggers. Warns in one line
     of those that cannot be written."""
     attempts = Attempts()
     if samples is not None:
         attempts.attempt(
-            run_folder.SAMPLES,
-            lambda: folder.write_picture(
-                run_folder.SAMPLES, lambda path: pictures.draw_samples(path, *samples)
-            ),
+            layout.SAMPLES,
+            lambda: folder.write_picture(layout.SAMPLES, lambda path: pictures.draw_samples(path, *samples)),
         )
-        attempts.attempt(f"{sheets.FOLDER}/", lambda: _keep_sheet(trainer, folder, samples))
+        attempts.attempt(f"{layout.SHEETS}/", lambda: _keep_sheet(trainer, folder, samples))
     attempts.attempt(
-        run_folder.CURVES,
+        layout.CURVES,
         lambda: folder.write_picture(
-            run_folder.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary)
+            layout.CURVES, lambda path: pictures.draw_curves(path, trainer.history, summary)
         ),
     )
-    trainer.loggers.summary(summary)
-    attempts.attempt(run_folder.REPORT, lambda: write_page(folder.path))
+    trainer.loggers.summary(summary.as_data())
+    attempts.attempt(layout.REPORT, lambda: write_page(folder.path))
     if attempts.failures:
         warnings.warn(f"not written in {folder.path}: {attempts}", DFADFastWarning, stacklevel=2)
 
@@ -258,7 +257,7 @@ def draw(trainer: DFADTrainer, folder: RunFolder, summary: dict[str, Any], sampl
 def draw_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> None:
     """Writes the sheet of this moment to samples/. One that cannot be written does not end the run."""
     attempts = Attempts()
-    attempts.attempt(f"{sheets.FOLDER}/", lambda: _keep_sheet(trainer, folder, samples))
+    attempts.attempt(f"{layout.SHEETS}/", lambda: _keep_sheet(trainer, folder, samples))
     if attempts.failures:
         warnings.warn(
             f"not written in {folder.path}: {attempts}; training goes on without it",
@@ -270,4 +269,4 @@ def draw_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> No
 def _keep_sheet(trainer: DFADTrainer, folder: RunFolder, samples: Labelled) -> None:
     sheet = sheets.lay_out(*samples[:3], trainer.iteration, trainer.generated_images)
     folder.write_sheet(sheet)
-    trainer.loggers.images(trainer.iteration, sheets.grid(sheet))
+    trainer.loggers.images(trainer.iteration, sheet.grid())

@@ -47,10 +47,10 @@ from dfad_fast.models.surgery.sharding import is_sharded
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.reporting import pictures
 from dfad_fast.reporting.loggers import Loggers
-from dfad_fast.runs import checkpoints, resuming, run_folder
+from dfad_fast.runs import layout, resuming
 from dfad_fast.runs.attempts import Attempts
 from dfad_fast.runs.checkpoints import checksum
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs.folder import RunFolder, has_saved_nothing
 from dfad_fast.sources.replay import Rehearsal
 from dfad_fast.terms import reads_student
 from dfad_fast.training import outcome
@@ -274,7 +274,7 @@ class DFADTrainer:
         def open_folder() -> bool:
             """Whether the run in it is to be begun again."""
             assert out is not None
-            again = resume and run_folder.has_saved_nothing(Path(out))
+            again = resume and has_saved_nothing(Path(out))
             self.folder = RunFolder(
                 out,
                 overwrite=overwrite or again,
@@ -531,7 +531,7 @@ class DFADTrainer:
         """What came out, as plain values. Accuracies are fractions; None without test images.
 
         Warns where a figure could not be taken, and where the generator has collapsed."""
-        return outcome.summarise(self, test_set)
+        return outcome.summarise(self, test_set).as_data()
 
     def save(
         self, test_set: TestSet | None = None, tell: Callable[[str], None] = lambda text: None
@@ -558,8 +558,8 @@ class DFADTrainer:
             def write(folder: RunFolder) -> list[tuple[str, str]]:
                 own = Attempts()
                 if self.best.iteration != best:  # the evaluation at the end of a run that was stopped
-                    own.attempt(run_folder.BEST, lambda: self._save_best(folder))
-                own.attempt(run_folder.SUMMARY, lambda: folder.write_summary(summary))
+                    own.attempt(layout.BEST, lambda: self._save_best(folder))
+                own.attempt(layout.SUMMARY, lambda: folder.write_summary(summary))
                 outcome.draw(self, folder, summary, samples)
                 return own.failures
 
@@ -568,9 +568,9 @@ class DFADTrainer:
             assert self.out is not None
             raise RunError(
                 f"not everything could be saved in {self.out}: {attempts}: make room there"
-                + (f" and go on with dfad-fast resume {self.out}" if checkpoints.all_of(self.out) else "")
+                + (f" and go on with dfad-fast resume {self.out}" if layout.checkpoints_in(self.out) else "")
             )
-        return summary
+        return summary.as_data()
 
     def save_state(self) -> None:
         """Writes weights and checkpoint. Raises RunError for those that cannot be written, once all were tried."""
@@ -584,11 +584,11 @@ class DFADTrainer:
         if not self.out:
             return
         attempts.failures += self.on_folder(self._try_to_save_weights) or []
-        if state := attempts.attempt(checkpoints.CHECKPOINT, self.state_of_all, together=True):
+        if state := attempts.attempt(layout.CHECKPOINT, self.state_of_all, together=True):
 
             def write(folder: RunFolder) -> list[tuple[str, str]]:
                 own = Attempts()
-                own.attempt(checkpoints.CHECKPOINT, lambda: folder.write_checkpoint(state))
+                own.attempt(layout.CHECKPOINT, lambda: folder.write_checkpoint(state))
                 return own.failures
 
             attempts.failures += self.on_folder(write) or []
@@ -598,21 +598,21 @@ class DFADTrainer:
         own = Attempts()
         told = {"iteration": str(self.iteration)}
         files = {
-            run_folder.STUDENT: self.networks.student,
-            run_folder.AVERAGED: self.averaged_student,
-            run_folder.GENERATOR: self.networks.generator,
+            layout.STUDENT: self.networks.student,
+            layout.AVERAGED: self.averaged_student,
+            layout.GENERATOR: self.networks.generator,
         }
         for name, network in files.items():
             if network is not None:
                 own.attempt(name, lambda: folder.write_weights(name, state_of(network), told))  # noqa: B023
-        own.attempt(run_folder.BEST, lambda: self._save_best(folder))
+        own.attempt(layout.BEST, lambda: self._save_best(folder))
         return own.failures
 
     def _save_best(self, folder: RunFolder) -> None:
         if self.best.weights is not None:
             # One entry, since the order of several would differ from file to file.
             told = {"iteration": str(self.best.iteration)}
-            folder.write_weights(run_folder.BEST, self.best.weights, told)
+            folder.write_weights(layout.BEST, self.best.weights, told)
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on: weights, optimisers, sources of randomness, position. Of several processes each

@@ -19,8 +19,8 @@ from dfad_fast.exporting import export
 from dfad_fast.exporting.student import Student
 from dfad_fast.jobs.trained_run import load_run
 from dfad_fast.runs import checkpoints
-from dfad_fast.runs.checkpoints import CHECKPOINT
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs.folder import RunFolder
+from dfad_fast.runs.layout import CHECKPOINT
 
 QUICK = ("--samples", "70", "--calibration-images", "16")
 SAID = "running the code in own.py, as it was told to\n"

@@ -54,7 +54,7 @@ from pathlib import Path
 import torch
 from dfad_fast import DFADTrainer
 from dfad_fast.runs import checkpoints
-from dfad_fast.runs.run_folder import read_records
+from dfad_fast.runs.metrics_file import read_records
 from tests.networks import make_net
 
 how, folder = sys.argv[1], Path(sys.argv[2])

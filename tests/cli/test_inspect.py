@@ -6,7 +6,7 @@ import torch
 
 from dfad_fast.jobs.trained_run import load_run
 from dfad_fast.runs import checkpoints
-from dfad_fast.runs.checkpoints import CHECKPOINT
+from dfad_fast.runs.layout import CHECKPOINT
 
 QUICK = ("--samples", "64")
 SAID = "running the code in own.py, as it was told to\n"

@@ -16,7 +16,7 @@ def test_a_picture_of_samples_is_bounded_whatever_the_images(tmp_path, shape):
     assert 100 < height <= 1760
     sheet = sheets.lay_out(small, labels, labels, 1, 64)
     assert max(sheet.images.shape[1:3]) == min(48, max(shape[1:]))
-    assert max(sheets.grid(sheet).shape) < 400
+    assert max(sheet.grid().shape) < 400
 
 
 def test_shrinking_takes_means_and_leaves_small_images_alone():

@@ -9,13 +9,15 @@ from torch import nn
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.reporting import pictures, sheets
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs import layout, sheet_file
+from dfad_fast.runs.folder import RunFolder
+from dfad_fast.runs.sheet_file import Sheet
 from tests.reporting.test_loggers import KillAt
 from tests.training.test_trainer import SHAPE, SMALL, same, weights
 
 
 def iterations_in(folder):
-    return [sheets.iteration_of(path) for path in sheets.all_of(folder)]
+    return [layout.sheet_iteration(path) for path in layout.sheets_in(folder)]
 
 
 def sheet_of(side, channels, count=32):
@@ -28,7 +30,7 @@ def test_a_run_shows_its_images_about_ten_times(pair, tmp_path):
     trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
     trainer.fit(40, log_every=1, evaluate_every=2)
     assert iterations_in(tmp_path) == [2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
-    last = sheets.read(sheets.file_of(tmp_path, 40))
+    last = sheet_file.read(layout.sheet_file(tmp_path, 40))
     assert (last.iteration, last.generated_images) == (40, trainer.generated_images)
     shown = pictures.brightness(trainer.sample(sheets.IMAGES), None)
     assert np.array_equal(last.images[..., 0], (255 * shown[:, 0]).round().byte().numpy())
@@ -83,19 +85,19 @@ def test_a_resumed_run_goes_on_with_its_sheets(pair, tmp_path):
     assert iterations_in(cut) == [1, 2, 3, 4]
     resumed.fit(6, **every)
     assert iterations_in(cut) == iterations_in(tmp_path / "whole")
-    for path in sheets.all_of(cut):
+    for path in layout.sheets_in(cut):
         assert path.read_bytes() == (tmp_path / "whole/samples" / path.name).read_bytes()
 
 
 def test_a_sheet_that_cannot_be_written_warns_and_the_run_goes_on(pair, tmp_path, monkeypatch):
-    write = sheets.save
+    write = sheet_file.save
 
     def full(sheet, path):
         if sheet.iteration < 4:
             raise OSError(28, "No space left on device")
         write(sheet, path)
 
-    monkeypatch.setattr(sheets, "save", full)
+    monkeypatch.setattr(sheet_file, "save", full)
     trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
     with pytest.warns(DFADFastWarning, match="No space left on device.*training goes on without it"):
         trainer.fit(4, log_every=2, evaluate_every=2)
@@ -105,8 +107,8 @@ def test_a_sheet_that_cannot_be_written_warns_and_the_run_goes_on(pair, tmp_path
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_sheet_comes_back_as_it_was_written(tmp_path, channels):
     images, sheet = sheet_of(8, channels)
-    sheets.save(sheet, tmp_path / "sheet.png")
-    back = sheets.read(tmp_path / "sheet.png")
+    sheet_file.save(sheet, tmp_path / "sheet.png")
+    back = sheet_file.read(tmp_path / "sheet.png")
     assert np.array_equal(back.images, (255 * images).round().byte().permute(0, 2, 3, 1).numpy())
     assert (back.iteration, back.generated_images) == (7, 5376)
     assert (back.teacher, back.student) == (sheet.teacher, sheet.student)
@@ -118,7 +120,7 @@ def test_large_images_are_shrunk_and_odd_channels_are_one():
     _, sheet = sheet_of(224, 4, count=3)
     assert sheet.images.shape == (3, 48, 48, 1)
     assert len(sheet.teacher) == 3
-    assert sheets.grid(sheet).shape == (48, 8 * 49 - 1, 1)
+    assert sheet.grid().shape == (48, 8 * 49 - 1, 1)
 
 
 @pytest.mark.parametrize("spoil", ["foreign", "torn", "told"])
@@ -126,14 +128,14 @@ def test_a_file_that_is_no_sheet_is_refused(tmp_path, spoil):
     path = tmp_path / "sheet.png"
     if spoil == "told":
         sheet = sheet_of(8, 1)[1]
-        sheets.save(sheets.Sheet(1, 1, sheet.images, sheet.teacher * 2, sheet.student), path)
+        sheet_file.save(Sheet(1, 1, sheet.images, sheet.teacher * 2, sheet.student), path)
     elif spoil == "torn":
-        sheets.save(sheet_of(8, 1)[1], path)
+        sheet_file.save(sheet_of(8, 1)[1], path)
         path.write_bytes(path.read_bytes()[:-400])
     else:
         Image.new("L", (9, 9)).save(path)
     with pytest.raises(ValueError, match="is no sheet of generated images"):
-        sheets.read(path)
+        sheet_file.read(path)
 
 
 def test_overwriting_takes_what_is_ours_and_nothing_else(tmp_path):

@@ -13,7 +13,8 @@ import yaml
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import UsageError
 from dfad_fast.runs import checkpoints
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs.folder import RunFolder
+from dfad_fast.runs.layout import checkpoints_in
 from tests.networks import forking
 
 SHAPE = (1, 8, 8)
@@ -27,7 +28,7 @@ def trainer_of(pair, **settings):
 
 
 def names(folder):
-    return [path.name for path in checkpoints.all_of(folder)]
+    return [path.name for path in checkpoints_in(folder)]
 
 
 def iteration(path):
@@ -40,7 +41,7 @@ def test_the_last_ones_are_kept(tmp_path):
         folder.write_checkpoint({"iteration": number})
         assert folder.read_checkpoint() == {"iteration": number}
     assert names(tmp_path) == ["checkpoint.pt", "checkpoint-1.pt", "checkpoint-2.pt"]
-    assert [iteration(path) for path in checkpoints.all_of(tmp_path)] == [5, 4, 3]
+    assert [iteration(path) for path in checkpoints_in(tmp_path)] == [5, 4, 3]
     RunFolder(tmp_path, overwrite=True)
     assert names(tmp_path) == []
     only = RunFolder(tmp_path, keep_checkpoints=1)
@@ -77,8 +78,8 @@ def test_of_a_damaged_one_the_one_before_is_taken(tmp_path, damage):
     # It was set aside: the next one takes no whole one's place.
     assert names(tmp_path) == ["checkpoint-1.pt"]
     folder.write_checkpoint({"iteration": 3})
-    assert [iteration(path) for path in checkpoints.all_of(tmp_path)] == [3, 1]
-    for path in checkpoints.all_of(tmp_path):
+    assert [iteration(path) for path in checkpoints_in(tmp_path)] == [3, 1]
+    for path in checkpoints_in(tmp_path):
         empty(path)
     with pytest.raises(UsageError, match=r"checkpoint.pt is damaged .*checkpoint-1.pt is damaged"):
         folder.read_checkpoint()
@@ -112,7 +113,7 @@ def test_a_kill_between_two_names_loses_nothing(tmp_path):
     checkpoints.rotate(tmp_path, 2)  # and then the new one is not given its name
     assert folder.read_checkpoint() == {"iteration": 1}
     folder.write_checkpoint({"iteration": 2})
-    assert [iteration(path) for path in checkpoints.all_of(tmp_path)] == [2, 1]
+    assert [iteration(path) for path in checkpoints_in(tmp_path)] == [2, 1]
 
 
 def test_the_checksum_sees_every_part():
@@ -145,7 +146,7 @@ def test_a_full_disk_does_not_end_a_run_that_finds_room_again(pair, tmp_path, mo
     with pytest.warns(UserWarning, match="No space left on device.*training goes on") as told:
         trainer.fit(4)
     assert len([w for w in told if "No space" in str(w.message)]) == 2
-    assert [iteration(path) for path in checkpoints.all_of(tmp_path)] == [4, 1]
+    assert [iteration(path) for path in checkpoints_in(tmp_path)] == [4, 1]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -162,7 +163,7 @@ def test_the_first_one_is_written_soon(pair, tmp_path, monkeypatch):
 
     trainer_of(pair, out=tmp_path).fit(4, progress=Looks())
     assert seen == [[], *[["checkpoint.pt"]] * 3]
-    assert [iteration(path) for path in checkpoints.all_of(tmp_path)] == [4, 1]
+    assert [iteration(path) for path in checkpoints_in(tmp_path)] == [4, 1]
 
 
 def test_a_trainer_begins_a_run_again_that_has_saved_nothing(pair, tmp_path):

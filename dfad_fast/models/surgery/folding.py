@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from dfad_fast.errors import first_line
 from dfad_fast.models.reading.data_flow import DataFlow
 from dfad_fast.models.reading.hooks import first_input
 from dfad_fast.models.surgery.foldable import NORMS, TRANSPOSED, Pair, find_pairs
@@ -82,7 +83,7 @@ def _frozen_copy(network: nn.Module) -> nn.Module:
     try:
         duplicate = copy.deepcopy(network, memo)
     except Exception as error:
-        raise _NotFolded(f"the network cannot be copied ({_first_line(error)})") from error
+        raise _NotFolded(f"the network cannot be copied ({first_line(error, 200)})") from error
     if not set(network.modules()).isdisjoint(duplicate.modules()):
         raise _NotFolded("a copy of the network shares modules with it")
     return duplicate.eval().requires_grad_(False)
@@ -153,7 +154,7 @@ def _answer(network: nn.Module, images: Tensor) -> Tensor:
     try:
         answer = network(images)
     except Exception as error:
-        raise _NotFolded(f"a copy of the network cannot be run ({_first_line(error)})") from error
+        raise _NotFolded(f"a copy of the network cannot be run ({first_line(error, 200)})") from error
     if not isinstance(answer, Tensor):
         raise _NotFolded(f"the network answers with {type(answer).__name__}, not with a tensor")
     return answer
@@ -165,7 +166,3 @@ def _check(answer: Tensor, expected: Tensor) -> None:
         raise _NotFolded(
             f"the folded network's answers are off by {error.item():.1e} of the largest of the original's"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

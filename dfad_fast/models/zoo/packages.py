@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import UsageError, first_line
 from dfad_fast.importing import import_package
 
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -45,8 +45,7 @@ def create_packaged_network(
     except UsageError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{name} could not be built: {reason}: choose another network") from error
+        raise UsageError(f"{name} could not be built: {first_line(error)}: choose another network") from error
 
 
 def _from_timm(name: str, image_shape: tuple[int, int, int], classes: int | None) -> nn.Module:

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line, unknown_name
+from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line, unknown_name, with_kind
 from dfad_fast.importing import import_package
 from dfad_fast.reporting.loggers.csv_table import CSVTable
 from dfad_fast.reporting.loggers.logger import Logger, Start
 from dfad_fast.reporting.loggers.mlflow_run import MLflow
 from dfad_fast.reporting.loggers.tensorboard_events import TensorBoard
 from dfad_fast.reporting.loggers.wandb_run import WeightsAndBiases
-from dfad_fast.runs.run_folder import recorded_config
+from dfad_fast.runs.config_file import recorded_config
 
 LOGGERS: dict[str, type[Logger]] = {
     "csv": CSVTable,
@@ -90,9 +90,9 @@ class Loggers:
             if failed:
                 with contextlib.suppress(Exception):
                     failed.close(failed=True)
-            reason = in_one_line(error, 300)
+            reason = with_kind(error, in_one_line(error, 300))
             warnings.warn(
-                f"logger {name} failed ({type(error).__name__}: {reason}): the run goes on without it",
+                f"logger {name} failed ({reason}): the run goes on without it",
                 DFADFastWarning,
                 stacklevel=2,
             )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dfad_fast.reporting.loggers.logger import Logger, Start
-from dfad_fast.runs.run_folder import METRICS_TABLE, write_whole
+from dfad_fast.runs.layout import METRICS_TABLE
+from dfad_fast.runs.whole_files import write_whole
 
 
 class CSVTable(Logger):

@@ -11,7 +11,7 @@ import yaml
 
 from dfad_fast.importing import import_package
 from dfad_fast.reporting.loggers.logger import Logger, Start
-from dfad_fast.runs.run_folder import LOGS
+from dfad_fast.runs.layout import LOGS
 
 
 class TensorBoard(Logger):

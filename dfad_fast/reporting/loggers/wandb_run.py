@@ -10,7 +10,7 @@ import numpy as np
 
 from dfad_fast.importing import import_package
 from dfad_fast.reporting.loggers.logger import Logger, Start
-from dfad_fast.runs.run_folder import LOGS
+from dfad_fast.runs.layout import LOGS
 
 
 class WeightsAndBiases(Logger):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfad_fast.reporting.report_page.wording import decimal, short
+from dfad_fast.reporting.report_page.numbers import decimal, short
 
 WIDTH, HEIGHT = 520, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 42

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from dfad_fast.reporting.report_page.charts import Line, chart
-from dfad_fast.reporting.report_page.wording import count, percent
+from dfad_fast.reporting.report_page.numbers import count, percent
 from dfad_fast.runs.record import Record, is_number
 
 _QUALITY = {
@@ -41,10 +41,10 @@ def curves(record: Record) -> list[dict[str, Any]]:
         return found
 
     quality = lines(_QUALITY)
-    teacher: Any = record.summary.get("teacher_accuracy")
-    if is_number(teacher) and history:
+    accuracy = record.summary.teacher_accuracy if record.summary else None
+    if accuracy is not None and is_number(accuracy) and history:
         ends = [history[0]["generated_images"], history[-1]["generated_images"]]
-        quality.append(Line("teacher's accuracy", [(end, float(teacher)) for end in ends], "dotted"))
+        quality.append(Line("teacher's accuracy", [(end, float(accuracy)) for end in ends], "dotted"))
     if len([line for line in quality if line.points]) == 1:
         quality = [replace(line, style="") for line in quality]
     terms = list(dict.fromkeys(key for kept in history for key in kept if "/" in key))
@@ -60,9 +60,9 @@ def curves(record: Record) -> list[dict[str, Any]]:
             notes=notes,
         ),
     ]
-    for phase in ("student", "generator"):
-        named = {key: (key.partition("/")[2], "") for key in terms if key.startswith(f"{phase}/")}
-        title = f"The {phase}'s terms, unweighted"
+    for network in ("student", "generator"):
+        named = {key: (key.partition("/")[2], "") for key in terms if key.startswith(f"{network}/")}
+        title = f"The {network}'s terms, unweighted"
         charts.append(chart(title, "generated images", lines(named), logarithmic=True, notes=notes))
     charts.append(chart("Learning rates", "generated images", lines(_RATES), logarithmic=True, notes=notes))
     return [drawn for drawn in charts if drawn]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dfad_fast.reporting.report_page.wording import count
-from dfad_fast.reporting.sheets import Sheet
+from dfad_fast.reporting.report_page.numbers import count
 from dfad_fast.runs.record import Record
+from dfad_fast.runs.sheet_file import Sheet
 
 _MOST_MOMENTS = 12
 _FOLLOWED = 8  # images in each moment of the strip

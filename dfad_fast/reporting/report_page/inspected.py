@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dfad_fast.reporting.report_page.charts import Line, chart
-from dfad_fast.reporting.report_page.wording import count, decimal, percent
+from dfad_fast.reporting.report_page.numbers import count, decimal, percent
 from dfad_fast.runs.record import Record, is_number
 
 

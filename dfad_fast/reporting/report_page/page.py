@@ -10,27 +10,27 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from dfad_fast.errors import DFADFastWarning, in_one_line
-from dfad_fast.reporting.report_page import images
-from dfad_fast.reporting.report_page import sections as story
+from dfad_fast.errors import DFADFastWarning, in_one_line, with_kind
+from dfad_fast.reporting.report_page import images, sections
 from dfad_fast.reporting.report_page.curves import curves
 from dfad_fast.reporting.report_page.inspected import inspection
-from dfad_fast.reporting.report_page.wording import count, size
+from dfad_fast.reporting.report_page.numbers import count, size
+from dfad_fast.runs.layout import INSPECTION, REPORT
 from dfad_fast.runs.record import Record, read
-from dfad_fast.runs.run_folder import INSPECTION, REPORT, write_whole
+from dfad_fast.runs.whole_files import write_whole
 from dfad_fast.version import __version__
 
 _PARTS: dict[str, Callable[[Record], Any]] = {
-    "figures": story.figures,
-    "failure": story.failure,
-    "summary": story.summary_table,
+    "figures": sections.figures,
+    "failure": sections.failure,
+    "summary": sections.summary_table,
     "charts": curves,
     "curves_picture": lambda record: images.picture(record.curves),
     "samples": images.samples,
     "strip": images.strip,
     "inspection": inspection,
-    "settings": story.settings,
-    "environment": story.environment,
+    "settings": sections.settings,
+    "environment": sections.environment,
 }
 
 
@@ -52,9 +52,9 @@ def write_page_if_possible(folder: Path) -> None:
     try:
         write_page(folder)
     except Exception as error:
-        reason = in_one_line(error, 300)
+        reason = with_kind(error, in_one_line(error, 300))
         warnings.warn(
-            f"{REPORT} of {folder} was not written ({type(error).__name__}: {reason})",
+            f"{REPORT} of {folder} was not written ({reason})",
             DFADFastWarning,
             stacklevel=2,
         )
@@ -71,7 +71,7 @@ def render(record: Record) -> str:
             parts[name] = make(record)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             parts[name] = None
-            missing.append(f"{name}: values that cannot be shown ({type(error).__name__}: {error})")
+            missing.append(f"{name}: values that cannot be shown ({with_kind(error, in_one_line(error))})")
     if not record.inspection:
         missing.append(f"{INSPECTION} is not there: dfad-fast inspect makes it")
     script = _resource("page.js")
@@ -84,7 +84,7 @@ def render(record: Record) -> str:
         style=_resource("page.css"),
         script=script,
         script_digest=digest,
-        headline=story.headline(record),
+        headline=sections.headline(record),
         checkpoints=[
             {
                 "name": checkpoint.name,

@@ -1,21 +1,23 @@
-"""What happened, in one sentence and a few figures."""
+"""What happened: in one sentence, in a few figures, in a table; with what settings, and where."""
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from dfad_fast.data.defaults import DEFAULTS
-from dfad_fast.reporting.report_page.wording import count, decimal, duration, percent
+from dfad_fast.reporting.report_page.numbers import count, decimal, duration, percent
 from dfad_fast.runs.record import Record
+from dfad_fast.runs.summary import Summary
+from dfad_fast.terminal import quoted
 
 _SHOWN_LINES = 40  # of a traceback
 
 
 def headline(record: Record) -> dict[str, Any]:
     status, sentence = _end(record)
-    method = record.summary.get("method", record.config.get("method"))
-    seed = record.summary.get("seed", record.config.get("seed"))
+    summary = record.summary
+    method = summary.method if summary else record.config.get("method")
+    seed = summary.seed if summary else record.config.get("seed")
     written = [checkpoint.written for checkpoint in record.checkpoints]
     return {
         "name": record.folder.resolve().name,
@@ -25,7 +27,7 @@ def headline(record: Record) -> dict[str, Any]:
         "seed": seed,
         "networks": [_network(record, which) for which in ("teacher", "student")],
         "ended": f"{max(written):%Y-%m-%d %H:%M} UTC" if written else None,
-        "resume": f"dfad-fast resume {shlex.quote(str(record.folder))}"
+        "resume": f"dfad-fast resume {quoted(record.folder)}"
         if status != "finished" and record.checkpoints and "distill" in record.config
         else None,
     }
@@ -48,8 +50,8 @@ def _end(record: Record) -> tuple[str, str]:
     if planned is not None and iteration is not None and iteration < planned:
         return "interrupted", f"The run was interrupted {at}{of}. What came until then is shown."
     return "finished", (
-        f"The run finished all {count(iteration)} iterations in {duration(record.summary.get('seconds_distill'))}, "
-        f"on {count(record.summary.get('generated_images'))} generated images; no real image was used for it."
+        f"The run finished all {count(iteration)} iterations in {duration(record.summary.seconds_distill)}, "
+        f"on {count(record.summary.generated_images)} generated images; no real image was used for it."
     )
 
 
@@ -72,40 +74,45 @@ def figures(record: Record) -> list[dict[str, str]]:
     """The few that matter most, as label, value and note; of a run without a summary those of its last record."""
     summary = record.summary
     last = {name: value for kept in record.history for name, value in kept.items()}
-    found = []
-    if summary.get("student_accuracy_final") is not None and not record.summary_is_old:
-        accuracy, agreement = summary["student_accuracy_final"], summary.get("agreement_final")
-        teacher = f"teacher {percent(summary.get('teacher_accuracy'))}"
-        found.append(_figure("Student's accuracy", percent(accuracy), teacher))
-        found.append(_figure("Agreement", percent(agreement), "with the teacher, test images"))
-    elif "student_accuracy" in last:
-        found.append(
-            _figure("Student's accuracy", percent(last["student_accuracy"]), "at the last evaluation")
-        )
-        agreement = percent(last.get("agreement"))
-        found.append(_figure("Agreement", agreement, "with the teacher, test images"))
-    elif summary and not record.summary_is_old:
-        agreement = percent(summary.get("agreement_generated"))
-        found.append(_figure("Agreement", agreement, "with the teacher, held-out generated images"))
-        discrepancy = decimal(summary.get("discrepancy_generated"))
-        found.append(_figure("Discrepancy", discrepancy, "mean L1 of the logits, same images"))
-        if summary.get("classes_generated") is not None:
-            of = f"of {count(summary.get('classes'))} that the teacher knows, same images"
-            found.append(_figure("Classes", count(summary["classes_generated"]), of))
-    elif "agreement_batch" in last:
-        agreement = percent(last["agreement_batch"])
-        found.append(_figure("Agreement", agreement, "with the teacher, last generated batch"))
-    if summary.get("teacher_parameters") and summary.get("student_parameters"):
-        of, parameters = summary["teacher_parameters"], summary["student_parameters"]
-        found.append(
-            _figure("Student's size", f"{100 * parameters / of:.0f} %", f"{count(parameters)} of {count(of)}")
-        )
-    images = last.get("generated_images", summary.get("generated_images"))
+    found = _quality(None if record.summary_is_old else summary, last)
+    if summary and summary.teacher_parameters and summary.student_parameters:
+        parameters = f"{count(summary.student_parameters)} of {count(summary.teacher_parameters)}"
+        found.append(_figure("Student's size", f"{100 * summary.size_ratio:.0f} %", parameters))
+    images = last.get("generated_images", summary.generated_images if summary else None)
     iterations = f"in {count(record.iteration)} iterations"
     found.append(_figure("Generated images", count(images), iterations))
-    seconds = last.get("seconds", summary.get("seconds_distill"))
-    found.append(_figure("Time of distillation", duration(seconds), str(summary.get("device", ""))))
+    seconds = last.get("seconds", summary.seconds_distill if summary else None)
+    found.append(_figure("Time of distillation", duration(seconds), str(summary.device if summary else "")))
     return found
+
+
+def _quality(summary: Summary | None, last: dict[str, Any]) -> list[dict[str, str]]:
+    """How good the student is, by the summary, or the last values that were recorded."""
+    if summary and summary.student_accuracy_final is not None:
+        teacher = f"teacher {percent(summary.teacher_accuracy)}"
+        return [
+            _figure("Student's accuracy", percent(summary.student_accuracy_final), teacher),
+            _figure("Agreement", percent(summary.agreement_final), "with the teacher, test images"),
+        ]
+    if "student_accuracy" in last:
+        return [
+            _figure("Student's accuracy", percent(last["student_accuracy"]), "at the last evaluation"),
+            _figure("Agreement", percent(last.get("agreement")), "with the teacher, test images"),
+        ]
+    if summary:
+        agreement, discrepancy = percent(summary.agreement_generated), decimal(summary.discrepancy_generated)
+        found = [
+            _figure("Agreement", agreement, "with the teacher, held-out generated images"),
+            _figure("Discrepancy", discrepancy, "mean L1 of the logits, same images"),
+        ]
+        if summary.classes_generated is not None:
+            known = f"of {count(summary.classes)} that the teacher knows, same images"
+            found.append(_figure("Classes", count(summary.classes_generated), known))
+        return found
+    if "agreement_batch" in last:
+        agreement = percent(last["agreement_batch"])
+        return [_figure("Agreement", agreement, "with the teacher, last generated batch")]
+    return []
 
 
 def _figure(label: str, value: str, note: str) -> dict[str, str]:
@@ -117,37 +124,53 @@ def summary_table(record: Record) -> dict[str, Any] | None:
     summary = record.summary
     if not summary:
         return None
+    return {
+        "rows": [*_rows_on_test_images(summary), *_rows_on_generated_images(summary)],
+        "iteration": count(summary.iterations),
+        "old": record.summary_is_old,
+        "notices": [str(notice) for notice in summary.notices],
+    }
+
+
+_Row = tuple[str, str, str]
+
+
+def _rows_on_test_images(summary: Summary) -> list[_Row]:
+    rows = [("Parameters", count(summary.teacher_parameters), count(summary.student_parameters))]
+    if summary.teacher_accuracy is None:
+        return rows
+    teacher, final = percent(summary.teacher_accuracy), percent(summary.student_accuracy_final)
+    rows.append(("Test accuracy, final", teacher, final))
+    rows.append(
+        ("Test accuracy, best (chosen on the test images)", "", percent(summary.student_accuracy_best))
+    )
+    averaged = {"final": summary.averaged_accuracy_final, "best": summary.averaged_accuracy_best}
+    for which, accuracy in averaged.items():
+        if accuracy is not None:
+            rows.append((f"Test accuracy of the averaged student, {which}", "", percent(accuracy)))
+    rows.append(("Agreement, test images", "", percent(summary.agreement_final)))
+    return rows
+
+
+def _rows_on_generated_images(summary: Summary) -> list[_Row]:
     rows = [
-        ("Parameters", count(summary.get("teacher_parameters")), count(summary.get("student_parameters")))
+        ("Agreement, held-out generated images", "", percent(summary.agreement_generated)),
+        ("Discrepancy, held-out generated images", "", decimal(summary.discrepancy_generated)),
     ]
-    if summary.get("teacher_accuracy") is not None:
-        final, best = summary.get("student_accuracy_final"), summary.get("student_accuracy_best")
-        rows.append(("Test accuracy, final", percent(summary["teacher_accuracy"]), percent(final)))
-        rows.append(("Test accuracy, best (chosen on the test images)", "", percent(best)))
-        for which in ("final", "best"):
-            if (averaged := summary.get(f"averaged_accuracy_{which}")) is not None:
-                rows.append((f"Test accuracy of the averaged student, {which}", "", percent(averaged)))
-        rows.append(("Agreement, test images", "", percent(summary.get("agreement_final"))))
-    rows.append(("Agreement, held-out generated images", "", percent(summary.get("agreement_generated"))))
-    rows.append(("Discrepancy, held-out generated images", "", decimal(summary.get("discrepancy_generated"))))
-    if summary.get("classes_generated") is not None:
-        seen, classes = count(summary["classes_generated"]), count(summary.get("classes"))
-        effective = decimal(summary.get("effective_classes_generated"))
+    if summary.classes_generated is not None:
+        seen, classes = count(summary.classes_generated), count(summary.classes)
+        effective = decimal(summary.effective_classes_generated)
         rows.append(
             ("Classes that the teacher sees in these", f"{seen} of {classes} (effectively {effective})", "")
         )
-        rows.append(("Variety of these images (0: all alike)", decimal(summary.get("variety_generated")), ""))
-    if best_student := summary.get("best_student"):
-        iteration, by = count(best_student["iteration"]), best_student["by"]
-        rows.append((f"Best student, iteration {iteration}, by {by}", "", percent(best_student["value"])))
-    for stage, value in dict(summary.get("sign_agreement_generated") or {}).items():
+        rows.append(("Variety of these images (0: all alike)", decimal(summary.variety_generated), ""))
+    if best := summary.best_student:
+        rows.append(
+            (f"Best student, iteration {count(best.iteration)}, by {best.by}", "", percent(best.value))
+        )
+    for stage, value in summary.sign_agreement_generated.items():
         rows.append((f"Sign agreement, {stage}", "", percent(value)))
-    return {
-        "rows": rows,
-        "iteration": count(summary.get("iterations")),
-        "old": record.summary_is_old,
-        "notices": [str(notice) for notice in summary.get("notices") or []],
-    }
+    return rows
 
 
 def settings(record: Record) -> dict[str, Any] | None:
@@ -157,17 +180,19 @@ def settings(record: Record) -> dict[str, Any] | None:
     terms = record.config.get("terms")
     return {
         "repeat": record.config.get("repeat"),
-        "terms": [(phase, list(terms[phase])) for phase in terms] if isinstance(terms, dict) else [],
+        "terms": [(network, list(terms[network])) for network in terms] if isinstance(terms, dict) else [],
         "text": record.config_text,
     }
 
 
 def environment(record: Record) -> list[tuple[str, str]]:
     """What the run ran on, and what was another thing when it was resumed."""
+    summary = record.summary
+    versions = summary.versions if summary else None
     rows = [
-        ("Device", record.summary.get("device")),
-        ("CPU threads", record.summary.get("threads", record.config.get("threads"))),
-        *dict(record.summary.get("versions") or record.config.get("versions") or {}).items(),
+        ("Device", summary.device if summary else None),
+        ("CPU threads", summary.threads if summary else record.config.get("threads")),
+        *dict(versions or record.config.get("versions") or {}).items(),
     ]
     for change in record.config.get("changes") or []:
         told = {name: value for name, value in change.items() if name != "at_iteration"}

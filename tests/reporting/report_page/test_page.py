@@ -12,10 +12,9 @@ import pytest
 import yaml
 
 from dfad_fast.errors import DFADFastWarning, RunError, UsageError
-from dfad_fast.reporting import sheets
 from dfad_fast.reporting.report_page import page
 from dfad_fast.reporting.report_page.page import write_page
-from dfad_fast.runs import checkpoints
+from dfad_fast.runs import checkpoints, layout, sheet_file
 
 HOSTILE = "<script>alert(1)</script>\"'&</style>"
 ROOT = Path(__file__).parents[3]
@@ -80,7 +79,7 @@ def test_a_finished_run_is_told_in_full(finished):
         assert expected in words, expected
     assert html.escape((finished / "config.yaml").read_text()).splitlines()[1] in text
     assert "dfad-fast resume" not in words
-    last = sheets.read(sheets.all_of(finished)[-1])
+    last = sheet_file.read(layout.sheets_in(finished)[-1])
     assert text.count('alt="generated image: teacher') == len(last.images) == 32
     assert text.count("<figcaption>") == 6 + 6  # charts and moments
     apart = sum(t != s for t, s in zip(last.teacher, last.student, strict=True))
@@ -111,7 +110,7 @@ def test_a_collapsed_generator_and_the_best_student_are_told(finished):
 def test_a_picture_of_samples_that_is_too_large_is_left_out(finished, monkeypatch):
     from dfad_fast.runs import record
 
-    for path in sheets.all_of(finished):
+    for path in layout.sheets_in(finished):
         path.unlink()
     assert 'alt="Generated images with' in read_page(finished)
     monkeypatch.setattr(record, "_LARGEST_PICTURE", 2**10)
@@ -234,7 +233,7 @@ def test_a_summary_of_before_is_said_to_be_old(finished):
 
 
 def test_an_older_run_shows_its_pictures_and_says_what_is_missing(finished):
-    for path in sheets.all_of(finished):
+    for path in layout.sheets_in(finished):
         path.unlink()
     (finished / "metrics.jsonl").unlink()
     text, words = read_page(finished), words_of(finished)
@@ -267,7 +266,7 @@ _ODD = (
 def test_damaged_files_are_left_out(finished, damage):
     for name in ("summary.json", "config.yaml", "inspect.json", "metrics.jsonl"):
         (finished / name).write_text(damage, encoding="latin-1")
-    sheets.all_of(finished)[0].write_bytes(b"no picture")
+    layout.sheets_in(finished)[0].write_bytes(b"no picture")
     (finished / "checkpoint.pt").write_bytes(b"torn")
     words = words_of(finished)
     assert "samples/000001.png cannot be read" in words
@@ -350,5 +349,5 @@ def test_the_installed_package_has_the_pages_files(tmp_path):
         check=True,
         capture_output=True,
     )
-    held = {path.name for path in (tmp_path / "lib/dfad_fast/training/report_page").iterdir()}
+    held = {path.name for path in (tmp_path / "lib/dfad_fast/reporting/report_page").iterdir()}
     assert {"page.html", "page.css", "page.js", "page.py"} <= held

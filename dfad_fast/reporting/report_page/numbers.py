@@ -1,16 +1,18 @@
-"""Numbers as people read them, with no line break before their unit. What is no number is a dash."""
+"""Numbers as the page shows them: with no line break before their unit. What is no number is a dash."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from dfad_fast import wording
 from dfad_fast.runs.record import is_number
 
 NOTHING = "\u2013"
+_NO_BREAK = "\u00a0"
 
 
 def percent(value: Any) -> str:
-    return f"{100 * value:.2f}\u00a0%" if is_number(value) else NOTHING
+    return wording.percent(value).replace(" ", _NO_BREAK) if is_number(value) else NOTHING
 
 
 def count(value: Any) -> str:
@@ -30,13 +32,13 @@ def short(value: float) -> str:
 
 
 def duration(value: Any) -> str:
+    """Such as "3 h 25 min", "4 min 05 s" and "2.5 s"."""
     if not is_number(value):
         return NOTHING
-    seconds = round(value)
-    hours, minutes = seconds // 3600, seconds // 60 % 60
+    hours, minutes, seconds = wording.hours_minutes_seconds(value)
     if hours:
-        return f"{hours}\u00a0h {minutes:02}\u00a0min"
-    return f"{minutes}\u00a0min {seconds % 60:02}\u00a0s" if minutes else f"{value:.1f}\u00a0s"
+        return f"{hours}{_NO_BREAK}h {minutes:02}{_NO_BREAK}min"
+    return f"{minutes}{_NO_BREAK}min {seconds:02}{_NO_BREAK}s" if minutes else f"{value:.1f}{_NO_BREAK}s"
 
 
 def size(value: int) -> str:

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from dfad_fast.errors import ConfigError, RunError, UsageError
-from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.runs.folder import RunFolder
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.write_summary({"iterations": 1})
+    folder.write_text("summary.json", json.dumps({"iterations": 1}))
 
     def fails(path):
         path.write_text("half of")

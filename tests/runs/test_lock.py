@@ -14,10 +14,11 @@ import pytest
 
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import DFADFastWarning, RunError, UsageError
-from dfad_fast.runs import checkpoints
 from dfad_fast.process import start_of
-from dfad_fast.runs.run_folder import LockLost, RunFolder
-from dfad_fast.runs.run_lock import LOCK, RunLock, refuse_held
+from dfad_fast.runs import checkpoints
+from dfad_fast.runs.folder import LockLost, RunFolder
+from dfad_fast.runs.layout import LOCK
+from dfad_fast.runs.lock import RunLock, refuse_held
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 8, "seed": 0}
@@ -89,7 +90,7 @@ import sys, warnings
 from multiprocessing import get_context
 from pathlib import Path
 from dfad_fast.errors import UsageError
-from dfad_fast.runs.run_lock import RunLock
+from dfad_fast.runs.lock import RunLock
 
 def attempt(folder, together, answers):
     warnings.simplefilter("ignore")

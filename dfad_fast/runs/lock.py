@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import threading
 import time
 import warnings
@@ -14,16 +13,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dfad_fast.errors import DFADFastWarning, RunError, UsageError
-from dfad_fast.terminal import quoted
+from dfad_fast.errors import DFADFastWarning, UsageError
 from dfad_fast.process import start_of
+from dfad_fast.runs.layout import LOCK
+from dfad_fast.runs.whole_files import cannot_write
+from dfad_fast.terminal import quoted
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LOCK = "run.lock"
 _TRIES = 5
 
 
@@ -171,11 +171,7 @@ def _create(file: Path, owner: Owner) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else 0
-        raise RunError(
-            f"cannot write {file}: {error.strerror} ({free / 2**20:.0f} MiB are free there): make room, or give "
-            "another folder"
-        ) from error
+        raise cannot_write(file, error.strerror) from error
     return True
 
 

@@ -1,0 +1,1 @@
+"""The folder of a run: where its files lie, writing them whole, and reading them again."""

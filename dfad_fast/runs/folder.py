@@ -1,0 +1,213 @@
+"""The folder of a run: everything that came out, and exactly how to repeat it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dfad_fast.errors import DFADFastWarning, RunError, UsageError
+from dfad_fast.runs import checkpoints, layout, metrics_file, sheet_file
+from dfad_fast.runs.config_file import recorded_config
+from dfad_fast.runs.lock import RunLock, refuse_held
+from dfad_fast.runs.sheet_file import Sheet
+from dfad_fast.runs.summary import Summary
+from dfad_fast.runs.whole_files import make_folder, write_tensors, write_whole
+from dfad_fast.terminal import quoted
+
+
+def refuse_other_run(path: Path) -> None:
+    """Raises UsageError where ``path`` holds the files of a run."""
+    held = [name for name in layout.FILES if (path / name).exists()]
+    if held:
+        raise UsageError(
+            f"{path} holds another run ({held[0]}): give another folder with --out, or --overwrite, "
+            f"or go on with it: dfad-fast resume {quoted(path)}"
+        )
+
+
+def has_saved_nothing(path: Path) -> bool:
+    """Whether the run in ``path`` ended before its first checkpoint, so that it can only begin again.
+
+    Raises UsageError where no run's settings are there that can be read.
+    """
+    recorded_config(path)
+    return not layout.checkpoints_in(path) and not any(
+        (path / name).exists() for name in (layout.STUDENT, layout.SUMMARY)
+    )
+
+
+class LockLost(RunError):
+    """The folder of a run was removed or its lock was, and another run was begun there."""
+
+
+class RunFolder:
+    """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
+
+    It has the folder's lock while it removes a run, between ``begin_writing`` and ``end_writing``, and while it writes
+    weights and checkpoints, see :mod:`dfad_fast.runs.lock`.
+
+    Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) or another
+    process writes to it, and RunError where it cannot be written.
+    """
+
+    def __init__(
+        self, path: str | Path, overwrite: bool = False, resume: bool = False, keep_checkpoints: int = 2
+    ) -> None:
+        if keep_checkpoints < 1:
+            raise UsageError(f"keep_checkpoints must be at least 1, got {keep_checkpoints}")
+        self.path = Path(path)
+        self._keep = keep_checkpoints
+        refuse_held(self.path)
+        if not (overwrite or resume):
+            refuse_other_run(self.path)
+        make_folder(self.path)
+        self._refuse_links()
+        self._times: list[int | None] = []
+        self._is_lost = False
+        self.lock = RunLock(self.path)
+        self.lock.take()
+        try:
+            if overwrite and not resume:
+                self._remove_run()
+        finally:
+            self.lock.give_back()
+
+    def begin_writing(self) -> None:
+        """For a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since
+        ``end_writing``, so that this one would take the run back to where it was."""
+        make_folder(self.path)
+        self.lock.take()
+        if self._is_lost or any(
+            then != now for then, now in zip(self._times, self._times_now(), strict=False) if now is not None
+        ):
+            self.lock.give_back()
+            raise UsageError(
+                f"another trainer or process has written to {self.path} since this trainer was made or its last fit: "
+                "make it anew with resume=True, or give another folder"
+            )
+
+    def end_writing(self) -> None:
+        """For a ``fit``, or for what is written before the first one."""
+        if not self._is_lost:  # to another run, whose files are none of ours
+            self._times = self._times_now()
+        self.lock.give_back()
+
+    def _times_now(self) -> list[int | None]:
+        """When what every writer writes was written; None of what is not there."""
+        paths = [self.path / name for name in (layout.CONFIG, layout.CHECKPOINT)]
+        return [path.stat().st_mtime_ns if path.is_file() else None for path in paths]
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Around what a run cannot do without. Raises LockLost where another run has the folder now."""
+        if not self.path.is_dir():
+            make_folder(self.path)
+            warnings.warn(
+                f"{self.path} was removed while the run wrote to it: it is made anew, without what was in it",
+                DFADFastWarning,
+                stacklevel=4,
+            )
+        was_ours = self.lock.is_ours
+        try:
+            self.lock.take()
+        except UsageError as error:
+            self._is_lost = True
+            raise LockLost(f"{error}; nothing more of this run is written") from error
+        try:
+            yield
+        finally:
+            if not was_ours:  # of a trainer that is told to save after its fit
+                self.lock.give_back()
+
+    def _refuse_links(self) -> None:
+        """Folders in it that lead elsewhere, where nothing is to be written or removed."""
+        for name in (layout.LOGS, layout.SHEETS):
+            if (self.path / name).is_symlink():
+                raise UsageError(
+                    f"{self.path / name} is a link to somewhere else: remove it, or give another folder with --out"
+                )
+
+    def _remove_run(self) -> None:
+        files = [self.path / name for name in layout.FILES]
+        for file in (*files, *layout.checkpoints_in(self.path), *layout.sheets_in(self.path)):
+            file.unlink(missing_ok=True)
+        for name in layout.LOG_FOLDERS:
+            folder = self.path / layout.LOGS / name
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
+        for name in (layout.LOGS, layout.SHEETS):
+            with contextlib.suppress(OSError):  # not there, or with files in it that are not ours
+                (self.path / name).rmdir()
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        self.write_text(layout.CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+
+    def write_summary(self, summary: Summary) -> None:
+        self.write_text(layout.SUMMARY, json.dumps(summary.as_data(), indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        self._write(name, lambda p: p.write_text(text))
+
+    def write_weights(
+        self, name: str, state: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        with self._locked():
+            write_tensors(self.path / name, state, metadata)
+
+    def write_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """The last one from now on; so many of those before it are kept that there are ``keep_checkpoints``."""
+
+        def write(path: Path) -> None:
+            checkpoints.save(state, path)
+            checkpoints.rotate(self.path, self._keep)  # only once the new one is there
+
+        with self._locked():
+            self._write(layout.CHECKPOINT, write)
+
+    def read_checkpoint(self) -> dict[str, Any]:
+        """See :func:`dfad_fast.runs.checkpoints.find`. Damaged ones are renamed, so that none takes a whole one's
+        place."""
+        found = checkpoints.find(self.path)
+        for path in found.damaged:
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        return found.state
+
+    def read_config(self) -> dict[str, Any]:
+        """See :func:`dfad_fast.runs.config_file.recorded_config`."""
+        return recorded_config(self.path)
+
+    def write_picture(self, name: str, draw: Callable[[Path], None]) -> None:
+        self._write(name, draw)
+
+    def write_sheet(self, sheet: Sheet) -> None:
+        path = layout.sheet_file(self.path, sheet.iteration)
+        make_folder(path.parent)
+        write_whole(path, lambda p: sheet_file.save(sheet, p))
+
+    def cut_sheets(self, up_to_iteration: int) -> None:
+        """Removes what a run that was killed showed after that iteration."""
+        for path in layout.sheets_in(self.path):
+            if layout.sheet_iteration(path) > up_to_iteration:
+                path.unlink()
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl. A line that cannot be written is no reason to stop a run: warns."""
+        metrics_file.append(self.path / layout.METRICS, record)
+
+    def read_metrics(self, up_to_iteration: int) -> list[dict[str, Any]]:
+        """The records up to an iteration; what came after it (a run that was killed) is cut off the file."""
+        path = self.path / layout.METRICS
+        records = metrics_file.read_records(path) if path.is_file() else []
+        records = [record for record in records if record["iteration"] <= up_to_iteration]
+        self.write_text(layout.METRICS, "".join(map(metrics_file.line, records)))
+        return records
+
+    def _write(self, name: str, write: Callable[[Path], Any]) -> None:
+        write_whole(self.path / name, write)

@@ -1,0 +1,126 @@
+"""``summary.json``: what came out of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dfad_fast.runs.layout import SUMMARY
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best student at an evaluation of the run."""
+
+    iteration: int
+    by: str
+    """What was compared."""
+    value: float
+    """Its own value of that, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The fields of summary.json, in its order. Accuracies and agreements are fractions.
+
+    None is what was not measured: on test images, where there are none; on generated ones, where a network failed.
+    Fields that came later than others are None, or empty, of older files too.
+    """
+
+    method: str
+    seed: int
+    iterations: int
+    planned_iterations: int | None
+    """More than ``iterations`` of a run that was stopped."""
+    teacher_accuracy: float | None
+    student_accuracy_final: float | None
+    student_accuracy_best: float | None
+    """Chosen on the test images."""
+    agreement_final: float | None
+    """With the teacher, on test images."""
+    averaged_accuracy_final: float | None
+    """Of the student's moving average; both are left out of the file where none is kept."""
+    averaged_accuracy_best: float | None
+    best_student: Best | None
+    held_out_images: int | None
+    """Generated images that no step was taken on; what is measured on them ends in ``_generated``."""
+    discrepancy_generated: float | None
+    """Mean L1 distance of the logits."""
+    agreement_generated: float | None
+    sign_agreement_generated: Mapping[str, float]
+    """By the teacher's stage."""
+    classes: int | None
+    """Those that the teacher knows."""
+    classes_generated: int | None
+    """Those that it sees in the held-out images."""
+    effective_classes_generated: float | None
+    """So many classes, all equally frequent, have the same entropy."""
+    entropy_generated: float | None
+    """From 0, one class, to 1, all equally frequent."""
+    variety_generated: float | None
+    """How different the held-out images are; 0: all alike."""
+    notices: list[str]
+    """What makes the figures on generated images say little, a line each."""
+    teacher_parameters: int
+    student_parameters: int
+    generated_images: int
+    seconds_distill: float
+    device: str
+    threads: int
+    """CPU threads of each process."""
+    processes: int | None
+    versions: Mapping[str, str]
+    """Of this library, torch and numpy, by name."""
+
+    @property
+    def size_ratio(self) -> float:
+        """The student's parameters, as a part of the teacher's."""
+        return self.student_parameters / self.teacher_parameters
+
+    def as_data(self) -> dict[str, Any]:
+        """What summary.json holds, as plain values."""
+        data = dataclasses.asdict(self)
+        for name in _IF_AVERAGED:
+            if data[name] is None:
+                del data[name]
+        return data
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> Summary:
+        """Of a summary of this version or an older one. Values are taken as they are: those of a damaged file may be of
+        any type.
+
+        Raises ValueError where a field is missing that every version has written.
+        """
+        names = [field.name for field in dataclasses.fields(Summary)]
+        missing = [name for name in names if name not in data and name not in _ADDED_LATER]
+        if missing:
+            raise ValueError(f"{SUMMARY} lacks {', '.join(missing)}")
+        values: dict[str, Any] = {name: data.get(name) for name in names}
+        values["best_student"] = _best(values["best_student"])
+        values["sign_agreement_generated"] = values["sign_agreement_generated"] or {}
+        values["notices"] = values["notices"] or []
+        return Summary(**values)
+
+
+def _best(data: Any) -> Best | None:
+    if not isinstance(data, Mapping) or not data.keys() >= {"iteration", "by", "value"}:
+        return None
+    return Best(data["iteration"], data["by"], data["value"])
+
+
+_IF_AVERAGED = ("averaged_accuracy_final", "averaged_accuracy_best")
+_ADDED_LATER = (
+    *_IF_AVERAGED,
+    "best_student",
+    "held_out_images",
+    "classes",
+    "classes_generated",
+    "effective_classes_generated",
+    "entropy_generated",
+    "variety_generated",
+    "notices",
+    "processes",
+)
