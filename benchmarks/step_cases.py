@@ -11,9 +11,9 @@ from torch import nn
 
 from benchmarks.faithful import OBJECTIVES, FaithfulLoop
 from dfad_fast import DFADTrainer
-from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.engine.recipe import Recipe
 from dfad_fast.models import create_network
+from dfad_fast.networks.levers import PLAIN, Levers
 
 CLASSES = 10
 SEED = 0

@@ -15,10 +15,10 @@ from dfad_fast.version import __version__
 if TYPE_CHECKING:
     from dfad_fast.allocator import pin_allocator
     from dfad_fast.backends import use_backend
-    from dfad_fast.networks.levers import Levers
     from dfad_fast.engine.recipe import Recipe
     from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
     from dfad_fast.methods import Method
+    from dfad_fast.networks.levers import Levers
     from dfad_fast.sources import Source
     from dfad_fast.terms import Term, Weighted
     from dfad_fast.training.trainer import DFADTrainer

@@ -19,9 +19,9 @@ import click
 from click.core import ParameterSource
 
 from dfad_fast.errors import ConfigError, DFADFastError, DFADFastWarning, UsageError
+from dfad_fast.interrupt import ending_signals
 from dfad_fast.limits import as_option, refuse_beyond
 from dfad_fast.terminal import Stream, outliving_readers, printable, quoted
-from dfad_fast.training.interrupt import ending_signals
 from dfad_fast.version import __version__
 from dfad_fast.wording import counted
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dfad_fast.networks.trio import Trio
-from dfad_fast.networks.validation import refuse_unmixable_stage
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.methods import DFAD, DFAD_AR, DFAD_AR_VI_BN, METHODS, Method
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
+from dfad_fast.networks.trio import Trio
+from dfad_fast.networks.validation import refuse_unmixable_stage
 from dfad_fast.terms import TERMS, Weighted, parse_terms, reads_student
 
 Terms = str | Sequence[Weighted]
@@ -42,7 +42,9 @@ def choose_method(
             "choose 'dfad-ar' or 'auto'"
         )
     if method.reads_features and not networks.tap_pairs:
-        raise UsageError(f"method {method.name!r} compares features, but {networks.matching.describe_mismatch()}")
+        raise UsageError(
+            f"method {method.name!r} compares features, but {networks.matching.describe_mismatch()}"
+        )
     if method.reads_last_stage and networks.matching.last_stage is None:
         raise UsageError(
             f"method {method.name!r} reads the teacher's last stage, but no stage is found in it: choose terms that "

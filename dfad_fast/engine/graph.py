@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dfad_fast.networks.optimizers import Optimiser
-from dfad_fast.networks.probing import Draws
 from dfad_fast.engine.iteration import Iteration, Result, Weights
 from dfad_fast.errors import RunError, in_one_line
+from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.probing import Draws
 
 # Iterations before the capture, on a stream of their own: libraries choose their algorithms in them.
 _WARM_UP = 3
@@ -27,9 +27,7 @@ class CapturedIteration:
     host, runs for the last time when it is captured.
     """
 
-    def __init__(
-        self, iteration: Iteration, noise: torch.Generator, optimizers: Sequence[Optimiser]
-    ) -> None:
+    def __init__(self, iteration: Iteration, noise: torch.Generator, optimizers: Sequence[Optimiser]) -> None:
         self._iteration = iteration
         self._optimizers = optimizers
         self._noise = noise

@@ -33,8 +33,8 @@ class Result:
 class Iteration:
     """Runs iterations of ``method`` on what ``source`` hands out.
 
-    Randomness comes in from outside: ``draw`` makes the terms' random numbers on the host, and the source draws noise on
-    the device. Between them the same operations run on the same shapes each time, as a CUDA graph needs it.
+    Randomness comes in from outside: ``draw`` makes the terms' random numbers on the host, and the source draws noise
+    on the device. Between them the same operations run on the same shapes each time, as a CUDA graph needs it.
 
     ``batch_size`` is the whole batch's. Each process of several shows its part of it to the networks, and gradients are
     averaged.
@@ -50,7 +50,9 @@ class Iteration:
         self._batch_size = batch_size
         # A warm-up has no student's step, and other steps than the methods' have no use for a loss.
         if method.student_steps:
-            self._averaged_loss = averaging_gradients(self._student_loss, *prober.trio.read_by(method.student))
+            self._averaged_loss = averaging_gradients(
+                self._student_loss, *prober.trio.read_by(method.student)
+            )
 
     @property
     def generated_batches(self) -> int:
@@ -65,9 +67,7 @@ class Iteration:
         return [*first, *own, *self._draw_student(rng, self._source.student_steps - len(first))]
 
     def _draw_student(self, rng: np.random.Generator, steps: int) -> list[list[tuple[np.ndarray, ...]]]:
-        return [
-            [row.term.draw(rng, self._batch_size) for row in self._method.student] for _ in range(steps)
-        ]
+        return [[row.term.draw(rng, self._batch_size) for row in self._method.student] for _ in range(steps)]
 
     def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Result:
         """One iteration, with random numbers as ``draw`` gave them, as tensors on the device.

@@ -27,9 +27,7 @@ def meet(networks: Trio, settings: Mapping[str, Any], facts: Mapping[str, object
             else checksum(networks.teacher.state_dict()),
             "settings": repr({**settings, "versions": versions()}),
             **facts,
-            "networks": [
-                [str(module), [list(p.shape) for p in module.parameters()]] for module in trained
-            ],
+            "networks": [[str(module), [list(p.shape) for p in module.parameters()]] for module in trained],
         }
     )
     collectives.copy_from_first(*trained)

@@ -37,9 +37,7 @@ class RandomNumbers:
 
     def draw_noise(self, count: int, source: torch.Generator) -> Tensor:
         """Noise [count, latent_dim]."""
-        return torch.randn(
-            count, self._latent_dim, generator=source, device=self._device, dtype=self._dtype
-        )
+        return torch.randn(count, self._latent_dim, generator=source, device=self._device, dtype=self._dtype)
 
     def draw_own_noise(self, count: int) -> Tensor:
         """Noise for ``count`` of this process's images, in whole batches: its rows of what all draw alike."""

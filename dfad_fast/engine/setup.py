@@ -54,9 +54,7 @@ def set_up(
     device, dtype = device_of(student), image_dtype(student)
     own_batch = settings.batch_size // processes.count()
     by_name = isinstance(settings.generator, str)
-    preflight.refuse_unaffordable(
-        shape, own_batch, settings.latent_dim, device, dtype, own_generator=by_name
-    )
+    preflight.refuse_unaffordable(shape, own_batch, settings.latent_dim, device, dtype, own_generator=by_name)
     levers = choose_levers(settings.speed, device)
     if processes.count() > 1:
         levers = _levers_of_several(levers, settings.batch_size, settings.sync_batch_norm)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from dfad_fast.data import Dataset, dataset_names, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.distributed import collectives, processes
-from dfad_fast.networks.levers import SPEEDS, choose_levers, with_changes
 from dfad_fast.engine.preflight import refuse_unaffordable
 from dfad_fast.engine.recipe import RECIPES, choose_recipe
 from dfad_fast.errors import ConfigError, UsageError, first_line, in_one_line, unknown_name
@@ -40,6 +39,7 @@ from dfad_fast.models import (
 from dfad_fast.models.generators.registry import GENERATORS
 from dfad_fast.models.loading.weights_file import split_key
 from dfad_fast.models.reading.check import as_image_shape, count_classes
+from dfad_fast.networks.levers import SPEEDS, choose_levers, with_changes
 from dfad_fast.reporting.loggers import LOGGERS, Loggers, available
 from dfad_fast.runs.config_file import read_settings, recorded_config
 from dfad_fast.runs.folder import refuse_other_run

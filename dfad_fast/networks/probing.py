@@ -111,9 +111,7 @@ class Prober:
         taps = self._teacher_taps if with_statistics else self._quick_teacher_taps
         with ExitStack() as stack:
             features = stack.enter_context(taps.record()) if tapped else []
-            statistics = (
-                stack.enter_context(record_statistics(self.trio.teacher)) if with_statistics else []
-            )
+            statistics = stack.enter_context(record_statistics(self.trio.teacher)) if with_statistics else []
             logits = ask(images)
         return TeacherView(
             logits,

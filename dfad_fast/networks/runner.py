@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.networks.levers import Levers
 from dfad_fast.models.surgery.convolutions import WinogradConvolutions
+from dfad_fast.networks.levers import Levers
 
 
 class Runner:

@@ -12,9 +12,7 @@ from dfad_fast.models.reading.check import count_classes, device_of, example_ima
 def refuse_other_placement(teacher: nn.Module, student: nn.Module) -> None:
     """Both are of one type on one device, and the student has something to train."""
     if next(student.parameters(), None) is None:
-        raise UsageError(
-            "the student has no parameters, so there is nothing to train: give another network"
-        )
+        raise UsageError("the student has no parameters, so there is nothing to train: give another network")
     (device, dtype), (other, other_dtype) = (
         (device_of(network), image_dtype(network)) for network in (student, teacher)
     )

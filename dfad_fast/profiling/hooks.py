@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from dfad_fast.networks.optimizers import around_backward
 from dfad_fast.models.reading.hooks import first_input
+from dfad_fast.networks.optimizers import around_backward
 from dfad_fast.private_torch import next_sequence_number, sequence_number
 from dfad_fast.profiling.timeline import Clock, Timeline
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def draw_samples(
     figure.savefig(path, dpi=110)
 
 
-def draw_curves(path: Path, history: list[dict[str, Any]], summary: Summary) -> None:
+def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], summary: Summary) -> None:
     """Accuracy and agreement, every term, and what the generator makes, against the number of generated images."""
     from matplotlib.figure import Figure
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
+from dfad_fast.checksum import checksum
 from dfad_fast.errors import DFADFastWarning, UsageError
 from dfad_fast.runs.layout import CHECKPOINT, checkpoint_age, checkpoint_name, checkpoints_in
 
 if TYPE_CHECKING:
-    from hashlib import _Hash
+    pass
 
 _CHECKSUM = "checksum"
 
@@ -113,28 +112,3 @@ def _read_whole(path: Path) -> dict[str, Any]:
     if expected is not None and checksum(state) != expected:
         raise ChecksumDiffers
     return state
-
-
-def checksum(value: Any) -> str:
-    """SHA-256 of nested dictionaries and sequences of tensors and plain values."""
-    digest = hashlib.sha256()
-    _feed(digest, value)
-    return digest.hexdigest()
-
-
-def _feed(digest: _Hash, value: Any) -> None:
-    if isinstance(value, Tensor):
-        x = value.detach().cpu().contiguous()
-        digest.update(f"{x.dtype} {list(x.shape)}".encode())
-        digest.update(x.reshape(-1).view(torch.uint8).numpy().data)
-    elif isinstance(value, Mapping):
-        digest.update(f"mapping of {len(value)}".encode())
-        for key, entry in value.items():
-            digest.update(repr(key).encode())
-            _feed(digest, entry)
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        digest.update(f"sequence of {len(value)}".encode())
-        for entry in value:
-            _feed(digest, entry)
-    else:
-        digest.update(repr(value).encode())

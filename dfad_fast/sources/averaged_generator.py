@@ -25,9 +25,7 @@ class AveragedGenerator(Source):
     # The average follows the generator outside of the iteration.
     can_be_captured = False
 
-    def __init__(
-        self, source: Source, bench: Workbench, rows: tuple[Weighted, ...], decay: float
-    ) -> None:
+    def __init__(self, source: Source, bench: Workbench, rows: tuple[Weighted, ...], decay: float) -> None:
         self._source = source
         self._bench = bench
         self._rows = rows

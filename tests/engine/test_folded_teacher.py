@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from dfad_fast.methods import METHODS
 from dfad_fast.networks.levers import PLAIN
 from dfad_fast.networks.trio import Trio
-from dfad_fast.methods import METHODS
 from dfad_fast.terms import L1, ActivationBoundary, BatchNormStatistics, Weighted
 from tests.networks import make_net
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from dfad_fast import DFADTrainer
-from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.errors import UsageError
+from dfad_fast.networks.exclusive import used_alone
 
 SHAPE = (3, 8, 8)
 SMALL = {"latent_dim": 4, "batch_size": 4, "seed": 0}

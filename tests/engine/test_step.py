@@ -10,12 +10,12 @@ from torch.utils.checkpoint import checkpoint
 
 from dfad_fast import DFADTrainer
 from dfad_fast.data import load_dataset
-from dfad_fast.networks.levers import PLAIN, Levers, choose_levers, with_changes
-from dfad_fast.networks.optimizers import Optimiser
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.teacher_training import train_teacher
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.models import create_network
+from dfad_fast.networks.levers import PLAIN, Levers, choose_levers, with_changes
+from dfad_fast.networks.optimizers import Optimiser
 from dfad_fast.terms import L1, BatchNormStatistics, Weighted
 from tests.networks import make_net
 

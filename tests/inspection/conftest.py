@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from dfad_fast.data import Dataset
-from dfad_fast.networks.trio import Trio
 from dfad_fast.jobs.job import DistillConfig
 from dfad_fast.jobs.trained_run import TrainedRun
+from dfad_fast.networks.trio import Trio
 
 CLASSES = 4
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from dfad_fast import DFADTrainer
-from dfad_fast.networks.levers import Levers
 from dfad_fast.errors import UsageError
+from dfad_fast.networks.levers import Levers
 from dfad_fast.sources.replay import Rehearsal
 
 SHAPE = (1, 8, 8)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from dfad_fast.reporting.loggers.mlflow_run import MLflow
 from dfad_fast.reporting.loggers.tensorboard_events import TensorBoard
 from dfad_fast.reporting.loggers.wandb_run import WeightsAndBiases
 from dfad_fast.runs.config_file import recorded_config
+from dfad_fast.runs.events import Callback, Recorded, Started
 
 LOGGERS: dict[str, type[Logger]] = {
     "csv": CSVTable,
@@ -29,8 +29,9 @@ LOGGERS: dict[str, type[Logger]] = {
 }
 
 
-class Loggers:
-    """The loggers of a run, by name; none is open outside of :meth:`opened`, and what is told then goes nowhere.
+class Loggers(Callback):
+    """The loggers of a run, by name; they are open between ``started`` and ``closed``, and what is told else goes
+    nowhere.
 
     One that fails is closed and left out from then on, with one warning: no logger ends a run.
 
@@ -47,30 +48,24 @@ class Loggers:
     def __bool__(self) -> bool:
         return bool(self._kinds)
 
-    @contextmanager
-    def opened(
-        self, folder: Path | None, iteration: int, history: Sequence[Mapping[str, Any]]
-    ) -> Iterator[None]:
-        """Opens them for a run that is at ``iteration``, with these records so far; closes them at the end."""
-        failed = True
-        try:
-            if folder:
-                for name in self._kinds:
-                    self._attempt(name, partial(self._begin, name, folder, iteration, history))
-            yield
-            failed = False
-        finally:
-            while self._open:
-                name, logger = self._open.popitem()
-                self._attempt(name, partial(logger.close, failed))
+    def started(self, event: Started) -> None:
+        """Opens them, in the first process of several."""
+        if event.folder:
+            for name in self._kinds:
+                self._attempt(name, partial(self._begin, name, event, event.folder))
 
-    def _begin(self, name: str, folder: Path, iteration: int, history: Sequence[Mapping[str, Any]]) -> None:
-        start = Start(folder, iteration, recorded_config(folder), tuple(history))
+    def _begin(self, name: str, event: Started, folder: Path) -> None:
+        start = Start(folder, event.iteration, recorded_config(folder), tuple(event.history))
         self._open[name] = self._kinds[name](start)
         self._open[name].begin(start)
 
-    def record(self, record: Mapping[str, Any]) -> None:
-        self._each(lambda logger: logger.record(record))
+    def recorded(self, event: Recorded) -> None:
+        self._each(lambda logger: logger.record(event.record))
+
+    def closed(self, failed: bool) -> None:
+        while self._open:
+            name, logger = self._open.popitem()
+            self._attempt(name, partial(logger.close, failed))
 
     def images(self, iteration: int, grid: np.ndarray) -> None:
         self._each(lambda logger: logger.images(iteration, grid))

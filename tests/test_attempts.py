@@ -8,9 +8,9 @@ import pytest
 from safetensors.torch import load_file
 
 from dfad_fast import DFADTrainer
+from dfad_fast.attempts import Attempts
 from dfad_fast.errors import DFADFastWarning, RunError
 from dfad_fast.reporting import pictures
-from dfad_fast.runs.attempts import Attempts
 from dfad_fast.runs.folder import RunFolder
 from dfad_fast.training import outcome
 from tests.training.test_trainer import SHAPE, SMALL, same, weights

@@ -1,0 +1,68 @@
+"""An evaluation during a run, at which the student may become the best one so far."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor
+
+from dfad_fast.attempts import Attempts
+from dfad_fast.distributed import collectives
+from dfad_fast.engine.distiller import Distiller
+from dfad_fast.engine.evaluation import GeneratedScores, TestSet, generated_scores
+from dfad_fast.engine.randomness import undisturbed
+from dfad_fast.errors import DFADFastWarning
+
+HELD_OUT_IMAGES = 1024
+_SHARE = 1 / 100
+"""Held-out images in an evaluation during a run, as a part of those generated for training since the one before. To
+measure on an image costs about as much time as to train on one."""
+_FEWEST_IMAGES = 32
+
+
+def held_out_images(distiller: Distiller, evaluate_every: int) -> int:
+    """How many are looked at in each evaluation of a run."""
+    few = int(_SHARE * evaluate_every * distiller.images_per_iteration)
+    return min(HELD_OUT_IMAGES, max(few, _FEWEST_IMAGES))
+
+
+def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> dict[str, float]:
+    """For the record of this iteration, on the test images and on ``held_out`` generated ones. Changes nothing else of
+    the run than ``best`` and the best accuracy."""
+    networks, state, best = distiller.networks, distiller.state, distiller.best
+    found: dict[str, float] = {}
+    if test_set:
+        scores = test_set.scores(networks.student)
+        found["student_accuracy"] = scores.student_accuracy
+        found["agreement"] = scores.agreement
+        state.best_accuracy = max(scores.student_accuracy, state.best_accuracy or 0.0)
+        best.meet_on_test_images(networks.student, state.iteration, scores)
+        if distiller.averaged_student is not None:
+            found["averaged_accuracy"] = test_set.scores(distiller.averaged_student).student_accuracy
+
+    def measure() -> GeneratedScores:
+        with undisturbed(distiller.device):
+            looked: list[tuple[Tensor, Tensor, Tensor]] = []
+            own = generated_scores(
+                networks,
+                distiller.held_out_batches(held_out),
+                held_out,
+                stages=False,
+                look=lambda *seen: None if looked else looked.append(seen),
+            )
+            if not test_set:
+                best.meet_on_generated_images(networks.student, state.iteration, *looked[0])
+        # The first process's, since running statistics may differ between them.
+        return collectives.on_first(lambda: own)
+
+    attempts = Attempts()
+    generated = attempts.attempt("scores on held-out generated images", measure, together=True)
+    if generated is None:
+        warnings.warn(f"not measured: {attempts}; training goes on", DFADFastWarning, stacklevel=2)
+        return found
+    return found | {
+        "agreement_generated": generated.agreement,
+        "discrepancy_generated": generated.discrepancy,
+        "classes_generated": generated.balance.covered,
+        "effective_classes_generated": generated.balance.effective,
+    }

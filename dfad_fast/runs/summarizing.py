@@ -1,0 +1,140 @@
+"""The summary of a run: scores of the student as it is, and what was spent on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfad_fast.attempts import Attempts
+from dfad_fast.distributed import collectives, processes
+from dfad_fast.engine.distiller import Distiller
+from dfad_fast.engine.evaluating import HELD_OUT_IMAGES
+from dfad_fast.engine.evaluation import GeneratedScores, TestSet, generated_scores
+from dfad_fast.engine.randomness import undisturbed
+from dfad_fast.environment import device_name, versions
+from dfad_fast.errors import DFADFastWarning
+from dfad_fast.runs import layout
+from dfad_fast.runs.summary import Best, Summary
+from dfad_fast.terms import reads_features
+
+_COLLAPSED = 0.95
+"""The largest share of the images in one class: with more, figures on them say little about the others."""
+_ALIKE = 0.02
+"""Variety of images that are all nearly one, see GeneratedScores."""
+
+
+def summarize(
+    distiller: Distiller,
+    test_set: TestSet | None,
+    history: Sequence[Mapping[str, Any]],
+    tell: Callable[[str], None] = lambda text: None,
+) -> Summary:
+    """Scores that cannot be taken are None, with a warning; a generator that collapsed is a warning too."""
+    networks, state = distiller.networks, distiller.state
+    attempts = Attempts()
+
+    scored = 0
+
+    def look(images: Tensor, *_: Tensor) -> None:
+        nonlocal scored
+        scored += len(images)
+        tell(f"scoring held-out generated images: {scored:,} of {HELD_OUT_IMAGES:,}")
+
+    def score() -> GeneratedScores:
+        with undisturbed(distiller.device):
+            return generated_scores(
+                networks,
+                distiller.held_out_batches(HELD_OUT_IMAGES),
+                HELD_OUT_IMAGES,
+                connectors_trained=reads_features(distiller.method.student),
+                look=look,
+            )
+
+    own = attempts.attempt("scores on held-out generated images", score, together=True)
+    generated = collectives.on_first(lambda: own)
+    final = averaged = None
+    if test_set:
+        tell("scoring test images")
+        final = attempts.attempt("scores on test images", lambda: test_set.scores(networks.student))
+        if distiller.averaged_student is not None:
+            averaged = attempts.attempt(
+                "the averaged student's scores on test images",
+                lambda: test_set.scores(distiller.averaged_student),  # type: ignore[arg-type]
+            )
+    best = state.best_accuracy
+    if final:
+        best = max(final.student_accuracy, best or 0.0)
+        distiller.best.meet_on_test_images(networks.student, state.iteration, final)
+    notices = _notices(generated) if generated else []
+    # For a run that was interrupted or failed, one line is enough; its summary and page say this too.
+    is_done = state.planned_iterations is None or state.iteration >= state.planned_iterations
+    for notice in notices if processes.is_first() and is_done else []:
+        warnings.warn(notice, DFADFastWarning, stacklevel=2)
+    if attempts.failures:
+        warnings.warn(f"missing in the summary: {attempts}", DFADFastWarning, stacklevel=2)
+    averaged_final, averaged_best = _averaged(history, averaged.student_accuracy if averaged else None)
+    described = distiller.best.describe()
+    own_summary = Summary(
+        method=distiller.method.name,
+        seed=distiller.settings.seed,
+        iterations=state.iteration,
+        planned_iterations=state.planned_iterations,
+        teacher_accuracy=final.teacher_accuracy if final else None,
+        student_accuracy_final=final.student_accuracy if final else None,
+        student_accuracy_best=best,
+        agreement_final=final.agreement if final else None,
+        averaged_accuracy_final=averaged_final,
+        averaged_accuracy_best=averaged_best,
+        best_student=Best(**described) if described else None,
+        held_out_images=generated.images if generated else None,
+        discrepancy_generated=generated.discrepancy if generated else None,
+        agreement_generated=generated.agreement if generated else None,
+        sign_agreement_generated=generated.sign_agreement if generated else {},
+        classes=networks.classes,
+        classes_generated=generated.balance.covered if generated else None,
+        effective_classes_generated=generated.balance.effective if generated else None,
+        entropy_generated=generated.balance.entropy if generated else None,
+        variety_generated=generated.variety if generated else None,
+        notices=notices,
+        teacher_parameters=sum(p.numel() for p in networks.teacher.parameters()),
+        student_parameters=sum(p.numel() for p in networks.student.parameters()),
+        generated_images=distiller.generated_images,
+        seconds_distill=round(state.seconds, 2),
+        device=device_name(distiller.device),
+        threads=torch.get_num_threads(),
+        processes=processes.count(),
+        versions=versions(),
+    )
+    return collectives.on_first(lambda: own_summary)
+
+
+def _notices(generated: GeneratedScores) -> list[str]:
+    """What makes the figures on generated images say little, a line each."""
+    label, share = generated.balance.most_frequent
+    if generated.variety < _ALIKE:
+        found = f"the {generated.images:,} held-out generated images are nearly all alike"
+    elif share >= _COLLAPSED:
+        percent = f"{100 * share:.1f} %"
+        found = (
+            f"the teacher sees class {label} in {percent} of {generated.images:,} held-out generated images"
+        )
+    else:
+        return []
+    return [
+        f"{found}, so agreement on them says little about real images: look at {layout.SAMPLES}, and try another "
+        "method, seed or learning rate"
+    ]
+
+
+def _averaged(
+    history: Sequence[Mapping[str, Any]], final: float | None
+) -> tuple[float, float] | tuple[None, None]:
+    """The averaged student's accuracies, final and best, where there is one and images to test it on."""
+    if final is None:
+        return None, None
+    seen = [record["averaged_accuracy"] for record in history if "averaged_accuracy" in record]
+    return final, max([final, *seen])

@@ -1,0 +1,151 @@
+"""Weights, checkpoints and records of a run that goes on, written to the folder that the first process has."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dfad_fast.attempts import Attempts
+from dfad_fast.distributed import collectives
+from dfad_fast.engine.best import BestStudent
+from dfad_fast.errors import DFADFastWarning, RunError
+from dfad_fast.runs import layout
+from dfad_fast.runs.folder import LockLost, RunFolder
+from dfad_fast.runs.whole_files import write_whole
+from dfad_fast.terminal import quoted
+
+T = TypeVar("T")
+
+_WEIGHTS = {
+    layout.STUDENT: "student",
+    layout.AVERAGED: "averaged_student",
+    layout.GENERATOR: "generator",
+}
+"""Files of weights, and what is in them by its name in ``Distiller.weights``."""
+
+
+class RunWriter:
+    """Writes to the folder ``out``, which in all processes but the first is none. All processes call the same methods.
+
+    Without ``out`` it writes nothing.
+    """
+
+    def __init__(self, out: Path | None, folder: RunFolder | None) -> None:
+        self.out = out
+        self.folder = folder
+
+    def on_folder(self, use: Callable[[RunFolder], T]) -> T | None:
+        """What ``use`` returns of the folder; None where there is none."""
+        return collectives.on_first(lambda: use(self.folder) if self.folder else None)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return self.out is not None and bool(layout.checkpoints_in(self.out))
+
+    def begin(self) -> None:
+        """Locks the folder for a ``fit``."""
+        self.on_folder(RunFolder.begin_writing)
+
+    def forget_failure(self) -> None:
+        """Of an earlier ``fit``."""
+        self.on_folder(lambda folder: (folder.path / layout.TRACEBACK).unlink(missing_ok=True))
+
+    def end(self) -> None:
+        """The other processes may be gone."""
+        if self.folder:
+            self.folder.end_writing()
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        if self.folder:
+            self.folder.append_metrics(record)
+
+    def write_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """A full disk is no reason to end a run that may find room again: warns."""
+
+        def write(folder: RunFolder) -> None:
+            try:
+                folder.write_checkpoint(state)
+            except LockLost:
+                raise
+            except RunError as error:
+                warnings.warn(
+                    f"{error}; training goes on, with the checkpoint before it kept",
+                    DFADFastWarning,
+                    stacklevel=2,
+                )
+
+        self.on_folder(write)
+
+    def try_to_save(
+        self,
+        attempts: Attempts,
+        weights: Mapping[str, Mapping[str, Any]],
+        best: BestStudent,
+        iteration: int,
+        state: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """The student's weights first, the checkpoint, which is the largest file, last. ``state``: what is in it, which
+        all processes collect."""
+        if not self.out:
+            return
+
+        def write_weights(folder: RunFolder) -> list[tuple[str, str]]:
+            own = Attempts()
+            told = {"iteration": str(iteration)}
+            for file, name in _WEIGHTS.items():
+                if name in weights:
+                    own.attempt(file, lambda: folder.write_weights(file, weights[name], told))  # noqa: B023
+            own.attempt(layout.BEST, lambda: write_best(folder, best))
+            return own.failures
+
+        attempts.failures += self.on_folder(write_weights) or []
+        if collected := attempts.attempt(layout.CHECKPOINT, state, together=True):
+
+            def write_state(folder: RunFolder) -> list[tuple[str, str]]:
+                own = Attempts()
+                own.attempt(layout.CHECKPOINT, lambda: folder.write_checkpoint(collected))
+                return own.failures
+
+            attempts.failures += self.on_folder(write_state) or []
+
+    def write_failure(self, trace: str) -> str:
+        """In the first process; says where it stands."""
+        if not self.folder:
+            return ""
+        self.folder.write_text(layout.TRACEBACK, trace)
+        return f"; where it happened stands in {layout.TRACEBACK} there"
+
+    def write_failure_alone(self, trace: str) -> str:
+        """In any process, where the others cannot be asked."""
+        if self.out:
+            path = self.out / layout.TRACEBACK
+            with suppress(RunError):  # a machine that does not share the folder
+                write_whole(path, lambda temporary: temporary.write_text(trace))
+                return f"; where it happened stands in {layout.TRACEBACK} there"
+        return ""
+
+    def note_failure(self, error: Exception) -> bool:
+        """An error that ends the run stands in its folder, if that can still be written to; returns whether it can."""
+        folder = self.folder
+        if not folder or not folder.lock.is_ours:
+            return False
+        if not (folder.path / layout.TRACEBACK).exists():
+            with suppress(RunError):
+                folder.write_text(layout.TRACEBACK, f"{type(error).__name__}: {error}\n")
+        return True
+
+    def describe_kept(self) -> str:
+        """What there is to go on from, where not all processes can save it together."""
+        if not self.has_checkpoint:
+            return "nothing of the run is saved yet"
+        return f"{self.out} holds the last checkpoint: go on with dfad-fast resume {quoted(self.out or '')}"
+
+
+def write_best(folder: RunFolder, best: BestStudent) -> None:
+    """The best student's weights, if there is one."""
+    if best.weights is not None:
+        # One entry, since the order of several would differ from file to file.
+        folder.write_weights(layout.BEST, best.weights, {"iteration": str(best.iteration)})

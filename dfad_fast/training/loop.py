@@ -1,0 +1,207 @@
+"""The loop of a run: iterations, records, evaluations, sheets and checkpoints, until the target or a stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from dfad_fast.data.labelled_batches import Batches
+from dfad_fast.distributed import collectives, processes
+from dfad_fast.engine.distiller import Distiller
+from dfad_fast.engine.evaluating import evaluate, held_out_images
+from dfad_fast.engine.evaluation import TestSet
+from dfad_fast.engine.losses import Losses, NotFinite
+from dfad_fast.interrupt import StopOnSignal
+from dfad_fast.reporting import sheets
+from dfad_fast.reporting.samples import Normalization, try_to_label_samples
+from dfad_fast.runs.events import Callback, Failed, Recorded, Sampled, Started, Stepped
+from dfad_fast.runs.writer import RunWriter
+from dfad_fast.training.recovery import Recovery
+from dfad_fast.training.timetable import Timetable
+
+_UNTIL_FIRST_CHECKPOINT = 5.0  # seconds
+
+
+class Loop:
+    """Runs a ``distiller`` by ``timetable``, with ``history`` as the records so far, and tells ``callbacks``.
+
+    ``finish`` is what is done at the end, with the test set. ``stop_asked`` ends the run after the iteration in hand.
+    """
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        writer: RunWriter,
+        recovery: Recovery,
+        timetable: Timetable,
+        history: list[dict[str, Any]],
+        callbacks: Sequence[Callback],
+        normalization: Normalization,
+    ) -> None:
+        self._distiller = distiller
+        self._writer = writer
+        self._recovery = recovery
+        self._times = timetable
+        self._history = history
+        self._callbacks = callbacks
+        self._normalization = normalization
+        self._losses = Losses()
+        self._answers: tuple[Tensor, Tensor] | None = None
+        self._held_out = held_out_images(distiller, timetable.evaluate_every)
+        self._has_checkpoint = writer.out is None or writer.has_checkpoint
+        self.stop_asked = False
+        self.signalled = False
+        """Whether it was a signal that ended it."""
+
+    def run(
+        self, batches: Batches | None, finish: Callable[[TestSet | None], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What ``finish`` returns."""
+        self._writer.begin()
+        try:
+            self._writer.forget_failure()
+            with (
+                StopOnSignal() as stop,
+                self._failure_noted(),
+                self._recovery.telling_of_lost_processes(),
+                self._listening(),
+            ):
+                collectives.wait()  # a logger may take its time
+                teacher = self._distiller.networks.teacher
+                test_set = TestSet(teacher, batches) if batches is not None else None
+                self._iterate(test_set, stop)
+                if not self._losses.empty:  # nothing unchecked is saved
+                    # Who sends a signal may not wait for an evaluation.
+                    self._record(test_set, evaluated=not self.signalled)
+                return finish(test_set)
+        finally:
+            self._writer.end()
+
+    def _tell(self, tell: Callable[[Callback], None]) -> None:
+        for callback in self._callbacks:
+            tell(callback)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        folder = self._writer.folder.path if self._writer.folder else None
+        started = Started(folder, self._distiller.state.iteration, self._times.target, tuple(self._history))
+        failed = True
+        try:
+            self._tell(lambda callback: callback.started(started))
+            yield
+            failed = False
+        finally:
+            self._tell(lambda callback: callback.closed(failed))
+
+    @contextmanager
+    def _failure_noted(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self._writer.note_failure(error):
+                failure = Failed(error)
+                self._tell(lambda callback: callback.failed(failure))
+            raise
+
+    def _iterate(self, test_set: TestSet | None, stop: StopOnSignal) -> None:
+        state, times = self._distiller.state, self._times
+        assert state.planned_iterations is not None
+        saved_at = time.monotonic()
+        while state.iteration < times.target:
+            self._step_once()
+            last = state.iteration == times.target
+            if last or state.iteration % times.log_every == 0:
+                self._record(test_set, evaluated=last or state.iteration % times.evaluate_every == 0)
+                if not last and sheets.is_due(
+                    state.iteration, times.evaluate_every, state.planned_iterations
+                ):
+                    self._show_sheet()
+            stepped = Stepped(state.iteration)
+            self._tell(lambda callback: callback.stepped(stepped))  # noqa: B023
+            # What only some of the processes noticed, so that all do the same.
+            self.signalled, stop_asked, checkpoint_due = collectives.any_of(
+                stop.requested,
+                self.stop_asked,
+                processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
+            )
+            if self.signalled or stop_asked:
+                return
+            if checkpoint_due and not last:  # at the end all is saved
+                if not self._losses.empty:
+                    self._record(None, evaluated=False)
+                self._writer.write_checkpoint(self._distiller.state_of_all())
+                self._has_checkpoint = True
+                saved_at = time.monotonic()
+
+    def _step_once(self) -> None:
+        state, started = self._distiller.state, time.perf_counter()
+        try:
+            result = self._distiller.step()
+            for losses in result.losses:
+                self._losses.add(state.iteration, losses)
+        except Exception as error:
+            self._recovery.fail(error)
+        self._answers = result.answers
+        state.seconds += time.perf_counter() - started
+
+    def _is_checkpoint_due(self, seconds: float) -> bool:
+        """After so many seconds since the last one, or iterations; the first one soon, for a run that is killed."""
+        every, most = self._times.checkpoint_iterations, self._times.checkpoint_seconds
+        due = every is not None and self._distiller.state.iteration % every == 0
+        return due or seconds > (most if self._has_checkpoint else min(most, _UNTIL_FIRST_CHECKPOINT))
+
+    def _show_sheet(self) -> None:
+        if not self._writer.out:
+            return
+        try:
+            samples = try_to_label_samples(self._distiller, self._normalization, sheets.IMAGES)
+        except Exception as error:  # of a network of the user's, as in a step
+            self._recovery.fail(error)
+        if samples is not None:
+            shown = Sampled(self._distiller.state.iteration, self._distiller.generated_images, samples)
+            self._writer.on_folder(lambda _: self._tell(lambda callback: callback.sampled(shown)))
+
+    def _record(self, test_set: TestSet | None, evaluated: bool) -> None:
+        state, started = self._distiller.state, time.perf_counter()
+        record = self._checked_record()
+        state.seconds += time.perf_counter() - started
+        record["seconds"] = round(state.seconds, 3)
+        if evaluated:
+            try:
+                record |= evaluate(self._distiller, test_set, self._held_out)
+            except Exception as error:  # of a network or a loader of the user's, as in a step
+                self._recovery.fail(error)
+            self._recovery.keep_evaluation()
+        self._history.append(record)
+        self._writer.record(record)
+        self._tell(lambda callback: callback.recorded(Recorded(record)))
+
+    def _checked_record(self) -> dict[str, Any]:
+        """The metrics since the last record. The only place of a run that waits for the device."""
+        distiller = self._distiller
+        losses, bad = self._losses.take()
+        if bad is None and distiller.has_diverged():
+            bad = NotFinite("a weight", distiller.state.iteration)
+        of_all = collectives.collect((bad, {**losses, **self._batch_agreement()}))
+        bad = next((found for found, _ in of_all if found is not None), None)
+        if bad is not None:
+            self._recovery.give_up(bad)
+        self._recovery.keep()
+        values = [own for _, own in of_all]
+        return {
+            "iteration": distiller.state.iteration,
+            "generated_images": distiller.generated_images,
+            **{name: sum(own[name] for own in values) / len(values) for name in values[0]},
+            **distiller.rates,
+        }
+
+    def _batch_agreement(self) -> dict[str, float]:
+        """On the last batch that the student learned from; nothing where it has learned from none."""
+        if self._answers is None:
+            return {}
+        student, teacher = self._answers
+        return {"agreement_batch": (student.argmax(1) == teacher.argmax(1)).float().mean().item()}

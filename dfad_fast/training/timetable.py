@@ -1,0 +1,66 @@
+"""When a run records, evaluates and saves, and how far it goes."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from dfad_fast.distributed import collectives, processes
+from dfad_fast.engine.distiller import Distiller
+from dfad_fast.errors import DFADFastWarning
+from dfad_fast.training.settings import RunSettings
+from dfad_fast.wording import counted
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """When what happens: iterations between records and between evaluations, seconds and iterations between checkpoints
+    at least, and the iteration that is the last one."""
+
+    target: int
+    log_every: int
+    evaluate_every: int
+    checkpoint_seconds: float
+    checkpoint_iterations: int | None
+
+
+def plan(
+    distiller: Distiller,
+    settings: RunSettings,
+    iterations: int,
+    log_every: int | None,
+    evaluate_every: int | None,
+    evaluated: bool,
+) -> Timetable:
+    """Plans so many more iterations, the same in all processes. Warns where a learning rate would rise again."""
+    state = distiller.state
+    target, planned = state.iteration + iterations, state.planned_iterations
+    if planned is None or planned < target:
+        _warn_of_higher_rate(distiller, planned, target)
+        state.planned_iterations = planned = target
+    log_every = log_every or max(1, planned // 100)
+    evaluate_every = evaluate_every or 4 * log_every
+    told = {"iterations": target, "log_every": log_every, "evaluate_every": evaluate_every}
+    collectives.refuse_differences({**told, "evaluate": evaluated})
+    return Timetable(
+        target, log_every, evaluate_every, settings.checkpoint_seconds, settings.checkpoint_iterations
+    )
+
+
+def _warn_of_higher_rate(distiller: Distiller, planned: int | None, target: int) -> None:
+    """Where a plan that grows would take back some of the schedule."""
+    recipe, iteration = distiller.recipe, distiller.state.iteration
+    if planned is None or not iteration or not processes.is_first():
+        return
+    before = recipe.rate_factor((iteration - 1) / planned)
+    after = recipe.rate_factor(iteration / target)
+    if after > 1.01 * before:
+        rate = recipe.student_lr
+        warnings.warn(
+            f"the student's learning rate rises again, from {before * rate:.3g} to {after * rate:.3g}, since its "
+            f"schedule was planned for {counted(planned, 'iteration')} and is stretched to {target:,}: to avoid "
+            "that, plan all of them from the beginning (trainer.planned_iterations, before the first fit), or take "
+            "a Recipe with lr_decay='constant'",
+            DFADFastWarning,
+            stacklevel=4,
+        )
