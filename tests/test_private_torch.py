@@ -1,5 +1,8 @@
 """What torch's private parts are relied on for. A version of torch that changes one of them fails here by its name."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -159,3 +162,17 @@ def test_nodes_are_numbered_in_the_order_they_are_made():
     numbers = [private_torch.sequence_number(tensor.grad_fn) for tensor in (first, second)]
     assert numbers[0] < between <= numbers[1]
     assert private_torch.next_sequence_number() > numbers[1]
+
+
+def test_no_other_module_uses_private_names_of_torch():
+    package = Path(private_torch.__file__).parent
+    private = re.compile(r"\btorch(\.\w+)*\._[a-z]|\bfrom torch[\w.]* import .*\b_|\bnn\.(\w+\.)*_[A-Za-z]")
+    found = [
+        f"{path.relative_to(package)}: {line.strip()}"
+        for path in (*package.rglob("*.py"), *(package / "kernels").glob("*.py"))  # which is a link
+        if path != Path(private_torch.__file__)
+        for line in path.read_text().splitlines()
+        if private.search(line) and not line.lstrip().startswith("#")
+    ]
+    assert found == []
+    assert private.search(Path(private_torch.__file__).read_text())
