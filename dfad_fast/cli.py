@@ -552,7 +552,7 @@ def _run(job: Job, console: Console) -> None:
     from dfad_fast.reporting.progress import show_progress
     from dfad_fast.reporting.summary_table import print_summary
     from dfad_fast.runs.summary import Summary
-    from dfad_fast.training.fit import Stopped
+    from dfad_fast.training.trainer import Stopped
 
     trainer = job.trainer
     with (

@@ -46,7 +46,7 @@ from dfad_fast.runs.folder import refuse_other_run
 from dfad_fast.runs.layout import CONFIG
 from dfad_fast.runs.lock import refuse_held
 from dfad_fast.terminal import quoted
-from dfad_fast.training.fit import Progress
+from dfad_fast.training.progress import Progress
 from dfad_fast.training.trainer import DFADTrainer
 
 
@@ -230,20 +230,20 @@ def prepare(
     if config.method == "auto":
         reason = (
             "has batch norm layers"
-            if trainer.method.reads_statistics
+            if trainer.distiller.method.reads_statistics
             else "has no batch norm layers (virtual samples do badly without)"
         )
         unmatched = (
             "" if trainer.networks.tap_pairs else " and no stage of the student matches one of its own"
         )
-        say(f"method: {trainer.method.name}, since the teacher {reason}{unmatched}")
+        say(f"method: {trainer.distiller.method.name}, since the teacher {reason}{unmatched}")
     else:
-        say(f"method: {trainer.method.name}")
-    if trainer.method.reads_features:
-        for row in trainer.networks.describe_taps():
+        say(f"method: {trainer.distiller.method.name}")
+    if trainer.distiller.method.reads_features:
+        for row in trainer.networks.matching.describe():
             say(f"tap: {row['teacher']} {row['teacher_shape']} <- {row['student']} {row['student_shape']}")
-    if trainer.method.reads_last_stage:
-        say(f"tap: {trainer.networks.last_stage} (the teacher's last stage)")
+    if trainer.distiller.method.reads_last_stage:
+        say(f"tap: {trainer.networks.matching.last_stage} (the teacher's last stage)")
     for notice in trainer.notices:
         say(notice)
     if iterations is None:

@@ -62,7 +62,7 @@ class StepHooks:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        method = self._trainer.method
+        method = self._trainer.distiller.method
         with ExitStack() as stack:
             for network, modules in _called(self._trainer).items():
                 for module in modules:
@@ -142,14 +142,11 @@ class StepHooks:
 
 def _called(trainer: DFADTrainer) -> dict[str, list[nn.Module]]:
     """The modules that a step calls, by the part that their time goes to."""
-    networks = trainer.networks
-    averaged = trainer.rehearsal.averaged_generator if trainer.rehearsal else None
-    teachers = [networks.teacher]
-    if networks.folding is not None and networks.folding.network is not networks.teacher:
-        teachers.append(networks.folding.network)
+    networks, distiller = trainer.networks, trainer.distiller
+    teachers = dict.fromkeys((networks.teacher, distiller.prober.quick_teacher))
     return {
-        "generator": [networks.generator, *([averaged] if averaged is not None else [])],
-        "teacher": teachers,
+        "generator": [networks.generator, *distiller.source.networks],
+        "teacher": list(teachers),
         "student": [networks.student],
         "connectors": [
             *networks.connectors,

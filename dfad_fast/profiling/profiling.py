@@ -97,8 +97,8 @@ def profile(
     for name, value, least in (("iterations", iterations, 1), ("warm-up", warm_up, 0)):
         if value < least:
             raise UsageError(f"--{name} must be at least {least}, got {value}")
-    clock = clock_of(trainer.device)
-    if trainer.speed.graph:
+    clock = clock_of(trainer.distiller.device)
+    if trainer.distiller.levers.graph:
         warm_up = max(warm_up, ITERATIONS_UNTIL_CAPTURED)
     say(
         f"profile: {counted(warm_up, 'iteration')} to warm up, then {iterations} without hooks and {iterations} with"
@@ -116,13 +116,13 @@ def profile(
         faults += (page_faults() or 0) - faults_before
         with hooks.attached():
             _step(trainer, count, clock)
-    peak, device_peak = peak_resident_bytes(), _peak_device_bytes(trainer.device)
+    peak, device_peak = peak_resident_bytes(), _peak_device_bytes(trainer.distiller.device)
     parts = _parts(hooks, iterations)
     work = [part.multiply_adds for part in parts]
     say("profile: products of matrices, for comparison")
     return Profile(
-        method=trainer.method.name,
-        device=device_name(trainer.device),
+        method=trainer.distiller.method.name,
+        device=device_name(trainer.distiller.device),
         threads=torch.get_num_threads(),
         batch_size=trainer.batch_size,
         iterations=iterations,
@@ -134,11 +134,11 @@ def profile(
         seconds_watched=sum(part.seconds for part in parts),
         parts=parts,
         multiply_adds=sum(n for n in work if n) if any(work) and None not in work else None,
-        ceilings=measure_ceilings(trainer.device),
+        ceilings=measure_ceilings(trainer.distiller.device),
         peak_resident_bytes=peak,
         peak_device_bytes=device_peak,
         page_faults=None if page_faults() is None else faults / iterations,
-        levers=trainer.speed.describe(),
+        levers=trainer.distiller.levers.describe(),
         versions=versions(),
     )
 
