@@ -14,11 +14,11 @@ from dfad_fast.distributed import processes
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.losses import Losses, NotFinite
 from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, in_one_line
-from dfad_fast.limits import refuse_beyond
 from dfad_fast.reporting import sheets
 from dfad_fast.reporting.report_page.page import write_page_if_possible
 from dfad_fast.runs import checkpoints, run_folder
 from dfad_fast.runs.run_folder import LockLost, RunFolder
+from dfad_fast.settings import COUNT
 from dfad_fast.terminal import quoted
 from dfad_fast.training import outcome
 from dfad_fast.training.interrupt import StopOnSignal
@@ -71,7 +71,7 @@ class Fit:
     def run(self, iterations: int) -> dict[str, Any]:
         """So many more; returns the summary."""
         trainer = self._trainer
-        refuse_beyond({"iterations": iterations}, str)
+        COUNT.refuse("iterations", iterations)
         target = trainer.iteration + iterations
         if trainer.planned_iterations is None or trainer.planned_iterations < target:
             self._warn_of_higher_rate(trainer.planned_iterations, target)

@@ -37,7 +37,6 @@ from dfad_fast.engine.states import load_state, state_of
 from dfad_fast.engine.step import Iteration
 from dfad_fast.environment import versions
 from dfad_fast.errors import RunError, UsageError, in_one_line
-from dfad_fast.limits import refuse_beyond
 from dfad_fast.methods import Method
 from dfad_fast.models.generators.registry import check_generator, generate_batches, make_generator
 from dfad_fast.models.reading.check import as_image_shape, count_classes, device_of, image_dtype
@@ -50,10 +49,12 @@ from dfad_fast.runs import checkpoints, resuming, run_folder
 from dfad_fast.runs.attempts import Attempts
 from dfad_fast.runs.checkpoints import checksum
 from dfad_fast.runs.run_folder import RunFolder
+from dfad_fast.settings import declared, refuse_beyond
 from dfad_fast.sources.replay import Rehearsal
 from dfad_fast.terms import reads_student
 from dfad_fast.training import outcome
 from dfad_fast.training.fit import Fit, Progress
+from dfad_fast.training.settings import RunSettings
 
 T = TypeVar("T")
 
@@ -174,7 +175,7 @@ class DFADTrainer:
                 "checkpoint_iterations": checkpoint_iterations,
                 "replay": replay,
             },
-            str,
+            declared(RunSettings),
         )
         self.image_shape = shape
         self.latent_dim = latent_dim
@@ -746,7 +747,7 @@ class DFADTrainer:
             "seed": self.seed,
             "recipe": asdict(self.recipe),
             "levers": asdict(self.speed),
-            "cures": self._cures,
+            **self._cures,
             "taps": self.networks.describe_taps() if self.method.reads_features else [],
             "processes": processes.count(),
             "sync_batch_norm": self._sync_batch_norm,

@@ -4,7 +4,7 @@ from torch import nn
 
 from dfad_fast.data import Dataset
 from dfad_fast.engine.networks import Networks
-from dfad_fast.jobs.job import DistillConfig
+from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.trained_run import TrainedRun
 
 CLASSES = 4
@@ -47,7 +47,7 @@ def run_of(tmp_path):
         return TrainedRun(
             **{
                 "folder": tmp_path,
-                "config": DistillConfig(),
+                "config": DistillSettings(),
                 "method": "dfad",
                 "seed": 0,
                 "iteration": 2,
