@@ -27,13 +27,14 @@ import torch
 
 from dfad_fast.cli import distill
 from dfad_fast.errors import DFADFastError, unknown_name
-from dfad_fast.jobs.job import DistillConfig, prepare
+from dfad_fast.jobs.job import prepare
+from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.methods import METHODS
 
 SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", "iterations", "images", "out")
 
 
-def run_once(config: DistillConfig, threads: int) -> dict[str, Any]:
+def run_once(config: DistillSettings, threads: int) -> dict[str, Any]:
     """The summary of one run."""
     torch.set_num_threads(threads)
     return prepare(config, lambda text: None, overwrite=True).run()
@@ -83,7 +84,7 @@ def _setting(text: str) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise click.BadParameter(f"--with takes NAME=VALUE, got {text!r}")
-    own = {field.name for field in fields(DistillConfig)} - set(SET_HERE)
+    own = {field.name for field in fields(DistillSettings)} - set(SET_HERE)
     options = {option.name: option for option in distill.params if option.name in own}
     if name not in options:
         raise click.BadParameter(str(unknown_name("setting", name, list(options))))
@@ -145,13 +146,13 @@ def main(
     if len(set(names_of_folders.values())) < len(rows):
         raise click.BadParameter("two of the settings would be written to one folder: give them in two calls")
 
-    def config(row: str, seed: str) -> DistillConfig:
+    def config(row: str, seed: str) -> DistillSettings:
         method, speeds, changes = rows[row]
         speed, *levers = speeds.split("+")
         where = folder / f"{names_of_folders[row]}-seed{seed}"
         return replace(
-            DistillConfig(
-                dataset, data_dir, method=method, seed=int(seed), iterations=iterations, images=images,
+            DistillSettings(
+                dataset=dataset, data_dir=data_dir, method=method, seed=int(seed), iterations=iterations, images=images,
                 out=str(where), speed=speed, lever=tuple(levers) or None,
             ),
             **changes,

@@ -13,14 +13,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 from click.core import ParameterSource
 
 from dfad_fast.errors import ConfigError, DFADFastError, DFADFastWarning, UsageError
 from dfad_fast.interrupt import ending_signals
-from dfad_fast.limits import as_option, refuse_beyond
+from dfad_fast.jobs.settings import DistillSettings, distill_settings
+from dfad_fast.settings import EPOCHS, SEED, Limits, as_option, refuse_beyond
 from dfad_fast.terminal import Stream, outliving_readers, printable, quoted
 from dfad_fast.version import __version__
 from dfad_fast.wording import counted
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _SECONDS_BETWEEN_LINES = 5.0
+_IMAGES = Limits(most=10**6)
 _RECORDED_TEACHERS = "dfad_fast.recorded_teachers"
 
 
@@ -54,9 +56,35 @@ class CommaSeparated(click.ParamType):
             self.fail(f"expected {self.name} separated by commas, got {value!r}", param, ctx)
 
 
-NUMBERS = CommaSeparated(float, "numbers")
-INTEGERS = CommaSeparated(int, "integers")
-NAMES = CommaSeparated(str, "names")
+_TYPES: dict[Any, click.ParamType] = {
+    tuple[float, ...]: CommaSeparated(float, "numbers"),
+    tuple[int, ...]: CommaSeparated(int, "integers"),
+    tuple[str, ...]: CommaSeparated(str, "names"),
+}
+
+
+def within(limits: Limits) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that refuses numbers beyond ``limits``."""
+
+    def refuse(_ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        limits.refuse(as_option(param.name or ""), value)
+        return value
+
+    return refuse
+
+
+_seed_option = click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    callback=within(SEED),
+    help="Fixes everything that is drawn.",
+)
+
+
+def _threads_option(help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option("--threads", type=int, callback=within(Limits(1, 1024)), help=help)
 
 
 def _use_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -85,151 +113,25 @@ def app() -> None:
     """Data-free knowledge distillation: a small student of a trained classifier, without its data."""
 
 
+def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives ``command`` an option for each setting of a run."""
+    for name, own in reversed(distill_settings().items()):
+        command = click.option(
+            as_option(name),
+            type=_TYPES.get(own.kind, own.kind) if not own.multiple else get_args(own.kind)[0],
+            multiple=own.multiple,
+            is_flag=own.kind is bool,
+            default=None if own.multiple else own.default,
+            show_default=own.kind is not bool and own.default not in (None, ()),
+            metavar=own.metavar,
+            help=own.help,
+        )(command)
+    return command
+
+
 @app.command()
-@click.option(
-    "--dataset", help="Train (or take the cached) teacher of this dataset, and evaluate on its test images."
-)
-@click.option("--data-dir", help="Folder with the dataset's files.")
-@click.option(
-    "--teacher",
-    help="pkg.module:factory, file.py:factory, timm:NAME, torchvision:NAME, hf:FOLDER, a network's name, or a program: "
-    "FILE.pt of TorchScript, FILE.pt2 of torch.export, FILE.onnx.",
-)
-@click.option(
-    "--teacher-weights",
-    metavar="FILE[::KEY]",
-    help="The teacher's weights: .safetensors, or a file of torch.save with a state_dict anywhere in it; KEY, such as "
-    "checkpoint.ema, says which where several fit.",
-)
-@click.option("--teacher-epochs", type=int, help="Epochs for a teacher that is trained here.")
-@click.option(
-    "--teacher-seed", type=int, default=0, show_default=True, help="Seed of a teacher that is trained here."
-)
-@click.option(
-    "--teachers", default="runs/teachers", show_default=True, help="Folder of teachers trained here."
-)
-@click.option("--student", help="The same for the student, which is no program.")
-@click.option("--image-shape", type=INTEGERS, help="CHANNELS,HEIGHT,WIDTH of the teacher's images.")
-@click.option("--classes", type=int, help="Number of classes, for a teacher given by a network's name.")
-@click.option("--mean", type=NUMBERS, help="Mean per channel that the teacher's images were normalised with.")
-@click.option(
-    "--std", type=NUMBERS, help="Deviation per channel that the teacher's images were normalised with."
-)
-@click.option("--evaluate", help="Dataset whose test images the student is reported on. Never trained on.")
-@click.option(
-    "--plugin",
-    multiple=True,
-    metavar="FILE.py|MODULE",
-    help="Code with terms and methods of your own, which is run; may be given several times.",
-)
-@click.option(
-    "--method",
-    default="auto",
-    show_default=True,
-    help="auto (dfad-ar-vi-bn, or dfad-ar where the teacher has no batch norm layers), dfad, dfad-ar, dfad-vi, "
-    "dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq.",
-)
-@click.option(
-    "--student-terms",
-    metavar="SUM",
-    help="Instead of the method's: 'l1 + 0.1*boundary(margin=0.5, schedule=linear) + virtual(alpha=1.0)'.",
-)
-@click.option("--generator-terms", metavar="SUM", help="Instead of the method's: '-l1 + 0.2*batch_norm'.")
-@click.option(
-    "--generator",
-    default="auto",
-    show_default=True,
-    help="auto (DFAD's, narrower), conditional (told a class), or as published: dfad, zskt, dafl, dcgan (64 pixels).",
-)
-@click.option("--latent-dim", type=int, default=100, show_default=True, help="Length of the noise vectors.")
-@click.option(
-    "--batch-size", type=int, default=128, show_default=True, help="Images per step, of all processes."
-)
-@click.option(
-    "--batch-per-process",
-    type=int,
-    help="The same for each process, instead: more processes, larger batches.",
-)
-@click.option("--iterations", type=int, help="Iterations: the method's student steps and generator steps.")
-@click.option(
-    "--images",
-    type=int,
-    help="Images to generate, instead of --iterations: methods differ in how many an iteration takes.",
-)
-@click.option(
-    "--recipe",
-    default="auto",
-    show_default=True,
-    help="Optimisers: auto (the method's), sgd, adam, published (DFAD's), zskt, dfq.",
-)
-@click.option(
-    "--student-ema",
-    type=float,
-    metavar="DECAY",
-    help="Keep a moving average of the student too, such as 0.99 per iteration: evaluated and saved beside it.",
-)
-@click.option(
-    "--replay",
-    type=int,
-    default=0,
-    metavar="BATCHES",
-    help="Keep so many batches from before; the student takes one more step an iteration, on one of them.",
-)
-@click.option(
-    "--generator-ema",
-    type=float,
-    metavar="DECAY",
-    help="Keep a moving average of the generator; the student takes one more step an iteration, on what it makes.",
-)
-@click.option("--student-lr", type=float, help="Instead of the recipe's.")
-@click.option("--generator-lr", type=float, help="Instead of the recipe's.")
-@click.option(
-    "--taps-teacher", type=NAMES, help="Where to read the teacher's features, instead of what is found."
-)
-@click.option(
-    "--taps-student", type=NAMES, help="Where to read the student's features, instead of what is found."
-)
-@click.option(
-    "--speed",
-    default="auto",
-    show_default=True,
-    help="exact: the published mathematics in float32. auto: in bfloat16 where that is fast. fast: fewer batches too.",
-)
-@click.option(
-    "--lever",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="One switch of the step, over --speed: precision=bfloat16, student_batches=1, winograd=off ...",
-)
-@click.option(
-    "--checkpoint-seconds", type=float, default=60.0, show_default=True, help="Between checkpoints, at least."
-)
-@click.option(
-    "--keep-checkpoints", type=int, default=2, show_default=True, help="How many of the last ones are kept."
-)
-@click.option("--checkpoint-iterations", type=int, help="A checkpoint after each so many iterations, too.")
-@click.option(
-    "--sync-batch-norm",
-    is_flag=True,
-    help="Of several processes: batch norm by the whole batch, as with one, and not by each process's part.",
-)
-@click.option(
-    "--process-timeout",
-    type=float,
-    default=600.0,
-    show_default=True,
-    help="Seconds after which a process of several that does not answer ends the run.",
-)
-@click.option(
-    "--log",
-    multiple=True,
-    metavar="NAME",
-    help="Write the records there too: csv, tensorboard, wandb, mlflow; may be given several times.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-@click.option("--threads", type=int, help="CPU threads (default: all cores, shared by the processes here).")
-@click.option("--out", help="The run's folder (default: runs/DATASET-METHOD-seedSEED).")
+@_setting_options
+@_threads_option("CPU threads (default: all cores, shared by the processes here).")
 @click.option("--overwrite", is_flag=True, help="Write over another run in that folder.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option(
@@ -245,14 +147,14 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
     Over several processes, on one machine or many: torchrun --nproc-per-node=2 -m dfad_fast distill ...
     """
     from dfad_fast.distributed import processes
-    from dfad_fast.jobs.job import DistillConfig, prepare, with_trained_teacher
+    from dfad_fast.jobs.job import prepare, with_trained_teacher
 
-    refuse_beyond(settings, as_option)
+    refuse_beyond(settings, distill_settings(), as_option)
     processes.join(settings["process_timeout"])
     _set_threads(threads)
     console = _console(quiet)
     _drop_overridden_length(settings)
-    config = DistillConfig(**settings)
+    config = DistillSettings(**settings)
     context = click.get_current_context()
     recorded = context.meta.get(_RECORDED_TEACHERS)
     if recorded and context.get_parameter_source("teachers") is ParameterSource.DEFAULT:
@@ -267,19 +169,19 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 @click.option(
     "--accept-changes", is_flag=True, help="Go on though versions, or what this machine can do, have changed."
 )
-@click.option("--threads", type=int, help="CPU threads (default: as many as the run had).")
+@_threads_option("CPU threads (default: as many as the run had).")
 @click.option("--teachers", help="Folder of teachers trained here (default: the run's). None is trained.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | None, quiet: bool) -> None:
     """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have. One that was killed
     before its first checkpoint is begun again."""
     from dfad_fast.distributed import processes
-    from dfad_fast.jobs.job import DistillConfig, prepare, read_config, recorded_threads
+    from dfad_fast.jobs.job import prepare, read_config, recorded_threads
     from dfad_fast.runs.layout import folder_of
 
     folder = folder_of(run)
     given = {"out": str(folder)} if teachers is None else {"out": str(folder), "teachers": teachers}
-    config = DistillConfig(**{**read_config(run), **given})
+    config = DistillSettings(**{**read_config(run), **given})
     processes.join(config.process_timeout)
     console = _console(quiet)
     # Sums are ordered by the number of threads: with another one the run would not end as it would have.
@@ -299,11 +201,11 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
 @click.option("--dataset", required=True, help="digits, mnist, fashion-mnist, cifar10, cifar100.")
 @click.option("--data-dir", help="Folder with the dataset's files.")
 @click.option("--network", help="A network's name (default: the dataset's).")
-@click.option("--epochs", type=int, help="Epochs (default: the dataset's).")
+@click.option("--epochs", type=int, callback=within(EPOCHS), help="Epochs (default: the dataset's).")
 @click.option("--learning-rate", type=float, help="Peak learning rate (default: the dataset's).")
-@click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
+@_seed_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-@click.option("--threads", type=int, help="CPU threads (default: all cores).")
+@_threads_option("CPU threads (default: all cores).")
 @click.option("--teachers", default="runs/teachers", show_default=True, help="Folder to save it in.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def teacher(
@@ -324,7 +226,6 @@ def teacher(
     from dfad_fast.jobs.job import choose_device
     from dfad_fast.jobs.teachers import teacher_for
 
-    refuse_beyond({"seed": seed, "epochs": epochs}, as_option)
     _set_threads(threads)
     console = _console(quiet)
     data = load_dataset(dataset, data_dir)
@@ -350,17 +251,24 @@ def teacher(
     type=click.Choice(["real", "generated"]),
     help="What the networks are compared on (default: real test images where the run names some).",
 )
-@click.option("--samples", type=int, default=1000, show_default=True, help="Images of each kind, at most.")
+@click.option(
+    "--samples",
+    type=int,
+    default=1000,
+    show_default=True,
+    callback=within(_IMAGES),
+    help="Images of each kind, at most.",
+)
 @click.option(
     "--best", is_flag=True, help="The best student at the run's evaluations, instead of the last one."
 )
 @click.option("--bins", type=int, default=15, show_default=True, help="Bins of the calibration error.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything that is drawn.")
+@_seed_option
 @click.option("--dataset", help="Dataset whose test images are looked at (default: the run's).")
 @click.option("--data-dir", help="Folder with the dataset's files (default: the run's).")
 @click.option("--teachers", help="Folder of teachers trained here (default: the run's).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-@click.option("--threads", type=int, help="CPU threads (default: all cores).")
+@_threads_option("CPU threads (default: all cores).")
 @click.option("--out", help="Folder for inspect.json and inspect.png (default: RUN).")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def inspect(
@@ -387,7 +295,6 @@ def inspect(
     from dfad_fast.runs.layout import INSPECTION, INSPECTION_PICTURE
     from dfad_fast.runs.whole_files import make_folder, write_whole
 
-    refuse_beyond({"seed": seed, "samples": samples}, as_option)
     _set_threads(threads)
     console = _console(quiet)
     trained = load_run(
@@ -432,6 +339,7 @@ def inspect(
     type=int,
     default=1000,
     show_default=True,
+    callback=within(_IMAGES),
     help="Images to check on and to measure by, at most.",
 )
 @click.option(
@@ -439,12 +347,13 @@ def inspect(
     type=int,
     default=512,
     show_default=True,
+    callback=within(_IMAGES),
     help="Generated images to scale int8 by.",
 )
 @click.option("--dataset", help="Dataset whose test images are looked at (default: the run's).")
 @click.option("--data-dir", help="Folder with the dataset's files (default: the run's).")
 @click.option("--teachers", help="Folder of teachers trained here (default: the run's).")
-@click.option("--threads", type=int, help="CPU threads (default: all cores).")
+@_threads_option("CPU threads (default: all cores).")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def export(run: str, format: str, threads: int | None, quiet: bool, **options: Any) -> None:
     """Hand over the student of the run in folder RUN, finished or not, as a file that was checked against it. As
@@ -452,7 +361,6 @@ def export(run: str, format: str, threads: int | None, quiet: bool, **options: A
     from dfad_fast.exporting import Int8Failed, export
     from dfad_fast.exporting.table import print_export
 
-    refuse_beyond(options, as_option)
     _set_threads(threads)
     console = _console(quiet)
     try:
@@ -502,24 +410,7 @@ def report(run: str, out: str | None, quiet: bool) -> None:
 
 
 # What a run leaves behind, and how good its networks are, is no matter of a profile.
-_NOT_PROFILED = {
-    "iterations",
-    "images",
-    "student_ema",
-    "keep_checkpoints",
-    "checkpoint_seconds",
-    "checkpoint_iterations",
-    "batch_per_process",
-    "sync_batch_norm",
-    "process_timeout",
-    "log",
-    "evaluate",
-    "teacher_epochs",
-    "teacher_seed",
-    "teachers",
-    "out",
-    "overwrite",
-}
+_NOT_PROFILED = {name for name, own in distill_settings().items() if not own.profiled} | {"overwrite"}
 
 
 @app.command(params=[option for option in distill.params if option.name not in _NOT_PROFILED])
@@ -530,7 +421,7 @@ def profile(
     measured: int, warm_up: int, json_file: str | None, threads: int | None, quiet: bool, **settings: Any
 ) -> None:
     """Show where the time of a run's iterations goes. Takes the options of distill; nothing is trained to keep."""
-    from dfad_fast.jobs.job import DistillConfig, prepare
+    from dfad_fast.jobs.job import prepare
     from dfad_fast.profiling.profiling import profile
     from dfad_fast.profiling.table import print_profile
     from dfad_fast.runs.whole_files import make_folder, write_whole
@@ -539,7 +430,7 @@ def profile(
         make_folder(Path(json_file).parent)  # before measuring in vain
     _set_threads(threads)
     console = _console(quiet)
-    job = prepare(DistillConfig(**settings), _say(console), rehearse=True)
+    job = prepare(DistillSettings(**settings), _say(console), rehearse=True)
     measurements = profile(job.trainer, measured, warm_up, _say(console))
     print_profile(console, measurements)
     if json_file:
@@ -639,7 +530,6 @@ def _set_threads(threads: int | None) -> None:
         threads = max(1, _cores() // local_processes)
     if threads is None:
         return
-    refuse_beyond({"threads": threads}, as_option)
     if threads * local_processes > _cores():
         of_each = f" in each of {local_processes} processes" if local_processes > 1 else ""
         warnings.warn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dfad_fast.jobs.job import DistillConfig
+from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
 from dfad_fast.runs.record import EndedRun
+from dfad_fast.runs.resuming import with_replay_beside
 from dfad_fast.runs.summary import Summary
 
 _LONGEST_LABEL = 50  # characters
 _WIDE = 200  # columns, where the table is read from a file
-# What two runs may differ in and still be runs of the same settings.
-_OWN = (
-    "seed", "out", "evaluate", "data_dir", "teachers", "device", "keep_checkpoints", "checkpoint_seconds",
-    "checkpoint_iterations", "process_timeout", "log",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,11 +52,12 @@ def group_runs(runs: Sequence[EndedRun]) -> list[Group]:
 
 def _settings(run: EndedRun) -> dict[str, Any]:
     """What ``dfad-fast distill`` was told, or, of a trainer made in Python, what that was."""
-    told = {k: v for k, v in run.config.items() if k != "versions"}
+    told = {k: v for k, v in with_replay_beside(run.config).items() if k != "versions"}
     if "distill" in run.config:
         # A setting that came after the run had what is its default now.
-        told = {**asdict(DistillConfig()), **run.config["distill"]}
-    return {name: value for name, value in told.items() if name not in _OWN}
+        told = {**as_plain(DistillSettings()), **run.config["distill"]}
+    own = {name for name, setting in distill_settings().items() if not setting.changes_result} | {"seed"}
+    return {name: value for name, value in told.items() if name not in own}
 
 
 def _name(run: EndedRun, differing: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from dfad_fast.engine.meeting import meet
 from dfad_fast.engine.planning import can_be_captured, plan_source, with_older_images
 from dfad_fast.engine.randomness import global_state, restore_global_state
 from dfad_fast.engine.schedule import Schedule
-from dfad_fast.engine.settings import DistillerSettings
+from dfad_fast.engine.settings import DistillerSettings, recorded
 from dfad_fast.engine.setup import set_up
 from dfad_fast.engine.state import TrainState
 from dfad_fast.methods import Method
@@ -104,19 +104,11 @@ class Distiller:
             "method": method.name,
             "terms": method.describe(),
             "image_shape": list(self.networks.image_shape),
-            "latent_dim": settings.latent_dim,
-            "batch_size": settings.batch_size,
-            "seed": settings.seed,
+            **recorded(settings),
             "recipe": asdict(self.recipe),
             "levers": asdict(self.levers),
-            "cures": {
-                "student_ema": settings.student_ema,
-                "replay": settings.replay,
-                "generator_ema": settings.generator_ema,
-            },
             "taps": self.networks.matching.describe() if method.reads_features else [],
             "processes": processes.count(),
-            "sync_batch_norm": settings.sync_batch_norm,
         }
 
     @property

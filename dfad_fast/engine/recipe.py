@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from dfad_fast.errors import unknown_name
-from dfad_fast.limits import refuse_beyond
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
+from dfad_fast.settings import RATE
 
 Optimizer = Literal["adam", "sgd"]
 RateDecay = Literal["constant", "cosine", "steps"]
@@ -32,7 +32,8 @@ class Recipe:
     lr_decay: RateDecay = "cosine"
 
     def __post_init__(self) -> None:
-        refuse_beyond({"student_lr": self.student_lr, "generator_lr": self.generator_lr}, str)
+        RATE.refuse("student_lr", self.student_lr)
+        RATE.refuse("generator_lr", self.generator_lr)
 
     def student(self, parameters: list[nn.Parameter], captured: bool = False) -> torch.optim.Optimizer:
         """The student's optimiser (its momentum is 0.9 where it is SGD). ``captured``: for use in a CUDA graph."""

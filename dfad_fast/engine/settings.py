@@ -1,33 +1,135 @@
-"""The settings that decide how a run ends."""
+"""The settings that change what a run ends with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from dfad_fast.settings import BATCH, SEED, Limits, declared, setting
 
-from dfad_fast.engine.choice import Terms
-from dfad_fast.engine.recipe import Recipe
-from dfad_fast.methods import Method
-from dfad_fast.networks.levers import Levers
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dfad_fast.engine.choice import Terms
+    from dfad_fast.engine.recipe import Recipe
+    from dfad_fast.methods import Method
+    from dfad_fast.networks.levers import Levers
 
 
-@dataclass
+# Not compared: a trainer inherits from it, and two of equal settings are two.
+@dataclass(eq=False, repr=False)
 class DistillerSettings:
-    method: str | Method = "auto"
-    generator: str | nn.Module = "auto"
-    latent_dim: int = 100
-    batch_size: int = 128
-    seed: int = 0
+    """What the student is trained with, and how. Each setting changes the student that a run ends with."""
+
+    method: str | Method = setting(
+        "auto",
+        "auto (dfad-ar-vi-bn, or dfad-ar where the teacher has no batch norm layers), dfad, dfad-ar, dfad-vi, "
+        "dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq.",
+        details="Or a Method. auto leaves the activation regularizer out where no features match.",
+        option=str,
+        resolved=True,
+    )
+    generator: str | nn.Module = setting(
+        "auto",
+        "auto (DFAD's, narrower), conditional (told a class), or as published: dfad, zskt, dafl, dcgan (64 pixels).",
+        details="Or any nn.Module that maps noise [B, latent_dim] to images in the teacher's normalized input space.",
+        option=str,
+        resolved=True,
+    )
+    latent_dim: int = setting(
+        100, "Length of the noise vectors.", details="They are drawn from N(0, I).", limits=Limits(1, 10**6)
+    )
+    batch_size: int = setting(128, "Images per step, of all processes.", limits=BATCH)
+    seed: int = setting(
+        0,
+        "Fixes everything that is drawn.",
+        details="That is the generator's weights, noise and mixtures; dropout in a network of the user's draws from "
+        "torch's global generator.",
+        limits=SEED,
+        after="sync_batch_norm",
+    )
     _: KW_ONLY
-    recipe: str | Recipe = "auto"
-    taps_teacher: Sequence[str] | None = None
-    taps_student: Sequence[str] | None = None
-    speed: str | Levers = "auto"
-    student_terms: Terms | None = None
-    generator_terms: Terms | None = None
-    student_ema: float | None = None
-    replay: int = 0
-    generator_ema: float | None = None
-    sync_batch_norm: bool = False
+    recipe: str | Recipe = setting(
+        "auto",
+        "Optimisers: auto (the method's), sgd, adam, published (DFAD's), zskt, dfq.",
+        details="Or a Recipe. Where the method has none, auto is sgd for a student with batch norm layers and adam for "
+        "others.",
+        option=str,
+        resolved=True,
+    )
+    student_ema: float | None = setting(
+        None,
+        "Keep a moving average of the student too, such as 0.99 per iteration: evaluated and saved beside it.",
+        details="It is averaged_student.",
+        metavar="DECAY",
+        profiled=False,
+    )
+    replay: int = setting(
+        0,
+        "Keep so many batches from before; the student takes one more step an iteration, on one of them.",
+        details="The lever graph is off with it.",
+        limits=Limits(most=10**6),
+        metavar="BATCHES",
+    )
+    generator_ema: float | None = setting(
+        None,
+        "Keep a moving average of the generator; the student takes one more step an iteration, on what it makes.",
+        details="The value is the decay per iteration. The lever graph is off with it.",
+        metavar="DECAY",
+    )
+    taps_teacher: Sequence[str] | None = setting(
+        None,
+        "Where to read the teacher's features, instead of what is found.",
+        details="See dfad_fast.models.reading.taps.",
+        option=tuple[str, ...],
+        resolved=True,
+    )
+    taps_student: Sequence[str] | None = setting(
+        None,
+        "Where to read the student's features, instead of what is found.",
+        option=tuple[str, ...],
+        resolved=True,
+    )
+    speed: str | Levers = setting(
+        "auto",
+        "exact: the published mathematics in float32. auto: in bfloat16 where that is fast. fast: fewer batches too.",
+        details="Or Levers, one switch each: see dfad_fast.networks.levers.",
+        option=str,
+        resolved=True,
+    )
+    student_terms: Terms | None = setting(
+        None,
+        "Instead of the method's: 'l1 + 0.1*boundary(margin=0.5, schedule=linear) + virtual(alpha=1.0)'.",
+        details="Or rows (Weighted): see dfad_fast.terms.",
+        option=str,
+        metavar="SUM",
+        after="method",
+        resolved=True,
+    )
+    generator_terms: Terms | None = setting(
+        None,
+        "Instead of the method's: '-l1 + 0.2*batch_norm'.",
+        details="Or rows (Weighted).",
+        option=str,
+        metavar="SUM",
+        after="student_terms",
+        resolved=True,
+    )
+    sync_batch_norm: bool = setting(
+        False,
+        "Of several processes: batch norm by the whole batch, as with one, and not by each process's part.",
+        details="That of student and generator.",
+        profiled=False,
+    )
+
+
+def recorded_by_value() -> dict[str, Any]:
+    """The settings that a run's config.yaml holds as they are given, each with its default. The others are recorded
+    as what they are resolved to: the method's terms, the recipe, levers and taps."""
+    return {name: own.default for name, own in declared(DistillerSettings).items() if not own.resolved}
+
+
+def recorded(settings: DistillerSettings) -> dict[str, Any]:
+    """What a run's config.yaml holds of ``settings`` as they are given."""
+    return {name: getattr(settings, name) for name in recorded_by_value()}

@@ -6,10 +6,9 @@ import hashlib
 import reprlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,8 @@ from dfad_fast.engine.preflight import refuse_unaffordable
 from dfad_fast.engine.recipe import RECIPES, choose_recipe
 from dfad_fast.errors import ConfigError, UsageError, first_line, in_one_line, unknown_name
 from dfad_fast.jobs.paths import found_from, made_absolute
+from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
 from dfad_fast.jobs.teachers import teacher_file, teacher_for
-from dfad_fast.limits import as_option, refuse_beyond
 from dfad_fast.methods import METHODS
 from dfad_fast.methods.plugins import load_plugins
 from dfad_fast.models import (
@@ -45,58 +44,10 @@ from dfad_fast.runs.config_file import read_settings, recorded_config
 from dfad_fast.runs.folder import refuse_other_run
 from dfad_fast.runs.layout import CONFIG
 from dfad_fast.runs.lock import refuse_held
+from dfad_fast.settings import as_option, refuse_beyond
 from dfad_fast.terminal import quoted
 from dfad_fast.training.progress import Progress
 from dfad_fast.training.trainer import DFADTrainer
-
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """Every setting of ``dfad-fast distill``, by the name of its option. Saved in the run's config.yaml."""
-
-    dataset: str | None = None
-    data_dir: str | None = None
-    teacher: str | None = None
-    teacher_weights: str | None = None
-    teacher_epochs: int | None = None
-    teacher_seed: int = 0
-    teachers: str = "runs/teachers"
-    student: str | None = None
-    image_shape: tuple[int, ...] | None = None
-    classes: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    evaluate: str | None = None
-    plugin: tuple[str, ...] | None = None
-    method: str = "auto"
-    student_terms: str | None = None
-    generator_terms: str | None = None
-    generator: str = "auto"
-    latent_dim: int = 100
-    batch_size: int = 128
-    batch_per_process: int | None = None
-    iterations: int | None = None
-    images: int | None = None
-    recipe: str = "auto"
-    student_lr: float | None = None
-    generator_lr: float | None = None
-    taps_teacher: tuple[str, ...] | None = None
-    taps_student: tuple[str, ...] | None = None
-    student_ema: float | None = None
-    replay: int = 0
-    generator_ema: float | None = None
-    speed: str = "auto"
-    lever: tuple[str, ...] | None = None
-    keep_checkpoints: int = 2
-    checkpoint_seconds: float = 60.0
-    checkpoint_iterations: int | None = None
-    sync_batch_norm: bool = False
-    process_timeout: float = 600.0
-    log: tuple[str, ...] | None = None
-    seed: int = 0
-    device: str = "auto"
-    out: str | None = None
-
 
 MissingTeacher = Literal["train", "initialise", "refuse"]
 
@@ -134,7 +85,7 @@ class Job:
 
 
 def prepare(
-    config: DistillConfig,
+    config: DistillSettings,
     say: Callable[[str], None],
     teacher_progress: Callable[[int, float], None] | None = None,
     overwrite: bool = False,
@@ -149,7 +100,7 @@ def prepare(
 
     Raises UsageError for settings that do not fit each other.
     """
-    refuse_beyond(asdict(config), as_option)
+    refuse_beyond(as_plain(config), distill_settings(), as_option)
     run_plugins(config, say)
     # Before a teacher is trained in vain. A run that goes on may do so on a machine with fewer packages.
     log = available(config.log or ()) if resume else config.log or ()
@@ -172,8 +123,8 @@ def prepare(
     pair = collectives.first_then_others(
         lambda: build_pair(config, dataset, device, say, missing_teacher, teacher_progress)
     )
-    published = METHODS[config.method].recipe if config.method in METHODS else "auto"
-    recipe = choose_recipe(config.recipe, pair.student, published)
+    named = METHODS.get(config.method) if isinstance(config.method, str) else config.method
+    recipe = choose_recipe(config.recipe, pair.student, named.recipe if named else "auto")
     recipe = replace(
         recipe,
         student_lr=recipe.student_lr if config.student_lr is None else config.student_lr,
@@ -208,7 +159,7 @@ def prepare(
             image_std=config.std or (dataset.std if dataset else None),
             config={
                 "distill": _plain(
-                    made_absolute({**asdict(config), "out": str(out), "iterations": iterations})
+                    made_absolute({**as_plain(config), "out": str(out), "iterations": iterations})
                 ),
                 "repeat": f"{repeated} --out ANOTHER_FOLDER",
                 "teacher_weights_sha256": pair.teacher_digest,
@@ -266,7 +217,7 @@ def _fitting_into_memory() -> Iterator[None]:
         ) from error
 
 
-def run_plugins(config: DistillConfig, say: Callable[[str], None]) -> None:
+def run_plugins(config: DistillSettings, say: Callable[[str], None]) -> None:
     """Runs the plugins, once it is said what code the settings name: that of factories and programs too."""
     factories = [
         name.rpartition(":")[0]
@@ -286,8 +237,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     path = path / CONFIG if path.is_dir() else path
     try:
         settings = dict(read_settings(path)["distill"])
-        known = {field.name for field in fields(DistillConfig)}
-        unknown = sorted(set(settings) - known)
+        unknown = sorted(set(settings) - set(distill_settings()))
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}: give a run's folder or its {CONFIG}"
@@ -311,7 +261,7 @@ def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
 
 
-def with_trained_teacher(config: DistillConfig, teachers: str) -> DistillConfig:
+def with_trained_teacher(config: DistillSettings, teachers: str) -> DistillSettings:
     """``config`` with that folder of teachers, where the one that it needs was trained before: nothing is then written
     there."""
     if config.dataset not in DEFAULTS:
@@ -329,16 +279,16 @@ def with_trained_teacher(config: DistillConfig, teachers: str) -> DistillConfig:
 
 
 def _refuse_other_types(settings: dict[str, Any], path: Path) -> None:
-    for name, kind in get_type_hints(DistillConfig).items():
-        if name in settings and not _fits(settings[name], kind):
-            came, expected = reprlib.repr(settings[name]), getattr(kind, "__name__", kind)
-            raise ConfigError(f"{path}: {name} is {came}, expected {expected}: correct it")
+    for name, value in settings.items():
+        if not distill_settings()[name].accepts(value):
+            expected = distill_settings()[name].expected
+            raise ConfigError(f"{path}: {name} is {reprlib.repr(value)}, expected {expected}: correct it")
 
 
 def _refuse_other_values(settings: dict[str, Any], path: Path) -> None:
     """Those that the settings themselves show to be none, so that the file that they stand in can be named."""
     try:
-        refuse_beyond(settings, str)
+        refuse_beyond(settings, distill_settings())
         if settings.get("image_shape") is not None:
             as_image_shape(settings["image_shape"])
         for name, known in _known_names(settings).items():
@@ -364,17 +314,6 @@ def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
         **({} if settings.get("plugin") else {"method": ("auto", *METHODS)}),
     }
     return {name: names for name, names in known.items() if settings.get(name) is not None}
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether ``value`` is of the annotated ``kind``."""
-    if isinstance(kind, UnionType):
-        return any(_fits(value, one) for one in get_args(kind))
-    if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_fits(entry, get_args(kind)[0]) for entry in value)
-    if isinstance(value, bool):  # which to Python is a number
-        return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
 
 
 def recorded_threads(folder: Path) -> int | None:
@@ -414,7 +353,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _iterations(config: DistillConfig) -> int | None:
+def _iterations(config: DistillSettings) -> int | None:
     """None where images are counted instead."""
     if config.images is not None:
         if config.iterations is not None:
@@ -425,7 +364,7 @@ def _iterations(config: DistillConfig) -> int | None:
     return DEFAULTS[config.dataset].iterations if config.dataset else 2000
 
 
-def student_name(config: DistillConfig) -> str:
+def student_name(config: DistillSettings) -> str:
     """The student's network or factory. Raises UsageError where none is named."""
     if config.student:
         return config.student
@@ -435,7 +374,7 @@ def student_name(config: DistillConfig) -> str:
 
 
 def build_pair(
-    config: DistillConfig,
+    config: DistillSettings,
     dataset: Dataset | None,
     device: torch.device,
     say: Callable[[str], None],
@@ -456,13 +395,13 @@ def build_pair(
     return Pair(teacher, student, shape, classes, weights)
 
 
-def build_student(config: DistillConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def build_student(config: DistillSettings, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The student that ``config`` names, with the weights that its factory gives it, on the CPU."""
     return _network(student_name(config), shape, classes, "student")
 
 
 def _teacher(
-    config: DistillConfig,
+    config: DistillSettings,
     dataset: Dataset | None,
     device: torch.device,
     say: Callable[[str], None],
@@ -545,7 +484,7 @@ def _network(name: str, shape: tuple[int, int, int], classes: int | None, what: 
 
 
 def find_test_set(
-    config: DistillConfig, dataset: Dataset | None, pair: Pair, say: Callable[[str], None]
+    config: DistillSettings, dataset: Dataset | None, pair: Pair, say: Callable[[str], None]
 ) -> Dataset | None:
     """The dataset whose test images ``config`` names, normalised as the teacher's images are; None for none.
 

@@ -15,7 +15,6 @@ from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.engine.choice import choose_method
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.jobs.job import (
-    DistillConfig,
     Pair,
     build_pair,
     choose_device,
@@ -24,6 +23,7 @@ from dfad_fast.jobs.job import (
     refuse_other_teacher,
     run_plugins,
 )
+from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.models import load_weights
 from dfad_fast.models.generators.registry import create_generator
 from dfad_fast.models.generators.sampling import sample
@@ -51,7 +51,7 @@ class TrainedRun:
     """What a run's folder holds, in eval mode."""
 
     folder: Path
-    config: DistillConfig
+    config: DistillSettings
     """The run's own, with the places where its things are now."""
     method: str
     seed: int
@@ -135,7 +135,7 @@ def load_run(
     folder = folder_of(path)
     given = {"data_dir": data_dir, "teachers": teachers, "device": device}
     changes = {key: value for key, value in given.items() if value is not None}
-    config = DistillConfig(**{**read_config(path), **changes})
+    config = DistillSettings(**{**read_config(path), **changes})
     _refuse_nothing_saved(folder)
     run_plugins(config, say)
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
@@ -243,7 +243,7 @@ def _no_such_student(folder: Path, which: str) -> UsageError:
     return UsageError(f"{folder} holds no {which}")
 
 
-def _evaluated(config: DistillConfig) -> Dataset | None:
+def _evaluated(config: DistillSettings) -> Dataset | None:
     """The dataset that the run was evaluated on, where it can be read."""
     try:
         return load_dataset(config.evaluate, config.data_dir) if config.evaluate else None
@@ -251,14 +251,14 @@ def _evaluated(config: DistillConfig) -> Dataset | None:
         return None
 
 
-def _batch_size(config: DistillConfig, folder: Path) -> int:
+def _batch_size(config: DistillSettings, folder: Path) -> int:
     """Of all the run's processes together, which ``batch_per_process`` alone does not tell."""
     recorded = recorded_config(folder).get("batch_size")
     return recorded if isinstance(recorded, int) and recorded > 0 else config.batch_size
 
 
 def _test_set(
-    config: DistillConfig, dataset: Dataset | None, pair: Pair, needed: bool
+    config: DistillSettings, dataset: Dataset | None, pair: Pair, needed: bool
 ) -> tuple[Dataset | None, str]:
     """The test images, or why there are none."""
     try:

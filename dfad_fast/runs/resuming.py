@@ -7,28 +7,27 @@ from typing import Any
 
 import yaml
 
+from dfad_fast.engine.settings import recorded_by_value
 from dfad_fast.errors import UsageError
 from dfad_fast.runs.folder import RunFolder
 
-_RECORDED = (
-    "method", "terms", "image_shape", "latent_dim", "batch_size", "seed", "recipe", "levers", "taps", "cures",
-    "sync_batch_norm", "versions",
-)  # fmt: skip
+_BESIDE_SETTINGS = ("method", "terms", "image_shape", "recipe", "levers", "taps", "versions")
 
 
 def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[str, Any]:
     """The settings in ``config`` that are not those of the run so far. Raises UsageError where there are some and
     ``accept`` is not set."""
-    before = folder.read_config()
-    for change in before.get("changes", []):
-        before |= change
+    config_before = folder.read_config()
+    before = recorded_by_value()  # a run of before there was some setting had what is its default now
+    for noted in (config_before, *config_before.get("changes", [])):
+        before |= with_replay_beside(noted)
     now = yaml.safe_load(yaml.safe_dump(dict(config)))
     if before.get("processes", 1) != now["processes"]:
         # There are CUDA graphs of single processes only.
         for levers in (before.get("levers", {}), now["levers"]):
             levers.pop("graph", None)
     told, changed = [], {}
-    for name in _RECORDED:
+    for name in (*recorded_by_value(), *_BESIDE_SETTINGS):
         old, new = _differing(name, before.get(name, now[name]), now[name])
         if old != new:
             told.append(f"{name}: {old} then, {new} now")
@@ -39,6 +38,12 @@ def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[
             "or with accept_changes=True"
         )
     return changed
+
+
+def with_replay_beside(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config.yaml, where older versions wrote three settings under a name of their own."""
+    beside = {name: value for name, value in config.items() if name != "cures"}
+    return {**config.get("cures", {}), **beside}
 
 
 def processes_so_far(before: Mapping[str, Any]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The settings of a run in Python."""
+"""The settings of a run beside those that change what it ends with: what it writes, and when."""
 
 from __future__ import annotations
 
@@ -7,15 +7,53 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from dfad_fast.engine.settings import DistillerSettings
+from dfad_fast.settings import COUNT, Limits, setting
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class RunSettings(DistillerSettings):
-    out: str | Path | None = None
+    """All settings of a run that go into ``DFADTrainer``."""
+
+    out: str | Path | None = setting(
+        None,
+        "The run's folder.",
+        details="None keeps everything in memory. fit locks it, so that no other process or trainer writes to it "
+        "meanwhile, and refuses where one did since the trainer was made, or since its last fit.",
+        option=str,
+        changes_result=False,
+        profiled=False,
+    )
     _: KW_ONLY
-    image_mean: Sequence[float] | None = None
-    image_std: Sequence[float] | None = None
-    keep_checkpoints: int = 2
-    checkpoint_seconds: float = 60.0
-    checkpoint_iterations: int | None = None
-    log: Sequence[str] = ()
+    checkpoint_seconds: float = setting(
+        60.0,
+        "Between checkpoints, at least.",
+        details="The first one comes in the first 10 seconds, or after the first iteration.",
+        limits=Limits(least=0),
+        changes_result=False,
+        profiled=False,
+    )
+    keep_checkpoints: int = setting(
+        2,
+        "How many of the last ones are kept.",
+        details="A resumed run takes the last one that is whole.",
+        limits=Limits(1, 1000),
+        changes_result=False,
+        profiled=False,
+    )
+    checkpoint_iterations: int | None = setting(
+        None,
+        "A checkpoint after each so many iterations, too.",
+        limits=COUNT,
+        changes_result=False,
+        profiled=False,
+    )
+    log: Sequence[str] = setting(
+        (),
+        "Write the records there too: csv, tensorboard, wandb, mlflow; may be given several times.",
+        details="See dfad_fast.reporting.loggers.",
+        option=tuple[str, ...],
+        multiple=True,
+        metavar="NAME",
+        changes_result=False,
+        profiled=False,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.environment import versions
 from dfad_fast.errors import UsageError, in_one_line
-from dfad_fast.limits import refuse_beyond
 from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.trio import Trio
 from dfad_fast.reporting import pictures
@@ -28,6 +27,7 @@ from dfad_fast.runs.folder import RunFolder
 from dfad_fast.runs.opening import open_folder, resume_run
 from dfad_fast.runs.summarizing import summarize
 from dfad_fast.runs.writer import RunWriter
+from dfad_fast.settings import COUNT, declared, refuse_beyond, values
 from dfad_fast.training.loop import Loop
 from dfad_fast.training.progress import Progress, ToldProgress
 from dfad_fast.training.recovery import Recovery
@@ -45,75 +45,41 @@ class _Networks:
     teacher: nn.Module
     student: nn.Module
     image_shape: Sequence[int]
+    _: KW_ONLY
+    image_mean: Sequence[float] | None = None
+    image_std: Sequence[float] | None = None
 
 
 @dataclass(eq=False, repr=False)
 class DFADTrainer(RunSettings, _Networks):
     """Distils ``teacher`` into ``student`` without data.
 
-    One iteration is the method's student steps followed by its generator steps, each on fresh noise (``fast``: the
-    generator's first, and the student's on its batch). The
-    teacher stays frozen and in eval mode; neither network is changed otherwise, and features are read by hooks
-    that exist only while a step runs.
+        One iteration is the method's student steps followed by its generator steps, each on fresh noise (``fast``: the
+        generator's first, and the student's on its batch). Features are read by hooks that exist only while a step runs.
 
-    In a process of several (torch.distributed's default group, as torchrun starts them) it takes part in one run of
-    all: each shows its part of every batch to the networks, gradients are averaged, the first one writes the folder.
-    All make the trainer alike and call the same methods; weights are the first one's.
+        In a process of several (torch.distributed's default group, as torchrun starts them) it takes part in one run of
+        all: each shows its part of every batch to the networks, gradients are averaged, the first one writes the folder.
+        All make the trainer alike and call the same methods; weights are the first one's.
 
-    Args:
-        teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
-            Any nn.Module, TorchScript too where the method reads no features. Wrappers (torch.compile, DataParallel,
-            DistributedDataParallel, AveragedModel) are taken off.
-        student: the same, with as many classes, on the same device. Trained in place.
-        image_shape: (C, H, W) of the images that the teacher was trained on.
-        method: a name (``dfad``, ``dfad-ar``, ``dfad-vi``, ``dfad-ar-vi``, ``dfad-ar-vi-bn``, ``zskt``, ``dafl``,
-            ``dfq``), a Method, or ``auto``: ``dfad-ar-vi-bn`` for a teacher with batch norm layers, else
-            ``dfad-ar``; without the activation regulariser where no features match.
-        generator: ``dfad`` (the published one), ``auto`` (the same at a quarter or half of its width), ``zskt``,
-            ``dafl``, ``dcgan`` (for images of 64 pixels and more), ``conditional`` (``auto`` told a class), or any
-            nn.Module that maps noise
-            [B, latent_dim] to images in the teacher's normalised input space.
-        latent_dim: length of the noise vectors, drawn from N(0, I).
-        batch_size: images per step, of all processes together.
-        seed: fixes everything that the trainer draws: its generator's weights, noise, mixtures. (Dropout in a
-            user's network draws from torch's global generator.)
-        out: the run's folder; None keeps everything in memory. ``fit`` locks it, so that no other process or trainer
-            writes to it meanwhile, and refuses where one did since this trainer was made, or since its last ``fit``.
-        recipe: ``auto`` (the method's own; else ``sgd`` for a student with batch norm layers and ``adam`` for others),
-            a name such as ``published``, or a Recipe.
-        taps_teacher, taps_student: names of taps (see dfad_fast.models.reading.taps) instead of those found.
-        overwrite: whether a folder that holds another run may be written over.
-        resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
-            must be what they were. A run that ended before its first checkpoint is begun again.
-        image_mean, image_std: the normalisation of the teacher's images, one value per channel, for showing
-            generated images in their true colours; without them each is shown from its darkest to its
-            brightest value.
-        sync_batch_norm: of several processes, whether student's and generator's batch norm layers see the whole batch,
-            as with one process, or each process's part of it.
-        accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
-            run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
-        keep_checkpoints: how many are kept; ``resume`` takes the last one that is whole.
-        checkpoint_seconds: between checkpoints during ``fit``, at least. The first one comes in the first 10
-            seconds, or after the first iteration.
-        checkpoint_iterations: a further checkpoint after each so many iterations.
-        config: further settings to be recorded in the run's config.yaml.
-        speed: ``exact`` (the published mathematics in float32), ``auto`` (the same in bfloat16 where the machine has
-            fast matrix products in it), ``fast`` (fewer generated batches too), or Levers, one switch each; see
-            dfad_fast.networks.levers.
-        student_terms, generator_terms: the phase's objective instead of the method's: rows (Weighted), or text such as
-            ``"l1 + 0.1*boundary(margin=0.5, schedule=linear)"``, see dfad_fast.terms.
-        student_ema: decay per iteration, such as 0.99, of an exponential moving average of the student's weights, which
-            is evaluated and saved beside the student (``averaged_student``); None for none.
-        replay: batches from before that are kept; in each iteration the student takes one more step, on one of them.
-        generator_ema: decay per iteration of a moving average of the generator; in each iteration the student takes
-            one more step, on what that makes. See dfad_fast.sources.replay for both. The lever ``graph`` is
-            off with them.
-        log: where ``fit`` writes its records beside metrics.jsonl: ``csv``, ``tensorboard``, ``wandb``, ``mlflow``; see
-            dfad_fast.reporting.loggers.
+        Args:
+            teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
+                Any nn.Module, TorchScript too where the method reads no features. Wrappers (torch.compile, DataParallel,
+                DistributedDataParallel, AveragedModel) are taken off.
+            student: the same, with as many classes, on the same device. Trained in place.
+            image_shape: (C, H, W) of the images that the teacher was trained on.
+            image_mean, image_std: what the teacher's images were normalized with, one value per channel, for showing
+                generated images in their true colors; without them each is shown from its darkest to its brightest value.
+            overwrite: whether a folder that holds another run may be written over.
+            resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
+                must be what they were. A run that ended before its first checkpoint is begun again.
+            accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
+                run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
+            config: further settings to be recorded in the run's config.yaml.
+    {settings}
 
-    Raises:
-        UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
-            another run, a logger without ``out`` or whose package is missing.
+        Raises:
+            UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
+                another run, a logger without ``out`` or whose package is missing.
     """
 
     _: KW_ONLY
@@ -123,9 +89,9 @@ class DFADTrainer(RunSettings, _Networks):
     config: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        refuse_beyond(vars(self), str)
+        refuse_beyond(values(self, RunSettings), declared(RunSettings))
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}
-        settings = DistillerSettings(**{f.name: getattr(self, f.name) for f in fields(DistillerSettings)})
+        settings = DistillerSettings(**values(self, DistillerSettings))
         self.distiller = Distiller(self.teacher, self.student, self.image_shape, settings, facts)
         # What the settings came to.
         self.method, self.recipe = self.distiller.method, self.distiller.recipe
@@ -285,7 +251,7 @@ class DFADTrainer(RunSettings, _Networks):
         """
         # What it keeps of the state is trained on later.
         with torch.inference_mode(False), used_alone(self.networks.teacher, self.networks.student):
-            refuse_beyond({"iterations": iterations}, str)
+            COUNT.refuse("iterations", iterations)
             timetable = plan(
                 self.distiller, self, iterations, log_every, evaluate_every, evaluate is not None
             )
@@ -349,3 +315,6 @@ class DFADTrainer(RunSettings, _Networks):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where ``state_dict`` was taken, the global sources of randomness included."""
         self.distiller.load_state_dict(state)
+
+
+DFADTrainer.__doc__ = (DFADTrainer.__doc__ or "").replace("{settings}", described(RunSettings))

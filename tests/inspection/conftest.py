@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dfad_fast.data import Dataset
-from dfad_fast.jobs.job import DistillConfig
+from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.trained_run import TrainedRun
 from dfad_fast.networks.trio import Trio
 
@@ -47,7 +47,7 @@ def run_of(tmp_path):
         return TrainedRun(
             **{
                 "folder": tmp_path,
-                "config": DistillConfig(),
+                "config": DistillSettings(),
                 "method": "dfad",
                 "seed": 0,
                 "iteration": 2,

@@ -1,0 +1,181 @@
+"""How a setting is declared: once, as a field of a dataclass, with its help, its limits and what follows from it.
+
+Options of the command line, the checks of config.yaml, ``DFADTrainer``'s signature and documentation and what a resumed
+run compares are read from these declarations.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar, get_args, get_origin
+
+from dfad_fast.errors import UsageError
+
+T = TypeVar("T")
+
+_KINDS: dict[str, Any] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "tuple[int, ...]": tuple[int, ...],
+    "tuple[float, ...]": tuple[float, ...],
+    "tuple[str, ...]": tuple[str, ...],
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The numbers that a setting may be: beyond them is a slip of the keyboard, or more than any machine can hold.
+    ``above`` is a limit that the number must exceed; None is no limit."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+
+    def refuse(self, name: str, value: float | None) -> None:
+        """Raises UsageError for a number beyond the limits, under that name. None is no number."""
+        if value is None:
+            return
+        problem = None
+        if self.above is not None and not value > self.above:
+            problem = f"> {self.above}"
+        elif self.least is not None and not value >= self.least:
+            problem = f"at least {self.least}"
+        elif self.most is not None and not value <= self.most:
+            problem = f"at most {self.most}"
+        if problem:
+            raise UsageError(f"{name} must be {problem}, got {value}")
+
+
+# Beyond it torch takes seeds modulo 2**64, so that several would be the same.
+SEED = Limits(least=0, most=2**63 - 1)
+COUNT = Limits(least=1, most=2**63 - 1)
+EPOCHS = Limits(least=1, most=10**9)
+BATCH = Limits(least=2, most=10**7)
+RATE = Limits(above=0, most=10**9)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A declaration, see :func:`setting`."""
+
+    help: str
+    details: str = ""
+    limits: Limits = Limits()
+    option: Any = None
+    multiple: bool = False
+    metavar: str | None = None
+    after: str | None = None
+    changes_result: bool = True
+    resolved: bool = False
+    profiled: bool = True
+    name: str = ""
+    annotation: str = ""
+    default: Any = None
+
+    @property
+    def kind(self) -> Any:
+        """What the command line and config.yaml take: bool, int, float, str or a tuple of one of them."""
+        return self.option or _KINDS[self.annotation.removesuffix(" | None")]
+
+    @property
+    def expected(self) -> str:
+        """``kind`` in words, with None where that is allowed."""
+        kind = str(self.kind) if get_origin(self.kind) else self.kind.__name__
+        return f"{kind} | None" if self._optional else kind
+
+    @property
+    def _optional(self) -> bool:
+        return self.default is None or self.default == ()
+
+    def accepts(self, value: Any) -> bool:
+        """Whether ``value`` is of ``kind``, whatever the limits."""
+        return (value is None and self._optional) or _fits(value, self.kind)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(entry, get_args(kind)[0]) for entry in value)
+    if isinstance(value, bool):  # which to Python is a number
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def setting(
+    default: T,
+    help: str,
+    *,
+    details: str = "",
+    limits: Limits = Limits(),
+    option: Any = None,
+    multiple: bool = False,
+    metavar: str | None = None,
+    after: str | None = None,
+    changes_result: bool = True,
+    resolved: bool = False,
+    profiled: bool = True,
+) -> T:
+    """The field of a dataclass that declares a setting.
+
+    Args:
+        help: what the command line says of it.
+        details: what the documentation in Python says beyond that.
+        option: what the command line and config.yaml take, where the annotation allows more: a key of ``kind``.
+        multiple: whether a tuple is given as an option for each entry, and not separated by commas.
+        metavar: how the command line writes its value.
+        after: the setting that its option follows, where that is not the one declared before it.
+        changes_result: whether a run of another value is another run. Where not, runs are compared as the same.
+        resolved: whether a run records what it is resolved to (a method's terms, a recipe's rates), not its value.
+        profiled: whether a profile of a run's iterations depends on it.
+    """
+    declaration = Setting(
+        help, details, limits, option, multiple, metavar, after, changes_result, resolved, profiled
+    )
+    return field(default=default, metadata={"setting": declaration})
+
+
+def declared(settings: type) -> dict[str, Setting]:
+    """The declarations of a class, by name, in the order of its fields."""
+    return {
+        own.name: replace(
+            own.metadata["setting"], name=own.name, annotation=str(own.type), default=own.default
+        )
+        for own in fields(settings)
+        if "setting" in own.metadata
+    }
+
+
+def values(settings: object, of: type) -> dict[str, Any]:
+    """The values in ``settings`` of what the class ``of``, which it inherits from, declares."""
+    return {name: getattr(settings, name) for name in declared(of)}
+
+
+def refuse_beyond(
+    given: Mapping[str, Any], declarations: Mapping[str, Setting], named: Callable[[str], str] = str
+) -> None:
+    """Raises UsageError for a number beyond its setting's limits, under the name that ``named`` gives the setting."""
+    for name, value in given.items():
+        declarations[name].limits.refuse(named(name), value)
+
+
+def described(settings: type, indent: int = 8, width: int = 118) -> str:
+    """The declarations as lines of a docstring's Args."""
+    return "\n".join(
+        textwrap.fill(
+            f"{name}: {own.help} {own.details}",
+            width,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + 4),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for name, own in declared(settings).items()
+    )
+
+
+def as_option(name: str) -> str:
+    """The setting as it is called on the command line."""
+    return f"--{name.replace('_', '-')}"
