@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,12 +19,13 @@ from dfad_fast.engine.planning import can_be_captured, plan_source, with_older_i
 from dfad_fast.engine.randomness import global_state, restore_global_state
 from dfad_fast.engine.schedule import Schedule
 from dfad_fast.engine.settings import DistillerSettings, recorded
-from dfad_fast.engine.setup import set_up
+from dfad_fast.engine.setup import Setup, set_up
 from dfad_fast.engine.state import TrainState
 from dfad_fast.methods import Method
 from dfad_fast.models.generators.sampling import sample_batches
 from dfad_fast.models.reading.check import device_of, image_dtype
 from dfad_fast.models.surgery.average import MovingAverage
+from dfad_fast.networks.as_given import modes_kept
 from dfad_fast.networks.optimizers import Optimiser
 from dfad_fast.networks.states import load_state, state_of
 from dfad_fast.sources import Source, Workbench
@@ -39,7 +41,6 @@ class Distiller:
     Raises UsageError for networks that do not fit each other or the image shape, and for unknown names.
     """
 
-    @torch.inference_mode(False)
     def __init__(
         self,
         teacher: nn.Module,
@@ -48,14 +49,20 @@ class Distiller:
         settings: DistillerSettings,
         facts: Mapping[str, object] | None = None,
     ) -> None:
-        made = set_up(teacher, student, image_shape, settings)
         self.settings = settings
+        self._working = 0
+        with torch.inference_mode(False), modes_kept(teacher, student):
+            self._make(set_up(teacher, student, image_shape, settings), facts or {})
+            self._layouts.give_back()
+
+    def _make(self, made: Setup, facts: Mapping[str, object]) -> None:
+        settings, self._layouts = self.settings, made.layouts
         self.networks, self.prober, self.random = made.trio, made.prober, made.random
         self.method, self.recipe, self.levers = made.method, made.recipe, made.levers
         self.device, self.dtype = device_of(self.networks.student), image_dtype(self.networks.student)
         self.state = TrainState()
         self.best = BestStudent()
-        meet(self.networks, self.describe(), facts or {})
+        meet(self.networks, self.describe(), facts)
         student = self.networks.student
         graph = self.levers.graph and can_be_captured(self.method, self.levers, settings)
         self._left_off_graph = self.levers.graph and not graph
@@ -126,8 +133,32 @@ class Distiller:
             )
         return notices
 
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Within it the user's networks are laid out as steps have them; after it they are as they were handed in, but
+        for the student's weights, and in the modes that they were in before."""
+        with modes_kept(self.networks.teacher, self.networks.student, self.networks.generator):
+            self._take_layouts()
+            self._working += 1
+            try:
+                yield
+            finally:
+                self._working -= 1
+                if not self._working and self._layouts.give_back():
+                    self._schedule.forget()
+
+    def _take_layouts(self) -> None:
+        if self._layouts.take():  # a captured iteration reads weights where they were
+            self._schedule.forget()
+
     def step(self) -> Result:
-        """One iteration. Nothing is read back from the device."""
+        """One iteration. Nothing is read back from the device. Outside of ``working`` the networks' weights stay in the
+        layout of steps, in which the next one finds them."""
+        self._take_layouts()
+        with modes_kept(self.networks.teacher, self.networks.student):
+            return self._step()
+
+    def _step(self) -> Result:
         state = self.state
         progress = state.progress
         factor = self.recipe.rate_factor(progress)

@@ -27,7 +27,7 @@ from dfad_fast.runs.folder import RunFolder
 from dfad_fast.runs.opening import open_folder, resume_run
 from dfad_fast.runs.summarizing import summarize
 from dfad_fast.runs.writer import RunWriter
-from dfad_fast.settings import COUNT, declared, refuse_beyond, values
+from dfad_fast.settings import COUNT, declared, described, refuse_beyond, values
 from dfad_fast.training.loop import Loop
 from dfad_fast.training.progress import Progress, ToldProgress
 from dfad_fast.training.recovery import Recovery
@@ -54,32 +54,37 @@ class _Networks:
 class DFADTrainer(RunSettings, _Networks):
     """Distils ``teacher`` into ``student`` without data.
 
-        One iteration is the method's student steps followed by its generator steps, each on fresh noise (``fast``: the
-        generator's first, and the student's on its batch). Features are read by hooks that exist only while a step runs.
+    One iteration is the method's student steps followed by its generator steps, each on fresh noise (``fast``: the
+    generator's first, and the student's on its batch).
 
-        In a process of several (torch.distributed's default group, as torchrun starts them) it takes part in one run of
-        all: each shows its part of every batch to the networks, gradients are averaged, the first one writes the folder.
-        All make the trainer alike and call the same methods; weights are the first one's.
+    Nothing of the networks is changed but the student's weights and running statistics: each call leaves them in the
+    modes, with the flags and in the memory layout that it found. Only ``step`` leaves weights of convolutions in
+    channels_last for the next one; the next ``fit``, ``save`` or ``summary`` puts them back. Features are read by hooks
+    that exist only while a step runs.
 
-        Args:
-            teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
-                Any nn.Module, TorchScript too where the method reads no features. Wrappers (torch.compile, DataParallel,
-                DistributedDataParallel, AveragedModel) are taken off.
-            student: the same, with as many classes, on the same device. Trained in place.
-            image_shape: (C, H, W) of the images that the teacher was trained on.
-            image_mean, image_std: what the teacher's images were normalized with, one value per channel, for showing
-                generated images in their true colors; without them each is shown from its darkest to its brightest value.
-            overwrite: whether a folder that holds another run may be written over.
-            resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
-                must be what they were. A run that ended before its first checkpoint is begun again.
-            accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
-                run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
-            config: further settings to be recorded in the run's config.yaml.
-    {settings}
+    In a process of several (torch.distributed's default group, as torchrun starts them) it takes part in one run of
+    all: each shows its part of every batch to the networks, gradients are averaged, the first one writes the folder.
+    All make the trainer alike and call the same methods; weights are the first one's.
 
-        Raises:
-            UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
-                another run, a logger without ``out`` or whose package is missing.
+    Args:
+        teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
+            Any nn.Module, TorchScript too where the method reads no features. Wrappers (torch.compile, DataParallel,
+            DistributedDataParallel, AveragedModel) are taken off.
+        student: the same, with as many classes, on the same device. Trained in place.
+        image_shape: (C, H, W) of the images that the teacher was trained on.
+        image_mean, image_std: what the teacher's images were normalized with, one value per channel, for showing
+            generated images in their true colors; without them each is shown from its darkest to its brightest value.
+        overwrite: whether a folder that holds another run may be written over.
+        resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
+            must be what they were. A run that ended before its first checkpoint is begun again.
+        accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
+            run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
+        config: further settings to be recorded in the run's config.yaml.
+        {settings}
+
+    Raises:
+        UsageError: networks that do not fit each other or the image shape, unknown names, a folder that holds
+            another run, a logger without ``out`` or whose package is missing.
     """
 
     _: KW_ONLY
@@ -250,7 +255,11 @@ class DFADTrainer(RunSettings, _Networks):
                 saved. A second Ctrl-C does not wait for that and raises a plain KeyboardInterrupt.
         """
         # What it keeps of the state is trained on later.
-        with torch.inference_mode(False), used_alone(self.networks.teacher, self.networks.student):
+        with (
+            torch.inference_mode(False),
+            used_alone(self.networks.teacher, self.networks.student),
+            self.distiller.working(),
+        ):
             COUNT.refuse("iterations", iterations)
             timetable = plan(
                 self.distiller, self, iterations, log_every, evaluate_every, evaluate is not None
@@ -284,13 +293,15 @@ class DFADTrainer(RunSettings, _Networks):
 
         The same in every process of a run over several.
         """
-        return torch.cat(list(self.distiller.held_out_batches(count)))
+        with self.distiller.working():
+            return torch.cat(list(self.distiller.held_out_batches(count)))
 
     def summary(self, test_set: TestSet | None = None) -> dict[str, Any]:
         """What came out, as plain values. Accuracies are fractions; None without test images.
 
         Warns where a figure could not be taken, and where the generator has collapsed."""
-        return summarize(self.distiller, test_set, self.history).as_data()
+        with self.distiller.working():
+            return summarize(self.distiller, test_set, self.history).as_data()
 
     def save(self, test_set: TestSet | None = None) -> dict[str, Any]:
         """Writes everything the run's folder should hold (if there is one) and returns the summary.
@@ -302,7 +313,8 @@ class DFADTrainer(RunSettings, _Networks):
             RunError: weights, checkpoint or summary cannot be written. All else was tried before.
         """
         folder = self.writer.folder
-        return self._saver.save(test_set, [Drawings(folder, self.loggers)] if folder else [])
+        with self.distiller.working():
+            return self._saver.save(test_set, [Drawings(folder, self.loggers)] if folder else [])
 
     def save_state(self) -> None:
         """Writes weights and checkpoint. Raises RunError for those that cannot be written, once all were tried."""
@@ -317,4 +329,4 @@ class DFADTrainer(RunSettings, _Networks):
         self.distiller.load_state_dict(state)
 
 
-DFADTrainer.__doc__ = (DFADTrainer.__doc__ or "").replace("{settings}", described(RunSettings))
+DFADTrainer.__doc__ = (DFADTrainer.__doc__ or "").replace("        {settings}", described(RunSettings))
