@@ -6,8 +6,9 @@ changes one of these.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,26 @@ def module_versions(state: object) -> Mapping[str, Any]:
 def set_module_versions(state: Any, versions: Mapping[str, Any]) -> None:
     """Notes in a state_dict what :func:`module_versions` reads."""
     state._metadata = versions
+
+
+def refused_global(error: Exception) -> str | None:
+    """The full name of the class or function that torch.load with weights_only does not know, if ``error`` says that.
+
+    Only the error's text names it, and get_unsafe_globals_in_checkpoint cannot read files older than PyTorch 1.6.
+    """
+    found = re.search(r"Unsupported global: GLOBAL (\S+) was not", str(error))
+    return found[1] if found else None
+
+
+def refused_container(error: Exception) -> tuple[str, Literal["list", "mapping"]] | None:
+    """The name of the class whose object torch.load with weights_only refuses to fill, and as what it is filled.
+
+    torch fills objects of a few classes alone, and only the error's text names the one that it met.
+    """
+    found = re.search(r"Can only (SETITEM|append|extend)\w* .*\b(\w+)'", str(error))
+    if not found:
+        return None
+    return found[2], "mapping" if found[1] == "SETITEM" else "list"
 
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,5 +1,7 @@
 """What torch's private parts are relied on for. A version of torch that changes one of them fails here by its name."""
 
+import collections
+import pickle
 import re
 from pathlib import Path
 
@@ -100,6 +102,37 @@ def test_a_state_dict_says_the_versions_of_its_modules_and_loading_reads_them():
     state["0.old"] = state.pop("0.weight")
     private_torch.set_module_versions(state, {**versions, "0": {"version": 1}})
     network.load_state_dict(state)
+
+
+class Listlike(collections.deque):
+    pass
+
+
+class Dictlike(dict):
+    pass
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("value", "filled_as"),
+    [
+        (Listlike([1]), "list"),
+        (Listlike([1, 2]), "list"),
+        (Dictlike(a=1), "mapping"),
+        (Dictlike(a=1, b=2), "mapping"),
+    ],
+)
+def test_loading_says_what_it_does_not_know_and_what_it_does_not_fill(value, filled_as, legacy, tmp_path):
+    torch.save({"value": value}, tmp_path / "file.pt", _use_new_zipfile_serialization=not legacy)
+    kind = type(value)
+    with pytest.raises(pickle.UnpicklingError) as unknown:
+        torch.load(tmp_path / "file.pt", weights_only=True)
+    assert private_torch.refused_global(unknown.value) == f"{kind.__module__}.{kind.__name__}"
+    assert private_torch.refused_container(unknown.value) is None
+    with torch.serialization.safe_globals([kind]), pytest.raises(pickle.UnpicklingError) as unfilled:
+        torch.load(tmp_path / "file.pt", weights_only=True)
+    assert private_torch.refused_container(unfilled.value) == (kind.__name__, filled_as)
+    assert private_torch.refused_global(unfilled.value) is None
 
 
 def test_gamma_variables_come_from_the_generator_that_is_given():

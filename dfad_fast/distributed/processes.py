@@ -63,7 +63,7 @@ def join(timeout_seconds: float) -> None:
 
 
 def leave() -> None:
-    """Ends what ``join`` began, without which a process may not end in peace."""
+    """Undoes ``join``. A process that leaves this out may hang at its end."""
     _groups.clear()
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -13,11 +12,10 @@ from typing import Any
 import torch
 
 from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.private_torch import refused_container, refused_global
 
 KEY = "::"
-_FOREIGN = re.compile(r"Unsupported global: GLOBAL (\S+) was not")
-# torch fills an object like a dictionary or list only if its class is a known one.
-_FILLED = re.compile(r"Can only (SETITEM|append)\w* .*StandIn(\d+)'")
+_STAND_IN = "StandIn"
 
 
 class Ignored:
@@ -50,6 +48,13 @@ class _IgnoredList(list):
 
     def __setstate__(self, _state: object) -> None:
         pass
+
+
+class _IgnoredPlainList(Ignored):
+    """The same for torch before 2.14, which fills plain lists alone and refuses one with a state beside its items."""
+
+    def __new__(cls, *_args: object, **_settings: object) -> Any:
+        return []
 
 
 def split_key(weights: str | Path) -> tuple[Path, str | None]:
@@ -107,7 +112,7 @@ def _read_pickle(path: Path) -> Any:
     kinds: dict[str, type] = {}
     while True:
         stand_ins: list[Any] = [
-            (type(f"StandIn{number}", (kinds.get(name, Ignored),), {"name": name}), name)
+            (type(f"{_STAND_IN}{number}", (kinds.get(name, Ignored),), {"name": name}), name)
             for number, name in enumerate(foreign)
         ]
         try:
@@ -116,11 +121,12 @@ def _read_pickle(path: Path) -> Any:
                 content = torch.load(path, map_location="cpu", weights_only=True)
             break
         except pickle.UnpicklingError as error:
-            filled, found = _FILLED.search(str(error)), _FOREIGN.search(str(error))
-            if filled and foreign[int(filled[2])] not in kinds:
-                kinds[foreign[int(filled[2])]] = _IgnoredList if filled[1] == "append" else _IgnoredMapping
-            elif found and found[1] not in foreign:
-                foreign.append(found[1])
+            unknown, filled = refused_global(error), refused_container(error)
+            if filled and filled[0].startswith(_STAND_IN):
+                name = foreign[int(filled[0].removeprefix(_STAND_IN))]
+                kinds[name] = _next_kind(kinds.get(name), filled[1], error)
+            elif unknown and unknown not in foreign:
+                foreign.append(unknown)
             else:
                 raise
     if isinstance(content, Ignored):
@@ -129,6 +135,15 @@ def _read_pickle(path: Path) -> Any:
             "save its weights with torch.save(network.state_dict(), ...)"
         )
     return content
+
+
+def _next_kind(before: type | None, filled_as: str, error: Exception) -> type:
+    """What to try for objects that torch did not fill as ``before``. Raises ``error`` where nothing is left."""
+    if before is None:
+        return _IgnoredList if filled_as == "list" else _IgnoredMapping
+    if before is _IgnoredList:
+        return _IgnoredPlainList
+    raise error
 
 
 def _is_program(path: Path) -> bool:
