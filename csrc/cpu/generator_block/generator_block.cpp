@@ -3,7 +3,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include "../checks.h"
+#include "../../checks.h"
 #include "generator_block.h"
 
 namespace dfad::cpu {

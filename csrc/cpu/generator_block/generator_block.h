@@ -11,7 +11,7 @@
 #include <optional>
 #include <vector>
 
-#include "tiers.h"
+#include "../tiers.h"
 
 namespace dfad::cpu {
 

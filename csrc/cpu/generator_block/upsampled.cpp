@@ -4,8 +4,8 @@
 
 #include <array>
 
+#include "../panels.h"
 #include "generator_block.h"
-#include "panels.h"
 
 namespace dfad::cpu {
 namespace {
