@@ -9,18 +9,21 @@ REGISTERS = 128
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
 def test_no_spills_and_loads_of_16_bytes(aot, target):
-    for case in aot.CASES:
-        for dtype in aot.DTYPES:
+    from benchmarks.aot.cases import CASES, DTYPES
+
+    for case in CASES:
+        for dtype in DTYPES:
             row = aot.figures(case, dtype, target)
             assert row["spills"] == 0, row
             assert row["registers"] <= REGISTERS, row
             if case.narrow is not None:
-                assert set(row["loads"]) - case.narrow(aot.DTYPES[dtype].itemsize) == {16}, row
+                assert set(row["loads"]) - case.narrow(DTYPES[dtype].itemsize) == {16}, row
 
 
 def test_every_kernel_has_a_case(aot):
     from triton.runtime.jit import JITFunction
 
+    from benchmarks.aot.cases import CASES
     from dfad_fast.kernels import _partners, _reduce, boundary_hinge, interpolated, kl, l1, mixing, pack_signs
 
     kernels = {
@@ -29,34 +32,40 @@ def test_every_kernel_has_a_case(aot):
         for name, value in vars(module).items()
         if isinstance(value, JITFunction) and name.endswith("_kernel")
     }
-    assert kernels == {case.kernel for case in aot.CASES}
+    assert kernels == {case.kernel for case in CASES}
 
 
 def test_a_launch_is_specialized_as_on_a_gpu(aot):
     """Tensors that are not aligned lose the wide loads: the figures are not of some other kernel."""
+    from benchmarks.aot.cases import Case
+    from dfad_fast.kernels import l1
+
     x = torch.empty(4096 + 1)[1:]
-    case = aot.Case("l1._loss_kernel", "", lambda dtype: aot.l1.loss(x, x, "mean", torch.empty(())))
+    case = Case("l1._loss_kernel", "", lambda dtype: l1.loss(x, x, "mean", torch.empty(())))
     assert set(aot.figures(case, "float32", "sm_90")["loads"]) == {4}
 
 
 def test_sizes_past_32_bits(aot):
     """Meta tensors stand for what fits no memory here: counts, offsets and strides are int64, and still load wide."""
+    from dfad_fast.kernels import boundary_hinge, interpolated, kl, l1, mixing
+
     x = torch.empty(8, 2**30 + 16, device="meta", dtype=torch.bfloat16)
     apart = torch.empty(2**17, 3, 2**16, device="meta").transpose(1, 2)
     scalar, lam, perm = torch.empty(()), torch.empty(8), torch.arange(8)
     bits = torch.empty(x.numel() // 8, dtype=torch.uint8, device="meta")
     with aot.caught() as launches:
-        aot.boundary_hinge.loss([x], [x], [1.0], 1.0, "mean", x.new_empty(()), None, [bits])
-        aot.boundary_hinge.gradient(scalar, [x], [bits], [1.0], 1.0, "mean", [x])
-        aot.l1.loss(x, x, "mean", x.new_empty(()))
-        aot.l1.gradient(scalar, apart, apart, "mean", torch.empty_like(apart), torch.empty_like(apart))
-        aot.kl.loss(x, x, 1.0, "mean", x.new_empty(()), torch.empty(5, 8))
-        aot.mixing.mix([x], lam, perm, [x])
-        aot.interpolated.gradient(scalar, x, x, lam, perm, "mean", x, x)
+        boundary_hinge.loss([x], [x], [1.0], 1.0, "mean", x.new_empty(()), None, [bits])
+        boundary_hinge.gradient(scalar, [x], [bits], [1.0], 1.0, "mean", [x])
+        l1.loss(x, x, "mean", x.new_empty(()))
+        l1.gradient(scalar, apart, apart, "mean", torch.empty_like(apart), torch.empty_like(apart))
+        kl.loss(x, x, 1.0, "mean", x.new_empty(()), torch.empty(5, 8))
+        mixing.mix([x], lam, perm, [x])
+        interpolated.gradient(scalar, x, x, lam, perm, "mean", x, x)
     assert len(launches) == 11
+    target = aot.GPUTarget(*aot.TARGETS["sm_90"])
     for launch in launches:
-        source, options = aot.specialize(aot.TARGETS["sm_90"], *launch)
-        compiled = aot.triton.compile(source, target=aot.TARGETS["sm_90"], options=options.__dict__)
+        source, options = aot.specialize(target, *launch)
+        compiled = aot.triton.compile(source, target=target, options=options.__dict__)
         figures = aot.nvidia_figures(compiled)
         assert figures["spills"] == 0, (source.name, figures)
         wide = source.name not in ("_finish_kernel", "_inverse_kernel") and not any(

@@ -59,7 +59,7 @@ def test_what_the_interpreter_ran_is_valid_triton(suite, aot):
     """The interpreter knows neither constant arguments of value 1 nor what the compiler's front end refuses."""
     from triton._C.libtriton import ir
 
-    target = aot.TARGETS["sm_90"]
+    target = aot.GPUTarget(*aot.TARGETS["sm_90"])
     backend = aot.make_backend(target)
     for module, name, args, kwargs in suite[1]:
         kernel = getattr(importlib.import_module(module), name)

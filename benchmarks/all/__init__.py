@@ -1,0 +1,1 @@
+"""``run.py all``: ops, step and train."""

@@ -1,0 +1,1 @@
+"""``run.py aot``: what the compiler makes of the Triton kernels."""

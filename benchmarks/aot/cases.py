@@ -1,0 +1,114 @@
+"""Calls of every launcher, as in use, on tensors of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from dfad_fast.kernels import boundary_hinge, interpolated, kl, l1, mixing, pack_signs
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SHAPE = (8, 64, 32)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of a launcher on dense, aligned tensors.
+
+    ``narrow`` gives the bytes of the loads that are not of the tensors' own elements, for elements of so many bytes;
+    None where the kernel reads none of them.
+    """
+
+    kernel: str
+    case: str
+    call: Callable[[torch.dtype], None]
+    narrow: Callable[[int], set[int]] | None = lambda element: set()
+
+
+def _x(dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(SHAPE, dtype=dtype)
+
+
+def _bits() -> torch.Tensor:
+    return torch.empty(_x(torch.float32).numel() // 8, dtype=torch.uint8)
+
+
+def _scalar(dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty((), dtype=dtype)
+
+
+def _hinge(
+    dtype: torch.dtype, reduction: str, stages: int = 1, packed: bool = False, extras: bool = False
+) -> None:
+    out = _x(dtype) if reduction == "none" else _scalar(dtype)
+    students, teachers = [_x(dtype)] * stages, [_bits() if packed else _x(dtype)] * stages
+    agreement = torch.empty(stages) if extras else None
+    signs = [_bits()] * stages if extras else None
+    boundary_hinge.loss(students, teachers, [1.0] * stages, 1.0, reduction, out, agreement, signs)
+
+
+def _hinge_gradient(dtype: torch.dtype, reduction: str) -> None:
+    grad = _x(dtype) if reduction == "none" else _scalar(dtype)
+    boundary_hinge.gradient(grad, [_x(dtype)], [_bits()], [1.0], 1.0, reduction, [_x(dtype)])
+
+
+def _lam_perm() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty(SHAPE[0]), torch.arange(SHAPE[0])
+
+
+def _mixing(launcher: Callable[..., None], dtype: torch.dtype) -> None:
+    launcher([_x(dtype)], *_lam_perm(), [_x(dtype)])
+
+
+def _kl(dtype: torch.dtype, gradient: bool) -> None:
+    s, statistics = torch.empty(8, 1024, dtype=dtype), torch.empty(5, 8)
+    if gradient:
+        kl.gradient(_scalar(dtype), s, s, statistics, 4.0, "mean", torch.empty_like(s), torch.empty_like(s))
+    else:
+        kl.loss(s, s, 4.0, "mean", _scalar(dtype), statistics)
+
+
+def _per_sample(element: int) -> set[int]:
+    return {4, 8}  # lam, perm
+
+
+CASES = (
+    Case("boundary_hinge._loss_kernel", "mean", lambda d: _hinge(d, "mean")),
+    Case("boundary_hinge._loss_kernel", "mean, agreement, signs", lambda d: _hinge(d, "mean", extras=True)),
+    Case("boundary_hinge._loss_kernel", "mean, 4 stages", lambda d: _hinge(d, "mean", stages=4)),
+    Case(
+        "boundary_hinge._loss_kernel", "mean, packed", lambda d: _hinge(d, "mean", packed=True), lambda e: {1}
+    ),
+    Case("boundary_hinge._loss_kernel", "none", lambda d: _hinge(d, "none")),
+    Case("boundary_hinge._gradient_kernel", "mean", lambda d: _hinge_gradient(d, "mean"), lambda e: {1, e}),
+    Case("boundary_hinge._gradient_kernel", "none", lambda d: _hinge_gradient(d, "none"), lambda e: {1}),
+    Case("pack_signs._pack_kernel", "", lambda d: pack_signs.pack_signs(_x(d), _bits())),
+    Case("l1._loss_kernel", "mean", lambda d: l1.loss(_x(d), _x(d), "mean", _scalar(d))),
+    Case("l1._loss_kernel", "none", lambda d: l1.loss(_x(d), _x(d), "none", _x(d))),
+    Case(
+        "l1._gradient_kernel",
+        "mean",
+        lambda d: l1.gradient(_scalar(d), _x(d), _x(d), "mean", _x(d), _x(d)),
+        lambda e: {e},
+    ),
+    Case("kl._loss_kernel", "mean", lambda d: _kl(d, False)),
+    Case("kl._gradient_kernel", "mean", lambda d: _kl(d, True), lambda e: {4, e}),
+    Case("mixing._mix_kernel", "forward", lambda d: _mixing(mixing.mix, d), _per_sample),
+    Case("mixing._mix_kernel", "backward", lambda d: _mixing(mixing.gradient, d), _per_sample),
+    Case("_partners._inverse_kernel", "", lambda d: _mixing(mixing.gradient, d), None),
+    Case(
+        "interpolated._loss_kernel",
+        "mean",
+        lambda d: interpolated.loss(_x(d), _x(d), *_lam_perm(), "mean", _scalar(d)),
+        _per_sample,
+    ),
+    Case(
+        "interpolated._gradient_kernel",
+        "mean",
+        lambda d: interpolated.gradient(_scalar(d), _x(d), _x(d), *_lam_perm(), "mean", _x(d), _x(d)),
+        lambda e: {4, 8, e},
+    ),
+    Case("_reduce._finish_kernel", "4 stages", lambda d: _hinge(d, "mean", stages=4, extras=True), None),
+)

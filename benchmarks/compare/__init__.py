@@ -1,0 +1,1 @@
+"""``run.py compare``: what differs between two files of results beyond noise."""

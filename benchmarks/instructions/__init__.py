@@ -1,0 +1,1 @@
+"""``run.py instructions``: what the C++ kernels take, counted by valgrind."""

@@ -1,0 +1,1 @@
+"""What several commands share: processes that take turns, the machine, files of results, tables."""

@@ -1,0 +1,1 @@
+"""``run.py methods``: methods, or levers, on one teacher over several seeds."""

@@ -1,0 +1,41 @@
+"""The table of ``run.py methods``."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from benchmarks.measuring.summaries import spread
+
+
+def _line(name: str, rows: list[dict[str, Any]], accuracy: str) -> str:
+    worst = min(row[f"{accuracy}_final"] / row["teacher_accuracy"] for row in rows)
+    cells = [
+        spread([row[f"{accuracy}_final"] for row in rows]),
+        spread([row[f"{accuracy}_best"] for row in rows]),
+        spread([row["agreement_final"] for row in rows]) if accuracy == "student_accuracy" else "-",
+        f"{100 * worst:.2f}",
+        f"{statistics.mean(row['seconds_distill'] for row in rows):.0f}",
+        f"{rows[0]['generated_images']:,}",
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
+    """A row per method: mean and deviation over seeds, in percent; one more of its averaged student, if it has one."""
+    lines = [
+        "| method | final accuracy | best accuracy | agreement | worst final / teacher | seconds | generated images |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method, rows in runs.items():
+        lines.append(_line(f"`{method}`", rows, "student_accuracy"))
+        if "averaged_accuracy_final" in rows[0]:
+            lines.append(_line(f"`{method}`, the averaged student", rows, "averaged_accuracy"))
+    rows = next(iter(runs.values()))
+    first = rows[0]
+    lines.append("")
+    lines.append(
+        f"Teacher {100 * first['teacher_accuracy']:.2f} %, {len(rows)} seeds, mean ± sample deviation, in percent; "
+        f"{first['threads']} thread(s) a run on {first['device']}, torch {first['versions']['torch']}."
+    )
+    return "\n".join(lines)

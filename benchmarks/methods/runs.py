@@ -1,0 +1,79 @@
+"""The runs that are compared: their settings, and their summaries."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from dfad_fast.cli import distill
+from dfad_fast.errors import unknown_name
+from dfad_fast.jobs.job import prepare
+from dfad_fast.jobs.settings import DistillSettings
+
+SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", "iterations", "images", "out")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method at a speed (with levers as SPEED+LEVER=VALUE) with more settings of a run; a row of the table."""
+
+    name: str
+    method: str
+    speed: str
+    settings: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        return re.sub(r"[^A-Za-z0-9.=_+-]+", "-", self.name)
+
+    def config(self, common: DistillSettings, seed: int, out: Path) -> DistillSettings:
+        speed, *levers = self.speed.split("+")
+        where = out / f"{self.folder}-seed{seed}"
+        own = replace(
+            common, method=self.method, seed=seed, out=str(where), speed=speed, lever=tuple(levers) or None
+        )
+        return replace(own, **self.settings)
+
+
+def compare(
+    rows: Sequence[Row], common: DistillSettings, seeds: Sequence[int], jobs: int, out: Path
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The summaries of each row, seed by seed; so many runs at a time, which share the cores."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # Trains the teacher, once, for all.
+    prepare(rows[0].config(common, 0, out), click.echo, overwrite=True)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        pending = {
+            row.name: [pool.submit(run_once, row.config(common, seed, out), threads) for seed in seeds]
+            for row in rows
+        }
+        for name, futures in pending.items():
+            yield name, [future.result() for future in futures]
+
+
+def run_once(config: DistillSettings, threads: int) -> dict[str, Any]:
+    """The summary of one run."""
+    torch.set_num_threads(threads)
+    return prepare(config, lambda text: None, overwrite=True).run()
+
+
+def setting(text: str) -> dict[str, Any]:
+    """As ``dfad-fast distill`` takes it."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"--with takes NAME=VALUE, got {text!r}")
+    own = {field.name for field in fields(DistillSettings)} - set(SET_HERE)
+    options = {option.name: option for option in distill.params if option.name in own}
+    if name not in options:
+        raise click.BadParameter(str(unknown_name("setting", name, list(options))))
+    converted = options[name].type.convert(value, options[name], None)
+    return {name: (converted,) if getattr(options[name], "multiple", False) else converted}

@@ -1,0 +1,1 @@
+"""``run.py ops``: every op beside the same formulas in plain PyTorch."""

@@ -1,0 +1,129 @@
+"""Cases of the ops, and their inputs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from dfad_fast import ops
+
+# Half-precision gradients of a mean over millions underflow unless the loss is scaled, as in training.
+LOSS_SCALE = {torch.float16: 2.0**15}
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op on one set of shapes.
+
+    Attributes:
+        op: a name in :data:`benchmarks.ops.registry.OPS`.
+        shapes: the op's own: one per stage, one of logits, or images and labels.
+        label: the shapes for people.
+        dtype: of every floating-point input, except lam.
+        both_sides: gradients to the teacher's side too.
+        quick: part of ``--quick``.
+        unpinned: measured with the C library's default allocator too.
+    """
+
+    op: str
+    shapes: tuple[tuple[int, ...], ...]
+    label: str
+    dtype: torch.dtype = torch.float32
+    both_sides: bool = False
+    quick: bool = False
+    unpinned: bool = False
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def name(self) -> str:
+        sides = " both sides" if self.both_sides else ""
+        return f"{self.op}{sides} {self.label} {self.dtype_name}"
+
+    @property
+    def elements(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A case's inputs: the contenders' arguments, those among them that want gradients, the outputs' gradients."""
+
+    arguments: tuple[Any, ...]
+    leaves: tuple[Tensor, ...] = ()
+    grads: tuple[Tensor, ...] = ()
+
+    def to(self, dtype: torch.dtype) -> Problem:
+        """The same numbers in another floating-point dtype."""
+        seen: dict[int, Tensor] = {}
+
+        def convert(x: Any) -> Any:
+            if not (isinstance(x, Tensor) and x.is_floating_point()):
+                return x
+            if id(x) not in seen:
+                seen[id(x)] = x.detach().to(dtype).requires_grad_(x.requires_grad)
+            return seen[id(x)]
+
+        return Problem(
+            *(pytree.tree_map(convert, part) for part in (self.arguments, self.leaves, self.grads))
+        )
+
+
+def _randn(shape: tuple[int, ...], case: Case, generator: torch.Generator, grad: bool = False) -> Tensor:
+    x = torch.randn(shape, generator=generator, device=generator.device)
+    return x.to(case.dtype).requires_grad_(grad)
+
+
+def _loss_grad(case: Case, generator: torch.Generator) -> tuple[Tensor]:
+    return (torch.tensor(LOSS_SCALE.get(case.dtype, 1.0), dtype=case.dtype, device=generator.device),)
+
+
+def _mixing(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    device = generator.device
+    perm = torch.randperm(batch, generator=generator, device=device)
+    return torch.rand(batch, generator=generator, device=device), perm
+
+
+def make_stages(case: Case, generator: torch.Generator) -> Problem:
+    students = [_randn(shape, case, generator, grad=True) for shape in case.shapes]
+    teachers = [_randn(shape, case, generator) for shape in case.shapes]
+    return Problem((students, teachers), tuple(students), _loss_grad(case, generator))
+
+
+def make_packed_stages(case: Case, generator: torch.Generator) -> Problem:
+    stages = make_stages(case, generator)
+    students, teachers = stages.arguments
+    masks, packed = [t <= 0 for t in teachers], [ops.pack_signs(t) for t in teachers]
+    towards = [torch.where(mask, 1, -1).to(torch.int8) for mask in masks]
+    return replace(stages, arguments=(students, masks, towards, packed))
+
+
+def make_teacher(case: Case, generator: torch.Generator) -> Problem:
+    places = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=generator.device)
+    return Problem((_randn(case.shapes[0], case, generator), places))
+
+
+def make_pair(case: Case, generator: torch.Generator) -> Problem:
+    student = _randn(case.shapes[0], case, generator, grad=True)
+    teacher = _randn(case.shapes[0], case, generator, grad=case.both_sides)
+    leaves = (student, teacher) if case.both_sides else (student,)
+    return Problem((student, teacher), leaves, _loss_grad(case, generator))
+
+
+def make_mixed_pair(case: Case, generator: torch.Generator) -> Problem:
+    pair = make_pair(case, generator)
+    return replace(pair, arguments=(*pair.arguments, *_mixing(case.shapes[0][0], generator)))
+
+
+def make_batch(case: Case, generator: torch.Generator) -> Problem:
+    tensors = tuple(_randn(shape, case, generator, grad=True) for shape in case.shapes)
+    grads = tuple(_randn(shape, case, generator) for shape in case.shapes)
+    return Problem((*tensors, *_mixing(case.shapes[0][0], generator)), tensors, grads)

@@ -1,0 +1,42 @@
+"""The cases of ``run.py ops`` under pytest-benchmark: one process, one contender after another.
+
+    pytest benchmarks --benchmark-only -k "virtual_batch and not compile"
+    pytest benchmarks --benchmark-only --benchmark-autosave; pytest benchmarks --benchmark-only --benchmark-compare
+
+For a quick look and for comparing kernels while writing them. Its contenders share a process, an allocator that is not
+pinned, and no minutes of the machine: figures to publish come from ``run.py``.
+"""
+
+import pytest
+import torch
+
+pytest.importorskip("pytest_benchmark")
+
+from benchmarks.ops.cases import CASES
+from benchmarks.ops.contestant import Contestant
+from benchmarks.ops.registry import INFERENCE, OPS
+
+LARGE = 2**24  # elements; several of these at once need more memory than many machines have
+
+
+def _heats():
+    for case in CASES:
+        marks = [pytest.mark.slow] if case.elements > LARGE else []
+        for mode in dict.fromkeys((INFERENCE, OPS[case.op].modes[-1])):
+            for contender in OPS[case.op].contenders:
+                yield pytest.param(case, mode, contender, id=f"{case.name}-{mode}-{contender}", marks=marks)
+
+
+@pytest.mark.parametrize(("case", "mode", "contender"), list(_heats()))
+def test_op(benchmark, case, mode, contender):
+    torch.compiler.reset()
+    benchmark.group = f"{case.name}, {mode}"
+    contestant = Contestant(case, contender, "cpu")
+    contestant.prepare()
+    verdict = contestant.check()
+    assert verdict["error"] <= verdict["tolerance"]
+    benchmark.extra_info.update(
+        contender=contender, minimum_bytes=OPS[case.op].moved(contestant.problem, mode)
+    )
+    with torch.set_grad_enabled(mode != INFERENCE):
+        benchmark(contestant.calls(mode, 1)[0])

@@ -1,0 +1,1 @@
+"""``run.py processes``: what a run gains by several processes."""

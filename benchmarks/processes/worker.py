@@ -1,0 +1,121 @@
+"""One process of those that ``run.py processes`` starts: runs iterations, and counts what it says to the others."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmarks.step.cases import PAIRS
+from benchmarks.step.loops import CLASSES, SEED, settle
+from dfad_fast import DFADTrainer
+from dfad_fast.distributed import collectives, processes
+from dfad_fast.models import create_network
+
+LEAST_ITERATIONS = 3
+PARTS = 6  # so that two and three processes have equal parts of a batch
+
+
+def make_trainer(pair_name: str, method: str, sync_batch_norm: bool) -> DFADTrainer:
+    pair = PAIRS[pair_name]
+    torch.manual_seed(SEED)
+    teacher, student = (
+        create_network(name, pair.image_shape, CLASSES) for name in (pair.teacher, pair.student)
+    )
+    settle(teacher, pair.image_shape)
+    return DFADTrainer(
+        teacher,
+        student,
+        pair.image_shape,
+        method,
+        pair.generator,
+        pair.latent_dim,
+        pair.batch_size // PARTS * PARTS,
+        SEED,
+        recipe=pair.recipe,
+        speed="exact",
+        sync_batch_norm=sync_batch_norm,
+    )
+
+
+@contextmanager
+def counted_bytes() -> Iterator[Counter[str]]:
+    """Bytes that this process gives to each kind of collective, outside of DistributedDataParallel."""
+    found: Counter[str] = Counter()
+    originals = {name: getattr(dist, name) for name in ("all_reduce", "all_gather", "all_to_all_single")}
+
+    def counting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if "group" not in kwargs:  # what hosts say to each other is a few bytes
+                given: Tensor = args[0] if name == "all_reduce" else args[1]
+                found[name] += given.nbytes
+                found[f"{name} calls"] += 1
+            return original(*args, **kwargs)
+
+        return call
+
+    for name, original in originals.items():
+        setattr(dist, name, counting(name, original))
+    try:
+        yield found
+    finally:
+        for name, original in originals.items():
+            setattr(dist, name, original)
+
+
+def count_gradients(trainer: DFADTrainer) -> Counter[str]:
+    """Counts the bytes of gradients from now on."""
+    found: Counter[str] = Counter()
+
+    def hook(state, bucket):  # torch compares annotations with types, which these are not yet
+        found["gradients"] += bucket.buffer().nbytes
+        found["gradients calls"] += 1
+        return allreduce_hook(state, bucket)
+
+    iteration = trainer._phases.at(0, 0).iteration
+    for loss in (iteration._student_loss, iteration._generator_loss):
+        if isinstance(loss, DistributedDataParallel):
+            loss.register_comm_hook(None, hook)
+    return found
+
+
+def main() -> None:
+    pair, method, sync, threads, seconds, out = sys.argv[1:]
+    processes.join(600.0)
+    torch.set_num_threads(int(threads))
+    trainer = make_trainer(pair, method, sync == "sync")
+    gradients = count_gradients(trainer)
+    trainer.step()
+    gradients.clear()
+    with counted_bytes() as others:
+        trainer.step()
+    said = {**gradients, **others}
+    taken: list[float] = []
+    begun = time.perf_counter()
+    # As long in every process.
+    while collectives.any_of(len(taken) < LEAST_ITERATIONS or time.perf_counter() - begun < float(seconds))[
+        0
+    ]:
+        started = time.perf_counter()
+        trainer.step()
+        collectives.any_of(True)  # all have ended it
+        taken.append(time.perf_counter() - started)
+    if processes.is_first():
+        images = trainer.images_per_iteration
+        Path(out).write_text(json.dumps({"seconds": taken, "images": images, "said": said}))
+    processes.leave()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""``run.py readme``: README's tables from files of results."""

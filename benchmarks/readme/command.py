@@ -1,0 +1,32 @@
+"""The command line of ``run.py readme``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("readme")
+@click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("benchmarks/results"),
+    show_default=True,
+    help="Folder that holds ops/ops.json, step/step.json and train/train.json.",
+)
+@click.option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=Path("README.md"),
+    show_default=True,
+)
+def command(results: Path, file: Path) -> None:
+    """Put the tables of result files between their marks in README.md."""
+    from benchmarks.measuring.results import Unreadable
+    from benchmarks.readme.tables import fill
+
+    try:
+        file.write_text(fill(file.read_text(), results))
+    except Unreadable as error:
+        raise click.ClickException(str(error)) from error

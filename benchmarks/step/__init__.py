@@ -1,0 +1,1 @@
+"""``run.py step``: whole iterations beside the published loop."""

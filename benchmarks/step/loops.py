@@ -1,0 +1,63 @@
+"""The loops of a pair: the trainer, or the published loop, on fresh networks that are the same for every contender."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+from torch import nn
+
+from benchmarks.faithful import OBJECTIVES, FaithfulLoop
+from benchmarks.step.cases import Contender, Pair
+from dfad_fast import DFADTrainer
+from dfad_fast.models import create_network
+from dfad_fast.networks.levers import PLAIN
+
+CLASSES = 10
+SEED = 0
+
+
+def make_trainer(pair: Pair, contender: Contender, device: str = "cpu") -> DFADTrainer:
+    """The trainer on fresh networks, the same for every contender."""
+    torch.manual_seed(SEED)
+    teacher, student = (
+        create_network(name, pair.image_shape, CLASSES) for name in (pair.teacher, pair.student)
+    )
+    settle(teacher, pair.image_shape)
+    return DFADTrainer(
+        teacher.to(device),
+        student.to(device),
+        pair.image_shape,
+        contender.method,
+        pair.generator,
+        pair.latent_dim,
+        pair.batch_size,
+        SEED,
+        recipe=pair.recipe,
+        speed=contender.speed or PLAIN,
+    )
+
+
+def make_loop(pair: Pair, contender: Contender, device: str = "cpu") -> DFADTrainer | FaithfulLoop:
+    trainer = make_trainer(pair, contender, device)
+    if contender.loop == "trainer":
+        return trainer
+    loop = FaithfulLoop(trainer, OBJECTIVES[contender.method])
+    # The trainer, and its copies of the networks, are not to count as the loop's memory.
+    del trainer
+    gc.collect()
+    return loop
+
+
+def settle(network: nn.Module, image_shape: tuple[int, int, int], images: int = 32) -> None:
+    """Gives batch norm layers the statistics of noise: an untrained deep net's answers overflow without them."""
+    network.train()
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    with torch.no_grad():
+        network(torch.randn(images, *image_shape))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    network.eval()

@@ -1,0 +1,1 @@
+"""``run.py train``: time to accuracy, by every method and the published loop."""
