@@ -64,10 +64,11 @@ def silent(done, of, name):
 
 
 @pytest.fixture(scope="module")
-def measured():
+def measured(forking):
     """A run over three ops, one of them with the default allocator too."""
     cases = [tiny("l1_discrepancy", unpinned=True), tiny("boundary_hinge_loss"), tiny("pack_signs")]
-    return ops.run(cases, FAST, silent, with_compile=False)
+    with forking():
+        return ops.run(cases, FAST, silent, with_compile=False)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -280,6 +281,7 @@ def test_rows_hold_what_the_schema_promises(measured):
         assert contestant["peak_bytes"] > 0
 
 
+@pytest.mark.pictures
 def test_report_and_files(measured, tmp_path, capsys):
     from rich.console import Console
 
@@ -334,8 +336,8 @@ def test_a_silent_process_is_ended(tmp_path):
     assert not process._process.is_alive()
 
 
-def test_a_contender_that_fails_is_out_and_the_rest_is_measured():
-    with Arena(FAST) as arena:
+def test_a_contender_that_fails_is_out_and_the_rest_is_measured(forking):
+    with forking(), Arena(FAST) as arena:
         race = arena.race(tiny("l1_discrepancy"), ("eager, no such formula", OURS), (INFERENCE,))
     assert "no such formula" in race["contestants"][0]["problem"]
     assert {row["contender"] for row in race["rows"]} == {OURS, "copy", "read"}
