@@ -1,6 +1,11 @@
-"""``--backend`` and ``--device``: which implementation of the ops the tests of ops are about."""
+"""``--backend`` and ``--device``: what the tests of ops are about. Pictures are drawn once."""
 
+import io
 import os
+import sys
+from pathlib import Path
+
+import pytest
 
 # Read when torch is imported. Threads that spin for each other bring a busy machine to a halt.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -11,6 +16,7 @@ from tests import under_test
 
 GIB = 1 << 30
 _deselected: dict[str, int] = {}
+_drawn: dict[tuple[float, ...], bytes] = {}
 
 
 def pytest_addoption(parser):
@@ -25,9 +31,30 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "memory(gib): needs this much free memory; deselected where there is less"
     )
+    config.addinivalue_line("markers", "pictures: draws every picture in earnest")
     under_test.backend = config.getoption("--backend")
     if under_test.backend == "triton" and config.getoption("--device") == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which is later
+
+
+@pytest.fixture(autouse=True)
+def _pictures_drawn_once(request, monkeypatch):
+    """Of each size one picture is drawn in earnest, and its bytes are every further one's: drawing takes most of the
+    time of a short run. Tests about pictures are marked so."""
+    module = sys.modules.get("matplotlib.figure")
+    if module is None or request.node.get_closest_marker("pictures"):
+        return
+    draw = module.Figure.savefig
+
+    def save(figure, path, **options):
+        kind = (*figure.get_size_inches(), len(figure.axes))
+        if kind not in _drawn:
+            file = io.BytesIO()
+            draw(figure, file, format="png", **{k: v for k, v in options.items() if k != "format"})
+            _drawn[kind] = file.getvalue()
+        Path(path).write_bytes(_drawn[kind])
+
+    monkeypatch.setattr(module.Figure, "savefig", save)
 
 
 def available_memory():

@@ -13,6 +13,7 @@ def runs(dfad_fast, own, tmp_path):
     return ["dfad-0", "dfad-1", "dfad-vi-0"]
 
 
+@pytest.mark.pictures
 def test_seeds_of_the_same_settings_are_one_row(dfad_fast, runs, tmp_path):
     finals = {"dfad-0": 0.5, "dfad-1": 0.7, "dfad-vi-0": 0.9}
     for run, final in finals.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-SMALL = ("--batch-size", "8", "--latent-dim", "8", "--iterations", "2")
+SMALL = ("--batch-size", "32", "--latent-dim", "8", "--iterations", "2")
 
 
 def with_option(arguments, name, value):
@@ -29,7 +29,7 @@ def test_digits_from_teacher_to_table(dfad_fast, tmp_path, monkeypatch):
     assert "test accuracy, final" in done.out
     assert "Everything is in runs/digits-auto-seed0" in done.out
     summary = json.loads((tmp_path / "runs/digits-auto-seed0/summary.json").read_text())
-    assert summary["generated_images"] == 2 * 6 * 8
+    assert summary["generated_images"] == 2 * 6 * 32
     assert 0.2 < summary["student_parameters"] / summary["teacher_parameters"] < 0.3
     # A second run takes the teacher as it is.
     again = dfad_fast("distill", "--dataset", "digits", "--teacher-epochs", "1", *SMALL, "--out", "again")
@@ -307,10 +307,13 @@ def test_what_is_missing_is_named(dfad_fast, own, arguments, message):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_everything_and_resume_goes_on(own, tmp_path, number):
-    command = [sys.executable, "-m", "dfad_fast"]
+def test_a_signal_saves_everything_and_resume_goes_on(dfad_fast, own, tmp_path, number):
     run = subprocess.Popen(
-        [*command, "distill", *with_option(own, "--iterations", "1000000"), "--checkpoint-iterations", "1"],
+        [
+            *(sys.executable, "-m", "dfad_fast", "distill"),
+            *with_option(own, "--iterations", "1000000"),
+            *("--checkpoint-iterations", "1"),
+        ],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -332,11 +335,9 @@ def test_a_signal_saves_everything_and_resume_goes_on(own, tmp_path, number):
     assert f"interrupted at iteration {reached} of 1000000" in err
     # What the message says to do works. Only the end is brought near, not to wait for a million iterations.
     config.write_text(config.read_text().replace("1000000", str(reached + 2)))
-    resumed = subprocess.run(
-        [*command, "resume", "run"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    assert f"going on from iteration {reached}" in resumed.stdout
+    resumed = dfad_fast("resume", "run")
+    assert resumed.code == 0, resumed.err
+    assert f"going on from iteration {reached}" in resumed.out
     assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == reached + 2
 
 

@@ -27,7 +27,7 @@ def own_run(dfad_fast, own, tmp_path, kept_run):
 
 
 def test_digits_from_a_run_to_table_data_and_picture(dfad_fast, tmp_path):
-    options = ("--teacher-epochs", "1", "--batch-size", "8", "--latent-dim", "8", "--iterations", "2")
+    options = ("--teacher-epochs", "1", "--batch-size", "32", "--latent-dim", "8", "--iterations", "2")
     assert dfad_fast("distill", "--dataset", "digits", *options, "--out", "run", "--quiet").code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     done = dfad_fast("inspect", "run")

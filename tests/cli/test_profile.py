@@ -48,7 +48,7 @@ def test_a_runs_config_says_what_to_profile(dfad_fast, own, tmp_path):
     done = dfad_fast("profile", "--config", "run", "--warm-up", "0", "--iterations", "1")
     assert done.code == 0, done.err
     assert "0 iterations to warm up, then 1 without hooks and 1 with" in done.out
-    assert "dfad-vi, batches of 8" in done.out
+    assert "dfad-vi, batches of 32" in done.out
     assert sorted((tmp_path / "run").iterdir()) == before
 
 

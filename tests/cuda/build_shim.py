@@ -32,11 +32,17 @@ SANITIZE = (
 FLAGS = (
     *("-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"),
     "-fno-strict-aliasing",  # nor does nvcc assume it, when a vector is moved as another type
-    *("-include", "cuda_runtime.h"),
     *("-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-psabi"),
     f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
     *(f"-isystem{TORCH / 'include' / folder}" for folder in ("", "torch/csrc/api/include")),
 )
+# What comes before every source; parsed once, which takes most of the time of a kernel.
+PREFIX = """#include "cuda_runtime.h"
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+"""
 
 
 def _sources() -> list[Path]:
@@ -51,7 +57,7 @@ def _sources() -> list[Path]:
 
 
 def _digest(flags: Sequence[str]) -> str:
-    digest = hashlib.sha256(repr((COMPILER, LAUNCHED, FLAGS, flags, torch.__version__)).encode())
+    digest = hashlib.sha256(repr((COMPILER, LAUNCHED, FLAGS, PREFIX, flags, torch.__version__)).encode())
     folders = (CSRC / "cuda", CSRC / "arithmetic", SHIM)
     files = {*_sources(), *CSRC.glob("*.h"), *(path for folder in folders for path in folder.rglob("*.*"))}
     for path in sorted(files):
@@ -65,8 +71,17 @@ def _run(*command: str | Path) -> None:
         raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stderr}")
 
 
-def _compile(source: Path, target: Path, flags: Sequence[str]) -> None:
-    _run(COMPILER, *LAUNCHED, *FLAGS, f"-I{SHIM}", *flags, "-x", "c++", "-c", source, "-o", target)
+def _compile(source: Path, target: Path, prefix: Path, flags: Sequence[str]) -> None:
+    _run(
+        *(COMPILER, *LAUNCHED, *FLAGS, f"-I{SHIM}", *flags),
+        *("-include", prefix, "-x", "c++", "-c", source, "-o", target),
+    )
+
+
+def _compile_prefix(prefix: Path, flags: Sequence[str]) -> None:
+    prefix.write_text(PREFIX)
+    compiled = prefix.with_name(f"{prefix.name}.gch")
+    _run(COMPILER, *LAUNCHED, *FLAGS, f"-I{SHIM}", *flags, "-x", "c++-header", prefix, "-o", compiled)
 
 
 def _link(objects: Iterable[Path], library: Path, flags: Sequence[str]) -> None:
@@ -90,9 +105,13 @@ def build_shim(flags: Sequence[str] = ()) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several runs of the tests may want it at once
         if library.is_file():
             return library
+        prefix = folder / "prefix.h"
+        _compile_prefix(prefix, flags)
         objects = [folder / f"{source.name}.o" for source in _sources()]
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            list(pool.map(lambda source, target: _compile(source, target, flags), _sources(), objects))
+            list(
+                pool.map(lambda source, target: _compile(source, target, prefix, flags), _sources(), objects)
+            )
         _link(objects, library, flags)
     return library
 
@@ -100,7 +119,7 @@ def build_shim(flags: Sequence[str] = ()) -> Path:
 def build_mutant(csrc: Path, kernel: str, folder: Path) -> Path:
     """The same library but for one kernel, which is compiled from a changed copy of the sources."""
     original = build_shim().parent
-    _compile(csrc / "cuda" / kernel, folder / f"{kernel}.o", ())
+    _compile(csrc / "cuda" / kernel, folder / f"{kernel}.o", original / "prefix.h", ())
     others = [path for path in original.glob("*.o") if path.name != f"{kernel}.o"]
     library = folder / "cuda_shim.so"
     _link([*others, folder / f"{kernel}.o"], library, ())

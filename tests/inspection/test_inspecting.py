@@ -111,6 +111,7 @@ def test_a_narrower_student_needs_its_trained_connectors_for_signs(run_of, tmp_p
     assert "sign agreement of 2#0, 5#0: the student is narrower there" in without.missing[0]
 
 
+@pytest.mark.pictures
 def test_what_is_not_there_is_told_and_the_rest_measured(run_of, tmp_path):
     net = spread(make_net(0))
     found = scores(run_of(net, net, test_set=None, no_test_set="none"), "generated")
@@ -123,6 +124,7 @@ def test_what_is_not_there_is_told_and_the_rest_measured(run_of, tmp_path):
     assert all(path.stat().st_size > 20_000 for path in tmp_path.glob("*.png"))
 
 
+@pytest.mark.pictures
 def test_networks_that_answer_one_class_have_no_lines_and_no_nan_in_the_data(run_of, tmp_path):
     dead = make_net(0)
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """Copies of the package with one defect put in, on which the tests are run."""
 
+import json
 import os
 import shlex
 import shutil
@@ -47,13 +48,51 @@ def restore(folder: Path, mutation: Mutation) -> None:
     shutil.copy(ROOT / mutation.file, folder / mutation.file)
 
 
-def run_tests(folder: Path, tests: list[str], only: str, backend: str) -> subprocess.CompletedProcess:
-    """Stops at the first failure. 0: all pass; 1: a test failed; anything else: the tests did not run."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--backend={backend}"]
-    command += [f"tests/ops/{file}" for file in tests] + (["-k", only] if only else [])
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DFAD_FAST_")}
-    environment |= {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "DFAD_FAST_ISA": "base"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+# Reads what to run, a line each; answers with the exit code. The current folder comes first on Python's path.
+FORKING = """
+import json, os, sys
+import hypothesis, pytest, torch
+assert not {"dfad_fast", "triton"} & set(sys.modules), "each copy imports its own, and Triton to interpret or not"
+for line in sys.stdin:
+    folder, log, arguments = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(folder)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        os.dup2(1, 2)
+        code = pytest.main(arguments)
+        sys.stdout.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Runner:
+    """Runs tests of copies, each in a process of its own, forked from one that has torch imported: that would take most
+    of the time of most."""
+
+    def __init__(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("DFAD_FAST_")}
+        environment |= {"OMP_NUM_THREADS": "1", "DFAD_FAST_ISA": "base"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", FORKING],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, folder: Path, tests: list[str], only: str, backend: str) -> tuple[int, str]:
+        """The exit code and what was printed. Stops at the first failure. 0: all pass; 1: a test failed; anything else:
+        the tests did not run."""
+        arguments = ["-x", "-q", "-p", "no:cacheprovider", f"--backend={backend}"]
+        arguments += [f"tests/ops/{file}" for file in tests] + (["-k", only] if only else [])
+        log = folder / "log"
+        print(json.dumps([str(folder), str(log), arguments]), file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline()), log.read_text()
+
+    def close(self) -> None:
+        self._process.communicate()
 
 
 class Extension:

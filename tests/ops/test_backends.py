@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,14 +25,61 @@ print(dfad_fast.ops.l1_discrepancy(x, x).grad_fn.name())
 """
 
 
-def python(code, path=None, **environment):
-    command = [sys.executable, "-c", code] if isinstance(code, str) else [sys.executable, *code]
+# Reads what to run, a line each, and answers with the exit code. A module's arguments are those of the command line.
+FORKING = """
+import json, os, runpy, sys, traceback
+import torch
+assert "dfad_fast" not in sys.modules
+for line in sys.stdin:
+    code, path, environment, files = json.loads(line)
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    for descriptor, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.environ.update(environment)
+    sys.path[:0] = path
+    status = 0
+    try:
+        if isinstance(code, str):
+            exec(code, {"__name__": "__main__"})
+        else:
+            sys.argv = code
+            runpy.run_module(code[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    os._exit(status)
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """A process that has imported torch and nothing of this package."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("DFAD_FAST_")}
-    if path:
-        inherited["PYTHONPATH"] = str(path)
-    return subprocess.run(
-        command, env={**inherited, **environment}, capture_output=True, text=True, check=False, cwd="/"
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", FORKING], env=inherited, text=True, **pipes)
+    yield process
+    process.communicate()
+
+
+@pytest.fixture
+def python(fresh, tmp_path_factory):
+    """Runs code, or a module and its arguments, in a process that imports this package anew, from ``path`` if given."""
+
+    def run(code, path=None, **environment):
+        files = [tmp_path_factory.mktemp("printed") / name for name in ("out", "err")]
+        task = (code, [str(path)] if path else [], environment, [str(file) for file in files])
+        print(json.dumps(task), file=fresh.stdin, flush=True)
+        code = int(fresh.stdout.readline())
+        out, err = (file.read_text() for file in files)
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return run
 
 
 @pytest.fixture
@@ -89,7 +137,7 @@ def test_cpp_forced_for_a_device_without_kernels():
         backends.native(OnXla())
 
 
-def test_environment_forces_the_reference():
+def test_environment_forces_the_reference(python):
     assert "L1Discrepancy" in python(OPS).stdout
     result = python(OPS, DFAD_FAST_BACKEND="reference")
     assert result.returncode == 0, result.stderr
@@ -103,19 +151,19 @@ def test_environment_forces_the_reference():
         ({"DFAD_FAST_ISA": "mmx"}, "DFAD_FAST_ISA=mmx: unknown tier 'mmx'; this CPU supports base"),
     ],
 )
-def test_unknown_environment_raises(environment, text):
+def test_unknown_environment_raises(python, environment, text):
     result = python(OPS, **environment)
     assert result.returncode == 1
     assert f"UsageError: {text}" in result.stderr
 
 
-def test_environment_forces_a_tier():
+def test_environment_forces_a_tier(python):
     code = "import dfad_fast.ops; from dfad_fast import backends; print(backends.extension.tier())"
     for tier in backends.extension.supported_tiers():
         assert python(code, DFAD_FAST_ISA=tier).stdout.strip() == tier
 
 
-def test_a_missing_extension_is_said_once_and_the_reference_serves(copy):
+def test_a_missing_extension_is_said_once_and_the_reference_serves(python, copy):
     result = python(OPS, copy)
     assert result.returncode == 0, result.stderr
     assert "L1Discrepancy" not in result.stdout
@@ -123,7 +171,7 @@ def test_a_missing_extension_is_said_once_and_the_reference_serves(copy):
     assert "it was never built: build it with pip install --no-build-isolation -e ." in result.stderr
 
 
-def test_a_forced_missing_extension_raises_and_says_what_is_missing(copy):
+def test_a_forced_missing_extension_raises_and_says_what_is_missing(python, copy):
     write_build_info(copy, built=False, reason="no C++ compiler: c++ is not on PATH")
     result = python(OPS, copy, DFAD_FAST_BACKEND="cpp")
     assert result.returncode == 1
@@ -131,21 +179,21 @@ def test_a_forced_missing_extension_raises_and_says_what_is_missing(copy):
     assert "no C++ compiler" in result.stderr
 
 
-def test_an_explicitly_skipped_build_gives_no_warning(copy):
+def test_an_explicitly_skipped_build_gives_no_warning(python, copy):
     write_build_info(copy, built=False, skipped=True, reason="DFAD_FAST_BUILD=0")
     result = python(OPS, copy)
     assert result.returncode == 0
     assert "missing" not in result.stderr
 
 
-def test_an_extension_built_for_another_torch_is_not_loaded(copy):
+def test_an_extension_built_for_another_torch_is_not_loaded(python, copy):
     write_build_info(copy, built=True, torch="2.3.1")
     result = python(OPS, copy)
     assert result.returncode == 0, result.stderr
     assert f"built for torch 2.3.1, you have {torch.__version__}: reinstall with" in result.stderr
 
 
-def test_an_extension_that_does_not_load_is_explained(copy):
+def test_an_extension_that_does_not_load_is_explained(python, copy):
     binary = Path(backends.extension.__file__).name
     (copy / "dfad_fast" / binary).write_bytes(b"not a shared object")
     write_build_info(copy, built=True, torch=torch.__version__)
@@ -157,7 +205,7 @@ def test_an_extension_that_does_not_load_is_explained(copy):
     )
 
 
-def test_importing_is_light():
+def test_importing_is_light(python):
     code = """
 import sys, torch
 before = set(sys.modules)
@@ -168,22 +216,22 @@ print(heavy, torch.cuda.is_initialized())
     assert python(code).stdout.strip() == "[] False"
 
 
-def test_info_as_json_and_text():
-    result = python(["-m", "dfad_fast.info", "--json"])
+def test_info_as_json_and_text(python):
+    result = python(["dfad_fast.info", "--json"])
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["torch"] == torch.__version__
     assert report["extension"]["tier"] in report["extension"]["supported_tiers"]
     assert report["extension"]["built_with"]["openmp"] is True
     assert report["ops"]["mixup"]["cpu"]["backend"] == "cpp"
-    text = python(["-m", "dfad_fast.info"], DFAD_FAST_BACKEND="reference").stdout
+    text = python(["dfad_fast.info"], DFAD_FAST_BACKEND="reference").stdout
     assert "DFAD_FAST_BACKEND: reference" in text
     assert "backend: reference" in text
     assert "backend: cpp" not in text
 
 
-def test_info_survives_a_wrong_environment(copy):
-    result = python(["-m", "dfad_fast.info", "--json"], copy, DFAD_FAST_BACKEND="cpp")
+def test_info_survives_a_wrong_environment(python, copy):
+    result = python(["dfad_fast.info", "--json"], copy, DFAD_FAST_BACKEND="cpp")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert "backend 'cpp' was asked for" in report["environment_error"]

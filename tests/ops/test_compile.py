@@ -61,7 +61,8 @@ def everything(x, y, lam, perm):
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_inductor(dynamic):
     function = torch.compile(everything, fullgraph=True, backend="inductor", dynamic=dynamic)
-    for shape in ((6, 5), (8, 3)):
+    # A second static shape would be compiled as the first was.
+    for shape in ((6, 5), (8, 3)) if dynamic else ((6, 5),):
         x, y = leaf(torch.randn(shape)), torch.randn(shape)
         lam, perm = torch.rand(shape[0]), torch.randperm(shape[0])
         got, want = (f(x, y, lam, perm) for f in (function, everything))

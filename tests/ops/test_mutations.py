@@ -7,7 +7,7 @@ import pytest
 
 from dfad_fast import backends
 
-from .mutants import Extension, Mutation, copy_of_the_package, mutate, restore, run_tests
+from .mutants import Extension, Mutation, Runner, copy_of_the_package, mutate, restore
 
 pytestmark = [pytest.mark.slow, pytest.mark.backends("cpp"), pytest.mark.timeout(600)]
 
@@ -138,29 +138,36 @@ def extension(tmp_path_factory):
     return Extension(copy_of_the_package(tmp_path_factory.mktemp("cpp")))
 
 
-def assert_turns_red(folder, mutation, backend):
-    result = run_tests(folder, [mutation.tests], mutation.only, backend)
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert "1 failed" in result.stdout, result.stdout
+@pytest.fixture(scope="module")
+def runner():
+    runner = Runner()
+    yield runner
+    runner.close()
 
 
-def test_without_a_defect_the_copy_passes(extension):
+def assert_turns_red(runner, folder, mutation, backend):
+    code, printed = runner.run(folder, [mutation.tests], mutation.only, backend)
+    assert code == 1, printed
+    assert "1 failed" in printed, printed
+
+
+def test_without_a_defect_the_copy_passes(extension, runner):
     """Whatever a defect is to turn red."""
     whole = {m.tests for m in KERNELS.values() if not m.only}
     parts = {m for m in KERNELS.values() if m.only and m.tests not in whole}
     selected = " or ".join(sorted({f"({m.only})" for m in parts}))
     for files, only in ((whole, ""), ({m.tests for m in parts}, selected)):
-        result = run_tests(extension.folder, sorted(files), only, "cpp")
-        assert result.returncode == 0, result.stdout + result.stderr
+        code, printed = runner.run(extension.folder, sorted(files), only, "cpp")
+        assert code == 0, printed
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_defect_in_the_cpp_kernels(name, extension):
+def test_a_defect_in_the_cpp_kernels(name, extension, runner):
     mutation = KERNELS[name]
     mutate(extension.folder, mutation)
     try:
         extension.rebuild(mutation.file)
-        assert_turns_red(extension.folder, mutation, "cpp")
+        assert_turns_red(runner, extension.folder, mutation, "cpp")
     finally:
         restore(extension.folder, mutation)
         if mutation.file.endswith(".cpp"):
@@ -189,10 +196,10 @@ TRITON = {
 
 
 @pytest.mark.parametrize("name", TRITON)
-def test_a_defect_in_the_triton_kernels(name, tmp_path):
+def test_a_defect_in_the_triton_kernels(name, runner, tmp_path):
     """That they pass without a defect, the tests with --backend=triton say."""
     folder = copy_of_the_package(tmp_path)
     for file in Path(backends.__file__).parent.glob("_C*.so"):
         shutil.copy(file, folder / "dfad_fast")
     mutate(folder, TRITON[name])
-    assert_turns_red(folder, TRITON[name], "triton")
+    assert_turns_red(runner, folder, TRITON[name], "triton")

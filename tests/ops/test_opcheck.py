@@ -14,8 +14,19 @@ from dfad_fast.ops import (
     mixup,
     pack_signs,
 )
+from tests.under_test import sized
 
-from .helpers import LAYOUTS, REDUCTIONS, SHAPE, channels_last, compiled, contiguous, leaf, mixing_of
+from .helpers import (
+    LAYOUTS,
+    REDUCTIONS,
+    SHAPE,
+    channels_last,
+    compiled,
+    contiguous,
+    expanded,
+    leaf,
+    mixing_of,
+)
 
 pytestmark = compiled
 ops = torch.ops.dfad_fast
@@ -63,7 +74,8 @@ def calls(layout):
     yield "mixup_backward", ([s, y], lam, perm)
 
 
-@LAYOUT
+# Emulated kernels have the schemas of the others, and fakes' strides are asked for every layout below.
+@pytest.mark.parametrize("layout", sized(LAYOUTS, (contiguous, channels_last, expanded)))
 def test_schemas_and_fakes(layout):
     for name, arguments in calls(layout):
         opcheck(
@@ -74,7 +86,7 @@ def test_schemas_and_fakes(layout):
 
 
 @pytest.mark.parametrize("index", range(8))
-@pytest.mark.parametrize("layout", [contiguous, channels_last])
+@pytest.mark.parametrize("layout", sized((contiguous, channels_last), (channels_last,)))
 def test_aot_dispatch(layout, index):
     differentiable = [call for call in calls(layout) if not call[0].endswith(("_backward", "pack_signs"))]
     for name, arguments in differentiable[index::8]:

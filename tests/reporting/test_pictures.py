@@ -6,6 +6,7 @@ from dfad_fast.reporting import pictures, sheets
 
 
 @pytest.mark.parametrize("shape", [(3, 513, 2), (1, 4000, 1), (1, 1, 4000), (3, 300, 300), (2, 8, 8)])
+@pytest.mark.pictures
 def test_a_picture_of_samples_is_bounded_whatever_the_images(tmp_path, shape):
     images, labels = torch.rand(64, *shape), torch.arange(64) % 10
     small = pictures.shrink(images)

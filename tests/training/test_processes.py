@@ -3,12 +3,14 @@
 import os
 import random
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import yaml
+from matplotlib.figure import Figure
 
 from dfad_fast import DFADTrainer
 from dfad_fast.distributed import differentiable, processes
@@ -75,6 +77,7 @@ def answer(folder, rank):
 
 def _process(rank, count, folder, function, args):
     torch.set_num_threads(1)
+    Figure.savefig = lambda figure, path, **_: Path(path).touch()  # drawing takes longer than these runs
     dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=count)
     try:
         found = function(*args)
@@ -157,8 +160,8 @@ ALL = [*METHODS.values(), STATISTICS]
 @pytest.mark.parametrize(("count", "methods"), [(2, ALL), (3, [METHODS["dfad-ar-vi-bn"], STATISTICS])])
 def test_several_processes_end_as_one(together, count, methods):
     """With synchronised batch norm and the same whole batch, but for the order of sums."""
-    whole = states_after(3, methods)
-    for found in together(states_after, count, 3, methods):
+    whole = states_after(2, methods)
+    for found in together(states_after, count, 2, methods):
         for name in whole:
             alike(found[name], whole[name], 1e-7)
 

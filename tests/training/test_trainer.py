@@ -120,6 +120,7 @@ def test_auto_looks_at_the_teachers_batch_norm_layers(pair):
         DFADTrainer(plain, student, SHAPE, "dfad-ar-vi-bn", **SMALL)
 
 
+@pytest.mark.pictures
 def test_fit_leaves_a_whole_folder(pair, tmp_path):
     test = [(torch.randn(16, *SHAPE), torch.randint(4, (16,)))]
     trainer = DFADTrainer(*pair, SHAPE, out=tmp_path / "run", **SMALL)

@@ -17,10 +17,11 @@ from .tiny import FAST, silent, tiny
 
 
 @pytest.fixture(scope="module")
-def measured():
+def measured(forking):
     """A run over three ops, one of them with the default allocator too."""
     cases = [tiny("l1_discrepancy", unpinned=True), tiny("boundary_hinge_loss"), tiny("pack_signs")]
-    return races.run(cases, FAST, silent, with_compile=False)
+    with forking():
+        return races.run(cases, FAST, silent, with_compile=False)
 
 
 def test_a_run_is_complete(measured):
@@ -57,6 +58,7 @@ def test_rows_hold_what_the_schema_promises(measured):
         assert contestant["peak_bytes"] > 0
 
 
+@pytest.mark.pictures
 def test_report_and_files(measured, tmp_path, capsys):
     from rich.console import Console
 
@@ -90,8 +92,8 @@ def test_a_lost_case_is_named(measured):
     )
 
 
-def test_a_contender_that_fails_is_out_and_the_rest_is_measured():
-    with Arena(FAST) as arena:
+def test_a_contender_that_fails_is_out_and_the_rest_is_measured(forking):
+    with forking(), Arena(FAST) as arena:
         race = arena.race(tiny("l1_discrepancy"), ("eager, no such formula", OURS), (INFERENCE,))
     assert "no such formula" in race["contestants"][0]["problem"]
     assert {row["contender"] for row in race["rows"]} == {OURS, "copy", "read"}

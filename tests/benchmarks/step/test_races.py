@@ -29,13 +29,14 @@ BY_NAME = {contender.name: contender for contender in CONTENDERS}
 
 
 @pytest.fixture(scope="module")
-def measured():
+def measured(forking):
     contenders = [
         replace(c, pairs=("tiny",), races=("speeds",), allocators=("pinned",))
         for c in (BY_NAME[FAITHFUL], BY_NAME["exact"], Contender("broken", "trainer", "no such method"))
     ]
     told = []
-    results = races.run([TINY], contenders, FAST, lambda *told_: told.append(told_), (64, 2**16))
+    with forking():
+        results = races.run([TINY], contenders, FAST, lambda *told_: told.append(told_), (64, 2**16))
     assert [done for done, _, _ in told] == list(range(told[0][1]))
     return results
 
@@ -81,15 +82,17 @@ def test_the_parts_of_an_iteration_are_told_apart(measured):
     assert not [part for part in measured["breakdowns"] if part["contender"] == FAITHFUL]
 
 
-def test_who_would_not_fit_is_skipped_and_said(monkeypatch, tmp_path):
+def test_who_would_not_fit_is_skipped_and_said(forking, monkeypatch):
     monkeypatch.setattr(races, "memory_available", lambda: 2**30)
     pair = replace(TINY, bytes_per_image=2**30)
-    results = races.run(
-        [pair], [replace(BY_NAME["exact"], pairs=("tiny",))], FAST, lambda *_: None, (64, 2**16)
-    )
+    with forking():
+        results = races.run(
+            [pair], [replace(BY_NAME["exact"], pairs=("tiny",))], FAST, lambda *_: None, (64, 2**16)
+        )
     assert not results["rows"]  # no race by itself
     contenders = [replace(BY_NAME["fast"], pairs=("tiny",))]
-    (skipped,) = races.run([pair], contenders, FAST, lambda *_: None, (64, 2**16))["rows"]
+    with forking():
+        (skipped,) = races.run([pair], contenders, FAST, lambda *_: None, (64, 2**16))["rows"]
     assert skipped["skipped"]
     assert skipped["problem"] == "skipped: about 8 GiB of free memory are needed"
     assert "median_seconds" not in skipped
@@ -116,6 +119,7 @@ def test_a_contender_that_fails_is_out_and_named(measured):
     assert "median_seconds" not in row(measured, "broken")
 
 
+@pytest.mark.pictures
 def test_report_and_files(measured, tmp_path):
     files = {file.name: file for file in report.save(measured, tmp_path / "out")}
     assert set(files) == {"step.json", "step.csv", "step.md", "breakdown.png", "images.png"}

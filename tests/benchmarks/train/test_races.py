@@ -101,6 +101,7 @@ def test_a_contender_that_fails_is_out_and_named(measured):
     assert "seconds" not in measured["rows"][2]
 
 
+@pytest.mark.pictures
 def test_report_and_files(measured, tmp_path):
     files = {file.name: file for file in report.save(measured, tmp_path)}
     assert set(files) == {"train.json", "train.csv", "train.md", "accuracy.png"}
