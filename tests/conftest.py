@@ -10,7 +10,6 @@ import pytest
 # Read when torch is imported. Threads that spin for each other bring a busy machine to a halt.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import pytest
 
 from tests import under_test
 

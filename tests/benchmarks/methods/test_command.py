@@ -1,26 +1,22 @@
 import json
-from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
 
 from benchmarks import run
+from dfad_fast.jobs import settings
+from dfad_fast.jobs.settings import DistillSettings
 
-
-@dataclass(frozen=True)
-class Quick(methods.DistillConfig):
-    """Runs that take no time: what is compared is what comes out of them, whatever it is."""
-
-    teacher: str | None = "resnet10-w8"
-    teacher_epochs: int | None = 1
-    student: str | None = "resnet10-w8"
+# Runs that take no time: what is compared is what comes out of them, whatever it is.
+QUICK = partial(DistillSettings, teacher="resnet10-w8", teacher_epochs=1, student="resnet10-w8")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, forking):
     """One for all, so that one teacher is trained."""
     with forking(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(methods, "DistillConfig", Quick)
+        patch.setattr(settings, "DistillSettings", QUICK)
         yield tmp_path_factory.mktemp("methods")
 
 
