@@ -1,5 +1,4 @@
 import json
-from functools import partial
 
 import pytest
 from click.testing import CliRunner
@@ -8,15 +7,19 @@ from benchmarks import run
 from dfad_fast.jobs import settings
 from dfad_fast.jobs.settings import DistillSettings
 
-# Runs that take no time: what is compared is what comes out of them, whatever it is.
-QUICK = partial(DistillSettings, teacher="resnet10-w8", teacher_epochs=1, student="resnet10-w8")
+
+class Quick(DistillSettings):
+    """Runs that take no time: what is compared is what comes out of them, whatever it is."""
+
+    def __init__(self, **given):
+        super().__init__(**{"teacher": "resnet10-w8", "teacher_epochs": 1, "student": "resnet10-w8", **given})
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, forking):
     """One for all, so that one teacher is trained."""
     with forking(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "DistillSettings", QUICK)
+        patch.setattr(settings, "DistillSettings", Quick)
         yield tmp_path_factory.mktemp("methods")
 
 
