@@ -229,7 +229,7 @@ def test_health_of_compiled_code():
 
 @pytest.mark.slow
 def test_torch_compile_is_measured_and_told_apart():
-    with Arena(FAST) as arena:
+    with Arena(replace(FAST, processes=1)) as arena:
         race = arena.race(tiny("l1_discrepancy"), ("compile, best", OURS), (INFERENCE, BOTH))
     facts = race["contestants"][0]
     assert facts["problem"] is None
@@ -241,7 +241,7 @@ def test_torch_compile_is_measured_and_told_apart():
 @pytest.mark.slow
 def test_without_a_compiler_torch_compile_is_out_and_the_rest_is_measured(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with Arena(FAST) as arena:
+    with Arena(replace(FAST, processes=1)) as arena:
         race = arena.race(tiny("l1_discrepancy"), ("compile, best", OURS), (INFERENCE,))
     assert "no-such-compiler" in race["contestants"][0]["problem"]
     assert {row["contender"] for row in race["rows"]} == {OURS, "copy", "read"}
