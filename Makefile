@@ -39,13 +39,12 @@ distill: setup
 # Runs of pytest, the longest first, as many at a time as there are cores; each prints its report when it is done. One
 # thread each, since they share the cores; tests about threads set their own number. A red one does not keep the others
 # from running.
-RUNS := test-slow test-fast test-triton test-cuda-shim test-reference
+RUNS := test-fast test-slow test-triton test-cuda-shim test-reference
 CORES = $(shell $(BIN)/python -c 'import os; print(os.cpu_count())')
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@
 
 test: setup
-	@echo "running the tests in $(words $(RUNS)) parts; each prints when it is done (14 minutes in all on 2 cores)"
-	@$(BIN)/python -m tests.cuda.build_shim
+	@echo "running the tests in $(words $(RUNS)) parts; each prints when it is done (10 minutes in all on 2 cores)"
 	@$(MAKE) --no-print-directory --keep-going -j$(CORES) $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
 		$(RUNS)
 

@@ -164,15 +164,24 @@ def test_damaged_files_are_one_line_each(dfad_fast, own, tmp_path):
     whole = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
     source = random.Random(0)
     codes = set()
+    samples = {"inspect": ("--samples", "32")}
     for path in sorted(whole):
         if path.suffix in (".png", ".html"):
             continue
-        for damage in (cut, flip, nothing, wrong_yaml):
-            for command in ("resume", "inspect", "compare", "report"):
+        weights = path.suffix in (
+            ".pt",
+            ".safetensors",
+        )  # which may be any bytes, and which the last two do not read
+        for damage in (cut, flip, nothing) if weights else (cut, flip, nothing, wrong_yaml):
+            for command in (
+                "resume",
+                "inspect",
+                *(() if weights and damage is not cut else ("compare", "report")),
+            ):
                 for other_path, data in whole.items():
                     other_path.write_bytes(data)
                 path.write_bytes(damage(whole[path], source))
-                done = dfad_fast(command, "run")
+                done = dfad_fast(command, "run", *samples.get(command, ()))
                 codes.add(done.code)
                 assert done.code in (0, 1, 2), (path.name, damage.__name__, command)
                 assert "Traceback" not in done.err

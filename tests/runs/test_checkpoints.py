@@ -20,6 +20,9 @@ from tests.networks import forking
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 8, "seed": 0}
 KILLS = 20
+# Seconds: of a life at most, and after each iteration. However fast a machine is, all lives together end no run.
+LONGEST, PAUSE = 0.25, 0.02
+ITERATIONS = 300
 
 
 def trainer_of(pair, **settings):
@@ -217,13 +220,13 @@ class Slowly:
     """So that a run is not done before it is killed."""
 
     def advance(self, iteration):
-        time.sleep(0.02)
+        time.sleep(PAUSE)
 
     def log(self, record):
         pass
 
 
-def run_to_the_end(pair_file, folder, made):
+def run_to_the_end(pair_file, folder, made, progress):
     """In a process of its own: from where the run is, if it is anywhere; says when it is under way."""
     torch.set_num_threads(1)
     teacher, student = torch.load(pair_file, weights_only=False)
@@ -231,7 +234,7 @@ def run_to_the_end(pair_file, folder, made):
     settings = {"out": folder, "resume": there, "overwrite": not there, "checkpoint_seconds": 0.05}
     trainer = DFADTrainer(teacher, student, SHAPE, "dfad", **SMALL, **settings)
     made.set()
-    trainer.fit(600 - trainer.iteration, progress=Slowly())
+    trainer.fit(ITERATIONS - trainer.iteration, progress=progress)
 
 
 @pytest.mark.slow
@@ -242,29 +245,31 @@ def test_twenty_kills_lose_nothing(pair, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums are ordered by the number of threads
     whole = trainer_of(pair)
-    whole.fit(600)
+    whole.fit(ITERATIONS)
     torch.set_num_threads(threads)
     moments = random.Random(0)
     reached = []
     kills = 0
     while True:
         made = context.Event()
-        process = context.Process(target=run_to_the_end, args=(tmp_path / "pair.pt", tmp_path / "run", made))
+        progress = None if kills == KILLS else Slowly()
+        arguments = (tmp_path / "pair.pt", tmp_path / "run", made, progress)
+        process = context.Process(target=run_to_the_end, args=arguments)
         process.start()
         assert made.wait(100)
         if kills == KILLS:
             process.join(300)
             assert process.exitcode == 0
             break
-        time.sleep(moments.uniform(0.0, 0.5))
+        time.sleep(moments.uniform(0.0, LONGEST))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
         kills += 1
         reached.append(checkpoints.read(tmp_path / "run")["iteration"] if names(tmp_path / "run") else 0)
     assert reached == sorted(reached)
-    assert 0 < reached[-1] < 600, reached
+    assert 0 < reached[-1] < ITERATIONS, reached
     state = checkpoints.read(tmp_path / "run")
-    assert state["iteration"] == 600
+    assert state["iteration"] == ITERATIONS
     for key, value in whole.networks.student.state_dict().items():
         assert torch.equal(state["weights"]["student"][key], value), key
