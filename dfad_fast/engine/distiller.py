@@ -18,16 +18,16 @@ from dfad_fast.engine.meeting import meet
 from dfad_fast.engine.planning import can_be_captured, plan_source, with_older_images
 from dfad_fast.engine.randomness import global_state, restore_global_state
 from dfad_fast.engine.schedule import Schedule
-from dfad_fast.engine.settings import DistillerSettings, recorded
-from dfad_fast.engine.setup import Setup, set_up
+from dfad_fast.engine.settings import DistillerSettings
+from dfad_fast.engine.setup import Setup, describe, set_up
 from dfad_fast.engine.state import TrainState
+from dfad_fast.engine.trained import Trained
 from dfad_fast.methods import Method
 from dfad_fast.models.generators.sampling import sample_batches
 from dfad_fast.models.reading.check import device_of, image_dtype
 from dfad_fast.models.surgery.average import MovingAverage
 from dfad_fast.networks.as_given import modes_kept
 from dfad_fast.networks.optimizers import Optimiser
-from dfad_fast.networks.states import load_state, state_of
 from dfad_fast.sources import Source, Workbench
 
 
@@ -84,7 +84,14 @@ class Distiller:
         )
         ema = settings.student_ema
         self._average = None if ema is None else MovingAverage(student, ema)
-        self._infinite_from_the_start = set(self._not_finite())
+        modules = {
+            "student": student,
+            "generator": self.networks.generator,
+            "connectors": self.networks.connectors,
+            "term_modules": self.networks.term_modules if self.networks.term_modules else None,
+            "averaged_student": self.averaged_student,
+        }
+        self._trained = Trained({name: module for name, module in modules.items() if module is not None})
 
     def _optimizer(self, optimizer: torch.optim.Optimizer) -> Optimiser:
         scaled = self.levers.precision == "float16"
@@ -106,25 +113,12 @@ class Distiller:
 
     def describe(self) -> dict[str, Any]:
         """What the settings came to, as plain values: all that decides how a run ends, but for weights and versions."""
-        settings, method = self.settings, self.method
-        return {
-            "method": method.name,
-            "terms": method.describe(),
-            "image_shape": list(self.networks.image_shape),
-            **recorded(settings),
-            "recipe": asdict(self.recipe),
-            "levers": asdict(self.levers),
-            "taps": self.networks.matching.describe() if method.reads_features else [],
-            "processes": processes.count(),
-        }
+        return describe(self.settings, self.networks, self.method, self.recipe, self.levers)
 
     @property
     def notices(self) -> list[str]:
         """What a lever could not do here, a line each."""
-        notices = list(self.networks.notices)
-        folding = self.prober.folding
-        if folding and folding.kept:
-            notices.append(f"teacher's batch norm layers: {folding}")
+        notices = [*self.networks.notices, *self.prober.notices]
         if self.method.reads_features and (poor := self.networks.matching.describe_poor_match()):
             notices.append(poor)
         if self._left_off_graph:
@@ -219,31 +213,13 @@ class Distiller:
             lambda size: self.random.draw_noise(size, noise),
         )
 
-    def _trained(self) -> dict[str, nn.Module]:
-        trained: dict[str, nn.Module] = {
-            "student": self.networks.student,
-            "generator": self.networks.generator,
-            "connectors": self.networks.connectors,
-        }
-        if self.networks.term_modules:
-            trained["term_modules"] = self.networks.term_modules
-        if self.averaged_student is not None:
-            trained["averaged_student"] = self.averaged_student
-        return trained
-
     def weights(self) -> dict[str, dict[str, Any]]:
         """State dictionaries of all that is trained, by name."""
-        return {name: state_of(module) for name, module in self._trained().items()}
-
-    def _not_finite(self) -> Iterator[tuple[str, str]]:
-        for name, state in self.weights().items():
-            for key, value in state.items():
-                if isinstance(value, Tensor) and not bool(value.isfinite().all()):
-                    yield name, key
+        return self._trained.weights()
 
     def has_diverged(self) -> bool:
         """Whether a weight or statistic that was finite at first is NaN or infinite. Waits for the device."""
-        return any(name not in self._infinite_from_the_start for name in self._not_finite())
+        return self._trained.has_diverged()
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on: weights, optimizers, sources of images and of randomness, position. Each process
@@ -291,8 +267,7 @@ class Distiller:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where ``state_dict`` was taken, the global sources of randomness included."""
         self._schedule.forget()
-        for name, module in self._trained().items():
-            load_state(module, state["weights"][name])
+        self._trained.load(state["weights"])
         self.student_optimizer.load_state_dict(state["student_optimizer"])
         self.generator_optimizer.load_state_dict(state["generator_optimizer"])
         self.random.load_state_dict(state)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from dfad_fast.engine.choice import choose_method
 from dfad_fast.engine.random_numbers import RandomNumbers
 from dfad_fast.engine.randomness import undisturbed
 from dfad_fast.engine.recipe import Recipe, choose_recipe
-from dfad_fast.engine.settings import DistillerSettings
+from dfad_fast.engine.settings import DistillerSettings, recorded
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.generators.registry import create_generator
@@ -102,3 +103,19 @@ def _levers_of_several(levers: Levers, batch_size: int, sync_batch_norm: bool) -
     if levers.compile and sync_batch_norm:
         raise UsageError("compile has not been tried with synchronised batch norm: choose one of them")
     return replace(levers, graph=False)
+
+
+def describe(
+    settings: DistillerSettings, networks: Trio, method: Method, recipe: Recipe, levers: Levers
+) -> dict[str, Any]:
+    """What is recorded of a run and compared where it is resumed, as plain values."""
+    return {
+        "method": method.name,
+        "terms": method.describe(),
+        "image_shape": list(networks.image_shape),
+        **recorded(settings),
+        "recipe": asdict(recipe),
+        "levers": asdict(levers),
+        "taps": networks.matching.describe() if method.reads_features else [],
+        "processes": processes.count(),
+    }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dfad_fast.runs.settings import RunSettings
 from dfad_fast.settings import BATCH, COUNT, EPOCHS, RATE, SEED, Limits, Setting, declared, setting
-from dfad_fast.training.settings import RunSettings
 
 
 @dataclass(kw_only=True)

@@ -68,6 +68,12 @@ class Prober:
         wanted = self._one_student_batch
         return not self.trio.student_depends_on_batch if wanted is None else wanted
 
+    @property
+    def notices(self) -> list[str]:
+        """What could not be folded, in a line."""
+        folding = self.folding
+        return [f"teacher's batch norm layers: {folding}"] if folding and folding.kept else []
+
     @contextmanager
     def stepping(self) -> Iterator[None]:
         """Within it 3x3 convolutions run as the levers say, and batch norm layers see the batch they are to see."""

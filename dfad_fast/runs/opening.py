@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dfad_fast.distributed import collectives, processes
+from dfad_fast.engine.distiller import Distiller
+from dfad_fast.environment import versions
+from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.runs import resuming
 from dfad_fast.runs.folder import RunFolder, has_saved_nothing
 from dfad_fast.runs.writer import RunWriter
 
 
-def open_folder(
+def _open_folder(
     out: Path, overwrite: bool, resume: bool, keep_checkpoints: int
 ) -> tuple[RunFolder | None, bool]:
     """The folder, in the first process alone, and whether the run in it, which was to be resumed, is begun again: it
@@ -36,24 +39,49 @@ def open_folder(
     return (opened[0] if opened else None), again
 
 
+class Wishes(Protocol):
+    """What a folder is opened for; see :class:`dfad_fast.DFADTrainer`."""
+
+    overwrite: bool
+    resume: bool
+    accept_changes: bool
+    config: dict[str, Any] | None
+
+
 @dataclass(frozen=True)
-class Resumed:
-    """The records of a run so far, and what is to be known of it, a line each."""
+class OpenedRun:
+    """Who writes the run, its records so far, and what is to be known of it, a line each."""
 
-    history: list[dict[str, Any]]
-    notices: list[str]
+    writer: RunWriter
+    history: list[dict[str, Any]] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
 
-def resume_run(
-    writer: RunWriter,
-    config: Mapping[str, Any],
-    accept_changes: bool,
-    load: Callable[[dict[str, Any]], int],
-) -> Resumed:
-    """From the last checkpoint, which the first process reads for all: ``load`` takes it and returns its iteration.
+def open_run(distiller: Distiller, out: Path | None, keep_checkpoints: int, wishes: Wishes) -> OpenedRun:
+    """Begins the run of ``distiller`` in the folder ``out``, or takes ``distiller`` to where the run that it holds is.
 
-    Raises UsageError where ``config`` is not that of the run and ``accept_changes`` is not set.
+    Raises UsageError where the folder holds another run, or the run was begun with other settings or networks.
     """
+    if out is None:
+        return OpenedRun(RunWriter(None, None))
+    folder, begun_again = _open_folder(out, wishes.overwrite, wishes.resume, keep_checkpoints)
+    writer = RunWriter(out, folder)
+    recorded = {**distiller.describe(), "versions": versions()}
+    if wishes.resume and not begun_again:
+        opened = _resume(writer, distiller, recorded, wishes.accept_changes)
+    else:
+        config = {**(wishes.config or {}), **recorded}
+        writer.on_folder(lambda folder: folder.write_config(config))
+        again = f"{out} holds no checkpoint yet: the run is begun again"
+        opened = OpenedRun(writer, notices=[again] if begun_again else [])
+    writer.on_folder(RunFolder.end_writing)
+    return opened
+
+
+def _resume(
+    writer: RunWriter, distiller: Distiller, config: Mapping[str, Any], accept_changes: bool
+) -> OpenedRun:
+    """From the last checkpoint, which the first process reads for all."""
 
     def read() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         folder = writer.folder
@@ -65,7 +93,8 @@ def resume_run(
         )
 
     changes, before, state = collectives.on_first(read)
-    iteration = load(state)
+    _load(distiller, state, writer.out)
+    iteration = distiller.state.iteration
     so_far = resuming.processes_so_far(before)
     history = writer.on_folder(lambda folder: folder.read_metrics(iteration)) or []
     writer.on_folder(lambda folder: folder.cut_sheets(iteration))
@@ -81,4 +110,15 @@ def resume_run(
             f"the run has had {' and '.join(map(str, counts))} processes: it does not end with the "
             "very bits that it would have ended with"
         )
-    return Resumed(history, notices)
+    return OpenedRun(writer, history, notices)
+
+
+def _load(distiller: Distiller, state: dict[str, Any], out: Path | None) -> None:
+    try:
+        distiller.load_state_dict(distiller.own_part(state))
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        reason = in_one_line(error)
+        raise UsageError(
+            f"the checkpoint in {out} does not fit these networks and this device ({reason}): go on "
+            "with what the run was started with, or start anew with dfad-fast distill"
+        ) from error

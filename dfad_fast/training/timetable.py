@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.errors import DFADFastWarning
-from dfad_fast.training.settings import RunSettings
+from dfad_fast.runs.settings import RunSettings
 from dfad_fast.wording import counted
 
 

@@ -15,24 +15,21 @@ from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.settings import DistillerSettings
-from dfad_fast.environment import versions
-from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.errors import UsageError
 from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.trio import Trio
 from dfad_fast.reporting import pictures
 from dfad_fast.reporting.drawings import Drawings
 from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.events import Callback
-from dfad_fast.runs.folder import RunFolder
-from dfad_fast.runs.opening import open_folder, resume_run
+from dfad_fast.runs.opening import open_run
+from dfad_fast.runs.recovery import Recovery
+from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.summarizing import summarize
-from dfad_fast.runs.writer import RunWriter
 from dfad_fast.settings import COUNT, declared, described, refuse_beyond, values
 from dfad_fast.training.loop import Loop
 from dfad_fast.training.progress import Progress, ToldProgress
-from dfad_fast.training.recovery import Recovery
 from dfad_fast.training.saving import Saver
-from dfad_fast.training.settings import RunSettings
 from dfad_fast.training.timetable import plan
 
 
@@ -104,48 +101,19 @@ class DFADTrainer(RunSettings, _Networks):
         self.normalization = pictures.normalisation(
             self.image_mean, self.image_std, self.networks.image_shape[0]
         )
-        self.history: list[dict[str, Any]] = []
-        """The records of metrics.jsonl."""
         self.loggers = Loggers(self.log)
         if self.loggers and self.out is None:
             raise UsageError(f"log={self.log!r} writes to a run's folder: give one, as out=")
-        self._loop: Loop | None = None
         self.out = None if self.out is None else Path(self.out)
-        self._further_notices: list[str] = []
-        self.writer = RunWriter(None, None)
-        if self.out is not None:
-            self._open(self.out)
-
-    def _open(self, out: Path) -> None:
-        folder, begun_again = open_folder(out, self.overwrite, self.resume, self.keep_checkpoints)
-        self.writer = RunWriter(out, folder)
-        if begun_again:
-            self._further_notices.append(f"{out} holds no checkpoint yet: the run is begun again")
-        recorded = {**self.distiller.describe(), "versions": versions()}
-        if self.resume and not begun_again:
-            resumed = resume_run(self.writer, recorded, self.accept_changes, self._load_checkpoint)
-            self.history = resumed.history
-            self._further_notices += resumed.notices
-        else:
-            config = {**(self.config or {}), **recorded}
-            self.writer.on_folder(lambda folder: folder.write_config(config))
-        self.writer.on_folder(RunFolder.end_writing)
+        opened = open_run(self.distiller, self.out, self.keep_checkpoints, self)
+        self.writer, self._further_notices = opened.writer, opened.notices
+        self.history = opened.history
+        """The records of metrics.jsonl."""
+        self._loop: Loop | None = None
 
     @property
     def _saver(self) -> Saver:
         return Saver(self.distiller, self.writer, self.history, self.normalization)
-
-    def _load_checkpoint(self, state: dict[str, Any]) -> int:
-        """Returns the iteration that it was written at."""
-        try:
-            self.distiller.load_state_dict(self.distiller.own_part(state))
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            reason = in_one_line(error)
-            raise UsageError(
-                f"the checkpoint in {self.out} does not fit these networks and this device ({reason}): go on "
-                "with what the run was started with, or start anew with dfad-fast distill"
-            ) from error
-        return self.iteration
 
     @property
     def networks(self) -> Trio:
@@ -315,10 +283,6 @@ class DFADTrainer(RunSettings, _Networks):
         folder = self.writer.folder
         with self.distiller.working():
             return self._saver.save(test_set, [Drawings(folder, self.loggers)] if folder else [])
-
-    def save_state(self) -> None:
-        """Writes weights and checkpoint. Raises RunError for those that cannot be written, once all were tried."""
-        self._saver.save_state()
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on: weights, optimizers, sources of images and randomness, position."""

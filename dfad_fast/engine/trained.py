@@ -1,0 +1,35 @@
+"""The modules that a run trains, and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from dfad_fast.networks.states import load_state, state_of
+
+
+class Trained:
+    """Modules by name. ``weights`` are state dictionaries by those names."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self._modules = modules
+        self._infinite_from_the_start = set(self._not_finite())
+
+    def weights(self) -> dict[str, dict[str, Any]]:
+        return {name: state_of(module) for name, module in self._modules.items()}
+
+    def load(self, weights: Mapping[str, dict[str, Any]]) -> None:
+        for name, module in self._modules.items():
+            load_state(module, weights[name])
+
+    def has_diverged(self) -> bool:
+        """Whether a weight or statistic that was finite at first is NaN or infinite. Waits for the device."""
+        return any(name not in self._infinite_from_the_start for name in self._not_finite())
+
+    def _not_finite(self) -> Iterator[tuple[str, str]]:
+        for name, state in self.weights().items():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and not bool(value.isfinite().all()):
+                    yield name, key
