@@ -13,9 +13,11 @@ shared out among them: accuracies stay comparable, seconds are of that share.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import statistics
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 from multiprocessing import get_context
@@ -27,7 +29,7 @@ import torch
 
 from dfad_fast.cli import distill
 from dfad_fast.errors import DFADFastError, unknown_name
-from dfad_fast.jobs.job import prepare
+from dfad_fast.jobs.distil import prepare
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.methods import METHODS
 
@@ -37,7 +39,7 @@ SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", "iterations", "ima
 def run_once(config: DistillSettings, threads: int) -> dict[str, Any]:
     """The summary of one run."""
     torch.set_num_threads(threads)
-    return prepare(config, lambda text: None, overwrite=True).run()
+    return prepare(config, overwrite=True).run()
 
 
 def spread(values: list[float]) -> str:
@@ -126,6 +128,7 @@ def main(
     out: str,
 ) -> None:
     """Compare methods on one teacher, each at every speed, and with every setting that is given."""
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
     names = methods.split(",")
     for name in names:
         if name not in METHODS:
@@ -161,9 +164,8 @@ def main(
     runs: dict[str, list[dict[str, Any]]] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
     try:
-        prepare(
-            config(next(iter(rows)), "0"), click.echo, overwrite=True
-        )  # trains the teacher, once, for all
+        logging.getLogger("dfad_fast").setLevel(logging.INFO)
+        prepare(config(next(iter(rows)), "0"), overwrite=True)  # trains the teacher, once, for all
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             pending = {
                 name: [pool.submit(run_once, config(name, seed), threads) for seed in seeds.split(",")]

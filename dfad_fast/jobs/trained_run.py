@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,9 @@ from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.engine.choice import choose_method
 from dfad_fast.engine.networks import Networks
 from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
-from dfad_fast.jobs.job import (
-    Pair,
-    build_pair,
-    choose_device,
-    find_test_set,
-    read_config,
-    refuse_other_teacher,
-    run_plugins,
-)
+from dfad_fast.jobs.config import read_config
+from dfad_fast.jobs.devices import choose_device
+from dfad_fast.jobs.networks import Pair, build_pair, find_test_set, refuse_other_teacher, run_plugins
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.models import load_weights
 from dfad_fast.models.generators.registry import generate, make_generator
@@ -32,10 +25,6 @@ from dfad_fast.runs import checkpoints
 from dfad_fast.runs.checkpoints import CHECKPOINT
 from dfad_fast.runs.run_folder import AVERAGED, BEST, GENERATOR, STUDENT, folder_of, recorded_config
 from dfad_fast.terms import reads_features
-
-
-def silent(_text: str) -> None:
-    """What can be said while networks are built was said by the run."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,6 @@ def load_run(
     real_images_needed: bool = False,
     averaged: bool = False,
     best: bool = False,
-    say: Callable[[str], None] = silent,
 ) -> TrainedRun:
     """Reads the run in folder ``path``.
 
@@ -116,7 +104,6 @@ def load_run(
         real_images_needed: whether test images that cannot be read are an error, and not merely missing.
         averaged: whether the student is the moving average of the run's.
         best: whether it is the best one at the run's evaluations, see :class:`dfad_fast.engine.best.BestStudent`.
-        say: told what code of the run's settings is run.
 
     Raises:
         UsageError: no run is there, or none that has saved anything, or not that student; its teacher or its data is
@@ -129,9 +116,9 @@ def load_run(
     changes = {key: value for key, value in given.items() if value is not None}
     config = DistillSettings(**{**read_config(path), **changes})
     _refuse_nothing_saved(folder)
-    run_plugins(config, say)
+    run_plugins(config)
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
-    pair = build_pair(config, own_dataset, choose_device(config.device), silent, "refuse")
+    pair = build_pair(config, own_dataset, choose_device(config.device), "refuse")
     refuse_other_teacher(pair, folder)
     generator = make_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
     networks = Networks(
@@ -271,7 +258,7 @@ def _test_set(
 ) -> tuple[Dataset | None, str]:
     """The test images, or why there are none."""
     try:
-        test_set = find_test_set(config, dataset, pair, silent)
+        test_set = find_test_set(config, dataset, pair)
     except UsageError as error:
         if needed:
             raise
