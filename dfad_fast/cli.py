@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -27,7 +28,7 @@ from dfad_fast.version import __version__
 from dfad_fast.wording import counted
 
 if TYPE_CHECKING:
-    from dfad_fast.jobs.job import Job
+    from dfad_fast.jobs.distil import Job
     from dfad_fast.reporting.console import Console
     from dfad_fast.reporting.progress import BarProgress, LineProgress
     from dfad_fast.training.trainer import DFADTrainer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 5.0
 _IMAGES = Limits(most=10**6)
+_LOG = logging.getLogger("dfad_fast")
 _RECORDED_TEACHERS = "dfad_fast.recorded_teachers"
 
 
@@ -90,7 +92,7 @@ def _threads_option(help: str) -> Callable[[Callable[..., Any]], Callable[..., A
 def _use_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     if value is None:
         return
-    from dfad_fast.jobs.job import read_config
+    from dfad_fast.jobs.config import read_config
 
     settings = read_config(value)
     # What a stranger's file may not name is where to write.
@@ -147,7 +149,8 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
     Over several processes, on one machine or many: torchrun --nproc-per-node=2 -m dfad_fast distill ...
     """
     from dfad_fast.distributed import processes
-    from dfad_fast.jobs.job import prepare, with_trained_teacher
+    from dfad_fast.jobs.distil import prepare
+    from dfad_fast.jobs.networks import with_trained_teacher
 
     refuse_beyond(settings, distill_settings(), as_option)
     processes.join(settings["process_timeout"])
@@ -160,7 +163,7 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
     if recorded and context.get_parameter_source("teachers") is ParameterSource.DEFAULT:
         config = with_trained_teacher(config, recorded)
     with _teacher_bar(console) as bar:
-        job = prepare(config, _say(console), bar, overwrite=overwrite)
+        job = prepare(config, bar, overwrite=overwrite)
     _run(job, console)
 
 
@@ -176,7 +179,8 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have. One that was killed
     before its first checkpoint is begun again."""
     from dfad_fast.distributed import processes
-    from dfad_fast.jobs.job import prepare, read_config, recorded_threads
+    from dfad_fast.jobs.config import read_config, recorded_threads
+    from dfad_fast.jobs.distil import prepare
     from dfad_fast.runs.layout import folder_of
 
     folder = folder_of(run)
@@ -186,7 +190,7 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     console = _console(quiet)
     # Sums are ordered by the number of threads: with another one the run would not end as it would have.
     _set_threads(recorded_threads(folder) if threads is None else threads)
-    job = prepare(config, _say(console), resume=True, accept_changes=accept_changes)
+    job = prepare(config, resume=True, accept_changes=accept_changes)
     if job.trainer.iteration >= job.iterations:
         raise UsageError(
             f"{folder} is complete, with {counted(job.trainer.iteration, 'iteration')}: for a longer run, "
@@ -222,26 +226,16 @@ def teacher(
 ) -> None:
     """Train a teacher on a dataset and save it."""
     from dfad_fast.data import load_dataset
-    from dfad_fast.data.defaults import DEFAULTS
-    from dfad_fast.jobs.job import choose_device
-    from dfad_fast.jobs.teachers import teacher_for
+    from dfad_fast.jobs.devices import choose_device
+    from dfad_fast.jobs.teachers import find_or_train_teacher, training_on
 
     _set_threads(threads)
     console = _console(quiet)
     data = load_dataset(dataset, data_dir)
-    defaults = DEFAULTS[dataset]
+    training = training_on(dataset, network, epochs, learning_rate, seed)
     with _teacher_bar(console) as bar:
-        teacher_for(
-            data,
-            network or defaults.teacher,
-            defaults.teacher_epochs if epochs is None else epochs,
-            defaults.learning_rate if learning_rate is None else learning_rate,
-            seed,
-            Path(teachers),
-            choose_device(device),
-            _say(console),
-            bar,
-        )
+        found = find_or_train_teacher(data, training, Path(teachers), choose_device(device), bar)
+    _say(console)(f"teacher: {found.origin}")
 
 
 @app.command()
@@ -305,7 +299,6 @@ def inspect(
         device,
         real_images_needed=dataset is not None or images != "generated",
         best=best,
-        say=_say(console),
     )
     folder = Path(out) if out else trained.folder
     make_folder(folder)  # before measuring in vain
@@ -364,7 +357,7 @@ def export(run: str, format: str, threads: int | None, quiet: bool, **options: A
     _set_threads(threads)
     console = _console(quiet)
     try:
-        exported = export(run, format, **options, say=_say(console))
+        exported = export(run, format, **options)
     except Int8Failed as error:
         print_export(console, error.export)
         raise
@@ -421,7 +414,7 @@ def profile(
     measured: int, warm_up: int, json_file: str | None, threads: int | None, quiet: bool, **settings: Any
 ) -> None:
     """Show where the time of a run's iterations goes. Takes the options of distill; nothing is trained to keep."""
-    from dfad_fast.jobs.job import prepare
+    from dfad_fast.jobs.distil import prepare
     from dfad_fast.profiling.profiling import profile
     from dfad_fast.profiling.table import print_profile
     from dfad_fast.runs.whole_files import make_folder, write_whole
@@ -430,8 +423,8 @@ def profile(
         make_folder(Path(json_file).parent)  # before measuring in vain
     _set_threads(threads)
     console = _console(quiet)
-    job = prepare(DistillSettings(**settings), _say(console), rehearse=True)
-    measurements = profile(job.trainer, measured, warm_up, _say(console))
+    job = prepare(DistillSettings(**settings), dry_run=True)
+    measurements = profile(job.trainer, measured, warm_up)
     print_profile(console, measurements)
     if json_file:
         text = json.dumps(measurements.as_data(), indent=2) + "\n"
@@ -488,7 +481,35 @@ def _console(quiet: bool) -> Console:
     from dfad_fast.reporting.console import Console
 
     # Of several processes only the first one tells what all do.
-    return Console(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
+    console = Console(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
+    _LOG.addHandler(_Printing(console))
+    return console
+
+
+class _Printing(logging.Handler):
+    """A message as a line of its own, as it is."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(self._console)(record.getMessage())
+
+
+@contextmanager
+def _log_told() -> Iterator[None]:
+    """Within it the handlers that commands add to the package's logger are at work, and no others."""
+    before = _LOG.level, _LOG.propagate
+    _LOG.setLevel(logging.INFO)
+    _LOG.propagate = False
+    try:
+        yield
+    finally:
+        _LOG.setLevel(before[0])
+        _LOG.propagate = before[1]
+        for handler in [handler for handler in _LOG.handlers if isinstance(handler, _Printing)]:
+            _LOG.removeHandler(handler)
 
 
 def _say(console: Console) -> Callable[[str], None]:
@@ -545,7 +566,7 @@ def _set_threads(threads: int | None) -> None:
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
     warnings.showwarning = _show_warning
-    with outliving_readers(), _signals_raising():
+    with outliving_readers(), _log_told(), _signals_raising():
         code = _main()
     sys.exit(code)
 

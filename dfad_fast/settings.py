@@ -65,7 +65,8 @@ class Setting:
     help: str
     details: str = ""
     limits: Limits = Limits()
-    option: Any = None
+    kind: Any = None
+    """What the command line and config.yaml take: bool, int, float, str or a tuple of one of them."""
     multiple: bool = False
     metavar: str | None = None
     after: str | None = None
@@ -73,13 +74,7 @@ class Setting:
     resolved: bool = False
     profiled: bool = True
     name: str = ""
-    annotation: str = ""
     default: Any = None
-
-    @property
-    def kind(self) -> Any:
-        """What the command line and config.yaml take: bool, int, float, str or a tuple of one of them."""
-        return self.option or _KINDS[self.annotation.removesuffix(" | None")]
 
     @property
     def expected(self) -> str:
@@ -123,7 +118,7 @@ def setting(
     Args:
         help: what the command line says of it.
         details: what the documentation in Python says beyond that.
-        option: what the command line and config.yaml take, where the annotation allows more: a key of ``kind``.
+        option: what the command line and config.yaml take, where the annotation allows more.
         multiple: whether a tuple is given as an option for each entry, and not separated by commas.
         metavar: how the command line writes its value.
         after: the setting that its option follows, where that is not the one declared before it.
@@ -139,13 +134,13 @@ def setting(
 
 def declared(settings: type) -> dict[str, Setting]:
     """The declarations of a class, by name, in the order of its fields."""
-    return {
-        own.name: replace(
-            own.metadata["setting"], name=own.name, annotation=str(own.type), default=own.default
-        )
-        for own in fields(settings)
-        if "setting" in own.metadata
-    }
+    found: dict[str, Setting] = {}
+    for own in fields(settings):
+        if "setting" in own.metadata:
+            declaration: Setting = own.metadata["setting"]
+            kind = declaration.kind or _KINDS[str(own.type).removesuffix(" | None")]
+            found[own.name] = replace(declaration, name=own.name, kind=kind, default=own.default)
+    return found
 
 
 def values(settings: object, of: type) -> dict[str, Any]:

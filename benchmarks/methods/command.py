@@ -13,6 +13,8 @@ shared out among them: accuracies stay comparable, seconds are of that share.
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from pathlib import Path
 
 import click
@@ -74,6 +76,8 @@ def command(
     if len({row.folder for row in rows}) < len(rows):
         raise click.BadParameter("two of the settings would be written to one folder: give them in two calls")
 
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("dfad_fast").setLevel(logging.INFO)
     folder = Path(out)
     common = DistillSettings(dataset=dataset, data_dir=data_dir, iterations=iterations, images=images)
     found = {}

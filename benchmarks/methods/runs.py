@@ -16,7 +16,7 @@ import torch
 
 from dfad_fast.cli import distill
 from dfad_fast.errors import unknown_name
-from dfad_fast.jobs.job import prepare
+from dfad_fast.jobs.distil import prepare
 from dfad_fast.jobs.settings import DistillSettings
 
 SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", "iterations", "images", "out")
@@ -50,7 +50,7 @@ def compare(
     """The summaries of each row, seed by seed; so many runs at a time, which share the cores."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     # Trains the teacher, once, for all.
-    prepare(rows[0].config(common, 0, out), click.echo, overwrite=True)
+    prepare(rows[0].config(common, 0, out), overwrite=True)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         pending = {
             row.name: [pool.submit(run_once, row.config(common, seed, out), threads) for seed in seeds]
@@ -63,7 +63,7 @@ def compare(
 def run_once(config: DistillSettings, threads: int) -> dict[str, Any]:
     """The summary of one run."""
     torch.set_num_threads(threads)
-    return prepare(config, lambda text: None, overwrite=True).run()
+    return prepare(config, overwrite=True).run()
 
 
 def setting(text: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from benchmarks.faithful import OBJECTIVES, FaithfulLoop
 from benchmarks.measuring.timing import timed
 from benchmarks.train.cases import Contender, Job
 from dfad_fast.engine.evaluation import TestSet
-from dfad_fast.jobs import job as distillation
+from dfad_fast.jobs import distil
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.profiling.timeline import clock_of
 
@@ -27,13 +27,13 @@ class Point:
     accuracy: float
 
 
-def prepare(job: Job, contender: Contender, seed: int, device: str, folder: str) -> distillation.Job:
+def prepare(job: Job, contender: Contender, seed: int, device: str, folder: str) -> distil.Job:
     """The run as ``dfad-fast distill`` makes it, on a teacher that is trained where there is none yet."""
     config = DistillSettings(
         dataset=job.dataset, data_dir=job.data_dir, teachers=job.teachers, teacher_epochs=job.teacher_epochs,
         method=contender.method, images=job.images, speed="exact", seed=seed, device=device, out=folder,
     )  # fmt: skip
-    return distillation.prepare(config, lambda text: None, overwrite=True)
+    return distil.prepare(config, overwrite=True)
 
 
 class TrainContestant:

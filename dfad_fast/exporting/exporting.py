@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from dfad_fast.exporting.quantising import quantise
 from dfad_fast.exporting.result import Export, Int8Failed, Variant
 from dfad_fast.exporting.student import Student
 from dfad_fast.importing import import_package
-from dfad_fast.jobs.trained_run import TrainedRun, load_run, silent
+from dfad_fast.jobs.trained_run import TrainedRun, load_run
 from dfad_fast.runs.layout import AVERAGED, BEST, EXPORT_ENDINGS, EXPORT_RECORD, STUDENT
 from dfad_fast.runs.whole_files import make_folder, write_whole
 
@@ -54,7 +54,6 @@ def export(
     teachers: str | None = None,
     samples: int = 1000,
     calibration_images: int = 512,
-    say: Callable[[str], None] = silent,
 ) -> Export:
     """Writes the student of the run in folder ``run``, finished or interrupted, to a file for others.
 
@@ -72,7 +71,7 @@ def export(
         best: whether to take the best student at the run's evaluations, and not the last one.
         out: the file; that in 8 bits is called ``NAME_int8.onnx``, beside it. By default in the run's folder.
         overwrite: whether files of these names are written over.
-        dataset, data_dir, teachers, say: as for :func:`dfad_fast.jobs.trained_run.load_run`.
+        dataset, data_dir, teachers: as for :func:`dfad_fast.jobs.trained_run.load_run`.
         samples: images that the file is checked on, at most.
         calibration_images: generated images that activations in 8 bits are scaled by.
 
@@ -92,7 +91,6 @@ def export(
         real_images_needed=dataset is not None,
         averaged=averaged,
         best=best,
-        say=say,
     )
     if int8 and not trained.has_generator:
         raise UsageError(f"{trained.folder} holds no generator to calibrate --int8 with: leave --int8 out")

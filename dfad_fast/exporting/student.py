@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.jobs.job import build_student, student_name
+from dfad_fast.jobs.networks import build_student, student_name
 from dfad_fast.jobs.trained_run import TrainedRun
 from dfad_fast.models.reading.check import example_images
 from dfad_fast.models.surgery.adapting import adapted

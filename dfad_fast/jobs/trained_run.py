@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,9 @@ from torch import Tensor, nn
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.engine.choice import choose_method
 from dfad_fast.errors import UsageError, in_one_line
-from dfad_fast.jobs.job import (
-    Pair,
-    build_pair,
-    choose_device,
-    find_test_set,
-    read_config,
-    refuse_other_teacher,
-    run_plugins,
-)
+from dfad_fast.jobs.config import read_config
+from dfad_fast.jobs.devices import choose_device
+from dfad_fast.jobs.networks import Pair, build_pair, find_test_set, refuse_other_teacher, run_plugins
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.models import load_weights
 from dfad_fast.models.generators.registry import create_generator
@@ -40,10 +33,6 @@ from dfad_fast.runs.layout import (
     folder_of,
 )
 from dfad_fast.terms import reads_features
-
-
-def silent(_text: str) -> None:
-    """What can be said while networks are built was said by the run."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +103,6 @@ def load_run(
     real_images_needed: bool = False,
     averaged: bool = False,
     best: bool = False,
-    say: Callable[[str], None] = silent,
 ) -> TrainedRun:
     """Reads the run in folder ``path``.
 
@@ -124,7 +112,6 @@ def load_run(
         real_images_needed: whether test images that cannot be read are an error, and not merely missing.
         averaged: whether the student is the moving average of the run's.
         best: whether it is the best one at the run's evaluations, see :class:`dfad_fast.engine.best.BestStudent`.
-        say: told what code of the run's settings is run.
 
     Raises:
         UsageError: no run is there, or none that has saved anything, or not that student; its teacher or its data is
@@ -137,9 +124,9 @@ def load_run(
     changes = {key: value for key, value in given.items() if value is not None}
     config = DistillSettings(**{**read_config(path), **changes})
     _refuse_nothing_saved(folder)
-    run_plugins(config, say)
+    run_plugins(config)
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
-    pair = build_pair(config, own_dataset, choose_device(config.device), silent, "refuse")
+    pair = build_pair(config, own_dataset, choose_device(config.device), "refuse")
     refuse_other_teacher(pair, folder)
     generator = create_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
     networks = Trio(
@@ -262,7 +249,7 @@ def _test_set(
 ) -> tuple[Dataset | None, str]:
     """The test images, or why there are none."""
     try:
-        test_set = find_test_set(config, dataset, pair, silent)
+        test_set = find_test_set(config, dataset, pair)
     except UsageError as error:
         if needed:
             raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from dfad_fast.profiling.hooks import LOSSES, NETWORKS, OPTIMISERS, PHASES, Step
 from dfad_fast.profiling.timeline import OVERHEAD, Clock, clock_of
 from dfad_fast.training.trainer import DFADTrainer
 from dfad_fast.wording import counted
+
+_log = logging.getLogger(__name__)
 
 # Iterations without and with hooks take turns, so that what else the machine does meets both.
 _ROUNDS = 5
@@ -87,9 +90,7 @@ class Profile:
         }
 
 
-def profile(
-    trainer: DFADTrainer, iterations: int, warm_up: int, say: Callable[[str], None] = lambda _: None
-) -> Profile:
+def profile(trainer: DFADTrainer, iterations: int, warm_up: int) -> Profile:
     """Steps ``trainer`` through ``warm_up`` iterations, and ``iterations`` more without hooks and with them.
 
     Raises UsageError for numbers of iterations that make no profile.
@@ -100,7 +101,7 @@ def profile(
     clock = clock_of(trainer.distiller.device)
     if trainer.distiller.levers.graph:
         warm_up = max(warm_up, ITERATIONS_UNTIL_CAPTURED)
-    say(
+    _log.info(
         f"profile: {counted(warm_up, 'iteration')} to warm up, then {iterations} without hooks and {iterations} with"
     )
     _step(trainer, warm_up, clock)
@@ -119,7 +120,7 @@ def profile(
     peak, device_peak = peak_resident_bytes(), _peak_device_bytes(trainer.distiller.device)
     parts = _parts(hooks, iterations)
     work = [part.multiply_adds for part in parts]
-    say("profile: products of matrices, for comparison")
+    _log.info("profile: products of matrices, for comparison")
     return Profile(
         method=trainer.distiller.method.name,
         device=device_name(trainer.distiller.device),

@@ -184,7 +184,7 @@ def test_other_settings_are_refused_unless_told(pair, tmp_path):
     changes = {"batch_size": 16, "recipe": "adam", "replay": 2}
     with pytest.raises(UsageError, match="started with other settings") as caught:
         trainer_of(pair, out=tmp_path, resume=True, **changes)
-    for part in ("batch_size: 8 then, 16 now", "'replay': 0} then", "student_lr"):
+    for part in ("batch_size: 8 then, 16 now", "replay: 0 then, 2 now", "student_lr"):
         assert part in str(caught.value)
     trainer_of(pair, out=tmp_path, resume=True)
     trainer_of(pair, out=tmp_path, resume=True, accept_changes=True, batch_size=16).fit(1)

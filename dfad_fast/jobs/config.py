@@ -1,0 +1,107 @@
+"""The settings of ``dfad-fast distill`` as a run's config.yaml holds them."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from dfad_fast.data import dataset_names
+from dfad_fast.distributed import processes
+from dfad_fast.engine.recipe import RECIPES
+from dfad_fast.errors import ConfigError, UsageError, unknown_name
+from dfad_fast.jobs.paths import found_from, made_absolute
+from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
+from dfad_fast.methods import METHODS
+from dfad_fast.methods.plugins import load_plugins
+from dfad_fast.models.generators.registry import GENERATORS
+from dfad_fast.models.reading.check import as_image_shape
+from dfad_fast.networks.levers import SPEEDS
+from dfad_fast.reporting.loggers import LOGGERS
+from dfad_fast.runs.config_file import read_settings, recorded_config
+from dfad_fast.runs.layout import CONFIG
+from dfad_fast.settings import refuse_beyond
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings of ``dfad-fast distill`` in a run's config.yaml, with the paths as they are now where the run was
+    moved. Raises UsageError where it holds none."""
+    path = Path(path)
+    path = path / CONFIG if path.is_dir() else path
+    try:
+        settings = dict(read_settings(path)["distill"])
+        unknown = sorted(set(settings) - set(distill_settings()))
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}: give a run's folder or its {CONFIG}"
+        ) from error
+    except (TypeError, KeyError, ValueError) as error:
+        raise UsageError(
+            f"{path} is no {CONFIG} of dfad-fast distill: give a run's folder or its {CONFIG}"
+        ) from error
+    if unknown:
+        raise ConfigError(
+            f"{path} has settings that dfad-fast distill does not know: "
+            + ", ".join(f"{name}: {reprlib.repr(settings[name])}" for name in unknown)
+        )
+    settings = _with_tuples(settings)
+    _refuse_other_types(settings, path)
+    _refuse_other_values(settings, path)
+    return _with_tuples(found_from(settings, path.parent))
+
+
+def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def _refuse_other_types(settings: dict[str, Any], path: Path) -> None:
+    for name, value in settings.items():
+        if not distill_settings()[name].accepts(value):
+            expected = distill_settings()[name].expected
+            raise ConfigError(f"{path}: {name} is {reprlib.repr(value)}, expected {expected}: correct it")
+
+
+def _refuse_other_values(settings: dict[str, Any], path: Path) -> None:
+    """Those that can be told from the settings alone, so that the error can name the file."""
+    try:
+        refuse_beyond(settings, distill_settings())
+        if settings.get("image_shape") is not None:
+            as_image_shape(settings["image_shape"])
+        for name, known in _known_names(settings).items():
+            for value in settings[name] if isinstance(settings[name], tuple) else [settings[name]]:
+                if value not in known:
+                    kind = "logger" if name == "log" else name
+                    raise UsageError(f"{name}: {unknown_name(kind, value, known)}")
+    except UsageError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
+    """The names that some of ``settings`` have to be among. A plugin may add methods; the dataset to evaluate on need
+    not be known where other images are looked at."""
+    if not settings.get("plugin") and settings.get("method", "auto") not in ("auto", *METHODS):
+        load_plugins()  # of installed packages
+    known: dict[str, Collection[str]] = {
+        "recipe": ("auto", *RECIPES),
+        "generator": GENERATORS,
+        "speed": SPEEDS,
+        "dataset": dataset_names(),
+        "log": LOGGERS,
+        **({} if settings.get("plugin") else {"method": ("auto", *METHODS)}),
+    }
+    return {name: names for name, names in known.items() if settings.get(name) is not None}
+
+
+def to_record(settings: DistillSettings, out: Path, iterations: int | None) -> dict[str, Any]:
+    """The settings as config.yaml holds them: the run's own folder and length, whole paths, plain lists."""
+    absolute = made_absolute({**as_plain(settings), "out": str(out), "iterations": iterations})
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in absolute.items()}
+
+
+def recorded_threads(folder: Path) -> int | None:
+    """The CPU threads of the run in ``folder``; None where it does not say, or had another number of processes."""
+    config = recorded_config(folder)
+    threads = config.get("threads")
+    known = isinstance(threads, int) and threads > 0 and config.get("processes", 1) == processes.count()
+    return threads if known else None

@@ -1,0 +1,231 @@
+"""The main job, as the command line runs it: settings in, a run's folder and a summary out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.allocator import pin_allocator
+from dfad_fast.data import Dataset, load_dataset
+from dfad_fast.data.defaults import DEFAULTS
+from dfad_fast.distributed import collectives, processes
+from dfad_fast.engine.preflight import refuse_unaffordable
+from dfad_fast.engine.recipe import Recipe, choose_recipe
+from dfad_fast.errors import UsageError
+from dfad_fast.jobs.config import to_record
+from dfad_fast.jobs.devices import choose_device, fitting_into_memory
+from dfad_fast.jobs.networks import (
+    MissingTeacher,
+    Pair,
+    build_pair,
+    find_test_set,
+    refuse_other_teacher,
+    run_plugins,
+)
+from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
+from dfad_fast.methods import METHODS
+from dfad_fast.models.reading.check import as_image_shape
+from dfad_fast.networks.levers import choose_levers, with_changes
+from dfad_fast.reporting.loggers import Loggers, available
+from dfad_fast.runs.folder import refuse_other_run
+from dfad_fast.runs.layout import CONFIG
+from dfad_fast.runs.lock import refuse_held
+from dfad_fast.runs.settings import RunSettings
+from dfad_fast.settings import as_option, refuse_beyond, values
+from dfad_fast.terminal import quoted
+from dfad_fast.training.progress import Progress
+from dfad_fast.training.trainer import DFADTrainer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is set up and ready to go."""
+
+    trainer: DFADTrainer
+    iterations: int
+    evaluate: list[tuple[Tensor, Tensor]] | None
+    out: Path
+
+    def run(self, progress: Progress | None = None) -> dict[str, Any]:
+        """Runs what is left of it and returns the summary."""
+        return self.trainer.fit(self.iterations - self.trainer.iteration, self.evaluate, progress=progress)
+
+
+def prepare(
+    settings: DistillSettings,
+    teacher_progress: Callable[[int, float], None] | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    dry_run: bool = False,
+    accept_changes: bool = False,
+) -> Job:
+    """Builds and checks everything that ``settings`` name, training a teacher where they name none.
+
+    With ``dry_run`` nothing is written, no test images are read, and a teacher that would be trained is taken as
+    it is initialized. Pins the allocator of this process, unless a lever says otherwise.
+
+    Raises UsageError for settings that do not fit each other.
+    """
+    refuse_beyond(as_plain(settings), distill_settings(), as_option)
+    run_plugins(settings)
+    # Before a teacher is trained in vain. A run that goes on may do so on a machine with fewer packages.
+    log = available(settings.log or ()) if resume else settings.log or ()
+    Loggers(log)
+    out = Path(settings.out or f"runs/{settings.dataset or 'distill'}-{settings.method}-seed{settings.seed}")
+    if not dry_run:
+        collectives.on_first(lambda: _refuse_folder(out, may_hold_run=overwrite or resume))
+    device = choose_device(settings.device)
+    dataset = load_dataset(settings.dataset, settings.data_dir) if settings.dataset else None
+    _refuse_unaffordable(settings, device)
+    iterations = _iterations(settings)
+    pair = _build_pair(settings, dataset, device, resume, dry_run, teacher_progress)
+    recipe = _recipe(settings, pair.student)
+    levers = choose_levers(with_changes(choose_levers(settings.speed, device), settings.lever or ()), device)
+    evaluate = None if dry_run else _test_batches(settings, dataset, pair, device)
+    if resume:
+        collectives.on_first(lambda: refuse_other_teacher(pair, out))
+    if levers.pin_allocator:
+        pin_allocator()
+    resolved = {"batch_size": _batch_size(settings), "recipe": recipe, "speed": levers}
+    where = {"out": None, "log": ()} if dry_run else {"out": out, "log": log}
+    with fitting_into_memory():
+        trainer = DFADTrainer(
+            pair.teacher,
+            pair.student,
+            pair.image_shape,
+            **{**values(settings, RunSettings), **resolved, **where},
+            overwrite=overwrite,
+            resume=resume,
+            accept_changes=accept_changes,
+            image_mean=settings.mean or (dataset.mean if dataset else None),
+            image_std=settings.std or (dataset.std if dataset else None),
+            config=_recorded(settings, out, iterations, pair),
+        )
+    _tell_choices(trainer, chosen=settings.method == "auto")
+    if iterations is None:
+        assert settings.images is not None
+        iterations = trainer.iterations_for(settings.images)
+    return Job(trainer, iterations, evaluate, out)
+
+
+def _refuse_folder(out: Path, may_hold_run: bool) -> None:
+    """Before a teacher is trained in vain."""
+    refuse_held(out)
+    if not may_hold_run:
+        refuse_other_run(out)
+
+
+def _iterations(settings: DistillSettings) -> int | None:
+    """None where images are counted instead."""
+    if settings.images is not None:
+        if settings.iterations is not None:
+            raise UsageError("--iterations and --images both say how long the run is: give one of them")
+        return None
+    if settings.iterations is not None:
+        return settings.iterations
+    return DEFAULTS[settings.dataset].iterations if settings.dataset else 2000
+
+
+def _batch_size(settings: DistillSettings) -> int:
+    """Of all processes together."""
+    if settings.batch_per_process:
+        return settings.batch_per_process * processes.count()
+    return settings.batch_size
+
+
+def _refuse_unaffordable(settings: DistillSettings, device: torch.device) -> None:
+    """Before a network is shown images of that size."""
+    if settings.image_shape:
+        own_batch = _batch_size(settings) // processes.count()
+        shape = as_image_shape(settings.image_shape)
+        refuse_unaffordable(shape, own_batch, settings.latent_dim, device, torch.float32, own_generator=True)
+
+
+def _build_pair(
+    settings: DistillSettings,
+    dataset: Dataset | None,
+    device: torch.device,
+    resume: bool,
+    dry_run: bool,
+    progress: Callable[[int, float], None] | None,
+) -> Pair:
+    # A run that goes on needs the very teacher that it began with.
+    missing_teacher: MissingTeacher = "initialize" if dry_run else "refuse" if resume else "train"
+
+    def build() -> Pair:
+        pair = build_pair(settings, dataset, device, missing_teacher, progress)
+        if pair.teacher_origin:
+            _log.info(f"teacher: {pair.teacher_origin}")
+        return pair
+
+    # A teacher that is trained by the first process is read by the others.
+    return collectives.first_then_others(build)
+
+
+def _recipe(settings: DistillSettings, student: nn.Module) -> Recipe:
+    method = METHODS.get(settings.method) if isinstance(settings.method, str) else settings.method
+    recipe = choose_recipe(settings.recipe, student, method.recipe if method else "auto")
+    return replace(
+        recipe,
+        student_lr=recipe.student_lr if settings.student_lr is None else settings.student_lr,
+        generator_lr=recipe.generator_lr if settings.generator_lr is None else settings.generator_lr,
+    )
+
+
+def _test_batches(
+    settings: DistillSettings, dataset: Dataset | None, pair: Pair, device: torch.device
+) -> list[tuple[Tensor, Tensor]] | None:
+    """None where there are no test images; of several processes only the first one looks at them."""
+    test_set = find_test_set(settings, dataset, pair)
+    if test_set is None:
+        return None
+    if settings.teacher and not settings.mean:
+        name = (dataset or test_set).name
+        _log.info(
+            f"test images are normalised by {name}'s own mean and deviation: --mean and --std set others"
+        )
+    return list(test_set.test_batches(512, device)) if processes.is_first() else []
+
+
+def _recorded(settings: DistillSettings, out: Path, iterations: int | None, pair: Pair) -> dict[str, Any]:
+    """What config.yaml holds beside what the trainer records."""
+    repeated = f"{processes.command()} distill --config {quoted((out / CONFIG).absolute())}"
+    return {
+        "distill": to_record(settings, out, iterations),
+        "repeat": f"{repeated} --out ANOTHER_FOLDER",
+        "teacher_weights_sha256": pair.teacher_digest,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _tell_choices(trainer: DFADTrainer, chosen: bool) -> None:
+    """Which method is taken, and what it reads."""
+    method, networks = trainer.distiller.method, trainer.networks
+    if chosen:
+        reason = (
+            "has batch norm layers"
+            if method.reads_statistics
+            else "has no batch norm layers (virtual samples do badly without)"
+        )
+        unmatched = "" if networks.tap_pairs else " and no stage of the student matches one of its own"
+        _log.info(f"method: {method.name}, since the teacher {reason}{unmatched}")
+    else:
+        _log.info(f"method: {method.name}")
+    if method.reads_features:
+        for row in networks.matching.describe():
+            _log.info(
+                f"tap: {row['teacher']} {row['teacher_shape']} <- {row['student']} {row['student_shape']}"
+            )
+    if method.reads_last_stage:
+        _log.info(f"tap: {networks.matching.last_stage} (the teacher's last stage)")
+    for notice in trainer.notices:
+        _log.info(notice)

@@ -1,0 +1,227 @@
+"""The two networks of a run, by the names that its settings give them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from dfad_fast.data import Dataset, load_dataset
+from dfad_fast.data.defaults import DEFAULTS
+from dfad_fast.errors import UsageError
+from dfad_fast.jobs.settings import DistillSettings
+from dfad_fast.jobs.teachers import Teacher, Training, find_or_train_teacher, training_on
+from dfad_fast.methods.plugins import load_plugins
+from dfad_fast.models import (
+    create_network,
+    create_packaged_network,
+    has_weights,
+    is_packaged,
+    is_program,
+    load_factory_network,
+    load_program,
+    load_weights,
+    runs_code,
+)
+from dfad_fast.models.loading.weights_file import split_key
+from dfad_fast.models.reading.check import as_image_shape, count_classes
+from dfad_fast.runs.config_file import recorded_config
+
+MissingTeacher = Literal["train", "initialize", "refuse"]
+"""What happens where the dataset's teacher has not been trained before."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two networks of a run, for images ``image_shape``."""
+
+    teacher: nn.Module
+    student: nn.Module
+    image_shape: tuple[int, int, int]
+    classes: int
+    teacher_weights: Path | None
+    teacher_origin: str | None
+    """Where the teacher's weights come from, in words; None where the settings say it."""
+
+    @property
+    def teacher_digest(self) -> str | None:
+        """SHA-256 of the teacher's weights file; None where its factory made them."""
+        if self.teacher_weights is None:
+            return None
+        return hashlib.sha256(self.teacher_weights.read_bytes()).hexdigest()
+
+
+def run_plugins(settings: DistillSettings) -> None:
+    """Runs the plugins, after naming all code that the settings name: that of factories and programs too."""
+    factories = [
+        name.rpartition(":")[0]
+        for name in (settings.teacher, settings.student)
+        if name and ":" in name and not is_packaged(name) and not is_program(name)
+    ]
+    programs = [settings.teacher] if settings.teacher and runs_code(settings.teacher) else []
+    for code in dict.fromkeys([*factories, *programs, *(settings.plugin or ())]):
+        _log.info(f"running the code in {code}, as it was told to")
+    load_plugins(settings.plugin or ())
+
+
+def build_pair(
+    settings: DistillSettings,
+    dataset: Dataset | None,
+    device: torch.device,
+    missing_teacher: MissingTeacher,
+    teacher_progress: Callable[[int, float], None] | None = None,
+) -> Pair:
+    """Teacher and student as ``settings`` name them. ``dataset`` is the one that ``settings.dataset`` names.
+
+    Raises UsageError for settings that do not fit each other, and for a missing teacher that is refused.
+    """
+    torch.manual_seed(settings.seed)  # a factory may draw the teacher's weights
+    if dataset and _is_trained_here(settings):
+        teacher = _dataset_teacher(settings, dataset, device, missing_teacher, teacher_progress)
+    else:
+        teacher = _given_teacher(settings, dataset, device)
+    classes = count_classes(teacher.network, teacher.image_shape, "teacher")
+    torch.manual_seed(settings.seed)
+    student = build_student(settings, teacher.image_shape, classes).to(device)
+    return Pair(teacher.network, student, teacher.image_shape, classes, teacher.weights, teacher.origin)
+
+
+def student_name(settings: DistillSettings) -> str:
+    """The student's network or factory. Raises UsageError where none is named."""
+    if settings.student:
+        return settings.student
+    if settings.dataset:
+        return DEFAULTS[settings.dataset].student
+    raise UsageError("no student: name one with --student (a network's name, or file.py:factory)")
+
+
+def build_student(settings: DistillSettings, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The student that ``settings`` name, with the weights that its factory gives it, on the CPU."""
+    return _network(student_name(settings), shape, classes, "student")
+
+
+def refuse_other_teacher(pair: Pair, folder: Path) -> None:
+    """Raises UsageError where the run in ``folder`` was started with other weights of the teacher."""
+    recorded = recorded_config(folder).get("teacher_weights_sha256")
+    if pair.teacher_digest != recorded:
+        raise UsageError(
+            f"the teacher's weights ({pair.teacher_weights}) are not those that the run in {folder} was started "
+            "with: bring them back, or start anew with dfad-fast distill"
+        )
+
+
+def find_test_set(settings: DistillSettings, dataset: Dataset | None, pair: Pair) -> Dataset | None:
+    """The dataset whose test images ``settings`` name, normalized as the teacher's images are; None for none.
+
+    ``dataset`` is the teacher's, if the run names it: its mean and deviation normalize the images, unless
+    ``settings`` give others. Raises UsageError where the images are not the teacher's kind.
+    """
+    shown = dataset
+    if settings.evaluate and not (dataset and settings.evaluate == dataset.name):
+        shown = load_dataset(settings.evaluate, settings.data_dir)
+    if shown is None:
+        return None
+    if shown.image_shape != pair.image_shape or len(shown.classes) != pair.classes:
+        raise UsageError(
+            f"{shown.name} has images {list(shown.image_shape)} of {len(shown.classes)} classes and the "
+            f"teacher takes {list(pair.image_shape)} and answers {pair.classes}: evaluate on the teacher's own "
+            "kind of data"
+        )
+    known = dataset or shown
+    return replace(shown, mean=settings.mean or known.mean, std=settings.std or known.std)
+
+
+def with_trained_teacher(settings: DistillSettings, teachers: str) -> DistillSettings:
+    """``settings`` with that folder of teachers, where the one that they need was trained before: nothing is then
+    written there."""
+    if settings.dataset not in DEFAULTS:
+        return settings
+    is_there = (Path(teachers) / _training(settings, settings.dataset).file).is_file()
+    return replace(settings, teachers=teachers) if is_there else settings
+
+
+def _training(settings: DistillSettings, dataset: str) -> Training:
+    return training_on(dataset, settings.teacher, settings.teacher_epochs, seed=settings.teacher_seed)
+
+
+def _is_trained_here(settings: DistillSettings) -> bool:
+    """Whether the settings name a dataset's teacher, and no weights of their own."""
+    return settings.teacher is None or (
+        ":" not in settings.teacher and not is_program(settings.teacher) and not settings.teacher_weights
+    )
+
+
+def _dataset_teacher(
+    settings: DistillSettings,
+    dataset: Dataset,
+    device: torch.device,
+    missing_teacher: MissingTeacher,
+    progress: Callable[[int, float], None] | None,
+) -> Teacher:
+    if settings.teacher_weights:
+        raise UsageError("--teacher-weights needs --teacher: name the network that the weights belong to")
+    training = _training(settings, dataset.name)
+    if missing_teacher == "initialize":
+        network = create_network(training.network, dataset.image_shape, len(dataset.classes)).to(device)
+        origin = f"{training.network} as it is initialised; none is trained for this"
+        return Teacher(network, dataset.image_shape, origin=origin)
+    return find_or_train_teacher(
+        dataset, training, Path(settings.teachers), device, progress, train=missing_teacher == "train"
+    )
+
+
+def _given_teacher(settings: DistillSettings, dataset: Dataset | None, device: torch.device) -> Teacher:
+    """The teacher that the settings name, with its weights, or as its factory makes it."""
+    name = settings.teacher
+    if name is None:
+        raise UsageError("no teacher: give --teacher and --teacher-weights, or --dataset to train one")
+    shape = settings.image_shape or (dataset.image_shape if dataset else None)
+    if shape is None:
+        raise UsageError("the shape of the teacher's images is needed: --image-shape CHANNELS,HEIGHT,WIDTH")
+    image_shape = as_image_shape(shape)
+    if is_program(name):
+        if settings.teacher_weights:
+            raise UsageError(f"{name} holds its weights: leave out --teacher-weights")
+        return Teacher(load_program(name, image_shape).to(device), image_shape, Path(name))
+    classes = settings.classes or (len(dataset.classes) if dataset else None)
+    network = _network(name, image_shape, classes, "teacher").to(device)
+    if settings.teacher_weights is None:
+        return Teacher(network, image_shape, origin=_origin(name))
+    load_weights(network, settings.teacher_weights, "teacher")
+    return Teacher(network, image_shape, split_key(settings.teacher_weights)[0])
+
+
+def _origin(teacher: str) -> str:
+    """Where the weights of a teacher come from that was given no file of them."""
+    if has_weights(teacher):
+        return f"weights from the folder {teacher.partition(':')[2]}"
+    drawn = is_packaged(teacher) or ":" not in teacher
+    return "no --teacher-weights given, so " + (
+        "its weights are random" if drawn else "it is taken as its factory built it"
+    )
+
+
+def _network(name: str, shape: tuple[int, int, int], classes: int | None, what: str) -> nn.Module:
+    if is_program(name):  # the teacher's are loaded elsewhere
+        raise UsageError(
+            f"{name} is a program, which is not trained: name the {what}'s network, or file.py:factory"
+        )
+    if is_packaged(name):
+        return create_packaged_network(name, shape, classes)
+    if ":" in name:
+        return load_factory_network(name)
+    if name.endswith(".py"):
+        raise UsageError(
+            f"{name} is a file: name the function in it that builds the {what}, as {name}:FUNCTION"
+        )
+    if classes is None:
+        raise UsageError(f"the {what} is named {name!r}, so its number of classes is needed: --classes N")
+    return create_network(name, shape, classes)
