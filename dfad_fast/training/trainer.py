@@ -122,6 +122,7 @@ class DFADTrainer(RunSettings, _Networks):
     accept_changes: bool = False
     config: dict[str, Any] | None = None
 
+    @torch.inference_mode(False)
     def __post_init__(self) -> None:
         refuse_beyond(vars(self), str)
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}
