@@ -12,7 +12,6 @@ from dfad_fast.attempts import Attempts
 from dfad_fast.errors import DFADFastWarning, RunError
 from dfad_fast.reporting import pictures
 from dfad_fast.runs.folder import RunFolder
-from dfad_fast.training import outcome
 from tests.training.test_trainer import SHAPE, SMALL, same, weights
 
 
@@ -119,7 +118,8 @@ def test_scores_that_cannot_be_taken_cost_only_themselves(pair, tmp_path, monkey
     def fails(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(outcome, "generated_scores", fails)
+    for module in ("engine.evaluating", "runs.summarizing"):
+        monkeypatch.setattr(f"dfad_fast.{module}.generated_scores", fails)
     trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
     with pytest.warns(DFADFastWarning) as caught:
         summary = trainer.fit(2, log_every=1, evaluate_every=1)

@@ -15,7 +15,13 @@ from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.iteration import Iteration, Result
 from dfad_fast.engine.meeting import meet
-from dfad_fast.engine.planning import can_be_captured, plan_source, with_older_images
+from dfad_fast.engine.planning import (
+    can_be_captured,
+    older_images,
+    plan_source,
+    state_of_source,
+    with_older_images,
+)
 from dfad_fast.engine.randomness import global_state, restore_global_state
 from dfad_fast.engine.schedule import Schedule
 from dfad_fast.engine.settings import DistillerSettings
@@ -71,7 +77,7 @@ class Distiller:
         self.student_optimizer = self._optimizer(self.recipe.student(trained, graph))
         generated = list(self.networks.generator.parameters())
         self.generator_optimizer = self._optimizer(self.recipe.generator(generated, graph))
-        self.source, whole = self._iteration_of(self.method, older_images=True)
+        self.source, whole = self._iteration_of(self.method, shows_older=True)
         warm_up = None
         if self.method.warm_up:
             _, warm_up = self._iteration_of(replace(self.method, student_steps=0))
@@ -94,10 +100,9 @@ class Distiller:
         self._trained = Trained({name: module for name, module in modules.items() if module is not None})
 
     def _optimizer(self, optimizer: torch.optim.Optimizer) -> Optimiser:
-        scaled = self.levers.precision == "float16"
-        return Optimiser(optimizer, self.device, scaled, self.method.clip_norm)
+        return Optimiser(optimizer, self.device, self.levers.precision == "float16", self.method.clip_norm)
 
-    def _iteration_of(self, method: Method, older_images: bool = False) -> tuple[Source, Iteration]:
+    def _iteration_of(self, method: Method, shows_older: bool = False) -> tuple[Source, Iteration]:
         settings = self.settings
         bench = Workbench(
             self.prober,
@@ -107,7 +112,7 @@ class Distiller:
             settings.batch_size // processes.count(),
         )
         source = plan_source(method, self.levers, bench)
-        if older_images and method.student_steps:
+        if shows_older and method.student_steps:
             source = with_older_images(source, method, bench, settings)
         return source, Iteration(self.prober, method, source, self.student_optimizer, settings.batch_size)
 
@@ -233,6 +238,7 @@ class Distiller:
             **asdict(self.state),
             "best_student": self.best.state_dict(),
             "source": self.source.state_dict(),
+            "older_images": older_images(self.settings),
         }
 
     def state_of_all(self) -> dict[str, Any]:
@@ -251,8 +257,7 @@ class Distiller:
             sources = sources[processes.rank()] if processes.rank() < len(sources) else None
         elif not processes.is_first():
             sources = None
-        # A run of an earlier version had no sources, and called what it kept of old images a rehearsal.
-        source = self.source.own_part(state.get("source", state.get("rehearsal", {})))
+        source = self.source.own_part(state_of_source(state, self.settings))
         return {**state, "global_rng": sources, "source": source}
 
     def evaluated(self) -> dict[str, Any]:
@@ -277,4 +282,4 @@ class Distiller:
             setattr(self.state, name, state[name])
         if "best_student" in state:  # not in checkpoints of older versions
             self.best.load_state_dict(state["best_student"], self.device)
-        self.source.load_state_dict(state["source"])
+        self.source.load_state_dict(state_of_source(state, self.settings))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.methods import Method
 from dfad_fast.networks.levers import Levers
@@ -51,4 +54,21 @@ def with_older_images(
         source = Replay(source, bench, method.student, settings.replay, settings.seed)
     if settings.generator_ema is not None:
         source = AveragedGenerator(source, bench, method.student, settings.generator_ema)
+    return source
+
+
+def older_images(settings: DistillerSettings) -> list[float | None]:
+    """What checkpoints say of them, since their state fits no other settings."""
+    return [settings.replay, settings.generator_ema]
+
+
+def state_of_source(state: Mapping[str, Any], settings: DistillerSettings) -> dict[str, Any]:
+    """The source's part of a run's state. Raises RuntimeError where it is of other older images, or of a version that
+    kept them in another form."""
+    if state.get("rehearsal"):
+        raise RuntimeError("it is of an earlier version, which kept older images in another form")
+    own, others = older_images(settings), state.get("older_images")
+    if own not in ([0, None], others):
+        raise RuntimeError(f"its replay and generator_ema are {others} and not {own}")
+    source: dict[str, Any] = state.get("source", {})
     return source

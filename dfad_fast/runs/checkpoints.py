@@ -8,16 +8,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from dfad_fast.checksum import checksum
 from dfad_fast.errors import DFADFastWarning, UsageError
 from dfad_fast.runs.layout import CHECKPOINT, checkpoint_age, checkpoint_name, checkpoints_in
-
-if TYPE_CHECKING:
-    pass
 
 _CHECKSUM = "checksum"
 

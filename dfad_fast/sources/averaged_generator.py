@@ -29,7 +29,6 @@ class AveragedGenerator(Source):
         self._source = source
         self._bench = bench
         self._rows = rows
-        self._decay = decay
         trio = bench.prober.trio
         self._average = MovingAverage(trio.generator, decay, "generator_ema")
         trio.synchronize(self._average.network)
@@ -67,7 +66,6 @@ class AveragedGenerator(Source):
     def state_dict(self) -> dict[str, Any]:
         average = self._average.network.state_dict()
         return {
-            "decay": self._decay,
             "average": {key: value.detach() for key, value in average.items()},
             "source": self._source.state_dict(),
         }
@@ -79,7 +77,5 @@ class AveragedGenerator(Source):
         return {**state, "source": self._source.own_part(state["source"])}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state.get("decay") != self._decay:
-            raise RuntimeError(f"its generator_ema is {state.get('decay')} and not {self._decay}")
         self._average.network.load_state_dict(state["average"])
         self._source.load_state_dict(state["source"])

@@ -84,7 +84,6 @@ class Replay(Source):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "capacity": self._capacity,
             "kept": list(self._kept),
             "met": self._met,
             "rng": self._rng.bit_generator.state,
@@ -103,8 +102,6 @@ class Replay(Source):
         return {**state, "kept": kept, "source": self._source.own_part(state["source"])}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state.get("capacity") != self._capacity:
-            raise RuntimeError(f"its replay is {state.get('capacity')} batches and not {self._capacity}")
         self._kept = [images.to(self._device) for images in state["kept"]]
         self._met = state["met"]
         self._rng.bit_generator.state = state["rng"]

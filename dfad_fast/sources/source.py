@@ -131,7 +131,7 @@ class Source:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where :meth:`state_dict` was taken. Raises RuntimeError for a state of other settings."""
+        """Goes back to where :meth:`state_dict` was taken, with the same settings."""
 
     @property
     def unchanging(self) -> list[Tensor]:

@@ -66,10 +66,11 @@ class Loop:
             self._writer.forget_failure()
             with (
                 StopOnSignal() as stop,
+                self._closing(),
                 self._failure_noted(),
                 self._recovery.telling_of_lost_processes(),
-                self._listening(),
             ):
+                self._tell_of_start()
                 collectives.wait()  # a logger may take its time
                 teacher = self._distiller.networks.teacher
                 test_set = TestSet(teacher, batches) if batches is not None else None
@@ -85,13 +86,15 @@ class Loop:
         for callback in self._callbacks:
             tell(callback)
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
+    def _tell_of_start(self) -> None:
         folder = self._writer.folder.path if self._writer.folder else None
         started = Started(folder, self._distiller.state.iteration, self._times.target, tuple(self._history))
+        self._tell(lambda callback: callback.started(started))
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
         failed = True
         try:
-            self._tell(lambda callback: callback.started(started))
             yield
             failed = False
         finally:

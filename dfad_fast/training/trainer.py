@@ -90,6 +90,7 @@ class DFADTrainer(RunSettings, _Networks):
     accept_changes: bool = False
     config: dict[str, Any] | None = None
 
+    @torch.inference_mode(False)
     def __post_init__(self) -> None:
         refuse_beyond(values(self, RunSettings), declared(RunSettings))
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}

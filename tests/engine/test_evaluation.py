@@ -1,11 +1,13 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
 from dfad_fast import DFADTrainer
+from dfad_fast.engine.evaluating import held_out_images
 from dfad_fast.engine.evaluation import TestSet, accuracy, generated_scores
 from dfad_fast.errors import DFADFastWarning, UsageError
-from dfad_fast.training import outcome
 from tests.training.test_trainer import SHAPE, SMALL
 
 
@@ -101,10 +103,9 @@ def test_images_of_one_class_are_no_success_and_of_several_are_no_notice(pair):
 
     for bias, notices in ((0.0, 0), (9.0, 1)):
         trainer = DFADTrainer(OneClass(bias), OneClass(bias), SHAPE, "dfad", Repeats(5.0), **SMALL)
-        found = outcome.summarise(trainer, None)["notices"] if not notices else None
-        if notices:
-            with pytest.warns(DFADFastWarning, match="the teacher sees class 1 in 100.0 % of 1,024 held-out"):
-                found = trainer.summary()["notices"]
+        warns = pytest.warns(DFADFastWarning, match="the teacher sees class 1 in 100.0 % of 1,024 held-out")
+        with warns if notices else nullcontext():
+            found = trainer.summary()["notices"]
         assert len(found) == notices
 
 
@@ -116,7 +117,7 @@ def test_scores_of_batches_are_those_of_all_images_at_once(pair):
 
     def batches():
         nonlocal held, most
-        for batch in trainer.held_out_batches(20):
+        for batch in trainer.distiller.held_out_batches(20):
             held, most = held + len(batch), max(most, len(batch))
             yield batch
 
@@ -131,6 +132,6 @@ def test_scores_of_batches_are_those_of_all_images_at_once(pair):
     ).square().mean().sqrt()
     assert scores.variety == pytest.approx(spread.item(), rel=1e-5)
     # As many are looked at in a run's evaluations as cost little.
-    assert outcome.held_out_images(trainer, 1) == 32
-    assert outcome.held_out_images(trainer, 100) == trainer.images_per_iteration
-    assert outcome.held_out_images(trainer, 10**6) == 1024
+    assert held_out_images(trainer.distiller, 1) == 32
+    assert held_out_images(trainer.distiller, 100) == trainer.images_per_iteration
+    assert held_out_images(trainer.distiller, 10**6) == 1024

@@ -133,8 +133,9 @@ def follow(trainer, loop, iterations=ITERATIONS):
 
 
 def test_every_exact_lever_is_at_work_in_what_follows():
-    networks = PAIRS["resnet"].trainer("dfad", speed="exact").networks
-    assert networks.folding.folded > 0
+    trainer = PAIRS["resnet"].trainer("dfad", speed="exact")
+    networks = trainer.networks
+    assert trainer.distiller.prober.folding.folded > 0
     assert networks.generator.fused
     assert all(len(WinogradConvolutions(network)) > 0 for network in (networks.teacher, networks.student))
 

@@ -36,19 +36,20 @@ def test_a_compiled_network_runs_where_nobody_looks_inside(compiled):
     assert compiled == [network]
 
 
+def networks_of(trainer):
+    return trainer.networks.generator, trainer.networks.student, trainer.distiller.prober.folding.network
+
+
 def test_compile_reaches_the_networks_that_no_term_reads_features_of(compiled, pair):
     settings = {"latent_dim": 8, "batch_size": 8, "speed": Levers(compile=True)}
     trainer = DFADTrainer(*pair, (1, 8, 8), "dfad", **settings)
     trainer.step()
-    networks = trainer.networks
-    for network in (networks.generator, networks.student, networks.folding.network):
+    for network in networks_of(trainer):
         assert compiled.count(network) == 6
     compiled.clear()
     trainer = DFADTrainer(*pair, (1, 8, 8), "dfad-ar", **settings)
     trainer.step()
-    networks = trainer.networks
-    counts = [compiled.count(n) for n in (networks.generator, networks.student, networks.folding.network)]
-    assert counts == [6, 1, 1]  # in the student's steps features are read
+    assert [compiled.count(network) for network in networks_of(trainer)] == [6, 1, 1]  # in the student's steps features are read
 
 
 @pytest.mark.slow

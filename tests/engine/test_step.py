@@ -77,12 +77,12 @@ class Audit(TorchDispatchMode):
 
 
 def audited(trainer):
-    phase = trainer._phases.at(0, warm_up_iterations=0)
-    draws = trainer._draw_mixing(phase.iteration)
+    iteration = trainer.distiller._schedule.whole
+    draws = trainer.distiller.random.draw_for(iteration)
     tables = (("student", trainer.method.student), ("generator", trainer.method.generator))
     given = {phase: [torch.tensor(row.weight) for row in rows] for phase, rows in tables}
     with Audit() as audit:
-        phase.iteration.run(draws, given)
+        iteration.run(draws, given)
     return audit.calls
 
 
@@ -128,7 +128,7 @@ def test_a_shared_batch_is_the_generators_own_and_is_generated_once(pair):
 def test_the_teacher_answers_a_shared_batch_once(pair):
     trainer = trainer_of(pair, "dfad-ar", "fast")
     answers = []
-    trainer.networks.folding.network.register_forward_hook(lambda *_: answers.append(1))
+    trainer.distiller.prober.folding.network.register_forward_hook(lambda *_: answers.append(1))
     trainer.step()
     assert len(answers) == 1
 
@@ -190,7 +190,7 @@ def test_half_precision_keeps_losses_weights_and_optimisers_in_float32(pair, met
     assert set(seen) == {getattr(torch, precision)}
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
     assert all(x.dtype in (torch.float32, torch.int64) for x in weights(trainer).values())
-    states = trainer._student_optimiser.optimizer.state.values()
+    states = trainer.distiller.student_optimizer.optimizer.state.values()
     assert all(x.dtype == torch.float32 for state in states for x in state.values() if x is not None)
 
 
@@ -198,7 +198,7 @@ def test_float16_leaves_out_a_step_that_overflows_and_goes_on(pair):
     trainer = trainer_of(pair, "dfad", Levers(precision="float16"))
     trainer.step()
     before = weights(trainer)
-    trainer._student_optimiser._scaler._scale.fill_(float("inf"))
+    trainer.distiller.student_optimizer._scaler._scale.fill_(float("inf"))
     trainer.step()
     after = weights(trainer)
     assert torch.equal(before["student.0.weight"], after["student.0.weight"])

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from dfad_fast import DFADTrainer
-from dfad_fast.engine import optimizers
+from dfad_fast.networks import optimizers
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
 from dfad_fast.profiling import flops
@@ -189,7 +189,7 @@ def test_hooks_change_nothing_and_leave_nothing_behind(pair):
 
 def test_a_folded_teacher_is_the_teacher(pair):
     trainer = DFADTrainer(*pair, SHAPE, "dfad", **SMALL)
-    assert trainer.networks.folding.folded == 2
+    assert trainer.distiller.prober.folding.folded == 2
     hooks = StepHooks(trainer, HostClock())
     with hooks.attached():
         trainer.step()
@@ -204,7 +204,7 @@ def test_a_folded_teacher_is_the_teacher(pair):
         ("student", SHAPE, False, True, 4),
     }
     teachers = {call.module for call in hooks.images if call.network == "teacher"}
-    assert teachers == {trainer.networks.folding.network}
+    assert teachers == {trainer.distiller.prober.folding.network}
 
 
 @pytest.mark.parametrize(

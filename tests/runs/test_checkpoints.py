@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from dfad_fast import DFADTrainer
+from dfad_fast.checksum import checksum
 from dfad_fast.errors import UsageError
 from dfad_fast.runs import checkpoints
 from dfad_fast.runs.folder import RunFolder
@@ -123,7 +124,7 @@ def test_the_checksum_sees_every_part():
     def state():
         return {"a": [torch.arange(4.0), (1, 2.5, None)], "b": {"c": "text", "d": torch.tensor(True)}}
 
-    assert checkpoints.checksum(state()) == checkpoints.checksum(state())
+    assert checksum(state()) == checksum(state())
     others = [state() for _ in range(6)]
     others[0]["a"][0][1] += 1e-6
     others[1]["a"][1] = (1, 2.5, 0)
@@ -131,7 +132,7 @@ def test_the_checksum_sees_every_part():
     others[3]["b"]["d"] = torch.tensor(False)
     others[4]["a"][0] = others[4]["a"][0].to(torch.float64)
     others[5]["a"][0] = others[5]["a"][0].reshape(2, 2)
-    assert len({checkpoints.checksum(other) for other in [state(), *others]}) == 7
+    assert len({checksum(other) for other in [state(), *others]}) == 7
 
 
 def test_a_full_disk_does_not_end_a_run_that_finds_room_again(pair, tmp_path, monkeypatch):
@@ -154,7 +155,7 @@ def test_a_full_disk_does_not_end_a_run_that_finds_room_again(pair, tmp_path, mo
 
 
 def test_the_first_one_is_written_soon(pair, tmp_path, monkeypatch):
-    monkeypatch.setattr("dfad_fast.training.fit._UNTIL_FIRST_CHECKPOINT", 0.0)
+    monkeypatch.setattr("dfad_fast.training.loop._UNTIL_FIRST_CHECKPOINT", 0.0)
     seen = []
 
     class Looks:

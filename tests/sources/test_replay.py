@@ -1,6 +1,7 @@
-"""Images from before, shown to the student again: which they are, what is trained on them, and that a run goes on."""
+"""Images from before, shown to the student again: which they are, what is trained on them, and that a run continues."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import UsageError
 from dfad_fast.networks.levers import Levers
-from dfad_fast.sources.replay import Rehearsal
+from dfad_fast.runs import checkpoints
+from dfad_fast.sources import AveragedGenerator, Batch, Replay, Source, Turn
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 8, "seed": 0}
@@ -20,16 +22,52 @@ def trainer_of(pair, method="dfad", **settings):
     return DFADTrainer(teacher, copy.deepcopy(student), SHAPE, method, **SMALL, **settings)
 
 
+class Counts(Source):
+    """A batch in each iteration, which is the number of the iteration."""
+
+    student_steps, generated_batches, number = 1, 1, -1
+
+    def batches(self, turn):
+        self.number += 1
+        yield Batch(torch.tensor(self.number), view=None)
+
+    def state_dict(self):
+        return {"number": self.number}
+
+    def load_state_dict(self, state):
+        self.number = state["number"]
+
+
+def bench_of(generator, noise=None):
+    """A workbench without a teacher."""
+    trio = SimpleNamespace(generator=generator, synchronize=lambda network: None)
+    prober = SimpleNamespace(trio=trio, generate=lambda noise, by: by(noise))
+    return SimpleNamespace(
+        prober=prober,
+        own_batch_size=2,
+        noise=lambda count: noise,
+        see=lambda images, rows, phase: Batch(images, None, phase),
+    )
+
+
+def shown(source):
+    """The batches of an iteration, by the phase that losses on them are recorded under."""
+    handed_out = list(source.batches(Turn(iter([]), [], 0.0)))
+    assert len(handed_out) == source.student_steps
+    return [(batch.phase, batch.images) for batch in handed_out]
+
+
 def test_kept_batches_are_a_uniform_draw_from_all():
     kept = []
     for seed in range(300):
-        rehearsal = Rehearsal(nn.Identity(), replay=5, seed=seed)
+        replay = Replay(Counts(), bench_of(nn.Linear(1, 1)), (), capacity=5, seed=seed)
         for number in range(50):
-            rehearsal.take(torch.tensor(number))
-            (shown,) = rehearsal.batches(torch.empty)
-            assert shown <= number
-        kept += [int(images) for images in rehearsal.state_dict()["kept"]]
-        assert len({int(images) for images in rehearsal.state_dict()["kept"]}) == 5
+            (_, newest), (phase, older) = shown(replay)
+            assert newest == number
+            assert phase == "rehearsed"
+            assert older <= number
+        kept += [int(images) for images in replay.state_dict()["kept"]]
+        assert len({int(images) for images in replay.state_dict()["kept"]}) == 5
     # 1500 draws from 0 to 49: a mean of 24.5 within five standard errors, and no half without its share.
     assert sum(kept) / len(kept) == pytest.approx(24.5, abs=5 * 14.4 / 1500**0.5)
     assert sum(number < 25 for number in kept) == pytest.approx(750, abs=5 * (1500 * 0.25) ** 0.5)
@@ -39,14 +77,34 @@ def test_the_averaged_generator_makes_the_images_of_averaged_weights():
     torch.manual_seed(0)
     generator = nn.Linear(3, 4)
     before = copy.deepcopy(generator)
-    rehearsal = Rehearsal(generator, generator_ema=0.9)
+    noise = torch.randn(2, 3)
+    averaged = AveragedGenerator(Counts(), bench_of(generator, noise), (), decay=0.9)
     with torch.no_grad():
         generator.weight.add_(1.0)
-    rehearsal.follow(generator, 0)  # whose decay is a tenth, see MovingAverage
-    noise = torch.randn(2, 3)
-    (images,) = rehearsal.batches(lambda: noise)
+    averaged.follow(0)  # whose decay is a tenth, see MovingAverage
+    _, (phase, images) = shown(averaged)
+    assert phase == "rehearsed"
     torch.testing.assert_close(images, 0.1 * before(noise) + 0.9 * generator(noise))
     assert not images.requires_grad
+
+
+def test_sources_around_a_source_hand_out_its_batches_first_and_keep_its_state():
+    def both():
+        bench = bench_of(nn.Linear(3, 4), torch.ones(2, 3))
+        return AveragedGenerator(Replay(Counts(), bench, (), capacity=2), bench, (), decay=0.5)
+
+    source = both()
+    assert (source.student_steps, source.generated_batches) == (3, 2)
+    assert not source.can_be_captured
+    first = shown(source)
+    assert [phase for phase, _ in first] == ["student", "rehearsed", "rehearsed"]
+    assert [int(images) for _, images in first[:2]] == [0, 0]
+    shown(source)
+    assert [int(images) for images in source.unchanging] == [0, 1]
+    other = both()
+    other.load_state_dict(other.own_part(copy.deepcopy(source.state_of_all())))
+    for (_, images), (_, expected) in zip(shown(other), shown(source), strict=True):
+        assert torch.equal(images, expected)
 
 
 @pytest.mark.parametrize("method", ["dfad", "zskt", "dafl"])
@@ -59,7 +117,7 @@ def test_each_is_one_more_step_of_the_student(pair, method, settings, steps, gen
     taken = []
     for of in (plain, trainer):
         count = [0]
-        of._student_optimiser.optimizer.register_step_post_hook(
+        of.distiller.student_optimizer.optimizer.register_step_post_hook(
             lambda *_, count=count: count.__setitem__(0, count[0] + 1)
         )
         losses = of.step()
@@ -104,6 +162,26 @@ def test_a_run_goes_on_as_if_it_had_not_been_interrupted(pair, tmp_path):
         assert torch.equal(resumed.networks.student.state_dict()[key], value), key
     with pytest.raises(UsageError, match=r"replay and generator_ema are \[3, 0.9\] and not \[2, None\]"):
         trainer_of(pair, out=tmp_path, resume=True, accept_changes=True, replay=2)
+    assert trainer_of(pair, out=tmp_path, resume=True, accept_changes=True).iteration == 8
+
+
+def of_the_version_before(folder, kept):
+    """Makes a run's checkpoint one that calls what it keeps of older images a rehearsal."""
+    state = checkpoints.read(folder)
+    for key in ("source", "older_images"):
+        state.pop(key, None)
+    checkpoints.save({**state, "rehearsal": kept}, folder / "checkpoint.pt")
+
+
+def test_a_run_of_the_version_before_goes_on_if_it_kept_no_older_images(pair, tmp_path):
+    trainer_of(pair, out=tmp_path).fit(1)
+    of_the_version_before(tmp_path, {})
+    assert trainer_of(pair, out=tmp_path, resume=True).iteration == 1
+    with pytest.raises(UsageError, match=r"replay and generator_ema are None and not \[2, None\]"):
+        trainer_of(pair, out=tmp_path, resume=True, accept_changes=True, replay=2)
+    of_the_version_before(tmp_path, {"settings": [2, None], "kept": []})
+    with pytest.raises(UsageError, match=r"it is of an earlier version, which kept older images in another"):
+        trainer_of(pair, out=tmp_path, resume=True)
 
 
 def test_none_is_the_run_without(pair):
@@ -123,7 +201,7 @@ def test_settings_out_of_range_are_refused(pair):
 
 def test_a_graph_is_left_off_and_that_is_said(pair, monkeypatch):
     """On this machine without a GPU the lever is let through by hand."""
-    monkeypatch.setattr("dfad_fast.training.trainer.choose_levers", lambda speed, device: speed)
+    monkeypatch.setattr("dfad_fast.engine.setup.choose_levers", lambda speed, device: speed)
     for settings in ({"replay": 2}, {"student_terms": "l1 + boundary(margins=linear)"}):
         trainer = trainer_of(pair, speed=Levers(graph=True), **settings)
         assert not trainer.speed.graph
