@@ -13,8 +13,8 @@ from dfad_fast.methods import Method
 from dfad_fast.networks.optimizers import Optimiser
 from dfad_fast.networks.probing import Draws, Prober
 from dfad_fast.sources import Batch, Source, Turn
-from dfad_fast.sources.objective import weigh
 from dfad_fast.sources.source import Losses
+from dfad_fast.terms import weigh
 
 Weights = Mapping[str, Sequence[float | Tensor]]
 """What each row of an objective is multiplied by, by ``student`` and ``generator``."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.models.reading.batch_norm import over_processes, record_statistics
+from dfad_fast.models.reading.batch_norm import LayerStatistics, over_processes, record_statistics
 from dfad_fast.models.reading.check import device_of, noise_images
 from dfad_fast.models.reading.taps import Tap, Taps
+from dfad_fast.models.surgery.convolutions import WinogradConvolutions
 from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
 from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.levers import PLAIN, Levers
-from dfad_fast.networks.runner import Runner
-from dfad_fast.networks.teacher_view import TeacherView
 from dfad_fast.networks.trio import Trio
 from dfad_fast.precision import at_least_float32
 from dfad_fast.terms import (
@@ -30,6 +29,55 @@ from dfad_fast.terms import (
 
 Draws = Sequence[tuple[Tensor, ...]]
 """The random numbers of a step: for each row of its table, those that its term drew."""
+
+
+@dataclass(frozen=True)
+class TeacherView:
+    """Logits [B, classes], and the features and statistics that the terms of the phase ask for.
+
+    ``ask`` gives the logits of further images, with or without a graph as in this view.
+    """
+
+    logits: Tensor
+    ask: Callable[[Tensor], Tensor]
+    features: list[Tensor]
+    last_stage: Tensor | None
+    statistics: list[LayerStatistics]
+
+    def detached(self, ask: Callable[[Tensor], Tensor]) -> TeacherView:
+        """The same without a graph, with ``ask`` for further questions."""
+        statistics = [
+            replace(layer, mean=layer.mean.detach(), variance=layer.variance.detach())
+            for layer in self.statistics
+        ]
+        return TeacherView(
+            self.logits.detach(),
+            ask,
+            [x.detach() for x in self.features],
+            None if self.last_stage is None else self.last_stage.detach(),
+            statistics,
+        )
+
+
+class Runner:
+    """Calls ``network`` as the levers say.
+
+    Compiled, it is used only where no hook has to see its inside; torch.compile chooses its convolutions itself.
+    """
+
+    def __init__(self, network: nn.Module, levers: Levers, frozen: bool = False) -> None:
+        self._network = network
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        if levers.compile:
+            self._compiled = torch.compile(network, dynamic=False)
+        self._convolutions = WinogradConvolutions(network, frozen) if levers.by_winograd else None
+
+    def convolving(self) -> AbstractContextManager[None]:
+        """Around a whole step: a network that checkpoints its activations runs again in backward."""
+        return self._convolutions.used() if self._convolutions else nullcontext()
+
+    def __call__(self, x: Tensor, hooked: bool = False) -> Tensor:
+        return self._compiled(x) if self._compiled is not None and not hooked else self._network(x)
 
 
 class Prober:

@@ -15,8 +15,8 @@ from torch import Tensor
 from dfad_fast.distributed import collectives
 from dfad_fast.distributed.gradient_averaging import averaging_gradients
 from dfad_fast.networks.probing import Draws, frozen
-from dfad_fast.sources.objective import weigh
 from dfad_fast.sources.source import Batch, Losses, Plan, Source, Turn, Workbench
+from dfad_fast.terms import weigh
 
 
 class AdversarialGenerator(Source):

@@ -10,8 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dfad_fast.networks.optimizers import Optimiser
-from dfad_fast.networks.probing import Draws, Prober
-from dfad_fast.networks.teacher_view import TeacherView
+from dfad_fast.networks.probing import Draws, Prober, TeacherView
 from dfad_fast.terms import Weighted
 
 Losses = dict[str, Tensor]

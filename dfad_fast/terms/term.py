@@ -128,3 +128,17 @@ def reads_last_stage(rows: Sequence[Weighted]) -> bool:
 
 def reads_statistics(rows: Sequence[Weighted]) -> bool:
     return any(row.term.reads_statistics for row in rows)
+
+
+def weigh(
+    rows: Sequence[Weighted], probes: Sequence[Probe], weights: Sequence[float | Tensor], phase: str
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of the rows, and each row's term by itself, named ``phase/term``."""
+    total = probes[0].teacher.new_zeros(())
+    losses: dict[str, Tensor] = {}
+    for row, probe, weight in zip(rows, probes, weights, strict=True):
+        loss = row.term(probe)
+        total = total + weight * loss
+        name = f"{phase}/{row.term.name}"
+        losses[f"{name}_{len(losses) + 1}" if name in losses else name] = loss.detach()
+    return total, losses

@@ -11,9 +11,9 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from dfad_fast import DFADTrainer
-from dfad_fast.networks import optimizers
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
+from dfad_fast.networks import optimizers
 from dfad_fast.profiling import flops
 from dfad_fast.profiling import hooks as hooks_module
 from dfad_fast.profiling.flops import Ceiling, MultiplyAdds, multiply_adds
