@@ -12,6 +12,7 @@ from dfad_fast.terms.term import reads_features as reads_features
 from dfad_fast.terms.term import reads_last_stage as reads_last_stage
 from dfad_fast.terms.term import reads_statistics as reads_statistics
 from dfad_fast.terms.term import reads_student as reads_student
+from dfad_fast.terms.term import weigh as weigh
 
 from dfad_fast.terms.l1 import L1 as L1
 from dfad_fast.terms.l1 import LogL1 as LogL1
