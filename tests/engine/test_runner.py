@@ -51,10 +51,6 @@ def test_compile_reaches_the_networks_that_no_term_reads_features_of(compiled, p
     trainer.step()
     # In the student's steps features are read.
     assert [compiled.count(network) for network in networks_of(trainer)] == [6, 1, 1]
-        6,
-        1,
-        1,
-    ]  # in the student's steps features are read
 
 
 @pytest.mark.slow
