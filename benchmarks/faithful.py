@@ -126,7 +126,7 @@ class FaithfulLoop:
         )
         self._noise_shape = trainer.batch_size, trainer.latent_dim
         # The published loop draws on the host; on the networks' device, so that a GPU's draws are the trainer's.
-        self._noise = torch.Generator(trainer.device).manual_seed(trainer.seed)
+        self._noise = torch.Generator(trainer.distiller.device).manual_seed(trainer.seed)
         self._mixing = np.random.default_rng(trainer.seed)
         self._student_optimizer, self._generator_optimizer = optimizers(
             self.recipe,

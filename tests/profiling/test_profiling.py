@@ -11,9 +11,9 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from dfad_fast import DFADTrainer
-from dfad_fast.networks import optimizers
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
+from dfad_fast.networks import optimizers
 from dfad_fast.profiling import flops
 from dfad_fast.profiling import hooks as hooks_module
 from dfad_fast.profiling.flops import Ceiling, MultiplyAdds, multiply_adds
@@ -22,7 +22,7 @@ from dfad_fast.profiling.profiling import profile
 from dfad_fast.profiling.table import print_profile
 from dfad_fast.profiling.timeline import OVERHEAD, HostClock, Timeline
 from dfad_fast.terms import L1, Term, Weighted
-from tests.networks import make_net
+from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 4}

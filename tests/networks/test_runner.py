@@ -5,7 +5,7 @@ from torch import nn
 from dfad_fast import DFADTrainer
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.runner import Runner
-from tests.networks import make_net
+from tests.small_networks import make_net
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -49,7 +49,11 @@ def test_compile_reaches_the_networks_that_no_term_reads_features_of(compiled, p
     compiled.clear()
     trainer = DFADTrainer(*pair, (1, 8, 8), "dfad-ar", **settings)
     trainer.step()
-    assert [compiled.count(network) for network in networks_of(trainer)] == [6, 1, 1]  # in the student's steps features are read
+    assert [compiled.count(network) for network in networks_of(trainer)] == [
+        6,
+        1,
+        1,
+    ]  # in the student's steps features are read
 
 
 @pytest.mark.slow
