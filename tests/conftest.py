@@ -99,7 +99,7 @@ def pair():
     """A teacher with lived-in batch norm statistics and a narrower student, for images [1, 8, 8]."""
     import torch
 
-    from tests.networks import make_net
+    from tests.small_networks import make_net
 
     torch.manual_seed(0)
     teacher, student = make_net(8), make_net(4)

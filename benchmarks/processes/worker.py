@@ -83,8 +83,8 @@ def count_gradients(trainer: DFADTrainer) -> Counter[str]:
         found["gradients calls"] += 1
         return allreduce_hook(state, bucket)
 
-    iteration = trainer._phases.at(0, 0).iteration
-    for loss in (iteration._student_loss, iteration._generator_loss):
+    distiller = trainer.distiller
+    for loss in (distiller._schedule.whole._averaged_loss, distiller.source._averaged_loss):
         if isinstance(loss, DistributedDataParallel):
             loss.register_comm_hook(None, hook)
     return found

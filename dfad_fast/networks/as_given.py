@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.models.reading.check import modes_of, set_modes
+from dfad_fast.models.reading.check import is_lazy, modes_of, set_modes
 
 
 @contextmanager
@@ -33,7 +33,7 @@ class Layouts:
             (x, x.stride())
             for network in networks
             for x in (*network.parameters(), *network.buffers())
-            if x.dim() == 4
+            if not is_lazy(x) and x.dim() == 4
         ]
         self._changed: list[tuple[Tensor, tuple[int, ...], tuple[int, ...]]] = []
         self.are_given = True

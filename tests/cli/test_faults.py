@@ -55,7 +55,7 @@ import torch
 from dfad_fast import DFADTrainer
 from dfad_fast.runs import checkpoints
 from dfad_fast.runs.metrics_file import read_records
-from tests.networks import make_net
+from tests.small_networks import make_net
 
 how, folder = sys.argv[1], Path(sys.argv[2])
 filler = folder.parent / "filler"

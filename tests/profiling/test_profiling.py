@@ -22,7 +22,7 @@ from dfad_fast.profiling.profiling import profile
 from dfad_fast.profiling.table import print_profile
 from dfad_fast.profiling.timeline import OVERHEAD, HostClock, Timeline
 from dfad_fast.terms import L1, Term, Weighted
-from tests.networks import make_net
+from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 4}

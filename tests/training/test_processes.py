@@ -31,7 +31,7 @@ from dfad_fast.terms import (
     VirtualInterpolation,
     Weighted,
 )
-from tests.networks import forking, make_net
+from tests.small_networks import forking, make_net
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 12, "seed": 3}
@@ -292,7 +292,7 @@ def run(folder, iterations, **settings):
     trainer = trainer_of(**{"method": "dfad-vi", "out": folder, **settings})
     summary = trainer.fit(
         iterations - trainer.iteration,
-        evaluate=[(torch.zeros(4, 1, 8, 8, dtype=trainer.dtype), torch.arange(4))],
+        evaluate=[(torch.zeros(4, 1, 8, 8, dtype=trainer.distiller.dtype), torch.arange(4))],
     )
     return trainer.networks.student.state_dict(), summary, trainer.history, trainer.notices
 

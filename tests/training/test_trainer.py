@@ -22,7 +22,7 @@ from dfad_fast.models import (
     ZSKTGenerator,
 )
 from dfad_fast.terms import L1, FactorTransfer, Term, Weighted
-from tests.networks import make_net
+from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 8}

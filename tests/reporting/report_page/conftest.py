@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dfad_fast import DFADTrainer
-from tests.networks import make_net
+from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
 

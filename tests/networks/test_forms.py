@@ -11,7 +11,6 @@ from torch.nn.utils import parametrizations
 
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import UsageError
-from dfad_fast.networks.exclusive import used_alone
 
 SHAPE = (3, 8, 8)
 SMALL = {"latent_dim": 4, "batch_size": 4, "seed": 0}
@@ -192,7 +191,7 @@ def test_a_forward_put_over_the_classs_is_kept():
     student.forward = lambda x: {"logits": nn.Sequential.forward(student, x)}
     trainer = DFADTrainer(net(), student, SHAPE, "dfad", **SMALL)
     trainer.step()
-    assert list(trainer.weights()["student"]) == list(student.state_dict())
+    assert list(trainer.distiller.weights()["student"]) == list(student.state_dict())
 
 
 def test_a_teacher_for_few_images_at_once_is_asked_for_no_more():
@@ -245,6 +244,21 @@ def test_gradients_switched_off_around_a_run_do_not_matter():
     assert_same(student.state_dict(), expected)
 
 
+def test_a_run_is_resumed_within_inference_mode_and_goes_on_without_it(tmp_path):
+    settings = {"out": tmp_path, "method": "dfad", "student_ema": 0.5, **SMALL}
+    teacher, student = net(), net(4)
+    DFADTrainer(teacher, student, SHAPE, **settings).fit(1)
+    with torch.inference_mode():
+        trainer = DFADTrainer(teacher, student, SHAPE, resume=True, **settings)
+    assert not any(
+        tensor.is_inference()
+        for state in trainer.distiller.student_optimizer.optimizer.state.values()
+        for tensor in state.values()
+        if isinstance(tensor, torch.Tensor)
+    )
+    trainer.step()
+
+
 def test_a_default_device_does_not_matter():
     expected = distilled()
     torch.manual_seed(0)
@@ -274,28 +288,6 @@ def test_two_trainers_in_two_threads_give_what_each_gives_alone():
         thread.join()
     for (_, student), want in zip(pairs, expected, strict=True):
         assert_same(student.state_dict(), want)
-
-
-def test_two_threads_with_one_network_are_told_so():
-    teacher = net()
-    trainer = DFADTrainer(teacher, net(4), SHAPE, "dfad", **SMALL)
-    inside, done = threading.Event(), threading.Event()
-
-    def hold():
-        with used_alone(teacher):
-            inside.set()
-            done.wait(10)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    inside.wait(10)
-    try:
-        with pytest.raises(UsageError, match="another thread's trainer is using one of these networks"):
-            trainer.step()
-    finally:
-        done.set()
-        thread.join()
-    trainer.step()
 
 
 def test_a_buffer_that_is_infinite_from_the_start_is_no_divergence_and_others_are():

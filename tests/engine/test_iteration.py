@@ -10,14 +10,12 @@ from torch.utils.checkpoint import checkpoint
 
 from dfad_fast import DFADTrainer
 from dfad_fast.data import load_dataset
-from dfad_fast.errors import UsageError
 from dfad_fast.jobs.teacher_training import train_teacher
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.models import create_network
-from dfad_fast.networks.levers import PLAIN, Levers, choose_levers, with_changes
-from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.terms import L1, BatchNormStatistics, Weighted
-from tests.networks import make_net
+from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 8, "batch_size": 8}
@@ -214,48 +212,6 @@ def test_a_step_in_half_precision_is_near_the_exact_one(pair):
     assert a["student/l1"].item() != b["student/l1"].item()
 
 
-def test_speeds_by_name():
-    cpu = torch.device("cpu")
-    assert choose_levers("exact", cpu) == Levers()
-    half = choose_levers(Levers(precision="bfloat16"), cpu)
-    assert (half.winograd, half.fused_generator, half.fold_teacher) == (False, False, True)
-    assert choose_levers("fast", cpu).student_batches == 0
-    assert choose_levers("auto", cpu).student_batches is None
-    assert choose_levers("auto", cpu).precision == (
-        "bfloat16" if torch.cpu.get_capabilities().get("amx_tile", False) else "float32"
-    )
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: choose_levers("fats", torch.device("cpu")), "fast"),
-        (lambda: choose_levers(Levers(graph=True), torch.device("cpu")), "graph needs a GPU"),
-        (lambda: Levers(precision="int8"), "precision"),
-        (lambda: Levers(student_batches=-1), "at least 0"),
-        (lambda: Levers(student_batches=0, sample_together=True), "nothing to sample"),
-        (lambda: with_changes(Levers(), ("winogrd=on",)), "winograd"),
-        (lambda: with_changes(Levers(), ("winograd=yes",)), "on or off"),
-        (lambda: with_changes(Levers(), ("student_batches=few",)), "a number or none"),
-    ],
-)
-def test_levers_that_do_not_exist_or_fit_are_refused(make, message):
-    with pytest.raises(UsageError, match=message):
-        make()
-
-
-def test_levers_can_be_written():
-    changed = with_changes(Levers(), ("winograd=off", "student_batches=2", "precision=bfloat16"))
-    assert changed == Levers(winograd=False, student_batches=2, precision="bfloat16")
-    assert with_changes(changed, ("student_batches=none",)).student_batches is None
-    assert with_changes(
-        choose_levers("fast", torch.device("cpu")), ("sample_together=on", "student_batches=2")
-    )
-    assert changed.describe()["student_batches"] == "2"
-    assert Levers(student_batches=1).describe()["student_batches"] == "1"
-    assert Levers().describe()["winograd"] == "on"
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("method", METHODS)
@@ -320,17 +276,3 @@ def test_statistics_in_the_students_table_can_be_shared_too(pair):
     rows = (Weighted(1.0, L1()), Weighted(0.1, BatchNormStatistics()))
     trainer = trainer_of(pair, Method("both", "", rows, (Weighted(-1.0, L1()),)), "fast")
     assert all(loss.isfinite() for loss in trainer.step().values())
-
-
-def test_an_optimiser_keeps_what_belongs_to_its_own_device_and_graph():
-    """A checkpoint holds the rate and flags of the run that wrote it."""
-    parameter = nn.Parameter(torch.ones(3))
-    written = Optimiser(torch.optim.Adam([parameter], lr=0.1), torch.device("cpu"), scaled=False)
-    rate = torch.tensor(0.2)
-    other = Optimiser(
-        torch.optim.Adam([parameter], lr=rate, capturable=True), torch.device("cpu"), scaled=False
-    )
-    other.load_state_dict(written.state_dict())
-    (group,) = other.optimizer.param_groups
-    assert group["lr"] is rate
-    assert group["capturable"]

@@ -9,7 +9,7 @@ from dfad_fast.networks.levers import PLAIN
 from dfad_fast.networks.probing import Prober
 from dfad_fast.networks.trio import Trio
 from dfad_fast.terms import L1, ActivationBoundary, BatchNormStatistics, Weighted
-from tests.networks import make_net
+from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
 READS_STATISTICS = (Weighted(1.0, L1()), Weighted(1.0, BatchNormStatistics()))
