@@ -14,7 +14,7 @@ from typing import Any
 import click
 import torch
 
-from dfad_fast.cli import distill
+from dfad_fast.cli.distill import distill
 from dfad_fast.errors import unknown_name
 from dfad_fast.jobs.distil import prepare
 from dfad_fast.jobs.settings import DistillSettings

@@ -101,7 +101,7 @@ class DistillSettings(RunSettings):
     out: str | None = setting(
         None,
         "The run's folder (default: runs/DATASET-METHOD-seedSEED).",
-        after="log",
+        after="seed",
         changes_result=False,
         profiled=False,
     )

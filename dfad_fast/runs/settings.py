@@ -29,6 +29,7 @@ class RunSettings(DistillerSettings):
         "Between checkpoints, at least.",
         details="The first one comes in the first 10 seconds, or after the first iteration.",
         limits=Limits(least=0),
+        after="speed",
         changes_result=False,
         profiled=False,
     )
@@ -37,6 +38,7 @@ class RunSettings(DistillerSettings):
         "How many of the last ones are kept.",
         details="A resumed run takes the last one that is whole.",
         limits=Limits(1, 1000),
+        after="checkpoint_seconds",
         changes_result=False,
         profiled=False,
     )
@@ -44,6 +46,7 @@ class RunSettings(DistillerSettings):
         None,
         "A checkpoint after each so many iterations, too.",
         limits=COUNT,
+        after="keep_checkpoints",
         changes_result=False,
         profiled=False,
     )
@@ -54,6 +57,7 @@ class RunSettings(DistillerSettings):
         option=tuple[str, ...],
         multiple=True,
         metavar="NAME",
+        after="sync_batch_norm",
         changes_result=False,
         profiled=False,
     )

@@ -1,0 +1,33 @@
+"""The commands of ``dfad-fast``, each imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from dfad_fast.version import __version__
+
+# Each is the function of its name in the module of its name.
+COMMANDS = ("compare", "distill", "export", "inspect", "profile", "report", "resume", "teacher")
+
+
+class Commands(click.Group):
+    """A group that imports its commands late."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+
+def load_command(name: str) -> click.Command:
+    command: click.Command = getattr(import_module(f"dfad_fast.cli.{name}"), name)
+    return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def app() -> None:
+    """Data-free knowledge distillation: a small student of a trained classifier, without its data."""

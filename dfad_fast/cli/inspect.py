@@ -1,0 +1,86 @@
+"""``dfad-fast inspect``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from dfad_fast.cli.options import IMAGES, quiet_option, seed_option, threads_option, within
+from dfad_fast.cli.output import open_console, say
+from dfad_fast.cli.threads import set_threads
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--images",
+    type=click.Choice(["real", "generated"]),
+    help="What the networks are compared on (default: real test images where the run names some).",
+)
+@click.option(
+    "--samples",
+    type=int,
+    default=1000,
+    show_default=True,
+    callback=within(IMAGES),
+    help="Images of each kind, at most.",
+)
+@click.option(
+    "--best", is_flag=True, help="The best student at the run's evaluations, instead of the last one."
+)
+@click.option("--bins", type=int, default=15, show_default=True, help="Bins of the calibration error.")
+@seed_option
+@click.option("--dataset", help="Dataset whose test images are looked at (default: the run's).")
+@click.option("--data-dir", help="Folder with the dataset's files (default: the run's).")
+@click.option("--teachers", help="Folder of teachers trained here (default: the run's).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@threads_option()
+@click.option("--out", help="Folder for inspect.json and inspect.png (default: RUN).")
+@quiet_option
+def inspect(
+    run: str,
+    images: Literal["real", "generated"] | None,
+    samples: int,
+    best: bool,
+    bins: int,
+    seed: int,
+    dataset: str | None,
+    data_dir: str | None,
+    teachers: str | None,
+    device: str,
+    threads: int | None,
+    out: str | None,
+    quiet: bool,
+) -> None:
+    """Show how alike teacher and student of the run in folder RUN are, finished or not: accuracy, features per
+    stage, calibration, agreement between images, classes of generated images. Trains and downloads nothing."""
+    from dfad_fast.inspection.inspecting import inspect
+    from dfad_fast.inspection.picture import draw_inspection
+    from dfad_fast.inspection.table import print_inspection
+    from dfad_fast.jobs.trained_run import load_run
+    from dfad_fast.runs.layout import INSPECTION, INSPECTION_PICTURE
+    from dfad_fast.runs.whole_files import make_folder, write_whole
+
+    set_threads(threads)
+    console = open_console(quiet)
+    trained = load_run(
+        run,
+        dataset,
+        data_dir,
+        teachers,
+        device,
+        real_images_needed=dataset is not None or images != "generated",
+        best=best,
+    )
+    folder = Path(out) if out else trained.folder
+    make_folder(folder)  # before measuring in vain
+    chosen = images or ("real" if trained.test_set else "generated")
+    inspection = inspect(trained, chosen, samples, bins, seed)
+    text = json.dumps(inspection.as_data(), indent=2, allow_nan=False) + "\n"
+    write_whole(folder / INSPECTION, lambda path: path.write_text(text))
+    write_whole(folder / INSPECTION_PICTURE, lambda path: draw_inspection(path, inspection))
+    print_inspection(console, inspection)
+    say(console, f"Everything is in {folder / INSPECTION} and {folder / INSPECTION_PICTURE}.")

@@ -1,0 +1,33 @@
+"""The CPU threads of this process."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from dfad_fast.errors import DFADFastWarning
+
+
+def set_threads(threads: int | None) -> None:
+    """None: all cores, shared by the processes here."""
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if threads is None and local_processes > 1:
+        # torchrun's own default is one thread for each.
+        threads = max(1, _cores() // local_processes)
+    if threads is None:
+        return
+    if threads * local_processes > _cores():
+        of_each = f" in each of {local_processes} processes" if local_processes > 1 else ""
+        warnings.warn(
+            f"{threads} threads{of_each} share {_cores()} cores and wait for each other: --threads sets fewer",
+            DFADFastWarning,
+            stacklevel=2,
+        )
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

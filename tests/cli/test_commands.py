@@ -1,0 +1,45 @@
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from dfad_fast import cli
+from dfad_fast.cli.group import COMMANDS, load_command
+from dfad_fast.cli.output import open_console
+
+
+def test_every_command_has_a_file_of_its_name():
+    files = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
+    assert set(COMMANDS) <= files
+    assert all(load_command(name).name == name for name in COMMANDS)
+
+
+def test_a_list_of_commands_is_quick():
+    code = (
+        "import sys; from dfad_fast import cli; from dfad_fast.cli.group import app; app.main(['--help'], "
+        "standalone_mode=False); print(sorted({'torch', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+
+
+def test_what_the_package_logs_is_printed_as_it_is_while_a_command_runs(capsys):
+    log = logging.getLogger("dfad_fast.somewhere")
+    with click.Context(click.Command("command")):
+        open_console()
+        log.info("a [bold]\x1b name" + " and more" * 20)
+        log.debug("no matter")
+    log.info("after it")
+    assert capsys.readouterr() == ("a [bold]\\x1b name" + " and more" * 20 + "\n", "")
+
+
+def test_nothing_is_printed_in_quiet_or_beside_the_first_process(capsys, monkeypatch):
+    for quiet, rank in ((True, "0"), (False, "1")):
+        monkeypatch.setenv("RANK", rank)
+        with click.Context(click.Command("command")):
+            open_console(quiet)
+            logging.getLogger("dfad_fast.somewhere").info("told")
+    assert capsys.readouterr() == ("", "")
