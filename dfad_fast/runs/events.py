@@ -70,7 +70,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Failed:
-    """An error ends the run; its folder holds the last good state."""
+    """An error ends the run. Its folder holds the last good state, or no more than the last checkpoint."""
 
     error: Exception
 
@@ -79,7 +79,8 @@ class Callback:
     """Listens to a run; every method may be left out.
 
     ``started`` comes first and ``closed`` last, however the run ends. Each process of several has callbacks of its own;
-    ``sampled`` and ``ended`` come in the first one only. An exception ends the run, with the last good state saved.
+    ``sampled`` and ``ended`` come in the first one only. An exception ends the run, which can go on
+    from its last checkpoint.
     """
 
     def started(self, event: Started) -> None: ...

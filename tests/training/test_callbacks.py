@@ -1,0 +1,100 @@
+"""What a run tells its callbacks, in which order, however it ends."""
+
+import signal
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from dfad_fast import DFADTrainer
+from dfad_fast.errors import RunError
+from dfad_fast.methods import Method
+from dfad_fast.runs.events import Callback
+from dfad_fast.terms import L1, Weighted
+from dfad_fast.training.trainer import Stopped
+from tests.training.test_trainer import SHAPE, SMALL, Raises
+
+EVENTS = ("started", "stepped", "recorded", "sampled", "ended", "failed")
+
+
+class Listens(Callback):
+    """Writes down what it is told. ``do`` is what it does, by the name of an event."""
+
+    def __init__(self, **do):
+        self.names, self.events, self.lines = [], [], []
+        for name in EVENTS:
+            setattr(self, name, lambda event, name=name: self.take(name, event, do.get(name)))
+
+    def take(self, name, event, do):
+        self.names.append(name)
+        self.events.append(event)
+        if do:
+            do(event)
+
+    def told(self, text):
+        self.lines.append(text)
+
+    def closed(self, failed):
+        self.names.append(f"closed, {failed=}")
+
+
+def test_a_run_tells_what_happens_in_order(pair, tmp_path):
+    first, second = Listens(), Listens()
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
+    summary = trainer.fit(2, log_every=1, evaluate_every=1, callbacks=[first, second])
+    of_an_iteration = ["recorded", "sampled", "stepped", "recorded", "stepped"]
+    assert first.names == second.names == ["started", *of_an_iteration, "ended", "closed, failed=False"]
+    started, recorded, sampled, stepped, *_, ended = first.events
+    assert (started.folder, started.iteration, started.target, started.history) == (tmp_path, 0, 2, ())
+    assert recorded.record == trainer.history[0]
+    assert (sampled.iteration, sampled.generated_images, stepped.iteration) == (1, 6 * 8, 1)
+    assert ended.summary.as_data() == summary
+    assert list(ended.history) == trainer.history
+    assert sampled.samples.images.shape[1:] == ended.samples.images.shape[1:] == SHAPE
+    assert first.lines[-1] == "scoring held-out generated images: 1,024 of 1,024"
+    trainer.fit(1, callbacks=[again := Listens()])
+    assert (again.events[0].iteration, again.events[0].target, len(again.events[0].history)) == (2, 3, 2)
+    for event in first.events:
+        with pytest.raises(FrozenInstanceError):
+            event.iteration = 7
+
+
+def test_without_a_folder_there_are_no_samples_and_no_end(pair):
+    listens = Listens()
+    DFADTrainer(*pair, SHAPE, "dfad", **SMALL).fit(1, callbacks=[listens])
+    assert listens.names == ["started", "recorded", "stepped", "closed, failed=False"]
+    assert listens.events[0].folder is None
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_a_run_that_is_stopped_is_told_of_as_ended(pair, tmp_path, signalled):
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
+    listens = Listens(stepped=lambda _: signal.raise_signal(signal.SIGINT) if signalled else trainer.stop())
+    try:
+        trainer.fit(5, log_every=5, callbacks=[listens])
+    except Stopped:
+        assert signalled
+    assert listens.names == ["started", "stepped", "recorded", "ended", "closed, failed=False"]
+
+
+def test_a_failure_is_told_before_all_is_closed(pair, tmp_path):
+    method = Method("bad", "", (Weighted(1.0, L1()), Weighted(1.0, Raises(8))), (Weighted(-1.0, L1()),))
+    listens = Listens(failed=lambda _: pages.append((tmp_path / "report.html").exists()))
+    pages = []
+    trainer = DFADTrainer(*pair, SHAPE, method, out=tmp_path, **SMALL)
+    with pytest.raises(RunError, match="iteration 2 failed") as caught:
+        trainer.fit(3, log_every=3, callbacks=[listens])
+    assert listens.names == ["started", "stepped", "failed", "closed, failed=True"]
+    assert listens.events[-1].error is caught.value
+    assert pages == [True]  # which the run's own drawings made before
+
+
+@pytest.mark.parametrize("moment", ["started", "stepped", "recorded", "ended"])
+def test_an_error_of_a_callback_ends_the_run_as_it_is(pair, tmp_path, moment):
+    def fails(_):
+        raise ZeroDivisionError("of my own")
+
+    listens = Listens(**{moment: fails})
+    with pytest.raises(ZeroDivisionError, match="of my own"):
+        DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL).fit(1, callbacks=[listens])
+    assert listens.names[-3:] == [moment, "failed", "closed, failed=True"]
+    assert (tmp_path / "traceback.txt").read_text() == "ZeroDivisionError: of my own\n"
