@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dfad_fast.cli.options import IMAGES, quiet_option, threads_option, within
+from dfad_fast.cli.options import best_option, data_options, images_option, quiet_option, threads_option
 from dfad_fast.cli.output import open_console
 from dfad_fast.cli.threads import set_threads
 
@@ -22,30 +22,12 @@ from dfad_fast.cli.threads import set_threads
 )
 @click.option("--int8", is_flag=True, help="Of onnx: write one in 8-bit integers beside it.")
 @click.option("--averaged", is_flag=True, help="The moving average of the student, if the run kept one.")
-@click.option(
-    "--best", is_flag=True, help="The best student at the run's evaluations, instead of the last one."
-)
+@best_option
 @click.option("--out", metavar="FILE", help="The file (default: RUN/student.onnx and the like).")
 @click.option("--overwrite", is_flag=True, help="Write over files of these names.")
-@click.option(
-    "--samples",
-    type=int,
-    default=1000,
-    show_default=True,
-    callback=within(IMAGES),
-    help="Images to check on and to measure by, at most.",
-)
-@click.option(
-    "--calibration-images",
-    type=int,
-    default=512,
-    show_default=True,
-    callback=within(IMAGES),
-    help="Generated images to scale int8 by.",
-)
-@click.option("--dataset", help="Dataset whose test images are looked at (default: the run's).")
-@click.option("--data-dir", help="Folder with the dataset's files (default: the run's).")
-@click.option("--teachers", help="Folder of teachers trained here (default: the run's).")
+@images_option("--samples", 1000, "Images to check on and to measure by, at most.")
+@images_option("--calibration-images", 512, "Generated images to scale int8 by.")
+@data_options
 @threads_option()
 @quiet_option
 def export(run: str, format: str, threads: int | None, quiet: bool, **options: Any) -> None:

@@ -8,7 +8,14 @@ from typing import Literal
 
 import click
 
-from dfad_fast.cli.options import IMAGES, quiet_option, seed_option, threads_option, within
+from dfad_fast.cli.options import (
+    best_option,
+    data_options,
+    images_option,
+    quiet_option,
+    seed_option,
+    threads_option,
+)
 from dfad_fast.cli.output import open_console, say
 from dfad_fast.cli.threads import set_threads
 
@@ -20,22 +27,11 @@ from dfad_fast.cli.threads import set_threads
     type=click.Choice(["real", "generated"]),
     help="What the networks are compared on (default: real test images where the run names some).",
 )
-@click.option(
-    "--samples",
-    type=int,
-    default=1000,
-    show_default=True,
-    callback=within(IMAGES),
-    help="Images of each kind, at most.",
-)
-@click.option(
-    "--best", is_flag=True, help="The best student at the run's evaluations, instead of the last one."
-)
+@images_option("--samples", 1000, "Images of each kind, at most.")
+@best_option
 @click.option("--bins", type=int, default=15, show_default=True, help="Bins of the calibration error.")
 @seed_option
-@click.option("--dataset", help="Dataset whose test images are looked at (default: the run's).")
-@click.option("--data-dir", help="Folder with the dataset's files (default: the run's).")
-@click.option("--teachers", help="Folder of teachers trained here (default: the run's).")
+@data_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @threads_option()
 @click.option("--out", help="Folder for inspect.json and inspect.png (default: RUN).")

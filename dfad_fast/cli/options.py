@@ -11,7 +11,6 @@ from dfad_fast.settings import SEED, Limits, Setting, as_option
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-IMAGES = Limits(most=10**6)
 _RECORDED_TEACHERS = "dfad_fast.recorded_teachers"
 
 
@@ -64,6 +63,28 @@ quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but err
 
 def threads_option(help: str = "CPU threads (default: all cores).") -> Decorator:
     return click.option("--threads", type=int, callback=within(Limits(1, 1024)), help=help)
+
+
+best_option = click.option(
+    "--best", is_flag=True, help="The best student at the run's evaluations, instead of the last one."
+)
+
+
+def images_option(name: str, default: int, help: str) -> Decorator:
+    """A number of images that are looked at together."""
+    limits = within(Limits(most=10**6))
+    return click.option(name, type=int, default=default, show_default=True, callback=limits, help=help)
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where data and teacher of a run are now."""
+    for name, help in (
+        ("--teachers", "Folder of teachers trained here (default: the run's)."),
+        ("--data-dir", "Folder with the dataset's files (default: the run's)."),
+        ("--dataset", "Dataset whose test images are looked at (default: the run's)."),
+    ):
+        command = click.option(name, help=help)(command)
+    return command
 
 
 def setting_options(declarations: Mapping[str, Setting]) -> Decorator:

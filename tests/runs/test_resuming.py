@@ -1,0 +1,35 @@
+from types import SimpleNamespace
+
+import pytest
+
+from dfad_fast.engine.settings import recorded_by_value
+from dfad_fast.errors import UsageError
+from dfad_fast.runs.resuming import changes
+
+NOW = {
+    **recorded_by_value(), "method": "dfad", "terms": {}, "image_shape": [1, 8, 8], "recipe": {}, "levers": {},
+    "taps": [], "versions": {}, "processes": 1,
+}  # fmt: skip
+OF_BEFORE = {key: NOW[key] for key in ("method", "latent_dim", "batch_size", "seed")}
+
+
+def folder(**config):
+    return SimpleNamespace(path="run", read_config=lambda: {**OF_BEFORE, **config})
+
+
+def test_a_run_of_before_some_settings_had_their_defaults():
+    assert changes(folder(), NOW, accept=False) == {}
+    with pytest.raises(UsageError, match="other settings .replay: 0 then, 3 now.: go on with those"):
+        changes(folder(), {**NOW, "replay": 3}, accept=False)
+
+
+def test_settings_that_older_runs_wrote_together_are_read_one_by_one():
+    old = folder(cures={"student_ema": 0.9, "replay": 2, "generator_ema": None}, sync_batch_norm=False)
+    assert changes(old, {**NOW, "student_ema": 0.9, "replay": 2}, accept=False) == {}
+    changed = changes(old, {**NOW, "student_ema": 0.5, "replay": 2}, accept=True)
+    assert changed == {"student_ema": 0.5}
+
+
+def test_the_last_change_counts():
+    later = folder(changes=[{"at_iteration": 3, "seed": 4}, {"at_iteration": 5, "cures": {"replay": 7}}])
+    assert changes(later, {**NOW, "seed": 4, "replay": 7}, accept=False) == {}
