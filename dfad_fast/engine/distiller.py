@@ -57,6 +57,8 @@ class Distiller:
     ) -> None:
         self.settings = settings
         self._working = 0
+        self.last: Result | None = None
+        """What the last step left."""
         with torch.inference_mode(False), modes_kept(teacher, student):
             self._make(set_up(teacher, student, image_shape, settings), facts or {})
             self._layouts.give_back()
@@ -155,7 +157,8 @@ class Distiller:
         layout of steps, in which the next one finds them."""
         self._take_layouts()
         with modes_kept(self.networks.teacher, self.networks.student):
-            return self._step()
+            self.last = self._step()
+            return self.last
 
     def _step(self) -> Result:
         state = self.state

@@ -27,7 +27,8 @@ _UNTIL_FIRST_CHECKPOINT = 5.0  # seconds
 
 
 class Loop:
-    """Runs a ``distiller`` by ``timetable``, with ``history`` as the records so far, and tells ``callbacks``.
+    """Runs a ``distiller`` by ``timetable``, with ``history`` as the records so far, and tells ``callbacks``. ``step``
+    takes an iteration: the trainer's own, which a subclass may have changed.
 
     ``finish`` is what is done at the end, with the test set. ``stop_asked`` ends the run after the iteration in hand.
     """
@@ -35,6 +36,7 @@ class Loop:
     def __init__(
         self,
         distiller: Distiller,
+        step: Callable[[], object],
         writer: RunWriter,
         recovery: Recovery,
         timetable: Timetable,
@@ -43,6 +45,7 @@ class Loop:
         normalization: Normalization,
     ) -> None:
         self._distiller = distiller
+        self._step = step
         self._writer = writer
         self._recovery = recovery
         self._times = timetable
@@ -143,7 +146,9 @@ class Loop:
     def _step_once(self) -> None:
         state, started = self._distiller.state, time.perf_counter()
         try:
-            result = self._distiller.step()
+            self._step()
+            result = self._distiller.last
+            assert result is not None
             for losses in result.losses:
                 self._losses.add(state.iteration, losses)
         except Exception as error:

@@ -241,7 +241,14 @@ class DFADTrainer(RunSettings, _Networks):
             told += callbacks
             recovery = Recovery(self.distiller, self.writer, self._saver.save_state)
             self._loop = Loop(
-                self.distiller, self.writer, recovery, timetable, self.history, told, self.normalization
+                self.distiller,
+                self.step,
+                self.writer,
+                recovery,
+                timetable,
+                self.history,
+                told,
+                self.normalization,
             )
             try:
                 summary = self._loop.run(evaluate, lambda test_set: self._saver.save(test_set, told))
