@@ -54,14 +54,13 @@ class DFADTrainer(RunSettings, _Networks):
     One iteration is the method's student steps followed by its generator steps, each on fresh noise (``fast``: the
     generator's first, and the student's on its batch).
 
-    Nothing of the networks is changed but the student's weights and running statistics: each call leaves them in the
-    modes, with the flags and in the memory layout that it found. Only ``step`` leaves weights of convolutions in
-    channels_last for the next one; the next ``fit``, ``save`` or ``summary`` puts them back. Features are read by hooks
-    that exist only while a step runs.
+    Only the student's weights and running statistics change: each call leaves both networks in the modes, with the
+    flags and in the memory layout that it found. ``step`` alone leaves weights of convolutions in channels_last for the
+    next one, until ``fit``, ``save`` or ``summary``. Hooks exist only while a step runs.
 
-    In a process of several (torch.distributed's default group, as torchrun starts them) it takes part in one run of
-    all: each shows its part of every batch to the networks, gradients are averaged, the first one writes the folder.
-    All make the trainer alike and call the same methods; weights are the first one's.
+    The processes of torch.distributed's default group, as torchrun starts them, share one run: each shows its part of
+    every batch to the networks, gradients are averaged, the first one writes the folder. All make the trainer alike and
+    call the same methods; weights are the first one's.
 
     Args:
         teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
