@@ -117,12 +117,12 @@ class FaithfulLoop:
         if isinstance(self.generator, DFADGenerator):
             self.generator.fused = False  # layer by layer, as published
         self.objective = objective
-        self.recipe = recipe or trainer.recipe
+        self.recipe = recipe or trainer.distiller.recipe
         self.planned_iterations = planned_iterations
         self.iteration = 0
         self._student_steps, self._generator_steps = (
-            trainer.method.student_steps,
-            trainer.method.generator_steps,
+            trainer.distiller.method.student_steps,
+            trainer.distiller.method.generator_steps,
         )
         self._noise_shape = trainer.batch_size, trainer.latent_dim
         # The published loop draws on the host; on the networks' device, so that a GPU's draws are the trainer's.

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,12 @@ def main(table: Path) -> None:
             row = {"case": f"{name} {dtype}", "tier": tier, "elements": elements}
             rows.append({**row, "direction": "forward"})
             for _ in range(REPEATS):
-                _count(lambda function=function, problem=problem: function(*problem.arguments))
+                _count(partial(function, *problem.arguments))
             if problem.leaves:
                 backward(outputs.pop(), problem)
                 rows.append({**row, "direction": "backward"})
                 for out in outputs:
-                    _count(lambda out=out, problem=problem: backward(out, problem))
+                    _count(partial(backward, out, problem))
     table.write_text(json.dumps(rows))
 
 

@@ -16,6 +16,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -66,7 +67,9 @@ def command(
             raise click.BadParameter(str(unknown_name("method", name, METHODS)))
     if not all(seed.isdigit() for seed in seeds.split(",")):
         raise click.BadParameter(f"--seeds takes whole numbers separated by commas, got {seeds!r}")
-    settings = {"": {}} | {f" with {text}": runs.setting(text) for text in variants}
+    settings: dict[str, dict[str, Any]] = {"": {}} | {
+        f" with {text}": runs.setting(text) for text in variants
+    }
     rows = [
         runs.Row(f"{method}{f' {speed}' if len(speeds) > 1 else ''}{variant}", method, speed, changes)
         for method in names

@@ -34,6 +34,7 @@ def measure(
     halves: bool = True,
 ) -> list[str]:
     """The cases where dfad_fast itself failed."""
+    from benchmarks.measuring.results import OURS
     from benchmarks.measuring.settings import Settings
     from benchmarks.ops import races, report
     from benchmarks.ops.cases import CASES
@@ -52,4 +53,4 @@ def measure(
     with progress(console) as tell:
         results = races.run(cases, chosen, tell, with_compile)
     finish(results, report, options.out, console)
-    return [c["case"] for c in results["contestants"] if c["problem"] and c["contender"] == "dfad_fast"]
+    return [c["case"] for c in results["contestants"] if c["problem"] and c["contender"] == OURS]

@@ -7,6 +7,9 @@ For a quick look and for comparing kernels while writing them. Its contenders sh
 pinned, and no minutes of the machine: figures to publish come from ``run.py``.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
@@ -14,12 +17,13 @@ pytest.importorskip("pytest_benchmark")
 
 from benchmarks.ops.cases import CASES
 from benchmarks.ops.contestant import Contestant
+from benchmarks.ops.problems import Case
 from benchmarks.ops.registry import INFERENCE, OPS
 
 LARGE = 2**24  # elements; several of these at once need more memory than many machines have
 
 
-def _heats():
+def _heats() -> Iterator[Any]:
     for case in CASES:
         marks = [pytest.mark.slow] if case.elements > LARGE else []
         for mode in dict.fromkeys((INFERENCE, OPS[case.op].modes[-1])):
@@ -28,7 +32,7 @@ def _heats():
 
 
 @pytest.mark.parametrize(("case", "mode", "contender"), list(_heats()))
-def test_op(benchmark, case, mode, contender):
+def test_op(benchmark: Any, case: Case, mode: str, contender: str) -> None:
     torch.compiler.reset()
     benchmark.group = f"{case.name}, {mode}"
     contestant = Contestant(case, contender, "cpu")

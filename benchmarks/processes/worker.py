@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,12 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.step.cases import PAIRS
-from benchmarks.step.loops import CLASSES, SEED, settle
+from benchmarks.step.loops import make_trainer
 from dfad_fast import DFADTrainer
 from dfad_fast.distributed import collectives, processes
-from dfad_fast.models import create_network
 
 LEAST_ITERATIONS = 3
 PARTS = 6  # so that two and three processes have equal parts of a batch
-
-
-def make_trainer(pair_name: str, method: str, sync_batch_norm: bool) -> DFADTrainer:
-    pair = PAIRS[pair_name]
-    torch.manual_seed(SEED)
-    teacher, student = (
-        create_network(name, pair.image_shape, CLASSES) for name in (pair.teacher, pair.student)
-    )
-    settle(teacher, pair.image_shape)
-    return DFADTrainer(
-        teacher,
-        student,
-        pair.image_shape,
-        method,
-        pair.generator,
-        pair.latent_dim,
-        pair.batch_size // PARTS * PARTS,
-        SEED,
-        recipe=pair.recipe,
-        speed="exact",
-        sync_batch_norm=sync_batch_norm,
-    )
 
 
 @contextmanager
@@ -78,23 +56,27 @@ def count_gradients(trainer: DFADTrainer) -> Counter[str]:
     """Counts the bytes of gradients from now on."""
     found: Counter[str] = Counter()
 
-    def hook(state, bucket):  # torch compares annotations with types, which these are not yet
+    # torch compares annotations with types, which these are not yet.
+    def hook(state, bucket):  # type: ignore[no-untyped-def]
         found["gradients"] += bucket.buffer().nbytes
         found["gradients calls"] += 1
         return allreduce_hook(state, bucket)
 
     distiller = trainer.distiller
-    for loss in (distiller._schedule.whole._averaged_loss, distiller.source._averaged_loss):
+    for owner in (distiller._schedule.whole, distiller.source):
+        loss = getattr(owner, "_averaged_loss", None)
         if isinstance(loss, DistributedDataParallel):
             loss.register_comm_hook(None, hook)
     return found
 
 
 def main() -> None:
-    pair, method, sync, threads, seconds, out = sys.argv[1:]
+    name, method, sync, threads, seconds, out = sys.argv[1:]
     processes.join(600.0)
     torch.set_num_threads(int(threads))
-    trainer = make_trainer(pair, method, sync == "sync")
+    pair = PAIRS[name]
+    pair = replace(pair, batch_size=pair.batch_size // PARTS * PARTS)
+    trainer = make_trainer(pair, method, "exact", sync_batch_norm=sync == "sync")
     gradients = count_gradients(trainer)
     trainer.step()
     gradients.clear()

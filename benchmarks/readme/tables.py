@@ -128,6 +128,6 @@ def fill(text: str, folder: Path) -> str:
                 raise Unreadable(f"there is no line <!-- {kind} --> that the table of {file} could follow")
             body = f"<!-- {kind} -->\n{table(load(file))}\n<!-- end -->"
             text = re.sub(
-                rf"<!-- {kind} -->\n.*?<!-- end -->", lambda _, body=body: body, text, flags=re.DOTALL
+                rf"<!-- {kind} -->\n.*?<!-- end -->", body.replace("\\", r"\\"), text, flags=re.DOTALL
             )
     return text

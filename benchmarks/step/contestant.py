@@ -6,6 +6,7 @@ import resource
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -113,7 +114,7 @@ class Ceilings:
         """The faster of both orders in which the second matrix can lie in memory: which one is, depends on dtype."""
         a, b = (torch.randn(self._side, self._side, device=self._device).to(dtype) for _ in range(2))
         orders = (b, b.t())
-        return self._side**3 / min(fastest(lambda b=b: torch.mm(a, b), self._clock) for b in orders)
+        return self._side**3 / min(fastest(partial(torch.mm, a, b), self._clock) for b in orders)
 
 
 def fastest(call: Callable[[], object], clock: Clock) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,9 @@ CLASSES = 10
 SEED = 0
 
 
-def make_trainer(pair: Pair, contender: Contender, device: str = "cpu") -> DFADTrainer:
+def make_trainer(
+    pair: Pair, method: str, speed: Any, device: str = "cpu", sync_batch_norm: bool = False
+) -> DFADTrainer:
     """The trainer on fresh networks, the same for every contender."""
     torch.manual_seed(SEED)
     teacher, student = (
@@ -28,18 +31,19 @@ def make_trainer(pair: Pair, contender: Contender, device: str = "cpu") -> DFADT
         teacher.to(device),
         student.to(device),
         pair.image_shape,
-        contender.method,
+        method,
         pair.generator,
         pair.latent_dim,
         pair.batch_size,
         SEED,
         recipe=pair.recipe,
-        speed=contender.speed or PLAIN,
+        speed=speed,
+        sync_batch_norm=sync_batch_norm,
     )
 
 
 def make_loop(pair: Pair, contender: Contender, device: str = "cpu") -> DFADTrainer | FaithfulLoop:
-    trainer = make_trainer(pair, contender, device)
+    trainer = make_trainer(pair, contender.method, contender.speed or PLAIN, device)
     if contender.loop == "trainer":
         return trainer
     loop = FaithfulLoop(trainer, OBJECTIVES[contender.method])
