@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.engine.choice import choose_method
-from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.errors import UsageError
 from dfad_fast.jobs.config import read_config
 from dfad_fast.jobs.devices import choose_device
 from dfad_fast.jobs.networks import Pair, build_pair, find_test_set, refuse_other_teacher, run_plugins
 from dfad_fast.jobs.settings import DistillSettings
-from dfad_fast.models import load_weights
+from dfad_fast.jobs.trained_weights import best_iteration, load_trained_weights, refuse_nothing_saved
 from dfad_fast.models.generators.registry import create_generator
 from dfad_fast.models.generators.sampling import sample
 from dfad_fast.networks.trio import Trio
-from dfad_fast.runs import record
 from dfad_fast.runs.config_file import recorded_config
-from dfad_fast.runs.layout import (
-    AVERAGED,
-    BEST,
-    CHECKPOINT,
-    GENERATOR,
-    STUDENT,
-    checkpoints_in,
-    folder_of,
-)
+from dfad_fast.runs.layout import AVERAGED, BEST, GENERATOR, STUDENT, folder_of
 from dfad_fast.terms import reads_features
 
 
@@ -123,23 +113,15 @@ def load_run(
     given = {"data_dir": data_dir, "teachers": teachers, "device": device}
     changes = {key: value for key, value in given.items() if value is not None}
     config = DistillSettings(**{**read_config(path), **changes})
-    _refuse_nothing_saved(folder)
+    refuse_nothing_saved(folder)
     run_plugins(config)
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     pair = build_pair(config, own_dataset, choose_device(config.device), "refuse")
     refuse_other_teacher(pair, folder)
-    generator = create_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
-    networks = Trio(
-        pair.teacher,
-        pair.student,
-        generator.to(next(pair.student.parameters()).device),
-        pair.image_shape,
-        config.taps_teacher,
-        config.taps_student,
-    )
+    networks = _with_generator(pair, config)
     method = choose_method(config.method, networks, config.student_terms, config.generator_terms)
     which = AVERAGED if averaged else BEST if best else STUDENT
-    checkpoint = _load_weights(networks, folder, which)
+    checkpoint = load_trained_weights(networks, folder, which)
     known = own_dataset or _evaluated(config)
     shown = replace(config, evaluate=dataset or config.evaluate)
     test_set, no_test_set = _test_set(shown, known, pair, real_images_needed)
@@ -152,7 +134,7 @@ def load_run(
         seed=config.seed,
         iteration=checkpoint["iteration"] if checkpoint else None,
         planned_iterations=checkpoint["planned_iterations"] if checkpoint else None,
-        best_iteration=_best_iteration(checkpoint, folder) if best else None,
+        best_iteration=best_iteration(checkpoint, folder) if best else None,
         networks=networks,
         image_shape=pair.image_shape,
         mean=config.mean or (known.mean if known else None),
@@ -167,67 +149,16 @@ def load_run(
     )
 
 
-def _refuse_nothing_saved(folder: Path) -> None:
-    if not checkpoints_in(folder) and not (folder / STUDENT).is_file():
-        raise UsageError(
-            f"{folder} holds neither {CHECKPOINT} nor {STUDENT}: the run has saved nothing yet, or they were "
-            "removed; wait for its first checkpoint, or run dfad-fast distill --overwrite"
-        )
-
-
-def _load_weights(networks: Trio, folder: Path, which: str) -> dict[str, Any] | None:
-    """From the checkpoint; from the weights' files where it is gone, or older. ``which``: the file of the student."""
-    state = record.read_state(folder)
-    if state is None:
-        if not (folder / which).is_file():
-            raise _no_such_student(folder, which)
-        load_weights(networks.student, folder / which, "student")
-        if (folder / GENERATOR).is_file():
-            load_weights(networks.generator, folder / GENERATOR, "generator")
-        return None
-    weights = state["weights"]
-    students = {
-        STUDENT: weights["student"],
-        AVERAGED: weights.get("averaged_student"),
-        BEST: state.get("best_student", {}).get("weights"),
-    }
-    if students[which] is None:
-        raise _no_such_student(folder, which)
-    parts: list[tuple[nn.Module, Any]] = [
-        (networks.student, students[which]),
-        (networks.generator, weights["generator"]),
-        (networks.connectors, weights["connectors"]),
-    ]
-    try:
-        for network, own in parts:
-            network.load_state_dict(own)
-    except (RuntimeError, KeyError, TypeError) as error:
-        reason = in_one_line(error)
-        raise UsageError(
-            f"the checkpoint in {folder} does not fit the networks that its config.yaml names ({reason}): "
-            "bring the networks back that the run was started with"
-        ) from error
-    return state
-
-
-def _best_iteration(checkpoint: dict[str, Any] | None, folder: Path) -> int:
-    return (
-        checkpoint["best_student"]["iteration"] if checkpoint else record.iteration_of_weights(folder / BEST)
+def _with_generator(pair: Pair, config: DistillSettings) -> Trio:
+    generator = create_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
+    return Trio(
+        pair.teacher,
+        pair.student,
+        generator.to(next(pair.student.parameters()).device),
+        pair.image_shape,
+        config.taps_teacher,
+        config.taps_student,
     )
-
-
-def _no_such_student(folder: Path, which: str) -> UsageError:
-    if which == BEST:
-        return UsageError(
-            f"the run in {folder} kept no best student, since it had no evaluation or is of an older version: leave "
-            "--best out"
-        )
-    if which == AVERAGED:
-        return UsageError(
-            f"the run in {folder} kept no moving average of its student: leave --averaged out, or distil with "
-            "--student-ema"
-        )
-    return UsageError(f"{folder} holds no {which}")
 
 
 def _evaluated(config: DistillSettings) -> Dataset | None:
