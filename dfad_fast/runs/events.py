@@ -79,8 +79,8 @@ class Callback:
     """Listens to a run; every method may be left out.
 
     ``started`` comes first and ``closed`` last, however the run ends. Each process of several has callbacks of its own;
-    ``sampled`` and ``ended`` come in the first one only. An exception ends the run, which can go on
-    from its last checkpoint.
+    ``sampled`` and ``ended`` come in the first one only, and where the run has a folder. An exception ends the run,
+    which can go on from its last checkpoint.
     """
 
     def started(self, event: Started) -> None: ...

@@ -12,6 +12,7 @@ from dfad_fast.errors import DFADFastWarning, RunError, UsageError
 from dfad_fast.reporting.loggers import LOGGERS, Loggers, available
 from dfad_fast.reporting.loggers.logger import Logger, Start
 from dfad_fast.reporting.loggers.mlflow_run import MLflow
+from dfad_fast.runs.events import Recorded, Started
 from dfad_fast.terms import L1, Weighted
 from tests.training.test_trainer import SHAPE, SMALL, TurnsNaN
 
@@ -143,11 +144,9 @@ def test_a_run_of_wandb_that_cannot_be_told_of_the_past_is_not_left_open(wandb, 
 
     monkeypatch.setattr(FakeRun, "log", fail)
     (tmp_path / "config.yaml").write_text("seed: 0")
-    with (
-        pytest.warns(DFADFastWarning, match="logger wandb failed"),
-        Loggers(["wandb"]).opened(tmp_path, 1, [{"iteration": 1}]),
-    ):
-        assert wandb.runs[0].exit_code == 1
+    with pytest.warns(DFADFastWarning, match="logger wandb failed"):
+        Loggers(["wandb"]).started(Started(tmp_path, 1, 2, [{"iteration": 1}]))
+    assert wandb.runs[0].exit_code == 1
 
 
 class FakeClient:
@@ -279,7 +278,7 @@ def test_loggers_are_told_of_a_failure_and_are_closed(pair, tmp_path, monkeypatc
     with pytest.raises(RunError):
         trainer.fit(4)
     assert closed == [True]
-    trainer.loggers.record({"iteration": 9})  # goes nowhere
+    trainer.loggers.recorded(Recorded({"iteration": 9}))  # goes nowhere
 
 
 def test_a_trainer_without_loggers_has_none(pair):

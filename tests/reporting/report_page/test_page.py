@@ -186,16 +186,16 @@ def test_an_interrupted_run_says_so(fit, tmp_path):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("of my own"), RunError("is not finite")])
 def test_a_failed_run_says_why(fit, tmp_path, monkeypatch, error):
-    from dfad_fast import DFADTrainer
+    from dfad_fast.engine.distiller import Distiller
 
-    step = DFADTrainer.step
+    step = Distiller.step
 
     def fails(self):
-        if self.iteration == 2:
+        if self.state.iteration == 2:
             raise error
         return step(self)
 
-    monkeypatch.setattr(DFADTrainer, "step", fails)
+    monkeypatch.setattr(Distiller, "step", fails)
     with pytest.raises(RunError):
         fit(tmp_path / "run", 6)
     words = Text((tmp_path / "run/report.html").read_text()).words_together
