@@ -5,7 +5,7 @@ from torch import nn
 from dfad_fast import DFADTrainer
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.probing import Runner
-from tests.networks import make_net
+from tests.small_networks import make_net
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
