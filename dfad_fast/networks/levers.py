@@ -27,7 +27,8 @@ class Levers:
         winograd: 3x3 convolutions by Winograd's minimal filtering, with a quarter of the multiplications
             (dfad_fast.ops.winograd_conv2d). A teacher's weights are transformed once: later changes of them are not
             seen. An infinite feature becomes NaN. CPU and float32 only, off elsewhere.
-        pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process).
+        pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process). The
+            command line does that; in Python dfad_fast.pin_allocator() does.
         one_student_batch: the images and what terms mixed of them go through the student as one batch, whose batch
             norm layers then see both together. None: where that makes no difference, as without such layers.
         precision: what the networks compute in, by autocast; float16 scales its losses. Losses, weights and the
