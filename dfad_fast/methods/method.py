@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.sources import SOURCES
 from dfad_fast.terms import Weighted, reads_features, reads_last_stage, reads_statistics
 
 StudentMode = Literal["train", "eval"]
-Batches = Literal["fresh", "same noise", "generator's"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Method:
     the generator on fresh noise, minimizing ``generator``. ``student_mode`` is the mode of the student's batch norm
     layers (and dropout) in the generator's phase.
 
-    What the student's steps see is one of three ``batches``: ``fresh``, a batch of its own for each step, and then the
-    generator's steps follow (DFAD); ``same noise``, what the generator makes, after its steps, of the noise of the last
+    What the student's steps see is ``batches``, the name of one of ``dfad_fast.sources.SOURCES``: ``fresh``, a batch of its
+    own for each step, and then the generator's steps follow (DFAD); ``same noise``, what the generator makes, after its steps, of the noise of the last
     one of them (ZSKT); ``generator's``, the very images of its last step, so that a step of both is a joint one (DAFL).
 
     For the share ``warm_up`` of a run only the generator is trained. Gradients of more than ``clip_norm`` are scaled
@@ -35,14 +35,14 @@ class Method:
     student_steps: int = 5
     generator_steps: int = 1
     student_mode: StudentMode = "train"
-    batches: Batches = "fresh"
+    batches: str = "fresh"
     warm_up: float = 0.0
     clip_norm: float | None = None
     recipe: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.batches not in get_args(Batches):
-            raise unknown_name("kind of batches", self.batches, get_args(Batches))
+        if self.batches not in SOURCES:
+            raise unknown_name("kind of batches", self.batches, SOURCES)
         if self.batches != "fresh" and not self.generator_steps:
             raise UsageError(f"method {self.name!r}: batches={self.batches!r} needs a generator's step")
         if min(self.student_steps, self.generator_steps) < 0 or not self.student_steps + self.generator_steps:

@@ -23,14 +23,9 @@ class AdversarialGenerator(Source):
     """The generator of the run, updated ``plan.generator_steps`` times in an iteration, each time on fresh noise."""
 
     def __init__(self, bench: Workbench, plan: Plan) -> None:
-        self._bench = bench
-        self._plan = plan
+        super().__init__(bench, plan)
         if plan.generator_steps:
             self._averaged_loss = averaging_gradients(self._loss, bench.prober.trio.generator)
-
-    @property
-    def student_steps(self) -> int:
-        return self._plan.student_steps
 
     @property
     def generated_batches(self) -> int:
@@ -96,6 +91,8 @@ class AdversarialGenerator(Source):
 class FreshNoise(AdversarialGenerator):
     """Batches of their own for the student's steps; the generator's steps follow (DFAD)."""
 
+    name = "fresh"
+
     @property
     def generated_batches(self) -> int:
         return self._plan.batches + self._plan.generator_steps
@@ -116,6 +113,8 @@ class FreshNoise(AdversarialGenerator):
 class SameNoise(AdversarialGenerator):
     """What the generator makes, after its steps, of the noise of the last one of them (ZSKT, arXiv 1905.09768)."""
 
+    name = "same noise"
+
     @property
     def generated_batches(self) -> int:
         return self._plan.generator_steps + (self._plan.student_steps > 0)
@@ -129,6 +128,8 @@ class SameNoise(AdversarialGenerator):
 
 class GeneratorsBatch(AdversarialGenerator):
     """The very images of the generator's last step, so that a step of both is a joint one (DAFL, arXiv 1904.01186)."""
+
+    name = "generator's"
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         last = self._update(turn, for_student=True)

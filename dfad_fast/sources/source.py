@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -86,15 +86,21 @@ class Source:
     An iteration takes all of :meth:`batches`, a batch for each of the student's steps. A source that has a step of its
     own, such as a generator's update, takes it before the first batch, between two of them or after the last one. What
     it draws on the host it draws in :meth:`draw`, and it waits for no device: an iteration may be captured as a CUDA
-    graph, unless ``can_be_captured`` is False.
+    graph, unless ``can_be_captured`` is False. ``name`` is what a method's ``batches`` calls it; one that wraps another
+    source has none.
     """
 
-    can_be_captured = True
+    name: ClassVar[str] = ""
+    can_be_captured: ClassVar[bool] = True
+
+    def __init__(self, bench: Workbench, plan: Plan) -> None:
+        self._bench = bench
+        self._plan = plan
 
     @property
     def student_steps(self) -> int:
         """Batches that an iteration hands out."""
-        raise NotImplementedError
+        return self._plan.student_steps
 
     @property
     def generated_batches(self) -> int:
