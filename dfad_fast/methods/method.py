@@ -20,9 +20,10 @@ class Method:
     the generator on fresh noise, minimizing ``generator``. ``student_mode`` is the mode of the student's batch norm
     layers (and dropout) in the generator's phase.
 
-    What the student's steps see is ``batches``, the name of one of ``dfad_fast.sources.SOURCES``: ``fresh``, a batch of its
-    own for each step, and then the generator's steps follow (DFAD); ``same noise``, what the generator makes, after its steps, of the noise of the last
-    one of them (ZSKT); ``generator's``, the very images of its last step, so that a step of both is a joint one (DAFL).
+    What the student's steps see is ``batches``, the name of one of ``dfad_fast.sources.SOURCES``: ``fresh``, a batch of
+    its own for each step, and then the generator's steps follow (DFAD); ``same noise``, what the generator makes, after
+    its steps, of the noise of the last one of them (ZSKT); ``generator's``, the very images of its last step, so that a
+    step of both is a joint one (DAFL).
 
     For the share ``warm_up`` of a run only the generator is trained. Gradients of more than ``clip_norm`` are scaled
     down to it. ``recipe`` names the published optimizers, where they are known.
