@@ -56,7 +56,6 @@ class Distiller:
         facts: Mapping[str, object] | None = None,
     ) -> None:
         self.settings = settings
-        self._working = 0
         self.last: Result | None = None
         """What the last step left."""
         with torch.inference_mode(False), modes_kept(teacher, student):
@@ -90,6 +89,7 @@ class Distiller:
             self.random.noise if graph else None,
             (self.student_optimizer, self.generator_optimizer),
         )
+        self._layouts.when_moved = self._schedule.forget  # a captured iteration reads weights where they were
         ema = settings.student_ema
         self._average = None if ema is None else MovingAverage(student, ema)
         modules = {
@@ -138,24 +138,14 @@ class Distiller:
     def working(self) -> Iterator[None]:
         """Within it the user's networks are laid out as steps have them; after it they are as they were handed in, but
         for the student's weights, and in the modes that they were in before."""
-        with modes_kept(self.networks.teacher, self.networks.student, self.networks.generator):
-            self._take_layouts()
-            self._working += 1
-            try:
-                yield
-            finally:
-                self._working -= 1
-                if not self._working and self._layouts.give_back():
-                    self._schedule.forget()
-
-    def _take_layouts(self) -> None:
-        if self._layouts.take():  # a captured iteration reads weights where they were
-            self._schedule.forget()
+        networks = self.networks
+        with modes_kept(networks.teacher, networks.student, networks.generator), self._layouts.in_use():
+            yield
 
     def step(self) -> Result:
         """One iteration. Nothing is read back from the device. Outside of ``working`` the networks' weights stay in the
         layout of steps, in which the next one finds them."""
-        self._take_layouts()
+        self._layouts.take()
         with modes_kept(self.networks.teacher, self.networks.student):
             self.last = self._step()
             return self.last

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Layouts:
     """The memory layout of networks' weights, which steps may have otherwise: they are quicker in channels_last.
 
     Made before the layout is changed; ``note`` follows the change. From then on weights can be put from one layout
-    into the other. Their values are the same to the bit.
+    into the other, and ``when_moved`` is called. Their values are the same to the bit.
     """
 
     def __init__(self, *networks: nn.Module) -> None:
@@ -36,34 +36,49 @@ class Layouts:
             if not is_lazy(x) and x.dim() == 4
         ]
         self._changed: list[tuple[Tensor, tuple[int, ...], tuple[int, ...]]] = []
-        self.are_given = True
+        self._are_given = True
+        self._users = 0
+        self.when_moved: Callable[[], None] = lambda: None
 
     def note(self) -> None:
         """The layout at hand is that of steps."""
         self._changed = [(x, given, x.stride()) for x, given in self._given if x.stride() != given]
         self._given = []
-        self.are_given = not self._changed
+        self._are_given = not self._changed
 
-    def give_back(self) -> bool:
-        """Into the layout that the networks were handed in with; returns whether weights were moved for that."""
-        if self.are_given:
-            return False
-        for x, given, _ in self._changed:
-            _lay_out(x, given)
-        self.are_given = True
-        return True
+    def take(self) -> None:
+        """Into the layout of steps."""
+        if self._are_given and self._changed:
+            self._move([(x, own) for x, _, own in self._changed])
+            self._are_given = False
 
-    def take(self) -> bool:
-        """Into the layout of steps; returns whether weights were moved for that."""
-        if not self.are_given or not self._changed:
-            return False
-        for x, _, own in self._changed:
-            _lay_out(x, own)
-        self.are_given = False
-        return True
+    def give_back(self) -> None:
+        """Into the layout that the networks were handed in with."""
+        if not self._are_given:
+            self._move([(x, given) for x, given, _ in self._changed])
+            self._are_given = True
 
+    @torch.no_grad()
+    def _move(self, laid_out: list[tuple[Tensor, tuple[int, ...]]]) -> None:
+        for x, strides in laid_out:
+            x.data = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
+        self.when_moved()
 
-@torch.no_grad()
-def _lay_out(x: Tensor, strides: tuple[int, ...]) -> None:
-    laid_out = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device)
-    x.data = laid_out.copy_(x)
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Within it the layout is that of steps, and after the outermost such block the one that was handed in."""
+        self.take()
+        self._users += 1
+        try:
+            yield
+        except BaseException:
+            # The error is the one to be seen, on a GPU that fails at everything from then on, too.
+            with suppress(Exception):
+                self._leave()
+            raise
+        self._leave()
+
+    def _leave(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self.give_back()
