@@ -73,7 +73,6 @@ class Setting:
     changes_result: bool = True
     resolved: bool = False
     profiled: bool = True
-    name: str = ""
     default: Any = None
 
     @property
@@ -139,7 +138,7 @@ def declared(settings: type) -> dict[str, Setting]:
         if "setting" in own.metadata:
             declaration: Setting = own.metadata["setting"]
             kind = declaration.kind or _KINDS[str(own.type).removesuffix(" | None")]
-            found[own.name] = replace(declaration, name=own.name, kind=kind, default=own.default)
+            found[own.name] = replace(declaration, kind=kind, default=own.default)
     return found
 
 

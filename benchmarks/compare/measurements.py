@@ -63,7 +63,7 @@ def _of_ops(results: Results) -> Iterator[Measurement]:
 
 
 def _of_loops(results: Results) -> Iterator[Measurement]:
-    """Of whole iterations: the trainer's beside the published loop's."""
+    """Those of whole iterations: the trainer's beside the published loop's."""
     rows = [row for row in results["rows"] if row.get("seconds")]
     for row in rows:
         if row["loop"] != "faithful":

@@ -100,6 +100,6 @@ def luck_of_ours(measured: Iterable[Measurement]) -> dict[str, float]:
 
 
 def _deviation_of_the_unlucky(distances: Sequence[float]) -> float:
-    """Of a normal distribution with as far a tail."""
+    """That of a normal distribution with as far a tail."""
     tail = sorted(distances)[math.ceil(UNLUCKY * len(distances)) - 1]
     return tail / statistics.NormalDist().inv_cdf((1 + UNLUCKY) / 2)

@@ -146,7 +146,7 @@ def _first_line(text: str) -> str:
 
 @dataclass
 class Entry:
-    """One contender in a race, and what came of it."""
+    """One contender in a race, and its results."""
 
     contender: str
     process: Process

@@ -137,7 +137,7 @@ class Arena:
                     entry.turns.setdefault(mode, []).append(samples)
 
     def _weigh(self, entries: Sequence[Entry]) -> None:
-        # Of several processes of one contender the first: memory is the same in all of them.
+        # The first of several processes of one contender: memory is the same in all of them.
         first = {entry.contender: entry for entry in reversed(entries)}
         contenders = [entry for name, entry in first.items() if name not in CEILINGS]
         for entry in contenders:

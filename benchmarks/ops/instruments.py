@@ -32,7 +32,7 @@ def peak_bytes(step: Callable[[], object], device: str) -> int:
 
 
 def health(codes: Sequence[str]) -> dict[str, int]:
-    """Of the C++ kernels in Inductor's output: how many there are, use vectors, and read or write masks, which is
+    """How many C++ kernels there are in Inductor's output, and how many use vectors, and read or write masks, which is
     scalar code even in the midst of vectors."""
     kernels = [k for code in codes for k in code.split('extern "C"')[1:] if "for(" in k]
     return {

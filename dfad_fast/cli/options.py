@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from dfad_fast.cli.threads import THREADS
 from dfad_fast.settings import SEED, Limits, Setting, as_option
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -62,7 +63,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but err
 
 
 def threads_option(help: str = "CPU threads (default: all cores).") -> Decorator:
-    return click.option("--threads", type=int, callback=within(Limits(1, 1024)), help=help)
+    return click.option("--threads", type=int, callback=within(THREADS), help=help)
 
 
 best_option = click.option(

@@ -22,7 +22,7 @@ def open_console(quiet: bool = False) -> Console:
     """The console of the command that runs, which prints what the package logs until that ends."""
     from dfad_fast.reporting.console import Console
 
-    # Of several processes only the first one tells what all do.
+    # The first of several processes tells what all do.
     console = Console(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
     click.get_current_context().with_resource(_printing_log(console))
     return console

@@ -6,6 +6,9 @@ import os
 import warnings
 
 from dfad_fast.errors import DFADFastWarning
+from dfad_fast.settings import Limits
+
+THREADS = Limits(1, 1024)
 
 
 def set_threads(threads: int | None) -> None:
@@ -16,6 +19,7 @@ def set_threads(threads: int | None) -> None:
         threads = max(1, _cores() // local_processes)
     if threads is None:
         return
+    THREADS.refuse("--threads", threads)  # a run's config.yaml may say any number
     if threads * local_processes > _cores():
         of_each = f" in each of {local_processes} processes" if local_processes > 1 else ""
         warnings.warn(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.best import BestStudent
+from dfad_fast.engine.global_randomness import global_state, restore_global_state
 from dfad_fast.engine.iteration import Iteration, Result
 from dfad_fast.engine.meeting import meet
 from dfad_fast.engine.planning import (
@@ -22,7 +23,6 @@ from dfad_fast.engine.planning import (
     state_of_source,
     with_older_images,
 )
-from dfad_fast.engine.randomness import global_state, restore_global_state
 from dfad_fast.engine.schedule import Schedule
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.setup import Setup, describe, set_up
@@ -30,10 +30,11 @@ from dfad_fast.engine.state import TrainState
 from dfad_fast.engine.trained import Trained
 from dfad_fast.methods import Method
 from dfad_fast.models.generators.sampling import sample_batches
-from dfad_fast.models.reading.check import device_of, image_dtype
+from dfad_fast.models.reading.check import device_of
 from dfad_fast.models.surgery.average import MovingAverage
-from dfad_fast.networks.as_given import modes_kept
-from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.as_given import Layouts, modes_kept
+from dfad_fast.networks.exclusive import used_alone
+from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.sources import Source, Workbench
 
 
@@ -58,15 +59,19 @@ class Distiller:
         self.settings = settings
         self.last: Result | None = None
         """What the last step left."""
-        with torch.inference_mode(False), modes_kept(teacher, student):
-            self._make(set_up(teacher, student, image_shape, settings), facts or {})
-            self._layouts.give_back()
+        with torch.inference_mode(False), used_alone(teacher, student), modes_kept(teacher, student):
+            self._layouts = Layouts(teacher, student)
+            try:
+                self._make(set_up(teacher, student, image_shape, settings), facts or {})
+            finally:
+                self._layouts.note()
+                self._layouts.give_back()
 
     def _make(self, made: Setup, facts: Mapping[str, object]) -> None:
-        settings, self._layouts = self.settings, made.layouts
+        settings = self.settings
         self.networks, self.prober, self.random = made.trio, made.prober, made.random
         self.method, self.recipe, self.levers = made.method, made.recipe, made.levers
-        self.device, self.dtype = device_of(self.networks.student), image_dtype(self.networks.student)
+        self.device = device_of(self.networks.student)
         self.state = TrainState()
         self.best = BestStudent()
         meet(self.networks, self.describe(), facts)
@@ -99,10 +104,12 @@ class Distiller:
             "term_modules": self.networks.term_modules if self.networks.term_modules else None,
             "averaged_student": self.averaged_student,
         }
-        self._trained = Trained({name: module for name, module in modules.items() if module is not None})
+        self.trained = Trained({name: module for name, module in modules.items() if module is not None})
 
-    def _optimizer(self, optimizer: torch.optim.Optimizer) -> Optimiser:
-        return Optimiser(optimizer, self.device, self.levers.precision == "float16", self.method.clip_norm)
+    def _optimizer(self, optimizer: torch.optim.Optimizer) -> ScaledOptimizer:
+        return ScaledOptimizer(
+            optimizer, self.device, self.levers.precision == "float16", self.method.clip_norm
+        )
 
     def _iteration_of(self, method: Method, shows_older: bool = False) -> tuple[Source, Iteration]:
         settings = self.settings
@@ -139,14 +146,16 @@ class Distiller:
         """Within it the user's networks are laid out as steps have them; after it they are as they were handed in, but
         for the student's weights, and in the modes that they were in before."""
         networks = self.networks
-        with modes_kept(networks.teacher, networks.student, networks.generator), self._layouts.in_use():
+        both = networks.teacher, networks.student
+        with used_alone(*both), modes_kept(*both, networks.generator), self._layouts.in_use():
             yield
 
     def step(self) -> Result:
         """One iteration. Nothing is read back from the device. Outside of ``working`` the networks' weights stay in the
         layout of steps, in which the next one finds them."""
-        self._layouts.take()
-        with modes_kept(self.networks.teacher, self.networks.student):
+        both = self.networks.teacher, self.networks.student
+        with used_alone(*both), modes_kept(*both):
+            self._layouts.take()
             self.last = self._step()
             return self.last
 
@@ -211,19 +220,11 @@ class Distiller:
             lambda size: self.random.draw_noise(size, noise),
         )
 
-    def weights(self) -> dict[str, dict[str, Any]]:
-        """State dictionaries of all that is trained, by name."""
-        return self._trained.weights()
-
-    def has_diverged(self) -> bool:
-        """Whether a weight or statistic that was finite at first is NaN or infinite. Waits for the device."""
-        return self._trained.has_diverged()
-
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on: weights, optimizers, sources of images and of randomness, position. Each process
         of several has sources of its own."""
         return {
-            "weights": self.weights(),
+            "weights": self.trained.weights(),
             "student_optimizer": self.student_optimizer.state_dict(),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             **self.random.state_dict(),
@@ -265,7 +266,7 @@ class Distiller:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where ``state_dict`` was taken, the global sources of randomness included."""
         self._schedule.forget()
-        self._trained.load(state["weights"])
+        self.trained.load(state["weights"])
         self.student_optimizer.load_state_dict(state["student_optimizer"])
         self.generator_optimizer.load_state_dict(state["generator_optimizer"])
         self.random.load_state_dict(state)

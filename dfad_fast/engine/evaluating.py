@@ -10,7 +10,7 @@ from dfad_fast.attempts import Attempts
 from dfad_fast.distributed import collectives
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluation import GeneratedScores, TestSet, generated_scores
-from dfad_fast.engine.randomness import undisturbed
+from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.errors import DFADFastWarning
 
 HELD_OUT_IMAGES = 1024

@@ -16,7 +16,7 @@ from dfad_fast.data.labelled_batches import (
 )
 from dfad_fast.distributed import collectives
 from dfad_fast.engine.balance import ClassBalance, balance_of_counts
-from dfad_fast.engine.randomness import undisturbed
+from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.models.reading.check import device_of, image_dtype
 from dfad_fast.models.reading.taps import Taps

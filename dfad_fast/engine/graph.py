@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfad_fast.engine.iteration import Iteration, Result, Weights
 from dfad_fast.errors import RunError, in_one_line
-from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.networks.probing import Draws
 
 # Iterations before the capture, on a stream of their own: libraries choose their algorithms in them.
@@ -27,7 +27,9 @@ class CapturedIteration:
     host, runs for the last time when it is captured.
     """
 
-    def __init__(self, iteration: Iteration, noise: torch.Generator, optimizers: Sequence[Optimiser]) -> None:
+    def __init__(
+        self, iteration: Iteration, noise: torch.Generator, optimizers: Sequence[ScaledOptimizer]
+    ) -> None:
         self._iteration = iteration
         self._optimizers = optimizers
         self._noise = noise

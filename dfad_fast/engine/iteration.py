@@ -10,10 +10,10 @@ from torch import Tensor
 
 from dfad_fast.distributed.gradient_averaging import averaging_gradients
 from dfad_fast.methods import Method
-from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.networks.probing import Draws, Prober
 from dfad_fast.sources import Batch, Source, Turn
-from dfad_fast.sources.source import Losses
+from dfad_fast.sources.source import StepLosses
 from dfad_fast.terms import weigh
 
 Weights = Mapping[str, Sequence[float | Tensor]]
@@ -24,7 +24,7 @@ Weights = Mapping[str, Sequence[float | Tensor]]
 class Result:
     """What an iteration leaves, all of it on the device."""
 
-    losses: list[Losses]
+    losses: list[StepLosses]
     """Each step's unweighted terms."""
     answers: tuple[Tensor, Tensor] | None
     """The student's and the teacher's logits in the student's last step on new images; None where it took none."""
@@ -41,7 +41,7 @@ class Iteration:
     """
 
     def __init__(
-        self, prober: Prober, method: Method, source: Source, optimizer: Optimiser, batch_size: int
+        self, prober: Prober, method: Method, source: Source, optimizer: ScaledOptimizer, batch_size: int
     ) -> None:
         self._prober = prober
         self._method = method
@@ -76,12 +76,12 @@ class Iteration:
         """
         first = self._method.student_steps
         further = len(draws) - (self._source.student_steps - first)
-        of_student = iter([*draws[:first], *draws[further:]])
+        of_student = [*draws[:first], *draws[further:]]
         turn = Turn(iter(draws[first:further]), weights["generator"], progress)
         answers = None
         with self._prober.stepping():
-            for batch in self._source.batches(turn):
-                losses, both = self._student_step(batch, next(of_student), weights["student"], progress)
+            for batch, drawn in zip(self._source.batches(turn), of_student, strict=True):
+                losses, both = self._student_step(batch, drawn, weights["student"], progress)
                 turn.losses.append(losses)
                 if batch.phase == "student":
                     answers = both
@@ -89,7 +89,7 @@ class Iteration:
 
     def _student_step(
         self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor], progress: float
-    ) -> tuple[Losses, tuple[Tensor, Tensor]]:
+    ) -> tuple[StepLosses, tuple[Tensor, Tensor]]:
         self._prober.trio.set_modes(student=True)
         total, losses, answers = self._averaged_loss(batch, draws, weights, progress)
         self._optimizer.descend(total)
@@ -97,7 +97,7 @@ class Iteration:
 
     def _student_loss(
         self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor], progress: float
-    ) -> tuple[Tensor, Losses, tuple[Tensor, Tensor]]:
+    ) -> tuple[Tensor, StepLosses, tuple[Tensor, Tensor]]:
         """The weighted sum, each term, and both networks' answers."""
         rows = self._method.student
         probes = self._prober.probe(batch.images, batch.view, rows, draws, progress)

@@ -7,7 +7,7 @@ from typing import Any
 
 from dfad_fast.checksum import checksum
 from dfad_fast.distributed import collectives, processes
-from dfad_fast.engine.randomness import differ_between_processes
+from dfad_fast.engine.global_randomness import differ_between_processes
 from dfad_fast.environment import versions
 from dfad_fast.networks.trio import Trio
 

@@ -39,7 +39,7 @@ def plan_source(method: Method, levers: Levers, bench: Workbench) -> Source:
 def _kind_and_batches(method: Method, levers: Levers) -> tuple[str, int]:
     """The name of the source, and how many batches of their own the student's steps share."""
     kind, batches = method.batches, method.student_steps
-    if levers.student_batches is not None:
+    if levers.student_batches is not None and SOURCES[kind].shares_batches:
         # Without a generator's step there is no batch to share.
         wanted = levers.student_batches if method.generator_steps else max(1, levers.student_batches)
         kind, batches = "fresh", min(wanted, method.student_steps)

@@ -13,7 +13,7 @@ from dfad_fast.errors import unknown_name
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.settings import RATE
 
-Optimizer = Literal["adam", "sgd"]
+OptimizerName = Literal["adam", "sgd"]
 RateDecay = Literal["constant", "cosine", "steps"]
 
 
@@ -24,7 +24,7 @@ class Recipe:
     ``steps`` multiplies the rate by 0.1 after 20 % and 40 % of the run.
     """
 
-    student_optimizer: Optimizer = "adam"
+    student_optimizer: OptimizerName = "adam"
     student_lr: float = 2e-3
     student_weight_decay: float = 0.0
     generator_lr: float = 1e-3

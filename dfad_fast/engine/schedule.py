@@ -9,7 +9,7 @@ import torch
 
 from dfad_fast.engine.graph import CapturedIteration
 from dfad_fast.engine.iteration import Iteration, Result
-from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.optimizers import ScaledOptimizer
 
 
 class Schedule:
@@ -25,7 +25,7 @@ class Schedule:
         warm_up: Iteration | None,
         share: float,
         captured: torch.Generator | None,
-        optimizers: Sequence[Optimiser],
+        optimizers: Sequence[ScaledOptimizer],
     ) -> None:
         self._share = share
         self._whole = whole
@@ -41,11 +41,11 @@ class Schedule:
         return self._whole
 
     def warm_up_iterations(self, planned: int | None) -> int:
-        """Of a run of ``planned`` iterations; without a plan there is no warm-up."""
+        """Those of a run of ``planned`` iterations; without a plan there is no warm-up."""
         return math.ceil(self._share * planned) if planned else 0
 
     def iterations_for(self, batches: float) -> int:
-        """Of a run that generates about so many batches, at least 1."""
+        """How many a run has that generates about so many batches, at least 1."""
         each: float = self._whole.generated_batches
         if self._warm_up is not None:
             each -= self._share * (each - self._warm_up.generated_batches)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Not compared: a trainer inherits from it, and two of equal settings are two.
 @dataclass(eq=False, repr=False)
 class DistillerSettings:
-    """What the student is trained with, and how. Each setting changes the student that a run ends with."""
+    """What the student is trained with, and how. Each is recorded, and compared where a run is resumed."""
 
     method: str | Method = setting(
         "auto",

@@ -13,8 +13,8 @@ from torch import nn
 from dfad_fast.distributed import processes
 from dfad_fast.engine import preflight
 from dfad_fast.engine.choice import choose_method
+from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.engine.random_numbers import RandomNumbers
-from dfad_fast.engine.randomness import undisturbed
 from dfad_fast.engine.recipe import Recipe, choose_recipe
 from dfad_fast.engine.settings import DistillerSettings, recorded
 from dfad_fast.errors import UsageError
@@ -23,7 +23,6 @@ from dfad_fast.models.generators.registry import create_generator
 from dfad_fast.models.generators.sampling import check_generator
 from dfad_fast.models.reading.check import as_image_shape, count_classes, device_of, image_dtype
 from dfad_fast.models.surgery.wrappers import unwrapped
-from dfad_fast.networks.as_given import Layouts
 from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.levers import Levers, choose_levers
 from dfad_fast.networks.probing import Prober
@@ -44,7 +43,6 @@ class Setup:
     recipe: Recipe
     levers: Levers
     random: RandomNumbers
-    layouts: Layouts
 
 
 def set_up(
@@ -62,7 +60,6 @@ def set_up(
     if processes.count() > 1:
         levers = _levers_of_several(levers, settings.batch_size, settings.sync_batch_norm)
     # Networks made here draw from torch's global generator, and the user's from what they like.
-    layouts = Layouts(teacher, student)
     with _GLOBAL_GENERATOR, undisturbed(device), used_alone(teacher, student):
         torch.manual_seed(settings.seed)
         classes = count_classes(teacher, shape, "teacher")
@@ -89,8 +86,7 @@ def set_up(
         random = RandomNumbers(settings.seed, settings.latent_dim, settings.batch_size, device, dtype)
         check_generator(generator, random.draw_noise(2, random.held_out()), shape)
         preflight.look_at_answers(trio.teacher, shape, own_batch, reads_student(method.generator))
-    layouts.note()
-    return Setup(trio, prober, method, recipe, levers, random, layouts)
+    return Setup(trio, prober, method, recipe, levers, random)
 
 
 def _levers_of_several(levers: Levers, batch_size: int, sync_batch_norm: bool) -> Levers:

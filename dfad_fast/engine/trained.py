@@ -17,8 +17,15 @@ class Trained:
         self._modules = modules
         self._infinite_from_the_start = set(self._not_finite())
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._modules
+
+    def state_of(self, name: str) -> dict[str, Any]:
+        """The state dictionary of one."""
+        return state_of(self._modules[name])
+
     def weights(self) -> dict[str, dict[str, Any]]:
-        return {name: state_of(module) for name, module in self._modules.items()}
+        return {name: self.state_of(name) for name in self._modules}
 
     def load(self, weights: Mapping[str, dict[str, Any]]) -> None:
         for name, module in self._modules.items():

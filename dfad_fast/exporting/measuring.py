@@ -18,7 +18,7 @@ _FEWEST_RUNS, _WARM_UP, _SECONDS = 3, 2, 1.0
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one kind of file, at one size of batch."""
+    """What was measured of one kind of file, at one size of batch."""
 
     milliseconds: float
     """The median."""

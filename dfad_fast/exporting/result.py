@@ -16,11 +16,11 @@ class Variant:
     name: str
     path: str | None
     bytes: int
-    """Of the file; of the student in PyTorch, of its parameters and buffers."""
+    """The size of the file; for the student in PyTorch, that of its parameters and buffers."""
     max_difference: float
     """The largest difference of a logit from the student's."""
     agreement: float
-    """Of its class with the student's."""
+    """That of its class with the student's."""
     accuracy: float | None
     latency: dict[int, Latency]
     """By size of batch."""
@@ -42,7 +42,7 @@ class Export:
     """Generated images that 8-bit activations were scaled by."""
     largest_logit: float
     allowed_difference: float
-    """Of the float variants; a file that exceeds it is not kept."""
+    """That of the float variants; a file that exceeds it is not kept."""
     variants: list[Variant]
     threads: int
     device: str

@@ -31,7 +31,7 @@ class Stage:
     teacher: str
     student: str
     cka: float
-    """Of the pre-activations, without any connector."""
+    """That of the pre-activations, without any connector."""
     sign_agreement: float | None
     """Through the stage's connector; None where that was not trained, or was not saved."""
 

@@ -136,7 +136,7 @@ def _iterations(settings: DistillSettings) -> int | None:
 
 
 def _batch_size(settings: DistillSettings) -> int:
-    """Of all processes together."""
+    """That of all processes together."""
     if settings.batch_per_process:
         return settings.batch_per_process * processes.count()
     return settings.batch_size

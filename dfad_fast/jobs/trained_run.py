@@ -170,7 +170,7 @@ def _evaluated(config: DistillSettings) -> Dataset | None:
 
 
 def _batch_size(config: DistillSettings, folder: Path) -> int:
-    """Of all the run's processes together, which ``batch_per_process`` alone does not tell."""
+    """That of all the run's processes together, which ``batch_per_process`` alone does not tell."""
     recorded = recorded_config(folder).get("batch_size")
     return recorded if isinstance(recorded, int) and recorded > 0 else config.batch_size
 

@@ -44,7 +44,7 @@ class Method:
     def __post_init__(self) -> None:
         if self.batches not in SOURCES:
             raise unknown_name("kind of batches", self.batches, SOURCES)
-        if self.batches != "fresh" and not self.generator_steps:
+        if SOURCES[self.batches].needs_generator_step and not self.generator_steps:
             raise UsageError(f"method {self.name!r}: batches={self.batches!r} needs a generator's step")
         if min(self.student_steps, self.generator_steps) < 0 or not self.student_steps + self.generator_steps:
             raise UsageError(

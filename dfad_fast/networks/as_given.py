@@ -25,44 +25,46 @@ class Layouts:
     """The memory layout of networks' weights, which steps may have otherwise: they are quicker in channels_last.
 
     Made before the layout is changed; ``note`` follows the change. From then on weights can be put from one layout
-    into the other, and ``when_moved`` is called. Their values are the same to the bit.
+    into the other; their values are the same to the bit. ``when_moved`` is called where they are no longer at the
+    places in memory at which the last step had them. A lazy weight, which has no shape yet, is left in that of steps.
     """
 
     def __init__(self, *networks: nn.Module) -> None:
         self._given = [
-            (x, x.stride())
+            (module, name, x.stride())
             for network in networks
-            for x in (*network.parameters(), *network.buffers())
-            if not is_lazy(x) and x.dim() == 4
+            for module in network.modules()
+            for name, x in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+            if not is_lazy(x) and x.layout == torch.strided and x.dim() == 4
         ]
-        self._changed: list[tuple[Tensor, tuple[int, ...], tuple[int, ...]]] = []
-        self._are_given = True
+        self._own: list[tuple[int, ...]] = []
+        self._places: list[int] = []
         self._users = 0
         self.when_moved: Callable[[], None] = lambda: None
 
     def note(self) -> None:
         """The layout at hand is that of steps."""
-        self._changed = [(x, given, x.stride()) for x, given in self._given if x.stride() != given]
-        self._given = []
-        self._are_given = not self._changed
+        self._given = [entry for entry in self._given if self._tensor(entry).stride() != entry[2]]
+        self._own = [self._tensor(entry).stride() for entry in self._given]
+
+    @staticmethod
+    def _tensor(entry: tuple[nn.Module, str, tuple[int, ...]]) -> Tensor:
+        tensor: Tensor = getattr(entry[0], entry[1])
+        return tensor
 
     def take(self) -> None:
         """Into the layout of steps."""
-        if self._are_given and self._changed:
-            self._move([(x, own) for x, _, own in self._changed])
-            self._are_given = False
+        for entry, strides in zip(self._given, self._own, strict=True):
+            _lay_out(self._tensor(entry), strides)
+        places = [self._tensor(entry).data_ptr() for entry in self._given]
+        if places != self._places:
+            self._places = places
+            self.when_moved()
 
     def give_back(self) -> None:
         """Into the layout that the networks were handed in with."""
-        if not self._are_given:
-            self._move([(x, given) for x, given, _ in self._changed])
-            self._are_given = True
-
-    @torch.no_grad()
-    def _move(self, laid_out: list[tuple[Tensor, tuple[int, ...]]]) -> None:
-        for x, strides in laid_out:
-            x.data = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
-        self.when_moved()
+        for entry in self._given:
+            _lay_out(self._tensor(entry), entry[2])
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -82,3 +84,10 @@ class Layouts:
         self._users -= 1
         if not self._users:
             self.give_back()
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _lay_out(x: Tensor, strides: tuple[int, ...]) -> None:
+    if x.stride() != strides:
+        x.data = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)

@@ -30,7 +30,7 @@ def _backward(loss: Tensor) -> None:
         loss.backward()
 
 
-class Optimiser:
+class ScaledOptimizer:
     """An optimizer, and for float16 a scaler of its losses, so that small gradients do not vanish.
 
     A step whose scaled gradients overflow is left out and the scale halved, as torch.amp.GradScaler does it. Gradients

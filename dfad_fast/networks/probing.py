@@ -14,7 +14,6 @@ from dfad_fast.models.reading.check import device_of, noise_images
 from dfad_fast.models.reading.taps import Tap, Taps
 from dfad_fast.models.surgery.convolutions import WinogradConvolutions
 from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
-from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.trio import Trio
 from dfad_fast.precision import at_least_float32
@@ -126,7 +125,6 @@ class Prober:
     def stepping(self) -> Iterator[None]:
         """Within it 3x3 convolutions run as the levers say, and batch norm layers see the batch they are to see."""
         with ExitStack() as stack:
-            stack.enter_context(used_alone(self.trio.teacher, self.trio.student))
             for runner in self._runners.values():
                 stack.enter_context(runner.convolving())
             for norms in self.trio.synchronized:

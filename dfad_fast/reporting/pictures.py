@@ -20,7 +20,7 @@ _NARROWEST = 2  # the place of an image is at most so many times as high as wide
 _HIGHEST = 16.0  # inches of a picture
 
 
-def normalisation(
+def normalization(
     mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
 ) -> tuple[Tensor, Tensor] | None:
     """Mean and deviation as [C, 1, 1]; None where neither is given. Raises UsageError where they do not fit."""

@@ -10,10 +10,10 @@ from torch import Tensor
 from dfad_fast.attempts import Attempts
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluation import ask
-from dfad_fast.engine.randomness import undisturbed
+from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.reporting import pictures
-from dfad_fast.runs.events import Labelled
+from dfad_fast.runs.events import LabelledSamples
 
 SHOWN_IMAGES = 64
 
@@ -22,7 +22,9 @@ Normalization = tuple[Tensor, Tensor] | None
 
 
 @torch.no_grad()
-def label_samples(distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES) -> Labelled:
+def label_samples(
+    distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES
+) -> LabelledSamples:
     """Generated images, always of the same noise. Changes nothing of the run.
 
     All of several processes ask the networks, since the teacher may be sharded over them.
@@ -39,12 +41,12 @@ def label_samples(distiller: Distiller, normalization: Normalization, count: int
             teacher.append(ask(networks.teacher, batch).argmax(1).cpu())
             student.append(ask(networks.student, batch).argmax(1).cpu())
     _, height, width = networks.image_shape
-    return Labelled(torch.cat(shown), torch.cat(teacher), torch.cat(student), (height, width))
+    return LabelledSamples(torch.cat(shown), torch.cat(teacher), torch.cat(student), (height, width))
 
 
 def try_to_label_samples(
     distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES
-) -> Labelled | None:
+) -> LabelledSamples | None:
     """Warns where a network raises: pictures are no reason to lose a run."""
     attempts = Attempts()
     samples = attempts.attempt(

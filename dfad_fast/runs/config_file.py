@@ -52,7 +52,8 @@ def recorded_config(folder: Path) -> dict[str, Any]:
 
 
 def _first_of_another_kind(config: Mapping[str, Any]) -> str | None:
-    """The first entry of another kind than was written; job.read_config looks at those of ``dfad-fast distill``."""
+    """The first entry of another kind than was written. Those of ``dfad-fast distill`` are looked at in
+    dfad_fast.jobs.config."""
     return next((name for name, fits in _KINDS.items() if name in config and not fits(config[name])), None)
 
 
@@ -74,7 +75,7 @@ def _are_changes(value: Any) -> bool:
 
 _KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("processes", "threads", "batch_size"), _is_count),
-    "levers": lambda value: isinstance(value, dict),
+    **dict.fromkeys(("levers", "cures"), lambda value: isinstance(value, dict)),
     "taps": _are_taps,
     "changes": _are_changes,
 }

@@ -12,7 +12,7 @@ from torch import Tensor
 from dfad_fast.runs.summary import Summary
 
 
-class Labelled(NamedTuple):
+class LabelledSamples(NamedTuple):
     """Generated images [N, C, H, W] from 0 to 1 on the CPU, shrunk where they are large, and the teacher's and the
     student's labels [N]. ``size``: their height and width before that."""
 
@@ -54,7 +54,7 @@ class Sampled:
 
     iteration: int
     generated_images: int
-    samples: Labelled
+    samples: LabelledSamples
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Ended:
     generated_images: int
     summary: Summary
     history: Sequence[Mapping[str, Any]]
-    samples: Labelled | None
+    samples: LabelledSamples | None
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Callback:
     """Listens to a run; every method may be left out.
 
     ``started`` comes first and ``closed`` last, however the run ends. Each process of several has callbacks of its own;
-    ``sampled`` and ``ended`` come in the first one only, and where the run has a folder. An exception ends the run,
-    which can go on from its last checkpoint.
+    ``sampled``, ``ended`` and ``failed`` come in the first one only, and where the run has a folder. An exception ends
+    the run, which can go on from its last checkpoint; in ``told`` it costs the scores that it told of.
     """
 
     def started(self, event: Started) -> None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.distiller import Distiller
@@ -39,15 +39,6 @@ def _open_folder(
     return (opened[0] if opened else None), again
 
 
-class Wishes(Protocol):
-    """What a folder is opened for; see :class:`dfad_fast.DFADTrainer`."""
-
-    overwrite: bool
-    resume: bool
-    accept_changes: bool
-    config: dict[str, Any] | None
-
-
 @dataclass(frozen=True)
 class OpenedRun:
     """Who writes the run, its records so far, and what is to be known of it, a line each."""
@@ -57,21 +48,28 @@ class OpenedRun:
     notices: list[str] = field(default_factory=list)
 
 
-def open_run(distiller: Distiller, out: Path | None, keep_checkpoints: int, wishes: Wishes) -> OpenedRun:
+def open_run(
+    distiller: Distiller,
+    out: Path | None,
+    keep_checkpoints: int,
+    overwrite: bool,
+    resume: bool,
+    accept_changes: bool,
+    config: Mapping[str, Any],
+) -> OpenedRun:
     """Begins the run of ``distiller`` in the folder ``out``, or takes ``distiller`` to where the run that it holds is.
 
     Raises UsageError where the folder holds another run, or the run was begun with other settings or networks.
     """
     if out is None:
         return OpenedRun(RunWriter(None, None))
-    folder, begun_again = _open_folder(out, wishes.overwrite, wishes.resume, keep_checkpoints)
+    folder, begun_again = _open_folder(out, overwrite, resume, keep_checkpoints)
     writer = RunWriter(out, folder)
     recorded = {**distiller.describe(), "versions": versions()}
-    if wishes.resume and not begun_again:
-        opened = _resume(writer, distiller, recorded, wishes.accept_changes)
+    if resume and not begun_again:
+        opened = _resume(writer, distiller, recorded, accept_changes)
     else:
-        config = {**(wishes.config or {}), **recorded}
-        writer.on_folder(lambda folder: folder.write_config(config))
+        writer.on_folder(lambda folder: folder.write_config({**config, **recorded}))
         again = f"{out} holds no checkpoint yet: the run is begun again"
         opened = OpenedRun(writer, notices=[again] if begun_again else [])
     writer.on_folder(RunFolder.end_writing)

@@ -83,7 +83,7 @@ class Recovery:
 
     @contextmanager
     def telling_of_lost_processes(self) -> Iterator[None]:
-        """An error that comes of another process's end says that."""
+        """Says so where another process's end is what caused an error."""
         try:
             yield
         except Exception as error:

@@ -43,7 +43,8 @@ def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[
 def with_replay_beside(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's config.yaml, where older versions wrote three settings under a name of their own."""
     beside = {name: value for name, value in config.items() if name != "cures"}
-    return {**config.get("cures", {}), **beside}
+    cures = config.get("cures")
+    return {**(cures if isinstance(cures, dict) else {}), **beside}
 
 
 def processes_so_far(before: Mapping[str, Any]) -> list[int]:

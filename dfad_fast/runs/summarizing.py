@@ -14,7 +14,7 @@ from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluating import HELD_OUT_IMAGES
 from dfad_fast.engine.evaluation import GeneratedScores, TestSet, generated_scores
-from dfad_fast.engine.randomness import undisturbed
+from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.runs import layout

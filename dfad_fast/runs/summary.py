@@ -33,7 +33,7 @@ class Summary:
     seed: int
     iterations: int
     planned_iterations: int | None
-    """More than ``iterations`` of a run that was stopped."""
+    """More than ``iterations`` where the run was stopped."""
     teacher_accuracy: float | None
     student_accuracy_final: float | None
     student_accuracy_best: float | None
@@ -41,7 +41,7 @@ class Summary:
     agreement_final: float | None
     """With the teacher, on test images."""
     averaged_accuracy_final: float | None
-    """Of the student's moving average; both are left out of the file where none is kept."""
+    """That of the student's moving average; both are left out of the file where none is kept."""
     averaged_accuracy_best: float | None
     best_student: Best | None
     held_out_images: int | None
@@ -72,7 +72,7 @@ class Summary:
     """CPU threads of each process."""
     processes: int | None
     versions: Mapping[str, str]
-    """Of this library, torch and numpy, by name."""
+    """Those of this library, torch and numpy, by name."""
 
     @property
     def size_ratio(self) -> float:
@@ -89,8 +89,8 @@ class Summary:
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> Summary:
-        """Of a summary of this version or an older one. Values are taken as they are: those of a damaged file may be of
-        any type.
+        """Reads a summary of this version or an older one. Values are taken as they are: those of a damaged file may be
+        of any type.
 
         Raises ValueError where a field is missing that every version has written.
         """

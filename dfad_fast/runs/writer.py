@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from dfad_fast.attempts import Attempts
 from dfad_fast.distributed import collectives
 from dfad_fast.engine.best import BestStudent
+from dfad_fast.engine.trained import Trained
 from dfad_fast.errors import DFADFastWarning, RunError
 from dfad_fast.runs import layout
 from dfad_fast.runs.folder import LockLost, RunFolder
@@ -24,7 +25,7 @@ _WEIGHTS = {
     layout.AVERAGED: "averaged_student",
     layout.GENERATOR: "generator",
 }
-"""Files of weights, and what is in them by its name in ``Distiller.weights``."""
+"""Files of weights, and what is in them by its name in ``Distiller.trained``."""
 
 
 class RunWriter:
@@ -50,7 +51,7 @@ class RunWriter:
         self.on_folder(RunFolder.begin_writing)
 
     def forget_failure(self) -> None:
-        """Of an earlier ``fit``."""
+        """That of an earlier ``fit``."""
         self.on_folder(lambda folder: (folder.path / layout.TRACEBACK).unlink(missing_ok=True))
 
     def end(self) -> None:
@@ -82,7 +83,7 @@ class RunWriter:
     def try_to_save(
         self,
         attempts: Attempts,
-        weights: Mapping[str, Mapping[str, Any]],
+        trained: Trained,
         best: BestStudent,
         iteration: int,
         state: Callable[[], Mapping[str, Any]],
@@ -96,8 +97,11 @@ class RunWriter:
             own = Attempts()
             told = {"iteration": str(iteration)}
             for file, name in _WEIGHTS.items():
-                if name in weights:
-                    own.attempt(file, lambda: folder.write_weights(file, weights[name], told))  # noqa: B023
+                if name in trained:
+                    own.attempt(
+                        file,
+                        lambda: folder.write_weights(file, trained.state_of(name), told),  # noqa: B023
+                    )
             own.attempt(layout.BEST, lambda: write_best(folder, best))
             return own.failures
 

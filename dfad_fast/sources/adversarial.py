@@ -15,12 +15,14 @@ from torch import Tensor
 from dfad_fast.distributed import collectives
 from dfad_fast.distributed.gradient_averaging import averaging_gradients
 from dfad_fast.networks.probing import Draws, frozen
-from dfad_fast.sources.source import Batch, Losses, Plan, Source, Turn, Workbench
+from dfad_fast.sources.source import Batch, Plan, Source, StepLosses, Turn, Workbench
 from dfad_fast.terms import weigh
 
 
 class AdversarialGenerator(Source):
     """The generator of the run, updated ``plan.generator_steps`` times in an iteration, each time on fresh noise."""
+
+    shares_batches = True
 
     def __init__(self, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)
@@ -57,7 +59,7 @@ class AdversarialGenerator(Source):
             last = noise, batch
         return last
 
-    def _step(self, noise: Tensor, draws: Draws, turn: Turn, for_student: bool) -> tuple[Losses, Batch]:
+    def _step(self, noise: Tensor, draws: Draws, turn: Turn, for_student: bool) -> tuple[StepLosses, Batch]:
         trio, train = self._bench.prober.trio, self._plan.trains_student_norms
         trio.set_modes(student=train)
         if not (train or trio.sync_batch_norm):
@@ -76,7 +78,7 @@ class AdversarialGenerator(Source):
         weights: Sequence[float | Tensor],
         progress: float,
         for_student: bool,
-    ) -> tuple[Tensor, Losses, Batch]:
+    ) -> tuple[Tensor, StepLosses, Batch]:
         """The weighted sum, each term, and the batch without its graph."""
         prober, rows = self._bench.prober, self._plan.generator
         images = prober.generate(noise)
@@ -114,6 +116,7 @@ class SameNoise(AdversarialGenerator):
     """What the generator makes, after its steps, of the noise of the last one of them (ZSKT, arXiv 1905.09768)."""
 
     name = "same noise"
+    needs_generator_step = True
 
     @property
     def generated_batches(self) -> int:
@@ -130,6 +133,7 @@ class GeneratorsBatch(AdversarialGenerator):
     """The very images of the generator's last step, so that a step of both is a joint one (DAFL, arXiv 1904.01186)."""
 
     name = "generator's"
+    needs_generator_step = True
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         last = self._update(turn, for_student=True)

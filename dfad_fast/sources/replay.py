@@ -15,7 +15,7 @@ from dfad_fast.sources.source import Batch, Source, Turn, Workbench
 from dfad_fast.terms import Weighted
 
 REPLAYED = "rehearsed"
-"""What losses on such images are recorded under."""
+"""What losses on such images are recorded under: a key of metrics.jsonl, which keeps its name."""
 
 
 class Replay(Source):

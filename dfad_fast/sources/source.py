@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.networks.probing import Draws, Prober, TeacherView
 from dfad_fast.terms import Weighted
 
-Losses = dict[str, Tensor]
+StepLosses = dict[str, Tensor]
 """The unweighted terms of a step, on the device."""
 
 
@@ -57,7 +57,7 @@ class Workbench:
     """
 
     prober: Prober
-    optimizer: Optimiser
+    optimizer: ScaledOptimizer
     noise: Callable[[int], Tensor]
     batch_size: int
     own_batch_size: int
@@ -77,7 +77,7 @@ class Turn:
     draws: Iterator[Draws]
     weights: Sequence[float | Tensor]
     progress: float
-    losses: list[Losses] = field(default_factory=list)
+    losses: list[StepLosses] = field(default_factory=list)
 
 
 class Source:
@@ -92,6 +92,10 @@ class Source:
 
     name: ClassVar[str] = ""
     can_be_captured: ClassVar[bool] = True
+    needs_generator_step: ClassVar[bool] = False
+    """Whether it hands out what a generator's step of the same iteration leaves."""
+    shares_batches: ClassVar[bool] = False
+    """Whether the lever ``student_batches`` may give the student's steps other batches than it hands out."""
 
     def __init__(self, bench: Workbench, plan: Plan) -> None:
         self._bench = bench

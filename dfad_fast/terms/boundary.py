@@ -46,7 +46,7 @@ class ActivationBoundary(Term):
         return self.margins != "constant"
 
     def _weights(self, features: list[Tensor]) -> list[float]:
-        """Of each stage's mean over elements."""
+        """The weight of each stage's mean over elements."""
         if self.stages == "mean":
             return [1.0 / len(features)] * len(features)
         depths = range(len(features) - 1, -1, -1)

@@ -1,1 +1,1 @@
-"""DFADTrainer and what it is made of: steps, evaluation, the run's folder."""
+"""``DFADTrainer``, and the loop of a run."""

@@ -89,6 +89,17 @@ class Loop:
         for callback in self._callbacks:
             tell(callback)
 
+    def _tell_all(self, tell: Callable[[Callback], None], failed: bool) -> None:
+        """Each of them, though another one raises. Where the run ``failed``, its own error is the one to be seen."""
+        raised: list[Exception] = []
+        for callback in self._callbacks:
+            try:
+                tell(callback)
+            except Exception as error:
+                raised.append(error)
+        if raised and not failed:
+            raise raised[0]
+
     def _tell_of_start(self) -> None:
         folder = self._writer.folder.path if self._writer.folder else None
         started = Started(folder, self._distiller.state.iteration, self._times.target, tuple(self._history))
@@ -101,7 +112,7 @@ class Loop:
             yield
             failed = False
         finally:
-            self._tell(lambda callback: callback.closed(failed))
+            self._tell_all(lambda callback: callback.closed(failed), failed)
 
     @contextmanager
     def _failure_noted(self) -> Iterator[None]:
@@ -110,7 +121,7 @@ class Loop:
         except Exception as error:
             if self._writer.note_failure(error):
                 failure = Failed(error)
-                self._tell(lambda callback: callback.failed(failure))
+                self._tell_all(lambda callback: callback.failed(failure), failed=True)
             raise
 
     def _iterate(self, test_set: TestSet | None, stop: StopOnSignal) -> None:
@@ -186,13 +197,13 @@ class Loop:
             self._recovery.keep_evaluation()
         self._history.append(record)
         self._writer.record(record)
-        self._tell(lambda callback: callback.recorded(Recorded(record)))
+        self._tell(lambda callback: callback.recorded(Recorded(dict(record))))
 
     def _checked_record(self) -> dict[str, Any]:
         """The metrics since the last record. The only place of a run that waits for the device."""
         distiller = self._distiller
         losses, bad = self._losses.take()
-        if bad is None and distiller.has_diverged():
+        if bad is None and distiller.trained.has_diverged():
             bad = NotFinite("a weight", distiller.state.iteration)
         of_all = collectives.collect((bad, {**losses, **self._batch_agreement()}))
         bad = next((found for found, _ in of_all if found is not None), None)

@@ -38,7 +38,7 @@ class Saver:
         distiller = self.distiller
         self.writer.try_to_save(
             attempts,
-            distiller.weights(),
+            distiller.trained,
             distiller.best,
             distiller.state.iteration,
             distiller.state_of_all,

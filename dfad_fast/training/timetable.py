@@ -24,7 +24,7 @@ class Timetable:
     checkpoint_iterations: int | None
 
 
-def plan(
+def make_timetable(
     distiller: Distiller,
     settings: RunSettings,
     iterations: int,

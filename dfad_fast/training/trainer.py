@@ -16,7 +16,7 @@ from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.errors import UsageError
-from dfad_fast.networks.exclusive import used_alone
+from dfad_fast.networks.as_given import modes_kept
 from dfad_fast.networks.trio import Trio
 from dfad_fast.reporting import pictures
 from dfad_fast.reporting.drawings import Drawings
@@ -30,14 +30,14 @@ from dfad_fast.settings import COUNT, declared, described, refuse_beyond, values
 from dfad_fast.training.loop import Loop
 from dfad_fast.training.progress import Progress, ToldProgress
 from dfad_fast.training.saving import Saver
-from dfad_fast.training.timetable import plan
+from dfad_fast.training.timetable import make_timetable
 
 
 class Stopped(KeyboardInterrupt):
     """A run was stopped by Ctrl-C or SIGTERM, after everything was saved."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Networks:
     teacher: nn.Module
     student: nn.Module
@@ -98,22 +98,27 @@ class DFADTrainer(RunSettings, _Networks):
         # What the settings came to.
         self.method, self.recipe = self.distiller.method, self.distiller.recipe
         self.speed = self.distiller.levers
-        self.normalization = pictures.normalisation(
+        self.normalization = pictures.normalization(
             self.image_mean, self.image_std, self.networks.image_shape[0]
         )
         self.loggers = Loggers(self.log)
         if self.loggers and self.out is None:
             raise UsageError(f"log={self.log!r} writes to a run's folder: give one, as out=")
         self.out = None if self.out is None else Path(self.out)
-        opened = open_run(self.distiller, self.out, self.keep_checkpoints, self)
+        opened = open_run(
+            self.distiller,
+            self.out,
+            self.keep_checkpoints,
+            self.overwrite,
+            self.resume,
+            self.accept_changes,
+            self.config or {},
+        )
         self.writer, self._further_notices = opened.writer, opened.notices
         self.history = opened.history
         """The records of metrics.jsonl."""
+        self._saver = Saver(self.distiller, self.writer, self.history, self.normalization)
         self._loop: Loop | None = None
-
-    @property
-    def _saver(self) -> Saver:
-        return Saver(self.distiller, self.writer, self.history, self.normalization)
 
     @property
     def networks(self) -> Trio:
@@ -223,22 +228,18 @@ class DFADTrainer(RunSettings, _Networks):
                 saved. A second Ctrl-C does not wait for that and raises a plain KeyboardInterrupt.
         """
         # What it keeps of the state is trained on later.
-        with (
-            torch.inference_mode(False),
-            used_alone(self.networks.teacher, self.networks.student),
-            self.distiller.working(),
-        ):
+        with torch.inference_mode(False), self.distiller.working():
             COUNT.refuse("iterations", iterations)
-            timetable = plan(
+            recovery = Recovery(self.distiller, self.writer, self._saver.save_state)
+            timetable = make_timetable(
                 self.distiller, self, iterations, log_every, evaluate_every, evaluate is not None
             )
-            told: list[Callback] = [self.loggers]
+            listeners: list[Callback] = [self.loggers]
             if self.writer.folder:
-                told.append(Drawings(self.writer.folder, self.loggers))
+                listeners.append(Drawings(self.writer.folder, self.loggers))
             if progress:
-                told.append(ToldProgress(progress))
-            told += callbacks
-            recovery = Recovery(self.distiller, self.writer, self._saver.save_state)
+                listeners.append(ToldProgress(progress))
+            listeners += callbacks
             self._loop = Loop(
                 self.distiller,
                 self.step,
@@ -246,11 +247,11 @@ class DFADTrainer(RunSettings, _Networks):
                 recovery,
                 timetable,
                 self.history,
-                told,
+                listeners,
                 self.normalization,
             )
             try:
-                summary = self._loop.run(evaluate, lambda test_set: self._saver.save(test_set, told))
+                summary = self._loop.run(evaluate, lambda test_set: self._saver.save(test_set, listeners))
                 signalled = self._loop.signalled
             finally:
                 self._loop = None
@@ -268,7 +269,7 @@ class DFADTrainer(RunSettings, _Networks):
 
         The same in every process of a run over several.
         """
-        with self.distiller.working():
+        with modes_kept(self.networks.generator):
             return torch.cat(list(self.distiller.held_out_batches(count)))
 
     def summary(self, test_set: TestSet | None = None) -> dict[str, Any]:
@@ -290,6 +291,10 @@ class DFADTrainer(RunSettings, _Networks):
         folder = self.writer.folder
         with self.distiller.working():
             return self._saver.save(test_set, [Drawings(folder, self.loggers)] if folder else [])
+
+    def save_state(self) -> None:
+        """Writes weights and checkpoint. Raises RunError for those that cannot be written, once all were tried."""
+        self._saver.save_state()
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on: weights, optimizers, sources of images and randomness, position."""

@@ -1,15 +1,15 @@
 import torch
 from torch import nn
 
-from dfad_fast.networks.optimizers import Optimiser
+from dfad_fast.networks.optimizers import ScaledOptimizer
 
 
 def test_an_optimiser_keeps_what_belongs_to_its_own_device_and_graph():
     """A checkpoint holds the rate and flags of the run that wrote it."""
     parameter = nn.Parameter(torch.ones(3))
-    written = Optimiser(torch.optim.Adam([parameter], lr=0.1), torch.device("cpu"), scaled=False)
+    written = ScaledOptimizer(torch.optim.Adam([parameter], lr=0.1), torch.device("cpu"), scaled=False)
     rate = torch.tensor(0.2)
-    other = Optimiser(
+    other = ScaledOptimizer(
         torch.optim.Adam([parameter], lr=rate, capturable=True), torch.device("cpu"), scaled=False
     )
     other.load_state_dict(written.state_dict())
