@@ -39,7 +39,7 @@ from dfad_fast.runs.lock import refuse_held
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.settings import as_option, refuse_beyond, values
 from dfad_fast.terminal import quoted
-from dfad_fast.training.progress import Progress
+from dfad_fast.training.listeners import Progress
 from dfad_fast.training.trainer import DFADTrainer
 
 _log = logging.getLogger(__name__)

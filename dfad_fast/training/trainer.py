@@ -27,8 +27,8 @@ from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.summarizing import summarize
 from dfad_fast.settings import COUNT, declared, described, refuse_beyond, values
+from dfad_fast.training.listeners import Progress, listeners_of
 from dfad_fast.training.loop import Loop
-from dfad_fast.training.progress import Progress, ToldProgress
 from dfad_fast.training.saving import Saver
 from dfad_fast.training.timetable import make_timetable
 
@@ -234,12 +234,7 @@ class DFADTrainer(RunSettings, _Networks):
             timetable = make_timetable(
                 self.distiller, self, iterations, log_every, evaluate_every, evaluate is not None
             )
-            listeners: list[Callback] = [self.loggers]
-            if self.writer.folder:
-                listeners.append(Drawings(self.writer.folder, self.loggers))
-            if progress:
-                listeners.append(ToldProgress(progress))
-            listeners += callbacks
+            listeners = listeners_of(self.writer, self.loggers, progress, callbacks)
             self._loop = Loop(
                 self.distiller,
                 self.step,

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import nn
 
-from dfad_fast import DFADTrainer
+from dfad_fast import DFADTrainer, UsageError
 from tests.small_networks import make_net
 
 # Networks that were never trained make collapsed generators, which is said.
@@ -26,7 +29,7 @@ def handed_in(trainer):
 
 def given():
     teacher, student = make_net(8).train(), make_net(4).eval()
-    return handed_in(type("Pair", (), {"teacher": teacher, "student": student}))
+    return handed_in(SimpleNamespace(teacher=teacher, student=student))
 
 
 def test_networks_are_left_as_they_were_handed_in(trainer):
@@ -63,3 +66,59 @@ def test_they_are_put_back_after_an_error_which_is_the_one_that_is_raised(traine
     with pytest.raises(ZeroDivisionError), trainer.distiller.working():
         trainer.step()
     assert handed_in(trainer) == given()
+
+
+class Blurs(nn.Module):
+    """A network with a fixed kernel, a buffer that has a layout too."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = make_net(4)
+        self.register_buffer("kernel", torch.full((1, 1, 3, 3), 1 / 9).expand(4, 4, 3, 3).contiguous())
+
+    def forward(self, x):
+        x = nn.functional.conv2d(x.expand(-1, 4, -1, -1), self.kernel, padding=1)
+        return self.net(x[:, :1])
+
+
+def test_buffers_are_put_back_too():
+    teacher = Blurs().eval()
+    trainer = DFADTrainer(teacher, make_net(4), (1, 8, 8), "dfad", latent_dim=8, batch_size=8)
+    with trainer.distiller.working():
+        assert teacher.kernel.is_contiguous(memory_format=torch.channels_last)
+    assert teacher.kernel.is_contiguous()
+
+
+@torch.inference_mode()
+def test_a_step_and_a_summary_in_inference_mode_leave_weights_that_can_be_trained(trainer):
+    trainer.step()
+    trainer.summary()
+    trainer.step()
+    assert not any(p.is_inference() for p in trainer.student.parameters())
+
+
+def test_a_trainer_that_cannot_be_made_leaves_the_networks_alone():
+    teacher, student = make_net(8).train(), make_net(4).eval()
+    with pytest.raises(UsageError, match="unknown method"):
+        DFADTrainer(teacher, student, (1, 8, 8), "no such method", latent_dim=8, batch_size=8)
+    assert handed_in(SimpleNamespace(teacher=teacher, student=student)) == given()
+
+
+def test_two_trainers_with_one_teacher_find_its_layout(trainer):
+    other = DFADTrainer(trainer.teacher, make_net(4), (1, 8, 8), "dfad", latent_dim=8, batch_size=8)
+    moved = []
+    trainer.distiller._layouts.when_moved = lambda: moved.append(True)
+    trainer.step()
+    trainer.step()
+    assert len(moved) == 1
+    other.fit(1)  # puts the teacher back
+    trainer.step()
+    assert len(moved) == 2
+    assert trainer.teacher[4].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_trainer_is_itself_alone(trainer):
+    other = DFADTrainer(trainer.teacher, trainer.student, (1, 8, 8), "dfad", latent_dim=8, batch_size=8)
+    assert trainer != other
+    assert len({trainer, other}) == 2
+    assert "Conv2d" not in repr(trainer)

@@ -33,3 +33,8 @@ def test_settings_that_older_runs_wrote_together_are_read_one_by_one():
 def test_the_last_change_counts():
     later = folder(changes=[{"at_iteration": 3, "seed": 4}, {"at_iteration": 5, "cures": {"replay": 7}}])
     assert changes(later, {**NOW, "seed": 4, "replay": 7}, accept=False) == {}
+
+
+@pytest.mark.parametrize("damaged", [None, 3, ["replay"]])
+def test_what_is_no_mapping_there_is_passed_over(damaged):
+    assert changes(folder(cures=damaged), NOW, accept=False) == {}

@@ -60,7 +60,7 @@ def shown(source):
 def test_kept_batches_are_a_uniform_draw_from_all():
     kept = []
     for seed in range(300):
-        replay = Replay(Counts(), bench_of(nn.Linear(1, 1)), (), capacity=5, seed=seed)
+        replay = Replay(Counts(None, None), bench_of(nn.Linear(1, 1)), (), capacity=5, seed=seed)
         for number in range(50):
             (_, newest), (phase, older) = shown(replay)
             assert newest == number
@@ -78,7 +78,7 @@ def test_the_averaged_generator_makes_the_images_of_averaged_weights():
     generator = nn.Linear(3, 4)
     before = copy.deepcopy(generator)
     noise = torch.randn(2, 3)
-    averaged = AveragedGenerator(Counts(), bench_of(generator, noise), (), decay=0.9)
+    averaged = AveragedGenerator(Counts(None, None), bench_of(generator, noise), (), decay=0.9)
     with torch.no_grad():
         generator.weight.add_(1.0)
     averaged.follow(0)  # whose decay is a tenth, see MovingAverage
@@ -91,7 +91,7 @@ def test_the_averaged_generator_makes_the_images_of_averaged_weights():
 def test_sources_around_a_source_hand_out_its_batches_first_and_keep_its_state():
     def both():
         bench = bench_of(nn.Linear(3, 4), torch.ones(2, 3))
-        return AveragedGenerator(Replay(Counts(), bench, (), capacity=2), bench, (), decay=0.5)
+        return AveragedGenerator(Replay(Counts(None, None), bench, (), capacity=2), bench, (), decay=0.5)
 
     source = both()
     assert (source.student_steps, source.generated_batches) == (3, 2)

@@ -98,3 +98,35 @@ def test_an_error_of_a_callback_ends_the_run_as_it_is(pair, tmp_path, moment):
         DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL).fit(1, callbacks=[listens])
     assert listens.names[-3:] == [moment, "failed", "closed, failed=True"]
     assert (tmp_path / "traceback.txt").read_text() == "ZeroDivisionError: of my own\n"
+
+
+def test_one_that_fails_at_the_end_keeps_no_other_from_being_closed(pair, tmp_path):
+    class FailsToClose(Callback):
+        def closed(self, failed):
+            raise OSError("stuck")
+
+    other = Listens()
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
+    with pytest.raises(OSError, match="stuck"):
+        trainer.fit(1, callbacks=[FailsToClose(), other])
+    assert other.names[-1] == "closed, failed=False"
+
+
+def test_a_record_that_a_callback_changes_is_its_own(pair):
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", **SMALL)
+    trainer.fit(1, callbacks=[Listens(recorded=lambda event: event.record.clear())])
+    assert trainer.history[0]["iteration"] == 1
+
+
+def test_a_run_that_fails_before_its_first_record_plans_nothing(pair, tmp_path):
+    def fails(_):
+        raise ZeroDivisionError
+
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
+    hook = trainer.student.register_forward_hook(lambda *_: fails(None))
+    with pytest.raises(RunError):
+        trainer.fit(100)
+    hook.remove()
+    assert trainer.planned_iterations is None
+    trainer.fit(1)
+    assert trainer.planned_iterations == 1

@@ -1,10 +1,14 @@
-"""What ``fit`` tells its ``progress``."""
+"""Who listens to a run: what ``fit`` is given as ``progress``, and all others."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from dfad_fast.reporting.drawings import Drawings
+from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.events import Callback, Recorded, Stepped
+from dfad_fast.runs.writer import RunWriter
 
 
 class Progress(Protocol):
@@ -33,3 +37,12 @@ class ToldProgress(Callback):
     def told(self, text: str) -> None:
         if tell := getattr(self._progress, "tell", None):
             tell(text)
+
+
+def listeners_of(
+    writer: RunWriter, loggers: Loggers, progress: Progress | None, callbacks: Sequence[Callback]
+) -> list[Callback]:
+    """All who listen to a run; pictures are drawn where there is a folder."""
+    drawings = [Drawings(writer.folder, loggers)] if writer.folder else []
+    told = [ToldProgress(progress)] if progress else []
+    return [loggers, *drawings, *told, *callbacks]
