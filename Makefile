@@ -5,13 +5,14 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test test-fast test-slow test-triton test-cuda-shim test-reference test-networks test-gpu cuda lint clean
+.PHONY: help setup distill test test-fast test-slow test-triton test-cuda-shim test-reference test-golden test-networks test-gpu cuda lint clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
 	@echo "make test      set up and run the tests, those of the ops with each backend"
 	@echo "make test-gpu  set up and run the tests of the ops on a GPU"
 	@echo "make cuda      build the CUDA kernels with nvcc, for the tests of the build; needs no GPU"
+	@echo "make test-golden  set up and compare whole runs, to the bit, with those on record for this type of machine"
 	@echo "make test-networks  set up, with timm, torchvision and transformers, and test the taps of their networks"
 	@echo "make lint      set up and run ruff, mypy and import-linter"
 	@echo "make clean     remove what was set up and built (runs/ stays)"
@@ -51,7 +52,7 @@ test: setup
 $(RUNS): setup
 
 test-fast:
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not golden"
 
 test-slow:
 	$(PYTEST) -m slow
@@ -67,6 +68,10 @@ needs = (requirement.partition(";") for requirement in packages.requires("dfad-f
 print(*(package.strip() for package, _, extra in needs if "networks" in extra))
 endef
 export NETWORKS
+
+# Whole runs, whose weights, metrics and summaries are compared to the bit with those on record for this machine.
+test-golden: setup
+	$(PYTEST) tests/golden
 
 # The taps of timm's, torchvision's and transformers' networks; test-fast runs them too where these are installed.
 test-networks: setup

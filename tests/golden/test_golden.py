@@ -10,6 +10,7 @@ MACHINE = machine_type()
 RECORDED = recorded().get(MACHINE)
 
 pytestmark = [
+    pytest.mark.golden,
     pytest.mark.skipif(
         RECORDED is None,
         reason=f"no digests on record for {MACHINE}: record them on code that is right, with {COMMAND}",
