@@ -38,7 +38,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def _pictures_drawn_once(request, monkeypatch):
-    """Of each size one picture is drawn in earnest, and its bytes are every further one's: drawing takes most of the
+    """One picture of each size is drawn in earnest, and its bytes are every further one's: drawing takes most of the
     time of a short run. Tests about pictures are marked so."""
     module = sys.modules.get("matplotlib.figure")
     if module is None or request.node.get_closest_marker("pictures"):

@@ -23,7 +23,7 @@ from tests.golden.cases import CASES_OF_TWO, Case
 from tests.golden.networks import SIDE, labelled, networks
 
 Digests = dict[str, str]
-"""Of ``weights``, ``metrics`` and ``summary`` apart, so that a difference says where it is."""
+"""Those of ``weights``, ``metrics`` and ``summary`` apart, so that a difference says where it is."""
 
 WEIGHTS = ("student", "generator", "student_averaged", "student_best")
 # What differs from run to run or from machine to machine.

@@ -15,7 +15,7 @@ pytestmark = [
         RECORDED is None,
         reason=f"no digests on record for {MACHINE}: record them on code that is right, with {COMMAND}",
     ),
-    # Of generators as young as these; the summary holds it too, and is digested.
+    # Generators as young as these make images of few classes; the summary holds it too, and is digested.
     pytest.mark.filterwarnings("ignore:.*agreement on them says little:dfad_fast.errors.DFADFastWarning"),
 ]
 
