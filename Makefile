@@ -5,13 +5,14 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test test-fast test-slow test-triton test-cuda-shim test-reference test-golden test-networks test-gpu cuda lint clean
+.PHONY: help setup distill test test-fast test-slow test-triton test-benchmarks test-cuda-shim test-reference test-golden test-mutants test-networks test-gpu cuda lint clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
 	@echo "make test      set up and run the tests, those of the ops with each backend"
 	@echo "make test-gpu  set up and run the tests of the ops on a GPU"
 	@echo "make cuda      build the CUDA kernels with nvcc, for the tests of the build; needs no GPU"
+	@echo "make test-mutants  set up and see whether the tests notice faults that are put into the kernels"
 	@echo "make test-golden  set up and compare whole runs, to the bit, with those on record for this type of machine"
 	@echo "make test-networks  set up, with timm, torchvision and transformers, and test the taps of their networks"
 	@echo "make lint      set up and run ruff, mypy and import-linter"
@@ -40,7 +41,7 @@ distill: setup
 # Runs of pytest, the longest first, as many at a time as there are cores; each prints its report when it is done. One
 # thread each, since they share the cores; tests about threads set their own number. A red one does not keep the others
 # from running.
-RUNS := test-fast test-slow test-triton test-cuda-shim test-reference
+RUNS := test-fast test-slow test-triton test-benchmarks test-cuda-shim test-reference
 CORES = $(shell $(BIN)/python -c 'import os; print(os.cpu_count())')
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@
 
@@ -52,10 +53,13 @@ test: setup
 $(RUNS): setup
 
 test-fast:
-	$(PYTEST) -m "not slow and not golden"
+	$(PYTEST) -m "not slow and not golden" --ignore=tests/benchmarks
 
 test-slow:
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not mutants"
+
+test-benchmarks:
+	$(PYTEST) -m "not slow" tests/benchmarks
 
 test-triton test-cuda-shim test-reference: test-%:
 	$(PYTEST) -m "not slow" tests/ops --backend=$*
@@ -68,6 +72,10 @@ needs = (requirement.partition(";") for requirement in packages.requires("dfad-f
 print(*(package.strip() for package, _, extra in needs if "networks" in extra))
 endef
 export NETWORKS
+
+# Kernels with a fault put into each: do the tests see it? Builds the extension anew, which takes minutes.
+test-mutants: setup
+	$(PYTEST) -m mutants tests/ops
 
 # Whole runs, whose weights, metrics and summaries are compared to the bit with those on record for this machine.
 test-golden: setup

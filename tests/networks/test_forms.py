@@ -191,7 +191,7 @@ def test_a_forward_put_over_the_classs_is_kept():
     student.forward = lambda x: {"logits": nn.Sequential.forward(student, x)}
     trainer = DFADTrainer(net(), student, SHAPE, "dfad", **SMALL)
     trainer.step()
-    assert list(trainer.distiller.weights()["student"]) == list(student.state_dict())
+    assert list(trainer.distiller.trained.weights()["student"]) == list(student.state_dict())
 
 
 def test_a_teacher_for_few_images_at_once_is_asked_for_no_more():
@@ -295,10 +295,10 @@ def test_a_buffer_that_is_infinite_from_the_start_is_no_divergence_and_others_ar
     trainer = DFADTrainer(teacher, student, SHAPE, "dfad", student_ema=0.9, **SMALL)
     trainer.fit(1)
     assert torch.equal(trainer.averaged_student.mask, student.mask)
-    assert not trainer.distiller.has_diverged()
+    assert not trainer.distiller.trained.has_diverged()
     with torch.no_grad():
         student[1].running_mean[0] = float("inf")
-    assert trainer.distiller.has_diverged()
+    assert trainer.distiller.trained.has_diverged()
 
 
 def test_a_match_at_the_first_stage_alone_is_said():

@@ -9,7 +9,7 @@ from dfad_fast import backends
 
 from .mutants import Extension, Mutation, Runner, copy_of_the_package, mutate, restore
 
-pytestmark = [pytest.mark.slow, pytest.mark.backends("cpp"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.mutants, pytest.mark.slow, pytest.mark.backends("cpp"), pytest.mark.timeout(600)]
 
 HINGE, L1 = "csrc/arithmetic/boundary_hinge.h", "csrc/arithmetic/absolute_difference.h"
 KERNELS = {

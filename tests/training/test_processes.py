@@ -292,7 +292,7 @@ def run(folder, iterations, **settings):
     trainer = trainer_of(**{"method": "dfad-vi", "out": folder, **settings})
     summary = trainer.fit(
         iterations - trainer.iteration,
-        evaluate=[(torch.zeros(4, 1, 8, 8, dtype=trainer.distiller.dtype), torch.arange(4))],
+        evaluate=[(torch.zeros(4, 1, 8, 8, dtype=next(trainer.student.parameters()).dtype), torch.arange(4))],
     )
     return trainer.networks.student.state_dict(), summary, trainer.history, trainer.notices
 
