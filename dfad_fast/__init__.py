@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
     from dfad_fast.methods import Method
     from dfad_fast.networks.levers import Levers
-    from dfad_fast.sources import Source
+    from dfad_fast.sources import Source, SourceSpec
     from dfad_fast.terms import Term, Weighted
     from dfad_fast.training.trainer import DFADTrainer
 
@@ -32,6 +32,7 @@ __all__ = [
     "Recipe",
     "RunError",
     "Source",
+    "SourceSpec",
     "Term",
     "UsageError",
     "Weighted",
@@ -50,6 +51,7 @@ _HOMES = {
     "Recipe": "dfad_fast.engine.recipe",
     "RunError": "dfad_fast.errors",
     "Source": "dfad_fast.sources",
+    "SourceSpec": "dfad_fast.sources",
     "Term": "dfad_fast.terms",
     "UsageError": "dfad_fast.errors",
     "Weighted": "dfad_fast.terms",

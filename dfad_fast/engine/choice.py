@@ -10,6 +10,7 @@ from dfad_fast.methods import DFAD, DFAD_AR, DFAD_AR_VI_BN, METHODS, Method
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.networks.trio import Trio
 from dfad_fast.networks.validation import refuse_unmixable_stage
+from dfad_fast.sources import SourceSpec, as_source
 from dfad_fast.terms import TERMS, Weighted, parse_terms, reads_student
 
 Terms = str | Sequence[Weighted]
@@ -21,21 +22,27 @@ def choose_method(
     networks: Trio,
     student_terms: Terms | None = None,
     generator_terms: Terms | None = None,
+    source: str | SourceSpec = "auto",
 ) -> Method:
-    """The method by its name, with other terms where some are given. ``auto`` uses what the networks have.
+    """The method by its name, with other terms and another source where some are given. ``auto`` uses what the networks
+    have, and as source the method's own. Where no generator is trained, its terms are left out.
 
     That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without, since virtual
     samples do badly where no batch norm statistics hold the generator; where no stage of the student matches one of
     the teacher, the same without its activation regulariser: ``dfad-vi-bn`` and ``dfad``.
 
-    Raises UsageError for an unknown name, terms that cannot be read, for a method that reads batch norm statistics of a
-    teacher without them, and for one that reads features that do not match.
+    Raises UsageError for an unknown name, terms and sources that cannot be read, for a method that reads batch norm
+    statistics of a teacher without them, and for one that reads features that do not match.
     """
     method = _by_name(method, networks)
     if student_terms is not None:
         method = replace(method, student=_rows(student_terms))
     if generator_terms is not None:
         method = replace(method, generator=_rows(generator_terms))
+    if source != "auto":
+        method = replace(method, batches=as_source(source))
+    if not any(part.trains_generator for part in method.source_spec.walk()):
+        method = replace(method, generator=(), generator_steps=0, warm_up=0.0)
     if method.reads_statistics and not batch_norm_layers(networks.teacher):
         raise UsageError(
             f"method {method.name!r} reads the statistics of batch norm layers and this teacher has none: "
@@ -63,7 +70,8 @@ def _check_tables(method: Method, networks: Trio) -> None:
         if steps and not rows:
             raise UsageError(f"method {method.name!r}: the {side} has steps and no term: give it one")
         for row in rows if steps else ():
-            if row.term.reads_labels and (side == "student" or not networks.is_conditional):
+            labeled = networks.is_conditional or any(part.gives_labels for part in method.source_spec.walk())
+            if row.term.reads_labels and (side == "student" or not labeled):
                 raise UsageError(
                     f"{row.term.name} reads the labels of a conditional generator's images in the generator's phase: "
                     "leave it out of the student's terms, and choose --generator conditional (in Python generator=)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,36 +14,29 @@ from torch import Tensor, nn
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.global_randomness import global_state, restore_global_state
-from dfad_fast.engine.iteration import Iteration, Result
+from dfad_fast.engine.iteration import Result
+from dfad_fast.engine.iterations import plan_iterations
 from dfad_fast.engine.meeting import meet
-from dfad_fast.engine.planning import (
-    can_be_captured,
-    older_images,
-    plan_source,
-    state_of_source,
-    with_older_images,
-)
-from dfad_fast.engine.schedule import Schedule
+from dfad_fast.engine.planning import can_be_captured, older_images, state_of_source
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.setup import Setup, describe, set_up
 from dfad_fast.engine.state import TrainState
 from dfad_fast.engine.trained import Trained
-from dfad_fast.methods import Method
 from dfad_fast.models.generators.sampling import sample_batches
 from dfad_fast.models.reading.check import device_of
 from dfad_fast.models.surgery.average import MovingAverage
 from dfad_fast.networks.as_given import Layouts, modes_kept
 from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.optimizers import ScaledOptimizer
-from dfad_fast.sources import Source, Workbench
+from dfad_fast.sources import ImageForm
 
 
 class Distiller:
     """Teacher, student and generator of a run, with all that changes while it lasts: weights, optimizers, sources of
     images and of randomness, and the position (``state``).
 
-    It opens no file and prints nothing. ``settings`` are those of :class:`dfad_fast.DFADTrainer`; ``facts`` further
-    ones that all processes of a run have to agree on.
+    It opens no file and prints nothing. ``form`` says what the teacher's images are like, ``settings`` are those of
+    :class:`dfad_fast.DFADTrainer`; ``facts`` further ones that all processes of a run have to agree on.
 
     Raises UsageError for networks that do not fit each other or the image shape, and for unknown names.
     """
@@ -52,17 +45,18 @@ class Distiller:
         self,
         teacher: nn.Module,
         student: nn.Module,
-        image_shape: Sequence[int],
+        form: ImageForm,
         settings: DistillerSettings,
         facts: Mapping[str, object] | None = None,
     ) -> None:
         self.settings = settings
+        self.form = form
         self.last: Result | None = None
         """What the last step left."""
         with torch.inference_mode(False), used_alone(teacher, student), modes_kept(teacher, student):
             self._layouts = Layouts(teacher, student)
             try:
-                self._make(set_up(teacher, student, image_shape, settings), facts or {})
+                self._make(set_up(teacher, student, form, settings), facts or {})
             finally:
                 self._layouts.note()
                 self._layouts.give_back()
@@ -76,23 +70,16 @@ class Distiller:
         self.best = BestStudent()
         meet(self.networks, self.describe(), facts)
         student = self.networks.student
-        graph = self.levers.graph and can_be_captured(self.method, self.levers, settings)
+        graph = self.levers.graph and can_be_captured(self.method, settings)
         self._left_off_graph = self.levers.graph and not graph
         self.levers = replace(self.levers, graph=graph)
         trained = [p for m in (student, *self.networks.beside_student) for p in m.parameters()]
         self.student_optimizer = self._optimizer(self.recipe.student(trained, graph))
         generated = list(self.networks.generator.parameters())
         self.generator_optimizer = self._optimizer(self.recipe.generator(generated, graph))
-        self.source, whole = self._iteration_of(self.method, shows_older=True)
-        warm_up = None
-        if self.method.warm_up:
-            _, warm_up = self._iteration_of(replace(self.method, student_steps=0))
-        self._schedule = Schedule(
-            whole,
-            warm_up,
-            self.method.warm_up,
-            self.random.noise if graph else None,
-            (self.student_optimizer, self.generator_optimizer),
+        optimizers = self.student_optimizer, self.generator_optimizer
+        self.source, self._schedule = plan_iterations(
+            self.prober, self.method, self.levers, settings, self.form, self.random, optimizers
         )
         self._layouts.when_moved = self._schedule.forget  # a captured iteration reads weights where they were
         ema = settings.student_ema
@@ -111,33 +98,20 @@ class Distiller:
             optimizer, self.device, self.levers.precision == "float16", self.method.clip_norm
         )
 
-    def _iteration_of(self, method: Method, shows_older: bool = False) -> tuple[Source, Iteration]:
-        settings = self.settings
-        bench = Workbench(
-            self.prober,
-            self.generator_optimizer,
-            self.random.draw_own_noise,
-            settings.batch_size,
-            settings.batch_size // processes.count(),
-        )
-        source = plan_source(method, self.levers, bench)
-        if shows_older and method.student_steps:
-            source = with_older_images(source, method, bench, settings)
-        return source, Iteration(self.prober, method, source, self.student_optimizer, settings.batch_size)
-
     def describe(self) -> dict[str, Any]:
         """What the settings came to, as plain values: all that decides how a run ends, but for weights and versions."""
-        return describe(self.settings, self.networks, self.method, self.recipe, self.levers)
+        return describe(self.settings, self.networks, self.method, self.recipe, self.levers, self.form)
 
     @property
     def notices(self) -> list[str]:
         """What a lever could not do here, a line each."""
-        notices = [*self.networks.notices, *self.prober.notices]
+        notices = [*self.networks.notices, *self.prober.notices, *self.source.notices]
         if self.method.reads_features and (poor := self.networks.matching.describe_poor_match()):
             notices.append(poor)
         if self._left_off_graph:
             notices.append(
-                "no CUDA graph: it is left off with replay, generator_ema and terms that change over a run"
+                "no CUDA graph: it is left off with replay, generator_ema, terms that change over a run, and sources "
+                "that draw on the host"
             )
         return notices
 
@@ -170,33 +144,30 @@ class Distiller:
             state.warm_up_iterations = self._schedule.warm_up_iterations(state.planned_iterations)
         iteration = self._schedule.at(state.iteration, state.warm_up_iterations)
         state.iteration += 1
-        state.generated_batches += iteration.generated_batches
         weights = {
             phase: [row.weight_at(progress) for row in rows]
             for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
         }
         # The caller may have switched them off.
         with torch.inference_mode(False), torch.enable_grad():
-            draws = self.random.draw_for(iteration)
+            draws = self.random.draw_for(iteration, progress)
             result = self._schedule.runner(iteration)(draws, weights, progress)
+        state.generated_images += result.cost.generated_images
+        state.teacher_passes += result.cost.teacher_passes
+        state.student_passes += result.cost.student_passes
         if self._average:
             self._average.update(self.networks.student, state.iteration - 1)
         self.source.follow(state.iteration - 1)
         return result
 
     @property
-    def generated_images(self) -> int:
-        """Images generated so far, in both phases."""
-        return self.state.generated_batches * self.settings.batch_size
-
-    @property
     def images_per_iteration(self) -> int:
         """Images that an iteration generates after the warm-up."""
-        return self._schedule.whole.generated_batches * self.settings.batch_size
+        return self._schedule.whole.generated_images
 
     def iterations_for(self, images: int) -> int:
         """Iterations of a run that generates about so many images, the warm-up counted."""
-        return self._schedule.iterations_for(images / self.settings.batch_size)
+        return self._schedule.iterations_for(images)
 
     @property
     def averaged_student(self) -> nn.Module | None:
@@ -209,15 +180,15 @@ class Distiller:
         return {"student_lr": self.student_optimizer.rate, "generator_lr": self.generator_optimizer.rate}
 
     def held_out_batches(self, count: int) -> Iterator[Tensor]:
-        """``count`` generated images from noise that no step draws, generator in train mode, in batches of which one is
-        held at a time. The same in every process of a run over several."""
+        """``count`` images that no step sees, in batches of which one is held at a time: the source's own, or generated
+        ones from noise that no step draws, generator in train mode. The same in every process of a run over several."""
+        # Not the whole batch of a run over many processes, which no single one has room for.
+        size = self.settings.batch_size // processes.count()
+        if (own := self.source.held_out(count, size)) is not None:
+            return own
         noise = self.random.held_out()
         return sample_batches(
-            self.networks.generator,
-            count,
-            # Not the whole batch of a run over many processes, which no single one has room for.
-            self.settings.batch_size // processes.count(),
-            lambda size: self.random.draw_noise(size, noise),
+            self.networks.generator, count, size, lambda size: self.random.draw_noise(size, noise)
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -232,6 +203,7 @@ class Distiller:
             **asdict(self.state),
             "best_student": self.best.state_dict(),
             "source": self.source.state_dict(),
+            "source_spec": str(self.method.source_spec),
             "older_images": older_images(self.settings),
         }
 
@@ -251,7 +223,7 @@ class Distiller:
             sources = sources[processes.rank()] if processes.rank() < len(sources) else None
         elif not processes.is_first():
             sources = None
-        source = self.source.own_part(state_of_source(state, self.settings))
+        source = self.source.own_part(state_of_source(state, self.settings, self.method.source_spec))
         return {**state, "global_rng": sources, "source": source}
 
     def evaluated(self) -> dict[str, Any]:
@@ -272,8 +244,8 @@ class Distiller:
         self.random.load_state_dict(state)
         if state["global_rng"] is not None:
             restore_global_state(state["global_rng"], self.device)
-        for name in asdict(self.state):
-            setattr(self.state, name, state[name])
+        for name, value in asdict(TrainState()).items():
+            setattr(self.state, name, state.get(name, value))  # checkpoints of older versions count less
         if "best_student" in state:  # not in checkpoints of older versions
             self.best.load_state_dict(state["best_student"], self.device)
-        self.source.load_state_dict(state_of_source(state, self.settings))
+        self.source.load_state_dict(state_of_source(state, self.settings, self.method.source_spec))

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
+from dfad_fast.distributed import processes
 from dfad_fast.distributed.gradient_averaging import averaging_gradients
 from dfad_fast.methods import Method
 from dfad_fast.networks.optimizers import ScaledOptimizer
-from dfad_fast.networks.probing import Draws, Prober
+from dfad_fast.networks.probing import Draws, Passes, Prober
 from dfad_fast.sources import Batch, Source, Turn
 from dfad_fast.sources.source import StepLosses
 from dfad_fast.terms import weigh
 
 Weights = Mapping[str, Sequence[float | Tensor]]
 """What each row of an objective is multiplied by, by ``student`` and ``generator``."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an iteration took: images that were made, and those that went through each network, of all processes."""
+
+    generated_images: int
+    teacher_passes: int
+    student_passes: int
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class Result:
     """Each step's unweighted terms."""
     answers: tuple[Tensor, Tensor] | None
     """The student's and the teacher's logits in the student's last step on new images; None where it took none."""
+    cost: Cost
 
 
 class Iteration:
@@ -55,15 +66,15 @@ class Iteration:
             )
 
     @property
-    def generated_batches(self) -> int:
-        """Batches of images that an iteration generates."""
-        return self._source.generated_batches
+    def generated_images(self) -> int:
+        """Images that an iteration makes as a rule, see :class:`Source`."""
+        return self._source.generated_images
 
-    def draw(self, rng: np.random.Generator) -> list[list[tuple[np.ndarray, ...]]]:
+    def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
         """The terms' random numbers for an iteration: of each step, of each row of its objective. The student's steps
         on new images come first, then the source's own steps, then the student's further ones."""
         first = self._draw_student(rng, self._method.student_steps)
-        own = self._source.draw(rng)
+        own = self._source.draw(rng, progress)
         return [*first, *own, *self._draw_student(rng, self._source.student_steps - len(first))]
 
     def _draw_student(self, rng: np.random.Generator, steps: int) -> list[list[tuple[np.ndarray, ...]]]:
@@ -76,16 +87,28 @@ class Iteration:
         """
         first = self._method.student_steps
         further = len(draws) - (self._source.student_steps - first)
-        of_student = [*draws[:first], *draws[further:]]
+        of_student = iter([*draws[:first], *draws[further:]])
         turn = Turn(iter(draws[first:further]), weights["generator"], progress)
         answers = None
+        before = replace(self._prober.passes)
         with self._prober.stepping():
-            for batch, drawn in zip(self._source.batches(turn), of_student, strict=True):
+            for batch in self._source.batches(turn):
+                drawn = next(of_student, None)
+                if drawn is None:
+                    raise ValueError(
+                        f"the source hands out more batches than its student_steps, {self._source.student_steps}"
+                    )
                 losses, both = self._student_step(batch, drawn, weights["student"], progress)
                 turn.losses.append(losses)
                 if batch.phase == "student":
                     answers = both
-        return Result(turn.losses, answers)
+        return Result(turn.losses, answers, self._cost(turn, before))
+
+    def _cost(self, turn: Turn, before: Passes) -> Cost:
+        now, own = self._prober.passes, processes.count()
+        return Cost(
+            turn.generated, own * (now.teacher - before.teacher), own * (now.student - before.student)
+        )
 
     def _student_step(
         self, batch: Batch, draws: Draws, weights: Sequence[float | Tensor], progress: float

@@ -6,44 +6,52 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfad_fast.engine.settings import DistillerSettings
+from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
 from dfad_fast.networks.levers import Levers
-from dfad_fast.sources import SOURCES, AveragedGenerator, Plan, Replay, Source, Workbench
+from dfad_fast.sources import (
+    AveragedGenerator,
+    Fresh,
+    GeneratorsBatch,
+    Plan,
+    Replay,
+    Source,
+    SourceSpec,
+    Workbench,
+)
 
 
-def can_be_captured(method: Method, levers: Levers, settings: DistillerSettings) -> bool:
+def with_levers(method: Method, levers: Levers) -> SourceSpec:
+    """The method's source with the batches that the levers ask for, where they may."""
+
+    def changed(spec: SourceSpec) -> SourceSpec:
+        if spec.shares_batches:
+            # Without a generator's step there is no batch to share.
+            return Fresh() if levers.student_batches or not method.generator_steps else GeneratorsBatch()
+        return spec.with_parts(tuple(map(changed, spec.parts)))
+
+    return method.source_spec if levers.student_batches is None else changed(method.source_spec)
+
+
+def can_be_captured(method: Method, settings: DistillerSettings) -> bool:
     """Whether iterations are the same operations each time, as a CUDA graph needs it."""
-    kinds: list[type[Source]] = [SOURCES[_kind_and_batches(method, levers)[0]]]
-    if settings.replay:
-        kinds.append(Replay)
-    if settings.generator_ema is not None:
-        kinds.append(AveragedGenerator)
-    return all(kind.can_be_captured for kind in kinds) and not method.reads_progress
+    older = settings.replay or settings.generator_ema is not None
+    parts = method.source_spec.walk()
+    return all(part.can_be_captured for part in parts) and not older and not method.reads_progress
 
 
-def plan_source(method: Method, levers: Levers, bench: Workbench) -> Source:
-    """Where the images of the student's ``method.student_steps`` come from."""
-    kind, batches = _kind_and_batches(method, levers)
-    plan = Plan(
+def plan_for(method: Method, levers: Levers) -> Plan:
+    """What an iteration is to do."""
+    batches = levers.student_batches
+    return Plan(
         student=method.student,
         generator=method.generator,
         student_steps=method.student_steps,
         generator_steps=method.generator_steps,
         trains_student_norms=method.student_mode == "train",
-        batches=batches,
+        batches=None if batches is None else max(1, batches),
         together=levers.sample_together,
     )
-    return SOURCES[kind](bench, plan)
-
-
-def _kind_and_batches(method: Method, levers: Levers) -> tuple[str, int]:
-    """The name of the source, and how many batches of their own the student's steps share."""
-    kind, batches = method.batches, method.student_steps
-    if levers.student_batches is not None and SOURCES[kind].shares_batches:
-        # Without a generator's step there is no batch to share.
-        wanted = levers.student_batches if method.generator_steps else max(1, levers.student_batches)
-        kind, batches = "fresh", min(wanted, method.student_steps)
-    return ("generator's", 0) if kind == "fresh" and not batches else (kind, batches)
 
 
 def with_older_images(
@@ -53,6 +61,8 @@ def with_older_images(
     if settings.replay:
         source = Replay(source, bench, method.student, settings.replay, settings.seed)
     if settings.generator_ema is not None:
+        if not method.generator_steps:
+            raise UsageError("generator_ema averages a generator, and none is trained here: leave it out")
         source = AveragedGenerator(source, bench, method.student, settings.generator_ema)
     return source
 
@@ -62,13 +72,17 @@ def older_images(settings: DistillerSettings) -> list[float | None]:
     return [settings.replay, settings.generator_ema]
 
 
-def state_of_source(state: Mapping[str, Any], settings: DistillerSettings) -> dict[str, Any]:
-    """The source's part of a run's state. Raises RuntimeError where it is of other older images, or of a version that
-    kept them in another form."""
+def state_of_source(
+    state: Mapping[str, Any], settings: DistillerSettings, spec: SourceSpec
+) -> dict[str, Any]:
+    """The source's part of a run's state. Raises RuntimeError where it is of another source or of other older images,
+    or of a version that kept them in another form."""
     if state.get("rehearsal"):
         raise RuntimeError("it is of an earlier version, which kept older images in another form")
     own, others = older_images(settings), state.get("older_images")
     if own not in ([0, None], others):
         raise RuntimeError(f"its replay and generator_ema are {others} and not {own}")
+    if state.get("source_spec", str(spec)) != str(spec):
+        raise RuntimeError(f"its images come from {state['source_spec']} and not from {spec}")
     source: dict[str, Any] = state.get("source", {})
     return source

@@ -14,15 +14,11 @@ from dfad_fast.networks.probing import Draws
 
 
 class RandomNumbers:
-    """Fixed by ``seed``. ``batch_size`` is the whole batch's, of which each process of several uses its rows: all draw
-    the same numbers."""
+    """Fixed by ``seed``. All processes of several draw the same numbers, for the whole batch, and use their rows."""
 
-    def __init__(
-        self, seed: int, latent_dim: int, batch_size: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, seed: int, latent_dim: int, device: torch.device, dtype: torch.dtype) -> None:
         self._seed = seed
         self._latent_dim = latent_dim
-        self._batch_size = batch_size
         self._device = device
         self._dtype = dtype
         self.noise = torch.Generator(device).manual_seed(seed)
@@ -39,17 +35,18 @@ class RandomNumbers:
         """Noise [count, latent_dim]."""
         return torch.randn(count, self._latent_dim, generator=source, device=self._device, dtype=self._dtype)
 
-    def draw_own_noise(self, count: int) -> Tensor:
-        """Noise for ``count`` of this process's images, in whole batches: its rows of what all draw alike."""
+    def draw_own_noise(self, count: int, batch_size: int) -> Tensor:
+        """Noise for ``count`` of this process's images: its rows of what all draw alike for batches of ``batch_size``
+        images of all processes."""
         noise = self.draw_noise(count * processes.count(), self.noise)
-        batches = noise.view(-1, self._batch_size, self._latent_dim)
-        return batches[:, processes.own_rows(self._batch_size)].reshape(count, self._latent_dim)
+        batches = noise.view(-1, batch_size, self._latent_dim)
+        return batches[:, processes.own_rows(batch_size)].reshape(count, self._latent_dim)
 
-    def draw_for(self, iteration: Iteration) -> list[Draws]:
+    def draw_for(self, iteration: Iteration, progress: float) -> list[Draws]:
         """The terms' random numbers for an iteration, on the device."""
         return [
             [tuple(self._to_device(x) for x in drawn) for drawn in rows]
-            for rows in iteration.draw(self._mixing)
+            for rows in iteration.draw(self._mixing, progress)
         ]
 
     def _to_device(self, drawn: np.ndarray) -> Tensor:

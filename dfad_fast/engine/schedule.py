@@ -9,6 +9,7 @@ import torch
 
 from dfad_fast.engine.graph import CapturedIteration
 from dfad_fast.engine.iteration import Iteration, Result
+from dfad_fast.errors import UsageError
 from dfad_fast.networks.optimizers import ScaledOptimizer
 
 
@@ -44,12 +45,19 @@ class Schedule:
         """Those of a run of ``planned`` iterations; without a plan there is no warm-up."""
         return math.ceil(self._share * planned) if planned else 0
 
-    def iterations_for(self, batches: float) -> int:
-        """How many a run has that generates about so many batches, at least 1."""
-        each: float = self._whole.generated_batches
+    def iterations_for(self, images: int) -> int:
+        """How many a run has that generates about so many images, at least 1.
+
+        Raises UsageError where iterations generate none.
+        """
+        each: float = self._whole.generated_images
         if self._warm_up is not None:
-            each -= self._share * (each - self._warm_up.generated_batches)
-        return max(1, round(batches / each))
+            each -= self._share * (each - self._warm_up.generated_images)
+        if not each:
+            raise UsageError(
+                "this source generates no images in an iteration, so a run has no length in images: give iterations"
+            )
+        return max(1, round(images / each))
 
     def at(self, iteration: int, warm_up_iterations: int) -> Iteration:
         """What runs as iteration ``iteration``, counted from 0."""

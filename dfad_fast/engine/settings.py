@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dfad_fast.engine.recipe import Recipe
     from dfad_fast.methods import Method
     from dfad_fast.networks.levers import Levers
+    from dfad_fast.sources import SourceSpec
 
 
 # Not compared: a trainer inherits from it, and two of equal settings are two.
@@ -114,6 +115,16 @@ class DistillerSettings:
         option=str,
         metavar="SUM",
         after="student_terms",
+        resolved=True,
+    )
+    source: str | SourceSpec = setting(
+        "auto",
+        "Where the student's images come from: auto (the method's), or a sum with shares of each batch, such as "
+        "'0.5*procedural(schedule=linear) + 0.5*fresh' or 'bank(fresh)'.",
+        details="Or a SourceSpec: see dfad_fast.sources.",
+        option=str,
+        metavar="SUM",
+        after="generator_terms",
         resolved=True,
     )
     sync_batch_norm: bool = setting(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from dfad_fast.distributed import processes
 from dfad_fast.engine import preflight
 from dfad_fast.engine.choice import choose_method
 from dfad_fast.engine.global_randomness import undisturbed
+from dfad_fast.engine.planning import with_levers
 from dfad_fast.engine.random_numbers import RandomNumbers
 from dfad_fast.engine.recipe import Recipe, choose_recipe
 from dfad_fast.engine.settings import DistillerSettings, recorded
@@ -21,12 +21,13 @@ from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.generators.registry import create_generator
 from dfad_fast.models.generators.sampling import check_generator
-from dfad_fast.models.reading.check import as_image_shape, count_classes, device_of, image_dtype
+from dfad_fast.models.reading.check import count_classes, device_of, image_dtype
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.levers import Levers, choose_levers
 from dfad_fast.networks.probing import Prober
 from dfad_fast.networks.trio import Trio
+from dfad_fast.sources import ImageForm
 from dfad_fast.terms import reads_student
 
 # Trainers made in several threads would seed it for each other.
@@ -45,11 +46,9 @@ class Setup:
     random: RandomNumbers
 
 
-def set_up(
-    teacher: nn.Module, student: nn.Module, image_shape: Sequence[int], settings: DistillerSettings
-) -> Setup:
+def set_up(teacher: nn.Module, student: nn.Module, form: ImageForm, settings: DistillerSettings) -> Setup:
     """Raises UsageError where what was handed in does not fit together; see :class:`dfad_fast.DFADTrainer`."""
-    shape = as_image_shape(image_shape)
+    shape = form.shape
     teacher, student = unwrapped(teacher), unwrapped(student)
     preflight.refuse_unfit(teacher, student)
     device, dtype = device_of(student), image_dtype(student)
@@ -80,10 +79,13 @@ def set_up(
             own_batch,
         )
         prober = Prober(trio, levers)
-        method = choose_method(settings.method, trio, settings.student_terms, settings.generator_terms)
+        method = choose_method(
+            settings.method, trio, settings.student_terms, settings.generator_terms, settings.source
+        )
         trio.equip(method.rows)
+        method = replace(method, batches=with_levers(method, levers))
         recipe = choose_recipe(settings.recipe, trio.student, method.recipe)
-        random = RandomNumbers(settings.seed, settings.latent_dim, settings.batch_size, device, dtype)
+        random = RandomNumbers(settings.seed, settings.latent_dim, device, dtype)
         check_generator(generator, random.draw_noise(2, random.held_out()), shape)
         preflight.look_at_answers(trio.teacher, shape, own_batch, reads_student(method.generator))
     return Setup(trio, prober, method, recipe, levers, random)
@@ -102,13 +104,20 @@ def _levers_of_several(levers: Levers, batch_size: int, sync_batch_norm: bool) -
 
 
 def describe(
-    settings: DistillerSettings, networks: Trio, method: Method, recipe: Recipe, levers: Levers
+    settings: DistillerSettings,
+    networks: Trio,
+    method: Method,
+    recipe: Recipe,
+    levers: Levers,
+    form: ImageForm,
 ) -> dict[str, Any]:
     """What is recorded of a run and compared where it is resumed, as plain values."""
     return {
         "method": method.name,
         "terms": method.describe(),
+        "source": str(method.source_spec),
         "image_shape": list(networks.image_shape),
+        "normalization": [None if x is None else list(x) for x in (form.mean, form.std)],
         **recorded(settings),
         "recipe": asdict(recipe),
         "levers": asdict(levers),

@@ -10,14 +10,17 @@ class TrainState:
     """The position of a run, beside its weights, optimizers and random numbers.
 
     ``planned_iterations`` is what learning rates and weights fade over; None where no plan was made.
-    ``warm_up_iterations`` is fixed by the first step, ``generated_batches`` counts whole batches, ``seconds`` those of
-    steps and records, ``best_accuracy`` is the highest so far on test images.
+    ``warm_up_iterations`` is fixed by the first step, ``generated_images`` counts those that were made for steps, and
+    passes the images that went through a network in them, ``seconds`` are those of steps and records,
+    ``best_accuracy`` is the highest so far on test images.
     """
 
     iteration: int = 0
     planned_iterations: int | None = None
     warm_up_iterations: int | None = None
-    generated_batches: int = 0
+    generated_images: int = 0
+    teacher_passes: int = 0
+    student_passes: int = 0
     seconds: float = 0.0
     best_accuracy: float | None = None
 

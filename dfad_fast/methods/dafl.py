@@ -17,5 +17,5 @@ DAFL = Method(
         Weighted(-0.01, ActivationMagnitude()),
     ),
     student_steps=1,
-    batches="generator's",
+    batches="generators_batch",
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.sources import SOURCES
+from dfad_fast.errors import UsageError
+from dfad_fast.sources import SourceSpec, as_source
 from dfad_fast.terms import Weighted, reads_features, reads_last_stage, reads_statistics
 
 StudentMode = Literal["train", "eval"]
@@ -20,10 +20,10 @@ class Method:
     the generator on fresh noise, minimizing ``generator``. ``student_mode`` is the mode of the student's batch norm
     layers (and dropout) in the generator's phase.
 
-    What the student's steps see is ``batches``, the name of one of ``dfad_fast.sources.SOURCES``: ``fresh``, a batch of
-    its own for each step, and then the generator's steps follow (DFAD); ``same noise``, what the generator makes, after
-    its steps, of the noise of the last one of them (ZSKT); ``generator's``, the very images of its last step, so that a
-    step of both is a joint one (DAFL).
+    What the student's steps see is ``batches``, a source or its text (see ``dfad_fast.sources``): ``fresh``, a batch of
+    its own for each step, and then the generator's steps follow (DFAD); ``same_noise``, what the generator makes, after
+    its steps, of the noise of the last one of them (ZSKT); ``generators_batch``, the very images of its last step, so
+    that a step of both is a joint one (DAFL); or any other.
 
     For the share ``warm_up`` of a run only the generator is trained. Gradients of more than ``clip_norm`` are scaled
     down to it. ``recipe`` names the published optimizers, where they are known.
@@ -36,16 +36,15 @@ class Method:
     student_steps: int = 5
     generator_steps: int = 1
     student_mode: StudentMode = "train"
-    batches: str = "fresh"
+    batches: str | SourceSpec = "fresh"
     warm_up: float = 0.0
     clip_norm: float | None = None
     recipe: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.batches not in SOURCES:
-            raise unknown_name("kind of batches", self.batches, SOURCES)
-        if SOURCES[self.batches].needs_generator_step and not self.generator_steps:
-            raise UsageError(f"method {self.name!r}: batches={self.batches!r} needs a generator's step")
+        for part in self.source_spec.walk():
+            if part.needs_generator_step and not self.generator_steps:
+                raise UsageError(f"method {self.name!r}: its source {part.name} needs a generator's step")
         if min(self.student_steps, self.generator_steps) < 0 or not self.student_steps + self.generator_steps:
             raise UsageError(
                 f"method {self.name!r}: steps must be at least 0 and not all 0, got {self.student_steps} of the "
@@ -69,6 +68,11 @@ class Method:
             )
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise UsageError(f"method {self.name!r}: clip_norm must be > 0, got {self.clip_norm}")
+
+    @property
+    def source_spec(self) -> SourceSpec:
+        """Where the student's images come from."""
+        return as_source(self.batches)
 
     def describe(self) -> dict[str, list[str]]:
         """Both tables, a line per row."""

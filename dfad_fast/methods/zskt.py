@@ -9,7 +9,7 @@ ZSKT = Method(
     student=(Weighted(1.0, KL(reduction="mean")), Weighted(250.0, AttentionTransfer())),
     generator=(Weighted(-1.0, KL(reduction="mean")),),
     student_steps=10,
-    batches="same noise",
+    batches="same_noise",
     clip_norm=5.0,
     recipe="zskt",
 )

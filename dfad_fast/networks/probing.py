@@ -58,6 +58,14 @@ class TeacherView:
         )
 
 
+@dataclass
+class Passes:
+    """Images that went through the teacher and through the student, those of this process."""
+
+    teacher: int = 0
+    student: int = 0
+
+
 class Runner:
     """Calls ``network`` as the levers say.
 
@@ -88,6 +96,8 @@ class Prober:
 
     def __init__(self, trio: Trio, levers: Levers = PLAIN) -> None:
         self.trio = trio
+        self.passes = Passes()
+        """All so far."""
         self._one_student_batch = levers.one_student_batch
         teacher, student, generator = trio.teacher, trio.student, trio.generator
         taps = trio.matching.teacher_taps
@@ -99,7 +109,7 @@ class Prober:
         self.quick_teacher = self.folding.network if self.folding else teacher
         self._quick_teacher_taps = Taps(self.quick_teacher, taps)
         self._autocast = levers.autocast
-        self._device_type = device_of(student).type
+        self.device = device_of(student)
         of_teacher, of_student = (
             replace(levers, winograd=False) if needs and needs.contiguous else levers
             for needs in (trio.needs.get("teacher"), trio.needs["student"])
@@ -133,7 +143,7 @@ class Prober:
 
     def mixed_precision(self) -> torch.autocast:
         """In it networks compute in halves, if that was asked for, and losses in float32."""
-        return torch.autocast(self._device_type, dtype=self._autocast, enabled=self._autocast is not None)
+        return torch.autocast(self.device.type, dtype=self._autocast, enabled=self._autocast is not None)
 
     def generate(self, noise: Tensor, by: nn.Module | None = None) -> Tensor:
         """Images [B, C, H, W] of noise [B, latent_dim]; ``by`` another generator than the trio's."""
@@ -149,6 +159,7 @@ class Prober:
         run = self._runners[self.trio.teacher if statistics else self.quick_teacher]
 
         def ask(images: Tensor) -> Tensor:
+            self.passes.teacher += len(images)
             with torch.set_grad_enabled(graph), self.mixed_precision():
                 # Losses are computed from float32 (or float64), whatever the network computed in.
                 return at_least_float32(run(images, hooked))
@@ -226,6 +237,7 @@ class Prober:
     def _ask_student(self, images: Tensor, features_of: int) -> tuple[Tensor, list[Tensor]]:
         """Logits, and the features of the first ``features_of`` images through their connectors."""
         run = self._runners[self.trio.student]
+        self.passes.student += len(images)
         with self.mixed_precision():
             if not features_of:
                 return at_least_float32(run(images)), []
@@ -238,6 +250,7 @@ class Prober:
     def _ask_student_changed(self, images: Tensor, path: str, change: Callable[[Tensor], Tensor]) -> Tensor:
         """Logits, the output of the student's submodule ``path`` having gone through ``change``."""
         student = self.trio.student
+        self.passes.student += len(images)
         hook = student.get_submodule(path).register_forward_hook(lambda _, __, output: change(output))
         try:
             with self.mixed_precision():

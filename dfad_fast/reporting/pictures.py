@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,33 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfad_fast.errors import UsageError
 from dfad_fast.runs.summary import Summary
 
 _COLUMNS = 8
 _LARGEST = 128  # pixels a side of an image that is shown: larger ones are shrunk to it
 _NARROWEST = 2  # the place of an image is at most so many times as high as wide, or as wide as high
 _HIGHEST = 16.0  # inches of a picture
-
-
-def normalization(
-    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
-) -> tuple[Tensor, Tensor] | None:
-    """Mean and deviation as [C, 1, 1]; None where neither is given. Raises UsageError where they do not fit."""
-    if mean is None and std is None:
-        return None
-    if (
-        mean is None
-        or std is None
-        or not len(mean) == len(std) == channels
-        or not all(map(math.isfinite, (*mean, *std)))
-        or min(std) <= 0
-    ):
-        raise UsageError(
-            f"mean and std are given together, one finite value for each of {channels} channels, std > 0; "
-            f"got mean {mean} and std {std}"
-        )
-    return torch.tensor(mean, device="cpu").view(-1, 1, 1), torch.tensor(std, device="cpu").view(-1, 1, 1)
 
 
 def brightness(images: Tensor, normalised_by: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -20,9 +20,10 @@ def print_summary(console: Console, summary: Summary, folder: Path) -> None:
     threads = counted(summary.threads, "thread")
     several = summary.processes is not None and summary.processes > 1
     each = f" in each of {summary.processes} processes" if several else ""
+    free = "" if summary.data_free is False else "; no real image was used for it"
     console.print(
-        f"{counted(summary.iterations, 'iteration')}, {images}, {seconds:.0f} s of "
-        f"distillation on {summary.device} with {threads}{each}; no real image was used for it.",
+        f"{counted(summary.iterations, 'iteration')}, {images}{_passes(summary)}, {seconds:.0f} s of "
+        f"distillation on {summary.device} with {threads}{each}{free}.",
         highlight=False,
         soft_wrap=True,
     )
@@ -82,6 +83,13 @@ def _files(summary: Summary) -> list[tuple[str, str]]:
         (layout.SUMMARY, "this table and more, for programs"),
         (layout.CONFIG, "every setting, and how to repeat the run"),
     ]
+
+
+def _passes(summary: Summary) -> str:
+    if summary.teacher_passes is None or summary.student_passes is None:
+        return ""
+    asked, shown = summary.teacher_passes, summary.student_passes
+    return f" ({asked:,} images through the teacher and {shown:,} through the student)"
 
 
 def _decimal(value: float | None) -> str:

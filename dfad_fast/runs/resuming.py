@@ -11,7 +11,17 @@ from dfad_fast.engine.settings import recorded_by_value
 from dfad_fast.errors import UsageError
 from dfad_fast.runs.folder import RunFolder
 
-_BESIDE_SETTINGS = ("method", "terms", "image_shape", "recipe", "levers", "taps", "versions")
+_BESIDE_SETTINGS = (
+    "method",
+    "terms",
+    "source",
+    "image_shape",
+    "normalization",
+    "recipe",
+    "levers",
+    "taps",
+    "versions",
+)
 
 
 def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[str, Any]:

@@ -65,7 +65,15 @@ class Summary:
     """What makes the figures on generated images say little, a line each."""
     teacher_parameters: int
     student_parameters: int
+    source: str | None
+    """Where the student's images came from."""
+    data_free: bool | None
+    """Whether all of these images were made, and none was somebody's own."""
     generated_images: int
+    teacher_passes: int | None
+    """Images that the teacher was asked about in steps."""
+    student_passes: int | None
+    """Images that went through the student in steps."""
     seconds_distill: float
     device: str
     threads: int
@@ -123,4 +131,8 @@ _ADDED_LATER = (
     "variety_generated",
     "notices",
     "processes",
+    "source",
+    "data_free",
+    "teacher_passes",
+    "student_passes",
 )

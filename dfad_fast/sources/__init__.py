@@ -1,22 +1,33 @@
 """Where the student's images come from, one file per place. A new source is its file and one line here."""
 
 # isort: skip_file
+from collections.abc import Mapping as _Mapping
+
+from dfad_fast.sources.expression import parse_source as _parse_source
+from dfad_fast.sources.form import ImageForm as ImageForm
+from dfad_fast.sources.mixture import Mixture as Mixture
+from dfad_fast.sources.mixture import Share as Share
 from dfad_fast.sources.source import Batch as Batch
 from dfad_fast.sources.source import Plan as Plan
 from dfad_fast.sources.source import Source as Source
 from dfad_fast.sources.source import Turn as Turn
 from dfad_fast.sources.source import Workbench as Workbench
+from dfad_fast.sources.spec import SourceSpec as SourceSpec
 from dfad_fast.sources.replay import Replay as Replay
 from dfad_fast.sources.averaged_generator import AveragedGenerator as AveragedGenerator
 
-from dfad_fast.sources.adversarial import AdversarialGenerator as AdversarialGenerator
-from dfad_fast.sources.adversarial import FreshNoise as FreshNoise
+from dfad_fast.sources.adversarial import Fresh as Fresh
 from dfad_fast.sources.adversarial import SameNoise as SameNoise
 from dfad_fast.sources.adversarial import GeneratorsBatch as GeneratorsBatch
 
-SOURCES: dict[str, type[Source]] = {
+SOURCES: dict[str, type[SourceSpec]] = {
     value.name: value
     for value in list(globals().values())
-    if isinstance(value, type) and issubclass(value, Source) and value.name
+    if isinstance(value, type) and issubclass(value, SourceSpec) and value.name
 }
-"""By the name that a method's ``batches`` has."""
+"""By the name that text has for it."""
+
+
+def as_source(source: str | SourceSpec, known: _Mapping[str, type[SourceSpec]] = SOURCES) -> SourceSpec:
+    """The source that is given, or that its text declares: see :func:`dfad_fast.sources.expression.parse_source`."""
+    return _parse_source(source, known) if isinstance(source, str) else source

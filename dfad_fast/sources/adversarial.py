@@ -1,12 +1,14 @@
 """An adversarial generator, which is trained to make images on which student and teacher differ.
 
-The published methods differ in which of its images the student learns from: one class each.
+The published methods differ in which of its images the student learns from: one source each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import repeat
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,13 +18,12 @@ from dfad_fast.distributed import collectives
 from dfad_fast.distributed.gradient_averaging import averaging_gradients
 from dfad_fast.networks.probing import Draws, frozen
 from dfad_fast.sources.source import Batch, Plan, Source, StepLosses, Turn, Workbench
+from dfad_fast.sources.spec import SourceSpec
 from dfad_fast.terms import weigh
 
 
 class AdversarialGenerator(Source):
     """The generator of the run, updated ``plan.generator_steps`` times in an iteration, each time on fresh noise."""
-
-    shares_batches = True
 
     def __init__(self, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)
@@ -30,20 +31,24 @@ class AdversarialGenerator(Source):
             self._averaged_loss = averaging_gradients(self._loss, bench.prober.trio.generator)
 
     @property
-    def generated_batches(self) -> int:
+    def own_steps(self) -> int:
         return self._plan.generator_steps
 
-    def draw(self, rng: np.random.Generator) -> list[list[tuple[np.ndarray, ...]]]:
+    @property
+    def generated_images(self) -> int:
+        return self._plan.generator_steps * self._bench.batch_size
+
+    def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
         rows, size = self._plan.generator, self._bench.batch_size
         return [[row.term.draw(rng, size) for row in rows] for _ in range(self._plan.generator_steps)]
 
-    def _sample(self, batches: int = 1, noise: Tensor | None = None) -> list[Tensor]:
+    def _sample(self, turn: Turn, batches: int = 1, noise: Tensor | None = None) -> list[Tensor]:
         """Images without a graph, in batches: of fresh noise where none is given."""
-        size = self._bench.own_batch_size
-        noise = self._bench.noise(size * batches) if noise is None else noise
+        noise = self._bench.draw_noise(batches) if noise is None else noise
         self._bench.prober.trio.set_modes(student=True)
+        turn.generated += batches * self._bench.batch_size
         with torch.no_grad():
-            return list(self._bench.prober.generate(noise).split(size))
+            return list(self._bench.prober.generate(noise).split(self._bench.own_batch_size))
 
     def _see(self, images: Tensor) -> Batch:
         return self._bench.see(images, self._plan.student)
@@ -53,7 +58,8 @@ class AdversarialGenerator(Source):
         the student's terms ask for too where it is ``for_student``. None where the plan has no such step."""
         last = None
         for draws in [next(turn.draws) for _ in range(self._plan.generator_steps)]:
-            noise = self._bench.noise(self._bench.own_batch_size)
+            noise = self._bench.draw_noise()
+            turn.generated += self._bench.batch_size
             losses, batch = self._step(noise, draws, turn, for_student)
             turn.losses.append(losses)
             last = noise, batch
@@ -90,50 +96,88 @@ class AdversarialGenerator(Source):
         return total, losses, Batch(images.detach(), view.detached(prober.asker(graph=False)))
 
 
-class FreshNoise(AdversarialGenerator):
-    """Batches of their own for the student's steps; the generator's steps follow (DFAD)."""
+@dataclass(frozen=True)
+class Fresh(SourceSpec):
+    """Batches of their own for the student's steps; the generator's steps follow (DFAD, arXiv 1912.11006)."""
 
-    name = "fresh"
+    name: ClassVar[str] = "fresh"
+    can_be_captured: ClassVar[bool] = True
+    trains_generator: ClassVar[bool] = True
+    shares_batches: ClassVar[bool] = True
+
+    def make(self, bench: Workbench, plan: Plan) -> Source:
+        return FreshSource(bench, plan)
+
+
+class FreshSource(AdversarialGenerator):
+    """Consecutive student's steps share a batch where the plan has fewer batches than steps."""
 
     @property
-    def generated_batches(self) -> int:
-        return self._plan.batches + self._plan.generator_steps
+    def _batches(self) -> int:
+        steps, batches = self._plan.student_steps, self._plan.batches
+        return steps if batches is None else min(batches, steps)
+
+    @property
+    def generated_images(self) -> int:
+        return self._batches * self._bench.batch_size + super().generated_images
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         """The generator does not change between them."""
-        count, steps = self._plan.batches, self._plan.student_steps
+        count, steps = self._batches, self._plan.student_steps
         images: list[Tensor] = []
         for step in range(steps):
             if step == 0 or step * count // steps != (step - 1) * count // steps:
                 if not images:
-                    images = self._sample(count if self._plan.together else 1)
+                    images = self._sample(turn, count if self._plan.together else 1)
                 batch = self._see(images.pop(0))
             yield batch
         self._update(turn)
 
 
-class SameNoise(AdversarialGenerator):
+@dataclass(frozen=True)
+class SameNoise(SourceSpec):
     """What the generator makes, after its steps, of the noise of the last one of them (ZSKT, arXiv 1905.09768)."""
 
-    name = "same noise"
-    needs_generator_step = True
+    name: ClassVar[str] = "same_noise"
+    can_be_captured: ClassVar[bool] = True
+    trains_generator: ClassVar[bool] = True
+    needs_generator_step: ClassVar[bool] = True
+    shares_batches: ClassVar[bool] = True
+
+    def make(self, bench: Workbench, plan: Plan) -> Source:
+        return SameNoiseSource(bench, plan)
+
+
+class SameNoiseSource(AdversarialGenerator):
+    """All of the student's steps share the batch."""
 
     @property
-    def generated_batches(self) -> int:
-        return self._plan.generator_steps + (self._plan.student_steps > 0)
+    def generated_images(self) -> int:
+        return (self._plan.student_steps > 0) * self._bench.batch_size + super().generated_images
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         last = self._update(turn)
         if last is not None and self._plan.student_steps:
             noise, _ = last
-            yield from repeat(self._see(self._sample(noise=noise)[0]), self._plan.student_steps)
+            yield from repeat(self._see(self._sample(turn, noise=noise)[0]), self._plan.student_steps)
 
 
-class GeneratorsBatch(AdversarialGenerator):
+@dataclass(frozen=True)
+class GeneratorsBatch(SourceSpec):
     """The very images of the generator's last step, so that a step of both is a joint one (DAFL, arXiv 1904.01186)."""
 
-    name = "generator's"
-    needs_generator_step = True
+    name: ClassVar[str] = "generators_batch"
+    can_be_captured: ClassVar[bool] = True
+    trains_generator: ClassVar[bool] = True
+    needs_generator_step: ClassVar[bool] = True
+    shares_batches: ClassVar[bool] = True
+
+    def make(self, bench: Workbench, plan: Plan) -> Source:
+        return GeneratorsBatchSource(bench, plan)
+
+
+class GeneratorsBatchSource(AdversarialGenerator):
+    """All of the student's steps share the batch."""
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         last = self._update(turn, for_student=True)

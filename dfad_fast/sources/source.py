@@ -1,16 +1,18 @@
-"""The form of a source: what hands out the batches that the student learns from."""
+"""The form of a source at work: what hands out the batches that the student learns from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.networks.probing import Draws, Prober, TeacherView
+from dfad_fast.sources.form import ImageForm
 from dfad_fast.terms import Weighted
 
 StepLosses = dict[str, Tensor]
@@ -35,8 +37,8 @@ class Plan:
 
     ``student`` and ``generator`` are the rows of both objectives, ``student_steps`` and ``generator_steps`` how often
     each is minimized in an iteration. ``trains_student_norms``: whether the student's batch norm layers are in train
-    mode in the generator's steps. ``batches`` is how many batches of their own the student's steps share, ``together``
-    whether the generator makes all of them in one pass.
+    mode in the generator's steps. ``batches`` is how many batches of their own the student's steps share, None one for
+    each; ``together`` whether the generator makes all of them in one pass.
     """
 
     student: tuple[Weighted, ...]
@@ -44,23 +46,35 @@ class Plan:
     student_steps: int
     generator_steps: int
     trains_student_norms: bool
-    batches: int
+    batches: int | None = None
     together: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Workbench:
-    """What a source works with: the networks, the optimizer of the one that it trains, and noise.
+    """What a source works with: the networks, the optimizer of the generator, noise, and what images are like.
 
-    ``noise(count)`` draws for ``count`` of this process's images on the device, ``batch_size`` is the whole batch's and
-    ``own_batch_size`` this process's part of it.
+    ``noise(own, whole)`` draws for ``own`` of this process's images on the device, in batches of ``whole`` images of
+    all processes. ``batch_size`` is the whole batch's and ``own_batch_size`` this process's part of it: a mixture
+    changes both between iterations, so a source reads them anew in each.
     """
 
     prober: Prober
     optimizer: ScaledOptimizer
-    noise: Callable[[int], Tensor]
+    noise: Callable[[int, int], Tensor]
     batch_size: int
     own_batch_size: int
+    form: ImageForm
+    seed: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images have to be."""
+        return self.prober.device
+
+    def draw_noise(self, batches: int = 1) -> Tensor:
+        """Noise for ``batches`` of this process's batches [N, latent_dim]."""
+        return self.noise(self.own_batch_size * batches, self.batch_size)
 
     def see(self, images: Tensor, rows: Sequence[Weighted], phase: str = "student") -> Batch:
         """``images`` with what the teacher says to them for the student's terms ``rows``."""
@@ -71,31 +85,25 @@ class Workbench:
 class Turn:
     """One iteration, for a source: the random numbers and weights of its own steps, and where their losses go.
 
-    ``progress`` is the fraction of the run that is done.
+    ``progress`` is the fraction of the run that is done. A source adds the images that it makes to ``generated``, those
+    of all processes.
     """
 
     draws: Iterator[Draws]
     weights: Sequence[float | Tensor]
     progress: float
     losses: list[StepLosses] = field(default_factory=list)
+    generated: int = 0
 
 
 class Source:
-    """One place that the student's images come from.
+    """One place that the student's images come from, at work; a :class:`SourceSpec` declares and makes it.
 
-    An iteration takes all of :meth:`batches`, a batch for each of the student's steps. A source that has a step of its
-    own, such as a generator's update, takes it before the first batch, between two of them or after the last one. What
-    it draws on the host it draws in :meth:`draw`, and it waits for no device: an iteration may be captured as a CUDA
-    graph, unless ``can_be_captured`` is False. ``name`` is what a method's ``batches`` calls it; one that wraps another
-    source has none.
+    An iteration takes all of :meth:`batches`, a batch for each of the student's steps. A source that has steps of its
+    own, such as a generator's updates, takes them before the first batch, between two of them or after the last one.
+    Where its spec says ``can_be_captured``, what it draws on the host it draws in :meth:`draw`, and it waits for no
+    device.
     """
-
-    name: ClassVar[str] = ""
-    can_be_captured: ClassVar[bool] = True
-    needs_generator_step: ClassVar[bool] = False
-    """Whether it hands out what a generator's step of the same iteration leaves."""
-    shares_batches: ClassVar[bool] = False
-    """Whether the lever ``student_batches`` may give the student's steps other batches than it hands out."""
 
     def __init__(self, bench: Workbench, plan: Plan) -> None:
         self._bench = bench
@@ -107,22 +115,37 @@ class Source:
         return self._plan.student_steps
 
     @property
-    def generated_batches(self) -> int:
-        """Batches of images that an iteration generates: what it costs."""
+    def own_steps(self) -> int:
+        """Steps of its own in an iteration that draw random numbers: the length of :meth:`draw`."""
+        return 0
+
+    @property
+    def generated_images(self) -> int:
+        """Images that an iteration makes as a rule, those of all processes: what a run's length is planned by."""
         raise NotImplementedError
+
+    @property
+    def notices(self) -> list[str]:
+        """What a user should know of it, a line each."""
+        return []
 
     @property
     def networks(self) -> list[nn.Module]:
         """What it runs beside the three networks of the run."""
         return []
 
-    def draw(self, rng: np.random.Generator) -> list[list[tuple[np.ndarray, ...]]]:
+    def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
         """Random numbers of its own steps in an iteration: for each step, those of each row of its objective."""
         return []
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
-        """The batches of one iteration, in order."""
+        """The batches of one iteration, in order: as many as the student's steps, or fewer while there is nothing to
+        hand out yet."""
         raise NotImplementedError
+
+    def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
+        """``count`` images that no step sees, in batches, the same each time; None: the run's generator makes them."""
+        return None
 
     def follow(self, iteration: int) -> None:
         """Comes after iteration ``iteration``, counted from 0."""

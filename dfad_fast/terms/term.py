@@ -13,13 +13,17 @@ from torch import Tensor, nn
 from dfad_fast.errors import UsageError
 from dfad_fast.terms.probe import Probe
 
-Decay = Literal["constant", "linear", "cosine", "early"]
+Decay = Literal["constant", "linear", "cosine", "early", "warmup", "after_warmup"]
+
+_WARM_UP = 0.1  # of the run
 
 DECAYS: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
     "early": lambda progress: 1.0 if progress < 0.5 else 0.0,
+    "warmup": lambda progress: 1.0 if progress < _WARM_UP else 0.0,
+    "after_warmup": lambda progress: 0.0 if progress < _WARM_UP else 1.0,
 }
 
 
@@ -92,7 +96,8 @@ def check_stage(term: Term, stage: int, stages: Sequence[Sequence[int]]) -> None
 class Weighted:
     """A row of a method's table: ``weight * term``, the weight fading to 0 over the run as ``decay`` says.
 
-    ``early`` is the full weight for the first half and none after it.
+    ``early`` is the full weight for the first half and none after it, ``warmup`` the same for the first tenth, and
+    ``after_warmup`` none for the first tenth and the full weight after it.
 
     Raises UsageError for a weight, or a number of the term's, that is a tensor with a gradient: nothing would train it.
     """

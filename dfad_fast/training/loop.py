@@ -181,7 +181,7 @@ class Loop:
         except Exception as error:  # of a network of the user's, as in a step
             self._recovery.fail(error)
         if samples is not None:
-            shown = Sampled(self._distiller.state.iteration, self._distiller.generated_images, samples)
+            shown = Sampled(self._distiller.state.iteration, self._distiller.state.generated_images, samples)
             self._writer.on_folder(lambda _: self._tell(lambda callback: callback.sampled(shown)))
 
     def _record(self, test_set: TestSet | None, evaluated: bool) -> None:
@@ -213,7 +213,7 @@ class Loop:
         values = [own for _, own in of_all]
         return {
             "iteration": distiller.state.iteration,
-            "generated_images": distiller.generated_images,
+            "generated_images": distiller.state.generated_images,
             **{name: sum(own[name] for own in values) / len(values) for name in values[0]},
             **distiller.rates,
         }

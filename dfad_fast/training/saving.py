@@ -60,7 +60,7 @@ class Saver:
             samples = try_to_label_samples(distiller, self.normalization)
             ended = Ended(
                 distiller.state.iteration,
-                distiller.generated_images,
+                distiller.state.generated_images,
                 summary,
                 tuple(self.history),
                 samples,

@@ -16,9 +16,9 @@ from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.errors import UsageError
+from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.as_given import modes_kept
 from dfad_fast.networks.trio import Trio
-from dfad_fast.reporting import pictures
 from dfad_fast.reporting.drawings import Drawings
 from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.events import Callback
@@ -27,6 +27,7 @@ from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.summarizing import summarize
 from dfad_fast.settings import COUNT, declared, described, refuse_beyond, values
+from dfad_fast.sources import ImageForm
 from dfad_fast.training.listeners import Progress, listeners_of
 from dfad_fast.training.loop import Loop
 from dfad_fast.training.saving import Saver
@@ -68,8 +69,9 @@ class DFADTrainer(RunSettings, _Networks):
             DistributedDataParallel, AveragedModel) are taken off.
         student: the same, with as many classes, on the same device. Trained in place.
         image_shape: (C, H, W) of the images that the teacher was trained on.
-        image_mean, image_std: what the teacher's images were normalized with, one value per channel, for showing
-            generated images in their true colors; without them each is shown from its darkest to its brightest value.
+        image_mean, image_std: what the teacher's images were normalized with, one value per channel: for showing
+            generated images in their true colors, where otherwise each is shown from its darkest to its brightest
+            value, and for sources whose images are no generator's.
         overwrite: whether a folder that holds another run may be written over.
         resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
             must be what they were. A run that ended before its first checkpoint is begun again.
@@ -94,13 +96,12 @@ class DFADTrainer(RunSettings, _Networks):
         refuse_beyond(values(self, RunSettings), declared(RunSettings))
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}
         settings = DistillerSettings(**values(self, DistillerSettings))
-        self.distiller = Distiller(self.teacher, self.student, self.image_shape, settings, facts)
+        form = ImageForm(as_image_shape(self.image_shape), self.image_mean, self.image_std)
+        self.distiller = Distiller(self.teacher, self.student, form, settings, facts)
         # What the settings came to.
         self.method, self.recipe = self.distiller.method, self.distiller.recipe
         self.speed = self.distiller.levers
-        self.normalization = pictures.normalization(
-            self.image_mean, self.image_std, self.networks.image_shape[0]
-        )
+        self.normalization = form.normalization
         self.loggers = Loggers(self.log)
         if self.loggers and self.out is None:
             raise UsageError(f"log={self.log!r} writes to a run's folder: give one, as out=")
@@ -142,7 +143,7 @@ class DFADTrainer(RunSettings, _Networks):
     @property
     def generated_images(self) -> int:
         """Images generated so far, in both phases."""
-        return self.distiller.generated_images
+        return self.distiller.state.generated_images
 
     @property
     def images_per_iteration(self) -> int:

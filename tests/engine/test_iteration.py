@@ -76,7 +76,7 @@ class Audit(TorchDispatchMode):
 
 def audited(trainer):
     iteration = trainer.distiller._schedule.whole
-    draws = trainer.distiller.random.draw_for(iteration)
+    draws = trainer.distiller.random.draw_for(iteration, 0.0)
     tables = (("student", trainer.method.student), ("generator", trainer.method.generator))
     given = {phase: [torch.tensor(row.weight) for row in rows] for phase, rows in tables}
     with Audit() as audit:

@@ -294,7 +294,7 @@ def test_a_method_brings_its_recipe_and_a_named_one_replaces_it():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batches": "stale"}, "unknown kind of batches 'stale'"),
+        ({"batches": "stale"}, "unknown source 'stale'"),
         ({"batches": "generator's", "generator_steps": 0}, "needs a generator's step"),
         ({"warm_up": 1.0}, "warm_up must be at least 0 and less than 1"),
         ({"clip_norm": 0.0}, "clip_norm must be > 0"),

@@ -29,7 +29,11 @@ WRITTEN = {
     "notices": ["beware"],
     "teacher_parameters": 200,
     "student_parameters": 50,
+    "source": "fresh",
+    "data_free": True,
     "generated_images": 288,
+    "teacher_passes": 300,
+    "student_passes": 400,
     "seconds_distill": 1.5,
     "device": "cpu",
     "threads": 1,
@@ -37,6 +41,10 @@ WRITTEN = {
     "versions": {"torch": "2"},
 }
 ADDED_LATER = (
+    "source",
+    "data_free",
+    "teacher_passes",
+    "student_passes",
     "averaged_accuracy_final",
     "averaged_accuracy_best",
     "best_student",

@@ -25,7 +25,7 @@ def trainer_of(pair, method="dfad", **settings):
 class Counts(Source):
     """A batch in each iteration, which is the number of the iteration."""
 
-    student_steps, generated_batches, number = 1, 1, -1
+    student_steps, generated_images, number = 1, 2, -1
 
     def batches(self, turn):
         self.number += 1
@@ -44,8 +44,10 @@ def bench_of(generator, noise=None):
     prober = SimpleNamespace(trio=trio, generate=lambda noise, by: by(noise))
     return SimpleNamespace(
         prober=prober,
+        batch_size=2,
         own_batch_size=2,
-        noise=lambda count: noise,
+        device=torch.device("cpu"),
+        draw_noise=lambda: noise,
         see=lambda images, rows, phase: Batch(images, None, phase),
     )
 
@@ -94,8 +96,7 @@ def test_sources_around_a_source_hand_out_its_batches_first_and_keep_its_state()
         return AveragedGenerator(Replay(Counts(None, None), bench, (), capacity=2), bench, (), decay=0.5)
 
     source = both()
-    assert (source.student_steps, source.generated_batches) == (3, 2)
-    assert not source.can_be_captured
+    assert (source.student_steps, source.generated_images) == (3, 4)
     first = shown(source)
     assert [phase for phase, _ in first] == ["student", "rehearsed", "rehearsed"]
     assert [int(images) for _, images in first[:2]] == [0, 0]
@@ -206,5 +207,6 @@ def test_a_graph_is_left_off_and_that_is_said(pair, monkeypatch):
         trainer = trainer_of(pair, speed=Levers(graph=True), **settings)
         assert not trainer.speed.graph
         assert trainer.notices == [
-            "no CUDA graph: it is left off with replay, generator_ema and terms that change over a run"
+            "no CUDA graph: it is left off with replay, generator_ema, terms that change over a run, and sources that "
+            "draw on the host"
         ]

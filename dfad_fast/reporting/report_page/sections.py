@@ -6,7 +6,7 @@ from typing import Any
 
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.reporting.report_page.numbers import count, decimal, duration, percent
-from dfad_fast.runs.record import Record
+from dfad_fast.runs.record import Record, is_number
 from dfad_fast.runs.summary import Summary
 from dfad_fast.terminal import quoted
 
@@ -51,8 +51,18 @@ def _end(record: Record) -> tuple[str, str]:
         return "interrupted", f"The run was interrupted {at}{of}. What came until then is shown."
     return "finished", (
         f"The run finished all {count(iteration)} iterations in {duration(record.summary.seconds_distill)}, "
-        f"on {count(record.summary.generated_images)} generated images; no real image was used for it."
+        f"on {count(record.summary.generated_images)} generated images{_of_whom(record.summary)}."
     )
+
+
+def _of_whom(summary: Summary) -> str:
+    asked, shown = summary.teacher_passes, summary.student_passes
+    passes = (
+        f", with {count(asked)} through the teacher and {count(shown)} through the student"
+        if is_number(asked) and is_number(shown)
+        else ""
+    )
+    return passes if summary.data_free is False else f"{passes}; no real image was used for it"
 
 
 def _network(record: Record, which: str) -> str:

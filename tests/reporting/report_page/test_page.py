@@ -60,7 +60,8 @@ def test_a_finished_run_is_told_in_full(finished):
     for expected in (
         "run own.py:big → own.py:small dfad-ar-vi-bn, seed 0",
         "The run finished all 6 iterations in",
-        "on 288 generated images; no real image was used for it.",
+        f"on 288 generated images, with {summary['teacher_passes']} through the teacher and "
+        f"{summary['student_passes']} through the student; no real image was used for it.",
         f"Student's accuracy {accuracy} teacher {100 * summary['teacher_accuracy']:.2f} %",
         f"Agreement, test images {100 * summary['agreement_final']:.2f} %",
         "Accuracy and agreement",

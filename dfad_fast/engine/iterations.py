@@ -1,0 +1,52 @@
+"""The iterations of a run: what each is made of, and when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dfad_fast.distributed import processes
+from dfad_fast.engine.iteration import Iteration
+from dfad_fast.engine.planning import plan_for, with_older_images
+from dfad_fast.engine.random_numbers import RandomNumbers
+from dfad_fast.engine.schedule import Schedule
+from dfad_fast.engine.settings import DistillerSettings
+from dfad_fast.methods import Method
+from dfad_fast.networks.levers import Levers
+from dfad_fast.networks.optimizers import ScaledOptimizer
+from dfad_fast.networks.probing import Prober
+from dfad_fast.sources import GeneratorsBatch, ImageForm, Source, Workbench
+
+
+def plan_iterations(
+    prober: Prober,
+    method: Method,
+    levers: Levers,
+    settings: DistillerSettings,
+    form: ImageForm,
+    random: RandomNumbers,
+    optimizers: Sequence[ScaledOptimizer],
+) -> tuple[Source, Schedule]:
+    """The source at work and the schedule of a run; ``optimizers`` are the student's and the generator's."""
+    of_student, of_generator = optimizers
+    bench = Workbench(
+        prober,
+        of_generator,
+        random.draw_own_noise,
+        settings.batch_size,
+        settings.batch_size // processes.count(),
+        form,
+        settings.seed,
+    )
+    source = method.source_spec.make(bench, plan_for(method, levers))
+    if method.student_steps:
+        source = with_older_images(source, method, bench, settings)
+    whole = Iteration(prober, method, source, of_student, settings.batch_size)
+    warm_up = None
+    if method.warm_up:
+        # Whatever else the student learns from later, it is the run's generator that is warmed up.
+        alone = replace(method, student_steps=0, batches=GeneratorsBatch())
+        generator = alone.source_spec.make(bench, plan_for(alone, levers))
+        warm_up = Iteration(prober, alone, generator, of_student, settings.batch_size)
+    noise = random.noise if levers.graph else None
+    return source, Schedule(whole, warm_up, method.warm_up, noise, optimizers)

@@ -1,0 +1,59 @@
+"""What the teacher's images are like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dfad_fast.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """Images of ``shape`` (C, H, W), whose pixels from 0 to 1 were normalized by ``mean`` and ``std`` per channel; both
+    are None where nobody says.
+
+    Raises UsageError for numbers that do not fit.
+    """
+
+    shape: tuple[int, int, int]
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        mean, std, channels = self.mean, self.std, self.shape[0]
+        if mean is None and std is None:
+            return
+        if (
+            mean is None
+            or std is None
+            or not len(mean) == len(std) == channels
+            or not all(map(math.isfinite, (*mean, *std)))
+            or min(std) <= 0
+        ):
+            raise UsageError(
+                f"mean and std are given together, one finite value for each of {channels} channels, std > 0; "
+                f"got mean {mean} and std {std}"
+            )
+
+    @property
+    def normalization(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation as [C, 1, 1]; None where nobody says."""
+        if self.mean is None or self.std is None:
+            return None
+        mean, std = (torch.tensor(value, device="cpu").view(-1, 1, 1) for value in (self.mean, self.std))
+        return mean, std
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Images [N, C, H, W] from 0 to 1 in the teacher's input space. Where nobody says how, each channel gets mean 0
+        and deviation 1 over all of them."""
+        known = self.normalization
+        if known is None:
+            std, mean = torch.std_mean(pixels, (0, 2, 3), correction=0, keepdim=True)
+            return (pixels - mean) / std.clamp_min(1e-3)
+        mean, std = (value.to(pixels) for value in known)
+        return (pixels - mean) / std

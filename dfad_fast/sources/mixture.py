@@ -1,0 +1,195 @@
+"""Several sources at a time: each makes its share of every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dfad_fast.distributed import processes
+from dfad_fast.errors import UsageError
+from dfad_fast.networks.probing import TeacherView
+from dfad_fast.sources.source import Batch, Plan, Source, Turn, Workbench
+from dfad_fast.sources.spec import SourceSpec
+from dfad_fast.terms import reads_statistics
+from dfad_fast.terms.term import DECAYS, Decay
+
+_FEWEST = 2
+"""Images of a part in a process: batch norm layers of a generator need as many."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a mixture, whose ``weight`` among the others' is its share and goes over the run as ``decay`` says."""
+
+    weight: float
+    of: SourceSpec
+    decay: Decay = "constant"
+
+    def weight_at(self, progress: float) -> float:
+        return self.weight * DECAYS[self.decay](progress)
+
+
+@dataclass(frozen=True)
+class Mixture(SourceSpec):
+    """Batches of which each of ``shares`` makes its part; their weights are taken relative to each other.
+
+    Raises UsageError for weights below 0 and for a mixture that at some time of the run is nothing.
+    """
+
+    shares: tuple[Share, ...]
+
+    def __post_init__(self) -> None:
+        for share in self.shares:
+            if not share.weight >= 0:
+                raise UsageError(f"the share of {share.of} must be at least 0, got {share.weight:g}")
+        for progress in (0.0, 0.3, 0.7, 0.99):
+            if not sum(share.weight_at(progress) for share in self.shares) > 0:
+                raise UsageError(
+                    f"after {progress:.0%} of the run no source of {self} has a share: give one a schedule that lasts"
+                )
+
+    @property
+    def parts(self) -> tuple[SourceSpec, ...]:
+        return tuple(share.of for share in self.shares)
+
+    def with_parts(self, parts: tuple[SourceSpec, ...]) -> Mixture:
+        return Mixture(tuple(replace(own, of=of) for own, of in zip(self.shares, parts, strict=True)))
+
+    def __str__(self) -> str:
+        return " + ".join(_written(share) for share in self.shares)
+
+    def make(self, bench: Workbench, plan: Plan) -> Source:
+        return MixtureSource(self, bench, plan)
+
+
+def _written(share: Share) -> str:
+    text = str(share.of)
+    if share.decay != "constant":
+        text = f"{text[:-1]}, " if text.endswith(")") else f"{text}("
+        text += f"schedule={share.decay})"
+    return f"{share.weight:g}*{text}"
+
+
+class MixtureSource(Source):
+    """A part with a share of the batch that rounds to none, or to fewer images than batch norm layers need, rests."""
+
+    def __init__(self, spec: Mixture, bench: Workbench, plan: Plan) -> None:
+        super().__init__(bench, plan)
+        if reads_statistics(plan.student):
+            raise UsageError(
+                "a mixture of sources has no batch norm statistics of the whole batch: leave terms that read them out "
+                "of the student's"
+            )
+        self._shares = spec.shares
+        self._benches = [replace(bench) for _ in spec.shares]
+        self._sources = [
+            share.of.make(own, plan) for share, own in zip(spec.shares, self._benches, strict=True)
+        ]
+        self._share_out(0.0)
+
+    def _share_out(self, progress: float) -> None:
+        weights = [share.weight_at(progress) for share in self._shares]
+        sizes = shared_out(self._bench.own_batch_size, weights)
+        for bench, size in zip(self._benches, sizes, strict=True):
+            bench.own_batch_size, bench.batch_size = size, size * processes.count()
+
+    @property
+    def _active(self) -> list[Source]:
+        pairs = zip(self._benches, self._sources, strict=True)
+        return [source for bench, source in pairs if bench.own_batch_size]
+
+    @property
+    def own_steps(self) -> int:
+        return sum(source.own_steps for source in self._active)
+
+    @property
+    def generated_images(self) -> int:
+        return sum(source.generated_images for source in self._active)
+
+    @property
+    def notices(self) -> list[str]:
+        return [notice for source in self._sources for notice in source.notices]
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        return [network for source in self._sources for network in source.networks]
+
+    def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
+        self._share_out(progress)
+        return [step for source in self._active for step in source.draw(rng, progress)]
+
+    def batches(self, turn: Turn) -> Iterator[Batch]:
+        active = self._active
+        turns = [
+            Turn(iter(list(islice(turn.draws, source.own_steps))), turn.weights, turn.progress, turn.losses)
+            for source in active
+        ]
+        handed_out = [source.batches(own) for source, own in zip(active, turns, strict=True)]
+        for parts in zip(*handed_out, strict=False):  # one that has nothing yet keeps the others waiting
+            yield _joined(parts)
+        for remaining in handed_out:
+            for _ in remaining:  # steps of its own may come after its last batch
+                pass
+        turn.generated += sum(own.generated for own in turns)
+
+    def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
+        """Those of the first part that has some; of the generator where one is trained."""
+        found = [source.held_out(count, batch_size) for source in self._sources]
+        return None if None in found else found[0]
+
+    def follow(self, iteration: int) -> None:
+        for source in self._sources:
+            source.follow(iteration)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [source.state_dict() for source in self._sources]}
+
+    def state_of_all(self) -> dict[str, Any]:
+        return {"parts": [source.state_of_all() for source in self._sources]}
+
+    def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
+        pairs = zip(self._sources, state["parts"], strict=True)
+        return {"parts": [source.own_part(part) for source, part in pairs]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for source, part in zip(self._sources, state["parts"], strict=True):
+            source.load_state_dict(part)
+
+    @property
+    def unchanging(self) -> list[Tensor]:
+        return [tensor for source in self._sources for tensor in source.unchanging]
+
+
+def shared_out(images: int, weights: Sequence[float]) -> list[int]:
+    """``images`` in whole parts as near to the ``weights`` as can be; a part that is too small goes to the largest."""
+    exact = [images * weight / sum(weights) for weight in weights]
+    sizes = [int(size) for size in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda part: sizes[part] - exact[part])
+    for part in by_remainder[: images - sum(sizes)]:
+        sizes[part] += 1
+    largest = sizes.index(max(sizes))
+    for part, size in enumerate(sizes):
+        if size < _FEWEST and part != largest:
+            sizes[largest] += size
+            sizes[part] = 0
+    return sizes
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    """One batch of all of them, with what the teacher said to each."""
+    views = [part.view for part in parts]
+    last_stages = [view.last_stage for view in views if view.last_stage is not None]
+    view = TeacherView(
+        torch.cat([view.logits for view in views]),
+        views[0].ask,
+        [torch.cat(stage) for stage in zip(*(view.features for view in views), strict=True)],
+        torch.cat(last_stages) if last_stages else None,
+        statistics=[],
+    )
+    return Batch(torch.cat([part.images for part in parts]), view)

@@ -1,0 +1,72 @@
+"""The declaration of a source: which place the student's images come from, and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from dfad_fast.sources.source import Plan, Source, Workbench
+
+
+class SourceSpec:
+    """One place that the student's images come from, as it is declared: a frozen dataclass, whose fields are its
+    settings (numbers, words, or True and False, each with a default).
+
+    ``name`` is what it is called in text, as in ``bank(fresh, images=25600)``. One that takes its images from another
+    source says ``wraps = True``, and has that one as its first field, ``of``, without a default.
+    """
+
+    name: ClassVar[str] = ""
+    wraps: ClassVar[bool] = False
+    can_be_captured: ClassVar[bool] = False
+    """Whether an iteration is the same operations on the same shapes each time, as a CUDA graph needs it."""
+    trains_generator: ClassVar[bool] = False
+    """Whether it is the run's generator that makes its images, and learns while it does."""
+    needs_generator_step: ClassVar[bool] = False
+    """Whether it hands out what a generator's step of the same iteration leaves."""
+    shares_batches: ClassVar[bool] = False
+    """Whether the lever ``student_batches`` may give the student's steps other batches than it hands out."""
+    gives_labels: ClassVar[bool] = False
+    """Whether its generator is told which class to make, so that its terms may read the labels."""
+    reads_given_images: ClassVar[bool] = False
+    """Whether its images are somebody's own, and not made."""
+
+    def make(self, bench: Workbench, plan: Plan) -> Source:
+        """The source at work."""
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> tuple[SourceSpec, ...]:
+        """The sources that its images come from, where it does not make them itself."""
+        of = getattr(self, "of", None)
+        return () if of is None else (of,)
+
+    def with_parts(self, parts: tuple[SourceSpec, ...]) -> Self:
+        """The same with other ``parts``."""
+        if not parts:
+            return self
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return type(self)(**{**settings, "of": parts[0]})
+
+    def walk(self) -> Iterator[SourceSpec]:
+        """Itself, and all that it is made of."""
+        yield self
+        for part in self.parts:
+            yield from part.walk()
+
+    def __str__(self) -> str:
+        """As :func:`parse_source` reads it; settings that have their default are left out."""
+        inside = [str(part) for part in self.parts]
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.name != "of" and value != field.default:
+                inside.append(f"{field.name}={_written(value)}")
+        return f"{self.name}({', '.join(inside)})" if inside else self.name
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) and value.isidentifier() else repr(value)
