@@ -38,7 +38,7 @@ def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[
             levers.pop("graph", None)
     told, changed = [], {}
     for name in (*recorded_by_value(), *_BESIDE_SETTINGS):
-        old, new = _differing(name, before.get(name, now[name]), now[name])
+        old, new = _differing(name, before.get(name, now.get(name)), now.get(name))
         if old != new:
             told.append(f"{name}: {old} then, {new} now")
             changed[name] = now[name]
