@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from dfad_fast.distributed import processes
 from dfad_fast.engine.iteration import Iteration
 from dfad_fast.engine.planning import plan_for, with_older_images
@@ -12,9 +14,10 @@ from dfad_fast.engine.random_numbers import RandomNumbers
 from dfad_fast.engine.schedule import Schedule
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.methods import Method
-from dfad_fast.networks.levers import Levers
+from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.networks.probing import Prober
+from dfad_fast.networks.trio import Trio
 from dfad_fast.sources import GeneratorsBatch, ImageForm, Source, Workbench
 
 
@@ -50,3 +53,13 @@ def plan_iterations(
         warm_up = Iteration(prober, alone, generator, of_student, settings.batch_size)
     noise = random.noise if levers.graph else None
     return source, Schedule(whole, warm_up, method.warm_up, noise, optimizers)
+
+
+def source_at_rest(networks: Trio, method: Method, form: ImageForm, batch_size: int, seed: int) -> Source:
+    """The source of a run that is over, for the images that no step saw."""
+
+    def no_noise(own: int, whole: int) -> Tensor:
+        raise AssertionError("a source at rest makes no batches")
+
+    bench = Workbench(Prober(networks), None, no_noise, batch_size, batch_size, form, seed)
+    return method.source_spec.make(bench, plan_for(method, PLAIN))

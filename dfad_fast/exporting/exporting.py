@@ -92,7 +92,7 @@ def export(
         averaged=averaged,
         best=best,
     )
-    if int8 and not trained.has_generator:
+    if int8 and not trained.makes_images:
         raise UsageError(f"{trained.folder} holds no generator to calibrate --int8 with: leave --int8 out")
     name = Path(AVERAGED if averaged else BEST if best else STUDENT).stem
     path = Path(out) if out else trained.folder / f"{name}{kind.ending}"
@@ -191,7 +191,7 @@ def _images(run: TrainedRun, samples: int) -> tuple[Tensor, Tensor | None]:
     if run.test_set:
         images, labels = run.real(samples, _CHECK_SEED)
         return images.to(like), labels
-    if not run.has_generator:
+    if not run.makes_images:
         raise UsageError(
             f"{run.folder} holds no generator, and there are no test images to check a file on "
             f"({run.no_test_set}): name some with --dataset"

@@ -98,7 +98,7 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
     for name, value, least in (("samples", samples, FEWEST_IMAGES), ("bins", bins, 1), ("seed", seed, 0)):
         if value < least:
             raise UsageError(f"--{name} must be at least {least}, got {value}")
-    if images == "generated" and not run.has_generator:
+    if images == "generated" and not run.makes_images:
         raise UsageError(
             f"{run.folder} holds no generator to generate images with: look at real ones, with --images real "
             "--dataset NAME"
@@ -106,7 +106,7 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
     if images == "real" and run.test_set is None:
         raise UsageError("the run names no dataset: give one with --dataset, or --images generated")
     real, labels = run.real(samples, seed) if run.test_set else (None, None)
-    generated = run.generated(samples, seed) if run.has_generator else None
+    generated = run.generated(samples, seed) if run.makes_images else None
     compared = real if images == "real" else generated
     assert compared is not None
     if len(compared) < FEWEST_IMAGES:

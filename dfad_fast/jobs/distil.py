@@ -220,6 +220,7 @@ def _tell_choices(trainer: DFADTrainer, chosen: bool) -> None:
         _log.info(f"method: {method.name}, since the teacher {reason}{unmatched}")
     else:
         _log.info(f"method: {method.name}")
+    _log.info(f"source of images: {method.source_spec}")
     if method.reads_features:
         for row in networks.matching.describe():
             _log.info(

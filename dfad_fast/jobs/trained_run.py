@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.engine.choice import choose_method
+from dfad_fast.engine.iterations import source_at_rest
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.config import read_config
 from dfad_fast.jobs.devices import choose_device
@@ -22,6 +23,7 @@ from dfad_fast.models.generators.sampling import sample
 from dfad_fast.networks.trio import Trio
 from dfad_fast.runs.config_file import recorded_config
 from dfad_fast.runs.layout import AVERAGED, BEST, GENERATOR, STUDENT, folder_of
+from dfad_fast.sources import ImageForm, Source
 from dfad_fast.terms import reads_features
 
 
@@ -43,7 +45,10 @@ class TrainedRun:
     """With ``std`` what the teacher's images were normalised with, per channel; None where the run does not say."""
     std: tuple[float, ...] | None
     connectors_trained: bool
-    has_generator: bool
+    makes_images: bool
+    """Whether there are images to be had that no step saw: a generator's, or those of a source that has some itself."""
+    source: Source | None
+    """None where the images are the generator's."""
     latent_dim: int
     batch_size: int
     test_set: Dataset | None
@@ -57,7 +62,11 @@ class TrainedRun:
         return next(self.networks.student.parameters()).device
 
     def generated(self, count: int, seed: int) -> Tensor:
-        """``count`` generated images [count, C, H, W] from noise that no step drew. Needs ``has_generator``."""
+        """``count`` images [count, C, H, W] that no step saw, generated from noise by ``seed`` or the source's own.
+        Needs ``makes_images``."""
+        own = self.source.held_out(count, self.batch_size) if self.source else None
+        if own is not None:
+            return torch.cat(list(own))
         dtype = next(self.networks.student.parameters()).dtype
         # 2, since a run draws its steps' noise from its seed and its held-out noise from [seed, 1].
         drawn_from = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
@@ -119,7 +128,9 @@ def load_run(
     pair = build_pair(config, own_dataset, choose_device(config.device), "refuse")
     refuse_other_teacher(pair, folder)
     networks = _with_generator(pair, config)
-    method = choose_method(config.method, networks, config.student_terms, config.generator_terms)
+    method = choose_method(
+        config.method, networks, config.student_terms, config.generator_terms, config.source
+    )
     which = AVERAGED if averaged else BEST if best else STUDENT
     checkpoint = load_trained_weights(networks, folder, which)
     known = own_dataset or _evaluated(config)
@@ -127,6 +138,12 @@ def load_run(
     test_set, no_test_set = _test_set(shown, known, pair, real_images_needed)
     for network in (networks.teacher, networks.student, networks.connectors):
         network.eval()
+    mean = config.mean or (known.mean if known else None)
+    std = config.std or (known.std if known else None)
+    batch_size = _batch_size(config, folder)
+    generates = any(part.trains_generator for part in method.source_spec.walk())
+    form = ImageForm(pair.image_shape, mean, std)
+    source = None if generates else source_at_rest(networks, method, form, batch_size, config.seed)
     return TrainedRun(
         folder=folder,
         config=config,
@@ -137,13 +154,14 @@ def load_run(
         best_iteration=best_iteration(checkpoint, folder) if best else None,
         networks=networks,
         image_shape=pair.image_shape,
-        mean=config.mean or (known.mean if known else None),
-        std=config.std or (known.std if known else None),
+        mean=mean,
+        std=std,
         # Connectors are those of the last student.
         connectors_trained=checkpoint is not None and not best and reads_features(method.student),
-        has_generator=checkpoint is not None or (folder / GENERATOR).is_file(),
+        makes_images=not generates or checkpoint is not None or (folder / GENERATOR).is_file(),
+        source=source,
         latent_dim=config.latent_dim,
-        batch_size=_batch_size(config, folder),
+        batch_size=batch_size,
         test_set=test_set,
         no_test_set=no_test_set,
     )

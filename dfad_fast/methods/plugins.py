@@ -1,30 +1,33 @@
-"""Terms and methods of the user's own, from files or installed packages."""
+"""Terms, sources and methods of the user's own, from files or installed packages."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
+from typing import TypeVar
 
 from dfad_fast.errors import UsageError
 from dfad_fast.importing import imported
 from dfad_fast.methods import METHODS, Method
+from dfad_fast.sources import SOURCES, SourceSpec
 from dfad_fast.terms import TERMS, Term
 
 GROUP = "dfad_fast.plugins"
-_OWN_TERMS, _OWN_METHODS = dict(TERMS), dict(METHODS)
+T = TypeVar("T")
+_OWN_TERMS, _OWN_SOURCES, _OWN_METHODS = dict(TERMS), dict(SOURCES), dict(METHODS)
 
 
 def load_plugins(sources: Iterable[str] = ()) -> None:
     """Makes known what modules hold: those that installed packages name as entry points of the group
     ``dfad_fast.plugins``, and those of ``sources`` (``pkg.module`` or ``file.py``).
 
-    A plugin is code and is run. Its Term classes and Method objects are known by their names from then on, in
-    expressions and on the command line; a later plugin may replace an earlier one's. Raises UsageError for a source
-    that cannot be imported, holds neither, or takes a name of this library's own; for an installed package's that is
-    a warning, for it may not be meant.
+    A plugin is code and is run. Its Term and SourceSpec classes and Method objects are known by their names from then
+    on, in expressions and on the command line; a later plugin may replace an earlier one's. Raises UsageError for a
+    module that cannot be imported, holds none of them, or takes a name of this library's own; for an installed
+    package's that is a warning, for it may not be meant.
     """
     for entry in importlib.metadata.entry_points(group=GROUP):
         try:
@@ -38,14 +41,19 @@ def load_plugins(sources: Iterable[str] = ()) -> None:
 
 
 def _register(source: str, module: ModuleType) -> None:
-    terms, methods = _terms(module), _methods(module)
-    if not terms and not methods:
-        raise UsageError(f"plugin {source} holds no Term class and no Method")
-    for term in terms:
-        _refuse_known(source, "term", term.name, _OWN_TERMS)
+    terms = _named(module, Term, _OWN_TERMS)
+    sources = _named(module, SourceSpec, _OWN_SOURCES)
+    methods = _methods(module)
+    if not terms and not sources and not methods:
+        raise UsageError(f"plugin {source} holds no Term or SourceSpec class and no Method")
+    for name in terms:
+        _refuse_known(source, "term", name, _OWN_TERMS)
+    for name in sources:
+        _refuse_known(source, "source", name, _OWN_SOURCES)
     for method in methods:
         _refuse_known(source, "method", method.name, _OWN_METHODS)
-    TERMS.update({term.name: term for term in terms})
+    TERMS.update(terms)
+    SOURCES.update(sources)
     METHODS.update({method.name: method for method in methods})
 
 
@@ -54,16 +62,15 @@ def _refuse_known(source: str, kind: str, name: str, known: Iterable[str]) -> No
         raise UsageError(f"plugin {source}: {name!r} is a {kind} of dfad_fast already: choose another name")
 
 
-def _terms(module: ModuleType) -> list[type[Term]]:
-    """Those that are there and not this library's."""
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Term)
-        and value not in _OWN_TERMS.values()
-        and isinstance(getattr(value, "name", None), str)
-    ]
+def _named(module: ModuleType, kind: type[T], own: Mapping[str, type[T]]) -> dict[str, type[T]]:
+    """The classes of this kind that are there and not this library's, by their names."""
+    found = {}
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, kind) and value not in own.values():
+            name = getattr(value, "name", None)
+            if isinstance(name, str) and name:
+                found[name] = value
+    return found
 
 
 def _methods(module: ModuleType) -> list[Method]:

@@ -66,7 +66,12 @@ class AdversarialGenerator(Source):
         return last
 
     def _step(self, noise: Tensor, draws: Draws, turn: Turn, for_student: bool) -> tuple[StepLosses, Batch]:
-        trio, train = self._bench.prober.trio, self._plan.trains_student_norms
+        trio, train, optimizer = (
+            self._bench.prober.trio,
+            self._plan.trains_student_norms,
+            self._bench.optimizer,
+        )
+        assert optimizer is not None
         trio.set_modes(student=train)
         if not (train or trio.sync_batch_norm):
             # Each has followed its own part of the batches, and the student is to be the same in all.
@@ -74,7 +79,7 @@ class AdversarialGenerator(Source):
         with frozen(trio.teacher, trio.student, *trio.beside_student):
             total, losses, batch = self._averaged_loss(noise, draws, turn.weights, turn.progress, for_student)
             # Frozen until backward is over, too: a network that checkpoints its activations runs again in it.
-            self._bench.optimizer.descend(total)
+            optimizer.descend(total)
         return losses, batch
 
     def _loss(

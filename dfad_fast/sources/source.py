@@ -60,7 +60,8 @@ class Workbench:
     """
 
     prober: Prober
-    optimizer: ScaledOptimizer
+    optimizer: ScaledOptimizer | None
+    """None where nothing is trained any more."""
     noise: Callable[[int, int], Tensor]
     batch_size: int
     own_batch_size: int

@@ -140,7 +140,7 @@ def test_the_readmes_plugin_is_known_and_repeated(dfad_fast, own, tmp_path, plug
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("x = 1", "holds no Term class and no Method"),
+        ("x = 1", "holds no Term or SourceSpec class and no Method"),
         ("1 / 0", "could not be imported: ZeroDivisionError"),
         (
             "from dfad_fast.terms import Term\nclass Own(Term):\n    name = 'l1'",

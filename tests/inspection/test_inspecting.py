@@ -118,7 +118,7 @@ def test_what_is_not_there_is_told_and_the_rest_measured(run_of, tmp_path):
     assert (found.teacher, found.student, found.dataset, found.labelled) == (None, None, None, 0)
     assert found.missing == ["accuracy and calibration: none"]
     draw_inspection(tmp_path / "without_data.png", found)
-    found = scores(run_of(net, net, has_generator=False))
+    found = scores(run_of(net, net, makes_images=False))
     assert (found.balance, found.generated) == (None, 0)
     draw_inspection(tmp_path / "without_generator.png", found)
     assert all(path.stat().st_size > 20_000 for path in tmp_path.glob("*.png"))
@@ -159,7 +159,7 @@ def test_answers_that_are_nan_are_a_run_error(run_of, images, who):
         ({"samples": 3}, {}, "--samples must be at least 4, got 3"),
         ({"bins": 0}, {}, "--bins must be at least 1, got 0"),
         ({"seed": -1}, {}, "--seed must be at least 0, got -1"),
-        ({"images": "generated"}, {"has_generator": False}, "holds no generator .*--images real"),
+        ({"images": "generated"}, {"makes_images": False}, "holds no generator .*--images real"),
         ({"images": "real"}, {"test_set": None}, "names no dataset: give one with --dataset"),
     ],
 )

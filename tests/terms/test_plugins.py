@@ -3,8 +3,9 @@ import importlib.metadata
 import pytest
 
 from dfad_fast.errors import UsageError
-from dfad_fast.methods import METHODS
+from dfad_fast.methods import METHODS, plugins
 from dfad_fast.methods.plugins import GROUP, load_plugins
+from dfad_fast.sources import SOURCES
 from dfad_fast.terms import TERMS
 
 CODE = """
@@ -87,3 +88,24 @@ def test_a_file_with_the_name_of_a_module_in_use_is_refused(tmp_path):
     (tmp_path / "json.py").write_text(CODE)
     with pytest.raises(UsageError, match="has the name of a module that is in use"):
         load_plugins([str(tmp_path / "json.py")])
+
+
+def test_a_source_of_ones_own_is_known_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "SOURCES", dict(SOURCES))
+    file = tmp_path / "own_source.py"
+    text = """
+from dataclasses import dataclass
+from typing import ClassVar
+from dfad_fast import SourceSpec
+
+@dataclass(frozen=True)
+class Own(SourceSpec):
+    name: ClassVar[str] = {name!r}
+"""
+    file.write_text(text.format(name="own"))
+    load_plugins([str(file)])
+    assert plugins.SOURCES["own"].__name__ == "Own"
+    other = tmp_path / "other_source.py"
+    other.write_text(text.format(name="fresh"))
+    with pytest.raises(UsageError, match="'fresh' is a source of dfad_fast already"):
+        load_plugins([str(other)])
