@@ -1,8 +1,10 @@
-"""Compares methods, or levers, on one teacher: equal iterations or images, several seeds, final and best accuracy.
+"""Compares methods, levers or sources on one teacher: equal iterations, images or seconds, several seeds, final and
+best accuracy.
 
     python benchmarks/run.py methods --dataset digits --seeds 0,1,2,3,4 --jobs 2 --out runs/methods
     python benchmarks/run.py methods --images 268800 --methods dfad-ar-vi-bn,zskt,dafl,dfq --seeds 0,1,2
     python benchmarks/run.py methods --methods dfad --with replay=32 --with generator_ema=0.9 --seeds 0,1,2
+    python benchmarks/run.py methods --methods dfad --seconds 120 --with 'source=fresh; student_init=teacher'
     python benchmarks/run.py methods --methods dfad --speed exact --speed fast --speed exact+precision=bfloat16
 
 Every run is the one that ``dfad-fast distill --dataset D --method M --seed S`` makes, in OUT/M-seedS. Prints a
@@ -32,13 +34,18 @@ import click
     "--with",
     "variants",
     multiple=True,
-    metavar="NAME=VALUE",
-    help="Each method with this setting of a run, too, named as in config.yaml; several times.",
+    metavar="NAME=VALUE[; NAME=VALUE]...",
+    help="Each method with these settings of a run, too, named as in config.yaml; several times.",
 )
 @click.option("--seeds", default="0,1,2,3,4", show_default=True)
 @click.option("--iterations", type=click.IntRange(min=1), help="Default: the dataset's.")
 @click.option(
     "--images", type=click.IntRange(min=1), help="Generated images of each run, instead of iterations."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    help="About so long a run, by the speed of its own iterations, instead of iterations.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
 @click.option("--out", default="runs/methods", show_default=True)
@@ -51,6 +58,7 @@ def command(
     seeds: str,
     iterations: int | None,
     images: int | None,
+    seconds: float | None,
     jobs: int,
     out: str,
 ) -> None:
@@ -65,10 +73,14 @@ def command(
     for name in names:
         if name not in METHODS:
             raise click.BadParameter(str(unknown_name("method", name, METHODS)))
+    if sum(length is not None for length in (iterations, images, seconds)) > 1:
+        raise click.BadParameter(
+            "--iterations, --images and --seconds say how long a run is: give one of them"
+        )
     if not all(seed.isdigit() for seed in seeds.split(",")):
         raise click.BadParameter(f"--seeds takes whole numbers separated by commas, got {seeds!r}")
     settings: dict[str, dict[str, Any]] = {"": {}} | {
-        f" with {text}": runs.setting(text) for text in variants
+        f" with {text}": runs.settings_of(text) for text in variants
     }
     rows = [
         runs.Row(f"{method}{f' {speed}' if len(speeds) > 1 else ''}{variant}", method, speed, changes)
@@ -86,7 +98,7 @@ def command(
     found = {}
     try:
         for name, summaries in runs.compare(
-            rows, common, [int(seed) for seed in seeds.split(",")], jobs, folder
+            rows, common, [int(seed) for seed in seeds.split(",")], jobs, folder, seconds
         ):
             found[name] = summaries
             finals = ", ".join(f"{100 * run['student_accuracy_final']:.2f}" for run in summaries)

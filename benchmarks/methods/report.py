@@ -7,6 +7,8 @@ from typing import Any
 
 from benchmarks.measuring.summaries import spread
 
+_COSTS = ("generated_images", "teacher_passes", "student_passes")
+
 
 def _line(name: str, rows: list[dict[str, Any]], accuracy: str) -> str:
     worst = min(row[f"{accuracy}_final"] / row["teacher_accuracy"] for row in rows)
@@ -16,7 +18,7 @@ def _line(name: str, rows: list[dict[str, Any]], accuracy: str) -> str:
         spread([row["agreement_final"] for row in rows]) if accuracy == "student_accuracy" else "-",
         f"{100 * worst:.2f}",
         f"{statistics.mean(row['seconds_distill'] for row in rows):.0f}",
-        f"{rows[0]['generated_images']:,}",
+        *(f"{statistics.mean(row[name] or 0 for row in rows):,.0f}" for name in _COSTS),
     ]
     return f"| {name} | {' | '.join(cells)} |"
 
@@ -24,8 +26,9 @@ def _line(name: str, rows: list[dict[str, Any]], accuracy: str) -> str:
 def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
     """A row per method: mean and deviation over seeds, in percent; one more of its averaged student, if it has one."""
     lines = [
-        "| method | final accuracy | best accuracy | agreement | worst final / teacher | seconds | generated images |",
-        "|---|---|---|---|---|---|---|",
+        "| method | final accuracy | best accuracy | agreement | worst final / teacher | seconds | generated images "
+        "| images through the teacher | images through the student |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for method, rows in runs.items():
         lines.append(_line(f"`{method}`", rows, "student_accuracy"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -19,6 +20,8 @@ from dfad_fast.errors import unknown_name
 from dfad_fast.jobs.distil import prepare
 from dfad_fast.jobs.settings import DistillSettings
 
+_STEPS_BEFORE = 2  # whose time is not looked at
+_SECONDS_WATCHED = 6.0
 SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", "iterations", "images", "out")
 
 
@@ -45,25 +48,65 @@ class Row:
 
 
 def compare(
-    rows: Sequence[Row], common: DistillSettings, seeds: Sequence[int], jobs: int, out: Path
+    rows: Sequence[Row],
+    common: DistillSettings,
+    seeds: Sequence[int],
+    jobs: int,
+    out: Path,
+    seconds: float | None = None,
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The summaries of each row, seed by seed; so many runs at a time, which share the cores."""
+    """The summaries of each row, seed by seed; so many runs at a time, which share the cores. ``seconds`` is the length
+    of a run, where it is not told in iterations or images."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     # Trains the teacher, once, for all.
     prepare(rows[0].config(common, 0, out), overwrite=True)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         pending = {
-            row.name: [pool.submit(run_once, row.config(common, seed, out), threads) for seed in seeds]
+            row.name: [
+                pool.submit(run_once, row.config(common, seed, out), threads, seconds) for seed in seeds
+            ]
             for row in rows
         }
         for name, futures in pending.items():
             yield name, [future.result() for future in futures]
 
 
-def run_once(config: DistillSettings, threads: int) -> dict[str, Any]:
+def run_once(config: DistillSettings, threads: int, seconds: float | None) -> dict[str, Any]:
     """The summary of one run."""
     torch.set_num_threads(threads)
+    if seconds is not None:
+        config = replace(config, iterations=iterations_in(seconds, config), images=None)
     return prepare(config, overwrite=True).run()
+
+
+def iterations_in(seconds: float, config: DistillSettings) -> int:
+    """How many take about so long here, as some iterations of the run show; at least 2.
+
+    What comes before the student's first step, such as to fill a bank, is taken off first.
+    """
+    trainer = prepare(replace(config, iterations=2, images=None), dry_run=True).trainer
+    started, filling = time.perf_counter(), -1
+    answers = None
+    while answers is None:
+        filling += 1
+        trainer.step()
+        assert trainer.distiller.last is not None
+        answers = trainer.distiller.last.answers
+    if filling:
+        seconds -= time.perf_counter() - started
+    for _ in range(_STEPS_BEFORE):
+        trainer.step()
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < _SECONDS_WATCHED:
+        trainer.step()
+        count += 1
+    each = (time.perf_counter() - started) / count
+    return max(2, filling + round(seconds / each))
+
+
+def settings_of(text: str) -> dict[str, Any]:
+    """One or several of a run, NAME=VALUE; NAME=VALUE..."""
+    return {name: value for part in text.split(";") for name, value in setting(part.strip()).items()}
 
 
 def setting(text: str) -> dict[str, Any]:

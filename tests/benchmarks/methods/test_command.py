@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import run
+from benchmarks.methods import runs
 from dfad_fast.jobs import settings
 from dfad_fast.jobs.settings import DistillSettings
 
@@ -68,3 +69,20 @@ def test_unknown_methods_are_refused_before_anything_runs(tmp_path, monkeypatch)
     assert done.exit_code == 2
     assert "did you mean 'dfad'" in done.output
     assert not list(tmp_path.iterdir())
+
+
+def test_runs_of_some_seconds_have_as_many_iterations_as_take_them(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(runs, "_SECONDS_WATCHED", 0.2)
+    arguments = ["--methods", "dfad", "--seeds", "0", "--seconds", "1", "--out", "seconds"]
+    variants = ["--with", "student_ema=0.5; batch_size=16"]
+    done = CliRunner().invoke(run.main, ["methods", *arguments, *variants])
+    assert done.exit_code == 0, done.output
+    found = json.loads((folder / "seconds/methods.json").read_text())
+    assert list(found) == ["dfad", "dfad with student_ema=0.5; batch_size=16"]
+    (plain,), (changed,) = found.values()
+    assert "averaged_accuracy_final" in changed
+    for summary in (plain, changed):
+        assert 2 <= summary["iterations"] < 350  # which is the dataset's
+    refused = CliRunner().invoke(run.main, ["methods", *arguments, "--iterations", "3"])
+    assert "give one of them" in refused.output
