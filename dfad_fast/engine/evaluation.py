@@ -15,12 +15,12 @@ from dfad_fast.data.labelled_batches import (
     refuse_unknown_labels,
 )
 from dfad_fast.distributed import collectives
-from dfad_fast.engine.balance import ClassBalance, balance_of_counts
 from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.models.reading.check import device_of, image_dtype
 from dfad_fast.models.reading.taps import Taps
 from dfad_fast.models.surgery.sharding import is_sharded
+from dfad_fast.networks.balance import ClassBalance, balance_of_counts
 from dfad_fast.networks.trio import Trio
 from dfad_fast.ops import l1_discrepancy
 from dfad_fast.precision import at_least_float32

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
+from dfad_fast.memory import GIB, free_memory
 from dfad_fast.models.reading.check import is_lazy, left_as_it_was, noise_images
 
-_GIB = 2**30
 # Smaller than what any generator made here has: channels of its last features, and of its first ones.
 _FEWEST_CHANNELS = 16
 # Weights, their gradients and Adam's two averages.
@@ -85,25 +84,9 @@ def refuse_unaffordable(
     if free is not None and needed > free:
         raise UsageError(
             f"batches of {batch_size:,} images {list(image_shape)} made from {latent_dim:,} numbers each need at least "
-            f"{needed / _GIB:,.1f} GiB of memory on {device}, and {free / _GIB:,.1f} GiB are free: give a smaller "
+            f"{needed / GIB:,.1f} GiB of memory on {device}, and {free / GIB:,.1f} GiB are free: give a smaller "
             "batch_size, image_shape or latent_dim"
         )
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had; None where the system does not say."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
-            device
-        )  # by torch, which has it
-        return torch.cuda.mem_get_info(device)[0] + unused
-    if device.type != "cpu":
-        return None
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def look_at_answers(

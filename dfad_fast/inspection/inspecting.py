@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.engine.balance import ClassBalance, class_balance
 from dfad_fast.engine.evaluation import sign_agreement
 from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import RunError, UsageError
@@ -18,6 +17,7 @@ from dfad_fast.inspection.lines import Lines, compare_on_lines, draw_pairs
 from dfad_fast.inspection.similarity import FEWEST_IMAGES, MinibatchCKA
 from dfad_fast.jobs.trained_run import TrainedRun
 from dfad_fast.models.reading.taps import Taps
+from dfad_fast.networks.balance import ClassBalance, class_balance
 from dfad_fast.runs.layout import CHECKPOINT, GENERATOR
 
 Images = Literal["real", "generated"]

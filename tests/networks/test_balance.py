@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dfad_fast.engine.balance import class_balance
+from dfad_fast.networks.balance import class_balance
 
 
 def test_as_many_of_each_class_is_one_and_a_single_class_zero():

@@ -1,4 +1,4 @@
-"""Does the generator make images of every class?"""
+"""Do images show a teacher every class?"""
 
 from __future__ import annotations
 
