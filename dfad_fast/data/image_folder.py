@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dfad_fast.data.image_file import opened_image
 from dfad_fast.errors import UsageError
 
 
@@ -63,20 +64,9 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 
 def _read_png(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     """uint8 [H, W, 3]."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            # Compared before the pixels are unpacked: a small file can claim a huge image.
-            if (image.height, image.width) != size:
-                got = f"{image.height}x{image.width}"
-                raise UsageError(f"{path}: expected {size[0]}x{size[1]} pixels, got {got}; resize it")
-            # Pillow would clip 16-bit grey at 255 and so turn it white.
-            if image.mode.startswith("I"):
-                raise UsageError(f"{path}: 16 bits per pixel; save it with 8")
-            return np.asarray(image.convert("RGB"))
-    except UsageError:
-        raise
-    # Beside OSError, Pillow raises SyntaxError, ValueError, struct.error and zlib.error for damaged files.
-    except Exception as error:
-        raise UsageError(f"{path}: cannot be read as PNG ({error}); replace the file") from error
+    with opened_image(path, ("PNG",)) as image:
+        # Compared before the pixels are unpacked: a small file can claim a huge image.
+        if (image.height, image.width) != size:
+            got = f"{image.height}x{image.width}"
+            raise UsageError(f"{path}: expected {size[0]}x{size[1]} pixels, got {got}; resize it")
+        return np.asarray(image.convert("RGB"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class SourceSpec:
     """Whether its generator is told which class to make, so that its terms may read the labels."""
     reads_given_images: ClassVar[bool] = False
     """Whether its images are somebody's own, and not made."""
+    paths: ClassVar[tuple[str, ...]] = ()
+    """Those of its settings that name a file or folder, empty for none."""
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
         """The source at work."""
@@ -51,6 +53,12 @@ class SourceSpec:
             return self
         settings = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         return type(self)(**{**settings, "of": parts[0]})
+
+    def with_paths(self, change: Callable[[str], str]) -> Self:
+        """The same with other paths, in all that it is made of."""
+        changed = {name: change(getattr(self, name)) for name in self.paths if getattr(self, name)}
+        own = replace(self, **changed) if changed else self  # type: ignore[type-var]
+        return own.with_parts(tuple(part.with_paths(change) for part in own.parts))
 
     def walk(self) -> Iterator[SourceSpec]:
         """Itself, and all that it is made of."""

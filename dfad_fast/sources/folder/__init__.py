@@ -1,0 +1,3 @@
+"""Anybody's unlabeled images, shown to both networks."""
+
+from dfad_fast.sources.folder.spec import Folder as Folder

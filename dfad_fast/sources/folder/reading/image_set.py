@@ -1,0 +1,90 @@
+"""Images from a folder or an .npz, in memory."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfad_fast.errors import DFADFastWarning, UsageError
+from dfad_fast.memory import GIB, free_memory
+from dfad_fast.sources.folder.reading.archive import open_archive, read_archive
+from dfad_fast.sources.folder.reading.files import digest_of, find_images, read_files
+from dfad_fast.sources.folder.reading.fitting import MODES
+from dfad_fast.wording import counted
+
+FEWEST: Final = 10
+_NAMED: Final = 3
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """uint8 ``pixels`` [N, C, H, W] on the CPU, and a ``digest`` by which the same files are known again."""
+
+    pixels: Tensor
+    digest: str
+
+
+def read_images(path: str, shape: tuple[int, int, int], limit: int, rng: np.random.Generator) -> ImageSet:
+    """The images of a folder, with those in folders in it, or of an .npz, fitted to ``shape``.
+
+    An .npz holds ``images``: uint8, or floats from 0 to 1, [N, H, W], [N, H, W, C] or [N, C, H, W]; what else it holds,
+    such as labels or logits of some teacher, is not read. Of more than ``limit`` images, unless that is 0, so many are
+    drawn. All are held as bytes: N * C * H * W of them. Files that cannot be read are left out, with a warning.
+
+    Raises UsageError where there are no images at ``path``, or fewer than 10; where none can be read; for an .npz of
+    another form, for NaN or numbers beyond 0 and 1 in it; where they do not fit into the free memory.
+    """
+    if shape[0] not in MODES:
+        raise UsageError(
+            f"images in files are gray or RGB, and the teacher's have {shape[0]} channels: choose another source"
+        )
+    place = Path(path)
+    if place.is_dir():
+        files = find_images(place)
+        digest = digest_of(place, files)
+        rows = _drawn(len(files), limit, rng)
+        _refuse_too_many(place, len(rows), shape, 0)
+        pixels, errors = read_files([files[row] for row in rows], shape)
+        if errors:
+            _say_unread(place, errors, len(rows))
+    elif place.is_file():
+        archive = open_archive(place)
+        digest = archive.digest
+        rows = _drawn(len(archive), limit, rng)
+        _refuse_too_many(place, len(rows), shape, archive.bytes)
+        pixels = read_archive(archive, rows, shape)
+    else:
+        raise UsageError(f"no file or folder {path!r}: give a folder of image files, or an .npz")
+    if len(pixels) < FEWEST:
+        raise UsageError(f"{place} has {counted(len(pixels), 'image')} to read: give at least {FEWEST}")
+    return ImageSet(torch.from_numpy(pixels), digest)
+
+
+def _drawn(count: int, limit: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return np.sort(rng.permutation(count)[:limit]) if 0 < limit < count else np.arange(count)
+
+
+def _refuse_too_many(place: Path, count: int, shape: tuple[int, int, int], unpacked: int) -> None:
+    needed, free = count * math.prod(shape) + unpacked, free_memory(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise UsageError(
+            f"{place}: {count:,} images {list(shape)} take {needed / GIB:,.1f} GiB of memory, and "
+            f"{free / GIB:,.1f} GiB are free: give a limit, such as limit=20000"
+        )
+
+
+def _say_unread(place: Path, errors: list[UsageError], of: int) -> None:
+    named = "; ".join(str(error) for error in errors[:_NAMED])
+    more = f"; and {len(errors) - _NAMED:,} more" if len(errors) > _NAMED else ""
+    text = f"{place}: {len(errors):,} of {counted(of, 'image')} cannot be read: {named}{more}"
+    if len(errors) == of:
+        raise UsageError(text)
+    warnings.warn(f"left out: {text}", DFADFastWarning, stacklevel=3)

@@ -1,0 +1,101 @@
+"""What a teacher makes of images that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dfad_fast.models.reading.batch_norm import LayerStatistics
+from dfad_fast.networks.balance import ClassBalance, class_balance
+from dfad_fast.networks.probing import Prober
+from dfad_fast.terms import Weighted
+from dfad_fast.terms.batch_norm import BatchNormStatistics
+
+# Measured, see below.
+_FEWEST_CLASSES = 0.5
+_LEAST_CONFIDENCE = 0.75
+_LARGEST_SHIFT = 0.5
+_MEASURED = 1024
+"""Images that batch norm statistics are taken of."""
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """``classes`` int64 [N] are the teacher's answers, ``confidence`` is the mean of the largest probabilities, from 0
+    to 1. ``shift``: how far from the running means of the teacher's batch norm layers the images' means are, in running
+    deviations; the root mean square over channels, averaged over layers. None without such layers."""
+
+    classes: Tensor
+    balance: ClassBalance
+    confidence: float
+    shift: float | None
+
+    def __str__(self) -> str:
+        balance = self.balance
+        text = (
+            f"the teacher sees effectively {balance.effective:.1f} of its {len(balance.counts)} classes, with "
+            f"confidence {self.confidence:.2f}"
+        )
+        if self.shift is not None:
+            text += f", and its batch norm statistics are {self.shift:.2f} deviations off"
+        return text
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with them, where they are too far from what the teacher knows."""
+        balance, wrong = self.balance, []
+        if balance.effective < _FEWEST_CLASSES * len(balance.counts):
+            wrong.append(f"fewer classes than {_FEWEST_CLASSES * len(balance.counts):g}")
+        if self.confidence < _LEAST_CONFIDENCE:
+            wrong.append(f"confidence below {_LEAST_CONFIDENCE}")
+        if self.shift is not None and self.shift > _LARGEST_SHIFT:
+            wrong.append(f"statistics more than {_LARGEST_SHIFT} off")
+        return " and ".join(wrong) or None
+
+
+def recognize(prober: Prober, batches: Iterator[Tensor]) -> Recognition:
+    """Asks the teacher, as it is when it is used, about ``batches`` of images [B, C, H, W] on its device."""
+    prober.trio.set_modes(student=True)
+    classes: list[Tensor] = []
+    sum_of_confidence, statistics = 0.0, _Statistics()
+    ask = prober.asker(graph=False)
+    for images in batches:
+        if statistics.images < _MEASURED:
+            view = prober.look(images, (Weighted(1.0, BatchNormStatistics()),), graph=False)
+            statistics.add(len(images), view.statistics)
+            logits = view.logits
+        else:
+            logits = ask(images)
+        confidence, answers = logits.softmax(1).max(1)
+        sum_of_confidence += confidence.double().sum().item()
+        classes.append(answers.cpu())
+    found = torch.cat(classes)
+    balance = class_balance(found, prober.trio.classes)
+    return Recognition(found, balance, sum_of_confidence / len(found), statistics.shift())
+
+
+class _Statistics:
+    """Means at each layer, over batches of which the last may be smaller."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._sums: list[Tensor] = []
+        self._layers: list[LayerStatistics] = []
+
+    def add(self, images: int, layers: list[LayerStatistics]) -> None:
+        self.images += images
+        sums = [images * layer.mean.double() for layer in layers]
+        self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
+        self._layers = layers
+
+    def shift(self) -> float | None:
+        off = [
+            ((total / self.images - layer.running_mean).square() / (layer.running_variance + 1e-5))
+            .mean()
+            .sqrt()
+            for total, layer in zip(self._sums, self._layers, strict=True)
+        ]
+        return torch.stack(off).mean().item() if off else None

@@ -1,0 +1,133 @@
+"""A folder of images at work."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfad_fast.distributed import processes
+from dfad_fast.errors import DFADFastWarning
+from dfad_fast.models.reading.check import image_dtype
+from dfad_fast.sources.augmenting import apply_views, draw_views
+from dfad_fast.sources.folder.choosing import Choice
+from dfad_fast.sources.folder.reading import read_images
+from dfad_fast.sources.folder.recognition import recognize
+from dfad_fast.sources.form import ImageForm
+from dfad_fast.sources.source import Batch, Plan, Source, Turn, Workbench
+
+_HELD_OUT = 10
+"""One image in so many is held out."""
+
+
+class FolderSource(Source):
+    """See :class:`dfad_fast.sources.folder.spec.Folder`. Every process holds all images, draws the same ones for the
+    whole batch and shows its own rows."""
+
+    def __init__(
+        self, bench: Workbench, plan: Plan, path: str, augment: str, repeats: float, limit: int
+    ) -> None:
+        super().__init__(bench, plan)
+        self._augment, self._repeats = augment, repeats
+        self._rng = np.random.default_rng([bench.seed, *b"folder"])
+        shape = bench.form.shape
+        images = read_images(path, shape, limit, self._rng)
+        self._digest, self._pixels = images.digest, images.pixels
+        order = torch.from_numpy(self._rng.permutation(len(self._pixels)))
+        apart = len(order) // _HELD_OUT
+        self._held_out, self._used = order[:apart], order[apart:]
+        self._form = bench.form if bench.form.normalization else _standardizing(bench.form, self._pixels)
+        self._dtype = image_dtype(bench.prober.trio.student)
+        size = max(2, bench.own_batch_size)
+        known = recognize(bench.prober, (self._shown(part) for part in self._used.split(size)))
+        self._asked = len(self._used)
+        self._take(known.classes)
+        self._notices = [f"{path}: {len(order):,} images, {apart:,} of them held out; {known}"]
+        if self._form is not bench.form:
+            mean, std = (
+                ",".join(f"{value:.4g}" for value in values or ())
+                for values in (self._form.mean, self._form.std)
+            )
+            self._notices.append(
+                f"nobody says how the teacher's images were normalized (--mean, --std): those in {path} are by their "
+                f"own mean {mean} and deviation {std}"
+            )
+        if known.problem:
+            warnings.warn(
+                f"the images in {path} are far from what the teacher knows, and a student learns little from them "
+                f"({known.problem}): {known}; take images that are more like those that it was trained on, check "
+                "--mean and --std, or give them a smaller share beside a generator's: '0.8*fresh + 0.2*folder(...)'",
+                DFADFastWarning,
+                stacklevel=2,
+            )
+
+    def _take(self, classes: Tensor) -> None:
+        self._classes = classes
+        self._choice = Choice(classes, self._repeats)
+
+    @property
+    def generated_images(self) -> int:
+        return 0
+
+    @property
+    def notices(self) -> list[str]:
+        return self._notices
+
+    def batches(self, turn: Turn) -> Iterator[Batch]:
+        # Asked before the first iteration, which is what they are counted in.
+        self._bench.prober.passes.teacher += self._asked
+        self._asked = 0
+        whole, own = self._bench.batch_size, processes.own_rows(self._bench.batch_size)
+        for _ in range(self._plan.student_steps):
+            rows = self._used[self._choice.draw(self._rng, whole)]
+            views = draw_views(self._rng, whole, self._form.shape, self._augment, whole).select(own)
+            images = self._shown(rows[own])
+            partners = self._shown(rows[views.partner])
+            yield self._bench.see(apply_views(images, partners, views), self._plan.student)
+
+    def _shown(self, rows: Tensor) -> Tensor:
+        """The images at ``rows`` as the teacher's are, where the networks are."""
+        images = self._form.normalize(self._pixels[rows].to(self._bench.device).float() / 255)
+        return images.to(self._dtype)
+
+    def held_out(self, count: int, batch_size: int) -> Iterator[Tensor]:
+        """Those again from the first on where there are fewer than ``count``."""
+        places = torch.arange(count) % len(self._held_out)
+        return (self._shown(self._held_out[part]) for part in places.split(batch_size))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "rng": self._rng.bit_generator.state,
+            "digest": self._digest,
+            "classes": self._classes,
+            "asked": self._asked,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises RuntimeError where the images are other ones."""
+        if state["digest"] != self._digest or len(state["classes"]) != len(self._classes):
+            raise RuntimeError("the images that its source reads are others than they were: put them back")
+        self._rng.bit_generator.state = state["rng"]
+        self._asked = state["asked"]
+        # Not as they are answered now: with other threads or versions an answer may have tipped over.
+        self._take(state["classes"].cpu())
+
+    @property
+    def unchanging(self) -> list[Tensor]:
+        return [self._classes]
+
+
+def _standardizing(form: ImageForm, pixels: Tensor) -> ImageForm:
+    """``form`` with the mean and deviation of ``pixels``, bytes [N, C, H, W]."""
+    mean, std = [], []
+    for channel in pixels.unbind(1):
+        counts = torch.bincount(channel.flatten(), minlength=256).double()
+        shares, values = counts / counts.sum(), torch.arange(256).double() / 255
+        mean.append(float(shares @ values))
+        std.append(max(float(shares @ (values - mean[-1]).square()) ** 0.5, 1e-3))
+    return replace(form, mean=tuple(mean), std=tuple(std))

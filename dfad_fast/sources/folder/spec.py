@@ -1,0 +1,58 @@
+"""The declaration of a folder of images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dfad_fast.errors import UsageError
+from dfad_fast.sources.augmenting import parse_augment
+from dfad_fast.sources.folder.shown import FolderSource
+from dfad_fast.sources.source import Plan, Source, Workbench
+from dfad_fast.sources.spec import SourceSpec
+
+
+@dataclass(frozen=True)
+class Folder(SourceSpec):
+    """Unlabeled images of whatever origin, at ``path``: a folder of image files, those in folders in it too, or an .npz
+    with ``images``, see :func:`dfad_fast.sources.folder.reading.read_images`. They are cropped and resized to the
+    teacher's image shape and normalized as its images were; a tenth of them no step sees.
+
+    The teacher is asked once about each. ``balance``: each of the classes that it finds is then shown as often as the
+    others (Nayak et al., WACV 2021, arXiv 2011.09113: arbitrary images distil where they are balanced so), but no image
+    more than ``repeats`` times as often as without. ``augment``: how they are shown, words joined by "-", see
+    :func:`dfad_fast.sources.augmenting.draw_views`; the teacher answers to what is shown. Of more than ``limit``
+    images, unless that is 0, so many are drawn.
+
+    Raises UsageError for unknown words and for numbers out of range.
+    """
+
+    name: ClassVar[str] = "folder"
+    reads_given_images: ClassVar[bool] = True
+    paths: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: str = ""
+    augment: str = "shift-cutmix-mix"
+    balance: bool = True
+    repeats: float = 10.0
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        parse_augment(self.augment)
+        if not self.repeats >= 1:
+            raise UsageError(f"folder: repeats must be at least 1, got {self.repeats:g}")
+        if self.limit < 0:
+            raise UsageError(f"folder: limit must be at least 0, got {self.limit}")
+        if self.path:  # whole, so that a run that is resumed from elsewhere finds it
+            object.__setattr__(self, "path", os.path.abspath(os.path.expanduser(self.path)))
+
+    def make(self, bench: Workbench, plan: Plan) -> Source:
+        """Raises UsageError where there are no images to read."""
+        if not self.path:
+            raise UsageError(
+                "folder needs the path of a folder of images, or of an .npz: folder(path='IMAGES')"
+            )
+        return FolderSource(
+            bench, plan, self.path, self.augment, self.repeats if self.balance else 1.0, self.limit
+        )
