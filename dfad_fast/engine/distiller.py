@@ -17,7 +17,7 @@ from dfad_fast.engine.global_randomness import global_state, restore_global_stat
 from dfad_fast.engine.iteration import Result
 from dfad_fast.engine.iterations import plan_iterations
 from dfad_fast.engine.meeting import meet
-from dfad_fast.engine.planning import can_be_captured, older_images, state_of_source
+from dfad_fast.engine.planning import can_be_captured, kind_of_source, older_images, state_of_source
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.setup import Setup, describe, set_up
 from dfad_fast.engine.state import TrainState
@@ -203,7 +203,7 @@ class Distiller:
             **asdict(self.state),
             "best_student": self.best.state_dict(),
             "source": self.source.state_dict(),
-            "source_spec": str(self.method.source_spec),
+            "source_spec": kind_of_source(self.method.source_spec),
             "older_images": older_images(self.settings),
         }
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dfad_fast.errors import UsageError
 from dfad_fast.models.loading.weights_file import KEY, split_key
+from dfad_fast.sources import as_source
 
 
 def made_absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +90,16 @@ def _with_paths(settings: Mapping[str, Any], change: Callable[[str], str]) -> di
         changed["plugin"] = [
             change(source) if source.endswith(".py") else source for source in changed["plugin"]
         ]
+    if "path=" in (changed.get("source") or ""):
+        changed["source"] = _with_paths_of_sources(changed["source"], change)
     return changed
+
+
+def _with_paths_of_sources(text: str, change: Callable[[str], str]) -> str:
+    try:
+        return str(as_source(text).with_paths(change))
+    except UsageError:  # what reads it later says why, or knows more sources by then
+        return text
 
 
 def _with_path(network: str, change: Callable[[str], str]) -> str:

@@ -20,6 +20,8 @@ from dfad_fast.jobs.paths import found_from, made_absolute
         ("student", "timm:resnet18.a1_in1k", "timm:resnet18.a1_in1k"),
         ("student", "resnet20", "resnet20"),
         ("student", None, None),
+        ("source", "0.5*fresh + 0.5*folder(path='data')", "0.5*fresh + 0.5*folder(path='{here}/data')"),
+        ("source", "later(path='data')", "later(path='data')"),
         ("plugin", ("own.py", "own", "package.terms"), ["{here}/own.py", "{here}/own.py", "package.terms"]),
     ],
 )
