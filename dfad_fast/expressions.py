@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, NoReturn, TypeVar
@@ -14,6 +15,7 @@ SCHEDULE = "schedule"
 
 T = TypeVar("T")
 _LARGEST = 1e38
+_BARE_PATH = re.compile(r"""=\s*[^'"\s,()]*[/\\~]""")
 _SHOWN = 200  # characters of what cannot be read
 
 
@@ -67,9 +69,10 @@ class _Reader:
 
     def refuse(self, part: str | None = None) -> NoReturn:
         where = f"{part[:_SHOWN]!r} in " if part else ""
+        quotes = ", with paths in quotes" if _BARE_PATH.search(self._text) else ""
         raise UsageError(
             f"cannot read {where}the {self._what} {self._text[:_SHOWN]!r}: expected a sum such as "
-            f"{self._example!r}"
+            f"{self._example!r}{quotes}"
         )
 
     def rows(self, node: ast.expr, weight: float) -> list[Row]:

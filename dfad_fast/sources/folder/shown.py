@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,21 +45,18 @@ class FolderSource(Source):
         self._dtype = image_dtype(bench.prober.trio.student)
         size = max(2, bench.own_batch_size)
         known = recognize(bench.prober, (self._shown(part) for part in self._used.split(size)))
-        self._asked = len(self._used)
+        self._uncounted = len(self._used)
+        bench.prober.passes.teacher -= self._uncounted
         self._take(known.classes)
         self._notices = [f"{path}: {len(order):,} images, {apart:,} of them held out; {known}"]
         if self._form is not bench.form:
-            mean, std = (
-                ",".join(f"{value:.4g}" for value in values or ())
-                for values in (self._form.mean, self._form.std)
-            )
             self._notices.append(
                 f"nobody says how the teacher's images were normalized (--mean, --std): those in {path} are by their "
-                f"own mean {mean} and deviation {std}"
+                f"own mean {_listed(self._form.mean)} and deviation {_listed(self._form.std)}"
             )
         if known.problem:
             warnings.warn(
-                f"the images in {path} are far from what the teacher knows, and a student learns little from them "
+                f"the images in {path} are far from what the teacher knows, and a student learns less from them "
                 f"({known.problem}): {known}; take images that are more like those that it was trained on, check "
                 "--mean and --std, or give them a smaller share beside a generator's: '0.8*fresh + 0.2*folder(...)'",
                 DFADFastWarning,
@@ -79,9 +76,9 @@ class FolderSource(Source):
         return self._notices
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
-        # Asked before the first iteration, which is what they are counted in.
-        self._bench.prober.passes.teacher += self._asked
-        self._asked = 0
+        # What the teacher was asked at the beginning counts in the first iteration, of a run that is resumed too.
+        self._bench.prober.passes.teacher += self._uncounted
+        self._uncounted = 0
         whole, own = self._bench.batch_size, processes.own_rows(self._bench.batch_size)
         for _ in range(self._plan.student_steps):
             rows = self._used[self._choice.draw(self._rng, whole)]
@@ -105,7 +102,7 @@ class FolderSource(Source):
             "rng": self._rng.bit_generator.state,
             "digest": self._digest,
             "classes": self._classes,
-            "asked": self._asked,
+            "uncounted": self._uncounted,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -113,13 +110,17 @@ class FolderSource(Source):
         if state["digest"] != self._digest or len(state["classes"]) != len(self._classes):
             raise RuntimeError("the images that its source reads are others than they were: put them back")
         self._rng.bit_generator.state = state["rng"]
-        self._asked = state["asked"]
+        self._uncounted = state["uncounted"]
         # Not as they are answered now: with other threads or versions an answer may have tipped over.
         self._take(state["classes"].cpu())
 
     @property
     def unchanging(self) -> list[Tensor]:
         return [self._classes]
+
+
+def _listed(values: Sequence[float] | None) -> str:
+    return ",".join(f"{value:.4g}" for value in values or ())
 
 
 def _standardizing(form: ImageForm, pixels: Tensor) -> ImageForm:

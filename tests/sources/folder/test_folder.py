@@ -133,8 +133,8 @@ def test_figures_are_told_and_near_images_are_no_cause_for_alarm(path, student):
 @pytest.mark.parametrize(
     ("values", "teacher", "said"),
     [
-        ([100] * 30, Brightness(), "fewer classes than 2"),
-        (range(28, 228), Brightness(2.0), r"confidence below 0\.75"),
+        ([100] * 30, Brightness(), r"fewer classes than 2\.4"),
+        (range(28, 228), Brightness(0.5), r"confidence below 0\.5"),
         ([20] * 40 + [80] * 30 + [150] * 30, Brightness(), r"statistics more than 0\.5 off"),
     ],
 )
