@@ -41,7 +41,8 @@ def digest_of(folder: Path, files: Sequence[Path]) -> str:
     """Of their names within the folder and their sizes."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(os.fsencode(file.relative_to(folder)) + b"\0%d\0" % file.stat().st_size)
+        size = file.stat().st_size if file.is_file() else -1  # a link to nothing
+        digest.update(os.fsencode(file.relative_to(folder)) + b"\0%d\0" % size)
     return digest.hexdigest()
 
 
