@@ -11,6 +11,7 @@ from dfad_fast.errors import UsageError
 from dfad_fast.sources.banking import Answering, Limits, Packed, Store
 from dfad_fast.sources.banking.epochs import Epochs
 from dfad_fast.sources.banking.keeping import Roll, ranks
+from dfad_fast.sources.storage import NoStorage
 
 CPU = torch.device("cpu")
 EVERYTHING = "flip-shift-crop-cutmix-mix"
@@ -38,7 +39,7 @@ class Counting:
 def store_of(images=32, segment=8, keep="age", form="half", views=3, augment="none", **settings):
     ask = settings.pop("ask", teacher)
     answering = Answering(ask, views, augment, 4, CPU, torch.float32)
-    return Store(Limits(images, segment, keep), form, answering, seed=0, **settings)
+    return Store(Limits(images, segment, keep), form, answering, 0, **{"storage": NoStorage(), **settings})
 
 
 def numbered(first, count, shape=(1, 4, 4)):
@@ -157,7 +158,7 @@ def test_by_chance_what_stays_is_a_uniform_draw_from_all():
     numbers = []
     for seed in range(10):
         answering = Answering(teacher, 0, "none", 32, CPU, torch.float32)
-        store = fill(Store(Limits(24, 8, "random"), "half", answering, seed), 480, batch=8)
+        store = fill(Store(Limits(24, 8, "random"), "half", answering, seed, NoStorage()), 480, batch=8)
         assert store.sealed.count == 24
         numbers += kept(store)
     # Draws from 0 to 479: a mean of 239.5 within five standard errors.
@@ -284,7 +285,7 @@ def test_it_moves_into_a_storage_and_out_of_one():
     inside.load_state_dict(stored(outside.state_dict()))
     assert torch.equal(drawn(inside, 16).images, drawn(store, 16).images)
     assert set(shelf.names()) == {"00000000", "00000001"}
-    with pytest.raises(UsageError, match="the bank of this run lies in its folder, and there is none"):
+    with pytest.raises(UsageError, match="lies in the run's folder, and there is none"):
         store_of().load_state_dict(stored(outside.state_dict()))
 
 

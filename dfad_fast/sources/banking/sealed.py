@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dfad_fast.errors import UsageError
 from dfad_fast.sources.banking.answering import Answering
 from dfad_fast.sources.banking.keeping import Roll, ranks
 from dfad_fast.sources.banking.packing import Packed
@@ -39,10 +38,9 @@ class Sealed:
         limits: Limits,
         answering: Answering,
         rng: np.random.Generator,
-        storage: Storage | None,
+        storage: Storage,
         in_state: bool,
     ) -> None:
-        assert storage is not None or in_state
         self._limits = limits
         self._answering = answering
         self._storage = storage
@@ -84,7 +82,7 @@ class Sealed:
 
     def _put(self, packed: Packed, views: Tensor, logits: Tensor, roll: Roll) -> None:
         segment = Segment(self._next, packed, views, logits)
-        if self._storage and not self._in_state:
+        if not self._in_state:
             segment = Segment.of(self._next, self._storage.keep(_name(self._next), segment.tensors))
         self._next += 1
         self.segments.append(segment)
@@ -130,9 +128,8 @@ class Sealed:
 
     def _drop(self, indexes: Iterable[int]) -> None:
         gone = set(indexes)
-        if self._storage:
-            for index in gone:
-                self._storage.remove(_name(self.segments[index].number))
+        for index in gone:
+            self._storage.remove(_name(self.segments[index].number))
         kept = [index for index in range(len(self.segments)) if index not in gone]
         self.segments = [self.segments[index] for index in kept]
         self.rolls = [self.rolls[index] for index in kept]
@@ -156,24 +153,19 @@ class Sealed:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where :meth:`state_dict` was taken, wherever the segments lay then.
 
-        Raises UsageError where there is no storage to read them from, and RunError where it has lost one.
+        Raises UsageError where they lay in a storage and there is none, and RunError where one is missing.
         """
         self.segments = [self._load(kept["number"], kept["tensors"]) for kept in state["segments"]]
         self.rolls = [Roll.of(roll) for roll in state["rolls"]]
         self._next = state["next"]
-        if self._storage:
-            used = set() if self._in_state else {_name(segment.number) for segment in self.segments}
-            for name in set(self._storage.names()) - used:
-                self._storage.remove(name)
+        used = set() if self._in_state else {_name(segment.number) for segment in self.segments}
+        for name in set(self._storage.names()) - used:
+            self._storage.remove(name)
 
     def _load(self, number: int, tensors: dict[str, Tensor]) -> Segment:
         if not tensors:
-            if not self._storage:
-                raise UsageError(
-                    "the bank of this run lies in its folder, and there is none: give it with --out"
-                )
             tensors = self._storage.read(_name(number))
-        elif self._storage and not self._in_state:
+        elif not self._in_state:
             tensors = self._storage.keep(_name(number), tensors)
         if self._in_state:
             device = self._answering.device

@@ -39,7 +39,7 @@ class Store:
         form: str,
         answering: Answering,
         seed: int,
-        storage: Storage | None = None,
+        storage: Storage,
         in_state: bool = True,
     ) -> None:
         self._limits = limits
