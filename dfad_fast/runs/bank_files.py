@@ -7,9 +7,19 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dfad_fast.distributed import processes
 from dfad_fast.errors import RunError, in_one_line
 from dfad_fast.runs import layout
 from dfad_fast.runs.whole_files import make_folder, write_tensors
+from dfad_fast.sources.storage import NoStorage, Storage
+
+
+def storage_for(out: str | Path | None, keep_checkpoints: int, memory: float) -> Storage:
+    """Where a run keeps a bank of more than ``memory`` GiB: in its folder, where it has one and a single process."""
+    most = memory * 2**30
+    if out is None or processes.count() > 1:
+        return NoStorage(most)
+    return BankFiles(Path(out), keep_checkpoints, most)
 
 
 class BankFiles:

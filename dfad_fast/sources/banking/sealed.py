@@ -48,6 +48,8 @@ class Sealed:
         self._rng = rng
         self.segments: list[Segment] = []
         self.rolls: list[Roll] = []
+        self.has_been_full = False
+        """Whether any image has had to go."""
         self._next = 0
 
     @property
@@ -75,8 +77,10 @@ class Sealed:
         self._put(packed, views, logits, Roll(np.ones(len(packed), bool), key, label, unseen))
         if self._limits.keep == "age":
             while self.count > self._limits.images and len(self.segments) > 1:
+                self.has_been_full = True
                 self._drop([0])
         elif (excess := self.count - self._limits.images) > 0:
+            self.has_been_full = True
             self._evict(excess)
             self._join()
 
@@ -147,6 +151,7 @@ class Sealed:
                 for segment in self.segments
             ],
             "rolls": [roll.state_dict() for roll in self.rolls],
+            "has_been_full": self.has_been_full,
             "next": self._next,
         }
 
@@ -157,6 +162,7 @@ class Sealed:
         """
         self.segments = [self._load(kept["number"], kept["tensors"]) for kept in state["segments"]]
         self.rolls = [Roll.of(roll) for roll in state["rolls"]]
+        self.has_been_full = state["has_been_full"]
         self._next = state["next"]
         used = set() if self._in_state else {_name(segment.number) for segment in self.segments}
         for name in set(self._storage.names()) - used:
