@@ -86,15 +86,20 @@ class BankSource(Source):
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         if self._is_filling:
-            # As many as the student's steps would take, unless they come with steps of their own.
-            steps = self._plan.student_steps
-            for _ in range(1 if self._of.own_steps else max(1, steps // self._of.student_steps)):
-                self._add(turn)
-            return
-        if self._filling.new:
+            self._fill(turn)
+        elif self._filling.new:
             self._add(turn)
-        for _ in range(self._plan.student_steps):
-            yield self._next()
+        if not self._is_filling:
+            for _ in range(self._plan.student_steps):
+                yield self._next()
+
+    def _fill(self, turn: Turn) -> None:
+        """By as many batches as the student has steps, unless they come with steps of their own."""
+        at_once = 1 if self._of.own_steps else max(1, self._plan.student_steps // self._of.student_steps)
+        for _ in range(at_once):
+            self._add(turn)
+            if not self._is_filling:
+                break
 
     def _add(self, turn: Turn) -> None:
         self._read_notes()  # before their places are others'
