@@ -10,16 +10,17 @@ from torch import Tensor
 from dfad_fast.distributed import processes
 from dfad_fast.errors import RunError, in_one_line
 from dfad_fast.runs import layout
+from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.whole_files import make_folder, write_tensors
 from dfad_fast.sources.storage import NoStorage, Storage
 
 
-def storage_for(out: str | Path | None, keep_checkpoints: int, memory: float) -> Storage:
-    """Where a run keeps a bank of more than ``memory`` GiB: in its folder, where it has one and a single process."""
-    most = memory * 2**30
-    if out is None or processes.count() > 1:
+def storage_for(settings: RunSettings) -> Storage:
+    """Where a run keeps a bank that is too large for memory: in its folder, where it has one and a single process."""
+    most = settings.bank_memory * 2**30
+    if settings.out is None or processes.count() > 1:
         return NoStorage(most)
-    return BankFiles(Path(out), keep_checkpoints, most)
+    return BankFiles(Path(settings.out), settings.keep_checkpoints, most)
 
 
 class BankFiles:
@@ -60,6 +61,9 @@ class BankFiles:
 
     def names(self) -> Collection[str]:
         return [path.stem for path in layout.bank_files_in(self._run)]
+
+    def whole_name(self, name: str) -> str:
+        return name
 
     def remove(self, name: str) -> None:
         self._saved_since.setdefault(name, 0)

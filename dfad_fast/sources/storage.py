@@ -31,6 +31,9 @@ class Storage(Protocol):
     def names(self) -> Collection[str]:
         """All that it holds."""
 
+    def whole_name(self, name: str) -> str:
+        """What it is called in the whole of the run's storage."""
+
     def remove(self, name: str) -> None:
         """Lets go of it, if it is there: for good once no kept state of the run can name it."""
 
@@ -54,6 +57,9 @@ class NoStorage:
 
     def names(self) -> Collection[str]:
         return ()
+
+    def whole_name(self, name: str) -> str:
+        return name
 
     def remove(self, name: str) -> None:
         """There is nothing."""
@@ -86,6 +92,9 @@ class Part:
     def names(self) -> Collection[str]:
         names = self._storage.names()
         return [name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix)]
+
+    def whole_name(self, name: str) -> str:
+        return self._storage.whole_name(self._prefix + name)
 
     def remove(self, name: str) -> None:
         self._storage.remove(self._prefix + name)

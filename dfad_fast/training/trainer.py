@@ -98,8 +98,7 @@ class DFADTrainer(RunSettings, _Networks):
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}
         settings = DistillerSettings(**values(self, DistillerSettings))
         form = ImageForm(as_image_shape(self.image_shape), self.image_mean, self.image_std)
-        storage = storage_for(self.out, self.keep_checkpoints, self.bank_memory)
-        self.distiller = Distiller(self.teacher, self.student, form, settings, facts, storage)
+        self.distiller = Distiller(self.teacher, self.student, form, settings, facts, storage_for(self))
         # What the settings came to.
         self.method, self.recipe = self.distiller.method, self.distiller.recipe
         self.speed = self.distiller.levers

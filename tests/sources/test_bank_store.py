@@ -244,6 +244,9 @@ class Shelf:
     def names(self):
         return list(self.held)
 
+    def whole_name(self, name):
+        return f"all-{name}"
+
     def remove(self, name):
         self.removed.add(name)
 

@@ -47,6 +47,10 @@ class Packed:
             torch.cat([part.step for part in parts]),
         )
 
+    def select(self, rows: Tensor) -> Packed:
+        """Some of them, by their places."""
+        return Packed(self.pixels[rows], self.low[rows], self.step[rows])
+
     def __len__(self) -> int:
         return len(self.pixels)
 

@@ -144,10 +144,14 @@ class Sealed:
         return self.tensors if self._in_state else []
 
     def state_dict(self) -> dict[str, Any]:
-        """All but ``rng``'s; of segments that lie in a storage, their numbers."""
+        """All but ``rng``'s; of segments that lie in a storage, their names there."""
         return {
             "segments": [
-                {"number": segment.number, "tensors": segment.tensors if self._in_state else {}}
+                {
+                    "number": segment.number,
+                    "name": self._storage.whole_name(_name(segment.number)),
+                    "tensors": segment.tensors if self._in_state else {},
+                }
                 for segment in self.segments
             ],
             "rolls": [roll.state_dict() for roll in self.rolls],
