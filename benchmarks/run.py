@@ -26,7 +26,19 @@ if not __package__:
     root = str(here.parent)
     sys.path[:] = [root, *(path for path in sys.path if path != root and Path(path).resolve() != here)]
 
-COMMANDS = ("all", "aot", "compare", "instructions", "methods", "ops", "processes", "readme", "step", "train")
+COMMANDS = (
+    "all",
+    "aot",
+    "bank",
+    "compare",
+    "instructions",
+    "methods",
+    "ops",
+    "processes",
+    "readme",
+    "step",
+    "train",
+)
 
 
 class Commands(click.Group):

@@ -29,6 +29,7 @@ from dfad_fast.networks.as_given import Layouts, modes_kept
 from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.sources import ImageForm
+from dfad_fast.sources.storage import NoStorage, Storage
 
 
 class Distiller:
@@ -36,7 +37,8 @@ class Distiller:
     images and of randomness, and the position (``state``).
 
     It opens no file and prints nothing. ``form`` says what the teacher's images are like, ``settings`` are those of
-    :class:`dfad_fast.DFADTrainer`; ``facts`` further ones that all processes of a run have to agree on.
+    :class:`dfad_fast.DFADTrainer`; ``facts`` further ones that all processes of a run have to agree on. ``storage``
+    takes images that are too many for memory.
 
     Raises UsageError for networks that do not fit each other or the image shape, and for unknown names.
     """
@@ -48,8 +50,10 @@ class Distiller:
         form: ImageForm,
         settings: DistillerSettings,
         facts: Mapping[str, object] | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.settings = settings
+        self.storage = storage or NoStorage()
         self.form = form
         self.last: Result | None = None
         """What the last step left."""
@@ -79,7 +83,7 @@ class Distiller:
         self.generator_optimizer = self._optimizer(self.recipe.generator(generated, graph))
         optimizers = self.student_optimizer, self.generator_optimizer
         self.source, self._schedule = plan_iterations(
-            self.prober, self.method, self.levers, settings, self.form, self.random, optimizers
+            self.prober, self.method, self.levers, settings, self.form, self.random, optimizers, self.storage
         )
         self._layouts.when_moved = self._schedule.forget  # a captured iteration reads weights where they were
         ema = settings.student_ema

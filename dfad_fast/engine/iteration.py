@@ -100,6 +100,8 @@ class Iteration:
                     )
                 losses, both = self._student_step(batch, drawn, weights["student"], progress)
                 turn.losses.append(losses)
+                if len(both[0]) == len(batch.images):  # none where no term reads the student
+                    self._source.learned(batch, both[0])
                 if batch.phase == "student":
                     answers = both
         return Result(turn.losses, answers, self._cost(turn, before))

@@ -19,6 +19,7 @@ from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.networks.probing import Prober
 from dfad_fast.networks.trio import Trio
 from dfad_fast.sources import GeneratorsBatch, ImageForm, Source, Workbench
+from dfad_fast.sources.storage import Storage
 
 
 def plan_iterations(
@@ -29,6 +30,7 @@ def plan_iterations(
     form: ImageForm,
     random: RandomNumbers,
     optimizers: Sequence[ScaledOptimizer],
+    storage: Storage,
 ) -> tuple[Source, Schedule]:
     """The source at work and the schedule of a run; ``optimizers`` are the student's and the generator's."""
     of_student, of_generator = optimizers
@@ -40,6 +42,7 @@ def plan_iterations(
         settings.batch_size // processes.count(),
         form,
         settings.seed,
+        storage,
     )
     source = method.source_spec.make(bench, plan_for(method, levers))
     if method.student_steps:

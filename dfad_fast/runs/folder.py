@@ -128,7 +128,7 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         """Folders in it that lead elsewhere, where nothing is to be written or removed."""
-        for name in (layout.LOGS, layout.SHEETS):
+        for name in (layout.LOGS, layout.SHEETS, layout.BANK):
             if (self.path / name).is_symlink():
                 raise UsageError(
                     f"{self.path / name} is a link to somewhere else: remove it, or give another folder with --out"
@@ -136,13 +136,14 @@ class RunFolder:
 
     def _remove_run(self) -> None:
         files = [self.path / name for name in layout.FILES]
-        for file in (*files, *layout.checkpoints_in(self.path), *layout.sheets_in(self.path)):
+        further = (layout.checkpoints_in, layout.sheets_in, layout.bank_files_in)
+        for file in (*files, *(path for there in further for path in there(self.path))):
             file.unlink(missing_ok=True)
         for name in layout.LOG_FOLDERS:
             folder = self.path / layout.LOGS / name
             if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder, ignore_errors=True)
-        for name in (layout.LOGS, layout.SHEETS):
+        for name in (layout.LOGS, layout.SHEETS, layout.BANK):
             with contextlib.suppress(OSError):  # not there, or with files in it that are not ours
                 (self.path / name).rmdir()
 

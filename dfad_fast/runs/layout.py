@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 CONFIG = "config.yaml"
@@ -16,6 +17,8 @@ CHECKPOINT = "checkpoint.pt"
 SAMPLES = "samples.png"
 SHEETS = "samples"
 """A folder: the sheets of generated images."""
+BANK = "bank"
+"""A folder: the images of a bank that is too large for memory."""
 CURVES = "curves.png"
 TRACEBACK = "traceback.txt"
 REPORT = "report.html"
@@ -44,8 +47,8 @@ FILES = (
         for record in ("", EXPORT_RECORD)
     ),
 )
-"""Those by which a run is known in a folder, and which go with it. Beside them lie older checkpoints, sheets, logs and
-the lock."""
+"""Those by which a run is known in a folder, and which go with it. Beside them lie older checkpoints, sheets, a bank,
+logs and the lock."""
 
 
 def folder_of(run: str | Path) -> Path:
@@ -87,3 +90,14 @@ def sheets_in(folder: Path) -> list[Path]:
     """Those that are there, the first one first."""
     paths = [path for path in (folder / SHEETS).glob("*.png") if sheet_iteration(path) >= 0]
     return sorted(paths, key=sheet_iteration)
+
+
+def bank_file(folder: Path, name: str) -> Path:
+    """A segment of a bank by its name, such as 00000012 or b-00000012, there or not."""
+    return folder / BANK / f"{name}.safetensors"
+
+
+def bank_files_in(folder: Path) -> list[Path]:
+    """Those that are there. What else lies beside them is none of ours."""
+    paths = (folder / BANK).glob("*.safetensors")
+    return sorted(path for path in paths if re.fullmatch(r"([a-z0-9-]+-)?\d{8}", path.stem))

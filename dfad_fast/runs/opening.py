@@ -64,7 +64,7 @@ def open_run(
     if out is None:
         return OpenedRun(RunWriter(None, None))
     folder, begun_again = _open_folder(out, overwrite, resume, keep_checkpoints)
-    writer = RunWriter(out, folder)
+    writer = RunWriter(out, folder, distiller.storage.saved)
     recorded = {**distiller.describe(), "versions": versions()}
     if resume and not begun_again:
         opened = _resume(writer, distiller, recorded, accept_changes)

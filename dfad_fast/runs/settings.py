@@ -50,6 +50,16 @@ class RunSettings(DistillerSettings):
         changes_result=False,
         profiled=False,
     )
+    bank_memory: float = setting(
+        1.0,
+        "GiB that a bank of images may take of memory: a larger one lies in the run's folder.",
+        details="See dfad_fast.sources.Bank.",
+        limits=Limits(least=0),
+        metavar="GIB",
+        after="checkpoint_iterations",
+        changes_result=False,
+        profiled=False,
+    )
     log: Sequence[str] = setting(
         (),
         "Write the records there too: csv, tensorboard, wandb, mlflow; may be given several times.",

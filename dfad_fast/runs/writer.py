@@ -31,12 +31,15 @@ _WEIGHTS = {
 class RunWriter:
     """Writes to the folder ``out``, which in all processes but the first is none. All processes call the same methods.
 
-    Without ``out`` it writes nothing.
+    Without ``out`` it writes nothing. ``saved`` is called after each checkpoint.
     """
 
-    def __init__(self, out: Path | None, folder: RunFolder | None) -> None:
+    def __init__(
+        self, out: Path | None, folder: RunFolder | None, saved: Callable[[], None] = lambda: None
+    ) -> None:
         self.out = out
         self.folder = folder
+        self._saved = saved
 
     def on_folder(self, use: Callable[[RunFolder], T]) -> T | None:
         """What ``use`` returns of the folder; None where there is none."""
@@ -68,7 +71,7 @@ class RunWriter:
 
         def write(folder: RunFolder) -> None:
             try:
-                folder.write_checkpoint(state)
+                self._write_checkpoint(folder, state)
             except LockLost:
                 raise
             except RunError as error:
@@ -79,6 +82,10 @@ class RunWriter:
                 )
 
         self.on_folder(write)
+
+    def _write_checkpoint(self, folder: RunFolder, state: Mapping[str, Any]) -> None:
+        folder.write_checkpoint(state)
+        self._saved()
 
     def try_to_save(
         self,
@@ -110,7 +117,7 @@ class RunWriter:
 
             def write_state(folder: RunFolder) -> list[tuple[str, str]]:
                 own = Attempts()
-                own.attempt(layout.CHECKPOINT, lambda: folder.write_checkpoint(collected))
+                own.attempt(layout.CHECKPOINT, lambda: self._write_checkpoint(folder, collected))
                 return own.failures
 
             attempts.failures += self.on_folder(write_state) or []

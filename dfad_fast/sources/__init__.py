@@ -16,6 +16,7 @@ from dfad_fast.sources.spec import SourceSpec as SourceSpec
 from dfad_fast.sources.replay import Replay as Replay
 from dfad_fast.sources.averaged_generator import AveragedGenerator as AveragedGenerator
 
+from dfad_fast.sources.bank import Bank as Bank
 from dfad_fast.sources.adversarial import Fresh as Fresh
 from dfad_fast.sources.adversarial import SameNoise as SameNoise
 from dfad_fast.sources.adversarial import GeneratorsBatch as GeneratorsBatch

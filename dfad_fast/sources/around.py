@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from dfad_fast.sources.source import Source
+from dfad_fast.sources.source import Batch, Source
 
 
 class Around(Source):
@@ -46,6 +46,10 @@ class Around(Source):
 
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
         return self._source.held_out(count, batch_size)
+
+    def learned(self, batch: Batch, answers: Tensor) -> None:
+        if batch.phase == "student":
+            self._source.learned(batch, answers)
 
     def follow(self, iteration: int) -> None:
         self._source.follow(iteration)

@@ -16,6 +16,7 @@ from dfad_fast.errors import UsageError
 from dfad_fast.networks.probing import TeacherView
 from dfad_fast.sources.source import Batch, Plan, Source, Turn, Workbench
 from dfad_fast.sources.spec import SourceSpec
+from dfad_fast.sources.storage import Part
 from dfad_fast.terms import reads_statistics
 from dfad_fast.terms.term import DECAYS, Decay
 
@@ -87,10 +88,13 @@ class MixtureSource(Source):
                 "of the student's"
             )
         self._shares = spec.shares
-        self._benches = [replace(bench) for _ in spec.shares]
+        self._benches = [
+            replace(bench, storage=Part(bench.storage, str(part))) for part in range(len(spec.shares))
+        ]
         self._sources = [
             share.of.make(own, plan) for share, own in zip(spec.shares, self._benches, strict=True)
         ]
+        self._last: list[tuple[Source, Batch]] = []
         self._share_out(0.0)
 
     def _share_out(self, progress: float) -> None:
@@ -132,6 +136,7 @@ class MixtureSource(Source):
         ]
         handed_out = [source.batches(own) for source, own in zip(active, turns, strict=True)]
         for parts in zip(*handed_out, strict=False):  # one that has nothing yet keeps the others waiting
+            self._last = list(zip(active, parts, strict=True))
             yield _joined(parts)
         for remaining in handed_out:
             for _ in remaining:  # steps of its own may come after its last batch
@@ -142,6 +147,11 @@ class MixtureSource(Source):
         """Those of the first part that has some; of the generator where one is trained."""
         found = [source.held_out(count, batch_size) for source in self._sources]
         return None if None in found else found[0]
+
+    def learned(self, batch: Batch, answers: Tensor) -> None:
+        own = answers.split([len(part.images) for _, part in self._last])
+        for (source, part), of_part in zip(self._last, own, strict=True):
+            source.learned(part, of_part)
 
     def follow(self, iteration: int) -> None:
         for source in self._sources:

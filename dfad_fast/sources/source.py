@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.networks.probing import Draws, Prober, TeacherView
 from dfad_fast.sources.form import ImageForm
+from dfad_fast.sources.storage import NoStorage, Storage
 from dfad_fast.terms import Weighted
 
 StepLosses = dict[str, Tensor]
@@ -56,7 +57,7 @@ class Workbench:
 
     ``noise(own, whole)`` draws for ``own`` of this process's images on the device, in batches of ``whole`` images of
     all processes. ``batch_size`` is the whole batch's and ``own_batch_size`` this process's part of it: a mixture
-    changes both between iterations, so a source reads them anew in each.
+    changes both between iterations, so a source reads them anew in each. ``storage`` takes what is too much for memory.
     """
 
     prober: Prober
@@ -67,6 +68,7 @@ class Workbench:
     own_batch_size: int
     form: ImageForm
     seed: int
+    storage: Storage = field(default_factory=NoStorage)
 
     @property
     def device(self) -> torch.device:
@@ -143,6 +145,9 @@ class Source:
         """The batches of one iteration, in order: as many as the student's steps, or fewer while there is nothing to
         hand out yet."""
         raise NotImplementedError
+
+    def learned(self, batch: Batch, answers: Tensor) -> None:
+        """Comes after the student's step on ``batch``, the last one that was handed out, with the student's logits."""
 
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
         """``count`` images that no step sees, in batches, the same each time; None: the run's generator makes them."""

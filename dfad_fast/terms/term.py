@@ -64,6 +64,11 @@ class Term:
         return None
 
     @property
+    def asks_teacher(self) -> bool:
+        """Whether ``__call__`` asks the teacher about further images."""
+        return False
+
+    @property
     def reads_progress(self) -> bool:
         """Whether ``__call__`` computes something else as the run goes on; such an iteration cannot be captured."""
         return False

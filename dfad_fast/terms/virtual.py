@@ -42,6 +42,10 @@ class VirtualInterpolation(Term):
         if self.distance not in {"l1", "softmax-mse"}:
             raise unknown_name("distance of virtual answers", self.distance, ["l1", "softmax-mse"])
 
+    @property
+    def asks_teacher(self) -> bool:
+        return self.labels == "teacher"
+
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...]:
         lam = np.asarray(rng.beta(self.alpha, self.alpha, size=batch if self.per_image else ()))
         return lam, rng.permutation(batch)

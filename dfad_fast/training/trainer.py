@@ -21,6 +21,7 @@ from dfad_fast.networks.as_given import modes_kept
 from dfad_fast.networks.trio import Trio
 from dfad_fast.reporting.drawings import Drawings
 from dfad_fast.reporting.loggers import Loggers
+from dfad_fast.runs.bank_files import storage_for
 from dfad_fast.runs.events import Callback
 from dfad_fast.runs.opening import open_run
 from dfad_fast.runs.recovery import Recovery
@@ -97,7 +98,7 @@ class DFADTrainer(RunSettings, _Networks):
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}
         settings = DistillerSettings(**values(self, DistillerSettings))
         form = ImageForm(as_image_shape(self.image_shape), self.image_mean, self.image_std)
-        self.distiller = Distiller(self.teacher, self.student, form, settings, facts)
+        self.distiller = Distiller(self.teacher, self.student, form, settings, facts, storage_for(self))
         # What the settings came to.
         self.method, self.recipe = self.distiller.method, self.distiller.recipe
         self.speed = self.distiller.levers

@@ -1,0 +1,63 @@
+"""What ``run.py bank`` races: pairs of networks, and where the student's images come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.step.cases import PAIRS, Pair
+from dfad_fast.engine.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair, and how many ``images`` its banks hold, with the teacher's answers to ``views`` of each."""
+
+    pair: Pair
+    images: int
+    views: int
+
+
+CASES = {
+    "fashion": Case(
+        Pair(
+            "fashion", "resnet10-w16", "resnet10-w8", (1, 28, 28), 100, 128,
+            Recipe("sgd", student_lr=1e-3, student_weight_decay=5e-4, generator_lr=1e-5), generator="auto",
+        ),
+        images=8192, views=4,
+    ),
+    "resnet": Case(PAIRS["resnet"], images=512, views=2),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Contender:
+    """``source`` of the student's images, for ``steps`` of its steps in an iteration; {images} and {views} are the
+    case's. ``generator``: whether the generator is trained meanwhile. ``terms``: of the student.
+    """
+
+    name: str
+    source: str
+    generator: bool = True
+    terms: str = "l1"
+    on_disk: bool = False
+
+
+_ONCE = "bank(fresh, images={images}, views={views}, new=0"
+
+FRESH = "fresh"
+ALONE = "fresh, no generator's step"
+CONTENDERS = (
+    Contender(FRESH, "fresh"),
+    Contender(ALONE, "fresh", generator=False),
+    Contender("bank, filled once", f"{_ONCE})"),
+    Contender("bank, filled once, in halves", f"{_ONCE}, store=half)"),
+    Contender("bank, filled once, in the run's folder", f"{_ONCE})", on_disk=True),
+    Contender(
+        "bank, filled once, crop, CutMix and mixtures", f"{_ONCE}, augment='flip-shift-crop-cutmix-mix')"
+    ),
+    Contender("bank, filled once, no answers stored", "bank(fresh, images={images}, views=0, new=0)"),
+    Contender("bank, a new batch each iteration", "bank(fresh, images={few}, views={views})"),
+    Contender("bank, a new batch each iteration, 1 view", "bank(fresh, images={few}, views=1)"),
+    Contender("fresh, l1 + boundary", "fresh", terms="l1 + boundary"),
+    Contender("bank, filled once, l1 + boundary", f"{_ONCE})", terms="l1 + boundary"),
+)

@@ -1,0 +1,104 @@
+"""The images that a run's student learned from, as a data set with the teacher's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfad_fast.engine.evaluation import ask
+from dfad_fast.errors import UsageError
+from dfad_fast.jobs.trained_run import TrainedRun
+from dfad_fast.reporting.pictures import brightness
+from dfad_fast.runs import record
+from dfad_fast.runs.bank_files import BankFiles
+from dfad_fast.runs.image_files import write_archive, write_folder
+from dfad_fast.sources import ImageForm
+from dfad_fast.sources.banking.reading import KeptImages
+
+_GENERATED = 1000
+
+
+@dataclass(frozen=True)
+class Written:
+    """``count`` images at ``path``. ``from_bank``: whether the run had kept them; else they were made for it."""
+
+    path: Path
+    count: int
+    from_bank: bool
+
+
+def write_images(run: TrainedRun, out: str | None, count: int | None, seed: int) -> Written:
+    """Writes the images of the run's bank, or where it has none new ones of its source, to ``out``: a folder of PNGs,
+    or an .npz. ``count`` of them, drawn by ``seed``; by default all of the bank, or 1,000 new ones.
+
+    Colors are true where the run says how the teacher's images were normalized; else each image goes from its darkest
+    to its brightest value. The folder source reads both.
+
+    Raises UsageError where there is something at ``out`` already, or there are no images, or no PNGs of them, and
+    RunError where it cannot be written.
+    """
+    path = Path(out) if out else run.folder / "images"
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UsageError(f"{path} is there already: give another place with --out, or remove it")
+    as_archive, channels = path.suffix == ".npz", run.image_shape[0]
+    if not as_archive and channels not in (1, 3):
+        raise UsageError(
+            f"a PNG has 1 channel or 3, and these images have {channels}: give --out NAME.npz, which has any number"
+        )
+    kept = _kept(run)
+    found = _of_bank(run, kept, count, seed) if len(kept) else _made(run, count or _GENERATED, seed)
+    form = ImageForm(run.image_shape, run.mean, run.std)
+    parts = ((_as_bytes(images, form), logits.cpu().numpy()) for images, logits in found)
+    if as_archive:
+        told: dict[str, Any] = {} if form.mean is None else {"mean": form.mean, "std": form.std}
+        written = write_archive(path, parts, told)
+    else:
+        written = write_folder(path, parts)
+    return Written(path, written, bool(len(kept)))
+
+
+def _kept(run: TrainedRun) -> KeptImages:
+    state = record.read_state(run.folder)
+    # Nothing is written or removed there.
+    files = BankFiles(run.folder, keep_checkpoints=1, memory=0)
+    return KeptImages(state["source"] if state and "source" in state else {}, files.read)
+
+
+def _of_bank(
+    run: TrainedRun, kept: KeptImages, count: int | None, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    places = np.arange(len(kept))
+    if count is not None and count < len(places):
+        places = np.sort(np.random.default_rng([seed, 4]).choice(places, count, replace=False))
+    for images, logits in kept.parts(places):
+        yield images, _answers(run, images) if logits is None else logits
+
+
+def _made(run: TrainedRun, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    if not run.makes_images:
+        raise UsageError(
+            f"{run.folder} holds no bank, and neither a checkpoint nor a generator that could make images: run it again"
+        )
+    images = run.generated(count, seed)
+    yield images, _answers(run, images)
+
+
+@torch.no_grad()
+def _answers(run: TrainedRun, images: Tensor) -> Tensor:
+    student = next(run.networks.student.parameters())
+    parts = images.to(student.device, student.dtype).split(run.batch_size)
+    return torch.cat([ask(run.networks.teacher, part).float() for part in parts])
+
+
+def _as_bytes(images: Tensor, form: ImageForm) -> NDArray[np.uint8]:
+    """[n, H, W, C]."""
+    bright = brightness(images.float(), form.normalization)
+    pixels: NDArray[np.uint8] = bright.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return pixels

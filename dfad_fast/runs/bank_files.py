@@ -1,0 +1,76 @@
+"""The files of a bank in a run's folder: each is written once, and read by memory maps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from dfad_fast.distributed import processes
+from dfad_fast.errors import RunError, in_one_line
+from dfad_fast.runs import layout
+from dfad_fast.runs.settings import RunSettings
+from dfad_fast.runs.whole_files import make_folder, write_tensors
+from dfad_fast.sources.storage import NoStorage, Storage
+
+
+def storage_for(settings: RunSettings) -> Storage:
+    """Where a run keeps a bank that is too large for memory: in its folder, where it has one and a single process."""
+    most = settings.bank_memory * 2**30
+    if settings.out is None or processes.count() > 1:
+        return NoStorage(most)
+    return BankFiles(Path(settings.out), settings.keep_checkpoints, most)
+
+
+class BankFiles:
+    """A :class:`dfad_fast.sources.storage.Storage` in the folder ``bank`` of the run in ``run``.
+
+    What is removed is deleted once ``keep_checkpoints`` newer states have been saved: until then a run that goes on
+    from an older checkpoint needs it. ``memory`` is how many bytes a source has in its state before it comes here.
+    """
+
+    is_there = True
+
+    def __init__(self, run: Path, keep_checkpoints: int, memory: float) -> None:
+        self.memory = memory
+        self._run = run
+        self._keep = keep_checkpoints
+        self._saved_since: dict[str, int] = {}
+        """By the name of what is removed, how often the run's state has been saved since then."""
+
+    def keep(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        path = layout.bank_file(self._run, name)
+        make_folder(path.parent)
+        write_tensors(path, tensors)
+        return self.read(name)
+
+    def read(self, name: str) -> dict[str, Tensor]:
+        from safetensors.torch import load_file
+
+        path = layout.bank_file(self._run, name)
+        try:
+            tensors = load_file(path)
+        except Exception as error:
+            raise RunError(
+                f"{path}, which belongs to the run's bank, cannot be read ({in_one_line(error)}): bring it back, or "
+                "start anew with dfad-fast distill --overwrite"
+            ) from error
+        self._saved_since.pop(name, None)
+        return tensors
+
+    def names(self) -> Collection[str]:
+        return [path.stem for path in layout.bank_files_in(self._run)]
+
+    def whole_name(self, name: str) -> str:
+        return name
+
+    def remove(self, name: str) -> None:
+        self._saved_since.setdefault(name, 0)
+
+    def saved(self) -> None:
+        for name in self._saved_since:
+            self._saved_since[name] += 1
+        for name in [name for name, count in self._saved_since.items() if count >= self._keep]:
+            layout.bank_file(self._run, name).unlink(missing_ok=True)
+            del self._saved_since[name]

@@ -1,0 +1,83 @@
+"""How large a bank gets, in which parts, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dfad_fast.distributed import processes
+from dfad_fast.errors import UsageError
+from dfad_fast.sources.banking.answering import Answering
+from dfad_fast.sources.banking.sealed import Limits
+from dfad_fast.sources.banking.store import Store
+from dfad_fast.sources.banking.view_table import WIDTH
+from dfad_fast.sources.source import Workbench
+
+_SEGMENT = 1024
+_FEWEST_SEGMENTS = 8
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """At most ``images``, each with ``views`` by ``augment``, in the form ``store``; ``keep`` says which stay."""
+
+    images: int
+    views: int
+    augment: str
+    keep: str
+    store: str
+
+
+def open_store(
+    keeping: Keeping, bench: Workbench, dtype: torch.dtype, ask: Callable[[Tensor], Tensor]
+) -> tuple[Store, list[str]]:
+    """The empty store, and what is to be known of it, a line each.
+
+    Raises UsageError for fewer images than a batch, and for a bank that is too large for memory where there is no
+    folder for it.
+    """
+    batch = bench.batch_size
+    if keeping.images < batch:
+        raise UsageError(
+            f"bank: images must be at least a batch, which has {batch}, got {keeping.images}: keep more, or make "
+            "batches smaller"
+        )
+    segment = max(batch, min(_SEGMENT, keeping.images // _FEWEST_SEGMENTS) // batch * batch)
+    size, storage = _bytes(keeping, segment, bench), bench.storage
+    in_state = size <= storage.memory
+    notices = []
+    if not in_state:
+        told = f"a bank of {keeping.images:,} images may take {size / 2**30:.2f} GiB"
+        if processes.count() > 1:
+            raise UsageError(
+                f"{told}, and with several processes it lies in memory: keep fewer, or raise bank_memory"
+            )
+        if not storage.is_there:
+            raise UsageError(
+                f"{told}: give the run a folder (out), in which it can lie, keep fewer, or raise bank_memory"
+            )
+        notices.append(f"{told}: it lies in the run's folder")
+    answering = Answering(
+        ask,
+        keeping.views,
+        keeping.augment,
+        batch,
+        bench.device,
+        dtype,
+        torch.float16 if keeping.store == "half" else torch.float32,
+    )
+    limits = Limits(keeping.images, segment, keeping.keep)
+    return Store(limits, keeping.store, answering, bench.seed, storage, in_state), notices
+
+
+def _bytes(keeping: Keeping, segment: int, bench: Workbench) -> int:
+    """At most, see :class:`Sealed`."""
+    channels, height, width = bench.form.shape
+    half = keeping.store == "half"
+    pixels = channels * (2 * height * width if half else height * width + 8)
+    view = 4 * WIDTH + (2 if half else 4) * bench.prober.trio.classes
+    alive = (keeping.images + segment) * (pixels + keeping.views * view)
+    return alive if keeping.keep == "age" else 2 * alive

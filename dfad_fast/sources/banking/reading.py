@@ -1,0 +1,58 @@
+"""The images of a bank, from a run's state: without the run, and a segment at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfad_fast.sources.banking.keeping import Roll
+from dfad_fast.sources.banking.segments import Segment
+
+
+@dataclass(frozen=True)
+class KeptImages:
+    """The images of all banks in the state of a run's source, those that count. ``read`` gives the tensors that lie in
+    the run's storage by their name there."""
+
+    state: Mapping[str, Any]
+    read: Callable[[str], dict[str, Tensor]]
+
+    def __len__(self) -> int:
+        return sum(len(rows) for _, rows in self._segments())
+
+    def parts(self, chosen: np.ndarray) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The images [n, C, H, W] in float32 at the places ``chosen``, in ascending order, of all, and the teacher's
+        logits [n, classes] for them as they are; None where the bank has none."""
+        first = 0
+        for kept, rows in self._segments():
+            here = chosen[(chosen >= first) & (chosen < first + len(rows))] - first
+            first += len(rows)
+            if len(here):
+                segment = Segment.of(kept["number"], kept["tensors"] or self.read(kept["name"]))
+                own = torch.from_numpy(rows[here])
+                images = segment.packed.select(own).images(torch.float32)
+                yield images, segment.logits[own, 0].float() if segment.logits.shape[1] else None
+
+    def _segments(self) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """What the state says of each, and its rows that count."""
+        for bank in _banks_in(self.state):
+            for kept, roll in zip(bank["segments"], bank["rolls"], strict=True):
+                yield kept, Roll.of(roll).living
+
+
+def _banks_in(state: Any) -> Iterator[Mapping[str, Any]]:
+    """In whatever sources they are."""
+    if isinstance(state, Mapping):
+        if "rolls" in state:
+            yield state
+        else:
+            for value in state.values():
+                yield from _banks_in(value)
+    elif isinstance(state, list):
+        for value in state:
+            yield from _banks_in(value)
