@@ -19,6 +19,7 @@ from dfad_fast.sources.averaged_generator import AveragedGenerator as AveragedGe
 from dfad_fast.sources.adversarial import Fresh as Fresh
 from dfad_fast.sources.adversarial import SameNoise as SameNoise
 from dfad_fast.sources.adversarial import GeneratorsBatch as GeneratorsBatch
+from dfad_fast.sources.procedural.source import Procedural as Procedural
 
 SOURCES: dict[str, type[SourceSpec]] = {
     value.name: value

@@ -157,10 +157,10 @@ def test_silhouettes_are_things_of_many_sizes():
 def test_kinds_are_named():
     assert parse_kinds("all") == tuple(KINDS)
     assert parse_kinds("leaves") == ("leaves",)
-    assert parse_kinds("shapes-noise") == ("shapes", "noise")
+    assert parse_kinds("shapes_noise") == ("shapes", "noise")
     with pytest.raises(UsageError, match=r"unknown kind of drawing 'leafs': did you mean 'leaves'"):
         parse_kinds("leafs")
-    with pytest.raises(UsageError, match=r"names one twice, got 'noise-noise'"):
-        parse_kinds("noise-noise")
+    with pytest.raises(UsageError, match=r"names one twice, got 'noise_noise'"):
+        parse_kinds("noise_noise")
     with pytest.raises(UsageError, match=r"unknown kind of drawing ''"):
         parse_kinds("")

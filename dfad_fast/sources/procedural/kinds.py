@@ -33,11 +33,11 @@ IN_WORDS = {
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:
-    """``all``, or the names of kinds with a hyphen between them. Raises UsageError for an unknown name, for one that is
-    given twice, and for none."""
+    """``all``, or the names of kinds with an underscore between them. Raises UsageError for an unknown name and for
+    one that is given twice."""
     if text == "all":
         return tuple(KINDS)
-    names = tuple(text.split("-"))
+    names = tuple(text.split("_"))
     for name in names:
         if name not in KINDS:
             raise unknown_name("kind of drawing", name, ["all", *KINDS])
