@@ -21,6 +21,7 @@ from dfad_fast.sources.adversarial import Fresh as Fresh
 from dfad_fast.sources.adversarial import SameNoise as SameNoise
 from dfad_fast.sources.adversarial import GeneratorsBatch as GeneratorsBatch
 from dfad_fast.sources.folder import Folder as Folder
+from dfad_fast.sources.procedural.source import Procedural as Procedural
 
 SOURCES: dict[str, type[SourceSpec]] = {
     value.name: value

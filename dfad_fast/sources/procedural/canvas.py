@@ -1,0 +1,103 @@
+"""What all drawings share: where the pixels of many images are, and lines through all of them at once.
+
+Pixels of a batch are kept as [H, W, N], the images innermost: an operation on a figure per image then runs along
+contiguous memory, whatever the size of the images. Lengths are in units of the image's shorter side; the origin is in
+the image's center. All is computed by numpy but for sums, so that it has the same bits whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+Shape = tuple[int, int, int]
+"""(C, H, W) of an image."""
+
+
+def uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> np.ndarray:
+    """Float32 numbers in [low, high)."""
+    numbers = rng.random(shape, np.float32)
+    numbers *= np.float32(high - low)
+    numbers += np.float32(low)
+    return numbers
+
+
+def power_law(rng: np.random.Generator, low: float, high: float, exponent: float, *shape: int) -> np.ndarray:
+    """Float32 numbers in [low, high) with a density like ``x ** -exponent``, ``exponent`` not 1."""
+    power = 1.0 - exponent
+    return uniform(rng, low**power, high**power, *shape) ** np.float32(1.0 / power)
+
+
+def some(rng: np.random.Generator, share: float, these: np.ndarray, others: np.ndarray | float) -> np.ndarray:
+    """Float32: ``these`` for about ``share`` of all, and ``others``."""
+    return np.where(rng.random(these.shape, np.float32) < share, these, others).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Ramps:
+    """How far pixels are from lines, kept by column, ``over`` [..., 1, W, N], and by row, ``down`` [..., H, 1, N]."""
+
+    over: np.ndarray
+    down: np.ndarray
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """[H, W, N]: of the lines with that number."""
+        # By torch, which is faster at this.
+        pixels: np.ndarray = torch.add(*map(torch.from_numpy, (self.down[index], self.over[index]))).numpy()
+        return pixels
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """``count`` images of ``shape`` (C, H, W): where their pixels are."""
+
+    count: int
+    shape: Shape
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Width and height; the shorter one is 1."""
+        return self.shape[2] * self.pixel, self.shape[1] * self.pixel
+
+    @property
+    def pixel(self) -> float:
+        return 1.0 / min(self.shape[1:])
+
+    def places(
+        self, rng: np.random.Generator, *shape: int, within: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """x and y of points anywhere in the middle part of the image, which has ``within`` of its sides."""
+        width, height = (within * side / 2 for side in self.extent)
+        return uniform(rng, -width, width, *shape), uniform(rng, -height, height, *shape)
+
+    def axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """x [1, W, 1] and y [H, 1, 1] of the pixels."""
+        _, height, width = self.shape
+        over, down = (
+            ((np.arange(pixels) - (pixels - 1) / 2) * self.pixel).astype(np.float32)
+            for pixels in (width, height)
+        )
+        return over[:, None], down[:, None, None]
+
+    def along(
+        self, angle: np.ndarray, x: np.ndarray, y: np.ndarray, start: np.ndarray | float = 0.0
+    ) -> Ramps:
+        """How far each pixel is along the direction ``angle``, in radians, from ``start`` beyond the point (x, y); each
+        of them [K, N]."""
+        over, down = self.axes()
+        cos, sin = np.cos(angle), np.sin(angle)
+        offset = x * cos + y * sin + start
+        return Ramps(over * cos[:, None, None], down * sin[:, None, None] - offset[:, None, None])
+
+    def squared_distance(self, x: np.ndarray, y: np.ndarray, less: np.ndarray) -> Ramps:
+        """Of each pixel from the point (x, y), ``less`` what is given; each of them [K, N]."""
+        over, down = self.axes()
+        return Ramps((over - x[:, None, None]) ** 2, (down - y[:, None, None]) ** 2 - less[:, None, None])
+
+
+def to_images(pixels: np.ndarray) -> np.ndarray:
+    """[H, W, N] as [N, H, W]."""
+    height, width, count = pixels.shape
+    return np.ascontiguousarray(pixels.reshape(height * width, count).T).reshape(count, height, width)

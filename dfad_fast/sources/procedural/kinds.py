@@ -1,0 +1,71 @@
+"""The kinds of drawings, and images of several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.sources.procedural.canvas import Shape
+from dfad_fast.sources.procedural.gradients import gradients
+from dfad_fast.sources.procedural.leaves import leaves
+from dfad_fast.sources.procedural.noise import noise
+from dfad_fast.sources.procedural.shapes import shapes
+from dfad_fast.sources.procedural.surround import surrounded
+
+KINDS: dict[str, Callable[[np.random.Generator, int, Shape], np.ndarray]] = {
+    "leaves": leaves,
+    "noise": noise,
+    "shapes": shapes,
+    "gradients": gradients,
+}
+"""A new one is a file and a line here: it draws so many images, float32 [N, C, H, W] in [0, 1]."""
+
+IN_WORDS = {
+    "leaves": "dead leaves",
+    "noise": "colored noise",
+    "shapes": "shapes",
+    "gradients": "gradients",
+}
+
+
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """``all``, or the names of kinds with an underscore between them. Raises UsageError for an unknown name and for
+    one that is given twice."""
+    if text == "all":
+        return tuple(KINDS)
+    names = tuple(text.split("_"))
+    for name in names:
+        if name not in KINDS:
+            raise unknown_name("kind of drawing", name, ["all", *KINDS])
+    if len(set(names)) < len(names):
+        raise UsageError(f"kinds names one twice, got {text!r}: give each kind of drawing once")
+    return names
+
+
+def draw(
+    rng: np.random.Generator, count: int, shape: Shape, shares: Mapping[str, float], surround: float | None
+) -> Tensor:
+    """Float32 [count, C, H, W] in [0, 1], in any order: of each kind its share, on a surround of that level where one
+    is given."""
+    parts = []
+    for kind, own in _counts(rng, count, shares).items():
+        if surround is not None and kind == "shapes":
+            parts.append(shapes(rng, own, shape, surround))
+        elif surround is not None:
+            parts.append(surrounded(rng, KINDS[kind](rng, own, shape), surround))
+        else:
+            parts.append(KINDS[kind](rng, own, shape))
+    return torch.from_numpy(np.concatenate(parts)[rng.permutation(count)])
+
+
+def _counts(rng: np.random.Generator, count: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """Whole numbers that are ``count`` together: the shares of it, rounded up or down by chance so that the
+    mean is right: of few images not every kind has one. None is 0."""
+    ends = np.floor(np.cumsum(list(shares.values())) * count + rng.random()).astype(int)
+    ends[-1] = count
+    own = np.diff(ends, prepend=0)
+    return {kind: int(n) for kind, n in zip(shares, own, strict=True) if n}
