@@ -30,6 +30,7 @@ from dfad_fast.jobs.networks import (
 )
 from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
 from dfad_fast.methods import METHODS
+from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.levers import choose_levers, with_changes
 from dfad_fast.reporting.loggers import Loggers, available
@@ -213,7 +214,7 @@ def _tell_choices(trainer: DFADTrainer, chosen: bool) -> None:
     if chosen:
         reason = (
             "has batch norm layers"
-            if method.reads_statistics
+            if batch_norm_layers(networks.teacher)
             else "has no batch norm layers (virtual samples do badly without)"
         )
         unmatched = "" if networks.tap_pairs else " and no stage of the student matches one of its own"

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -72,6 +73,20 @@ def test_a_run_is_repeated_from_its_config(dfad_fast, own, tmp_path):
     assert done.code == 0, done.err
     first, second = (load_file(tmp_path / name / "student.safetensors") for name in ("run", "repeated"))
     assert all(bool((first[key] == second[key]).all()) for key in first)
+
+
+def test_a_folder_of_images_is_repeated_from_elsewhere(dfad_fast, own, tmp_path, monkeypatch):
+    np.savez(tmp_path / "images.npz", images=np.random.default_rng(0).random((40, 8, 8)))
+    done = dfad_fast("distill", *own, "--source", "folder(path='images.npz')")
+    assert done.code == 0, done.err
+    assert "images.npz: 40 images, 4 of them held out; the teacher sees effectively" in done.out
+    assert "method: dfad-ar-vi-bn, since the teacher has batch norm layers" in done.out
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = dfad_fast("distill", "--config", tmp_path / "run", "--out", "again")
+    assert again.code == 0, again.err
+    first, second = (tmp_path / run / "student.safetensors" for run in ("run", "elsewhere/again"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_levers_are_recorded_and_repeated(dfad_fast, own, tmp_path):
