@@ -22,7 +22,9 @@ _FEWEST_IMAGES = 32
 
 def held_out_images(distiller: Distiller, evaluate_every: int) -> int:
     """How many are looked at in each evaluation of a run."""
-    few = int(_SHARE * evaluate_every * distiller.images_per_iteration)
+    # Where none are generated, by what the student is shown.
+    images = distiller.images_per_iteration or distiller.method.student_steps * distiller.settings.batch_size
+    few = int(_SHARE * evaluate_every * images)
     return min(HELD_OUT_IMAGES, max(few, _FEWEST_IMAGES))
 
 

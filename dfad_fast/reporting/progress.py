@@ -40,7 +40,7 @@ class BarProgress:
         if self._first is None:
             self._first = (iteration, now)
         done, seconds = iteration - self._first[0], now - self._first[1]
-        rate = f"{done * self._images / seconds:,.0f} img/s" if done else ""
+        rate = _rate(done, self._images, seconds) if done else ""
         self._bar.update(self._task, completed=iteration, rate=rate)
 
     def log(self, record: dict[str, Any]) -> None:
@@ -60,7 +60,8 @@ class LineProgress:
         self._values = ""
         self._said = self._began = time.monotonic()
         self._first: tuple[int, float] | None = None
-        self._say(f"{counted(iterations, 'iteration')} of {counted(images_per_iteration, 'image')}")
+        of = f" of {counted(images_per_iteration, 'image')}" if images_per_iteration else ""
+        self._say(f"{counted(iterations, 'iteration')}{of}")
 
     def advance(self, iteration: int) -> None:
         now = time.monotonic()
@@ -83,7 +84,7 @@ class LineProgress:
         if not done or not seconds:
             return ""
         left = (self._iterations - iteration) * seconds / done
-        return f"  {done * self._images / seconds:,.0f} img/s, {clock(left)} left"
+        return f"  {_rate(done, self._images, seconds)}, {clock(left)} left"
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -112,6 +113,13 @@ def show_progress(
     with _BarOverValues(*columns, console=console, refresh_per_second=4) as bar:
         task = bar.add_task("distill", total=iterations, values="", rate="")
         yield BarProgress(bar, task, images_per_iteration)
+
+
+def _rate(iterations: int, images: int, seconds: float) -> str:
+    """In generated images; in iterations where they generate none."""
+    if images:
+        return f"{iterations * images / seconds:,.0f} img/s"
+    return f"{iterations / seconds:,.1f} it/s"
 
 
 def _values(record: dict[str, Any]) -> str:

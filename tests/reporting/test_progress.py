@@ -30,3 +30,15 @@ def test_a_run_of_one_iteration_is_no_plural():
     with show_progress(Console(file=out), 1, 1) as progress:
         progress.advance(1)
     assert out.getvalue().splitlines() == ["1 iteration of 1 image", "1/1  0:00 min"]
+
+
+def test_a_run_that_generates_nothing_goes_in_iterations(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    with show_progress(Console(file=out), 9, 0) as progress:
+        for iteration in range(1, 10):
+            now[0] += 2.0
+            progress.advance(iteration)
+    assert out.getvalue().splitlines()[0] == "9 iterations"
+    assert "0.5 it/s, 0:00 min left" in out.getvalue().splitlines()[-1]
