@@ -10,8 +10,8 @@ from dfad_fast.methods import DFAD, DFAD_AR, DFAD_AR_VI_BN, METHODS, Method
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.networks.trio import Trio
 from dfad_fast.networks.validation import refuse_unmixable_stage
-from dfad_fast.sources import SourceSpec, as_source
-from dfad_fast.terms import TERMS, Weighted, parse_terms, reads_student
+from dfad_fast.sources import Fresh, GeneratorsBatch, SourceSpec, as_source
+from dfad_fast.terms import TERMS, Term, Weighted, parse_terms, reads_student
 
 Terms = str | Sequence[Weighted]
 """Rows of a table, or their text."""
@@ -61,6 +61,14 @@ def choose_method(
     return method
 
 
+def source_of(method: str | Method, source: str | SourceSpec = "auto") -> SourceSpec:
+    """The source that :func:`choose_method` will take, before there are networks. Unknown methods are its to refuse."""
+    if source != "auto":
+        return as_source(source)
+    known = METHODS.get(method) if isinstance(method, str) else method
+    return Fresh() if known is None else known.source_spec
+
+
 def _check_tables(method: Method, networks: Trio) -> None:
     """Now, before a run's folder is made, and not in the first step."""
     for side, rows, steps in (
@@ -70,12 +78,7 @@ def _check_tables(method: Method, networks: Trio) -> None:
         if steps and not rows:
             raise UsageError(f"method {method.name!r}: the {side} has steps and no term: give it one")
         for row in rows if steps else ():
-            labeled = networks.is_conditional or any(part.gives_labels for part in method.source_spec.walk())
-            if row.term.reads_labels and (side == "student" or not labeled):
-                raise UsageError(
-                    f"{row.term.name} reads the labels of a conditional generator's images in the generator's phase: "
-                    "leave it out of the student's terms, and choose --generator conditional (in Python generator=)"
-                )
+            _refuse_unread(row.term, side, method, networks)
             row.term.check(networks.matching.shapes)
             if row.term.student_stage is not None:
                 refuse_unmixable_stage(networks.student, row.term.student_stage, networks.image_shape)
@@ -83,6 +86,25 @@ def _check_tables(method: Method, networks: Trio) -> None:
         raise UsageError(
             f"method {method.name!r}: none of the student's terms reads the student's answers: give it one that does, "
             "such as l1 or kl"
+        )
+
+
+def _refuse_unread(term: Term, side: str, method: Method, networks: Trio) -> None:
+    """Raises UsageError where ``term`` reads what one of the generator's steps would not have for it."""
+    trained = [part for part in method.source_spec.walk() if part.trains_generator]
+    if method.warm_up:
+        trained.append(GeneratorsBatch())
+    labeled = networks.is_conditional or all(part.gives_labels for part in trained)
+    if term.reads_labels and (side == "student" or not labeled):
+        raise UsageError(
+            f"{term.name} reads the labels of a conditional generator's images in the generator's phase: "
+            "leave it out of the student's terms, and choose --generator conditional (in Python generator=), or a "
+            "source that has labels, such as restarted"
+        )
+    if term.reads_contrast and (side == "student" or not all(part.gives_contrast for part in trained)):
+        raise UsageError(
+            f"{term.name} compares a generator's images with former ones, which the source has to keep: leave it "
+            "out of the student's terms, and choose restarted with features, as in restarted(features=4096)"
         )
 
 

@@ -140,9 +140,9 @@ class Distiller:
     def _step(self) -> Result:
         state = self.state
         progress = state.progress
-        factor = self.recipe.rate_factor(progress)
-        self.student_optimizer.set_rate(self.recipe.student_lr * factor)
-        self.generator_optimizer.set_rate(self.recipe.generator_lr * factor)
+        recipe = self.recipe
+        self.student_optimizer.set_rate(recipe.student_lr * recipe.rate_factor(progress))
+        self.generator_optimizer.set_rate(recipe.generator_lr * recipe.generator_rate_factor(progress))
         if state.warm_up_iterations is None:
             # Once: a plan that grows later does not make the generator's warm-up longer.
             state.warm_up_iterations = self._schedule.warm_up_iterations(state.planned_iterations)

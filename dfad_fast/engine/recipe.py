@@ -21,7 +21,8 @@ RateDecay = Literal["constant", "cosine", "steps"]
 class Recipe:
     """Optimisers and learning rates; ``generator_momentum`` is Adam's first.
 
-    ``steps`` multiplies the rate by 0.1 after 20 % and 40 % of the run.
+    ``steps`` multiplies the rate by 0.1 after 20 % and 40 % of the run. ``generator_decays``: whether the generator's
+    rate goes the way of the student's, or stays as it is.
     """
 
     student_optimizer: OptimizerName = "adam"
@@ -30,6 +31,7 @@ class Recipe:
     generator_lr: float = 1e-3
     generator_momentum: float = 0.9
     lr_decay: RateDecay = "cosine"
+    generator_decays: bool = True
 
     def __post_init__(self) -> None:
         RATE.refuse("student_lr", self.student_lr)
@@ -59,6 +61,22 @@ class Recipe:
             return 1.0 if progress < 0.2 else 0.1 if progress < 0.4 else 0.01
         return 1.0
 
+    def generator_rate_factor(self, progress: float) -> float:
+        """The same of the generator's rate."""
+        return self.rate_factor(progress) if self.generator_decays else 1.0
+
+
+def _model_inversion(generator_lr: float, student_lr: float = 0.2) -> Recipe:
+    """What FastDFKD, NAYER and CMI have in common. The generator's rate is that of each round's steps."""
+    return Recipe(
+        "sgd",
+        student_lr,
+        student_weight_decay=1e-4,
+        generator_lr=generator_lr,
+        generator_momentum=0.5,
+        generator_decays=False,
+    )
+
 
 RECIPES = {
     # Students with batch norm: SGD ended higher than Adam in short runs on digits.
@@ -69,6 +87,13 @@ RECIPES = {
     "zskt": Recipe("adam", student_lr=2e-3, generator_lr=1e-3),
     # The generator's is DFQ's (arXiv 2005.04136); the student's is this library's.
     "dfq": Recipe("sgd", student_lr=0.1, student_weight_decay=5e-4, generator_momentum=0.5),
+    # Those of FastDFKD for CIFAR-10, with 2, 5 and 10 steps a round (arXiv 2112.06253, published code).
+    "fast-2": _model_inversion(5e-3),
+    "fast-5": _model_inversion(3e-3),
+    "fast-10": _model_inversion(2e-3),
+    # NAYER's (arXiv 2310.00258) and CMI's (arXiv 2105.08584); the latter's rate goes in steps there.
+    "nayer": _model_inversion(4e-3),
+    "cmi": _model_inversion(1e-3, student_lr=0.1),
     # DFAD's for CIFAR-10 (arXiv 1912.11006, published code): 500 epochs, x0.1 at epochs 100 and 200.
     "published": Recipe("sgd", student_lr=0.1, student_weight_decay=5e-4, lr_decay="steps"),
 }

@@ -26,14 +26,16 @@ class DistillerSettings:
     method: str | Method = setting(
         "auto",
         "auto (dfad-ar-vi-bn, or dfad-ar where the teacher has no batch norm layers), dfad, dfad-ar, dfad-vi, "
-        "dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq.",
+        "dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq, fast-2, fast-5, fast-10, nayer, "
+        "cmi.",
         details="Or a Method. auto leaves the activation regularizer out where no features match.",
         option=str,
         resolved=True,
     )
     generator: str | nn.Module = setting(
         "auto",
-        "auto (DFAD's, narrower), conditional (told a class), or as published: dfad, zskt, dafl, dcgan (64 pixels).",
+        "auto (the source's own, else DFAD's, narrower), conditional (told a class), or as published: dfad, zskt, "
+        "dafl, dcgan (64 pixels).",
         details="Or any nn.Module that maps noise [B, latent_dim] to images in the teacher's normalized input space.",
         option=str,
         resolved=True,
@@ -53,7 +55,8 @@ class DistillerSettings:
     _: KW_ONLY
     recipe: str | Recipe = setting(
         "auto",
-        "Optimisers: auto (the method's), sgd, adam, published (DFAD's), zskt, dfq.",
+        "Optimisers: auto (the method's), sgd, adam, published (DFAD's), or as published with zskt, dfq, fast-2, "
+        "fast-5, fast-10, nayer, cmi.",
         details="Or a Recipe. Where the method has none, auto is sgd for a student with batch norm layers and adam for "
         "others.",
         option=str,

@@ -11,7 +11,8 @@ from torch import nn
 
 from dfad_fast.distributed import processes
 from dfad_fast.engine import preflight
-from dfad_fast.engine.choice import choose_method
+from dfad_fast.engine.choice import choose_method, source_of
+from dfad_fast.engine.generators import generator_of
 from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.engine.planning import with_levers
 from dfad_fast.engine.random_numbers import RandomNumbers
@@ -19,7 +20,6 @@ from dfad_fast.engine.recipe import Recipe, choose_recipe
 from dfad_fast.engine.settings import DistillerSettings, recorded
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
-from dfad_fast.models.generators.registry import create_generator
 from dfad_fast.models.generators.sampling import check_generator
 from dfad_fast.models.reading.check import count_classes, device_of, image_dtype
 from dfad_fast.models.surgery.wrappers import unwrapped
@@ -63,8 +63,14 @@ def set_up(teacher: nn.Module, student: nn.Module, form: ImageForm, settings: Di
         torch.manual_seed(settings.seed)
         classes = count_classes(teacher, shape, "teacher")
         with torch.device("cpu"):  # whatever the default is
-            generator = create_generator(
-                settings.generator, shape, settings.latent_dim, classes, levers.fused_generator
+            generator = generator_of(
+                settings.generator,
+                source_of(settings.method, settings.source),
+                form,
+                settings.latent_dim,
+                classes,
+                settings.batch_size,
+                levers.fused_generator,
             )
         generator.to(device, dtype)
         trio = Trio(

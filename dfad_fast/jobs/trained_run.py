@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dfad_fast.data import Dataset, load_dataset
-from dfad_fast.engine.choice import choose_method
+from dfad_fast.engine.choice import choose_method, source_of
+from dfad_fast.engine.generators import generator_of
 from dfad_fast.engine.iterations import source_at_rest
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.config import read_config
@@ -18,7 +19,6 @@ from dfad_fast.jobs.devices import choose_device
 from dfad_fast.jobs.networks import Pair, build_pair, find_test_set, refuse_other_teacher, run_plugins
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.trained_weights import best_iteration, load_trained_weights, refuse_nothing_saved
-from dfad_fast.models.generators.registry import create_generator
 from dfad_fast.models.generators.sampling import sample
 from dfad_fast.networks.trio import Trio
 from dfad_fast.runs.config_file import recorded_config
@@ -127,22 +127,22 @@ def load_run(
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     pair = build_pair(config, own_dataset, choose_device(config.device), "refuse")
     refuse_other_teacher(pair, folder)
-    networks = _with_generator(pair, config)
+    known = own_dataset or _evaluated(config)
+    mean = config.mean or (known.mean if known else None)
+    std = config.std or (known.std if known else None)
+    form = ImageForm(pair.image_shape, mean, std)
+    batch_size = _batch_size(config, folder)
+    networks = _with_generator(pair, config, form, batch_size)
     method = choose_method(
         config.method, networks, config.student_terms, config.generator_terms, config.source
     )
     which = AVERAGED if averaged else BEST if best else STUDENT
     checkpoint = load_trained_weights(networks, folder, which)
-    known = own_dataset or _evaluated(config)
     shown = replace(config, evaluate=dataset or config.evaluate)
     test_set, no_test_set = _test_set(shown, known, pair, real_images_needed)
     for network in (networks.teacher, networks.student, networks.connectors):
         network.eval()
-    mean = config.mean or (known.mean if known else None)
-    std = config.std or (known.std if known else None)
-    batch_size = _batch_size(config, folder)
     generates = any(part.trains_generator for part in method.source_spec.walk())
-    form = ImageForm(pair.image_shape, mean, std)
     source = None if generates else source_at_rest(networks, method, form, batch_size, config.seed)
     return TrainedRun(
         folder=folder,
@@ -167,8 +167,9 @@ def load_run(
     )
 
 
-def _with_generator(pair: Pair, config: DistillSettings) -> Trio:
-    generator = create_generator(config.generator, pair.image_shape, config.latent_dim, pair.classes)
+def _with_generator(pair: Pair, config: DistillSettings, form: ImageForm, batch_size: int) -> Trio:
+    source = source_of(config.method, config.source)
+    generator = generator_of(config.generator, source, form, config.latent_dim, pair.classes, batch_size)
     return Trio(
         pair.teacher,
         pair.student,

@@ -14,6 +14,11 @@ from dfad_fast.methods.dfad_ar_vi_bn import DFAD_AR_VI_BN as DFAD_AR_VI_BN
 from dfad_fast.methods.zskt import ZSKT as ZSKT
 from dfad_fast.methods.dafl import DAFL as DAFL
 from dfad_fast.methods.dfq import DFQ as DFQ
+from dfad_fast.methods.fast import FAST_2 as FAST_2
+from dfad_fast.methods.fast import FAST_5 as FAST_5
+from dfad_fast.methods.fast import FAST_10 as FAST_10
+from dfad_fast.methods.nayer import NAYER as NAYER
+from dfad_fast.methods.cmi import CMI as CMI
 
 METHODS: dict[str, Method] = {
     value.name: value for value in list(globals().values()) if isinstance(value, Method)

@@ -3,6 +3,8 @@
 from dfad_fast.models.generators.conditional import ConditionalGenerator
 from dfad_fast.models.generators.dcgan import DCGANGenerator
 from dfad_fast.models.generators.dfad import DFADGenerator
+from dfad_fast.models.generators.noisy import NoisyGenerator
+from dfad_fast.models.generators.pixels import PixelGenerator
 from dfad_fast.models.generators.relatives import DAFLGenerator, ZSKTGenerator
 from dfad_fast.models.loading.programs import Program, is_program, load_program, runs_code
 from dfad_fast.models.loading.weights import load_factory_network, load_weights
@@ -23,6 +25,8 @@ __all__ = [
     "DFADGenerator",
     "LeNet5",
     "MobileNetV2",
+    "NoisyGenerator",
+    "PixelGenerator",
     "Program",
     "ResNet",
     "WideResNet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -59,22 +60,30 @@ class ScaledOptimizer:
     def rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def descend(self, loss: Tensor) -> None:
-        """One step down the gradient of ``loss``."""
+    def around(self, optimizer: torch.optim.Optimizer) -> ScaledOptimizer:
+        """Another optimizer with the same scaler, so that both have one scale, and the same clipping."""
+        other = copy.copy(self)
+        other.optimizer = optimizer
+        return other
+
+    def descend(self, loss: Tensor, look: Callable[[], None] | None = None) -> None:
+        """One step down the gradient of ``loss``. ``look`` is called when the gradients are there, not scaled."""
         self.optimizer.zero_grad()
         if self._scaler is None:
             _backward(loss)
-            self._clip()
+            self._finish_gradients(look)
             self.optimizer.step()
             return
         _backward(self._scaler.scale(loss))
-        if self._clip_norm is not None:
+        if self._clip_norm is not None or look is not None:
             self._scaler.unscale_(self.optimizer)
-            self._clip()
+            self._finish_gradients(look)
         self._scaler.step(self.optimizer)
         self._scaler.update()
 
-    def _clip(self) -> None:
+    def _finish_gradients(self, look: Callable[[], None] | None) -> None:
+        if look is not None:
+            look()
         if self._clip_norm is not None:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)

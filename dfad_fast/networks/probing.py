@@ -20,6 +20,7 @@ from dfad_fast.precision import at_least_float32
 from dfad_fast.terms import (
     Probe,
     Weighted,
+    reads_contrast,
     reads_features,
     reads_last_stage,
     reads_statistics,
@@ -174,7 +175,9 @@ class Prober:
         taps = self._teacher_taps if with_statistics else self._quick_teacher_taps
         with ExitStack() as stack:
             features = stack.enter_context(taps.record()) if tapped else []
-            statistics = stack.enter_context(record_statistics(self.trio.teacher)) if with_statistics else []
+            statistics = []
+            if with_statistics:
+                statistics = stack.enter_context(record_statistics(self.trio.teacher, reads_contrast(rows)))
             logits = ask(images)
         return TeacherView(
             logits,
@@ -192,6 +195,7 @@ class Prober:
         draws: Draws,
         progress: float = 0.0,
         labels: Tensor | None = None,
+        contrast: tuple[Tensor, Tensor] | None = None,
     ) -> list[Probe]:
         """Shows ``images``, which the teacher has seen, to the student too; a probe for each row with its draws.
 
@@ -221,6 +225,7 @@ class Prober:
             statistics=view.statistics,
             progress=progress,
             labels=labels,
+            contrast=contrast,
         )
         remaining = iter(answers)
         return [

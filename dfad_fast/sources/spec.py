@@ -7,8 +7,10 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from torch import nn
     from typing_extensions import Self
 
+    from dfad_fast.sources.form import ImageForm
     from dfad_fast.sources.source import Plan, Source, Workbench
 
 
@@ -36,6 +38,18 @@ class SourceSpec:
     """Whether its images are somebody's own, and not made."""
     paths: ClassVar[tuple[str, ...]] = ()
     """Those of its settings that name a file or folder, empty for none."""
+
+    @property
+    def gives_contrast(self) -> bool:
+        """Whether it compares its images with former ones, so that its terms may read what that found."""
+        return False
+
+    def create_generator(
+        self, form: ImageForm, latent_dim: int, classes: int, batch_size: int, fused: bool
+    ) -> nn.Module | None:
+        """The generator that ``auto`` means with it, for noise [B, latent_dim], its weights from torch's global
+        generator; None: the same as ever. ``fused``: whether its layers may run as one op."""
+        return None
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
         """The source at work."""

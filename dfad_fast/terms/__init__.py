@@ -8,6 +8,7 @@ from dfad_fast.terms.expression import parse_terms as parse_terms
 from dfad_fast.terms.probe import Probe as Probe
 from dfad_fast.terms.term import Term as Term
 from dfad_fast.terms.term import Weighted as Weighted
+from dfad_fast.terms.term import reads_contrast as reads_contrast
 from dfad_fast.terms.term import reads_features as reads_features
 from dfad_fast.terms.term import reads_last_stage as reads_last_stage
 from dfad_fast.terms.term import reads_statistics as reads_statistics
@@ -18,6 +19,7 @@ from dfad_fast.terms.l1 import L1 as L1
 from dfad_fast.terms.l1 import LogL1 as LogL1
 from dfad_fast.terms.kl import KL as KL
 from dfad_fast.terms.js import JS as JS
+from dfad_fast.terms.disagreement import Disagreement as Disagreement
 from dfad_fast.terms.boundary import ActivationBoundary as ActivationBoundary
 from dfad_fast.terms.crossing import BoundaryCrossing as BoundaryCrossing
 from dfad_fast.terms.virtual import VirtualInterpolation as VirtualInterpolation
@@ -30,6 +32,7 @@ from dfad_fast.terms.batch_norm import BatchNormStatistics as BatchNormStatistic
 from dfad_fast.terms.batch_norm_kl import BatchNormKL as BatchNormKL
 from dfad_fast.terms.entropy import OneHot as OneHot
 from dfad_fast.terms.label import Label as Label
+from dfad_fast.terms.contrast import Contrast as Contrast
 from dfad_fast.terms.entropy import Entropy as Entropy
 from dfad_fast.terms.entropy import ClassBalance as ClassBalance
 from dfad_fast.terms.activation import ActivationMagnitude as ActivationMagnitude

@@ -13,7 +13,8 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class Label(Term):
-    """Cross-entropy of the teacher's answers to the labels that a conditional generator was given for its images.
+    """Cross-entropy of the teacher's answers to the labels that a conditional generator was given for its images, or
+    that a source asked of them.
 
     So that each class is generated as often as it is asked for (as in KegNet, Yoo et al. 2019, NeurIPS, whose decoder
     and diversity loss are left out). For the generator's table only.

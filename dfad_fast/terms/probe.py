@@ -33,7 +33,11 @@ class Probe:
     last_stage: Tensor | None = None
     statistics: list[LayerStatistics] = field(default_factory=list)
     labels: Tensor | None = None
-    """[B], what a conditional generator was told to make; None of other generators, and in the student's phase."""
+    """[B], the classes that the images are to be of: what a conditional generator was told, or a source that has
+    labels asks for; None of other generators, and in the student's phase."""
+    contrast: tuple[Tensor, Tensor] | None = None
+    """What crops of images and the whole images are like to the teacher, [N, D] each and of norm 1: those of the batch
+    first, then those of former batches. Present only for terms that say ``reads_contrast``."""
     draws: tuple[Tensor, ...] = ()
     """This term's random numbers, see ``Term.draw``."""
     virtual_images: Tensor | None = None

@@ -205,3 +205,18 @@ def test_a_wrong_request_is_one_line(dfad_fast, own_run, options, message, code)
 def test_quiet_prints_nothing(dfad_fast, own_run):
     done = dfad_fast("inspect", "run", *QUICK, "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
+
+
+@pytest.mark.parametrize("vectors", ["steps=2", "steps=2, vectors=random, lr_noise=0"])
+def test_a_generator_that_is_its_sources_own_is_found_again(dfad_fast, own, tmp_path, vectors):
+    options = ("--source", f"restarted({vectors})", "--mean", "0.3", "--std", "0.4")
+    done = dfad_fast("distill", *own, *options, "--iterations", "1", "--quiet")
+    assert done.code == 0, done.err
+    run = load_run("run", device="cpu")
+    assert hasattr(run.networks.generator, "vectors") == ("random" in vectors)
+    images = run.generated(70, 0)
+    assert images.min() >= -0.75 - 1e-5
+    assert images.max() <= 1.75 + 1e-5
+    done = dfad_fast("inspect", "run", *QUICK)
+    assert done.code == 0, done.err
+    assert "agreement, 64 generated images" in done.out

@@ -4,6 +4,7 @@ from torch import nn
 
 from dfad_fast.engine.recipe import RECIPES, Recipe, choose_recipe
 from dfad_fast.errors import UsageError
+from dfad_fast.methods import METHODS
 
 
 def test_the_published_recipe_is_dfads():
@@ -24,6 +25,34 @@ def test_the_cosine_goes_from_one_to_nothing():
     factors = [Recipe(lr_decay="cosine").rate_factor(p) for p in (0, 0.5, 1)]
     assert factors == pytest.approx([1, 0.5, 0])
     assert Recipe(lr_decay="constant").rate_factor(0.9) == 1
+
+
+def test_the_generators_rate_may_stay_as_it_is():
+    assert Recipe(lr_decay="cosine").generator_rate_factor(0.5) == pytest.approx(0.5)
+    assert Recipe(lr_decay="cosine", generator_decays=False).generator_rate_factor(0.5) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "generator_lr", "student_lr"),
+    [
+        ("fast-2", 5e-3, 0.2),
+        ("fast-5", 3e-3, 0.2),
+        ("fast-10", 2e-3, 0.2),
+        ("nayer", 4e-3, 0.2),
+        ("cmi", 1e-3, 0.1),
+    ],
+)
+def test_recipes_of_model_inversion_are_as_published(name, generator_lr, student_lr):
+    recipe = choose_recipe("auto", nn.Identity(), METHODS[name].recipe)
+    parameter = nn.Parameter(torch.zeros(1))
+    student, generator = recipe.student([parameter]), recipe.generator([parameter])
+    group = student.param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (student_lr, 0.9, 1e-4)
+    assert (generator.param_groups[0]["lr"], generator.param_groups[0]["betas"]) == (
+        generator_lr,
+        (0.5, 0.999),
+    )
+    assert (recipe.rate_factor(0.5), recipe.generator_rate_factor(0.5)) == (pytest.approx(0.5), 1)
 
 
 @pytest.mark.parametrize("name", ["student_lr", "generator_lr"])

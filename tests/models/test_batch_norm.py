@@ -18,6 +18,20 @@ def test_statistics_are_those_the_layer_would_normalise_by():
     assert not layer._forward_pre_hooks
 
 
+def test_the_means_of_each_image_are_recorded_where_they_are_asked_for():
+    network = nn.Sequential(
+        nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3)
+    ).eval()
+    images = torch.randn(4, 3, 5, 5)
+    with record_statistics(network, instances=True) as statistics:
+        network(images)
+    torch.testing.assert_close(statistics[0].instance_means, images.mean((2, 3)))
+    torch.testing.assert_close(statistics[1].instance_means, network[:3](images))
+    with record_statistics(network) as statistics:
+        network(images)
+    assert statistics[0].instance_means is None
+
+
 def test_gradients_flow_to_the_images():
     images = torch.randn(4, 3, requires_grad=True)
     layer = nn.BatchNorm1d(3).eval()

@@ -8,6 +8,8 @@ from dfad_fast.models import (
     DAFLGenerator,
     DCGANGenerator,
     DFADGenerator,
+    NoisyGenerator,
+    PixelGenerator,
     ZSKTGenerator,
 )
 
@@ -92,6 +94,59 @@ def test_without_labels_the_noise_says_them_evenly():
     assert torch.equal(labels, generator.labels_of(noise))
     share = torch.bincount(labels, minlength=4) / len(labels)
     torch.testing.assert_close(share, torch.full((4,), 0.25), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_noise_is_changed_so_that_it_says_the_labels(classes):
+    generator = ConditionalGenerator(nn.Identity(), classes)
+    noise = 2.0 * torch.randn(5000, 3, generator=torch.Generator().manual_seed(0))
+    noise[0, 0] = 40.0
+    labels, places = torch.randint(classes, (5000,)), torch.arange(5000)
+    told = generator.noise_for(noise, labels, places)
+    assert torch.equal(generator.labels_of(told), labels)
+    assert torch.equal(told[:, 1:], noise[:, 1:])
+    assert told.isfinite().all()
+
+
+def test_changed_noise_is_normally_distributed_too():
+    noise, labels = torch.randn(20000, 1), torch.arange(20000) % 4
+    told = ConditionalGenerator(nn.Identity(), 4).noise_for(noise, labels, labels)
+    assert told.mean().item() == pytest.approx(0.0, abs=0.05)
+    assert told.std().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_each_noisy_layer_makes_each_class_of_its_own():
+    vectors = torch.randn(3, 5)
+    noisy = NoisyGenerator(Echo(), vectors, width=4, layers=2)
+    labels, places = torch.tensor([0, 1, 2, 2, 0, 1, 1]), torch.arange(7)
+    noise = noisy.noise_for(torch.randn(7, 4), labels, places)
+    layers = [0, 0, 0, 1, 1, 1, 0]
+    assert noisy.layers_of(noise).tolist() == layers
+    made = noisy(noise)
+    normalized = nn.functional.batch_norm(vectors[labels], None, None, training=True)
+    for image, vector, layer in zip(made, normalized, layers, strict=True):
+        torch.testing.assert_close(image, noisy.noisy_weight[layer] @ vector, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(made[1], made[6])
+    (made * torch.randn(7, 4)).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in noisy.parameters())
+
+
+@pytest.mark.parametrize("vectors", [torch.zeros(3), torch.zeros(3, 0), torch.full((3, 2), float("nan"))])
+def test_vectors_that_are_none_are_refused(vectors):
+    with pytest.raises(UsageError, match=r"class vectors must be finite and \[classes, D\]"):
+        NoisyGenerator(Echo(), vectors, width=4, layers=2)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_pixels_come_out_normalized(fused):
+    mean, std = torch.full((2, 1, 1), 0.25), torch.full((2, 1, 1), 0.5)
+    generator = PixelGenerator((2, 8, 8), 6, 8, fused, (mean, std))
+    pixels = generator(100.0 * torch.randn(64, 6)) * std + mean
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    assert pixels.std() > 0.03
+    unknown = PixelGenerator((2, 8, 8), 6, 8, fused)(torch.randn(64, 6))
+    torch.testing.assert_close(unknown.mean((0, 2, 3)), torch.zeros(2), atol=1e-4, rtol=0)
 
 
 def test_a_conditional_generator_makes_images():

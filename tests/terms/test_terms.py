@@ -20,6 +20,8 @@ from dfad_fast.terms import (
     BatchNormStatistics,
     BoundaryCrossing,
     ClassBalance,
+    Contrast,
+    Disagreement,
     Entropy,
     FactorTransfer,
     Hint,
@@ -53,7 +55,7 @@ MASKED = torch.tensor([0.0, -math.inf, 0.0, 0.0, 0.0])
 
 
 @pytest.mark.parametrize(
-    "term", [Entropy(), ClassBalance(), OneHot(), JS(), KL()], ids=lambda term: term.name
+    "term", [Entropy(), ClassBalance(), OneHot(), JS(), KL(), Disagreement()], ids=lambda term: term.name
 )
 @pytest.mark.parametrize("masked", ["a class", "a class in some images", "a class for the student too"])
 def test_a_class_that_is_masked_counts_as_if_it_were_not_there(term, masked):
@@ -379,6 +381,47 @@ def test_labels_are_what_the_generator_was_told():
     assert Label()(probe).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("term", [Disagreement(), Disagreement("l1"), Disagreement(temperature=3.0)], ids=str)
+def test_disagreement_counts_where_both_give_the_same_class(term):
+    student, teacher = torch.randn(64, 5), torch.randn(64, 5)
+    student = (0.7 * student + teacher).requires_grad_()
+    value = term(make_probe(student=student, teacher=teacher))
+    value.backward()
+    total, counted = 0.0, 0
+    for s, t, gradient in zip(student.detach(), teacher, student.grad, strict=True):
+        same = int(s.argmax()) == int(t.argmax())
+        counted += same
+        assert bool(gradient.any()) == same
+        log_q, log_p = ((x / term.temperature).log_softmax(0).tolist() for x in (s, t))
+        kl = sum(math.exp(p) * (p - q) for p, q in zip(log_p, log_q, strict=True))
+        total += same * (kl if term.measure == "kl" else float((s - t).abs().mean()))
+    assert 10 < counted < 60
+    assert value.item() == pytest.approx(total / 64, rel=1e-4)
+
+
+def test_disagreement_refuses_what_it_does_not_know():
+    with pytest.raises(UsageError, match="measure of disagreement 'js'"):
+        Disagreement("js")
+    with pytest.raises(UsageError, match="disagreement: temperature must be > 0, got 0"):
+        Disagreement(temperature=0.0)
+
+
+@pytest.mark.parametrize("former", [0, 7])
+def test_contrast_tells_each_image_from_all_others(former):
+    crops, wholes = (F.normalize(torch.randn(16 + former, 8), dim=1).requires_grad_() for _ in range(2))
+    value = Contrast(temperature=0.5)(make_probe(contrast=(crops, wholes)))
+    value.backward()
+    assert wholes.grad is None
+    costs = []
+    for i, crop in enumerate(crops):
+        similar = [math.exp((crop @ whole).item() / 0.5) for whole in wholes]
+        costs.append(-math.log(similar[i] / sum(similar)))
+    expected = sum(costs[:16]) / 16 + (sum(costs[16:]) / former if former else 0.0)
+    assert value.item() == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(UsageError, match="contrast: temperature must be > 0, got -1"):
+        Contrast(temperature=-1.0)
+
+
 def test_margin_relu_forgives_what_is_below_a_target_that_is_not_positive():
     shapes = [(5, 3, 2, 2), (5, 4)]
     probe = make_probe(student_features=features(*shapes), teacher_features=features(*shapes))
@@ -487,6 +530,7 @@ def test_every_term_is_a_scalar_that_gradients_flow_through(name):
         statistics=[LayerStatistics(*moments)],
         last_stage=torch.randn(16, 6, requires_grad=True),
         labels=torch.randint(5, (16,)),
+        contrast=(torch.randn(20, 4, requires_grad=True), torch.randn(20, 4)),
     )
     loss = ask(TERMS[name](), probe)
     assert loss.shape == ()
@@ -497,6 +541,7 @@ def test_every_term_is_a_scalar_that_gradients_flow_through(name):
         *probe.student_features,
         *probe.teacher_features,
         probe.last_stage,
+        probe.contrast[0],
         *moments,
     ]
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True)

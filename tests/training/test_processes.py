@@ -31,6 +31,7 @@ from dfad_fast.terms import (
     VirtualInterpolation,
     Weighted,
 )
+from tests.short_methods import SHORT
 from tests.small_networks import forking, make_net
 
 SHAPE = (1, 8, 8)
@@ -154,7 +155,7 @@ def states_after(iterations, methods):
     return {m.name: state_after(iterations, torch.float64, {"method": m}) for m in methods}
 
 
-ALL = [*METHODS.values(), STATISTICS]
+ALL = [*SHORT.values(), STATISTICS]
 
 
 @pytest.mark.parametrize(("count", "methods"), [(2, ALL), (3, [METHODS["dfad-ar-vi-bn"], STATISTICS])])
@@ -163,7 +164,8 @@ def test_several_processes_end_as_one(together, count, methods):
     whole = states_after(2, methods)
     for found in together(states_after, count, 2, methods):
         for name in whole:
-            alike(found[name], whole[name], 1e-7)
+            # Adam makes much of the rounding in the gradients of biases before a batch norm, which are 0 else.
+            alike(found[name], whole[name], 1e-6)
 
 
 @pytest.mark.parametrize("count", [2, 3])

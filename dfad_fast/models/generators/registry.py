@@ -28,10 +28,10 @@ def create_generator(
     if generator not in GENERATORS:
         raise unknown_name("generator", generator, GENERATORS)
     if generator == "auto":
-        made: nn.Module = DFADGenerator(shape, latent_dim, _auto_width(shape), fused)
+        made: nn.Module = DFADGenerator(shape, latent_dim, auto_width(shape), fused)
     elif generator == "conditional":
         made = ConditionalGenerator(
-            DFADGenerator(shape, classes + latent_dim, _auto_width(shape), fused), classes
+            DFADGenerator(shape, classes + latent_dim, auto_width(shape), fused), classes
         )
     elif generator == "dcgan":
         made = DCGANGenerator(shape, latent_dim)
@@ -40,7 +40,7 @@ def create_generator(
     return made.to(memory_format=torch.channels_last)
 
 
-def _auto_width(shape: tuple[int, int, int]) -> int:
+def auto_width(shape: tuple[int, int, int]) -> int:
     """32 for images of up to 16x16 pixels, else 64: half the width is a quarter of the multiply-adds.
 
     On digits, at equal images (one seed), 32 left the student nearer to its teacher on real images than 64

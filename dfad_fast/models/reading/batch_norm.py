@@ -19,12 +19,16 @@ _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Per-channel statistics at one batch norm layer, each [C]: the batch's and the layer's running ones."""
+    """Per-channel statistics at one batch norm layer, each [C]: the batch's and the layer's running ones.
+
+    ``instance_means`` are the means of each image of this process, [B, C], where they are asked for.
+    """
 
     mean: Tensor
     variance: Tensor
     running_mean: Tensor
     running_variance: Tensor
+    instance_means: Tensor | None = None
 
 
 def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
@@ -63,11 +67,11 @@ def over_processes(layers: list[LayerStatistics]) -> list[LayerStatistics]:
 
 
 @contextmanager
-def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
+def record_statistics(network: nn.Module, instances: bool = False) -> Iterator[list[LayerStatistics]]:
     """Yields a list that holds, after a forward pass, the statistics at each batch norm layer, in order of use.
 
     The batch's variance is the biased one (divided by the number of elements), which is what a layer
-    normalizes by in training. Differentiable in the images.
+    normalizes by in training. Differentiable in the images. ``instances``: whether each image's means are recorded too.
     """
     statistics: list[LayerStatistics] = []
 
@@ -78,7 +82,8 @@ def record_statistics(network: nn.Module) -> Iterator[list[LayerStatistics]]:
         variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
         assert isinstance(layer.running_mean, Tensor)
         assert isinstance(layer.running_var, Tensor)
-        statistics.append(LayerStatistics(mean, variance, layer.running_mean, layer.running_var))
+        means = x.flatten(2).mean(2) if instances and x.dim() > 2 else x if instances else None
+        statistics.append(LayerStatistics(mean, variance, layer.running_mean, layer.running_var, means))
 
     with ExitStack() as stack:
         for layer in batch_norm_layers(network):

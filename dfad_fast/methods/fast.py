@@ -1,0 +1,31 @@
+"""FastDFKD: a generator that has learned where to begin makes a batch of images in 2, 5 or 10 steps; all are kept."""
+
+from dfad_fast.methods.method import Method
+from dfad_fast.terms import KL, BatchNormStatistics, Disagreement, Label, Weighted
+
+# The weights are those for ResNet-34 and ResNet-18. KL has the temperature 20, and 20^2 as its weight. The published
+# code resets the first layer once, after 120 rounds: that is left out.
+_STUDENT = (Weighted(400.0, KL(temperature=20.0)),)
+_GENERATOR = (
+    Weighted(10.0, BatchNormStatistics()),
+    Weighted(0.5, Label()),
+    Weighted(-1.33, Disagreement(), decay="after_warmup"),
+)
+
+
+def _fast(steps: int, lr_noise: float) -> Method:
+    return Method(
+        name=f"fast-{steps}",
+        source="Fang et al. 2022, arXiv 2112.06253",
+        student=_STUDENT,
+        generator=_GENERATOR,
+        student_steps=400,
+        student_mode="eval",
+        batches=f"restarted(steps={steps}, lr_noise={lr_noise})",
+        recipe=f"fast-{steps}",
+    )
+
+
+FAST_2 = _fast(2, lr_noise=0.015)
+FAST_5 = _fast(5, lr_noise=0.01)
+FAST_10 = _fast(10, lr_noise=0.01)

@@ -1,0 +1,45 @@
+"""The generator of model inversion: DFAD's, which makes pixels (Fang et al. 2021, arXiv 2105.08584; 2112.06253)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dfad_fast.models.generators.dfad import DFADGenerator
+
+
+class Normalize(nn.Module):
+    """Pixels [B, C, H, W] from 0 to 1 in the teacher's input space; ``mean`` and ``std`` are [C, 1, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
+
+
+class PixelGenerator(DFADGenerator):
+    """DFAD's generator with a sigmoid at its end, whose pixels are normalized as the teacher's images are.
+
+    ``normalization`` is their mean and deviation, [C, 1, 1] each. Where nobody says how they were normalized, None, a
+    batch norm without affine parameters does it.
+
+    Maps noise [B, latent_dim] to images [B, *image_shape].
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int = 256,
+        width: int = 128,
+        fused: bool = True,
+        normalization: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        super().__init__(image_shape, latent_dim, width, fused)
+        self.upsample[9] = nn.Sigmoid()
+        if normalization is not None:
+            self.upsample[10] = Normalize(*normalization)
