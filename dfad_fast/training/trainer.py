@@ -100,9 +100,8 @@ class DFADTrainer(RunSettings, _Networks):
         self.out = None if self.out is None else Path(self.out)
         begun = begun_before(self.out, self.resume, self.student_init)
         self.distiller = Distiller(self.teacher, self.student, form, settings, facts, begun)
-        # What the settings came to.
-        self.method, self.recipe = self.distiller.method, self.distiller.recipe
-        self.speed = self.distiller.levers
+        made = self.distiller
+        self.method, self.recipe, self.speed = made.method, made.recipe, made.levers  # what settings came to
         self.normalization = form.normalization
         self.loggers = Loggers(self.log)
         if self.loggers and self.out is None:

@@ -29,10 +29,12 @@ def counterparts(teacher: nn.Module, student: nn.Module, of: Map, to: Map, block
         if _are_numbers(names) and _are_numbers(known):
             forms = [_form(own, student_path, name, to) for name in names]
             other_forms = [_form(others, teacher_path, name, of) for name in known]
-            if any(len(form) > 1 for form in (*forms, *other_forms)):
+            if not any(len(form) > 1 for form in (*forms, *other_forms)):
+                pairs = (
+                    pairs if forms == other_forms else {}
+                )  # bare layers in a row: their places say nothing
+            elif len(names) != len(known):
                 pairs = {names[i]: known[j] for i, j in _in_runs(forms, other_forms, blocks)}
-            elif forms != other_forms:
-                pairs = {}  # bare layers in a row: their places say nothing
         for name, other in pairs.items():
             below, beside = _join(student_path, name), _join(teacher_path, other)
             found[below] = beside

@@ -58,12 +58,12 @@ class Use:
 
 @dataclass
 class Layer:
-    """A module with weights that ran. ``kind`` says whose weights have the same form: the operation, a convolution's
-    kernel and whether it is depthwise or grouped."""
+    """A module with weights that ran. ``kind`` is the operation, and of a convolution whether it is depthwise or grouped;
+    ``geometry`` its kernel and strides."""
 
     path: str
-    kind: tuple[object, ...]
-    strides: tuple[int, ...] = ()
+    kind: tuple[str, ...]
+    geometry: tuple[tuple[int, ...], ...] = ()
     uses: dict[str, Use] = field(default_factory=dict)
     """By the local names of its parameters and buffers."""
 

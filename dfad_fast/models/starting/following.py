@@ -98,13 +98,13 @@ class _Follower(TorchDispatchMode):
         taken = self._companions.along(x, 1)
         is_depthwise = groups == x.shape[1] == result.shape[1]
         form = "depthwise" if is_depthwise else "grouped" if groups > 1 else "whole"
-        kind = ("convolution", tuple(weight.shape[2:]), form)
+        kind, geometry = ("convolution", form), (tuple(weight.shape[2:]), tuple(strides))
         if is_depthwise:
             made = taken
-            self._use(name, kind, Use({0: taken}), tuple(strides))
+            self._use(name, kind, Use({0: taken}), geometry)
         else:
             made = self._make(name, result.shape[1])
-            self._use(name, kind, Use({0: made, 1: taken}, groups), tuple(strides))
+            self._use(name, kind, Use({0: made, 1: taken}, groups), geometry)
         self._use(self._name(bias), kind, Use({0: made}))
         self._companions.set(result, made, 1)
 
@@ -167,12 +167,16 @@ class _Follower(TorchDispatchMode):
         return self.made[path]
 
     def _use(
-        self, name: str | None, kind: tuple[object, ...], use: Use | None, strides: tuple[int, ...] = ()
+        self,
+        name: str | None,
+        kind: tuple[str, ...],
+        use: Use | None,
+        geometry: tuple[tuple[int, ...], ...] = (),
     ) -> None:
         if name is None or use is None:
             return
         path, _, own = name.rpartition(".")
-        layer = self.layers.setdefault(path, Layer(path, kind, strides))
+        layer = self.layers.setdefault(path, Layer(path, kind, geometry))
         if own in layer.uses:
             for dim, channels in layer.uses[own].channels.items():
                 self.classes.join(channels, use.channels.get(dim, channels))

@@ -8,8 +8,8 @@ from dfad_fast.models.starting.channels import Layer, Map
 
 
 def match_layers(of: Map, to: Map, by_place: Mapping[str, str]) -> dict[str, str]:
-    """The paths of the student's layers (``to``), each with that of the teacher's (``of``) whose weights have the same
-    form. ``by_place`` names the teacher's modules that have the places of the student's.
+    """The paths of the student's layers (``to``), each with that of the teacher's (``of``) that does the same in its
+    place, if with another kernel. ``by_place`` names the teacher's modules that have the places of the student's.
 
     What no name matches is matched in the order of running, between the layers that names matched.
     """
@@ -33,7 +33,7 @@ def match_layers(of: Map, to: Map, by_place: Mapping[str, str]) -> dict[str, str
 
 
 def _in_order(own: Sequence[Layer], others: Sequence[Layer]) -> dict[str, str]:
-    """The longest common row of layers of one form and stride, with early ones first."""
+    """The longest common row of layers of one kind, kernel and stride, with early ones first."""
     longest = [[0] * (len(others) + 1) for _ in range(len(own) + 1)]
     for i in reversed(range(len(own))):
         for j in reversed(range(len(others))):
@@ -60,4 +60,4 @@ def _fits(layer: Layer, other: Layer | None) -> bool:
 
 
 def _same(layer: Layer, other: Layer) -> bool:
-    return layer.kind == other.kind and layer.strides == other.strides
+    return layer.kind == other.kind and layer.geometry == other.geometry

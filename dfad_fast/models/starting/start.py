@@ -78,7 +78,7 @@ def _plan(
     taken, left = [], []
     for path, layer in to.layers.items():
         if path not in matched:
-            left.append(LeftLayer(path, "the teacher has no layer of its form in its place"))
+            left.append(LeftLayer(path, "the teacher has none of its kind in its place"))
             continue
         source = of.layers[matched[path]]
         try:
