@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+# Sees every operation while it runs, those inside of C++ too, which TorchFunctionMode does not. torch documents it, but
+# its module has no public name.
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
 WRAPPER_NAMES = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """What wrappers put into the names of weights: data parallel training, torch.compile, FSDP, activation checkpoints.
 

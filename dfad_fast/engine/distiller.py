@@ -38,7 +38,8 @@ class Distiller:
 
     It opens no file and prints nothing. ``form`` says what the teacher's images are like, ``settings`` are those of
     :class:`dfad_fast.DFADTrainer`; ``facts`` further ones that all processes of a run have to agree on. ``storage``
-    takes images that are too many for memory.
+    takes images that are too many for memory. ``begun``: of a run that is resumed, whether its student was begun from
+    the teacher, which is not done again.
 
     Raises UsageError for networks that do not fit each other or the image shape, and for unknown names.
     """
@@ -51,6 +52,7 @@ class Distiller:
         settings: DistillerSettings,
         facts: Mapping[str, object] | None = None,
         storage: Storage | None = None,
+        begun: bool | None = None,
     ) -> None:
         self.settings = settings
         self.storage = storage or NoStorage()
@@ -60,7 +62,7 @@ class Distiller:
         with torch.inference_mode(False), used_alone(teacher, student), modes_kept(teacher, student):
             self._layouts = Layouts(teacher, student)
             try:
-                self._make(set_up(teacher, student, form, settings), facts or {})
+                self._make(set_up(teacher, student, form, settings, begun), facts or {})
             finally:
                 self._layouts.note()
                 self._layouts.give_back()
@@ -69,6 +71,10 @@ class Distiller:
         settings = self.settings
         self.networks, self.prober, self.random = made.trio, made.prober, made.random
         self.method, self.recipe, self.levers = made.method, made.recipe, made.levers
+        self.start = made.start
+        """What the student was begun from, in words; of a run that is resumed only whether that was the teacher."""
+        self.student_start = made.start.as_data() if settings.student_init != "random" else {}
+        """The same as the run recorded it, as plain values."""
         self.device = device_of(self.networks.student)
         self.state = TrainState()
         self.best = BestStudent()
@@ -104,7 +110,15 @@ class Distiller:
 
     def describe(self) -> dict[str, Any]:
         """What the settings came to, as plain values: all that decides how a run ends, but for weights and versions."""
-        return describe(self.settings, self.networks, self.method, self.recipe, self.levers, self.form)
+        return describe(
+            self.settings,
+            self.networks,
+            self.method,
+            self.recipe,
+            self.levers,
+            self.form,
+            self.start.from_teacher,
+        )
 
     @property
     def notices(self) -> list[str]:
@@ -206,6 +220,7 @@ class Distiller:
             "global_rng": global_state(self.device),
             **asdict(self.state),
             "best_student": self.best.state_dict(),
+            "student_start": self.student_start,
             "source": self.source.state_dict(),
             "source_spec": kind_of_source(self.method.source_spec),
             "older_images": older_images(self.settings),
@@ -252,4 +267,5 @@ class Distiller:
             setattr(self.state, name, state.get(name, value))  # checkpoints of older versions count less
         if "best_student" in state:  # not in checkpoints of older versions
             self.best.load_state_dict(state["best_student"], self.device)
+        self.student_start = state.get("student_start", {})
         self.source.load_state_dict(state_of_source(state, self.settings, self.method.source_spec))

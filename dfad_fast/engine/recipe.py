@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -78,9 +78,27 @@ def _model_inversion(generator_lr: float, student_lr: float = 0.2) -> Recipe:
     )
 
 
+@dataclass(frozen=True)
+class OtherRates:
+    """The recipe called ``name``, with other learning rates where they are given."""
+
+    name: str
+    student_lr: float | None = None
+    generator_lr: float | None = None
+
+    def of(self, recipe: Recipe) -> Recipe:
+        return replace(
+            recipe,
+            student_lr=recipe.student_lr if self.student_lr is None else self.student_lr,
+            generator_lr=recipe.generator_lr if self.generator_lr is None else self.generator_lr,
+        )
+
+
 RECIPES = {
     # Students with batch norm: SGD ended higher than Adam in short runs on digits.
     "sgd": Recipe("sgd", student_lr=0.2, student_weight_decay=5e-4),
+    # Such students that start from their teacher: a higher rate first unlearns what they start with.
+    "sgd-start": Recipe("sgd", student_lr=0.05, student_weight_decay=5e-4),
     # Students without: SGD diverged on a LeNet-5 pair, at a rate of 0.02 already.
     "adam": Recipe("adam", student_lr=2e-3),
     # ZSKT's (arXiv 1905.09768).
@@ -99,19 +117,29 @@ RECIPES = {
 }
 
 
-def choose_recipe(recipe: str | Recipe, student: nn.Module, of_method: str = "auto") -> Recipe:
+def choose_recipe(
+    recipe: str | Recipe | OtherRates,
+    student: nn.Module,
+    of_method: str = "auto",
+    from_teacher: bool = False,
+) -> Recipe:
     """The recipe by its name; ``auto`` is the method's own.
 
-    Where that is ``auto`` too: ``sgd`` for a student with batch norm layers and ``adam`` for others.
+    Where that is ``auto`` too: ``sgd`` for a student with batch norm layers, ``sgd-start`` where that starts
+    ``from_teacher``, and ``adam`` for others.
 
     Raises UsageError for an unknown name.
     """
     if isinstance(recipe, Recipe):
         return recipe
+    if isinstance(recipe, OtherRates):
+        return recipe.of(choose_recipe(recipe.name, student, of_method, from_teacher))
     if recipe == "auto":
         recipe = of_method
-    if recipe == "auto":
-        recipe = "sgd" if batch_norm_layers(student) else "adam"
+    if recipe == "auto" and batch_norm_layers(student):
+        recipe = "sgd-start" if from_teacher else "sgd"
+    elif recipe == "auto":
+        recipe = "adam"
     if recipe not in RECIPES:
         raise unknown_name("recipe", recipe, ["auto", *RECIPES])
     return RECIPES[recipe]

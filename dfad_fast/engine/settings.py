@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dfad_fast.engine.choice import Terms
-    from dfad_fast.engine.recipe import Recipe
+    from dfad_fast.engine.recipe import OtherRates, Recipe
     from dfad_fast.methods import Method
     from dfad_fast.networks.levers import Levers
     from dfad_fast.sources import SourceSpec
@@ -53,13 +53,21 @@ class DistillerSettings:
         after="sync_batch_norm",
     )
     _: KW_ONLY
-    recipe: str | Recipe = setting(
+    recipe: str | Recipe | OtherRates = setting(
         "auto",
-        "Optimisers: auto (the method's), sgd, adam, published (DFAD's), or as published with zskt, dfq, fast-2, "
-        "fast-5, fast-10, nayer, cmi.",
-        details="Or a Recipe. Where the method has none, auto is sgd for a student with batch norm layers and adam for "
-        "others.",
+        "Optimisers: auto (the method's), sgd, sgd-start, adam, published (DFAD's), or as published with zskt, dfq, "
+        "fast-2, fast-5, fast-10, nayer, cmi.",
+        details="Or a Recipe. Where the method has none, auto is sgd for a student with batch norm layers, sgd-start "
+        "where that starts from the teacher, and adam for others.",
         option=str,
+        resolved=True,
+    )
+    student_init: str = setting(
+        "random",
+        "Where the student starts: random (as it is), teacher (from the teacher's weights), auto (that where it fits).",
+        details="teacher cuts the teacher's channels and blocks down to the student's and refuses a student of another "
+        "family; auto leaves such a one as it was handed in, and one that was trained before.",
+        metavar="auto|teacher|random",
         resolved=True,
     )
     student_ema: float | None = setting(

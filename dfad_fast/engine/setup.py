@@ -18,10 +18,12 @@ from dfad_fast.engine.planning import with_levers
 from dfad_fast.engine.random_numbers import RandomNumbers
 from dfad_fast.engine.recipe import Recipe, choose_recipe
 from dfad_fast.engine.settings import DistillerSettings, recorded
+from dfad_fast.engine.starting import start_student
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.generators.sampling import check_generator
 from dfad_fast.models.reading.check import count_classes, device_of, image_dtype
+from dfad_fast.models.starting.record import Start
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.levers import Levers, choose_levers
@@ -44,10 +46,20 @@ class Setup:
     recipe: Recipe
     levers: Levers
     random: RandomNumbers
+    start: Start
 
 
-def set_up(teacher: nn.Module, student: nn.Module, form: ImageForm, settings: DistillerSettings) -> Setup:
-    """Raises UsageError where what was handed in does not fit together; see :class:`dfad_fast.DFADTrainer`."""
+def set_up(
+    teacher: nn.Module,
+    student: nn.Module,
+    form: ImageForm,
+    settings: DistillerSettings,
+    begun: bool | None = None,
+) -> Setup:
+    """``begun``: of a run that is resumed, whether its student was begun from the teacher.
+
+    Raises UsageError where what was handed in does not fit together; see :class:`dfad_fast.DFADTrainer`.
+    """
     shape = form.shape
     teacher, student = unwrapped(teacher), unwrapped(student)
     preflight.refuse_unfit(teacher, student)
@@ -90,11 +102,12 @@ def set_up(teacher: nn.Module, student: nn.Module, form: ImageForm, settings: Di
         )
         trio.equip(method.rows)
         method = replace(method, batches=with_levers(method, levers))
-        recipe = choose_recipe(settings.recipe, trio.student, method.recipe)
+        start = start_student(settings.student_init, teacher, student, shape, settings.seed, begun)
+        recipe = choose_recipe(settings.recipe, trio.student, method.recipe, start.from_teacher)
         random = RandomNumbers(settings.seed, settings.latent_dim, device, dtype)
         check_generator(generator, random.draw_noise(2, random.held_out()), shape)
         preflight.look_at_answers(trio.teacher, shape, own_batch, reads_student(method.generator))
-    return Setup(trio, prober, method, recipe, levers, random)
+    return Setup(trio, prober, method, recipe, levers, random, start)
 
 
 def _levers_of_several(levers: Levers, batch_size: int, sync_batch_norm: bool) -> Levers:
@@ -116,6 +129,7 @@ def describe(
     recipe: Recipe,
     levers: Levers,
     form: ImageForm,
+    from_teacher: bool,
 ) -> dict[str, Any]:
     """What is recorded of a run and compared where it is resumed, as plain values."""
     return {
@@ -126,6 +140,7 @@ def describe(
         "normalization": [None if x is None else list(x) for x in (form.mean, form.std)],
         **recorded(settings),
         "recipe": asdict(recipe),
+        "student_init": "teacher" if from_teacher else "random",
         "levers": asdict(levers),
         "taps": networks.matching.describe() if method.reads_features else [],
         "processes": processes.count(),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfad_fast.allocator import pin_allocator
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.preflight import refuse_unaffordable
-from dfad_fast.engine.recipe import Recipe, choose_recipe
+from dfad_fast.engine.recipe import OtherRates
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.config import to_record
 from dfad_fast.jobs.devices import choose_device, fitting_into_memory
@@ -29,7 +29,6 @@ from dfad_fast.jobs.networks import (
     run_plugins,
 )
 from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
-from dfad_fast.methods import METHODS
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.levers import choose_levers, with_changes
@@ -89,7 +88,8 @@ def prepare(
     _refuse_unaffordable(settings, device)
     iterations = _iterations(settings)
     pair = _build_pair(settings, dataset, device, resume, dry_run, teacher_progress)
-    recipe = _recipe(settings, pair.student)
+    assert isinstance(settings.recipe, str)
+    recipe = OtherRates(settings.recipe, settings.student_lr, settings.generator_lr)
     levers = choose_levers(with_changes(choose_levers(settings.speed, device), settings.lever or ()), device)
     evaluate = None if dry_run else _test_batches(settings, dataset, pair, device)
     if resume:
@@ -172,16 +172,6 @@ def _build_pair(
     return collectives.first_then_others(build)
 
 
-def _recipe(settings: DistillSettings, student: nn.Module) -> Recipe:
-    method = METHODS.get(settings.method) if isinstance(settings.method, str) else settings.method
-    recipe = choose_recipe(settings.recipe, student, method.recipe if method else "auto")
-    return replace(
-        recipe,
-        student_lr=recipe.student_lr if settings.student_lr is None else settings.student_lr,
-        generator_lr=recipe.generator_lr if settings.generator_lr is None else settings.generator_lr,
-    )
-
-
 def _test_batches(
     settings: DistillSettings, dataset: Dataset | None, pair: Pair, device: torch.device
 ) -> list[tuple[Tensor, Tensor]] | None:
@@ -229,5 +219,7 @@ def _tell_choices(trainer: DFADTrainer, chosen: bool) -> None:
             )
     if method.reads_last_stage:
         _log.info(f"tap: {networks.matching.last_stage} (the teacher's last stage)")
+    for line in trainer.distiller.start.lines():
+        _log.info(line)
     for notice in trainer.notices:
         _log.info(notice)

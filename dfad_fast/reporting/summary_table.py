@@ -53,6 +53,13 @@ def _table(summary: Summary) -> Table:
             table.add_row("test accuracy of the averaged student, final", "", percent(final))
             table.add_row("test accuracy of the averaged student, best", "", percent(best))
         table.add_row("agreement, test images", "", percent(summary.agreement_final))
+    start = summary.student_start
+    if start.get("agreement") is not None:
+        table.add_row(
+            f"agreement before the first step, {start['images']:,} images of noise",
+            "",
+            percent(start["agreement"]),
+        )
     table.add_row("agreement, held-out generated images", "", percent(summary.agreement_generated))
     table.add_row("discrepancy, held-out generated images", "", _decimal(summary.discrepancy_generated))
     table.add_row("classes of these images", _classes_seen(summary), "")

@@ -12,6 +12,7 @@ from dfad_fast.engine.distiller import Distiller
 from dfad_fast.environment import versions
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.runs import resuming
+from dfad_fast.runs.config_file import recorded_config
 from dfad_fast.runs.folder import RunFolder, has_saved_nothing
 from dfad_fast.runs.writer import RunWriter
 
@@ -37,6 +38,19 @@ def _open_folder(
 
     again = collectives.on_first(open_first)
     return (opened[0] if opened else None), again
+
+
+def begun_before(out: Path | None, resume: bool, student_init: str) -> bool | None:
+    """Whether the run in ``out``, which is resumed, began its student from the teacher: as recorded, where
+    ``student_init`` leaves that open. None for a run that begins, or begins again.
+
+    Raises UsageError for a folder that holds no run.
+    """
+    if out is None or not resume or collectives.on_first(lambda: has_saved_nothing(out)):
+        return None
+    if student_init != "auto":
+        return student_init == "teacher"
+    return collectives.on_first(lambda: recorded_config(out).get("student_init") == "teacher")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ _BESIDE_SETTINGS = (
     "image_shape",
     "normalization",
     "recipe",
+    "student_init",
     "levers",
     "taps",
     "versions",

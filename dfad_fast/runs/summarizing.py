@@ -99,6 +99,7 @@ def summarize(
         effective_classes_generated=generated.balance.effective if generated else None,
         entropy_generated=generated.balance.entropy if generated else None,
         variety_generated=generated.variety if generated else None,
+        student_start=distiller.student_start,
         notices=notices,
         teacher_parameters=sum(p.numel() for p in networks.teacher.parameters()),
         student_parameters=sum(p.numel() for p in networks.student.parameters()),

@@ -61,6 +61,9 @@ class Summary:
     """From 0, one class, to 1, all equally frequent."""
     variety_generated: float | None
     """How different the held-out images are; 0: all alike."""
+    student_start: Mapping[str, Any]
+    """What the student was begun from, see :class:`dfad_fast.models.starting.record.Start`; empty where it is as it was
+    handed in because that was asked for."""
     notices: list[str]
     """What makes the figures on generated images say little, a line each."""
     teacher_parameters: int
@@ -109,6 +112,7 @@ class Summary:
         values: dict[str, Any] = {name: data.get(name) for name in names}
         values["best_student"] = _best(values["best_student"])
         values["sign_agreement_generated"] = values["sign_agreement_generated"] or {}
+        values["student_start"] = values["student_start"] or {}
         values["notices"] = values["notices"] or []
         return Summary(**values)
 
@@ -129,6 +133,7 @@ _ADDED_LATER = (
     "effective_classes_generated",
     "entropy_generated",
     "variety_generated",
+    "student_start",
     "notices",
     "processes",
     "source",

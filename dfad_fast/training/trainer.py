@@ -23,7 +23,7 @@ from dfad_fast.reporting.drawings import Drawings
 from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.bank_files import storage_for
 from dfad_fast.runs.events import Callback
-from dfad_fast.runs.opening import open_run
+from dfad_fast.runs.opening import begun_before, open_run
 from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.summarizing import summarize
@@ -98,15 +98,15 @@ class DFADTrainer(RunSettings, _Networks):
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}
         settings = DistillerSettings(**values(self, DistillerSettings))
         form = ImageForm(as_image_shape(self.image_shape), self.image_mean, self.image_std)
-        self.distiller = Distiller(self.teacher, self.student, form, settings, facts, storage_for(self))
-        # What the settings came to.
-        self.method, self.recipe = self.distiller.method, self.distiller.recipe
-        self.speed = self.distiller.levers
+        self.out = None if self.out is None else Path(self.out)
+        begun = begun_before(self.out, self.resume, self.student_init)
+        networks = self.teacher, self.student
+        made = self.distiller = Distiller(*networks, form, settings, facts, storage_for(self), begun)
+        self.method, self.recipe, self.speed = made.method, made.recipe, made.levers  # what settings came to
         self.normalization = form.normalization
         self.loggers = Loggers(self.log)
         if self.loggers and self.out is None:
             raise UsageError(f"log={self.log!r} writes to a run's folder: give one, as out=")
-        self.out = None if self.out is None else Path(self.out)
         opened = open_run(
             self.distiller,
             self.out,

@@ -26,6 +26,7 @@ WRITTEN = {
     "effective_classes_generated": 7.8,
     "entropy_generated": 0.9,
     "variety_generated": 0.3,
+    "student_start": {"from_teacher": True, "share": 1.0},
     "notices": ["beware"],
     "teacher_parameters": 200,
     "student_parameters": 50,
@@ -54,6 +55,7 @@ ADDED_LATER = (
     "effective_classes_generated",
     "entropy_generated",
     "variety_generated",
+    "student_start",
     "notices",
     "processes",
 )

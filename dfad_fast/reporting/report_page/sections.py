@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dfad_fast.data.defaults import DEFAULTS
@@ -135,7 +136,11 @@ def summary_table(record: Record) -> dict[str, Any] | None:
     if not summary:
         return None
     return {
-        "rows": [*_rows_on_test_images(summary), *_rows_on_generated_images(summary)],
+        "rows": [
+            *_rows_on_test_images(summary),
+            *_rows_on_generated_images(summary),
+            *_rows_on_start(summary.student_start),
+        ],
         "iteration": count(summary.iterations),
         "old": record.summary_is_old,
         "notices": [str(notice) for notice in summary.notices],
@@ -181,6 +186,19 @@ def _rows_on_generated_images(summary: Summary) -> list[_Row]:
     for stage, value in summary.sign_agreement_generated.items():
         rows.append((f"Sign agreement, {stage}", "", percent(value)))
     return rows
+
+
+def _rows_on_start(start: Mapping[str, Any]) -> list[_Row]:
+    """What the student was begun from, where the run says it."""
+    if not start:
+        return []
+    if not start.get("from_teacher"):
+        return [("Student's start", "", f"as handed in, {start.get('reason')}")]
+    agreement = f"Agreement before the first step, {count(start.get('images'))} images of noise"
+    return [
+        ("Student's parameters begun from the teacher's", "", percent(start.get("share"))),
+        (agreement, "", percent(start.get("agreement"))),
+    ]
 
 
 def settings(record: Record) -> dict[str, Any] | None:
