@@ -24,6 +24,9 @@ class Bank(SourceSpec):
     logits for them. With 0 views none are kept: new ones are drawn, and the teacher is asked, in each step. It is asked
     too where the student's terms read its features.
 
+    By age an image is shown so many times as an iteration has student's steps for each new batch: more views than that
+    are asked in vain.
+
     ``keep`` says which images stay: those of the least ``age``; ``random``, at any time a uniform draw from all that
     came; ``balanced`` over the teacher's classes; or the ``hardest`` for the student, by the mean absolute difference
     of its logits from the teacher's when it last saw them. ``store``: in ``uint8``, each channel of an image by its own

@@ -74,6 +74,18 @@ def test_a_bank_as_a_folder_and_as_an_archive(dfad_fast, run_of):
         assert (archive["mean"], archive["std"]) == (0.5, 0.25)
 
 
+@pytest.mark.parametrize("out", ["set", "set.npz"])
+def test_another_run_learns_from_them(dfad_fast, own, run_of, out):
+    run = run_of("bank", *BANK)
+    assert dfad_fast("images", "run", "--out", out).code == 0
+    source = f"folder(path='{run.parent / out}')"
+    read = dfad_fast("distill", *own, "--out", "other", "--source", source, *NORMALIZED, "--method", "dfad")
+    assert read.code == 0, read.err
+    pixels = load_run("other").source._pixels
+    stored = {image.tobytes() for image in as_bytes(bank_images(run)[0])}
+    assert {image.tobytes() for image in pixels.numpy()} == stored
+
+
 def test_some_of_them_are_drawn_by_a_seed(dfad_fast, run_of):
     run = run_of("bank", *BANK)
     everything = {image.tobytes() for image in as_bytes(bank_images(run)[0])}

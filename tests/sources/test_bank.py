@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from dfad_fast import DFADTrainer
+from dfad_fast import DFADTrainer, Levers
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.runs import bank_files
 from dfad_fast.sources import SOURCES, as_source
@@ -128,6 +128,24 @@ def test_what_is_made_is_counted_and_drawn_once_costs_nothing_later(pair):
         once.iterations_for(1000)
 
 
+def test_a_batch_that_steps_would_share_is_kept_once(pair):
+    trainer = trainer_of(pair, "bank(fresh, images=64, new=3)", speed="fast")
+    trainer.step()
+    assert "generators_batch" in str(trainer.method.source_spec)
+    assert sealed(trainer).count == 8
+    shared = trainer_of(
+        pair, "bank(fresh, images=64, new=3)", speed=Levers(student_batches=1, winograd=False)
+    )
+    shared.step()
+    assert sealed(shared).count == 3 * 8
+    assert (
+        torch.unique(
+            torch.cat([s.packed.images(torch.float32) for s in sealed(shared).segments]), dim=0
+        ).shape[0]
+        == 24
+    )
+
+
 def test_without_stored_views_the_teacher_is_asked_about_what_is_shown(pair):
     trainer = filled(trainer_of(pair, "bank(noise, images=64, new=0, views=0)"))
     before = trainer.distiller.state.teacher_passes
@@ -178,6 +196,18 @@ def test_the_hardest_are_known_from_the_students_steps(pair):
     torch.testing.assert_close(torch.tensor(found), expected)
 
 
+def test_in_half_precision_the_answers_are_kept_as_they_were(pair):
+    source = "bank(fresh, images=32, new=0)"
+    trainer = filled(trainer_of(pair, source, speed=Levers(precision="bfloat16", winograd=False)))
+    exact = trainer_of(pair, source)
+    for images, view in shown_in(trainer):
+        with torch.autocast("cpu", torch.bfloat16):
+            again = trainer.networks.teacher(images).float()
+        torch.testing.assert_close(view.logits, again, rtol=0.05, atol=0.05)
+        assert not torch.equal(view.logits, exact.networks.teacher(images))
+    assert all(value.isfinite() for value in trainer.step().values())
+
+
 def test_memory_is_bounded_in_a_run_that_fills_its_bank_twice(pair):
     for keep in ("age", "random"):
         trainer = trainer_of(pair, f"bank(noise, images=64, keep={keep}, new=5)")
@@ -196,7 +226,7 @@ RUNS = {
     "hardest": {"source": "bank(fresh, images=48, keep=hardest, augment='flip-shift-mix')"},
     "balanced": {"source": "bank(fresh, images=48, keep=balanced, store=half)"},
     "asking": {"source": "bank(fresh, images=48, views=0, keep=random)"},
-    "mixed": {"source": "bank(0.5*noise + fresh, images=48) + noise"},
+    "mixed": {"source": "bank(0.5*noise + fresh, images=48, keep=hardest) + noise"},
     "filling": {"source": "bank(fresh, images=48, prefill=40, new=0)"},
     "replayed": {"source": "bank(fresh, images=48, keep=hardest)", "replay": 2, "generator_ema": 0.9},
 }

@@ -48,7 +48,9 @@ class BankSource(Source):
         self._store, notices = open_store(kept, bench, self._dtype, self._ask)
         self._notices += notices
         self._inner_bench = _Unasked.of(bench)
-        self._of = filling.of.make(self._inner_bench, replace(plan, student_steps=max(1, filling.new)))
+        # Each a batch of its own, whatever the levers say, and nothing of it is asked for the student.
+        inner = replace(plan, student=(), student_steps=max(1, filling.new), batches=None)
+        self._of = filling.of.make(self._inner_bench, inner)
         self._shown: Places | None = None
         self._notes: list[tuple[Places, Tensor]] = []
 
@@ -103,9 +105,12 @@ class BankSource(Source):
 
     def _add(self, turn: Turn) -> None:
         self._read_notes()  # before their places are others'
+        last = None
         for batch in self._of.batches(turn):
-            self._bench.prober.trio.set_modes(student=True)
-            self._store.add(differentiable.gather(batch.images.detach()))
+            if batch is not last:  # steps may share one
+                self._bench.prober.trio.set_modes(student=True)
+                self._store.add(differentiable.gather(batch.images.detach()))
+            last = batch
 
     def _next(self) -> Batch:
         size, device = self._bench.batch_size, self._bench.device
