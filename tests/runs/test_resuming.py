@@ -30,9 +30,7 @@ def test_a_recipe_of_before_some_of_its_entries_had_their_defaults():
     of_before = {key: value for key, value in recipe.items() if key != "generator_decays"}
     old = folder(recipe=of_before)
     assert changes(old, {**NOW, "recipe": recipe}, accept=False) == {}
-    with pytest.raises(
-        UsageError, match="recipe: {'generator_decays': True} then, {'generator_decays': False} now"
-    ):
+    with pytest.raises(UsageError, match=r"{'generator_decays': True} then, {'generator_decays': False} now"):
         changes(old, {**NOW, "recipe": {**recipe, "generator_decays": False}}, accept=False)
 
 
