@@ -63,6 +63,10 @@ def with_older_images(
     if settings.generator_ema is not None:
         if not method.generator_steps:
             raise UsageError("generator_ema averages a generator, and none is trained here: leave it out")
+        if any(part.draws_weights for part in method.source_spec.walk()):
+            raise UsageError(
+                "generator_ema averages a generator, and this source gives it new weights once in a while: leave it out"
+            )
         source = AveragedGenerator(source, bench, method.student, settings.generator_ema)
     return source
 

@@ -15,6 +15,9 @@ CMI = Method(
     ),
     student_steps=400,
     student_mode="eval",
-    batches=("restarted(steps=200, restart=whole, weights=normal, lr_noise=0.001, memory=0, features=40960)"),
+    batches=(
+        "bank(restarted(steps=200, restart=whole, weights=normal, lr_noise=0.001, memory=0, features=40960), "
+        "images=65536)"
+    ),
     recipe="cmi",
 )

@@ -21,7 +21,7 @@ def _fast(steps: int, lr_noise: float) -> Method:
         generator=_GENERATOR,
         student_steps=400,
         student_mode="eval",
-        batches=f"restarted(steps={steps}, lr_noise={lr_noise})",
+        batches=f"bank(restarted(steps={steps}, lr_noise={lr_noise}), images=65536, prefill=5120)",
         recipe=f"fast-{steps}",
     )
 

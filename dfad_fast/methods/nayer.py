@@ -4,7 +4,7 @@ from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, BatchNormStatistics, Disagreement, Label, Weighted
 
 # As for CIFAR-10; CIFAR-100 takes 40 steps. The published vectors are a language model's of the classes' names:
-# vectors=FILE.
+# vectors=FILE; and 200 batches are there before the student starts, where it is as many images as in FastDFKD here.
 NAYER = Method(
     name="nayer",
     source="Tran et al. 2024, arXiv 2310.00258",
@@ -16,6 +16,8 @@ NAYER = Method(
     ),
     student_steps=400,
     student_mode="eval",
-    batches=("restarted(steps=30, restart=whole, every=10, lr_noise=0, vectors=random)"),
+    batches=(
+        "bank(restarted(steps=30, restart=whole, every=10, lr_noise=0, vectors=random), images=65536, prefill=5120)"
+    ),
     recipe="nayer",
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import yaml
 
+from dfad_fast.engine.recipe import Recipe
 from dfad_fast.engine.settings import recorded_by_value
 from dfad_fast.errors import UsageError
 from dfad_fast.runs.folder import RunFolder
@@ -72,5 +74,7 @@ def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:
         return old, new
     if not isinstance(before, dict) or not isinstance(now, dict):
         return before, now
+    if name == "recipe":  # as of settings: what recipes of before had not is as it is by default
+        before = {key: value for key, value in asdict(Recipe()).items() if key in now} | before
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key != "python"]
     return {key: before.get(key) for key in keys}, {key: now.get(key) for key in keys}

@@ -40,6 +40,11 @@ class SourceSpec:
     """Those of its settings that name a file or folder, empty for none."""
 
     @property
+    def draws_weights(self) -> bool:
+        """Whether it gives the generator new weights while the run goes on."""
+        return False
+
+    @property
     def gives_contrast(self) -> bool:
         """Whether it compares its images with former ones, so that its terms may read what that found."""
         return False

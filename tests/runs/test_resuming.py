@@ -1,7 +1,9 @@
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
 
+from dfad_fast.engine.recipe import Recipe
 from dfad_fast.engine.settings import recorded_by_value
 from dfad_fast.errors import UsageError
 from dfad_fast.runs.resuming import changes
@@ -21,6 +23,15 @@ def test_a_run_of_before_some_settings_had_their_defaults():
     assert changes(folder(), NOW, accept=False) == {}
     with pytest.raises(UsageError, match=r"other settings \(replay: 0 then, 3 now\): go on"):
         changes(folder(), {**NOW, "replay": 3}, accept=False)
+
+
+def test_a_recipe_of_before_some_of_its_entries_had_their_defaults():
+    recipe = asdict(Recipe(student_lr=0.3))
+    of_before = {key: value for key, value in recipe.items() if key != "generator_decays"}
+    old = folder(recipe=of_before)
+    assert changes(old, {**NOW, "recipe": recipe}, accept=False) == {}
+    with pytest.raises(UsageError, match=r"{'generator_decays': True} then, {'generator_decays': False} now"):
+        changes(old, {**NOW, "recipe": {**recipe, "generator_decays": False}}, accept=False)
 
 
 def test_settings_that_older_runs_wrote_together_are_read_one_by_one():

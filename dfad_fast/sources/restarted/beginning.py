@@ -34,7 +34,7 @@ class Beginning:
         self._rng = rng
         self._rounds = 0
         self._meta = MetaWeights(generator, betas) if spec.restart == "meta" else None
-        if spec.restart in ("whole", "first"):
+        if spec.draws_weights:
             refuse_unknown_layers(generator)
 
     def __call__(self) -> None:

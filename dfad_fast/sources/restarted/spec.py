@@ -44,12 +44,17 @@ class Restarted(RestartedSettings):
 
     ``features`` is how many images' features are kept for the term ``contrast``, of which each step sees ``compared``.
 
-    Raises UsageError for values out of range.
+    Held-out images are what the generator makes of other noise as the last round left it. Labels, weights and moves are
+    drawn on the host, so that no CUDA graph holds such an iteration. Raises UsageError for values out of range.
     """
 
     name: ClassVar[str] = "restarted"
     trains_generator: ClassVar[bool] = True
     gives_labels: ClassVar[bool] = True
+
+    @property
+    def draws_weights(self) -> bool:
+        return self.restart in ("whole", "first")
 
     @property
     def gives_contrast(self) -> bool:
@@ -61,6 +66,11 @@ class Restarted(RestartedSettings):
         generator = PixelGenerator(form.shape, latent_dim, auto_width(form.shape), fused, form.normalization)
         if not self.vectors:
             return generator
+        if latent_dim < NoisyGenerator.told:
+            raise UsageError(
+                f"restarted: with vectors the noise has at least {NoisyGenerator.told} values, which say class and "
+                f"noisy layer, got latent_dim {latent_dim}"
+            )
         vectors = (
             random_class_vectors(classes)
             if self.vectors == "random"

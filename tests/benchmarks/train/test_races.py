@@ -72,8 +72,10 @@ def test_a_share_counts_once_it_was_held_for_three_evaluations():
     assert finished([]).reached(0.9) is None
 
 
-def test_every_method_and_the_published_loop_take_part():
-    assert {c.method for c in CONTENDERS if c.loop == "trainer"} == set(METHODS)
+def test_every_method_of_new_images_and_the_published_loop_take_part():
+    assert {c.method for c in CONTENDERS if c.loop == "trainer"} == set(METHODS) - {
+        *("fast-2", "fast-5", "fast-10", "nayer", "cmi")
+    }
     assert {c.method for c in CONTENDERS if c.loop == "faithful"} == {"dfad"}
     assert len({c.name for c in CONTENDERS}) == len(CONTENDERS)
 

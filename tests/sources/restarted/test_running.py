@@ -77,16 +77,18 @@ def test_what_a_batch_takes_is_counted(pair, name):
     assert state.student_passes == 2 * (3 + 1) * 6
 
 
+@pytest.mark.parametrize("inside", ["{}", "bank({}, images=12, views=2)"], ids=["alone", "in a bank"])
 @pytest.mark.parametrize("name", SHORT)
-def test_a_run_goes_on_to_the_same_bits(pair, name):
+def test_a_run_goes_on_to_the_same_bits(pair, name, inside):
     """A state between two restarts of nayer's generator; cmi's has former images to compare with."""
-    whole, first = trainer_of(pair, name), trainer_of(pair, name)
+    source = inside.format(SHORT[name])
+    whole, first = trainer_of(pair, name, source), trainer_of(pair, name, source)
     for trainer in (whole, first):
         trainer.planned_iterations = 4
         trainer.step()
     state = first.distiller.snapshot()
     first.step()  # leaves the state as it was
-    resumed = trainer_of(pair, name, seed=0)
+    resumed = trainer_of(pair, name, source)
     resumed.distiller.load_state_dict(state)
     for _ in range(2):
         expected, found = shown_to_student(whole), shown_to_student(resumed)
@@ -106,6 +108,16 @@ def test_the_generator_is_the_sources_own_unless_one_is_named(pair):
     assert type(trainer_of(pair, "dfad").networks.generator) is PixelGenerator
     with pytest.raises(UsageError, match="vectors are for the generator that it makes itself"):
         trainer_of(pair, "nayer", generator="dfad")
+    with pytest.raises(
+        UsageError, match="at least 2 values, which say class and noisy layer, got latent_dim 1"
+    ):
+        trainer_of(pair, "nayer", latent_dim=1)
+
+
+def test_a_generator_of_new_weights_has_no_average(pair):
+    with pytest.raises(UsageError, match="this source gives it new weights once in a while: leave it out"):
+        trainer_of(pair, "nayer", generator_ema=0.9)
+    trainer_of(pair, generator_ema=0.9).step()
 
 
 def test_pixels_are_normalized_as_the_teachers_images(pair):
