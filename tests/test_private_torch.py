@@ -209,3 +209,17 @@ def test_no_other_module_uses_private_names_of_torch():
     ]
     assert found == []
     assert private.search(Path(private_torch.__file__).read_text())
+
+
+def test_a_dispatch_mode_sees_the_operations_inside_of_a_layer():
+    seen = []
+
+    class Seeing(private_torch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append((func.overloadpacket.__name__, any(arg is x for arg in args)))
+            return func(*args, **(kwargs or {}))
+
+    layer, x = nn.Conv2d(1, 1, 1), torch.ones(1, 1, 2, 2)
+    with torch.no_grad(), Seeing():
+        layer(x)
+    assert ("convolution", True) in seen

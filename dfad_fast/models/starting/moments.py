@@ -16,6 +16,8 @@ from dfad_fast.models.starting.channels import Map
 
 _MOST_CHANNELS = 4096
 """A layer on more has no covariance taken: its square would not fit the memory."""
+_MOST_ROWS = 8192
+"""Positions of a batch that are looked at, evenly spread, which is plenty for all channels."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ def _adding(sums: dict[str, list[Any]], path: str) -> Any:
         if x is None:
             return
         channels_at = -1 if isinstance(module, nn.Linear) else 1
-        rows = x.movedim(channels_at, -1).flatten(0, -2).double()
+        rows = x.movedim(channels_at, -1).flatten(0, -2)
+        # An odd step meets all columns of maps whose width is a power of two.
+        rows = rows[:: max(1, len(rows) // _MOST_ROWS) | 1].double()
         own = sums.setdefault(path, [0, 0.0, 0.0])
         own[0] += len(rows)
         own[1] = own[1] + rows.sum(0)

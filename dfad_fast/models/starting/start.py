@@ -28,9 +28,13 @@ LEAST_SHARE = 2 / 3
 @dataclass(frozen=True)
 class Ways:
     """How a student is begun from its teacher: the channels that are chosen, the blocks that are kept, and what makes
-    up for channels that are lacking in a sum."""
+    up for channels that are lacking in a sum.
 
-    channels: Channels = "even"
+    Least squares for both began students of digits (resnet8-w32 -> w16) and CIFAR-10 (ResNet-20 at half width) nearest
+    to their teachers on colored noise and on real images.
+    """
+
+    channels: Channels = "least-squares"
     blocks: Blocks = "even"
     correction: Correction = "least-squares"
 
