@@ -23,9 +23,10 @@ def choose_method(
     student_terms: Terms | None = None,
     generator_terms: Terms | None = None,
     source: str | SourceSpec = "auto",
+    student_steps: int | None = None,
 ) -> Method:
-    """The method by its name, with other terms and another source where some are given. ``auto`` uses what the networks
-    have, and as source the method's own. Where no generator is trained, its terms are left out.
+    """The method by its name, with other terms, another source and other steps where some are given. ``auto`` uses what
+    the networks have, and as source the method's own. Where no generator is trained, its terms are left out.
 
     That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without, since virtual
     samples do badly where no batch norm statistics hold the generator; where no stage of the student matches one of
@@ -41,6 +42,8 @@ def choose_method(
         method = replace(method, generator=_rows(generator_terms))
     if source != "auto":
         method = replace(method, batches=as_source(source))
+    if student_steps is not None:
+        method = replace(method, student_steps=student_steps)
     if not any(part.trains_generator for part in method.source_spec.walk()):
         method = replace(method, generator=(), generator_steps=0, warm_up=0.0)
     if method.reads_statistics and not batch_norm_layers(networks.teacher):

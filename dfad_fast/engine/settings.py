@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from dfad_fast.settings import BATCH, SEED, Limits, declared, setting
+from dfad_fast.settings import BATCH, COUNT, SEED, Limits, declared, setting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,6 +137,9 @@ class DistillerSettings:
         metavar="SUM",
         after="generator_terms",
         resolved=True,
+    )
+    student_steps: int | None = setting(
+        None, "The student's steps in an iteration, instead of the method's.", limits=COUNT, after="source"
     )
     sync_batch_norm: bool = setting(
         False,

@@ -98,7 +98,12 @@ def set_up(
         )
         prober = Prober(trio, levers)
         method = choose_method(
-            settings.method, trio, settings.student_terms, settings.generator_terms, settings.source
+            settings.method,
+            trio,
+            settings.student_terms,
+            settings.generator_terms,
+            settings.source,
+            settings.student_steps,
         )
         trio.equip(method.rows)
         method = replace(method, batches=with_levers(method, levers))

@@ -134,7 +134,12 @@ def load_run(
     batch_size = _batch_size(config, folder)
     networks = _with_generator(pair, config, form, batch_size)
     method = choose_method(
-        config.method, networks, config.student_terms, config.generator_terms, config.source
+        config.method,
+        networks,
+        config.student_terms,
+        config.generator_terms,
+        config.source,
+        config.student_steps,
     )
     which = AVERAGED if averaged else BEST if best else STUDENT
     checkpoint = load_trained_weights(networks, folder, which)

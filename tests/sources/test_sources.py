@@ -142,3 +142,11 @@ def test_a_run_is_not_resumed_with_images_of_another_source(pair, tmp_path):
     with pytest.raises(UsageError, match="its images come from noise and not from fresh"):
         trainer_of(pair, source="fresh", out=tmp_path, resume=True, accept_changes=True)
     assert trainer_of(pair, source="noise", out=tmp_path, resume=True).iteration == 1
+
+
+def test_an_iteration_has_as_many_of_the_students_steps_as_are_asked_for(pair):
+    trainer = trainer_of(pair, source="noise", student_steps=3)
+    trainer.step()
+    assert trainer.distiller.state.student_passes == 3 * 8
+    with pytest.raises(UsageError, match="student_steps must be at least 1, got 0"):
+        trainer_of(pair, student_steps=0)
