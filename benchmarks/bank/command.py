@@ -10,6 +10,7 @@ and writes them to OUT/bank.md, the figures to OUT/bank.json.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ import click
 @click.option("--cases", default="fashion,resnet", show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="By default all cores.")
-@click.option("--match", default="", help="Only contenders with this in their names, and fresh.")
+@click.option("--match", default="", help="Only contenders whose names this pattern finds, and fresh.")
 @click.option("--out", default="benchmarks/results/bank", show_default=True)
 def command(cases: str, rounds: int, threads: int | None, match: str, out: str) -> None:
     """Race banks of images against fresh ones."""
@@ -38,7 +39,7 @@ def command(cases: str, rounds: int, threads: int | None, match: str, out: str) 
         torch.set_num_threads(threads)
     pin_allocator()
     machine = describe("cpu")
-    contenders = [c for c in CONTENDERS if match in c.name or c.name in (FRESH, ALONE)]
+    contenders = [c for c in CONTENDERS if re.search(match, c.name) or c.name in (FRESH, ALONE)]
     results = {
         name: measure(CASES[name], contenders, rounds, lambda what: click.echo(what, err=True))
         for name in cases.split(",")

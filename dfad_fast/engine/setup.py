@@ -18,7 +18,7 @@ from dfad_fast.engine.planning import with_levers
 from dfad_fast.engine.random_numbers import RandomNumbers
 from dfad_fast.engine.recipe import Recipe, choose_recipe
 from dfad_fast.engine.settings import DistillerSettings, recorded
-from dfad_fast.engine.starting import start_student
+from dfad_fast.engine.starting import draw_images, start_student
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.generators.sampling import check_generator
@@ -107,7 +107,9 @@ def set_up(
         )
         trio.equip(method.rows)
         method = replace(method, batches=with_levers(method, levers))
-        start = start_student(settings.student_init, teacher, student, shape, settings.seed, begun)
+        start = start_student(
+            settings.student_init, teacher, student, lambda: draw_images(prober, form, settings.seed), begun
+        )
         recipe = choose_recipe(settings.recipe, trio.student, method.recipe, start.from_teacher)
         random = RandomNumbers(settings.seed, settings.latent_dim, device, dtype)
         check_generator(generator, random.draw_noise(2, random.held_out()), shape)

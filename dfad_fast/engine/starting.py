@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
@@ -13,9 +13,13 @@ from dfad_fast.models.starting.record import Start
 from dfad_fast.models.starting.settling import was_trained
 from dfad_fast.models.starting.start import start_from_teacher
 from dfad_fast.models.surgery.sharding import is_sharded
+from dfad_fast.networks.probing import Prober
+from dfad_fast.sources.form import ImageForm
+from dfad_fast.sources.procedural.choosing import choose_drawing
+from dfad_fast.sources.procedural.kinds import parse_kinds
 
 STUDENT_INITS = ("auto", "teacher", "random")
-_ROW = 5
+_ROW = 31
 """Of random numbers: the images of the start have a generator of their own, seeded [seed, _ROW]."""
 _BATCH = 128
 _PIXELS = 2**20
@@ -27,11 +31,11 @@ def start_student(
     student_init: str,
     teacher: nn.Module,
     student: nn.Module,
-    image_shape: tuple[int, int, int],
-    seed: int,
+    draw: Callable[[], Sequence[Tensor]],
     begun: bool | None = None,
 ) -> Start:
-    """Begins ``student`` as ``student_init`` says, and tells what became of it. The same in every process.
+    """Begins ``student`` as ``student_init`` says, and tells what became of it. The same in every process. ``draw``
+    gives batches of images [B, C, H, W], where they are needed.
 
     ``auto`` leaves a student alone that was trained before, or that does not show whether it was, having no batch norm
     layers, and one that is of another family than the teacher. A student that was ``begun`` before, from the teacher
@@ -46,10 +50,7 @@ def start_student(
     if student_init == "random":
         return Start(from_teacher=False, reason="")
     problem = _problem(student_init, teacher, student)
-    if problem:
-        start = Start(False, problem)
-    else:
-        start = start_from_teacher(teacher, student, _images(student, image_shape, seed))
+    start = Start(False, problem) if problem else start_from_teacher(teacher, student, draw())
     if student_init == "teacher" and not start.from_teacher:
         raise UsageError(
             f"the student cannot start from the teacher, {start.reason}: choose student_init random, or a student of "
@@ -70,22 +71,20 @@ def _problem(student_init: str, teacher: nn.Module, student: nn.Module) -> str |
     return None
 
 
-def _images(network: nn.Module, image_shape: tuple[int, int, int], seed: int) -> list[Tensor]:
-    """Colored noise: sums of noise of all scales, standardized as normalized images are. Nearer to images than white
-    noise is, whose pixels know nothing of each other."""
-    channels, height, width = image_shape
+def draw_images(prober: Prober, form: ImageForm, seed: int) -> list[Tensor]:
+    """Images that a program draws, of the kinds that fit the teacher's batch norm statistics best, in batches.
+
+    On CIFAR-10 (ResNet-20 -> two blocks a stage) a start on drawings, 70 % of them dead leaves, had 51 % of 1,000 test
+    images right, one on colored noise 17 %; on digits both did alike.
+    """
+    student = prober.trio.student
+    passes = prober.passes.teacher
+    drawing = choose_drawing(parse_kinds("all"), "auto", prober, form, seed)
+    prober.passes.teacher = passes  # counts are those of iterations
+    _, height, width = form.shape
     count = min(_LARGEST, max(_SMALLEST, _PIXELS // (height * width)))
     source = np.random.default_rng([seed, _ROW])
-    batches = []
-    for _ in range(count // _BATCH):
-        images = torch.zeros(_BATCH, *image_shape)
-        for scale in (1, 2, 4, 8, 16, 32):
-            size = -(-height // scale), -(-width // scale)
-            if scale > 1 and max(size) < 2:
-                break
-            noise = torch.from_numpy(source.standard_normal((_BATCH, channels, *size), dtype=np.float32))
-            weight = 0.5 if scale == 1 else 1.0
-            images += weight * F.interpolate(noise, (height, width), mode="bilinear", align_corners=False)
-        images = (images - images.mean()) / images.std()
-        batches.append(images.to(device_of(network), image_dtype(network)))
-    return batches
+    return [
+        form.normalize(drawing.draw(source, _BATCH, form.shape)).to(device_of(student), image_dtype(student))
+        for _ in range(count // _BATCH)
+    ]

@@ -56,7 +56,7 @@ def _table(summary: Summary) -> Table:
     start = summary.student_start
     if start.get("agreement") is not None:
         table.add_row(
-            f"agreement before the first step, {start['images']:,} images of noise",
+            f"agreement before the first step, {start['images']:,} drawn images",
             "",
             percent(start["agreement"]),
         )

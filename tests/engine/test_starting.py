@@ -19,6 +19,11 @@ def trainer(teacher, student, **settings):
     return DFADTrainer(teacher, student, SHAPE, method="dfad", batch_size=8, latent_dim=4, **settings)
 
 
+def images(seed=0):
+    source = torch.Generator().manual_seed(seed)
+    return [torch.randn(16, *SHAPE, generator=source) for _ in range(3)]
+
+
 @pytest.fixture
 def pair():
     torch.manual_seed(0)
@@ -35,8 +40,8 @@ def same(some, others):
 
 def test_auto_starts_an_untrained_student_from_the_teacher(pair):
     teacher, student = pair
-    start = start_student("auto", teacher, student, SHAPE, 0)
-    assert (start.from_teacher, start.share, start.images) == (True, 1.0, 1024)
+    start = start_student("auto", teacher, student, images)
+    assert (start.from_teacher, start.share, start.images) == (True, 1.0, 48)
     assert all(any(torch.equal(own, other) for other in teacher[0].weight) for own in student[0].weight)
 
 
@@ -52,21 +57,21 @@ def test_auto_leaves_a_trained_student_alone(pair, touch, reason):
     teacher, student = pair
     touch(student)
     before = weights(student)
-    start = start_student("auto", teacher, student, SHAPE, 0)
+    start = start_student("auto", teacher, student, images)
     assert (start.from_teacher, start.reason) == (False, reason)
     assert same(student.state_dict(), before)
-    assert start_student("teacher", teacher, student, SHAPE, 0).from_teacher
+    assert start_student("teacher", teacher, student, images).from_teacher
 
 
 def test_without_batch_norm_only_teacher_starts_from_the_teacher():
     teacher, student = make_net(8, batch_norm=False), make_net(4, batch_norm=False)
-    assert "no batch norm layers" in start_student("auto", teacher, student, SHAPE, 0).reason
-    assert start_student("teacher", teacher, student, SHAPE, 0).share == 1.0
+    assert "no batch norm layers" in start_student("auto", teacher, student, images).reason
+    assert start_student("teacher", teacher, student, images).share == 1.0
 
 
 def test_random_changes_nothing_and_says_nothing(pair):
     before = weights(pair[1])
-    start = start_student("random", *pair, SHAPE, 0)
+    start = start_student("random", *pair, images)
     assert same(pair[1].state_dict(), before)
     assert start.lines() == []
 
@@ -75,18 +80,18 @@ def test_what_cannot_be_is_refused(pair):
     teacher, _ = pair
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
     with pytest.raises(UsageError, match="cannot start from the teacher, since it is of another family"):
-        start_student("teacher", teacher, other, SHAPE, 0)
+        start_student("teacher", teacher, other, images)
     with pytest.raises(UsageError, match="unknown student_init 'slices'"):
-        start_student("slices", teacher, other, SHAPE, 0)
+        start_student("slices", teacher, other, images)
     with pytest.raises(UsageError, match="student_init random, or a student of the teacher's family"):
         trainer(teacher, other, student_init="teacher")
 
 
-def test_a_seed_fixes_the_start(pair):
+def test_images_fix_the_start(pair):
     teacher, student = pair
     students = [copy.deepcopy(student) for _ in range(3)]
     for own, seed in zip(students, (0, 0, 1), strict=True):
-        start_student("auto", teacher, own, SHAPE, seed)
+        start_student("auto", teacher, own, lambda seed=seed: images(seed))
     first, again, other = (own.state_dict() for own in students)
     assert same(first, again)
     assert not same(first, other)

@@ -351,7 +351,7 @@ def test_what_was_taken_is_told_in_lines_and_as_data():
     assert "begun from the teacher (100.00 % of its parameters, 17 layers)" in lines
     assert "17 layers cut narrower, such as" in lines
     assert "without the teacher's stages.1.1.conv1" in lines
-    assert "agreement with the teacher before the first step, on 48 images" in lines
+    assert "agreement with the teacher before the first step, on 48 drawn images" in lines
     data = start.as_data()
     assert data["share"] == 1.0
     assert data["taken"]["stem.0"] == "stem.0"

@@ -76,7 +76,7 @@ class Start:
         if self.agreement is not None:
             lines.append(
                 f"student: {percent(self.agreement)} agreement with the teacher before the first step, on "
-                f"{self.images:,} images of noise"
+                f"{self.images:,} drawn images"
             )
         return lines
 

@@ -31,7 +31,7 @@ class Ways:
     up for channels that are lacking in a sum.
 
     Least squares for both began students of digits (resnet8-w32 -> w16) and CIFAR-10 (ResNet-20 at half width) nearest
-    to their teachers on colored noise and on real images.
+    to their teachers, on colored noise and on real images.
     """
 
     channels: Channels = "least-squares"

@@ -194,7 +194,7 @@ def _rows_on_start(start: Mapping[str, Any]) -> list[_Row]:
         return []
     if not start.get("from_teacher"):
         return [("Student's start", "", f"as handed in, {start.get('reason')}")]
-    agreement = f"Agreement before the first step, {count(start.get('images'))} images of noise"
+    agreement = f"Agreement before the first step, {count(start.get('images'))} drawn images"
     return [
         ("Student's parameters begun from the teacher's", "", percent(start.get("share"))),
         (agreement, "", percent(start.get("agreement"))),
