@@ -37,6 +37,7 @@ import click
     metavar="NAME=VALUE[; NAME=VALUE]...",
     help="Each method with these settings of a run, too, named as in config.yaml; several times.",
 )
+@click.option("--only-with", is_flag=True, help="Leave out each method as it is.")
 @click.option("--seeds", default="0,1,2,3,4", show_default=True)
 @click.option("--iterations", type=click.IntRange(min=1), help="Default: the dataset's.")
 @click.option(
@@ -55,6 +56,7 @@ def command(
     methods: str | None,
     speeds: tuple[str, ...],
     variants: tuple[str, ...],
+    only_with: bool,
     seeds: str,
     iterations: int | None,
     images: int | None,
@@ -79,9 +81,10 @@ def command(
         )
     if not all(seed.isdigit() for seed in seeds.split(",")):
         raise click.BadParameter(f"--seeds takes whole numbers separated by commas, got {seeds!r}")
-    settings: dict[str, dict[str, Any]] = {"": {}} | {
-        f" with {text}": runs.settings_of(text) for text in variants
-    }
+    if only_with and not variants:
+        raise click.BadParameter("--only-with leaves nothing to run without --with")
+    settings: dict[str, dict[str, Any]] = {} if only_with else {"": {}}
+    settings |= {f" with {text}": runs.settings_of(text) for text in variants}
     rows = [
         runs.Row(f"{method}{f' {speed}' if len(speeds) > 1 else ''}{variant}", method, speed, changes)
         for method in names
