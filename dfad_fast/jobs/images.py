@@ -86,8 +86,8 @@ def _made(run: TrainedRun, count: int, seed: int) -> Iterator[tuple[Tensor, Tens
         raise UsageError(
             f"{run.folder} holds no bank, and neither a checkpoint nor a generator that could make images: run it again"
         )
-    images = run.generated(count, seed)
-    yield images, _answers(run, images)
+    for images in run.generated_batches(count, seed):
+        yield images, _answers(run, images)
 
 
 @torch.no_grad()

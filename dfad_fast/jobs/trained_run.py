@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dfad_fast.jobs.devices import choose_device
 from dfad_fast.jobs.networks import Pair, build_pair, find_test_set, refuse_other_teacher, run_plugins
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.trained_weights import best_iteration, load_trained_weights, refuse_nothing_saved
-from dfad_fast.models.generators.sampling import sample
+from dfad_fast.models.generators.sampling import sample_batches
 from dfad_fast.networks.trio import Trio
 from dfad_fast.runs.config_file import recorded_config
 from dfad_fast.runs.layout import AVERAGED, BEST, GENERATOR, STUDENT, folder_of
@@ -62,16 +63,20 @@ class TrainedRun:
         return next(self.networks.student.parameters()).device
 
     def generated(self, count: int, seed: int) -> Tensor:
-        """``count`` images [count, C, H, W] that no step saw, generated from noise by ``seed`` or the source's own.
-        Needs ``makes_images``."""
+        """All of ``generated_batches`` together, [count, C, H, W]."""
+        return torch.cat(list(self.generated_batches(count, seed)))
+
+    def generated_batches(self, count: int, seed: int) -> Iterator[Tensor]:
+        """``count`` images that no step saw, in batches [n, C, H, W], generated from noise by ``seed`` or the source's
+        own. Needs ``makes_images``."""
         own = self.source.held_out(count, self.batch_size) if self.source else None
         if own is not None:
-            return torch.cat(list(own))
+            return own
         dtype = next(self.networks.student.parameters()).dtype
         # 2, since a run draws its steps' noise from its seed and its held-out noise from [seed, 1].
         drawn_from = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
         source = torch.Generator(self.device).manual_seed(drawn_from)
-        return sample(
+        return sample_batches(
             self.networks.generator,
             count,
             self.batch_size,

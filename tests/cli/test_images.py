@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dfad_fast.jobs import images as jobs
 from dfad_fast.jobs.trained_run import load_run
 from dfad_fast.runs import checkpoints
 from dfad_fast.sources.banking.reading import KeptImages
@@ -128,6 +129,17 @@ def test_a_run_without_a_bank_has_new_ones_made(dfad_fast, run_of):
     assert np.array_equal(pixels, as_bytes(images))
     with torch.no_grad():
         np.testing.assert_allclose(logits, trained.networks.teacher(images), rtol=1e-4, atol=1e-5)
+
+
+def test_no_more_images_than_a_batch_are_held_at_a_time(run_of, monkeypatch):
+    run_of("plain", *NORMALIZED)
+    trained, held = load_run("run"), []
+    monkeypatch.setattr(
+        jobs, "_answers", lambda run, images: held.append(len(images)) or torch.zeros(len(images), 3)
+    )
+    written = jobs.write_images(trained, "many.npz", 3 * trained.batch_size + 1, 0)
+    assert held == [*[trained.batch_size] * 3, 1]
+    assert written.count == sum(held)
 
 
 def test_what_is_there_is_left_alone(dfad_fast, run_of, tmp_path):

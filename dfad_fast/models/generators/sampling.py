@@ -33,11 +33,6 @@ def _copy(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def sample(generator: nn.Module, count: int, batch_size: int, draw_noise: Callable[[int], Tensor]) -> Tensor:
-    """All of :func:`sample_batches` together, [count, C, H, W]."""
-    return torch.cat(list(sample_batches(generator, count, batch_size, draw_noise)))
-
-
 def check_generator(generator: nn.Module, noise: Tensor, shape: tuple[int, int, int]) -> None:
     """Raises UsageError unless ``generator`` maps ``noise`` [B, latent_dim] to images [B, *shape]."""
     generator.eval()
