@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.models.reading.check import image_dtype
 from dfad_fast.sources.augmenting import apply_views, draw_views
@@ -44,7 +44,9 @@ class FolderSource(Source):
         self._form = bench.form if bench.form.normalization else _standardizing(bench.form, self._pixels)
         self._dtype = image_dtype(bench.prober.trio.student)
         size = max(2, bench.own_batch_size)
-        known = recognize(bench.prober, (self._shown(part) for part in self._used.split(size)))
+        found = recognize(bench.prober, (self._shown(part) for part in self._used.split(size)))
+        # Each process has come to the same, but for rounding, and all are to draw the same images.
+        known = collectives.collect(found)[0]
         self._uncounted = len(self._used)
         bench.prober.passes.teacher -= self._uncounted
         self._take(known.classes)

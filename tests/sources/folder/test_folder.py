@@ -3,6 +3,7 @@
 import copy
 import re
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from torch import nn
 
 from dfad_fast import DFADTrainer
+from dfad_fast.distributed import collectives
 from dfad_fast.errors import DFADFastWarning, UsageError
 from dfad_fast.sources import Folder, Turn, as_source
+from dfad_fast.sources.folder.recognition import Recognition
 from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
@@ -200,6 +203,19 @@ def test_several_processes_show_their_rows_of_the_same_batch(path, student, monk
     for images, *own in zip(whole, *parts, strict=True):
         assert [len(part) for part in own] == [8, 8]
         assert torch.equal(torch.cat(own), images)
+
+
+def test_all_processes_draw_by_what_the_first_one_finds(path, student, monkeypatch):
+    collect = collectives.collect
+
+    def rounded_otherwise(value):
+        if isinstance(value, Recognition):
+            return [replace(value, classes=torch.zeros_like(value.classes)), value]
+        return collect(value)
+
+    monkeypatch.setattr(collectives, "collect", rounded_otherwise)
+    source = trainer_of(student, Folder(str(path))).distiller.source
+    assert source.state_dict()["classes"].tolist() == [0] * 180
 
 
 def test_it_may_be_a_part_of_a_mixture(path, student):
