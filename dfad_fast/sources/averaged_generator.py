@@ -39,7 +39,12 @@ class AveragedGenerator(Around):
         return [*super().networks, self._average.network]
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
-        yield from self._source.batches(turn)
+        waits = True
+        for batch in self._source.batches(turn):
+            waits = False
+            yield batch
+        if waits:  # as the student is to, for a bank that is being filled
+            return
         noise = self._bench.draw_noise()
         turn.generated += self._bench.batch_size
         with torch.no_grad():
