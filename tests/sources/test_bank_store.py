@@ -11,6 +11,7 @@ from dfad_fast.errors import UsageError
 from dfad_fast.sources.banking import Answering, Limits, Packed, Store
 from dfad_fast.sources.banking.epochs import Epochs
 from dfad_fast.sources.banking.keeping import Roll, ranks
+from dfad_fast.sources.banking.segments import show
 from dfad_fast.sources.storage import NoStorage
 
 CPU = torch.device("cpu")
@@ -139,6 +140,21 @@ def test_without_stored_views_new_ones_are_drawn_and_nobody_is_asked():
     assert first.logits is None
     assert ask.asked == 0
     assert not set(map(str, first.images.tolist())) >= set(map(str, second.images.tolist()))
+
+
+def test_each_image_of_a_segment_may_be_a_partner_beside_a_segment_of_one(monkeypatch):
+    store = fill(store_of(segment=16, views=0, augment="mix"), 16)
+    store.sealed.add(Packed.of(numbered(100, 1), "half"))
+    partners = set()
+
+    def spied(segments, places, views, *rest):
+        partners.update(zip(places.segment.tolist(), views.partner.tolist(), strict=True))
+        return show(segments, places, views, *rest)
+
+    monkeypatch.setattr("dfad_fast.sources.banking.store.show", spied)
+    for _ in range(20):
+        drawn(store, 17)
+    assert partners == {*((0, row) for row in range(16)), (1, 0)}
 
 
 def test_the_first_view_is_the_image_as_it_is():

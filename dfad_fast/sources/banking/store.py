@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from dfad_fast.sources.banking.packing import Packed
 from dfad_fast.sources.banking.sealed import Limits, Sealed
 from dfad_fast.sources.banking.segments import Places, pick, show
 from dfad_fast.sources.storage import Storage
+
+_ANY = 2**40
+"""So many numbers that of each segment every image is as likely."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,11 @@ class Store:
             views, logits = pick(segments, own, view[rows])
             logits = logits.to(device, torch.float32, non_blocking=True)
         else:
-            # All have as many partners; drawn for the whole batch, in each process.
-            fewest, shape = min(map(len, segments)), segments[0].packed.pixels.shape
-            views, logits = self._answering.draw(self._rng, len(places), shape, fewest).select(rows), None
+            # Drawn for the whole batch, in each process.
+            shape, logits = segments[0].packed.pixels.shape, None
+            views = self._answering.draw(self._rng, len(places), shape, _ANY).select(rows)
+            sizes = torch.tensor([len(segment) for segment in segments])
+            views = replace(views, partner=views.partner % sizes[own.segment])
         return Shown(show([segment.packed for segment in segments], own, views, device, dtype), logits)
 
     def note(self, places: Places, difficulty: np.ndarray) -> None:
