@@ -7,18 +7,20 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dfad_fast.distributed import processes
 from dfad_fast.errors import RunError, in_one_line
+from dfad_fast.memory import GIB
 from dfad_fast.runs import layout
+from dfad_fast.runs.lock import refuse_held
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.whole_files import make_folder, write_tensors
 from dfad_fast.sources.storage import NoStorage, Storage
 
 
 def storage_for(settings: RunSettings) -> Storage:
-    """Where a run keeps a bank that is too large for memory: in its folder, where it has one and a single process."""
-    most = settings.bank_memory * 2**30
-    if settings.out is None or processes.count() > 1:
+    """Where a run keeps a bank that is too large for memory: in its folder, where it has one. Several processes only
+    read there, what a single one has left."""
+    most = settings.bank_memory * GIB
+    if settings.out is None:
         return NoStorage(most)
     return BankFiles(Path(settings.out), settings.keep_checkpoints, most)
 
@@ -40,6 +42,8 @@ class BankFiles:
         """By the name of what is removed, how often the run's state has been saved since then."""
 
     def keep(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # A folder that was removed may be another run's by now, whose images would become ours at its next resume.
+        refuse_held(self._run)
         path = layout.bank_file(self._run, name)
         make_folder(path.parent)
         write_tensors(path, tensors)

@@ -74,6 +74,8 @@ class RunFolder:
         self.lock = RunLock(self.path)
         self.lock.take()
         try:
+            for torn in layout.torn_bank_files_in(self.path):
+                torn.unlink(missing_ok=True)
             if overwrite and not resume:
                 self._remove_run()
         finally:

@@ -92,6 +92,10 @@ def sheets_in(folder: Path) -> list[Path]:
     return sorted(paths, key=sheet_iteration)
 
 
+_SEGMENT_NAME = r"([a-z0-9-]+-)?\d{8}"
+_ADDED_BY_MKSTEMP = "[a-z0-9_]{8}"
+
+
 def bank_file(folder: Path, name: str) -> Path:
     """A segment of a bank by its name, such as 00000012 or b-00000012, there or not."""
     return folder / BANK / f"{name}.safetensors"
@@ -99,5 +103,14 @@ def bank_file(folder: Path, name: str) -> Path:
 
 def bank_files_in(folder: Path) -> list[Path]:
     """Those that are there. What else lies beside them is none of ours."""
+    return _in_bank(folder, _SEGMENT_NAME)
+
+
+def torn_bank_files_in(folder: Path) -> list[Path]:
+    """What is left of those in whose midst a run was killed."""
+    return _in_bank(folder, rf"\.{_SEGMENT_NAME}-{_ADDED_BY_MKSTEMP}")
+
+
+def _in_bank(folder: Path, pattern: str) -> list[Path]:
     paths = (folder / BANK).glob("*.safetensors")
-    return sorted(path for path in paths if re.fullmatch(r"([a-z0-9-]+-)?\d{8}", path.stem))
+    return sorted(path for path in paths if re.fullmatch(pattern, path.stem))

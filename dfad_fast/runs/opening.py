@@ -10,7 +10,7 @@ from typing import Any
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.environment import versions
-from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.errors import DFADFastError, UsageError, in_one_line
 from dfad_fast.runs import resuming
 from dfad_fast.runs.config_file import recorded_config
 from dfad_fast.runs.folder import RunFolder, has_saved_nothing
@@ -128,6 +128,8 @@ def _resume(
 def _load(distiller: Distiller, state: dict[str, Any], out: Path | None) -> None:
     try:
         distiller.load_state_dict(distiller.own_part(state))
+    except DFADFastError:  # says itself what is wrong, such as a file of a bank that is missing
+        raise
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = in_one_line(error)
         raise UsageError(

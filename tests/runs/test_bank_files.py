@@ -1,12 +1,18 @@
 """The files of a bank: written once, kept as long as a checkpoint may name them, never mistaken."""
 
+import os
+from dataclasses import replace
+
 import pytest
 import torch
 
+from dfad_fast.distributed import processes
 from dfad_fast.errors import RunError, UsageError
-from dfad_fast.runs import whole_files
-from dfad_fast.runs.bank_files import BankFiles
+from dfad_fast.process import start_of
+from dfad_fast.runs import lock, whole_files
+from dfad_fast.runs.bank_files import BankFiles, storage_for
 from dfad_fast.runs.folder import RunFolder
+from dfad_fast.runs.settings import RunSettings
 from dfad_fast.sources.storage import NoStorage, Part
 
 
@@ -82,6 +88,35 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path, monkeypat
     with pytest.raises(RunError, match=r"cannot write .*00000001.safetensors: .*No space left.*make room"):
         files.keep("00000001", TENSORS)
     assert names_in(tmp_path) == ["00000000.safetensors"]
+
+
+def test_what_a_killed_run_left_half_written_goes_with_the_next_one(tmp_path):
+    files_of(tmp_path).keep("b-00000000", TENSORS)
+    for name in (
+        ".00000001-_ab1c2d3.safetensors",
+        ".b-00000001-abcdefgh.safetensors",
+        ".own-abcdefgh.safetensors",
+    ):
+        (tmp_path / "bank" / name).write_text("torn")
+    RunFolder(tmp_path, resume=True)
+    assert names_in(tmp_path) == [".own-abcdefgh.safetensors", "b-00000000.safetensors"]
+
+
+def test_nothing_is_written_over_the_bank_of_a_run_that_has_the_folder_now(tmp_path):
+    files = files_of(tmp_path)
+    other = replace(lock.Owner.this(), process=os.getppid(), started=start_of(os.getppid()))
+    lock._create(tmp_path / "run.lock", other)
+    with pytest.raises(UsageError, match=f"process {os.getppid()} is writing to"):
+        files.keep("00000000", TENSORS)
+    assert not (tmp_path / "bank").exists()
+
+
+def test_several_processes_read_what_a_single_one_has_left(tmp_path, monkeypatch):
+    files_of(tmp_path).keep("00000000", TENSORS)
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    storage = storage_for(RunSettings(out=tmp_path, bank_memory=0.5))
+    assert storage.memory == 2**29
+    assert torch.equal(storage.read("00000000")["pixels"], TENSORS["pixels"])
 
 
 def test_they_go_with_the_run_and_nothing_else_does(tmp_path):

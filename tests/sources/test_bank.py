@@ -114,6 +114,14 @@ def test_the_student_waits_until_the_bank_is_filled(pair, source, iterations, im
     assert sealed(trainer).count == images
 
 
+@pytest.mark.parametrize("older", [{"replay": 2}, {"generator_ema": 0.5}], ids=str)
+def test_it_waits_with_older_images_too(pair, older):
+    trainer = trainer_of(pair, "bank(fresh, images=64, prefill=24)", **older)
+    for _ in range(2):
+        assert not any(name.startswith("rehearsed/") for name in trainer.step())
+    assert "rehearsed/l1" in trainer.step()
+
+
 def test_what_is_made_is_counted_and_drawn_once_costs_nothing_later(pair):
     trainer = trainer_of(pair, "bank(fresh, images=64)")
     assert trainer.images_per_iteration == 2 * 8  # a new batch, and the generator's step
@@ -348,7 +356,9 @@ def test_where_it_lies_may_change_and_a_lost_file_is_named(pair, tmp_path):
     back.fit(1)  # which holds what it has opened
     for path in (tmp_path / "bank").iterdir():
         path.unlink()
-    with pytest.raises(UsageError, match="which belongs to the run's bank, cannot be read"):
+    with pytest.raises(
+        RunError, match=r"00000\d+.safetensors, which belongs to the run's bank, cannot be read"
+    ):
         trainer_of(pair, source, out=tmp_path, bank_memory=0.0, resume=True)
 
 
