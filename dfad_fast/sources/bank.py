@@ -15,8 +15,9 @@ from dfad_fast.sources.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Bank(SourceSpec):
-    """At most ``images`` of what the source ``of`` makes, which the student is shown over and over, each once before
-    any comes again. ``new`` batches are added in an iteration; with 0 nothing is made once the bank is filled.
+    """At most ``images`` of what the source ``of`` makes, which the student is shown over and over: each once before
+    any comes again, in an order that begins anew with each segment of new images. ``new`` batches are added in an
+    iteration; with 0 nothing is made once the bank is filled.
 
     The student's first step waits until ``prefill`` images are there, or a segment of them; with new=0 until the bank
     is full, unless ``prefill`` says less. Each image is kept with ``views`` of itself, the first one as it is, the

@@ -26,7 +26,7 @@ class Procedural(SourceSpec):
     ``kinds`` is ``all``, or some of ``leaves``, ``noise``, ``shapes`` and ``gradients`` with ``_`` between them, as
     in ``leaves_shapes``.
     ``surround`` is ``none``, ``dark`` or ``light``, what is around the thing that an image shows; ``auto`` chooses what
-    fits the statistics of the teacher's batch norm layers best, and so are the shares of several kinds.
+    fits the statistics of the teacher's batch norm layers best. The shares of several kinds are chosen so too.
 
     Raises UsageError for unknown words.
     """
