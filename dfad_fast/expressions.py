@@ -15,7 +15,7 @@ SCHEDULE = "schedule"
 
 T = TypeVar("T")
 _LARGEST = 1e38
-_BARE_PATH = re.compile(r"""=\s*[^'"\s,()]*[/\\~]""")
+_WITHOUT_QUOTES = re.compile(r"""=\s*[^'"\s,()]*([/\\~]|[a-z]-[a-z])""")
 _SHOWN = 200  # characters of what cannot be read
 
 
@@ -69,7 +69,7 @@ class _Reader:
 
     def refuse(self, part: str | None = None) -> NoReturn:
         where = f"{part[:_SHOWN]!r} in " if part else ""
-        quotes = ", with paths in quotes" if _BARE_PATH.search(self._text) else ""
+        quotes = ", with paths and words with hyphens in quotes" if _WITHOUT_QUOTES.search(self._text) else ""
         raise UsageError(
             f"cannot read {where}the {self._what} {self._text[:_SHOWN]!r}: expected a sum such as "
             f"{self._example!r}{quotes}"

@@ -43,7 +43,7 @@ class TrainedRun:
     networks: Trio
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...] | None
-    """With ``std`` what the teacher's images were normalised with, per channel; None where the run does not say."""
+    """With ``std`` what the teacher's images were normalized with, per channel; None where the run does not say."""
     std: tuple[float, ...] | None
     connectors_trained: bool
     makes_images: bool

@@ -36,7 +36,7 @@ class ClassBalance:
 
 
 def class_balance(answers: Tensor, classes: int) -> ClassBalance:
-    """The histogram of predicted classes [N], each in 0 .. classes - 1, and its normalised entropy.
+    """The histogram of predicted classes [N], each in 0 .. classes - 1, and its normalized entropy.
 
     entropy = - sum over classes of p log p / log(classes), Shannon's, with 0 log 0 = 0. It is the information
     entropy that DAFL (Chen et al., ICCV 2019, equation 4) rewards, of arg-max answers and over log(classes).

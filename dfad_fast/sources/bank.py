@@ -49,6 +49,8 @@ class Bank(SourceSpec):
     store: str = "uint8"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.of, SourceSpec):
+            raise UsageError(f"bank: of must be a source, such as Fresh(), got {self.of!r}")
         if self.images < 1:
             raise UsageError(f"bank: images must be at least 1, got {self.images}")
         for name in ("new", "prefill", "views"):

@@ -10,7 +10,7 @@ import torch
 from dfad_fast import DFADTrainer, Levers
 from dfad_fast.errors import RunError, UsageError
 from dfad_fast.runs import bank_files
-from dfad_fast.sources import SOURCES, as_source
+from dfad_fast.sources import SOURCES, Bank, as_source
 from tests.sources.test_sources import Noise
 
 SHAPE = (1, 8, 8)
@@ -372,6 +372,7 @@ def test_where_it_lies_may_change_and_a_lost_file_is_named(pair, tmp_path):
         ("views=-1", "views must be at least 0"),
         ("images=64, prefill=65", "prefill must be at most images, 64, got 65"),
         ("augment=turn", "unknown augmentation 'turn'"),
+        ("augment=flip-shift", "cannot read 'flip - shift' .* words with hyphens in quotes"),
         ("keep=oldest", "unknown way to keep images 'oldest'.*age"),
         ("store=float", "unknown form of stored images 'float'"),
         ("images=10**9", "cannot read"),
@@ -380,6 +381,11 @@ def test_where_it_lies_may_change_and_a_lost_file_is_named(pair, tmp_path):
 def test_settings_that_make_no_bank_are_refused(pair, inside, said):
     with pytest.raises(UsageError, match=said):
         trainer_of(pair, f"bank(noise, {inside})")
+
+
+def test_a_bank_of_what_is_no_source_is_refused():
+    with pytest.raises(UsageError, match=r"of must be a source, such as Fresh\(\), got 'fresh'"):
+        Bank("fresh")
 
 
 def test_a_bank_that_has_no_room_is_refused(pair, tmp_path):

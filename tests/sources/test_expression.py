@@ -64,8 +64,8 @@ def test_a_source_is_read_and_written_back(text, spec):
         ("0*fresh + 0*same_noise", "after 0% of the run no source"),
         ("fresh(schedule=early) + same_noise(schedule=warmup)", "after 70% of the run no source"),
         ("1e39*fresh + fresh", "cannot read"),
-        ("folder(path=/data/images)", "with paths in quotes$"),
-        ("folder(path=data/images)", "with paths in quotes$"),
+        ("folder(path=/data/images)", "with paths and words with hyphens in quotes$"),
+        ("folder(path=data/images)", "with paths and words with hyphens in quotes$"),
         ("folder(path='data/images'", r"0\.5\*fresh'$"),
     ],
 )
