@@ -145,6 +145,8 @@ class Sealed:
 
     def state_dict(self) -> dict[str, Any]:
         """All but ``rng``'s; of segments that lie in a storage, their names there."""
+        if not self._in_state:
+            self._keep_what_is_gone()
         return {
             "segments": [
                 {
@@ -158,6 +160,13 @@ class Sealed:
             "has_been_full": self.has_been_full,
             "next": self._next,
         }
+
+    def _keep_what_is_gone(self) -> None:
+        """Somebody may have removed the run's folder, and what is open can be read all the same."""
+        held = set(self._storage.names())
+        for segment in self.segments:
+            if (name := _name(segment.number)) not in held:
+                self._storage.keep(name, segment.tensors)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where :meth:`state_dict` was taken, wherever the segments lay then.
