@@ -108,6 +108,42 @@ class Dense(nn.Module):
         return self.classifier(torch.cat((self.third(x), x), 1).mean((2, 3)))
 
 
+class Scaled(nn.Module):
+    """With linear layers over the last dimension, and scales that are vectors, as in ConvNeXt."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.stem, self.depthwise = nn.Conv2d(2, width, 2, 2), nn.Conv2d(width, width, 3, 1, 1, groups=width)
+        self.norm = nn.BatchNorm2d(width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.scale, self.shift = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(width))
+        self.classifier = nn.Linear(width, CLASSES)
+
+    def forward(self, x):
+        x = self.stem(x)
+        own = self.norm(self.depthwise(x)).permute(0, 2, 3, 1)
+        own = self.narrow(F.gelu(self.wide(own))).permute(0, 3, 1, 2)
+        x = x + own * self.scale.view(1, -1, 1, 1)
+        return self.classifier((x + self.shift[:, None, None]).mean((2, 3)))
+
+
+class Attentive(nn.Module):
+    """Tokens with positions of their own, which attend to each other."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.stem = nn.Conv2d(2, width, 2, 2)
+        self.positions = nn.Parameter(torch.randn(1, 16, width))
+        self.three, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.classifier = nn.Linear(width, CLASSES)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2) + self.positions
+        query, key, value = self.three(x).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value, scale=0.3)
+        return self.classifier((x + self.out(attended.transpose(1, 2).flatten(2))).mean(1))
+
+
 class Shuffled(nn.Module):
     """With grouped convolutions and channels that change places."""
 
@@ -130,6 +166,8 @@ FAMILIES = {
     "inverted residuals": Inverted,
     "flattened": flattened,
     "dense": Dense,
+    "scaled": Scaled,
+    "attentive": Attentive,
     "shuffled": Shuffled,
 }
 
@@ -155,9 +193,10 @@ def with_dead_channels(network, alive):
         for layer in own.layers.values():
             for name, use in layer.uses.items():
                 tensor = getattr(network.get_submodule(layer.path), name)
-                if "running" not in name and 0 in use.channels:
-                    gone = [x in dead for x in own.classes.of_all(use.channels[0])]
-                    tensor[torch.tensor(gone)] = 0.0
+                dim = min(use.channels)
+                gone = [x in dead for x in own.classes.of_all(use.channels[dim])]
+                if "running" not in name:
+                    tensor.index_fill_(dim, torch.tensor(gone).nonzero().flatten(), 0.0)
     return network
 
 
