@@ -61,7 +61,10 @@ class Companions:
         for other in fitting[1:]:
             some, others = compact(companion, other)
             self._classes.join(some, others)
-            companion = torch.where(some == UNKNOWN, others, some).expand(result.shape)
+            if bool((some == UNKNOWN).any()):
+                # Positions of one channel then have the names of both.
+                some = self._classes.named(torch.where(some == UNKNOWN, others, some))
+            companion = some.expand(result.shape)
         return companion
 
     def join_summed(self, x: Tensor, y: Tensor, transposed: Tensor | None = None) -> None:
