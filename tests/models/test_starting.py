@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dfad_fast.errors import UsageError
+from dfad_fast.models.starting.choosing import _by_gain, _by_variance
 from dfad_fast.models.starting.following import IMAGES, follow
 from dfad_fast.models.starting.settling import settle_statistics, was_trained
 from dfad_fast.models.starting.start import Ways, start_from_teacher
@@ -108,6 +109,47 @@ class Dense(nn.Module):
         return self.classifier(torch.cat((self.third(x), x), 1).mean((2, 3)))
 
 
+class Scaled(nn.Module):
+    """With linear layers over the last dimension, and scales that are vectors, as in ConvNeXt."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.stem, self.depthwise = nn.Conv2d(2, width, 2, 2), nn.Conv2d(width, width, 3, 1, 1, groups=width)
+        self.norm = nn.BatchNorm2d(width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.scale, self.shift = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(width))
+        self.classifier = nn.Linear(width, CLASSES)
+
+    def forward(self, x):
+        x = self.stem(x)
+        own = self.norm(self.depthwise(x)).permute(0, 2, 3, 1)
+        own = self.narrow(F.gelu(self.wide(own))).permute(0, 3, 1, 2)
+        x = x + own * self.scale.view(1, -1, 1, 1)
+        return self.classifier((x + self.shift[:, None, None]).mean((2, 3)))
+
+
+class Attentive(nn.Module):
+    """Tokens with positions of their own, which attend to each other."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.stem = nn.Conv2d(2, width, 2, 2)
+        self.norm = nn.BatchNorm1d(width)
+        self.positions = nn.Parameter(torch.randn(1, 16, width))
+        self.register_buffer("token", torch.zeros(1, 1, 1))
+        self.three, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.classifier = nn.Linear(width, CLASSES)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2) + self.positions
+        # One token of which nothing is known, that something is added to later.
+        x = torch.cat((self.token.expand(len(x), 1, x.shape[2]), x), 1)
+        query, key, value = self.three(x).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value, scale=0.3)
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        return self.classifier(self.norm(x.transpose(1, 2)).mean(2))
+
+
 class Shuffled(nn.Module):
     """With grouped convolutions and channels that change places."""
 
@@ -130,6 +172,8 @@ FAMILIES = {
     "inverted residuals": Inverted,
     "flattened": flattened,
     "dense": Dense,
+    "scaled": Scaled,
+    "attentive": Attentive,
     "shuffled": Shuffled,
 }
 
@@ -155,9 +199,10 @@ def with_dead_channels(network, alive):
         for layer in own.layers.values():
             for name, use in layer.uses.items():
                 tensor = getattr(network.get_submodule(layer.path), name)
-                if "running" not in name and 0 in use.channels:
-                    gone = [x in dead for x in own.classes.of_all(use.channels[0])]
-                    tensor[torch.tensor(gone)] = 0.0
+                dim = min(use.channels)
+                gone = [x in dead for x in own.classes.of_all(use.channels[dim])]
+                if "running" not in name:
+                    tensor.index_fill_(dim, torch.tensor(gone).nonzero().flatten(), 0.0)
     return network
 
 
@@ -203,6 +248,12 @@ def test_the_channels_that_matter_are_found_wherever_they_are(family, channels):
     assert found or (channels == "scale" and family in ("inverted residuals", "flattened"))
 
 
+@pytest.mark.parametrize("channels", ["scale", "least-squares"])
+def test_queries_stay_queries_and_values_values(channels):
+    start = start_from_teacher(make("attentive", 8), make("attentive", 4, seed=1), batches(), Ways(channels))
+    assert start.left == ()
+
+
 @pytest.mark.parametrize("correction", ["factor", "least-squares"])
 def test_least_squares_puts_what_copies_said_into_what_is_left(correction):
     teacher, student = make("dense", 8), make("dense", 4, seed=1)
@@ -237,11 +288,21 @@ def test_what_is_added_is_chosen_alike():
     own = follow(network, torch.zeros(2, *SHAPE))
     pools = own.pools({IMAGES: "images", **{path: path for path in own.layers}})
     streams = {
-        frozenset({"stem.0", "stages.0.0.conv2", "stages.0.1.conv2"}): 4,
-        frozenset({"stages.1.0.conv2", "stages.1.0.shortcut.0", "stages.1.1.conv2"}): 8,
+        ("stem.0", "stages.0.0.conv2", "stages.0.1.conv2"): 4,
+        ("stages.1.0.conv2", "stages.1.0.shortcut.0", "stages.1.1.conv2"): 8,
+        ("images",): 2,
     }
-    assert {names: len(pools[names]) for names in streams} == streams
-    assert len(pools[frozenset({"images"})]) == 2
+    for names, size in streams.items():
+        assert len(pools[frozenset((name, 1) for name in names)]) == size
+
+
+def test_many_channels_are_chosen_by_what_is_unexplained():
+    source = torch.Generator().manual_seed(0)
+    told = torch.randn(3, 6, generator=source, dtype=torch.float64)
+    told[:, 3:] = 0.1 * told[:, :3]
+    covariance = told.T @ told
+    assert sorted(_by_variance(covariance, 3)) == [0, 1, 2]
+    assert sorted(i % 3 for i in _by_gain(covariance, 3)) == [0, 1, 2]
 
 
 def test_layers_of_other_names_are_matched_in_the_order_of_running():

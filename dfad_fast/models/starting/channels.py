@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -41,6 +41,11 @@ class Classes:
             self._parents[channel] = channel = self._parents[self._parents[channel]]
         return channel
 
+    def named(self, channels: Tensor) -> Tensor:
+        """``channels``, of any shape, each by the name of its class as it is now."""
+        some, places = torch.unique(channels, return_inverse=True)
+        return torch.tensor(self.of_all(some))[places]
+
     def of_all(self, channels: Tensor) -> list[int]:
         return [self.of(channel) for channel in channels.tolist()]
 
@@ -68,34 +73,40 @@ class Layer:
     """By the local names of its parameters and buffers."""
 
 
+Makers = frozenset[tuple[str, int]]
+"""Layers that make channels of a class, and how many of them each makes."""
+
+
 @dataclass(frozen=True)
 class Map:
     """A network's layers in the order in which they ran, and what its channels are.
 
-    ``producers`` has, for each class of channels, the paths of the layers that make one of them; ``shapes`` what
-    modules took and gave, without the batch.
+    ``producers`` has, for each class of channels, how many of them each layer makes, by the layers' paths; ``shapes``
+    what modules took and gave, without the batch.
     """
 
     layers: dict[str, Layer]
     classes: Classes
-    producers: dict[int, frozenset[str]]
+    producers: dict[int, Counter[str]]
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
-    def pools(self, matched: dict[str, str]) -> dict[frozenset[str], list[int]]:
+    def pools(self, matched: dict[str, str]) -> dict[Makers, list[int]]:
         """Classes that come of the same ones of the layers that ``matched`` names, in the order of their channels; the
-        key has the layers' names there."""
-        pools: dict[frozenset[str], list[int]] = defaultdict(list)
+        key has the layers' names there. A layer that makes two channels of a class, such as what attention's queries
+        and keys meet in, makes other classes than one that makes one."""
+        pools: dict[Makers, list[int]] = defaultdict(list)
         for name in sorted(self.producers):
-            made_by = frozenset(matched[path] for path in self.producers[name] if path in matched)
+            made = self.producers[name].items()
+            made_by = frozenset((matched[path], count) for path, count in made if path in matched)
             if made_by:
                 pools[made_by].append(name)
         return dict(pools)
 
 
-def producers_of(classes: Classes, made: Iterable[tuple[str, Tensor]]) -> dict[int, frozenset[str]]:
-    """For each class the paths of the layers that made a channel of it; ``made`` has each layer's channels."""
-    paths: dict[int, set[str]] = defaultdict(set)
+def producers_of(classes: Classes, made: Iterable[tuple[str, Tensor]]) -> dict[int, Counter[str]]:
+    """For each class, how many of its channels each layer made, by its path; ``made`` has each layer's channels."""
+    producers: dict[int, Counter[str]] = defaultdict(Counter)
     for path, channels in made:
         for name in classes.of_all(channels):
-            paths[name].add(path)
-    return {name: frozenset(own) for name, own in paths.items()}
+            producers[name][path] += 1
+    return dict(producers)

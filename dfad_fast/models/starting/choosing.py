@@ -8,9 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.models.starting.channels import UNKNOWN, Map
+from dfad_fast.models.starting.channels import UNKNOWN, Makers, Map
 from dfad_fast.models.starting.following import IMAGES
 from dfad_fast.models.starting.moments import Moments
+
+_MANY = 512
+"""Of more channels the choice goes by variance, which takes seconds less."""
 
 Channels = Literal["even", "scale", "least-squares"]
 """Evenly spread ones; those of the largest batch norm scales; or those that the others are best told from."""
@@ -35,23 +38,21 @@ def choose_channels(
     chosen = {UNKNOWN: UNKNOWN}
     for made_by, wanted in own_pools.items():
         there = pools.get(made_by) or _most_alike(made_by, pools, own_pools)
-        if len(there) < len(wanted) or (IMAGES in made_by and len(there) != len(wanted)):
+        if len(there) < len(wanted) or ((IMAGES, 1) in made_by and len(there) != len(wanted)):
             continue
+        kept = [there[i * len(there) // len(wanted)] for i in range(len(wanted))]
         if channels == "least-squares" and len(there) > len(wanted):
-            kept = _most_telling(there, len(wanted), of, moments)
-        elif scores and len(there) > len(wanted):
-            best = sorted(there, key=lambda name: -scores.get(name, 0.0))[: len(wanted)]
-            kept = sorted(best)
-        else:
-            kept = [there[i * len(there) // len(wanted)] for i in range(len(wanted))]
+            kept = _most_telling(there, len(wanted), of, moments) or kept
+        elif any(name in scores for name in there):
+            kept = sorted(sorted(there, key=lambda name: -scores.get(name, 0.0))[: len(wanted)])
         chosen.update(zip(wanted, kept, strict=True))
     return chosen
 
 
 def _most_alike(
-    made_by: frozenset[str],
-    pools: Mapping[frozenset[str], list[int]],
-    own_pools: Mapping[frozenset[str], list[int]],
+    made_by: Makers,
+    pools: Mapping[Makers, list[int]],
+    own_pools: Mapping[Makers, list[int]],
 ) -> list[int]:
     """The classes made by more than half of the same layers; none where there are no such."""
     free = [names for names in pools if names not in own_pools and len(names & made_by) * 2 > len(made_by)]
@@ -72,7 +73,8 @@ def _scores(teacher: nn.Module, of: Map, channels: Channels) -> dict[int, float]
 
 
 def _most_telling(there: Sequence[int], wanted: int, of: Map, moments: Mapping[str, Moments]) -> list[int]:
-    """Greedily, the channels from which linear least squares tells most of what the others give to the next layers."""
+    """Greedily, the channels from which linear least squares tells most of what the others give to the next layers.
+    None where no layer that was measured takes them, such as attention's queries."""
     total = torch.zeros(len(there), len(there), dtype=torch.float64)
     positions = {name: i for i, name in enumerate(there)}
     for own in moments.values():
@@ -83,19 +85,37 @@ def _most_telling(there: Sequence[int], wanted: int, of: Map, moments: Mapping[s
         own_part = own.covariance[rows][:, rows] * own.energy[rows].sqrt().outer(own.energy[rows].sqrt())
         at = torch.tensor([positions[names[i]] for i in rows])
         total.index_put_((at[:, None], at[None, :]), own_part / own.output_variance, accumulate=True)
-    kept: list[int] = []
-    for _ in range(wanted):
-        kept.append(_pivot(total, kept))
-        column = total[:, kept[-1]].clone()
-        if column[kept[-1]] > 0:
-            total -= column.outer(column) / column[kept[-1]]
+    if not bool(total.diagonal().any()):
+        return []
+    kept = _by_gain(total, wanted) if len(there) <= _MANY else _by_variance(total, wanted)
     return [there[i] for i in sorted(kept)]
 
 
-def _pivot(residual: Tensor, kept: Sequence[int]) -> int:
-    """The channel whose choice leaves least of the others unexplained."""
-    variance = residual.diagonal().clamp(min=0)
-    floor = 1e-9 * float(variance.max()) + 1e-300
-    gain = residual.square().sum(0) / variance.clamp(min=floor)
-    gain[list(kept)] = -1.0
-    return int(gain.argmax())
+def _by_gain(residual: Tensor, wanted: int) -> list[int]:
+    """One after the other, the channel whose choice leaves least of all others unexplained."""
+    kept: list[int] = []
+    for _ in range(wanted):
+        variance = residual.diagonal().clamp(min=0)
+        floor = 1e-9 * float(variance.max()) + 1e-300
+        gain = residual.square().sum(0) / variance.clamp(min=floor)
+        gain[kept] = -1.0
+        kept.append(int(gain.argmax()))
+        column = residual[:, kept[-1]].clone()
+        if column[kept[-1]] > 0:
+            residual -= column.outer(column) / column[kept[-1]]
+    return kept
+
+
+def _by_variance(total: Tensor, wanted: int) -> list[int]:
+    """One after the other, the channel of which most is unexplained: a Cholesky decomposition with pivots."""
+    kept: list[int] = []
+    left = total.diagonal().clone()
+    rows = torch.zeros(wanted, len(total), dtype=total.dtype)
+    for i in range(wanted):
+        left[kept] = -1.0
+        kept.append(int(left.argmax()))
+        if left[kept[-1]] > 0:
+            row = total[kept[-1]] - rows[:i, kept[-1]] @ rows[:i]
+            rows[i] = row / left[kept[-1]].sqrt()
+            left -= rows[i].square()
+    return kept

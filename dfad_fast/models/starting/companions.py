@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfad_fast.models.starting.channels import UNKNOWN, Classes
+from dfad_fast.models.starting.channels import UNKNOWN, Classes, Use
 
 
 class Companions:
@@ -61,7 +61,10 @@ class Companions:
         for other in fitting[1:]:
             some, others = compact(companion, other)
             self._classes.join(some, others)
-            companion = torch.where(some == UNKNOWN, others, some).expand(result.shape)
+            if bool((some == UNKNOWN).any()):
+                # Positions of one channel then have the names of both.
+                some = self._classes.named(torch.where(some == UNKNOWN, others, some))
+            companion = some.expand(result.shape)
         return companion
 
     def join_summed(self, x: Tensor, y: Tensor, transposed: Tensor | None = None) -> None:
@@ -95,6 +98,33 @@ def constant_along(companion: Tensor, dim: int) -> Tensor:
     highest = rows.amax(1)
     alike = ((rows == highest[:, None]) | (rows == UNKNOWN)).all(1)
     return torch.where(alike, highest, UNKNOWN)
+
+
+def use_of(tensor: Tensor, companion: Tensor, shape: torch.Size) -> Use | None:
+    """Of a parameter of ``shape`` whose view ``tensor`` is spread over the positions of ``companion``; None where it is
+    not, or has no dimension of channels."""
+    missing = companion.dim() - tensor.dim()
+    if missing < 0 or tensor.dim() == 0:
+        return None
+    own = companion[(0,) * missing]
+    for dim, size in enumerate(tensor.shape):
+        if size == 1:
+            own = own.narrow(dim, 0, 1)
+    if own.shape != tensor.shape:
+        return None
+    channels = {
+        dim: found
+        for dim, size in enumerate(tensor.shape)
+        if size > 1 and bool(((found := constant_along(own, dim)) != UNKNOWN).any())
+    }
+    if len(channels) != 1:
+        return None
+    if tensor.shape == shape:
+        return Use(channels)
+    # A view of a vector with dimensions of one position beside its own.
+    (found,) = channels.values()
+    wide = [dim for dim, size in enumerate(shape) if size > 1]
+    return Use({wide[0]: found}) if len(wide) == 1 and shape[wide[0]] == len(found) else None
 
 
 def compact(*companions: Tensor) -> tuple[Tensor, ...]:

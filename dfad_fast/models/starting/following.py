@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from dfad_fast.models.reading.check import left_as_it_was
 from dfad_fast.models.reading.hooks import first_input, first_output
-from dfad_fast.models.starting.channels import UNKNOWN, Classes, Layer, Map, Use, producers_of
-from dfad_fast.models.starting.companions import Companions, constant_along
+from dfad_fast.models.starting.channels import Classes, Layer, Map, Use, producers_of
+from dfad_fast.models.starting.companions import Companions, use_of
 from dfad_fast.models.starting.moves import moved, reduced
 from dfad_fast.private_torch import TorchDispatchMode
 
@@ -65,7 +65,7 @@ class _Follower(TorchDispatchMode):
             for name, tensor in (*network.named_buffers(), *network.named_parameters())
             if tensor.numel()
         }
-        self._sizes = {name: tensor.numel() for name, tensor in network.state_dict().items()}
+        self._shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
 
     def at(self, images: Tensor) -> _Follower:
         """Itself, with the channels of the images as the first ones."""
@@ -154,11 +154,13 @@ class _Follower(TorchDispatchMode):
             self._companions.keep_all(made, [companion])
             for tensor in tensors:
                 if (own := self._name(tensor)) is not None:
-                    self._use(own, ("scale",), _use_of(tensor, companion))
+                    self._use(own, ("scale",), use_of(tensor, companion, self._shapes[own]))
 
     def _name(self, tensor: Tensor | None) -> str | None:
         name = None if tensor is None else self._names.get(_place(tensor))
-        return name if tensor is not None and name and self._sizes.get(name) == tensor.numel() else None
+        if tensor is None or name is None or name not in self._shapes:
+            return None
+        return name if self._shapes[name].numel() == tensor.numel() else None
 
     def _make(self, name: str, count: int) -> Tensor:
         path = name.rpartition(".")[0]
@@ -187,25 +189,6 @@ class _Follower(TorchDispatchMode):
 def _place(tensor: Tensor) -> tuple[int, Any]:
     """What a parameter and its views have in common."""
     return tensor.untyped_storage().data_ptr(), tensor.storage_offset()
-
-
-def _use_of(tensor: Tensor, companion: Tensor) -> Use | None:
-    """Of one that is spread over the positions of ``companion``; None where it is not."""
-    missing = companion.dim() - tensor.dim()
-    if missing < 0 or tensor.dim() == 0:
-        return None
-    own = companion[(0,) * missing]
-    for dim, size in enumerate(tensor.shape):
-        if size == 1:
-            own = own.narrow(dim, 0, 1)
-    if own.shape != tensor.shape:
-        return None
-    channels = {
-        dim: found
-        for dim, size in enumerate(tensor.shape)
-        if size > 1 and bool(((found := constant_along(own, dim)) != UNKNOWN).any())
-    }
-    return Use(channels) if len(channels) == 1 else None
 
 
 _RULES: dict[str, Any] = {

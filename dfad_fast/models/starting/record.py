@@ -95,5 +95,5 @@ class Start:
 
 
 def _some(names: tuple[str, ...] | list[str], most: int = 4) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(name or "its own parameters" for name in names[:most]) + more
