@@ -26,7 +26,8 @@ def choose_method(
     student_steps: int | None = None,
 ) -> Method:
     """The method by its name, with other terms, another source and other steps where some are given. ``auto`` uses what
-    the networks have, and as source the method's own. Where no generator is trained, its terms are left out.
+    the networks have, and as source the method's own. Where no generator is trained, its terms are left out;
+    where the source has it begin with weights of its own, its warm-up, of which nothing would be left.
 
     That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without, since virtual
     samples do badly where no batch norm statistics hold the generator; where no stage of the student matches one of
@@ -44,8 +45,12 @@ def choose_method(
         method = replace(method, batches=as_source(source))
     if student_steps is not None:
         method = replace(method, student_steps=student_steps)
-    if not any(part.trains_generator for part in method.source_spec.walk()):
+    trained = [part for part in method.source_spec.walk() if part.trains_generator]
+    if not trained:
         method = replace(method, generator=(), generator_steps=0, warm_up=0.0)
+    if any(part.begins_generator for part in trained):
+        _refuse_others(trained)
+        method = replace(method, warm_up=0.0)
     if method.reads_statistics and not batch_norm_layers(networks.teacher):
         raise UsageError(
             f"method {method.name!r} reads the statistics of batch norm layers and this teacher has none: "
@@ -70,6 +75,16 @@ def source_of(method: str | Method, source: str | SourceSpec = "auto") -> Source
         return as_source(source)
     known = METHODS.get(method) if isinstance(method, str) else method
     return Fresh() if known is None else known.source_spec
+
+
+def _refuse_others(trained: Sequence[SourceSpec]) -> None:
+    """Raises UsageError where one source would undo what another teaches the generator."""
+    if len(trained) > 1:
+        anew = next(part.name for part in trained if part.begins_generator)
+        raise UsageError(
+            f"{anew} has the run's generator begin with weights of its own in each round, so that no other source can "
+            f"train it too, got {' and '.join(part.name for part in trained)}: leave one out, or choose restart=none"
+        )
 
 
 def _check_tables(method: Method, networks: Trio) -> None:

@@ -17,7 +17,13 @@ from dfad_fast.engine.global_randomness import global_state, restore_global_stat
 from dfad_fast.engine.iteration import Result
 from dfad_fast.engine.iterations import plan_iterations
 from dfad_fast.engine.meeting import meet
-from dfad_fast.engine.planning import can_be_captured, kind_of_source, older_images, state_of_source
+from dfad_fast.engine.planning import (
+    can_be_captured,
+    idle_levers,
+    kind_of_source,
+    older_images,
+    state_of_source,
+)
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.setup import Setup, describe, set_up
 from dfad_fast.engine.state import TrainState
@@ -126,6 +132,8 @@ class Distiller:
         notices = [*self.networks.notices, *self.prober.notices, *self.source.notices]
         if self.method.reads_features and (poor := self.networks.matching.describe_poor_match()):
             notices.append(poor)
+        if idle := idle_levers(self.method, self.levers):
+            notices.append(f"{' and '.join(idle)}: no effect, since the source hands out batches of its own")
         if self._left_off_graph:
             notices.append(
                 "no CUDA graph: it is left off with replay, generator_ema, terms that change over a run, and sources "

@@ -33,6 +33,14 @@ def with_levers(method: Method, levers: Levers) -> SourceSpec:
     return method.source_spec if levers.student_batches is None else changed(method.source_spec)
 
 
+def idle_levers(method: Method, levers: Levers) -> list[str]:
+    """The levers on the generator's batches that are set and find none to work on."""
+    if any(part.shares_batches for part in method.source_spec.walk()):
+        return []
+    found = {"student_batches": levers.student_batches is not None, "sample_together": levers.sample_together}
+    return [name for name, is_set in found.items() if is_set]
+
+
 def can_be_captured(method: Method, settings: DistillerSettings) -> bool:
     """Whether iterations are the same operations each time, as a CUDA graph needs it."""
     older = settings.replay or settings.generator_ema is not None

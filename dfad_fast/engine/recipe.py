@@ -78,22 +78,6 @@ def _model_inversion(generator_lr: float, student_lr: float = 0.2) -> Recipe:
     )
 
 
-@dataclass(frozen=True)
-class OtherRates:
-    """The recipe called ``name``, with other learning rates where they are given."""
-
-    name: str
-    student_lr: float | None = None
-    generator_lr: float | None = None
-
-    def of(self, recipe: Recipe) -> Recipe:
-        return replace(
-            recipe,
-            student_lr=recipe.student_lr if self.student_lr is None else self.student_lr,
-            generator_lr=recipe.generator_lr if self.generator_lr is None else self.generator_lr,
-        )
-
-
 RECIPES = {
     # Students with batch norm: SGD ended higher than Adam in short runs on digits.
     "sgd": Recipe("sgd", student_lr=0.2, student_weight_decay=5e-4),
@@ -120,22 +104,27 @@ RECIPES = {
 
 
 def choose_recipe(
-    recipe: str | Recipe | OtherRates,
+    recipe: str | Recipe,
     student: nn.Module,
     of_method: str = "auto",
     from_teacher: bool = False,
+    student_lr: float | None = None,
+    generator_lr: float | None = None,
 ) -> Recipe:
-    """The recipe by its name; ``auto`` is the method's own.
+    """The recipe by its name, with other learning rates where some are given; ``auto`` is the method's own.
 
     Where that is ``auto`` too: ``sgd`` for a student with batch norm layers, ``sgd-start`` where that starts
     ``from_teacher``, and ``adam`` for others.
 
     Raises UsageError for an unknown name.
     """
-    if isinstance(recipe, Recipe):
-        return recipe
-    if isinstance(recipe, OtherRates):
-        return recipe.of(choose_recipe(recipe.name, student, of_method, from_teacher))
+    chosen = recipe if isinstance(recipe, Recipe) else _by_name(recipe, student, of_method, from_teacher)
+    if student_lr is not None:
+        chosen = replace(chosen, student_lr=student_lr)
+    return chosen if generator_lr is None else replace(chosen, generator_lr=generator_lr)
+
+
+def _by_name(recipe: str, student: nn.Module, of_method: str, from_teacher: bool) -> Recipe:
     if recipe == "auto":
         recipe = of_method
     if recipe == "auto" and batch_norm_layers(student):

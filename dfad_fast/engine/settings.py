@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from dfad_fast.settings import BATCH, COUNT, SEED, Limits, declared, setting
+from dfad_fast.settings import BATCH, COUNT, RATE, SEED, Limits, declared, setting
 
 if TYPE_CHECKING:
     from torch import nn
 
     from dfad_fast.engine.choice import Terms
-    from dfad_fast.engine.recipe import OtherRates, Recipe
+    from dfad_fast.engine.recipe import Recipe
     from dfad_fast.methods import Method
     from dfad_fast.networks.levers import Levers
     from dfad_fast.sources import SourceSpec
@@ -53,7 +53,7 @@ class DistillerSettings:
         after="sync_batch_norm",
     )
     _: KW_ONLY
-    recipe: str | Recipe | OtherRates = setting(
+    recipe: str | Recipe = setting(
         "auto",
         "Optimisers: auto (the method's), sgd, sgd-start, adam, published (DFAD's), or as published with zskt, dfq, "
         "fast-2, fast-5, fast-10, nayer, cmi.",
@@ -90,6 +90,8 @@ class DistillerSettings:
         details="The value is the decay per iteration. The lever graph is off with it.",
         metavar="DECAY",
     )
+    student_lr: float | None = setting(None, "Instead of the recipe's.", limits=RATE, resolved=True)
+    generator_lr: float | None = setting(None, "Instead of the recipe's.", limits=RATE, resolved=True)
     taps_teacher: Sequence[str] | None = setting(
         None,
         "Where to read the teacher's features, instead of what is found.",

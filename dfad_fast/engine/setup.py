@@ -110,7 +110,14 @@ def set_up(
         start = start_student(
             settings.student_init, teacher, student, lambda: draw_images(prober, form, settings.seed), begun
         )
-        recipe = choose_recipe(settings.recipe, trio.student, method.recipe, start.from_teacher)
+        recipe = choose_recipe(
+            settings.recipe,
+            trio.student,
+            method.recipe,
+            start.from_teacher,
+            settings.student_lr,
+            settings.generator_lr,
+        )
         random = RandomNumbers(settings.seed, settings.latent_dim, device, dtype)
         check_generator(generator, random.draw_noise(2, random.held_out()), shape)
         preflight.look_at_answers(trio.teacher, shape, own_batch, reads_student(method.generator))

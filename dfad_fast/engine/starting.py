@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.models.reading.check import device_of, image_dtype
+from dfad_fast.models.reading.check import device_of, image_dtype, is_lazy
 from dfad_fast.models.starting.record import Start
 from dfad_fast.models.starting.settling import was_trained
 from dfad_fast.models.starting.start import start_from_teacher
@@ -57,6 +59,24 @@ def start_student(
             "the teacher's family"
         )
     return start
+
+
+@contextmanager
+def undone_on_failure(student: nn.Module, student_init: str) -> Iterator[None]:
+    """Where what is inside fails, ``student`` has its own weights again: else a second try would find one that looks
+    trained, or a user's own weights would be lost for a slip elsewhere."""
+    if student_init == "random" or not isinstance(student, nn.Module):
+        yield
+        return
+    tensors = [x for x in (*student.parameters(), *student.buffers()) if not is_lazy(x)]
+    before = [x.detach().clone() for x in tensors]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+        raise
 
 
 def _problem(student_init: str, teacher: nn.Module, student: nn.Module) -> str | None:

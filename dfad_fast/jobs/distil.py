@@ -16,7 +16,6 @@ from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.preflight import refuse_unaffordable
-from dfad_fast.engine.recipe import OtherRates
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.config import to_record
 from dfad_fast.jobs.devices import choose_device, fitting_into_memory
@@ -88,15 +87,13 @@ def prepare(
     _refuse_unaffordable(settings, device)
     iterations = _iterations(settings)
     pair = _build_pair(settings, dataset, device, resume, dry_run, teacher_progress)
-    assert isinstance(settings.recipe, str)
-    recipe = OtherRates(settings.recipe, settings.student_lr, settings.generator_lr)
     levers = choose_levers(with_changes(choose_levers(settings.speed, device), settings.lever or ()), device)
     evaluate = None if dry_run else _test_batches(settings, dataset, pair, device)
     if resume:
         collectives.on_first(lambda: refuse_other_teacher(pair, out))
     if levers.pin_allocator:
         pin_allocator()
-    resolved = {"batch_size": _batch_size(settings), "recipe": recipe, "speed": levers}
+    resolved = {"batch_size": _batch_size(settings), "speed": levers}
     where = {"out": None, "log": ()} if dry_run else {"out": out, "log": log}
     with fitting_into_memory():
         trainer = DFADTrainer(

@@ -90,16 +90,17 @@ def _with_paths(settings: Mapping[str, Any], change: Callable[[str], str]) -> di
         changed["plugin"] = [
             change(source) if source.endswith(".py") else source for source in changed["plugin"]
         ]
-    if "path=" in (changed.get("source") or ""):
+    if changed.get("source"):
         changed["source"] = _with_paths_of_sources(changed["source"], change)
     return changed
 
 
 def _with_paths_of_sources(text: str, change: Callable[[str], str]) -> str:
     try:
-        return str(as_source(text).with_paths(change))
+        source = as_source(text)
     except UsageError:  # what reads it later says why, or knows more sources by then
         return text
+    return str(source.with_paths(change)) if any(part.paths for part in source.walk()) else text
 
 
 def _with_path(network: str, change: Callable[[str], str]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfad_fast.runs.settings import RunSettings
-from dfad_fast.settings import BATCH, COUNT, EPOCHS, RATE, SEED, Limits, Setting, declared, setting
+from dfad_fast.settings import BATCH, COUNT, EPOCHS, SEED, Limits, Setting, declared, setting
 
 
 @dataclass(kw_only=True)
@@ -54,7 +54,7 @@ class DistillSettings(RunSettings):
     )
     plugin: tuple[str, ...] | None = setting(
         None,
-        "Code with terms and methods of your own, which is run; may be given several times.",
+        "Code with terms, sources and methods of your own, which is run; may be given several times.",
         multiple=True,
         metavar="FILE.py|MODULE",
     )
@@ -79,8 +79,6 @@ class DistillSettings(RunSettings):
         after="iterations",
         profiled=False,
     )
-    student_lr: float | None = setting(None, "Instead of the recipe's.", limits=RATE, after="generator_ema")
-    generator_lr: float | None = setting(None, "Instead of the recipe's.", limits=RATE, after="student_lr")
     lever: tuple[str, ...] | None = setting(
         None,
         "One switch of the step, over --speed: precision=bfloat16, student_batches=1, winograd=off ...",

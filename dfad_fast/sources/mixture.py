@@ -24,6 +24,10 @@ _FEWEST = 2
 """Images of a part in a process: batch norm layers of a generator need as many."""
 
 
+_TIMES = tuple((step + 0.5) / 100 for step in range(100))
+"""Fractions of a run at which shares are looked at before it."""
+
+
 @dataclass(frozen=True)
 class Share:
     """A part of a mixture, whose ``weight`` among the others' is its share and goes over the run as ``decay`` says."""
@@ -49,7 +53,11 @@ class Mixture(SourceSpec):
         for share in self.shares:
             if not share.weight >= 0:
                 raise UsageError(f"the share of {share.of} must be at least 0, got {share.weight:g}")
-        for progress in (0.0, 0.3, 0.7, 0.99):
+            if isinstance(share.of, Mixture):
+                raise UsageError(
+                    f"a share is of one source, got the mixture {share.of}: give each part its own share"
+                )
+        for progress in _TIMES:
             if not sum(share.weight_at(progress) for share in self.shares) > 0:
                 raise UsageError(
                     f"after {progress:.0%} of the run no source of {self} has a share: give one a schedule that lasts"
@@ -77,6 +85,11 @@ def _written(share: Share) -> str:
     return f"{share.weight:g}*{text}"
 
 
+def _seed_of(part: int, seed: int) -> int:
+    """Of each part another one, for two of a kind would make the same images; the first one's is the run's."""
+    return int(np.random.SeedSequence([seed, 6, part]).generate_state(1)[0]) if part else seed
+
+
 class MixtureSource(Source):
     """A part with a share of the batch that rounds to none, or to fewer images than batch norm layers need, rests."""
 
@@ -89,18 +102,35 @@ class MixtureSource(Source):
             )
         self._shares = spec.shares
         self._benches = [
-            replace(bench, storage=Part(bench.storage, str(part))) for part in range(len(spec.shares))
+            replace(bench, storage=Part(bench.storage, str(part)), seed=_seed_of(part, bench.seed))
+            for part in range(len(spec.shares))
         ]
         self._sources = [
             share.of.make(own, plan) for share, own in zip(spec.shares, self._benches, strict=True)
         ]
         self._last: list[tuple[Source, Batch]] = []
+        self._refuse_too_small()
+        self._progress = 0.0
         self._share_out(0.0)
 
-    def _share_out(self, progress: float) -> None:
+    def _sizes(self, progress: float) -> list[int]:
+        """Images of each part in this process's batch."""
         weights = [share.weight_at(progress) for share in self._shares]
-        sizes = shared_out(self._bench.own_batch_size, weights)
-        for bench, size in zip(self._benches, sizes, strict=True):
+        return shared_out(self._bench.own_batch_size, weights)
+
+    def _refuse_too_small(self) -> None:
+        sizes = [self._sizes(progress) for progress in _TIMES]
+        for share, own in zip(self._shares, zip(*sizes, strict=True), strict=True):
+            if share.weight and not any(own):
+                raise UsageError(
+                    f"{_written(share)} has fewer than {_FEWEST} images in a batch of {self._bench.own_batch_size} at "
+                    "any time of the run, so that it would never be asked: give it a larger share, or the batch more "
+                    "images"
+                )
+
+    def _share_out(self, progress: float) -> None:
+        self._progress = progress
+        for bench, size in zip(self._benches, self._sizes(progress), strict=True):
             bench.own_batch_size, bench.batch_size = size, size * processes.count()
 
     @property
@@ -114,7 +144,13 @@ class MixtureSource(Source):
 
     @property
     def generated_images(self) -> int:
-        return sum(source.generated_images for source in self._active)
+        """The mean over the run, in which shares change."""
+        now, made = self._progress, 0
+        for progress in _TIMES:
+            self._share_out(progress)
+            made += sum(source.generated_images for source in self._active)
+        self._share_out(now)
+        return round(made / len(_TIMES))
 
     @property
     def notices(self) -> list[str]:

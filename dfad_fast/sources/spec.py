@@ -29,19 +29,27 @@ class SourceSpec:
     trains_generator: ClassVar[bool] = False
     """Whether it is the run's generator that makes its images, and learns while it does."""
     needs_generator_step: ClassVar[bool] = False
-    """Whether it hands out what a generator's step of the same iteration leaves."""
+    """Whether it can do nothing for a method without a generator's step."""
     shares_batches: ClassVar[bool] = False
     """Whether the lever ``student_batches`` may give the student's steps other batches than it hands out."""
     gives_labels: ClassVar[bool] = False
     """Whether its generator is told which class to make, so that its terms may read the labels."""
     reads_given_images: ClassVar[bool] = False
     """Whether its images are somebody's own, and not made."""
-    paths: ClassVar[tuple[str, ...]] = ()
-    """Those of its settings that name a file or folder, empty for none."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Those of its settings that name a file or folder, empty for none."""
+        return ()
 
     @property
     def draws_weights(self) -> bool:
         """Whether it gives the generator new weights while the run goes on."""
+        return False
+
+    @property
+    def begins_generator(self) -> bool:
+        """Whether the generator begins with weights of this source's, so that what it learned elsewhere is lost."""
         return False
 
     @property

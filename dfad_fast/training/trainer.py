@@ -15,6 +15,7 @@ from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.settings import DistillerSettings
+from dfad_fast.engine.starting import undone_on_failure
 from dfad_fast.errors import UsageError
 from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.as_given import modes_kept
@@ -101,21 +102,16 @@ class DFADTrainer(RunSettings, _Networks):
         self.out = None if self.out is None else Path(self.out)
         begun = begun_before(self.out, self.resume, self.student_init)
         networks = self.teacher, self.student
-        made = self.distiller = Distiller(*networks, form, settings, facts, storage_for(self), begun)
-        self.method, self.recipe, self.speed = made.method, made.recipe, made.levers  # what settings came to
-        self.normalization = form.normalization
-        self.loggers = Loggers(self.log)
-        if self.loggers and self.out is None:
-            raise UsageError(f"log={self.log!r} writes to a run's folder: give one, as out=")
-        opened = open_run(
-            self.distiller,
-            self.out,
-            self.keep_checkpoints,
-            self.overwrite,
-            self.resume,
-            self.accept_changes,
-            self.config or {},
-        )
+        with undone_on_failure(self.student, self.student_init):
+            made = self.distiller = Distiller(*networks, form, settings, facts, storage_for(self), begun)
+            # What settings came to.
+            self.method, self.recipe, self.speed = made.method, made.recipe, made.levers
+            self.normalization = form.normalization
+            self.loggers = Loggers(self.log)
+            if self.loggers and self.out is None:
+                raise UsageError(f"log={self.log!r} writes to a run's folder: give one, as out=")
+            there = self.overwrite, self.resume, self.accept_changes  # what becomes of a run that is there
+            opened = open_run(made, self.out, self.keep_checkpoints, *there, self.config or {})
         self.writer, self._further_notices = opened.writer, opened.notices
         self.history = opened.history
         """The records of metrics.jsonl."""

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from dfad_fast import DFADTrainer
 from dfad_fast.engine.recipe import RECIPES, Recipe, choose_recipe
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import METHODS
@@ -76,3 +79,9 @@ def test_auto_looks_at_the_students_batch_norm_layers():
     assert choose_recipe("auto", nn.BatchNorm2d(3)) is RECIPES["sgd"]
     assert choose_recipe("auto", nn.Conv2d(3, 3, 1)) is RECIPES["adam"]
     assert choose_recipe(RECIPES["adam"], nn.BatchNorm2d(3)) is RECIPES["adam"]
+
+
+def test_rates_stand_over_the_recipes(pair):
+    recipe = Recipe("sgd", student_lr=0.3, generator_lr=0.2)
+    trainer = DFADTrainer(*pair, (1, 8, 8), "dfad", recipe=recipe, student_lr=0.7, batch_size=8, latent_dim=4)
+    assert trainer.recipe == replace(recipe, student_lr=0.7)

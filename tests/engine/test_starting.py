@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dfad_fast import DFADTrainer
-from dfad_fast.engine.recipe import RECIPES, OtherRates, choose_recipe
+from dfad_fast.engine.recipe import RECIPES, choose_recipe
 from dfad_fast.engine.starting import start_student
 from dfad_fast.errors import UsageError
 from tests.small_networks import make_net
@@ -102,9 +102,9 @@ def test_the_recipe_fits_the_start(pair):
     assert choose_recipe("auto", pair[1]) == RECIPES["sgd"]
     assert choose_recipe("auto", pair[1], of_method="zskt", from_teacher=True) == RECIPES["zskt"]
     assert choose_recipe("auto", nn.Linear(2, 2), from_teacher=True) == RECIPES["adam"]
-    other = choose_recipe(OtherRates("auto", generator_lr=0.5), pair[1], from_teacher=True)
+    other = choose_recipe("auto", pair[1], from_teacher=True, generator_lr=0.5)
     assert (other.student_lr, other.generator_lr) == (RECIPES["sgd-start"].student_lr, 0.5)
-    assert choose_recipe(OtherRates("sgd", student_lr=0.3), pair[1]).student_lr == 0.3
+    assert choose_recipe("sgd", pair[1], student_lr=0.3).student_lr == 0.3
 
 
 def test_a_run_tells_its_start_and_resumes_as_if_it_had_gone_on(pair, tmp_path):
@@ -127,3 +127,13 @@ def test_a_run_is_not_resumed_with_another_start(pair, tmp_path):
     with pytest.raises(UsageError, match="student_init: random then, teacher now"):
         trainer(*pair, out=tmp_path, resume=True, student_init="teacher")
     assert not trainer(*pair, out=tmp_path, resume=True, student_init="auto").distiller.start.from_teacher
+
+
+def test_a_trainer_that_cannot_be_leaves_the_student_as_it_was(pair, tmp_path):
+    """So that a second try starts it from the teacher too."""
+    trainer(*pair, out=tmp_path).fit(1)
+    before = weights(pair[1])
+    for wrong in ({"recipe": "sgdd"}, {"source": "folder(path='nowhere')"}, {"out": tmp_path}):
+        with pytest.raises(UsageError):
+            trainer(*pair, student_init="teacher", **wrong)
+        assert same(pair[1].state_dict(), before)

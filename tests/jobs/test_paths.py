@@ -21,6 +21,12 @@ from dfad_fast.jobs.paths import found_from, made_absolute
         ("student", "resnet20", "resnet20"),
         ("student", None, None),
         ("source", "0.5*fresh + 0.5*folder(path='data')", "0.5*fresh + 0.5*folder(path='{here}/data')"),
+        (
+            "source",
+            "bank(restarted(vectors='v.npy'), images=9)",
+            "bank(restarted(vectors='{here}/v.npy'), images=9)",
+        ),
+        ("source", "bank( restarted(vectors=random) )", "bank( restarted(vectors=random) )"),
         ("source", "later(path='data')", "later(path='data')"),
         ("plugin", ("own.py", "own", "package.terms"), ["{here}/own.py", "{here}/own.py", "package.terms"]),
     ],

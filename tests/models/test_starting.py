@@ -417,3 +417,25 @@ def test_what_was_taken_is_told_in_lines_and_as_data():
     assert data["share"] == 1.0
     assert data["taken"]["stem.0"] == "stem.0"
     assert data["unused"] == list(start.unused)
+
+
+def test_a_bias_that_the_teacher_has_none_of_adds_nothing():
+    """But for what channels that are lacking added on average."""
+
+    def network(width, bias):
+        return nn.Sequential(
+            nn.Conv2d(2, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 4, 3, padding=1, bias=bias),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(256, CLASSES),
+        )
+
+    torch.manual_seed(0)
+    teacher, student, narrower = network(8, False), network(8, True), network(4, True)
+    start_from_teacher(teacher, student, batches())
+    for images in batches():
+        torch.testing.assert_close(student(images), teacher(images))
+    assert not start_from_teacher(teacher, narrower, batches()).left
+    assert narrower[2].bias.abs().min() > 0

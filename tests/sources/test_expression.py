@@ -62,7 +62,7 @@ def test_a_source_is_read_and_written_back(text, spec):
         ("fresh + same_noise(schedule=soon)", "unknown schedule 'soon'"),
         ("fresh - same_noise", "at least 0, got -1"),
         ("0*fresh + 0*same_noise", "after 0% of the run no source"),
-        ("fresh(schedule=early) + same_noise(schedule=warmup)", "after 70% of the run no source"),
+        ("fresh(schedule=early) + same_noise(schedule=warmup)", "after 50% of the run no source"),
         ("1e39*fresh + fresh", "cannot read"),
         ("folder(path=/data/images)", "with paths and words with hyphens in quotes$"),
         ("folder(path=data/images)", "with paths and words with hyphens in quotes$"),

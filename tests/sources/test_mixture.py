@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dfad_fast.errors import UsageError
-from dfad_fast.sources import SOURCES
+from dfad_fast.sources import SOURCES, Fresh, Mixture, Share
 from dfad_fast.sources.mixture import shared_out
 from tests.sources.test_sources import Noise, trainer_of
 
@@ -109,3 +109,32 @@ def test_a_run_goes_on_as_if_it_had_not_been_interrupted(pair, tmp_path):
 def test_a_student_that_reads_statistics_is_refused(pair):
     with pytest.raises(UsageError, match="no batch norm statistics of the whole batch"):
         trainer_of(pair, source="noise + fresh", student_terms="l1 + batch_norm")
+
+
+def test_parts_of_a_kind_make_images_of_their_own(pair):
+    for images in shown_to_student(trainer_of(pair, source="noise + noise")):
+        assert not torch.equal(images[:4], images[4:])
+
+
+def test_a_runs_length_counts_the_shares_of_the_whole_run(pair):
+    """Of the first tenth all images are noise, which counts none; then the generator makes 6 batches of 8."""
+    trainer = trainer_of(pair, source="noise(schedule=warmup) + fresh(schedule=after_warmup)")
+    assert trainer.images_per_iteration == round(0.9 * 48)
+    assert trainer.iterations_for(430) == 10
+    assert shown_to_student(trainer)[0].shape == (8, 1, 8, 8)
+    assert trainer.generated_images == 0
+
+
+def test_a_bank_in_a_mixture_counts_its_part(pair):
+    assert trainer_of(pair, source="noise + bank(fresh, images=32, views=0)").images_per_iteration < 6 * 8
+
+
+@pytest.mark.parametrize("schedule", ["", "(schedule=linear)"])
+def test_a_share_of_no_images_is_refused(pair, schedule):
+    with pytest.raises(UsageError, match="fewer than 2 images in a batch of 8 at any time of the run"):
+        trainer_of(pair, source=f"0.1*noise{schedule} + fresh")
+
+
+def test_a_mixture_in_a_mixture_is_refused():
+    with pytest.raises(UsageError, match="a share is of one source, got the mixture"):
+        Mixture((Share(1.0, Mixture((Share(1.0, Fresh()), Share(2.0, Noise())))), Share(1.0, Noise())))

@@ -43,10 +43,11 @@ class Slicer:
         rest: Tensor | None = None
         for name, tensor in asked.items():
             use, known = layer.uses.get(name), other.uses.get(name)
-            if name not in given:
-                if name == "bias" and rest is None:
-                    continue
+            if name not in given and name != "bias":
                 raise DoesNotFit(f"the teacher's {other.path} has no {name}")
+            if name not in given:
+                values[name] = torch.zeros_like(tensor)  # what a layer without a bias adds
+                continue
             value = given[name].detach()
             if use is None or known is None:
                 if value.shape != tensor.shape:

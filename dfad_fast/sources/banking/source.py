@@ -69,6 +69,7 @@ class BankSource(Source):
 
     @property
     def generated_images(self) -> int:
+        self._share_size()
         return self._of.generated_images if self._filling.new else 0
 
     @property
@@ -82,9 +83,12 @@ class BankSource(Source):
     def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
         if not self._makes_images:
             return []
+        self._share_size()
+        return self._of.draw(rng, progress)
+
+    def _share_size(self) -> None:
         bench, inner = self._bench, self._inner_bench
         inner.batch_size, inner.own_batch_size = bench.batch_size, bench.own_batch_size
-        return self._of.draw(rng, progress)
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         if self._is_filling:

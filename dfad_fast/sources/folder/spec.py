@@ -30,7 +30,6 @@ class Folder(SourceSpec):
 
     name: ClassVar[str] = "folder"
     reads_given_images: ClassVar[bool] = True
-    paths: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str = ""
     augment: str = "shift-cutmix-mix"
@@ -46,6 +45,10 @@ class Folder(SourceSpec):
             raise UsageError(f"folder: limit must be at least 0, got {self.limit}")
         if self.path:  # whole, so that a run that is resumed from elsewhere finds it
             object.__setattr__(self, "path", os.path.abspath(os.path.expanduser(self.path)))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return ("path",)
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
         """Raises UsageError where there are no images to read."""

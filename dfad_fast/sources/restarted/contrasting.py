@@ -130,7 +130,7 @@ def contrasting_for(trio: Trio, capacity: int, compared: int, rng: np.random.Gen
             "contrast compares images by what each is like at the teacher's batch norm layers, and one of them does "
             "not see the images one by one: leave contrast out"
         )
-    like = next(trio.student.parameters())
+    like = at_least_float32(next(trio.student.parameters()).new_empty(()))
     return Contrasting(instance_means(layers).shape[1], capacity, compared, rng, like)
 
 

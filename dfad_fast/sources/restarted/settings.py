@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -46,3 +47,5 @@ class RestartedSettings(SourceSpec):
                 )
         if self.every != 1 and self.restart not in ("whole", "first"):
             raise UsageError(f"restarted: every is for restart=whole and first, got restart={self.restart}")
+        if self.vectors not in ("", "random"):  # whole, so that a run that is resumed from elsewhere finds it
+            object.__setattr__(self, "vectors", os.path.abspath(os.path.expanduser(self.vectors)))

@@ -194,11 +194,13 @@ class RestartedSource(Source):
         """The weighted sum, each term, and what was made."""
         prober, rows = self._bench.prober, self._plan.generator
         made = prober.generate(wanted.noise)
-        images = seen_through(shown.wholes, made, self._outside)
+        kind = wanted.noise.dtype  # networks that are in halves themselves take no others
+        images = seen_through(shown.wholes, made, self._outside).to(kind)
         view = prober.look(images, rows, graph=True)
         features = contrast = None
         if self._contrast is not None and shown.crops is not None:
-            crops = prober.look(seen_through(shown.crops, made, self._outside), rows, graph=True)
+            cut_out = seen_through(shown.crops, made, self._outside).to(kind)
+            crops = prober.look(cut_out, rows, graph=True)
             both = [instance_means(seen.statistics) for seen in (crops, view)]
             features = torch.cat(both, dim=1).detach()
             contrast = self._contrast.embed(both[0], both[1], shown.former)

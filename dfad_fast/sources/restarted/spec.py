@@ -50,11 +50,20 @@ class Restarted(RestartedSettings):
 
     name: ClassVar[str] = "restarted"
     trains_generator: ClassVar[bool] = True
+    needs_generator_step: ClassVar[bool] = True
     gives_labels: ClassVar[bool] = True
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return () if self.vectors == "random" else ("vectors",)
 
     @property
     def draws_weights(self) -> bool:
         return self.restart in ("whole", "first")
+
+    @property
+    def begins_generator(self) -> bool:
+        return self.restart in ("meta", "whole")
 
     @property
     def gives_contrast(self) -> bool:

@@ -48,7 +48,8 @@ def draw_anew(network: nn.Module, rng: np.random.Generator, initial: Initial) ->
                 _put(module.weight, 1.0 + _DEVIATION * rng.standard_normal(module.weight.shape))
             else:
                 module.weight.fill_(1.0)
-            module.bias.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
 
 
 def draw_first_layer(generator: nn.Module, rng: np.random.Generator, initial: Initial) -> None:

@@ -170,3 +170,10 @@ def test_the_head_goes_on_where_it_was():
         alone.step()
     for p, expected in zip(parameters, after, strict=True):
         torch.testing.assert_close(p.detach(), expected)
+
+
+def test_a_norm_without_a_shift_is_drawn_anew():
+    norm = nn.LayerNorm(3, bias=False)
+    norm.weight.data.fill_(2.0)
+    draw_anew(norm, rng(), "uniform")
+    assert (norm.weight == 1).all()

@@ -270,15 +270,50 @@ def test_one_array_of_a_file_has_to_stand_out(pair, tmp_path):
     np.savez(path, a=np.zeros((4, 2)), b=np.zeros((4, 2)))
     with pytest.raises(UsageError, match="has to hold one array, or one named vectors, got a, b"):
         trainer_of(pair, "nayer", Restarted(vectors=str(path)))
-    with pytest.raises(UsageError, match=r"come from a .npy, .npz or .safetensors file, got vectors\.csv"):
+    with pytest.raises(UsageError, match=r"come from a .npy, .npz or .safetensors file, got .*/vectors\.csv"):
         trainer_of(pair, "nayer", Restarted(vectors="vectors.csv"))
 
 
 def test_it_may_be_a_part_of_a_mixture(pair):
-    source = "0.5*restarted(steps=2) + 0.5*fresh"
+    source = "0.5*restarted(steps=2, restart=none) + 0.5*fresh"
     trainer = trainer_of(pair, source=source, batch_size=8, generator_terms="batch_norm - disagreement")
     assert [len(images) for images in shown_to_student(trainer)] == [8, 8]
     assert trainer.generated_images == 2 * 4 + 2 * 4 + 4
     with pytest.raises(UsageError, match="label reads the labels of a conditional generator's images"):
         trainer_of(pair, source=source, batch_size=8)
     trainer_of(pair, source=source, batch_size=8, generator="conditional").step()
+
+
+@pytest.mark.parametrize("restart", ["meta", "whole"])
+def test_what_it_would_undo_is_refused_or_left_out(pair, restart):
+    source = f"restarted(steps=2, restart={restart})"
+    with pytest.raises(UsageError, match=r"weights of its own in each round, .* got fresh and restarted"):
+        trainer_of(pair, source=f"fresh + bank({source})")
+    settings = {"latent_dim": 8, "batch_size": 8}
+    assert DFADTrainer(*pair, (1, 8, 8), "dfq", source=source, **settings).method.warm_up == 0
+    assert DFADTrainer(*pair, (1, 8, 8), "dfq", source="restarted(restart=none)", **settings).method.warm_up
+
+
+def test_a_method_without_a_generators_step_is_refused(pair):
+    with pytest.raises(UsageError, match="its source restarted needs a generator's step"):
+        trainer_of(pair, replace(DFAD, generator=(), generator_steps=0))
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_networks_that_are_in_halves_themselves_are_shown_halves(pair, name):
+    losses = trainer_of(tuple(copy.deepcopy(network).bfloat16() for network in pair), name).step()
+    assert all(value.isfinite() for value in losses.values())
+
+
+def test_vectors_are_found_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = as_source("bank(restarted(vectors='vectors.npy'))")
+    assert spec.of.vectors == str(tmp_path / "vectors.npy")
+    assert spec.with_paths(lambda path: path + "x").of.vectors == str(tmp_path / "vectors.npyx")
+    assert as_source("restarted(vectors=random)").with_paths(lambda path: "x").vectors == "random"
+
+
+def test_levers_without_effect_are_told(pair):
+    told = "student_batches: no effect, since the source hands out batches of its own"
+    assert told in trainer_of(pair, speed="fast").notices
+    assert told not in trainer_of(pair, "dfad", "fresh", speed="fast").notices
