@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dfad_fast.distributed import collectives
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.models.reading.check import device_of, image_dtype, is_lazy
 from dfad_fast.models.starting.record import Start
@@ -51,7 +52,8 @@ def start_student(
         return Start(from_teacher=begun, reason="")
     if student_init == "random":
         return Start(from_teacher=False, reason="")
-    problem = _problem(student_init, teacher, student)
+    # The first process's, for all get its student, and all have to draw images or none.
+    problem = collectives.on_first(lambda: _problem(student_init, teacher, student))
     start = Start(False, problem) if problem else start_from_teacher(teacher, student, draw())
     if student_init == "teacher" and not start.from_teacher:
         raise UsageError(

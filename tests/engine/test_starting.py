@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dfad_fast import DFADTrainer
+from dfad_fast.distributed import collectives
 from dfad_fast.engine.recipe import RECIPES, choose_recipe
 from dfad_fast.engine.starting import start_student
 from dfad_fast.errors import UsageError
@@ -137,3 +138,20 @@ def test_a_trainer_that_cannot_be_leaves_the_student_as_it_was(pair, tmp_path):
         with pytest.raises(UsageError):
             trainer(*pair, student_init="teacher", **wrong)
         assert same(pair[1].state_dict(), before)
+
+
+def test_the_first_processs_student_says_whether_all_are_begun(pair, monkeypatch):
+    monkeypatch.setattr(collectives, "on_first", lambda _: "since it was trained before")
+    before = weights(pair[1])
+    assert start_student("auto", *pair, images).reason == "since it was trained before"
+    assert same(pair[1].state_dict(), before)
+
+
+def test_the_default_device_changes_nothing(pair):
+    teacher, student = pair
+    students = copy.deepcopy(student), copy.deepcopy(student)
+    start_student("auto", teacher, students[0], images)
+    shown = images()
+    with torch.device("meta"):
+        assert start_student("auto", teacher, students[1], lambda: shown).from_teacher
+    assert same(students[0].state_dict(), students[1].state_dict())

@@ -23,7 +23,7 @@ class Classes:
         """So many new channels [count], each a class of its own."""
         first = len(self._parents)
         self._parents.extend(range(first, first + count))
-        return torch.arange(first, first + count)
+        return torch.arange(first, first + count, device="cpu")
 
     def join(self, some: Tensor, others: Tensor) -> None:
         """Joins each of ``some`` with the one of ``others`` at its position; unknown ones are passed over."""
@@ -44,7 +44,7 @@ class Classes:
     def named(self, channels: Tensor) -> Tensor:
         """``channels``, of any shape, each by the name of its class as it is now."""
         some, places = torch.unique(channels, return_inverse=True)
-        return torch.tensor(self.of_all(some))[places]
+        return torch.tensor(self.of_all(some), device="cpu")[places]
 
     def of_all(self, channels: Tensor) -> list[int]:
         return [self.of(channel) for channel in channels.tolist()]

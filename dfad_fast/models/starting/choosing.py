@@ -75,7 +75,7 @@ def _scores(teacher: nn.Module, of: Map, channels: Channels) -> dict[int, float]
 def _most_telling(there: Sequence[int], wanted: int, of: Map, moments: Mapping[str, Moments]) -> list[int]:
     """Greedily, the channels from which linear least squares tells most of what the others give to the next layers.
     None where no layer that was measured takes them, such as attention's queries."""
-    total = torch.zeros(len(there), len(there), dtype=torch.float64)
+    total = torch.zeros(len(there), len(there), dtype=torch.float64, device="cpu")
     positions = {name: i for i, name in enumerate(there)}
     for own in moments.values():
         names = of.classes.of_all(own.channels)
@@ -83,7 +83,7 @@ def _most_telling(there: Sequence[int], wanted: int, of: Map, moments: Mapping[s
         if not rows:
             continue
         own_part = own.covariance[rows][:, rows] * own.energy[rows].sqrt().outer(own.energy[rows].sqrt())
-        at = torch.tensor([positions[names[i]] for i in rows])
+        at = torch.tensor([positions[names[i]] for i in rows], device="cpu")
         total.index_put_((at[:, None], at[None, :]), own_part / own.output_variance, accumulate=True)
     if not bool(total.diagonal().any()):
         return []
@@ -110,7 +110,7 @@ def _by_variance(total: Tensor, wanted: int) -> list[int]:
     """One after the other, the channel of which most is unexplained: a Cholesky decomposition with pivots."""
     kept: list[int] = []
     left = total.diagonal().clone()
-    rows = torch.zeros(wanted, len(total), dtype=total.dtype)
+    rows = total.new_zeros(wanted, len(total))
     for i in range(wanted):
         left[kept] = -1.0
         kept.append(int(left.argmax()))

@@ -40,7 +40,7 @@ class Companions:
         """The channels of ``tensor`` along ``dim`` [size]; unknown where they differ in the other dimensions."""
         companion = self.get(tensor)
         if companion is None:
-            return torch.full((tensor.shape[dim],), UNKNOWN)
+            return torch.full((tensor.shape[dim],), UNKNOWN, device="cpu")
         return constant_along(companion, dim)
 
     def met(self, tensors: Sequence[Tensor], result: Tensor) -> Tensor | None:
@@ -94,7 +94,7 @@ def constant_along(companion: Tensor, dim: int) -> Tensor:
     (companion,) = compact(companion)
     rows = companion.movedim(dim, 0).reshape(companion.shape[dim], -1)
     if rows.shape[1] == 0:
-        return torch.full((len(rows),), UNKNOWN)
+        return torch.full((len(rows),), UNKNOWN, device="cpu")
     highest = rows.amax(1)
     alike = ((rows == highest[:, None]) | (rows == UNKNOWN)).all(1)
     return torch.where(alike, highest, UNKNOWN)

@@ -89,7 +89,8 @@ def telling(moments: Mapping[str, Moments], path: str, kept: list[int]) -> tuple
         return None
     inner = own.covariance[kept][:, kept]
     ridge = 1e-4 * inner.diagonal().mean().clamp(min=1e-300)
-    inner = inner + ridge * torch.eye(len(kept), dtype=inner.dtype)
+    identity = torch.eye(len(kept), dtype=inner.dtype, device=inner.device)
+    inner = inner + ridge * identity
     spread = torch.linalg.solve(inner, own.covariance[kept]).T
-    spread[kept] = torch.eye(len(kept), dtype=spread.dtype)
+    spread[kept] = identity
     return spread, own.mean - spread @ own.mean[kept]

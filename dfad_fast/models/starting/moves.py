@@ -58,7 +58,8 @@ def moved(
         return [own[0].reshape(args[1])]
     if name == "constant_pad_nd":
         return [torch.constant_pad_nd(own[0], args[1], UNKNOWN)]
-    result = func(own if isinstance(given, (tuple, list)) else own[0], *args[1:], **kwargs)
+    further = [x.to(own[0].device) if isinstance(x, Tensor) else x for x in args[1:]]  # such as an index
+    result = func(own if isinstance(given, (tuple, list)) else own[0], *further, **kwargs)
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
@@ -83,4 +84,4 @@ def reduced(
 
 def _companion(tensor: Tensor, companions: Companions) -> Tensor:
     own = companions.get(tensor)
-    return torch.full(tensor.shape, UNKNOWN) if own is None else own
+    return torch.full(tensor.shape, UNKNOWN, device="cpu") if own is None else own

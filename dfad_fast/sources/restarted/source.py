@@ -84,7 +84,7 @@ class RestartedSource(Source):
         if reads_contrast(plan.generator):
             self._contrast = contrasting_for(trio, spec.features, spec.compared, self._rng)
         black = bench.form.normalization
-        self._outside = torch.zeros(1, 1, 1) if black is None else -black[0] / black[1]
+        self._outside = torch.zeros(1, 1, 1, device="cpu") if black is None else -black[0] / black[1]
         self._averaged_loss = averaging_gradients(self._loss, trio.generator, *self.networks)
 
     @property
