@@ -100,8 +100,8 @@ class Summary:
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> Summary:
-        """Reads a summary of this version or an older one. Values are taken as they are: those of a damaged file may be
-        of any type.
+        """Reads a summary of this version or an older one. Values but tables are taken as they are: those of a
+        damaged file may be of any type.
 
         Raises ValueError where a field is missing that every version has written.
         """
@@ -111,8 +111,8 @@ class Summary:
             raise ValueError(f"{SUMMARY} lacks {', '.join(missing)}")
         values: dict[str, Any] = {name: data.get(name) for name in names}
         values["best_student"] = _best(values["best_student"])
-        values["sign_agreement_generated"] = values["sign_agreement_generated"] or {}
-        values["student_start"] = values["student_start"] or {}
+        for name in ("sign_agreement_generated", "student_start"):
+            values[name] = values[name] if isinstance(values[name], Mapping) else {}
         values["notices"] = values["notices"] or []
         return Summary(**values)
 

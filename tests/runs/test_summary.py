@@ -76,3 +76,9 @@ def test_older_summaries_lack_what_came_later_and_nothing_else():
     for name in older:
         with pytest.raises(ValueError, match=f"^summary.json lacks {name}$"):
             Summary.from_data({key: value for key, value in older.items() if key != name})
+
+
+@pytest.mark.parametrize("damaged", [None, 3, "text", ["a"]])
+def test_what_is_no_table_is_taken_for_an_empty_one(damaged):
+    summary = Summary.from_data(WRITTEN | {"student_start": damaged, "sign_agreement_generated": damaged})
+    assert (summary.student_start, summary.sign_agreement_generated) == ({}, {})
