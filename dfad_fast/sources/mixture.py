@@ -115,7 +115,8 @@ class MixtureSource(Source):
 
     def _sizes(self, progress: float) -> list[int]:
         """Images of each part in this process's batch."""
-        weights = [share.weight_at(progress) for share in self._shares]
+        # Steps beyond the plan come when all weights may have faded to 0: shares then stay as they last were.
+        weights = [share.weight_at(min(progress, _TIMES[-1])) for share in self._shares]
         return shared_out(self._bench.own_batch_size, weights)
 
     def _refuse_too_small(self) -> None:

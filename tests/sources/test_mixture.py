@@ -138,3 +138,10 @@ def test_a_share_of_no_images_is_refused(pair, schedule):
 def test_a_mixture_in_a_mixture_is_refused():
     with pytest.raises(UsageError, match="a share is of one source, got the mixture"):
         Mixture((Share(1.0, Mixture((Share(1.0, Fresh()), Share(2.0, Noise())))), Share(1.0, Noise())))
+
+
+def test_steps_beyond_the_plan_keep_the_last_shares(pair):
+    trainer = trainer_of(pair, source="noise(deviation=0.0, schedule=linear) + 3*fresh(schedule=linear)")
+    trainer.planned_iterations = 1
+    trainer.step()
+    assert (shown_to_student(trainer)[0].flatten(1).abs().sum(1) == 0).sum() == 2
