@@ -81,6 +81,18 @@ CASES = {
     "all cures, student_batches 0": _made(
         replay=2, generator_ema=0.9, student_ema=0.9, speed=Levers(student_batches=0), resume_at=2
     ),
+    # Sources, and where the student starts
+    "procedural and fresh": _made(
+        source="0.5*procedural(schedule=linear) + 0.5*fresh", evaluated=True, resume_at=2
+    ),
+    "bank": _made(
+        source="bank(fresh, images=64, prefill=32, augment='flip-shift-cutmix-mix')",
+        student_terms="l1",
+        student_init="teacher",
+        iterations=6,
+        resume_at=4,
+    ),
+    "fast-2": _made("fast-2", student_steps=2, source="restarted(steps=2, lr_noise=0.015)", resume_at=2),
     # Terms as text
     "conditional": _made(
         "dfad", generator="conditional", generator_terms="-l1 + 0.1*label", evaluated=True, resume_at=2
@@ -98,7 +110,7 @@ CASES = {
     "taps named": _made("dfad-ar", taps_teacher=["#0", "last"], taps_student=["#0", "last"]),
 }
 
-_SHARED = ("dfad-ar-vi-bn", "zskt", "dafl", "bfloat16", "student_batches 0", "trained terms")
+_SHARED = ("dfad-ar-vi-bn", "zskt", "dafl", "bfloat16", "student_batches 0", "trained terms", "bank")
 # Each in two processes that share the batch.
 CASES_OF_TWO = {
     **{name: replace(CASES[name], resume_at=None) for name in _SHARED},
