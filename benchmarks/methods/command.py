@@ -7,9 +7,9 @@ best accuracy.
     python benchmarks/run.py methods --methods dfad --seconds 120 --with 'source=fresh; student_init=teacher'
     python benchmarks/run.py methods --methods dfad --speed exact --speed fast --speed exact+precision=bfloat16
 
-Every run is the one that ``dfad-fast distill --dataset D --method M --seed S`` makes, in OUT/M-seedS. Prints a
-table (Markdown) and writes it to OUT/methods.md, the figures to OUT/methods.json. With several jobs the cores are
-shared out among them: accuracies stay comparable, seconds are of that share.
+Every run is the one that ``dfad-fast distill --dataset D --method M --seed S --student-init random`` makes, in
+OUT/M-seedS. Prints a table (Markdown) and writes it to OUT/methods.md, the figures to OUT/methods.json. With several
+jobs the cores are shared out among them: accuracies stay comparable, seconds are of that share.
 """
 
 from __future__ import annotations
@@ -97,7 +97,10 @@ def command(
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     logging.getLogger("dfad_fast").setLevel(logging.INFO)
     folder = Path(out)
-    common = DistillSettings(dataset=dataset, data_dir=data_dir, iterations=iterations, images=images)
+    # As methods are published; --with student_init=auto is as dfad-fast distill does it.
+    common = DistillSettings(
+        dataset=dataset, data_dir=data_dir, iterations=iterations, images=images, student_init="random"
+    )
     found = {}
     try:
         for name, summaries in runs.compare(

@@ -32,6 +32,7 @@ def prepare(job: Job, contender: Contender, seed: int, device: str, folder: str)
     config = DistillSettings(
         dataset=job.dataset, data_dir=job.data_dir, teachers=job.teachers, teacher_epochs=job.teacher_epochs,
         method=contender.method, images=job.images, speed="exact", seed=seed, device=device, out=folder,
+        student_init="random",
     )  # fmt: skip
     return distil.prepare(config, overwrite=True)
 

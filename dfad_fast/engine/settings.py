@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dfad_fast.networks.levers import Levers
     from dfad_fast.sources import SourceSpec
 
+STUDENT_INIT = "Where the student starts: random (as it is), teacher (from the teacher's weights), auto (that where it fits)."
+
 
 # Not compared: a trainer inherits from it, and two of equal settings are two.
 @dataclass(eq=False, repr=False)
@@ -64,7 +66,7 @@ class DistillerSettings:
     )
     student_init: str = setting(
         "random",
-        "Where the student starts: random (as it is), teacher (from the teacher's weights), auto (that where it fits).",
+        STUDENT_INIT,
         details="teacher cuts the teacher's channels and blocks down to the student's and refuses a student of another "
         "family; auto leaves such a one as it was handed in, and one that was trained before.",
         metavar="auto|teacher|random",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dfad_fast.engine.settings import STUDENT_INIT
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.settings import BATCH, COUNT, EPOCHS, SEED, Limits, Setting, declared, setting
 
@@ -95,6 +96,10 @@ class DistillSettings(RunSettings):
         profiled=False,
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 ...", after="seed", changes_result=False)
+    # In Python the student may be anybody's, and stays as it is handed in; here it is built anew.
+    student_init: str = setting(
+        "auto", STUDENT_INIT, metavar="auto|teacher|random", after="recipe", resolved=True
+    )
     # In Python no folder is None; here it has a name of its own.
     out: str | None = setting(
         None,

@@ -36,7 +36,7 @@ def test_a_teacher_that_fails_leaves_the_last_good_state(dfad_fast, own, tmp_pat
         file.write(FAILING_TEACHER)
     own[own.index("own.py:teacher")] = "own.py:Tired"
     own[own.index("--iterations") + 1] = "30"
-    failed = dfad_fast("distill", *own)
+    failed = dfad_fast("distill", *own, "--student-init", "random")
     assert failed.code == 1
     *warned, last = failed.err.splitlines()
     assert "failed (ValueError: had enough); everything is back at the last good state" in last
