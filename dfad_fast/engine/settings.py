@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from dfad_fast.networks.levers import Levers
     from dfad_fast.sources import SourceSpec
 
-STUDENT_INIT = "Where the student starts: random (as it is), teacher (from the teacher's weights), auto (that where it fits)."
+STUDENT_INIT = (
+    "Where the student starts: random (as it is), teacher (from its weights), auto (that where it fits)."
+)
 
 
 # Not compared: a trainer inherits from it, and two of equal settings are two.
