@@ -5,7 +5,7 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test test-fast test-slow test-triton test-benchmarks test-cuda-shim test-reference test-golden test-mutants test-networks test-gpu cuda lint clean
+.PHONY: help setup distill test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-golden test-mutants test-networks test-gpu cuda lint clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
@@ -41,7 +41,7 @@ distill: setup
 # Runs of pytest, the longest first, as many at a time as there are cores; each prints its report when it is done. One
 # thread each, since they share the cores; tests about threads set their own number. A red one does not keep the others
 # from running.
-RUNS := test-fast test-slow test-triton test-benchmarks test-cuda-shim test-reference
+RUNS := test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference
 CORES = $(shell $(BIN)/python -c 'import os; print(os.cpu_count())')
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@
 
@@ -53,13 +53,13 @@ test: setup
 $(RUNS): setup
 
 test-fast:
-	$(PYTEST) -m "not slow and not golden" --ignore=tests/benchmarks
+	$(PYTEST) -m "not slow and not golden" --ignore=tests/benchmarks --ignore=tests/cli
 
 test-slow:
 	$(PYTEST) -m "slow and not mutants"
 
-test-benchmarks:
-	$(PYTEST) -m "not slow" tests/benchmarks
+test-cli test-benchmarks: test-%:
+	$(PYTEST) -m "not slow" tests/$*
 
 test-triton test-cuda-shim test-reference: test-%:
 	$(PYTEST) -m "not slow" tests/ops --backend=$*
