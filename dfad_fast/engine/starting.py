@@ -23,10 +23,10 @@ from dfad_fast.sources.procedural.kinds import parse_kinds
 
 STUDENT_INITS = ("auto", "teacher", "random")
 _ROW = 31
-"""Of random numbers: the images of the start have a generator of their own, seeded [seed, _ROW]."""
+"""The images of the start have a random generator of their own, seeded [seed, _ROW]."""
 _BATCH = 128
 _PIXELS = 2**20
-"""Of all images that the start is fitted on, so that large ones cost no more than small ones."""
+"""Pixels of all images that the start is fitted on, so that large ones cost no more than small ones."""
 _SMALLEST, _LARGEST = 128, 1024
 
 

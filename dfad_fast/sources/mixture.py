@@ -86,7 +86,7 @@ def _written(share: Share) -> str:
 
 
 def _seed_of(part: int, seed: int) -> int:
-    """Of each part another one, for two of a kind would make the same images; the first one's is the run's."""
+    """Each part's own, since two of a kind would make the same images; the first one's is the run's."""
     return int(np.random.SeedSequence([seed, 6, part]).generate_state(1)[0]) if part else seed
 
 

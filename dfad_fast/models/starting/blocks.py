@@ -11,7 +11,7 @@ from torch import nn
 from dfad_fast.models.starting.channels import Map
 
 Blocks = Literal["even", "first"]
-"""Of blocks of one form: evenly spread ones, or the first ones."""
+"""Which blocks of one form are kept: evenly spread ones, or the first ones."""
 
 
 def counterparts(teacher: nn.Module, student: nn.Module, of: Map, to: Map, blocks: Blocks) -> dict[str, str]:

@@ -13,7 +13,7 @@ from dfad_fast.models.starting.following import IMAGES
 from dfad_fast.models.starting.moments import Moments
 
 _MANY = 512
-"""Of more channels the choice goes by variance, which takes seconds less."""
+"""Where there are more channels, the choice goes by variance, which takes seconds less."""
 
 Channels = Literal["even", "scale", "least-squares"]
 """Evenly spread ones; those of the largest batch norm scales; or those that the others are best told from."""

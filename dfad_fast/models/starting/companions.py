@@ -101,8 +101,8 @@ def constant_along(companion: Tensor, dim: int) -> Tensor:
 
 
 def use_of(tensor: Tensor, companion: Tensor, shape: torch.Size) -> Use | None:
-    """Of a parameter of ``shape`` whose view ``tensor`` is spread over the positions of ``companion``; None where it is
-    not, or has no dimension of channels."""
+    """Which channels belong to a parameter of ``shape`` whose view ``tensor`` is spread over the positions of
+    ``companion``; None where it is not, or has no dimension of channels."""
     missing = companion.dim() - tensor.dim()
     if missing < 0 or tensor.dim() == 0:
         return None

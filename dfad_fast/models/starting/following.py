@@ -120,7 +120,7 @@ class _Follower(TorchDispatchMode):
         return True
 
     def _product(self, args: tuple[Any, ...], result: Tensor) -> None:
-        """Of matrices: a linear layer's, or of two that the network made, whose common dimension is summed over."""
+        """A product of matrices, a linear layer's or of two that the network made: their common dimension is summed."""
         *bias, x, weight = args[:3]
         if self._linear(x, weight, bias[0] if bias else None, result):
             return

@@ -22,8 +22,8 @@ _MOST_ROWS = 8192
 
 @dataclass(frozen=True)
 class Moments:
-    """Of one layer's input: ``mean`` [C], ``covariance`` [C, C], both float64 on the CPU, and the input's ``channels``
-    [C]; ``energy`` [C] is the sum of the squares of the weights that read each of them."""
+    """Moments of one layer's input: ``mean`` [C], ``covariance`` [C, C], both float64 on the CPU, and the input's
+    ``channels`` [C]; ``energy`` [C] is the sum of the squares of the weights that read each of them."""
 
     channels: Tensor
     mean: Tensor

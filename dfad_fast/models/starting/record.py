@@ -47,12 +47,12 @@ class Start:
 
     @property
     def share(self) -> float:
-        """Of the student's parameters, those that come of the teacher."""
+        """The student's parameters that come from the teacher."""
         return self.parameters_taken / self.parameters if self.parameters else 0.0
 
     @property
     def share_of_layers(self) -> float:
-        """Of the student's layers, those that come of the teacher."""
+        """The student's layers that come from the teacher."""
         layers = len(self.taken) + len(self.left)
         return len(self.taken) / layers if layers else 0.0
 

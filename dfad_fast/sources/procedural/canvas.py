@@ -92,7 +92,7 @@ class Canvas:
         return Ramps(over * cos[:, None, None], down * sin[:, None, None] - offset[:, None, None])
 
     def squared_distance(self, x: np.ndarray, y: np.ndarray, less: np.ndarray) -> Ramps:
-        """Of each pixel from the point (x, y), ``less`` what is given; each of them [K, N]."""
+        """How far each pixel is from the point (x, y), squared, ``less`` what is given; each of them [K, N]."""
         over, down = self.axes()
         return Ramps((over - x[:, None, None]) ** 2, (down - y[:, None, None]) ** 2 - less[:, None, None])
 

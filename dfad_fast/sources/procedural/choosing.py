@@ -21,7 +21,7 @@ _LAYERS = 4
 """So many of the teacher's first batch norm layers are asked: later ones see more in images than drawings have."""
 _CONTRASTS = (0.6, 1.0, 1.6)
 _PIXELS = 64 * 64 * 64
-"""Of the images that a candidate is judged by, 16 to 64 of them."""
+"""Pixels of the images that a candidate is judged by, 16 to 64 of them."""
 _ALIKE = 0.4
 """The part of all images that is shared out evenly among the kinds: a student has to see what varies."""
 _PARTS = 10

@@ -38,7 +38,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def digest_of(folder: Path, files: Sequence[Path]) -> str:
-    """Of their names within the folder and their sizes."""
+    """The checksum of their names within the folder and their sizes."""
     digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size if file.is_file() else -1  # a link to nothing
