@@ -11,13 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.bank.cases import ALONE, FRESH, Case, Contender
-from benchmarks.step.loops import SEED, settle
+from benchmarks.step.loops import SEED, make_networks
 from dfad_fast import DFADTrainer
 from dfad_fast.methods import DFAD
-from dfad_fast.models import create_network
 
 STEPS = 5
 """The student's in an iteration."""
@@ -56,9 +53,7 @@ def measure(
 def _filled(case: Case, contender: Contender, folder: Path) -> DFADTrainer:
     """Past its first iteration with a student's step."""
     pair = case.pair
-    torch.manual_seed(SEED)
-    teacher, student = (create_network(name, pair.image_shape, 10) for name in (pair.teacher, pair.student))
-    settle(teacher, pair.image_shape)
+    teacher, student = make_networks(pair)
     method = replace(DFAD, student_steps=STEPS)
     if not contender.generator:
         method = replace(method, generator=(), generator_steps=0)

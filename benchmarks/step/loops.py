@@ -18,15 +18,21 @@ CLASSES = 10
 SEED = 0
 
 
-def make_trainer(
-    pair: Pair, method: str, speed: Any, device: str = "cpu", sync_batch_norm: bool = False
-) -> DFADTrainer:
-    """The trainer on fresh networks, the same for every contender."""
+def make_networks(pair: Pair) -> tuple[nn.Module, nn.Module]:
+    """Teacher and student, the same at each call; the teacher's batch norm has settled."""
     torch.manual_seed(SEED)
     teacher, student = (
         create_network(name, pair.image_shape, CLASSES) for name in (pair.teacher, pair.student)
     )
     settle(teacher, pair.image_shape)
+    return teacher, student
+
+
+def make_trainer(
+    pair: Pair, method: str, speed: Any, device: str = "cpu", sync_batch_norm: bool = False
+) -> DFADTrainer:
+    """The trainer on fresh networks, the same for every contender."""
+    teacher, student = make_networks(pair)
     return DFADTrainer(
         teacher.to(device),
         student.to(device),

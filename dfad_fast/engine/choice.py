@@ -45,7 +45,7 @@ def choose_method(
         method = replace(method, batches=as_source(source))
     if student_steps is not None:
         method = replace(method, student_steps=student_steps)
-    trained = [part for part in method.source_spec.walk() if part.trains_generator]
+    trained = method.source_spec.generating
     if not trained:
         method = replace(method, generator=(), generator_steps=0, warm_up=0.0)
     if any(part.begins_generator for part in trained):
@@ -109,7 +109,7 @@ def _check_tables(method: Method, networks: Trio) -> None:
 
 def _refuse_unread(term: Term, side: str, method: Method, networks: Trio) -> None:
     """Raises UsageError where ``term`` reads what one of the generator's steps would not have for it."""
-    trained = [part for part in method.source_spec.walk() if part.trains_generator]
+    trained = method.source_spec.generating
     if method.warm_up:
         trained.append(GeneratorsBatch())
     labeled = networks.is_conditional or all(part.gives_labels for part in trained)

@@ -152,7 +152,7 @@ def load_run(
     test_set, no_test_set = _test_set(shown, known, pair, real_images_needed)
     for network in (networks.teacher, networks.student, networks.connectors):
         network.eval()
-    generates = any(part.trains_generator for part in method.source_spec.walk())
+    generates = bool(method.source_spec.generating)
     source = None if generates else source_at_rest(networks, method, form, batch_size, config.seed)
     return TrainedRun(
         folder=folder,

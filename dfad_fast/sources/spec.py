@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dfad_fast.sources.source import Plan, Source, Workbench
 
 
+@dataclass(frozen=True)
 class SourceSpec:
     """One place that the student's images come from, as it is declared: a frozen dataclass, whose fields are its
     settings (numbers, words, or True and False, each with a default).
@@ -76,15 +77,13 @@ class SourceSpec:
 
     def with_parts(self, parts: tuple[SourceSpec, ...]) -> Self:
         """The same with other ``parts``."""
-        if not parts:
-            return self
-        settings = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return type(self)(**{**settings, "of": parts[0]})
+        changed: dict[str, Any] = {"of": parts[0]} if parts else {}
+        return replace(self, **changed)
 
     def with_paths(self, change: Callable[[str], str]) -> Self:
         """The same with other paths, in all that it is made of."""
         changed = {name: change(getattr(self, name)) for name in self.paths if getattr(self, name)}
-        own = replace(self, **changed) if changed else self  # type: ignore[type-var]
+        own = replace(self, **changed)
         return own.with_parts(tuple(part.with_paths(change) for part in own.parts))
 
     def walk(self) -> Iterator[SourceSpec]:
@@ -93,10 +92,15 @@ class SourceSpec:
         for part in self.parts:
             yield from part.walk()
 
+    @property
+    def generating(self) -> list[SourceSpec]:
+        """What of it trains the run's generator."""
+        return [part for part in self.walk() if part.trains_generator]
+
     def __str__(self) -> str:
         """As :func:`parse_source` reads it; settings that have their default are left out."""
         inside = [str(part) for part in self.parts]
-        for field in fields(self):  # type: ignore[arg-type]
+        for field in fields(self):
             value = getattr(self, field.name)
             if field.name != "of" and value != field.default:
                 inside.append(f"{field.name}={_written(value)}")

@@ -13,7 +13,7 @@ from torch import nn
 
 
 class PlainRounds:
-    """Of ``trainer``, whose networks it copies before they have moved."""
+    """The rounds of ``trainer``, whose networks it copies before they have moved."""
 
     def __init__(self, trainer, spec, weights):
         networks = trainer.networks

@@ -117,7 +117,7 @@ def test_parts_of_a_kind_make_images_of_their_own(pair):
 
 
 def test_a_runs_length_counts_the_shares_of_the_whole_run(pair):
-    """Of the first tenth all images are noise, which counts none; then the generator makes 6 batches of 8."""
+    """All images of the first tenth are noise, which counts none; then the generator makes 6 batches of 8."""
     trainer = trainer_of(pair, source="noise(schedule=warmup) + fresh(schedule=after_warmup)")
     assert trainer.images_per_iteration == round(0.9 * 48)
     assert trainer.iterations_for(430) == 10

@@ -12,7 +12,7 @@ def classes(*counts):
 
 
 def shares(counts, repeats):
-    """Of each class."""
+    """Each class's share of what is shown."""
     own = Choice(classes(*counts), repeats).shares
     return [float(part.sum()) for part in own.split(counts)]
 
