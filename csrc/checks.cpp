@@ -1,5 +1,7 @@
 #include "checks.h"
 
+#include "channels.h"
+
 #include <c10/util/Exception.h>
 
 #include <array>
@@ -117,6 +119,39 @@ void check_statistics(
       statistics.sizes() == at::IntArrayRef(shape) && statistics.scalar_type() == dtype && statistics.is_contiguous(),
       op, ": statistics must be the contiguous ", c10::getDtypeNames(dtype).first, " tensor of shape [5, ", rows,
       "] that the forward op gave, got ", dtype_name(statistics), " of shape ", statistics.sizes());
+}
+
+void check_features(const char* op, at::TensorList features) {
+  TORCH_CHECK_VALUE(!features.empty(), op, ": expected at least one tensor of features, got none");
+  for (size_t i = 0; i < features.size(); ++i) {
+    const std::string stage = features.size() > 1 ? c10::str("[", i, "]") : std::string();
+    check_floating(op, "features", stage, features[i]);
+    TORCH_CHECK_VALUE(
+        features[i].dim() >= 2, op, ": features", stage, " must have shape [B, C, ...], got ", features[i].sizes());
+    TORCH_CHECK_VALUE(
+        features[i].device() == features[0].device(), op, ": all features must be on the same device, got ",
+        features[0].device(), " and ", features[i].device());
+  }
+}
+
+void check_channel_grad(
+    const char* op, const at::Tensor& grad, const at::Tensor& statistics, at::TensorList features) {
+  const std::array<int64_t, 2> shape = {2, channels_of(features)};
+  const at::ScalarType dtype = statistics.scalar_type();
+  check_floating(op, "grad", "", grad);
+  for (const at::Tensor* x : {&grad, &statistics}) {
+    TORCH_CHECK_VALUE(
+        x->device() == features[0].device(), op, ": grad and statistics must be on ", features[0].device(), ", got ",
+        x->device());
+  }
+  TORCH_CHECK_VALUE(
+      grad.sizes() == at::IntArrayRef(shape), op, ": grad must have the statistics' shape [2, ", shape[1], "], got ",
+      grad.sizes());
+  TORCH_CHECK_VALUE(
+      statistics.sizes() == at::IntArrayRef(shape) && (dtype == at::kFloat || dtype == at::kDouble) &&
+          statistics.is_contiguous(),
+      op, ": statistics must be the contiguous tensor of shape [2, ", shape[1], "] that the forward op gave, got ",
+      dtype_name(statistics), " of shape ", statistics.sizes());
 }
 
 void check_mixing(const char* op, at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm) {

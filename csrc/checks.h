@@ -37,6 +37,13 @@ void check_temperature(const char* op, double temperature);
 // Logits have a class dimension.
 void check_logits(const char* op, const at::Tensor& student);
 
+// At least one tensor [B, C, ...], all on one device.
+void check_features(const char* op, at::TensorList features);
+
+// What channel_statistics gave for its backward op, and the gradient of that.
+void check_channel_grad(
+    const char* op, const at::Tensor& grad, const at::Tensor& statistics, at::TensorList features);
+
 // The loss's gradient, as it comes to a backward op on a device: of this shape for `none`, else one number.
 void check_grad(
     const char* op, const at::Tensor& grad, at::Device device, at::IntArrayRef shape, Reduction reduction);

@@ -16,6 +16,12 @@ inline bool computes_in_double(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == at::kDouble || b.scalar_type() == at::kDouble;
 }
 
+// Of statistics that are computed of each tensor: float64 where any is, else float32.
+inline at::ScalarType statistics_dtype(at::TensorList features) {
+  const auto is_double = [](const at::Tensor& x) { return x.scalar_type() == at::kDouble; };
+  return std::any_of(features.begin(), features.end(), is_double) ? at::kDouble : at::kFloat;
+}
+
 // A packed teacher's uint8 promotes to any of them.
 inline at::ScalarType result_dtype(at::TensorList a, at::TensorList b, std::optional<at::ScalarType> wanted) {
   if (wanted) {

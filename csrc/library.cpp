@@ -37,6 +37,10 @@ TORCH_LIBRARY(dfad_fast, m) {
       " str reduction, bool student_grad, bool teacher_grad) -> Tensor[]",
       tags);
 
+  // Mean and biased variance of each channel of tensors [B, C, ...], [2, channels of all].
+  m.def("channel_statistics(Tensor[] features) -> Tensor", tags);
+  m.def("channel_statistics_backward(Tensor grad, Tensor[] features, Tensor statistics) -> Tensor[]", tags);
+
   m.def("mixup(Tensor[] tensors, Tensor lam, Tensor perm) -> Tensor[]", tags);
   m.def("mixup_backward(Tensor[] grads, Tensor lam, Tensor perm) -> Tensor[]", tags);
 
@@ -131,6 +135,17 @@ std::vector<at::Tensor> kl_discrepancy_backward(
     double temperature, std::string_view reduction, bool student_grad, bool teacher_grad) {
   static const auto op = handle<decltype(kl_discrepancy_backward)>("dfad_fast::kl_discrepancy_backward");
   return op.call(grad, student, teacher, statistics, temperature, reduction, student_grad, teacher_grad);
+}
+
+at::Tensor channel_statistics(at::TensorList features) {
+  static const auto op = handle<decltype(channel_statistics)>("dfad_fast::channel_statistics");
+  return op.call(features);
+}
+
+std::vector<at::Tensor> channel_statistics_backward(
+    const at::Tensor& grad, at::TensorList features, const at::Tensor& statistics) {
+  static const auto op = handle<decltype(channel_statistics_backward)>("dfad_fast::channel_statistics_backward");
+  return op.call(grad, features, statistics);
 }
 
 std::vector<at::Tensor> mixup(at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm) {

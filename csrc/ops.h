@@ -42,6 +42,11 @@ std::vector<at::Tensor> kl_discrepancy_backward(
     const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& statistics,
     double temperature, std::string_view reduction, bool student_grad, bool teacher_grad);
 
+at::Tensor channel_statistics(at::TensorList features);
+
+std::vector<at::Tensor> channel_statistics_backward(
+    const at::Tensor& grad, at::TensorList features, const at::Tensor& statistics);
+
 std::vector<at::Tensor> mixup(at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm);
 
 std::vector<at::Tensor> mixup_backward(at::TensorList grads, const at::Tensor& lam, const at::Tensor& perm);

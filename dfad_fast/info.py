@@ -18,8 +18,10 @@ from dfad_fast.errors import UsageError
 from dfad_fast.terminal import outliving_readers
 
 OPS = (
+    "batch_norm_statistics_loss",
     "boundary_hinge_loss",
     "boundary_hinge_loss_with_agreement",
+    "channel_statistics",
     "generator_block",
     "interpolated_l1",
     "kl_discrepancy",

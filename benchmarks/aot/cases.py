@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dfad_fast.kernels import boundary_hinge, interpolated, kl, l1, mixing, pack_signs
+from dfad_fast.kernels import boundary_hinge, channel_statistics, interpolated, kl, l1, mixing, pack_signs
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SHAPE = (8, 64, 32)
@@ -70,6 +70,17 @@ def _kl(dtype: torch.dtype, gradient: bool) -> None:
         kl.loss(s, s, 4.0, "mean", _scalar(dtype), statistics)
 
 
+def _channels(dtype: torch.dtype, gradient: bool, rows: bool = False) -> None:
+    """Planes of channels, or rows of them as in channels_last."""
+    x = torch.empty(32, 64, 64, dtype=dtype)
+    x = x.transpose(1, 2) if rows else x
+    moments = torch.empty(2, x.shape[1])
+    if gradient:
+        channel_statistics.gradient(moments, [x], moments, [torch.empty_like(x)])
+    else:
+        channel_statistics.statistics([x], moments)
+
+
 def _per_sample(element: int) -> set[int]:
     return {4, 8}  # lam, perm
 
@@ -95,6 +106,18 @@ CASES = (
     ),
     Case("kl._loss_kernel", "mean", lambda d: _kl(d, False)),
     Case("kl._gradient_kernel", "mean", lambda d: _kl(d, True), lambda e: {4, e}),
+    Case("channel_statistics._moments_kernel", "planes", lambda d: _channels(d, False), lambda e: {e}),
+    Case(
+        "channel_statistics._moments_kernel", "rows", lambda d: _channels(d, False, rows=True), lambda e: {e}
+    ),
+    Case("channel_statistics._join_kernel", "", lambda d: _channels(d, False), None),
+    Case("channel_statistics._gradient_kernel", "planes", lambda d: _channels(d, True), lambda e: {4, e}),
+    Case(
+        "channel_statistics._gradient_kernel",
+        "rows",
+        lambda d: _channels(d, True, rows=True),
+        lambda e: {4, e},
+    ),
     Case("mixing._mix_kernel", "forward", lambda d: _mixing(mixing.mix, d), _per_sample),
     Case("mixing._mix_kernel", "backward", lambda d: _mixing(mixing.gradient, d), _per_sample),
     Case("_partners._inverse_kernel", "", lambda d: _mixing(mixing.gradient, d), None),

@@ -23,6 +23,12 @@ def wrn_stages(batch: int) -> tuple[tuple[int, ...], ...]:
     return ((batch, 32, 32, 32), (batch, 64, 16, 16), (batch, 128, 8, 8))
 
 
+def batch_norm_layers(batch: int) -> tuple[tuple[int, ...], ...]:
+    """What the batch norm layers of the ResNet-10 of width 16 get for images of 28x28."""
+    stem = ((batch, 16, 28, 28),) * 3
+    return (*stem, *((batch, 32, 14, 14),) * 3, *((batch, 64, 7, 7),) * 3, *((batch, 128, 4, 4),) * 3)
+
+
 def _in_halves(case: Case) -> list[Case]:
     return [case, *(replace(case, dtype=dtype, quick=False, unpinned=False) for dtype in HALVES)]
 
@@ -85,6 +91,14 @@ def _logits_cases(op: str) -> list[Case]:
     ]
 
 
+def _statistics_cases() -> list[Case]:
+    op = "batch_norm_statistics_loss"
+    return [
+        *_in_halves(Case(op, batch_norm_layers(128), "ResNet-10 layers, batch 128", quick=True)),
+        Case(op, resnet_stages(64), "ResNet stages, batch 64"),
+    ]
+
+
 def _mixing_cases() -> list[Case]:
     small, large = "256x3x32x32", "64x3x224x224"
     return [
@@ -104,5 +118,6 @@ CASES = (
     *_l1_cases(),
     *_logits_cases("kl_discrepancy"),
     *_logits_cases("interpolated_l1"),
+    *_statistics_cases(),
     *_mixing_cases(),
 )

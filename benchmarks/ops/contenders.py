@@ -120,6 +120,46 @@ def kl_ours(student: Tensor, teacher: Tensor) -> Tensor:
     return ops.kl_discrepancy(student, teacher, TEMPERATURE)
 
 
+def _distance(mean: Tensor, variance: Tensor, running_mean: Tensor, running_variance: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm
+    return norm(mean - running_mean) + norm(variance - running_variance)
+
+
+def statistics_published(
+    features: Sequence[Tensor], means: Sequence[Tensor], variances: Sequence[Tensor]
+) -> Tensor:
+    # Yin et al. 2020, arXiv 1912.08795: DeepInversion's hook at each batch norm layer.
+    losses = []
+    for x, *running in zip(features, means, variances, strict=True):
+        mean = x.mean([0, 2, 3])
+        variance = x.permute(1, 0, 2, 3).contiguous().view(x.shape[1], -1).var(1, unbiased=False)
+        losses.append(_distance(mean, variance, *running))
+    return torch.stack(losses).sum()
+
+
+def statistics_by_var_mean(
+    features: Sequence[Tensor], means: Sequence[Tensor], variances: Sequence[Tensor]
+) -> Tensor:
+    losses = []
+    for x, *running in zip(features, means, variances, strict=True):
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        losses.append(_distance(mean, variance, *running))
+    return torch.stack(losses).sum()
+
+
+def statistics_best(
+    features: Sequence[Tensor], means: Sequence[Tensor], variances: Sequence[Tensor]
+) -> Tensor:
+    # The mean of squares instead of var_mean, which reads channels_last slowly.
+    losses = []
+    for x, *running in zip(features, means, variances, strict=True):
+        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+        mean = rows.mean(0)
+        variance = (rows - mean).square().mean(0)
+        losses.append(_distance(mean, variance, *running))
+    return torch.stack(losses).sum()
+
+
 def _per_sample(lam: Tensor, x: Tensor) -> Tensor:
     return lam.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
 

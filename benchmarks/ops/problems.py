@@ -98,6 +98,19 @@ def make_stages(case: Case, generator: torch.Generator) -> Problem:
     return Problem((students, teachers), tuple(students), _loss_grad(case, generator))
 
 
+def make_layers(case: Case, generator: torch.Generator) -> Problem:
+    """What batch norm layers get, in the layout of training on a CPU, and their running statistics."""
+    features = [
+        (2 * torch.randn(shape, generator=generator, device=generator.device) + 0.5)
+        .to(case.dtype, memory_format=torch.channels_last)
+        .requires_grad_()
+        for shape in case.shapes
+    ]
+    means = [_randn(shape[1:2], case, generator) for shape in case.shapes]
+    variances = [_randn(shape[1:2], case, generator).square() for shape in case.shapes]
+    return Problem((features, means, variances), tuple(features), _loss_grad(case, generator))
+
+
 def make_packed_stages(case: Case, generator: torch.Generator) -> Problem:
     stages = make_stages(case, generator)
     students, teachers = stages.arguments

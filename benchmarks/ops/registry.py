@@ -19,6 +19,7 @@ from benchmarks.ops.problems import (
     Case,
     Problem,
     make_batch,
+    make_layers,
     make_mixed_pair,
     make_packed_stages,
     make_pair,
@@ -134,6 +135,13 @@ OPS = {
         lambda problem: _sides(problem) + _nbytes(problem.leaves),
         # Eager mode rounds logarithms of probabilities, which are larger than their differences.
         rivals_tolerance=4,
+    ),
+    "batch_norm_statistics_loss": Op(
+        make_layers,
+        {"published": c.statistics_published, "best": c.statistics_best, "tuned": c.statistics_by_var_mean},
+        ops.batch_norm_statistics_loss,
+        lambda problem, saving: _nbytes(problem.leaves),
+        lambda problem: 2 * _nbytes(problem.leaves),
     ),
     "mixup": Op(
         make_batch,

@@ -6,6 +6,7 @@
 
 #include "../arithmetic/absolute_difference.h"
 #include "../arithmetic/boundary_hinge.h"
+#include "../arithmetic/channel_statistics.h"
 #include "../arithmetic/kl_divergence.h"
 #include "../arithmetic/mixture.h"
 
@@ -124,6 +125,42 @@ struct KLKernels {
   void (*gradient)(
       A inverse_temperature, const PairOperands&, const KLStatistics<A>&, A grad, const Operand& student_grad,
       const Operand& teacher_grad);
+};
+
+// Values of channels in one piece, of one dtype.
+struct ChannelValues {
+  const void* data;
+  Dtype dtype;
+  std::int64_t channels;
+};
+
+// Planes of `size` values, each of one channel: those of a sample's channels lie one behind the other. Beyond the
+// `size` values that are meant of each, `distance` is from one channel's plane to the next one's.
+struct Planes {
+  std::int64_t size, distance;
+};
+
+// Per channel, in the compute type.
+template <class A>
+struct ChannelSlopes {
+  const A* mean;
+  const A* slope;
+  const A* level;
+};
+
+// See channel_statistics.inl.
+template <class A>
+struct ChannelKernels {
+  // Of so many rows, each one value of every channel: one result per channel.
+  void (*row_moments)(const ChannelValues&, std::int64_t rows, Moments* out);
+  // Of so many samples of planes, `sample` values apart: one result per channel.
+  void (*plane_moments)(
+      const ChannelValues&, const Planes&, std::int64_t samples, std::int64_t sample, Moments* out);
+  void (*row_gradient)(const ChannelValues&, const ChannelSlopes<A>&, std::int64_t rows, void* out);
+  // Of so many planes, the first of channel `first`; the channels begin anew after the last.
+  void (*plane_gradient)(
+      const ChannelValues&, const ChannelSlopes<A>&, const Planes&, std::int64_t first, std::int64_t planes,
+      void* out);
 };
 
 // A batch norm by the batch's statistics, and the slope of its LeakyReLU below 0: scale = weight * rstd, shift = bias -
@@ -270,6 +307,7 @@ struct KernelsOf {
   MixKernel<A> mix;
   InterpolatedKernels interpolated;
   KLKernels<A> kl;
+  ChannelKernels<A> channels;
 };
 
 struct Kernels {

@@ -222,6 +222,14 @@ DFAD_INLINE void store_group(T* target, const Group<A>& group, Full<A>) {
 }
 template <class A, class T>
 DFAD_INLINE void store_group(T* target, const Group<A>& group, Rest rest) {
+#if DFAD_REGISTER_BYTES == 64
+  if constexpr (std::is_same_v<T, float>) {
+    const std::uint32_t meant = (1u << rest.count) - 1;
+    _mm512_mask_storeu_ps(target, static_cast<__mmask16>(meant), (__m512)group.part[0]);
+    _mm512_mask_storeu_ps(target + 16, static_cast<__mmask16>(meant >> 16), (__m512)group.part[1]);
+    return;
+  }
+#endif
   A padded[lanes<A>];
   store_group<A>(padded, group, Full<A>{});
   for (std::int64_t i = 0; i < rest.count; ++i) target[i] = from_float<T>(padded[i]);

@@ -6,6 +6,7 @@
 #include "tile.inl"
 
 #include "boundary_hinge.inl"
+#include "channel_statistics.inl"
 #include "generator_block/generator_block.inl"
 #include "generator_block/narrow.inl"
 #include "generator_block/upsampled.inl"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -43,6 +44,12 @@ def check_tensors(op: str, *values: object, names: str = "student and teacher") 
         if not isinstance(value, torch.Tensor):
             *first, last = (type(value).__name__ for value in values)
             raise TypeError(f"{op}: {names} must be tensors, got {', '.join(first)} and {last}")
+
+
+def check_types(op: str, name: str, values: Sequence[object], kind: Any = torch.Tensor) -> None:
+    for i, item in enumerate(values):
+        if not isinstance(item, kind):
+            raise TypeError(f"{op}: {name}[{i}] must be a tensor, got {type(item).__name__}")
 
 
 def check_temperature(op: str, temperature: Number) -> None:
@@ -141,6 +148,45 @@ def check_statistics(
         raise ValueError(
             f"{op}: statistics must be the contiguous {dtype_name(dtype)} tensor of shape [5, {rows}] that the forward "
             f"op gave, got {dtype_name(statistics.dtype)} of shape {list(statistics.shape)}"
+        )
+
+
+def check_features(op: str, features: Sequence[torch.Tensor]) -> None:
+    """At least one tensor [B, C, ...], all on one device."""
+    if len(features) == 0:
+        raise ValueError(f"{op}: expected at least one tensor of features, got none")
+    for i, x in enumerate(features):
+        stage = f"[{i}]" if len(features) > 1 else ""
+        check_floating(op, f"features{stage}", x)
+        if x.dim() < 2:
+            raise ValueError(f"{op}: features{stage} must have shape [B, C, ...], got {list(x.shape)}")
+        if x.device != features[0].device:
+            raise ValueError(
+                f"{op}: all features must be on the same device, got {features[0].device} and {x.device}"
+            )
+
+
+def check_channel_grad(
+    op: str, grad: torch.Tensor, statistics: torch.Tensor, features: Sequence[torch.Tensor]
+) -> None:
+    """What channel_statistics gave for its backward op, and the gradient of that."""
+    check_floating(op, "grad", grad)
+    for x in (grad, statistics):
+        if x.device != features[0].device:
+            raise ValueError(f"{op}: grad and statistics must be on {features[0].device}, got {x.device}")
+    channels = sum(x.shape[1] for x in features)
+    if grad.shape != (2, channels):
+        raise ValueError(
+            f"{op}: grad must have the statistics' shape [2, {channels}], got {list(grad.shape)}"
+        )
+    if (
+        statistics.shape != (2, channels)
+        or statistics.dtype not in (torch.float32, torch.float64)
+        or not statistics.is_contiguous()
+    ):
+        raise ValueError(
+            f"{op}: statistics must be the contiguous tensor of shape [2, {channels}] that the forward op gave, "
+            f"got {dtype_name(statistics.dtype)} of shape {list(statistics.shape)}"
         )
 
 

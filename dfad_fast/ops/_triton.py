@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from dfad_fast.ops import boundary_hinge, interpolated, kl, l1, mixing, packed_signs
+from dfad_fast.ops import boundary_hinge, channels, interpolated, kl, l1, mixing, packed_signs
 from dfad_fast.ops._checks import (
+    check_channel_grad,
+    check_features,
     check_grad,
     check_logits,
     check_mixing,
@@ -146,6 +148,26 @@ def _kl_discrepancy_backward(
     return grads
 
 
+def _channel_statistics(features: list[torch.Tensor]) -> torch.Tensor:
+    statistics = channels._fake(features)
+    from dfad_fast.kernels import channel_statistics as kernels
+
+    kernels.statistics(features, statistics)
+    return statistics
+
+
+def _channel_statistics_backward(
+    grad: torch.Tensor, features: list[torch.Tensor], statistics: torch.Tensor
+) -> list[torch.Tensor]:
+    check_features(channels._NAME, features)
+    check_channel_grad(channels._NAME, grad, statistics, features)
+    grads = channels._fake_backward(grad, features, statistics)
+    from dfad_fast.kernels import channel_statistics as kernels
+
+    kernels.gradient(grad, features, statistics, grads)
+    return grads
+
+
 def _mixup(tensors: list[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
     mixed = mixing._fake(tensors, lam, perm)
     check_permutation(mixing._NAME, perm)
@@ -212,6 +234,8 @@ _KERNELS = {
     "l1_discrepancy_backward": _l1_discrepancy_backward,
     "kl_discrepancy": _kl_discrepancy,
     "kl_discrepancy_backward": _kl_discrepancy_backward,
+    "channel_statistics": _channel_statistics,
+    "channel_statistics_backward": _channel_statistics_backward,
     "mixup": _mixup,
     "mixup_backward": _mixup_backward,
     "interpolated_l1": _interpolated_l1,

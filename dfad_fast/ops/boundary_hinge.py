@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
-from dfad_fast.ops._checks import check_floating, check_lengths, check_margin, check_reduction, check_stages
+from dfad_fast.ops._checks import (
+    check_floating,
+    check_lengths,
+    check_margin,
+    check_reduction,
+    check_stages,
+    check_types,
+)
 from dfad_fast.ops._dtypes import compute_dtype, promoted, reduce, result_dtype
 from dfad_fast.ops._numbers import Number, number
 from dfad_fast.ops.packed_signs import PackedSigns, dense_strides, unpack
@@ -140,8 +147,8 @@ def _compute(
             f"{_NAME}: student and teacher must both be tensors or both be lists of tensors, "
             f"got {type(student).__name__} and {type(teacher).__name__}"
         )
-    _check_types("student", student, torch.Tensor)
-    _check_types("teacher", teacher, torch.Tensor | PackedSigns)
+    check_types(_NAME, "student", student)
+    check_types(_NAME, "teacher", teacher, torch.Tensor | PackedSigns)
     factors: list[Number] = [1.0] * len(student)
     if weights is not None:
         factors = [w if type(w) is float else number(_NAME, "each weight", w) for w in weights]
@@ -190,12 +197,6 @@ def _in_students_order(student: Sequence[torch.Tensor], teacher: Sequence[Featur
             )
         tensors.append(t.in_order_of(s))
     return tensors
-
-
-def _check_types(name: str, values: Sequence[object], kind: Any) -> None:
-    for i, item in enumerate(values):
-        if not isinstance(item, kind):
-            raise TypeError(f"{_NAME}: {name}[{i}] must be a tensor, got {type(item).__name__}")
 
 
 def _check(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models.reading.batch_norm import LayerStatistics
+from dfad_fast.ops.batch_norm_statistics import distance
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
@@ -34,8 +35,7 @@ class BatchNormStatistics(Term):
     reads_statistics: ClassVar[bool] = True
 
     def __call__(self, probe: Probe) -> Tensor:
-        distances = []
-        for layer in recorded(probe):
-            distances.append(torch.linalg.vector_norm(layer.mean - layer.running_mean))
-            distances.append(torch.linalg.vector_norm(layer.variance - layer.running_variance))
-        return torch.stack(distances).sum()
+        layers = recorded(probe)
+        made = torch.stack((torch.cat([x.mean for x in layers]), torch.cat([x.variance for x in layers])))
+        real = [torch.cat([x.running_mean for x in layers]), torch.cat([x.running_variance for x in layers])]
+        return distance(made, torch.stack(real), [len(x.mean) for x in layers])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dfad_fast.ops import boundary_hinge, interpolated, kl, l1, mixing, packed_signs
+from dfad_fast.ops import boundary_hinge, channels, interpolated, kl, l1, mixing, packed_signs
 from tests.cuda.build_shim import load_shim
 
 SHAPE = (3, 5, 4, 6)
@@ -129,6 +129,18 @@ def _stages() -> None:
         )
 
 
+def _statistics() -> None:
+    """Rows and planes of channels, of one chunk and of several; and more tensors than one launch takes."""
+    shapes = [SHAPE, (5, 1), (3, 40), (2100, 3), (2, 2, 70, 70), (2, 3, 2, 3, 2, 3, 2), (0, 3), (4, 0, 2)]
+    tensors = [torch.randn(shape) for shape in shapes]
+    tensors += [layout(torch.randn(SHAPE).to(dtype)) for layout in LAYOUTS for dtype in DTYPES]
+    tensors.append(_sliced(torch.randn(2, 3, 2, 3, 2, 3, 2)))
+    statistics = torch.ops.dfad_fast.channel_statistics
+    for x in tensors:
+        _compare(lambda x: statistics([x]), lambda x: channels.reference([x]), x)
+    _compare(lambda *x: statistics(x), lambda *x: channels.reference(x), *tensors)
+
+
 def _mixtures() -> None:
     perm = torch.randperm(14)[:7].argsort()
     tensors = [
@@ -158,6 +170,7 @@ def main(library: str | None = None) -> None:
         for reduction in ("mean", "sum", "none"):
             _losses(s, t, reduction)
     _stages()
+    _statistics()
     _mixtures()
 
 

@@ -5,6 +5,7 @@ import torch
 
 from dfad_fast import backends
 from dfad_fast.ops import (
+    batch_norm_statistics_loss,
     boundary_hinge_loss,
     interpolated_l1,
     kl_discrepancy,
@@ -38,6 +39,9 @@ def total(student, teacher, features, others, lam, perm):
         + kl_discrepancy(student, teacher, 2.0)
         + interpolated_l1(student, teacher, lam, perm)
         + boundary_hinge_loss([features, features * 2], [others, pack_signs(others)])
+        + batch_norm_statistics_loss(
+            [features, student], [others[0, :, 0, 0], teacher[0]], [others[1, :, 0, 0], teacher[1]]
+        )
         + mixup(student, lam, perm).square().mean()
         + mixup(teacher, 0.3, perm).square().mean()
     )

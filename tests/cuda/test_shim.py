@@ -47,7 +47,12 @@ def mutant(folder: Path, header: str, kernel: str, barrier: int, instead: str) -
 
 @pytest.mark.parametrize(
     ("header", "kernel", "barrier"),
-    [("reduce.cuh", "l1.cu", 0), ("reduce.cuh", "boundary_hinge.cu", 1), ("rows.cuh", "mixing.cu", 0)],
+    [
+        ("reduce.cuh", "l1.cu", 0),
+        ("reduce.cuh", "boundary_hinge.cu", 1),
+        ("rows.cuh", "mixing.cu", 0),
+        ("channel_statistics.cu", "channel_statistics.cu", 0),
+    ],
 )
 def test_a_missing_barrier_shows(tmp_path, header, kernel, barrier):
     done = exercise(mutant(tmp_path, header, kernel, barrier, instead=""))

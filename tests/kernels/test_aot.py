@@ -24,11 +24,25 @@ def test_every_kernel_has_a_case(aot):
     from triton.runtime.jit import JITFunction
 
     from benchmarks.aot.cases import CASES
-    from dfad_fast.kernels import _partners, _reduce, boundary_hinge, interpolated, kl, l1, mixing, pack_signs
+    from dfad_fast.kernels import (
+        _partners,
+        _reduce,
+        boundary_hinge,
+        channel_statistics,
+        interpolated,
+        kl,
+        l1,
+        mixing,
+        pack_signs,
+    )
 
+    modules = (
+        *(_partners, _reduce, boundary_hinge, channel_statistics, interpolated, kl, l1, mixing),
+        pack_signs,
+    )
     kernels = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
-        for module in (_partners, _reduce, boundary_hinge, interpolated, kl, l1, mixing, pack_signs)
+        for module in modules
         for name, value in vars(module).items()
         if isinstance(value, JITFunction) and name.endswith("_kernel")
     }

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from dfad_fast.ops import (
+    batch_norm_statistics_loss,
     boundary_hinge_loss,
     boundary_hinge_loss_with_agreement,
+    channel_statistics,
     interpolated_l1,
     kl_discrepancy,
     l1_discrepancy,
@@ -42,6 +44,12 @@ def _virtual(x, y):
     return (mixed_x.square() * mixed_y).sum()
 
 
+def _statistics_loss(x, y):
+    """Statistics of x and of a part of it, held to those of y."""
+    running = [s.detach() for s in channel_statistics([y, y[:3]])]
+    return batch_norm_statistics_loss([x, x[:2]], [s[0] for s in running], [s[1] for s in running])
+
+
 CALLS = {
     "hinge": Call("boundary_hinge_loss", boundary_hinge_loss, (0,)),
     "hinge_none": Call("boundary_hinge_loss", lambda s, t: boundary_hinge_loss(s, t, 0.5, "none"), (0,)),
@@ -54,6 +62,8 @@ CALLS = {
     "l1_none": Call("l1_discrepancy", lambda s, t: l1_discrepancy(s, t, "none"), twice=False),
     "kl": Call("kl_discrepancy", lambda s, t: kl_discrepancy(s, t, 2.0)),
     "kl_none": Call("kl_discrepancy", lambda s, t: kl_discrepancy(s, t, 2.0, "none")),
+    "channel_statistics": Call("channel_statistics", lambda x, y: channel_statistics(x)[1] * y[0], (0,)),
+    "batch_norm_statistics": Call("channel_statistics", _statistics_loss, (0,)),
     "mixup": Call("mixup", lambda x, y: mixup(x, *mixing(x)).square() * y, (0,)),
     "virtual_batch": Call("mixup", _virtual),
     "interpolated_l1": Call("interpolated_l1", lambda s, t: interpolated_l1(s, t, *mixing(s)), twice=False),

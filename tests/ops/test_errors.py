@@ -8,8 +8,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dfad_fast import backends
 from dfad_fast.ops import (
+    batch_norm_statistics_loss,
     boundary_hinge_loss,
     boundary_hinge_loss_with_agreement,
+    channel_statistics,
     interpolated_l1,
     kl_discrepancy,
     l1_discrepancy,
@@ -78,7 +80,79 @@ MIXING_CASES = [
     ((0.5, torch.arange(3)), ValueError, "perm must have shape [2], got shape [3]"),
     ((0.5, PERM[:, None]), ValueError, "perm must have shape [2], got shape [2, 1]"),
 ]
+RUNNING = torch.zeros(3)
+CHANNEL_CASES = [
+    (channel_statistics, ([],), {}, ValueError, "expected at least one tensor of features, got none"),
+    (channel_statistics, (None,), {}, TypeError, "features must be a tensor or a list of them, got NoneType"),
+    (channel_statistics, ([F32, 3],), {}, TypeError, "features[1] must be a tensor, got int"),
+    (channel_statistics, (RUNNING,), {}, ValueError, "features must have shape [B, C, ...], got [3]"),
+    (
+        channel_statistics,
+        ([F32, RUNNING],),
+        {},
+        ValueError,
+        "features[1] must have shape [B, C, ...], got [3]",
+    ),
+    (
+        channel_statistics,
+        ([F32, INTEGER],),
+        {},
+        TypeError,
+        "features[1] must be float64, float32, float16 or bfloat16, got int64",
+    ),
+    (
+        batch_norm_statistics_loss,
+        (F32, RUNNING, [RUNNING]),
+        {},
+        TypeError,
+        "features, running_means and running_variances must all be tensors or all be lists of tensors, got Tensor, "
+        "Tensor and list",
+    ),
+    (
+        batch_norm_statistics_loss,
+        ([F32], [RUNNING, RUNNING], [RUNNING]),
+        {},
+        ValueError,
+        "features, running_means and running_variances must be equally long lists, got 1, 2 and 1 tensors",
+    ),
+    (
+        batch_norm_statistics_loss,
+        ([], [], []),
+        {},
+        ValueError,
+        "expected at least one tensor of features, got none",
+    ),
+    (
+        batch_norm_statistics_loss,
+        ([F32], [None], [RUNNING]),
+        {},
+        TypeError,
+        "running_means[0] must be a tensor, got NoneType",
+    ),
+    (
+        batch_norm_statistics_loss,
+        ([F32, F32], [RUNNING, RUNNING], [RUNNING, RUNNING[:2]]),
+        {},
+        ValueError,
+        "running_variances[1] must have shape [3], got [2]",
+    ),
+    (
+        batch_norm_statistics_loss,
+        (F32, RUNNING.int(), RUNNING),
+        {},
+        TypeError,
+        "running_means must be float64, float32, float16 or bfloat16, got int32",
+    ),
+    (
+        batch_norm_statistics_loss,
+        (INTEGER, RUNNING, RUNNING),
+        {},
+        TypeError,
+        "features must be float64, float32, float16 or bfloat16, got int64",
+    ),
+]
 CASES = [
+    *CHANNEL_CASES,
     *[
         (function, *case)
         for function in (
@@ -388,6 +462,16 @@ def test_packed_signs_that_do_not_fit(index):
             (F32, META, 0.5, PERM),
             "student and teacher must be on the same device, got cpu and meta",
         ),
+        (
+            channel_statistics,
+            ([F32, META],),
+            "all features must be on the same device, got cpu and meta",
+        ),
+        (
+            batch_norm_statistics_loss,
+            (F32, RUNNING, RUNNING.to("meta")),
+            "running_variances must be on cpu, got meta",
+        ),
         (interpolated_l1, (F32, F32, 0.5, PERM.to("meta")), "perm must be on cpu, got meta"),
         (
             virtual_batch,
@@ -411,6 +495,7 @@ def test_devices(function, arguments, text):
 
 BITS = torch.zeros(1, dtype=torch.uint8)
 STATISTICS = torch.zeros(5, 2)
+MOMENTS = torch.zeros(2, 3)
 BY_HAND = [
     ("l1_discrepancy_backward", (F32, F32, F32, "mean", True, True), "grad must have the loss's shape"),
     ("l1_discrepancy_backward", (F32[0], F32, F32, "none", True, True), "grad must have the loss's shape"),
@@ -421,6 +506,13 @@ BY_HAND = [
     ("boundary_hinge_loss_backward", (F32, [F32], [BITS.expand(2)], [1.0], 1.0, "none"), "1 byte"),
     ("boundary_hinge_loss_backward", (F32, [F32, F32], [BITS, BITS], [1.0, 1.0], 1.0, "none"), "'none'"),
     ("boundary_hinge_loss_backward", (F32[0, 0], [F32], [BITS], [], 1.0, "sum"), "one number per stage"),
+    ("channel_statistics_backward", (MOMENTS[:, :2], [F32], MOMENTS), r"shape \[2, 3\], got \[2, 2\]"),
+    ("channel_statistics_backward", (MOMENTS, [F32, F32], MOMENTS), r"shape \[2, 6\], got \[2, 3\]"),
+    ("channel_statistics_backward", (MOMENTS, [F32], MOMENTS[:1]), "statistics must be"),
+    ("channel_statistics_backward", (MOMENTS, [F32], MOMENTS.half()), "got float16 of shape"),
+    ("channel_statistics_backward", (MOMENTS, [F32], torch.zeros(3, 2).T), "contiguous tensor"),
+    ("channel_statistics_backward", (MOMENTS.int(), [F32], MOMENTS), "grad must be float64"),
+    ("channel_statistics_backward", (MOMENTS, [], MOMENTS), "at least one tensor"),
     ("mixup_backward", ([F32], torch.zeros(3), PERM), "lam must be a scalar or have shape"),
     ("interpolated_l1_backward", (F32, F32, F32, torch.zeros(3), PERM, "none", True, True), "lam must be"),
     ("interpolated_l1_backward", (F32[0], F32, F32, LAM, PERM, "none", True, True), "grad must have"),

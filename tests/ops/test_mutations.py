@@ -12,6 +12,7 @@ from .mutants import Extension, Mutation, Runner, copy_of_the_package, mutate, r
 pytestmark = [pytest.mark.mutants, pytest.mark.slow, pytest.mark.backends("cpp"), pytest.mark.timeout(600)]
 
 HINGE, L1 = "csrc/arithmetic/boundary_hinge.h", "csrc/arithmetic/absolute_difference.h"
+CHANNELS = "csrc/arithmetic/channel_statistics.h"
 KERNELS = {
     "margin's sign": Mutation(
         HINGE,
@@ -114,6 +115,22 @@ KERNELS = {
         "0 * products[c]",
         "test_generator_block.py",
         "formulas",
+    ),
+    "blocks' statistics are joined without their distance": Mutation(
+        CHANNELS, "squares + count * (distance * distance)", "squares", "test_channel_statistics.py", "planes"
+    ),
+    "values are summed as they are": Mutation(
+        CHANNELS, "value >= -largest &&", "false &&", "test_channel_statistics.py", "far_from_zero"
+    ),
+    "the gradient of a variance leaves out the mean": Mutation(
+        CHANNELS, "slope * (x - mean)", "slope * x", "test_channel_statistics.py", "planes"
+    ),
+    "a period begins with another channel": Mutation(
+        "csrc/cpu/channel_statistics.inl",
+        "i + width <= n; i += width",
+        "i + width <= n; i += width - channels",
+        "test_channel_statistics.py",
+        "any_number_of_channels",
     ),
     "weights swapped": Mutation(
         "csrc/arithmetic/mixture.h", "own * x + other * y", "other * x + own * y", "test_mixing.py"

@@ -7,7 +7,9 @@ from torch.library import opcheck
 
 from dfad_fast import backends
 from dfad_fast.ops import (
+    batch_norm_statistics_loss,
     boundary_hinge_loss,
+    channel_statistics,
     interpolated_l1,
     kl_discrepancy,
     l1_discrepancy,
@@ -69,6 +71,9 @@ def calls(layout):
         yield "boundary_hinge_loss_backward", (grad, [s], [packed(s)], [2.0], 1.0, reduction)
     yield "boundary_hinge_loss", ([x, leaf(y)], [y, y], [1.0, 0.5], 1.0, "mean", True, True, torch.float64)
     yield "l1_discrepancy", (x, y, "mean", torch.float64)
+    yield "channel_statistics", ([x, leaf(y.double()), y[:, :, 0]],)
+    grad = torch.randn(2, 2 * SHAPE[1])
+    yield "channel_statistics_backward", (grad, [s, y], ops.channel_statistics([s, y]))
     yield "mixup", ([x, y], torch.tensor(0.3, dtype=torch.float64), perm)
     yield "mixup", ([x, leaf(torch.randn(SHAPE[0]))], lam, perm)
     yield "mixup_backward", ([s, y], lam, perm)
@@ -127,4 +132,6 @@ def test_meta_tensors(backend):
         assert boundary_hinge_loss(s, pack_signs(t)).dtype == torch.float16
         assert kl_discrepancy(s, t, 2.0, "none").shape == (4,)
         assert interpolated_l1(s, t, 0.5, perm).shape == ()
+        assert channel_statistics(s).dtype == torch.float32
+        assert batch_norm_statistics_loss(s, t[0], t[0]).shape == ()
         assert mixup(s, 0.5, perm).shape == (4, 3)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dfad_fast.distributed import differentiable, processes
 from dfad_fast.models.reading.hooks import first_input
+from dfad_fast.ops import channel_statistics
 from dfad_fast.precision import at_least_float32
 
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -46,6 +47,12 @@ def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
     ]
 
 
+def _instance_means(x: Tensor) -> Tensor:
+    """[B, C] of x [B, C, ...]."""
+    x = at_least_float32(x)
+    return x.flatten(2).mean(2) if x.dim() > 2 else x
+
+
 def pooled(statistics: Tensor) -> Tensor:
     """Mean and biased variance [2, C] of all processes' values together, of which each has as many. Differentiable."""
     means, variances = differentiable.gather(statistics[None]).unbind(1)
@@ -78,11 +85,10 @@ def record_statistics(network: nn.Module, instances: bool = False) -> Iterator[l
     def see(layer: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         given = first_input(inputs, keywords)
         assert given is not None
-        x = at_least_float32(given)
-        variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
+        mean, variance = channel_statistics(given).unbind()
         assert isinstance(layer.running_mean, Tensor)
         assert isinstance(layer.running_var, Tensor)
-        means = x.flatten(2).mean(2) if instances and x.dim() > 2 else x if instances else None
+        means = _instance_means(given) if instances else None
         statistics.append(LayerStatistics(mean, variance, layer.running_mean, layer.running_var, means))
 
     with ExitStack() as stack:

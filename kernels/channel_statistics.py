@@ -1,0 +1,327 @@
+r"""Mean and biased variance of each channel, all tensors in one launch, and their gradient.
+
+.. math:: \mu_c = \frac1n \sum x, \quad \sigma^2_c = \frac1n \sum (x - \mu_c)^2, \qquad
+          \partial L/\partial x = s_c (x - \mu_c) + l_c, \quad
+          s_c = \frac2n\,\partial L/\partial\sigma^2_c, \quad l_c = \frac1n\,\partial L/\partial\mu_c
+
+A program of the first pass serves one block of one tensor's values and one block of its channels. It sums the values
+less a shift, the mean of the first of them, and leaves mean and squared deviations in float64. The second pass joins
+the blocks of a channel in their order. Where channels are neighbors in memory, a tile spans channels, else one
+channel's values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+
+from dfad_fast.kernels._device import compute_dtype, narrow, offsets, product, widen
+from dfad_fast.kernels._launch import launch
+from dfad_fast.kernels._layout import Ints, block_of, elementwise, merge
+
+# The kernels are unrolled over the tensors; longer lists take several launches.
+_STAGES = 8
+_TILE = 2048
+_TILES = 8
+_WARPS = 4
+_CHANNELS = 64
+_BLOCK = 128
+
+
+@triton.jit
+def _deviations(columns, there, first, shift, sizes, strides, rows, ROWS: tl.constexpr):
+    """Of a tile from its channels' shifts; 0 where there is no value."""
+    row = first + tl.arange(0, ROWS)
+    mask = (row < rows)[:, None] & there[None, :]
+    at = columns[None, :] + offsets(row, sizes, strides)[:, None]
+    return tl.where(mask, widen(tl.load(at, mask=mask, other=0), shift.dtype) - shift[None, :], 0)
+
+
+@triton.jit
+def _moments_stage(
+    program,
+    x,
+    moments,
+    sizes,
+    strides,
+    channel_stride,
+    channels,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    TILES: tl.constexpr,
+):
+    dtype: tl.constexpr = compute_dtype(x.dtype.element_ty, x.dtype.element_ty)
+    rows = product(sizes)
+    column_blocks = tl.cdiv(channels, COLUMNS)
+    block = (program // column_blocks).to(tl.int64)
+    column = (program % column_blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    there = column < channels
+    first = block * (ROWS * TILES)
+    columns = x + column * channel_stride
+
+    # The first value, and from the first tile how far the values are from it: one alone may be an outlier.
+    one = tl.zeros((1,), tl.int64) + first
+    shift = widen(tl.load(columns + offsets(one, sizes, strides), mask=there, other=0), dtype)
+    d = _deviations(columns, there, first, shift, sizes, strides, rows, ROWS)
+    shift += tl.sum(d, axis=0) / tl.minimum(rows - first, ROWS).to(dtype)
+    shift = tl.where(tl.abs(shift) < float("inf"), shift, 0)
+    total = tl.zeros((ROWS, COLUMNS), dtype)
+    squares = tl.zeros((ROWS, COLUMNS), dtype)
+    for t in range(TILES):
+        d = _deviations(columns, there, first + t * ROWS, shift, sizes, strides, rows, ROWS)
+        total += d
+        squares += d * d
+
+    count = tl.minimum(rows - first, ROWS * TILES).to(tl.float64)
+    total = tl.sum(total.to(tl.float64), axis=0)
+    squares = tl.sum(squares.to(tl.float64), axis=0)
+    squares = squares - total * (total / count)
+    out = moments + block * 2 * channels + column
+    tl.store(out, shift.to(tl.float64) + total / count, mask=there)
+    tl.store(out + channels, tl.where(squares < 0, 0, squares), mask=there)
+
+
+@triton.jit
+def _moments_kernel(
+    features,
+    moments,
+    sizes,
+    strides,
+    channel_strides,
+    channels,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    TILES: tl.constexpr,
+):
+    program = tl.program_id(0)
+    first = 0
+    first_moment = tl.full((), 0, tl.int64)
+    for k in tl.static_range(len(features)):
+        blocks = tl.cdiv(product(sizes[k]), ROWS[k] * TILES)
+        programs = (blocks * tl.cdiv(channels[k], COLUMNS[k])).to(tl.int32)
+        if (program >= first) & (program < first + programs):
+            _moments_stage(
+                program - first,
+                features[k],
+                moments + first_moment,
+                sizes[k],
+                strides[k],
+                channel_strides[k],
+                channels[k],
+                ROWS[k],
+                COLUMNS[k],
+                TILES,
+            )
+        first += programs
+        first_moment += blocks * 2 * channels[k]
+
+
+@triton.jit
+def _join_kernel(moments, statistics, rows, channels, row, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Of one tensor: ``statistics`` are its first channel's mean, ``row`` from it lies its variance."""
+    channel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    there = channel < channels
+    rows = tl.cast(rows, tl.int64)
+    blocks = tl.cdiv(rows, BLOCK_ROWS)
+    step = tl.cast(channels, tl.int64) * 2
+
+    mean = tl.zeros((BLOCK,), tl.float64)
+    for b in range(blocks):
+        count = tl.minimum(rows - b * BLOCK_ROWS, BLOCK_ROWS).to(tl.float64)
+        mean += count * tl.load(moments + b * step + channel, mask=there, other=0)
+    mean = mean / rows.to(tl.float64)
+    squares = tl.zeros((BLOCK,), tl.float64)
+    for b in range(blocks):
+        count = tl.minimum(rows - b * BLOCK_ROWS, BLOCK_ROWS).to(tl.float64)
+        distance = tl.load(moments + b * step + channel, mask=there, other=0) - mean
+        own = tl.load(moments + b * step + channels + channel, mask=there, other=0)
+        squares += own + count * (distance * distance)
+    variance = squares / rows.to(tl.float64)
+    tl.store(statistics + channel, narrow(mean, statistics.dtype.element_ty), mask=there)
+    tl.store(statistics + row + channel, narrow(variance, statistics.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _gradient_stage(
+    block,
+    grad,
+    x,
+    statistics,
+    out,
+    sizes,
+    strides,
+    grad_row,
+    grad_channel,
+    channels,
+    inner,
+    BLOCK: tl.constexpr,
+):
+    dtype: tl.constexpr = compute_dtype(x.dtype.element_ty, x.dtype.element_ty)
+    count = product(sizes)
+    index = tl.cast(block, tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = index < count
+    channel = (index // inner) % channels
+    values = (count // channels).to(tl.float64)
+    by_mean = widen(tl.load(grad + channel * grad_channel, mask=inside, other=0), tl.float64)
+    by_variance = widen(tl.load(grad + grad_row + channel * grad_channel, mask=inside, other=0), tl.float64)
+    mean = tl.load(statistics + channel, mask=inside, other=0).to(dtype)
+    slope = (2 * by_variance / values).to(dtype)
+    level = (by_mean / values).to(dtype)
+    v = widen(tl.load(x + offsets(index, sizes, strides), mask=inside, other=0), dtype)
+    tl.store(out + index, narrow(slope * (v - mean) + level, out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _gradient_kernel(
+    grad,
+    features,
+    statistics,
+    outs,
+    sizes,
+    strides,
+    grad_row,
+    grad_channel,
+    channels,
+    inners,
+    firsts,
+    BLOCKS: tl.constexpr,
+):
+    program = tl.program_id(0)
+    first = 0
+    for k in tl.static_range(len(features)):
+        programs = tl.cdiv(product(sizes[k]), BLOCKS[k])
+        if (program >= first) & (program < first + programs):
+            _gradient_stage(
+                program - first,
+                grad + tl.cast(firsts[k], tl.int64) * grad_channel,
+                features[k],
+                statistics + firsts[k],
+                outs[k],
+                sizes[k],
+                strides[k],
+                grad_row,
+                grad_channel,
+                channels[k],
+                inners[k],
+                BLOCKS[k],
+            )
+        first += programs
+
+
+def _firsts(features: Sequence[torch.Tensor]) -> list[int]:
+    """Of each tensor the place of its first channel among those of all."""
+    firsts = [0]
+    for x in features:
+        firsts.append(firsts[-1] + x.shape[1])
+    return firsts
+
+
+def _groups(features: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Indices of the tensors that are not empty, so many as one launch takes."""
+    filled = [k for k, x in enumerate(features) if x.numel() > 0]
+    return [filled[i : i + _STAGES] for i in range(0, len(filled), _STAGES)]
+
+
+def _rows(x: torch.Tensor) -> tuple[Ints, Ints]:
+    """Sizes and strides of the loop over all dimensions but the channels, in memory order."""
+    sizes = [n for d, n in enumerate(x.shape) if d != 1]
+    strides = [n for d, n in enumerate(x.stride()) if d != 1]
+    order = sorted(range(len(sizes)), key=strides.__getitem__, reverse=True)
+    merged, (merged_strides,) = merge(sizes, [strides], order)
+    return merged, merged_strides
+
+
+def _tile(x: torch.Tensor) -> tuple[int, int]:
+    """Rows and channels of a tile: channels where they are neighbors in memory, else one channel's values."""
+    columns = min(triton.next_power_of_2(x.shape[1]), _CHANNELS) if x.stride(1) == 1 else 1
+    rows = min(_TILE // columns, triton.next_power_of_2(max(x.numel() // x.shape[1], 1)))
+    return rows, columns
+
+
+def statistics(features: Sequence[torch.Tensor], out: torch.Tensor) -> None:
+    """Write means and variances of tensors [B, C, ...] into ``out`` [2, channels of all], contiguous."""
+    firsts = _firsts(features)
+    for group in _groups(features):
+        chosen = [features[k] for k in group]
+        loops = [_rows(x) for x in chosen]
+        tiles = [_tile(x) for x in chosen]
+        blocks = [
+            triton.cdiv(x.numel() // x.shape[1], rows * _TILES)
+            for x, (rows, _) in zip(chosen, tiles, strict=True)
+        ]
+        sizes = [b * 2 * x.shape[1] for b, x in zip(blocks, chosen, strict=True)]
+        moments = torch.empty(sum(sizes), dtype=torch.float64, device=out.device)
+        launch(
+            _moments_kernel,
+            sum(
+                b * triton.cdiv(x.shape[1], columns)
+                for b, x, (_, columns) in zip(blocks, chosen, tiles, strict=True)
+            ),
+            out,
+            tuple(chosen),
+            moments,
+            *zip(*loops, strict=True),
+            tuple(x.stride(1) for x in chosen),
+            tuple(x.shape[1] for x in chosen),
+            warps=_WARPS,
+            ROWS=tuple(rows for rows, _ in tiles),
+            COLUMNS=tuple(columns for _, columns in tiles),
+            TILES=_TILES,
+        )
+        for k, own, (rows, _) in zip(group, moments.split(sizes), tiles, strict=True):
+            channels = features[k].shape[1]
+            launch(
+                _join_kernel,
+                triton.cdiv(channels, _BLOCK),
+                out,
+                own,
+                out[:, firsts[k] :],
+                features[k].numel() // channels,
+                channels,
+                out.stride(0),
+                warps=_WARPS,
+                BLOCK_ROWS=rows * _TILES,
+                BLOCK=_BLOCK,
+            )
+    for k, x in enumerate(features):
+        if x.numel() == 0:
+            out[:, firsts[k] : firsts[k + 1]] = float("nan")
+
+
+def gradient(
+    grad: torch.Tensor,
+    features: Sequence[torch.Tensor],
+    statistics: torch.Tensor,
+    outs: Sequence[torch.Tensor],
+) -> None:
+    """Write the gradients into ``outs``, each like ``empty_like`` of its tensor. ``grad`` [2, channels of all] has any
+    strides."""
+    firsts = _firsts(features)
+    for group in _groups(features):
+        loops = [elementwise([outs[k], features[k]]) for k in group]
+        blocks = tuple(block_of(sizes, strides) for sizes, strides in loops)
+        launch(
+            _gradient_kernel,
+            sum(triton.cdiv(features[k].numel(), block) for k, block in zip(group, blocks, strict=True)),
+            grad,
+            grad,
+            tuple(features[k] for k in group),
+            statistics,
+            tuple(outs[k] for k in group),
+            tuple(sizes for sizes, _ in loops),
+            tuple(strides[1] for _, strides in loops),
+            grad.stride(0),
+            grad.stride(1),
+            tuple(features[k].shape[1] for k in group),
+            tuple(_inner(outs[k]) for k in group),
+            tuple(firsts[k] for k in group),
+            BLOCKS=blocks,
+        )
+
+
+def _inner(dense: torch.Tensor) -> int:
+    """So many neighbors in memory belong to one channel."""
+    return dense.stride(1) if dense.shape[1] > 1 else dense.numel()
