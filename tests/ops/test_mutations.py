@@ -117,10 +117,14 @@ KERNELS = {
         "formulas",
     ),
     "blocks' statistics are joined without their distance": Mutation(
-        CHANNELS, "squares + count * (distance * distance)", "squares", "test_channel_statistics.py", "planes"
+        "csrc/cpu/channel_statistics.cpp",
+        "squares[c] += part.around(mean[c])",
+        "squares[c] += part.squares",
+        "test_channel_statistics.py",
+        "planes_of_any_size",
     ),
     "values are summed as they are": Mutation(
-        CHANNELS, "value >= -largest &&", "false &&", "test_channel_statistics.py", "far_from_zero"
+        CHANNELS, "shift >= -largest &&", "false &&", "test_channel_statistics.py", "far_from_zero"
     ),
     "the gradient of a variance leaves out the mean": Mutation(
         CHANNELS, "slope * (x - mean)", "slope * x", "test_channel_statistics.py", "planes"
