@@ -134,8 +134,7 @@ struct ChannelValues {
   std::int64_t channels;
 };
 
-// Planes of `size` values, each of one channel: those of a sample's channels lie one behind the other. Beyond the
-// `size` values that are meant of each, `distance` is from one channel's plane to the next one's.
+// Planes of one channel each: `size` values of a plane are meant, and the next channel's begin `distance` values later.
 struct Planes {
   std::int64_t size, distance;
 };

@@ -27,16 +27,14 @@ _op = backends.op(_NAME)
 def reference(features: Sequence[torch.Tensor]) -> torch.Tensor:
     """[2, channels of all] in plain PyTorch, as the op gives it, differentiable as often as wanted."""
     check_features(_NAME, features)
-    moments = [
-        torch.stack(
-            torch.var_mean(x.to(compute_dtype(x)), dim=[d for d in range(x.dim()) if d != 1], correction=0)[
-                ::-1
-            ]
-        )
-        for x in features
-    ]
     dtype = compute_dtype(*features)
-    return torch.cat([m.to(dtype) for m in moments], dim=1)
+    return torch.cat([_reference(x).to(dtype) for x in features], dim=1)
+
+
+def _reference(x: torch.Tensor) -> torch.Tensor:
+    dims = [d for d in range(x.dim()) if d != 1]
+    variance, mean = torch.var_mean(x.to(compute_dtype(x)), dim=dims, correction=0)
+    return torch.stack((mean, variance))
 
 
 @overload
@@ -55,7 +53,7 @@ def channel_statistics(features: torch.Tensor | Sequence[torch.Tensor]) -> torch
 
     Returns:
         [2, C]: means and variances, in float32, or in float64 where an input is. For a list, a list of them. Without
-        values they are NaN.
+        values they are NaN; a NaN or an infinity makes its channel's variance NaN and its mean not finite.
 
     Raises:
         TypeError: features are no floating-point tensors.
