@@ -185,6 +185,70 @@ void check_mixing(const char* op, at::TensorList tensors, const at::Tensor& lam,
   TORCH_CHECK_VALUE(perm.device() == device, op, ": perm must be on ", device, ", got ", perm.device());
 }
 
+namespace {
+
+void check_channels(const char* op, const char* name, const std::optional<at::Tensor>& values, const at::Tensor& x) {
+  if (!values) return;
+  check_floating(op, name, "", *values);
+  TORCH_CHECK_VALUE(
+      values->dim() == 1 && values->size(0) == x.size(1), op, ": ", name, " must have shape [", x.size(1), "], got ",
+      values->sizes());
+  TORCH_CHECK_VALUE(
+      values->device() == x.device(), op, ": x and ", name, " must be on the same device, got ", x.device(), " and ",
+      values->device());
+}
+
+void check_like_x(const char* op, const char* name, const std::optional<at::Tensor>& value, const at::Tensor& x) {
+  if (!value) return;
+  TORCH_CHECK_VALUE(
+      value->sizes() == x.sizes(), op, ": ", name, " must have the shape of x (nothing is broadcast), got ",
+      value->sizes(), " and ", x.sizes());
+  TORCH_CHECK_TYPE(
+      value->scalar_type() == x.scalar_type(), op, ": ", name, " must have the dtype of x, got ", dtype_name(*value),
+      " and ", dtype_name(x));
+  TORCH_CHECK_VALUE(
+      value->device() == x.device(), op, ": x and ", name, " must be on the same device, got ", x.device(), " and ",
+      value->device());
+}
+
+}  // namespace
+
+void check_batch_norm(
+    const char* op, const at::Tensor& x, const std::optional<at::Tensor>& residual,
+    const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& given, bool constant, double slope, double eps) {
+  check_floating(op, "x", "", x);
+  TORCH_CHECK_VALUE(
+      x.dim() >= 2 && x.size(1) > 0, op, ": x must have shape [B, C, ...] with at least one channel, got ", x.sizes());
+  check_like_x(op, "residual", residual, x);
+  check_channels(op, "weight", weight, x);
+  check_channels(op, "bias", bias, x);
+  TORCH_CHECK_VALUE(slope >= 0 && slope <= 1, op, ": slope must be between 0 and 1, got ", slope);
+  TORCH_CHECK_VALUE(std::isfinite(eps) && eps >= 0, op, ": eps must be finite and not negative, got ", eps);
+  TORCH_CHECK_VALUE(!constant || given, op, ": constant statistics must be given");
+  if (!given) {
+    TORCH_CHECK_VALUE(
+        x.numel() / x.size(1) > 1, op, ": the batch's statistics need more than one value per channel, got x ",
+        x.sizes());
+    return;
+  }
+  const at::ScalarType dtype = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const std::array<int64_t, 2> shape = {2, x.size(1)};
+  TORCH_CHECK_VALUE(
+      given->sizes() == at::IntArrayRef(shape) && given->scalar_type() == dtype, op, ": statistics must be the ",
+      c10::getDtypeNames(dtype).first, " tensor of shape [2, ", x.size(1), "] that the op gives, got ",
+      dtype_name(*given), " of shape ", given->sizes());
+  TORCH_CHECK_VALUE(
+      given->device() == x.device(), op, ": x and statistics must be on the same device, got ", x.device(), " and ",
+      given->device());
+}
+
+void check_batch_norm_backward(
+    const char* op, const at::Tensor& grad, const at::Tensor& x, const std::optional<at::Tensor>& out) {
+  check_like_x(op, "grad", grad, x);
+  check_like_x(op, "out", out, x);
+}
+
 void check_filters(const char* op, const at::Tensor& weight, int64_t tile) {
   TORCH_CHECK_VALUE(tile == 2 || tile == 4, op, ": tile must be 2 or 4, got ", tile);
   TORCH_CHECK_TYPE(

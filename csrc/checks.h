@@ -55,6 +55,17 @@ void check_statistics(
 // Everything about a mixture but the values of `perm`.
 void check_mixing(const char* op, at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm);
 
+// What batch_norm_act is given. `given` statistics are as the op returns them; without them there must be at least two
+// values per channel.
+void check_batch_norm(
+    const char* op, const at::Tensor& x, const std::optional<at::Tensor>& residual,
+    const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& given, bool constant, double slope, double eps);
+
+// What its backward op is given beside: the gradient, and the output where the activation's side is read from it.
+void check_batch_norm_backward(
+    const char* op, const at::Tensor& grad, const at::Tensor& x, const std::optional<at::Tensor>& out);
+
 // 3x3 filters for F(tile x tile, 3x3).
 void check_filters(const char* op, const at::Tensor& weight, int64_t tile);
 

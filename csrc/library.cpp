@@ -53,6 +53,18 @@ TORCH_LIBRARY(dfad_fast, m) {
       " bool student_grad, bool teacher_grad) -> Tensor[]",
       tags);
 
+  // Batch norm, residual and activation. Statistics are [2, channels], mean and biased variance: x's own, or `given` in
+  // their place. `constant`: they are no function of x, and no gradient goes through them.
+  m.def(
+      "batch_norm_act(Tensor x, Tensor? residual, Tensor? weight, Tensor? bias, Tensor? given, bool constant,"
+      " float slope, float eps) -> (Tensor out, Tensor statistics)",
+      tags);
+  // Gradients of x, residual, weight, bias. `out` is given where there was a residual and an activation.
+  m.def(
+      "batch_norm_act_backward(Tensor grad, Tensor x, Tensor? out, Tensor? weight, Tensor? bias, Tensor statistics,"
+      " bool constant, float slope, float eps, bool[4] wanted) -> Tensor[]",
+      tags);
+
   // Batch norm by the batch's statistics, LeakyReLU, nearest upsampling, 3x3 convolution. Statistics are [2, channels],
   // mean and biased variance; those of x may be given, where whoever made x returned them. CPU and float32 only;
   // elsewhere the convolutions of torch serve.
@@ -170,6 +182,22 @@ std::vector<at::Tensor> interpolated_l1_backward(
     const at::Tensor& perm, std::string_view reduction, bool student_grad, bool teacher_grad) {
   static const auto op = handle<decltype(interpolated_l1_backward)>("dfad_fast::interpolated_l1_backward");
   return op.call(grad, student, teacher, lam, perm, reduction, student_grad, teacher_grad);
+}
+
+std::tuple<at::Tensor, at::Tensor> batch_norm_act(
+    const at::Tensor& x, const std::optional<at::Tensor>& residual, const std::optional<at::Tensor>& weight,
+    const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& given, bool constant, double slope,
+    double eps) {
+  static const auto op = handle<decltype(batch_norm_act)>("dfad_fast::batch_norm_act");
+  return op.call(x, residual, weight, bias, given, constant, slope, eps);
+}
+
+std::vector<at::Tensor> batch_norm_act_backward(
+    const at::Tensor& grad, const at::Tensor& x, const std::optional<at::Tensor>& out,
+    const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias, const at::Tensor& statistics,
+    bool constant, double slope, double eps, std::array<bool, 4> wanted) {
+  static const auto op = handle<decltype(batch_norm_act_backward)>("dfad_fast::batch_norm_act_backward");
+  return op.call(grad, x, out, weight, bias, statistics, constant, slope, eps, wanted);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(

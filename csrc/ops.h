@@ -59,6 +59,18 @@ std::vector<at::Tensor> interpolated_l1_backward(
     const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& lam,
     const at::Tensor& perm, std::string_view reduction, bool student_grad, bool teacher_grad);
 
+// Output and statistics.
+std::tuple<at::Tensor, at::Tensor> batch_norm_act(
+    const at::Tensor& x, const std::optional<at::Tensor>& residual, const std::optional<at::Tensor>& weight,
+    const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& given, bool constant, double slope,
+    double eps);
+
+// Those wanted of the gradients of x, residual, weight and bias.
+std::vector<at::Tensor> batch_norm_act_backward(
+    const at::Tensor& grad, const at::Tensor& x, const std::optional<at::Tensor>& out,
+    const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias, const at::Tensor& statistics,
+    bool constant, double slope, double eps, std::array<bool, 4> wanted);
+
 // Output, and the statistics of x and of the output.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
     const at::Tensor& x, const std::optional<at::Tensor>& given, const std::optional<at::Tensor>& norm_weight,

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "../arithmetic/absolute_difference.h"
+#include "../arithmetic/batch_norm_act.h"
 #include "../arithmetic/boundary_hinge.h"
 #include "../arithmetic/channel_statistics.h"
 #include "../arithmetic/kl_divergence.h"
@@ -162,6 +163,40 @@ struct ChannelKernels {
       void* out);
 };
 
+// Pieces of so many elements of memory, at this distance; along each the channels follow a pattern of so many groups of
+// lanes.
+struct NormStretch {
+  Dtype dtype;
+  std::int64_t elements, groups;
+  std::int64_t pieces, distance;
+};
+
+// A number for each lane of the pattern.
+template <class A>
+struct NormTables {
+  const A *mean, *scale, *bias;
+};
+
+// `out` is there where the activation's side is read from it, `residual_grad` where it is wanted.
+struct NormBackward {
+  const void *grad, *x, *out;
+  void* residual_grad;
+};
+
+// See batch_norm_act.inl.
+template <class A>
+struct NormKernels {
+  void (*moments)(const NormStretch&, const void* x, const A* origin, A* sums, A* squares);
+  void (*apply)(
+      const BatchNormAct<A>&, const NormStretch&, const void* x, const void* residual, const NormTables<A>&,
+      void* out);
+  void (*sums)(
+      const BatchNormAct<A>&, const NormStretch&, const NormBackward&, const NormTables<A>&, A* sums, A* products);
+  void (*gradient)(
+      const BatchNormAct<A>&, const NormStretch&, const NormBackward&, const NormTables<A>&, const A* by_x,
+      const A* level, void* x_grad);
+};
+
 // A batch norm by the batch's statistics, and the slope of its LeakyReLU below 0: scale = weight * rstd, shift = bias -
 // mean * scale, one per channel.
 struct BlockNorm {
@@ -307,6 +342,7 @@ struct KernelsOf {
   InterpolatedKernels interpolated;
   KLKernels<A> kl;
   ChannelKernels<A> channels;
+  NormKernels<A> norm;
 };
 
 struct Kernels {

@@ -7,6 +7,7 @@
 
 #include "boundary_hinge.inl"
 #include "channel_statistics.inl"
+#include "batch_norm_act/batch_norm_act.inl"
 #include "generator_block/generator_block.inl"
 #include "generator_block/narrow.inl"
 #include "generator_block/upsampled.inl"

@@ -1,0 +1,244 @@
+r"""Batch norm, a residual that is added, and the activation behind them, in two passes over the features.
+
+With mean :math:`\mu` and biased variance :math:`\sigma^2` of each channel, :math:`\hat x = (x - \mu) / \sqrt{\sigma^2 +
+\epsilon}`, and :math:`g` the gradient before the activation,
+
+.. math:: y = a(\gamma \hat x + \beta + r), \quad a(v) = v \text{ for } v > 0 \text{ else } \mathrm{slope} \cdot v
+
+.. math:: \partial x = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} (g - \mathrm{mean}(g) - \hat x\,\mathrm{mean}(g \hat x)),
+          \quad \partial r = g, \quad \partial \gamma = \sum g \hat x, \quad \partial \beta = \sum g
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from dfad_fast import backends
+from dfad_fast.ops._checks import check_floating, check_tensors, dtype_name
+from dfad_fast.ops._dtypes import compute_dtype
+from dfad_fast.ops._numbers import constant as constant_number
+
+_NAME = "batch_norm_act"
+_op = backends.op(_NAME)
+
+
+def reference(
+    x: torch.Tensor,
+    residual: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    given: torch.Tensor | None = None,
+    constant: bool = False,
+    slope: float = 0.0,
+    eps: float = 1e-5,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output and statistics in plain PyTorch, differentiable as often as wanted. It takes x's own statistics itself."""
+    _check(x, residual, weight, bias, given, constant, slope, eps)
+    dtype = compute_dtype(x)
+    wide = x.to(dtype)
+    weight, bias = (None if p is None else p.to(dtype) for p in (weight, bias))
+    if given is None:
+        with torch.no_grad():
+            dims = [0, *range(2, x.dim())]
+            variance, mean = torch.var_mean(wide, dim=dims, correction=0)
+            given = torch.stack((mean, variance))
+    if constant:
+        y = F.batch_norm(wide, given[0], given[1], weight, bias, training=False, eps=eps)
+    else:
+        y = F.batch_norm(wide, None, None, weight, bias, training=True, eps=eps)
+    if residual is not None:
+        y = y + residual.to(dtype)
+    if slope == 0:
+        y = F.relu(y)
+    elif slope != 1:
+        y = F.leaky_relu(y, slope)
+    return y.to(x.dtype), given
+
+
+def batch_norm_act(
+    x: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    running_mean: torch.Tensor | None = None,
+    running_var: torch.Tensor | None = None,
+    *,
+    residual: torch.Tensor | None = None,
+    slope: float = 0.0,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    statistics: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Batch norm, a residual and ReLU or LeakyReLU as one op: ``relu(batch_norm(x) + residual)``.
+
+    Differentiable in every tensor but the running statistics. For backward it keeps x, and the output where there are
+    both a residual and an activation; the rest is computed again. Source: Ioffe and Szegedy 2015, arXiv 1502.03167,
+    algorithm 1; the order of norm, residual and ReLU is that of He et al. 2016, arXiv 1512.03385.
+
+    Args:
+        x: [B, C, ...]; float64, float32, float16 or bfloat16. Any strides; on the CPU channels_last is fastest where
+            there are few channels.
+        weight: [C], or None for 1; any floating dtype.
+        bias: [C], or None for 0; any floating dtype.
+        running_mean: [C]. In training it moves toward the batch's mean by ``momentum``, in place; else it is the mean.
+        running_var: [C]. The same for the unbiased variance.
+        residual: what is added before the activation, of the shape and dtype of x.
+        slope: of the activation below 0: 0 for ReLU, 1 for none, between them LeakyReLU.
+        training: whether the batch's own statistics are taken. Without running statistics they always are.
+        momentum: share of the batch in the running statistics.
+        eps: is added to the variance.
+        statistics: [2, C], mean and biased variance of x where somebody knows them already, in float32 (float64 for
+            float64). They are not checked, and gradients are as without. Only where the batch's own are taken.
+
+    Returns:
+        A tensor like x. Arithmetic is float32, or float64 for float64.
+
+    Raises:
+        TypeError: an input is no floating-point tensor, the residual's dtype is not that of x, or a number is none.
+        ValueError: shapes or devices do not fit, there is one value per channel or fewer in training, one of the
+            running statistics is missing, or slope or eps is out of range or requires a gradient.
+    """
+    check_tensors(_NAME, x, names="x")
+    if not type(slope) is type(eps) is float:
+        slope, eps = constant_number(_NAME, "slope", slope), constant_number(_NAME, "eps", eps)
+    if (running_mean is None) != (running_var is None):
+        raise ValueError(f"{_NAME}: running_mean and running_var go together, got one of them")
+    fixed = not training and running_mean is not None
+    if fixed:
+        if statistics is not None:
+            raise ValueError(f"{_NAME}: statistics go with those of the batch, got running ones in eval mode")
+        assert running_mean is not None
+        assert running_var is not None
+        _check_channels("running_mean", running_mean, x)
+        _check_channels("running_var", running_var, x)
+        statistics = torch.stack((running_mean, running_var)).detach().to(compute_dtype(x))
+    tensors = [t for t in (x, residual, weight, bias) if t is not None]
+    compute = _op if backends.native(*tensors) else reference
+    out, found = compute(x, residual, weight, bias, statistics, fixed, slope, eps)
+    if training and running_mean is not None:
+        assert running_var is not None
+        _follow(running_mean, running_var, found, momentum, x.numel() // x.shape[1])
+    return out
+
+
+@torch.no_grad()
+def _follow(
+    running_mean: torch.Tensor, running_var: torch.Tensor, statistics: torch.Tensor, momentum: float, values: int
+) -> None:
+    mean, variance = statistics.unbind()
+    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+    running_var.lerp_((variance * (values / (values - 1))).to(running_var.dtype), momentum)
+
+
+def _check(
+    x: torch.Tensor,
+    residual: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    given: torch.Tensor | None,
+    constant: bool,
+    slope: float,
+    eps: float,
+) -> None:
+    check_floating(_NAME, "x", x)
+    if x.dim() < 2 or x.shape[1] == 0:
+        raise ValueError(
+            f"{_NAME}: x must have shape [B, C, ...] with at least one channel, got {list(x.shape)}"
+        )
+    _check_like_x("residual", residual, x)
+    _check_channels("weight", weight, x)
+    _check_channels("bias", bias, x)
+    if not 0 <= slope <= 1:
+        raise ValueError(f"{_NAME}: slope must be between 0 and 1, got {slope:g}")
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"{_NAME}: eps must be finite and not negative, got {eps:g}")
+    if constant and given is None:
+        raise ValueError(f"{_NAME}: constant statistics must be given")
+    if given is None:
+        if x.numel() // x.shape[1] <= 1:
+            raise ValueError(
+                f"{_NAME}: the batch's statistics need more than one value per channel, got x {list(x.shape)}"
+            )
+        return
+    dtype = compute_dtype(x)
+    if given.shape != (2, x.shape[1]) or given.dtype != dtype:
+        raise ValueError(
+            f"{_NAME}: statistics must be the {dtype_name(dtype)} tensor of shape [2, {x.shape[1]}] that the op "
+            f"gives, got {dtype_name(given.dtype)} of shape {list(given.shape)}"
+        )
+    _check_device("statistics", given, x)
+
+
+def _check_device(name: str, value: torch.Tensor, x: torch.Tensor) -> None:
+    if value.device != x.device:
+        raise ValueError(
+            f"{_NAME}: x and {name} must be on the same device, got {x.device} and {value.device}"
+        )
+
+
+def _check_like_x(name: str, value: torch.Tensor | None, x: torch.Tensor) -> None:
+    if value is None:
+        return
+    if value.shape != x.shape:
+        raise ValueError(
+            f"{_NAME}: {name} must have the shape of x (nothing is broadcast), got {list(value.shape)} and "
+            f"{list(x.shape)}"
+        )
+    if value.dtype != x.dtype:
+        raise TypeError(
+            f"{_NAME}: {name} must have the dtype of x, got {dtype_name(value.dtype)} and {dtype_name(x.dtype)}"
+        )
+    _check_device(name, value, x)
+
+
+def _check_channels(name: str, values: torch.Tensor | None, x: torch.Tensor) -> None:
+    if values is None:
+        return
+    check_floating(_NAME, name, values)
+    if tuple(values.shape) != (x.shape[1],):
+        raise ValueError(f"{_NAME}: {name} must have shape [{x.shape[1]}], got {list(values.shape)}")
+    _check_device(name, values, x)
+
+
+@backends.register_fake(_NAME)
+def _fake(
+    x: torch.Tensor,
+    residual: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    given: torch.Tensor | None,
+    constant: bool,
+    slope: float,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    _check(x, residual, weight, bias, given, constant, slope, eps)
+    return torch.empty_like(x), x.new_empty(2, x.shape[1], dtype=compute_dtype(x))
+
+
+@backends.register_fake(f"{_NAME}_backward")
+def _fake_backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    out: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    statistics: torch.Tensor,
+    constant: bool,
+    slope: float,
+    eps: float,
+    wanted: list[bool],
+) -> list[torch.Tensor]:
+    _check(x, None, weight, bias, statistics, constant, slope, eps)
+    _check_like_x("grad", grad, x)
+    _check_like_x("out", out, x)
+    channels, dtype = x.shape[1], compute_dtype(x)
+    gradients = (
+        torch.empty_like(x),
+        torch.empty_like(x),
+        x.new_empty(channels, dtype=dtype if weight is None else weight.dtype),
+        x.new_empty(channels, dtype=dtype if bias is None else bias.dtype),
+    )
+    return [gradient for gradient, want in zip(gradients, wanted, strict=True) if want]
