@@ -19,6 +19,7 @@ from dfad_fast.terminal import outliving_readers
 
 OPS = (
     "batch_norm_statistics_loss",
+    "batch_norm_act",
     "boundary_hinge_loss",
     "boundary_hinge_loss_with_agreement",
     "channel_statistics",

@@ -5,8 +5,8 @@ With mean :math:`\mu` and biased variance :math:`\sigma^2` of each channel, :mat
 
 .. math:: y = a(\gamma \hat x + \beta + r), \quad a(v) = v \text{ for } v > 0 \text{ else } \mathrm{slope} \cdot v
 
-.. math:: \partial x = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} (g - \mathrm{mean}(g) - \hat x\,\mathrm{mean}(g \hat x)),
-          \quad \partial r = g, \quad \partial \gamma = \sum g \hat x, \quad \partial \beta = \sum g
+.. math:: \partial x = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} (g - \bar g - \hat x\,\overline{g \hat x}), \quad
+          \partial r = g, \quad \partial \gamma = \sum g \hat x, \quad \partial \beta = \sum g .
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
-from dfad_fast.ops._checks import check_floating, check_tensors, dtype_name
+from dfad_fast.ops._checks import check_floating, dtype_name
 from dfad_fast.ops._dtypes import compute_dtype
 from dfad_fast.ops._numbers import constant as constant_number
 
@@ -101,7 +101,8 @@ def batch_norm_act(
         ValueError: shapes or devices do not fit, there is one value per channel or fewer in training, one of the
             running statistics is missing, or slope or eps is out of range or requires a gradient.
     """
-    check_tensors(_NAME, x, names="x")
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{_NAME}: x must be a tensor, got {type(x).__name__}")
     if not type(slope) is type(eps) is float:
         slope, eps = constant_number(_NAME, "slope", slope), constant_number(_NAME, "eps", eps)
     if (running_mean is None) != (running_var is None):
@@ -126,7 +127,11 @@ def batch_norm_act(
 
 @torch.no_grad()
 def _follow(
-    running_mean: torch.Tensor, running_var: torch.Tensor, statistics: torch.Tensor, momentum: float, values: int
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor,
+    statistics: torch.Tensor,
+    momentum: float,
+    values: int,
 ) -> None:
     mean, variance = statistics.unbind()
     running_mean.lerp_(mean.to(running_mean.dtype), momentum)

@@ -7,6 +7,7 @@ import torch
 
 from dfad_fast.ops import (
     batch_norm_statistics_loss,
+    batch_norm_act,
     boundary_hinge_loss,
     boundary_hinge_loss_with_agreement,
     channel_statistics,
@@ -64,6 +65,7 @@ CALLS = {
     "kl_none": Call("kl_discrepancy", lambda s, t: kl_discrepancy(s, t, 2.0, "none")),
     "channel_statistics": Call("channel_statistics", lambda x, y: channel_statistics(x)[1] * y[0], (0,)),
     "batch_norm_statistics": Call("channel_statistics", _statistics_loss, (0,)),
+    "batch_norm_act": Call("batch_norm_act", lambda s, t: batch_norm_act(s, residual=t)),
     "mixup": Call("mixup", lambda x, y: mixup(x, *mixing(x)).square() * y, (0,)),
     "virtual_batch": Call("mixup", _virtual),
     "interpolated_l1": Call("interpolated_l1", lambda s, t: interpolated_l1(s, t, *mixing(s)), twice=False),

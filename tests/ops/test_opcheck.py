@@ -74,6 +74,13 @@ def calls(layout):
     yield "channel_statistics", ([x, leaf(y.double()), y[:, :, 0]],)
     grad = torch.randn(2, 2 * SHAPE[1])
     yield "channel_statistics_backward", (grad, [s, y], ops.channel_statistics([s, y]))
+    norm = (torch.rand(SHAPE[1]), leaf(torch.rand(SHAPE[1])))
+    yield "batch_norm_act", (x, leaf(y), *norm, None, False, 0.0, 1e-5)
+    out, found = ops.batch_norm_act(s, y, *norm, None, False, 0.0, 1e-5)
+    yield "batch_norm_act", (x, None, None, None, found, True, 0.5, 1e-5)
+    weights = [w.detach().half() for w in norm]
+    wanted = [True, layout is not contiguous, True, layout is not channels_last]
+    yield "batch_norm_act_backward", (y, s, out.detach(), *weights, found, False, 0.0, 1e-5, wanted)
     yield "mixup", ([x, y], torch.tensor(0.3, dtype=torch.float64), perm)
     yield "mixup", ([x, leaf(torch.randn(SHAPE[0]))], lam, perm)
     yield "mixup_backward", ([s, y], lam, perm)

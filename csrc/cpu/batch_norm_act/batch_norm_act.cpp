@@ -208,11 +208,13 @@ std::vector<at::Tensor> backward(
 
   std::vector<at::Tensor> results;
   if (x_wanted) {
-    const double share = constant ? 0.0 : 1.0 / static_cast<double>(of.values());
-    const std::vector<A> by_x = of.table<A>(
-        [&](int64_t c) { return constant ? 0.0 : -norm.scales[c] * norm.rstd[c] * norm.rstd[c] * products[c] * share; });
-    const std::vector<A> level =
-        of.table<A>([&](int64_t c) { return constant ? 0.0 : -norm.scales[c] * grads[c] * share; });
+    std::vector<A> by_x, level;
+    if (!constant) {
+      const double share = 1.0 / static_cast<double>(of.values());
+      by_x = of.table<A>(
+          [&](int64_t c) { return -norm.scales[c] * norm.rstd[c] * norm.rstd[c] * products[c] * share; });
+      level = of.table<A>([&](int64_t c) { return -norm.scales[c] * grads[c] * share; });
+    }
     const at::Tensor x_grad = at::empty_strided(x.sizes(), strides, x.options());
     // The gradient before the activation lies there already.
     const BatchNormAct<A> none = {1};
@@ -222,8 +224,9 @@ std::vector<at::Tensor> backward(
           at_element(residual_wanted ? residual_grad : grad, begin), at_element(x, begin),
           output && !residual_wanted ? at_element(out, begin) : nullptr, nullptr};
       kernels.gradient(
-          residual_wanted ? none : f, of.stretch(block, dtype_of(x)), pass, norm.from(offset), by_x.data() + offset,
-          level.data() + offset, out_element(x_grad, begin));
+          residual_wanted ? none : f, of.stretch(block, dtype_of(x)), pass, norm.from(offset),
+          constant ? nullptr : by_x.data() + offset, constant ? nullptr : level.data() + offset,
+          out_element(x_grad, begin));
     });
     results.push_back(x_grad);
   }

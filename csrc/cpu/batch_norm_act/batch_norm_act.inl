@@ -155,6 +155,7 @@ static void norm_sums(
   });
 }
 
+// Without `by_x`, the statistics are constants: an infinite x then has no part in it.
 template <class A>
 static void norm_gradient(
     const BatchNormAct<A>& given, const NormStretch& of, const NormBackward& pass, const NormTables<A>& tables,
@@ -165,7 +166,9 @@ static void norm_gradient(
     const T *const grad = static_cast<const T*>(pass.grad), *const x = static_cast<const T*>(pass.x),
             *const out = static_cast<const T*>(pass.out);
     T* const to = static_cast<T*>(x_grad);
-    const A* const table[] = {tables.mean, tables.scale, tables.bias, by_x, level};
+    const bool constant = by_x == nullptr;
+    const A* const table[] = {
+        tables.mean, tables.scale, tables.bias, constant ? tables.mean : by_x, constant ? tables.mean : level};
     A* const sum[] = {nullptr};
     norm_along<A>(of, table, sum, [&](std::int64_t i, auto count, const auto& values, auto&) {
       const Group<A> v = load_group<A>(x + i, count);
@@ -173,7 +176,7 @@ static void norm_gradient(
           norm_gradient_before_activation(f, grad, out, v, values[0], values[1], values[2], i, count);
       const Group<A> slope = map_group<A>(
           [&](auto a, auto b, auto mean, auto scale, auto by, auto at) {
-            return f.input_gradient(a, b, mean, scale, by, at);
+            return constant ? a * scale : f.input_gradient(a, b, mean, scale, by, at);
           },
           g, v, values[0], values[1], values[3], values[4]);
       store_group<A>(to + i, slope, count);
