@@ -18,8 +18,8 @@ from dfad_fast.errors import UsageError
 from dfad_fast.terminal import outliving_readers
 
 OPS = (
-    "batch_norm_statistics_loss",
     "batch_norm_act",
+    "batch_norm_statistics_loss",
     "boundary_hinge_loss",
     "boundary_hinge_loss_with_agreement",
     "channel_statistics",

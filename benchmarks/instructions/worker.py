@@ -33,6 +33,7 @@ SHAPES = {
     "pack_signs": STAGES[:1],
     "l1_discrepancy": ((1024, 100),),
     "kl_discrepancy": ((1024, 100),),
+    "batch_norm_act": STAGES[:1],
     "batch_norm_statistics_loss": STAGES,
     "interpolated_l1": ((1024, 100),),
     "mixup": ((32, 3, 32, 32),),

@@ -91,6 +91,14 @@ def _logits_cases(op: str) -> list[Case]:
     ]
 
 
+def _normalizing_cases() -> list[Case]:
+    op = "batch_norm_act"
+    shapes = [(128, 8, 28, 28), (128, 16, 28, 28), (128, 16, 14, 14), (128, 32, 14, 14), (128, 64, 7, 7)]
+    large = Case(op, ((128, 64, 32, 32),), "128x64x32x32")
+    cases = [Case(op, (shape,), "x".join(map(str, shape))) for shape in shapes]
+    return [replace(cases[0], quick=True, unpinned=True), *cases[1:], *_in_halves(large)]
+
+
 def _statistics_cases() -> list[Case]:
     op = "batch_norm_statistics_loss"
     return [
@@ -118,6 +126,7 @@ CASES = (
     *_l1_cases(),
     *_logits_cases("kl_discrepancy"),
     *_logits_cases("interpolated_l1"),
+    *_normalizing_cases(),
     *_statistics_cases(),
     *_mixing_cases(),
 )

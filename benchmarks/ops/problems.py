@@ -98,6 +98,19 @@ def make_stages(case: Case, generator: torch.Generator) -> Problem:
     return Problem((students, teachers), tuple(students), _loss_grad(case, generator))
 
 
+def make_normalized(case: Case, generator: torch.Generator) -> Problem:
+    """Features of a batch norm and the residual behind it, in the layout of training on a CPU."""
+    (shape,) = case.shapes
+    x, residual = (
+        _randn(shape, case, generator).to(memory_format=torch.channels_last).requires_grad_()
+        for _ in range(2)
+    )
+    weight, bias = (_randn(shape[1:2], case, generator, grad=True) for _ in range(2))
+    grad = torch.randn(shape, generator=generator, device=generator.device)
+    grad = grad.to(case.dtype, memory_format=torch.channels_last)
+    return Problem((x, residual, weight, bias), (x, residual, weight, bias), (grad,))
+
+
 def make_layers(case: Case, generator: torch.Generator) -> Problem:
     """What batch norm layers get, in the layout of training on a CPU, and their running statistics."""
     features = [

@@ -21,6 +21,7 @@ from benchmarks.ops.problems import (
     make_batch,
     make_layers,
     make_mixed_pair,
+    make_normalized,
     make_packed_stages,
     make_pair,
     make_stages,
@@ -135,6 +136,14 @@ OPS = {
         lambda problem: _sides(problem) + _nbytes(problem.leaves),
         # Eager mode rounds logarithms of probabilities, which are larger than their differences.
         rivals_tolerance=4,
+    ),
+    # Forward reads x twice: the statistics are those of the whole batch. So does backward, for its sums.
+    "batch_norm_act": Op(
+        make_normalized,
+        {"best": c.batch_norm_act_best},
+        c.batch_norm_act_ours,
+        lambda problem, saving: 4 * problem.leaves[0].nbytes,
+        lambda problem: 7 * problem.leaves[0].nbytes,
     ),
     "batch_norm_statistics_loss": Op(
         make_layers,

@@ -186,7 +186,6 @@ struct NormBackward {
 // See batch_norm_act.inl.
 template <class A>
 struct NormKernels {
-  void (*moments)(const NormStretch&, const void* x, const A* origin, A* sums, A* squares);
   void (*apply)(
       const BatchNormAct<A>&, const NormStretch&, const void* x, const void* residual, const NormTables<A>&,
       void* out);

@@ -8,7 +8,7 @@ constexpr KernelsOf<A> kernels_of = {
     {&interpolated_sum<A>, &interpolated_map<A>, &interpolated_student_gradient<A>, &interpolated_teacher_gradient<A>},
     {&kl_loss<A>, &kl_gradient<A>},
     {&row_moments<A>, &plane_moments<A>, &row_gradient<A>, &plane_gradient<A>},
-    {&norm_moments<A>, &norm_apply<A>, &norm_sums<A>, &norm_gradient<A>},
+    {&norm_apply<A>, &norm_sums<A>, &norm_gradient<A>},
 };
 
 constexpr BlockKernels block_kernels = {

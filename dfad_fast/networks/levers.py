@@ -16,7 +16,7 @@ SPEEDS = ("auto", "exact", "fast")
 
 @dataclass(frozen=True)
 class Levers:
-    """The switches. The first four leave the mathematics as published and are on by default.
+    """The switches. The first five leave the mathematics as published and are on by default.
 
     Attributes:
         fold_teacher: the frozen teacher's batch norm layers are folded into the convolutions before them. Networks
@@ -24,6 +24,9 @@ class Levers:
         fused_generator: batch norm, LeakyReLU, upsampling and convolution of the generator that the trainer makes as
             one op, with a quarter of the multiplications (dfad_fast.ops.generator_block). A generator that is given
             keeps its own setting. CPU and float32 only, off elsewhere.
+        fused_norms: batch norm layers of the student, and of the teacher where they run, each as one op, with the ReLU
+            or LeakyReLU module behind it where nobody looks in between (dfad_fast.ops.batch_norm_act). CPU only, off
+            elsewhere; not where their statistics are taken over several processes.
         winograd: 3x3 convolutions by Winograd's minimal filtering, with a quarter of the multiplications
             (dfad_fast.ops.winograd_conv2d). A teacher's weights are transformed once: later changes of them are not
             seen. An infinite feature becomes NaN. CPU and float32 only, off elsewhere.
@@ -45,6 +48,7 @@ class Levers:
 
     fold_teacher: bool = True
     fused_generator: bool = True
+    fused_norms: bool = True
     winograd: bool = True
     pin_allocator: bool = True
     one_student_batch: bool | None = None
@@ -79,12 +83,19 @@ class Levers:
         return None if self.precision == "float32" else getattr(torch, self.precision)
 
     @property
+    def by_fused_norms(self) -> bool:
+        """Whether batch norm layers run as one op; torch.compile fuses its own."""
+        return self.fused_norms and not self.compile
+
+    @property
     def by_winograd(self) -> bool:
         """Whether 3x3 convolutions go by Winograd's filtering; torch.compile and autocast choose theirs."""
         return self.winograd and not self.compile and self.autocast is None
 
 
-PLAIN = Levers(fold_teacher=False, fused_generator=False, winograd=False, pin_allocator=False)
+PLAIN = Levers(
+    fold_teacher=False, fused_generator=False, fused_norms=False, winograd=False, pin_allocator=False
+)
 """All of them off."""
 
 
@@ -113,10 +124,10 @@ def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
 
 
 def _without_effectless(levers: Levers, device: torch.device) -> Levers:
-    """Off, what has kernels for the CPU in float32 only, so that records say what was at work."""
-    if device.type == "cpu" and levers.autocast is None:
-        return levers
-    return replace(levers, fused_generator=False, winograd=False)
+    """Off, what has kernels for the CPU only, or for float32 there, so that records say what was at work."""
+    if device.type != "cpu":
+        return replace(levers, fused_generator=False, fused_norms=False, winograd=False)
+    return levers if levers.autocast is None else replace(levers, fused_generator=False, winograd=False)
 
 
 def with_changes(levers: Levers, changes: tuple[str, ...]) -> Levers:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dfad_fast.models.reading.batch_norm import LayerStatistics, over_processes, record_statistics
 from dfad_fast.models.reading.check import device_of, noise_images
 from dfad_fast.models.reading.taps import Tap, Taps
+from dfad_fast.models.surgery.batch_norms import FusedBatchNorms
 from dfad_fast.models.surgery.convolutions import WinogradConvolutions
 from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
 from dfad_fast.networks.levers import PLAIN, Levers
@@ -71,18 +72,29 @@ class Runner:
     """Calls ``network`` as the levers say.
 
     Compiled, it is used only where no hook has to see its inside; torch.compile chooses its convolutions itself.
+    ``watched`` are paths of modules whose inputs or outputs somebody reads.
     """
 
-    def __init__(self, network: nn.Module, levers: Levers, frozen: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, levers: Levers, frozen: bool = False, watched: Collection[str] = ()
+    ) -> None:
         self._network = network
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if levers.compile:
             self._compiled = torch.compile(network, dynamic=False)
-        self._convolutions = WinogradConvolutions(network, frozen) if levers.by_winograd else None
+        self._kernels: list[WinogradConvolutions | FusedBatchNorms] = []
+        if levers.by_winograd:
+            self._kernels.append(WinogradConvolutions(network, frozen))
+        if levers.by_fused_norms:
+            self._kernels.append(FusedBatchNorms(network, watched))
 
-    def convolving(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def with_kernels(self) -> Iterator[None]:
         """Around a whole step: a network that checkpoints its activations runs again in backward."""
-        return self._convolutions.used() if self._convolutions else nullcontext()
+        with ExitStack() as stack:
+            for kernels in self._kernels:
+                stack.enter_context(kernels.used())
+            yield
 
     def __call__(self, x: Tensor, hooked: bool = False) -> Tensor:
         return self._compiled(x) if self._compiled is not None and not hooked else self._network(x)
@@ -111,14 +123,22 @@ class Prober:
         self._quick_teacher_taps = Taps(self.quick_teacher, taps)
         self._autocast = levers.autocast
         self.device = device_of(student)
+        if trio.synchronized:
+            levers = replace(levers, fused_norms=False)
         of_teacher, of_student = (
-            replace(levers, winograd=False) if needs and needs.contiguous else levers
+            replace(levers, fused_norms=False, winograd=False) if needs and needs.contiguous else levers
             for needs in (trio.needs.get("teacher"), trio.needs["student"])
         )
-        self._runners = {generator: Runner(generator, levers), student: Runner(student, of_student)}
+        read = [tap.path for tap in trio.matching.student_taps]
+        self._runners = {
+            generator: Runner(generator, levers),
+            student: Runner(student, of_student, watched=read),
+        }
         for network in {teacher, self.quick_teacher}:
             as_it_is = trio.teacher_is_sharded and network is teacher
-            self._runners[network] = Runner(network, PLAIN if as_it_is else of_teacher, frozen=True)
+            self._runners[network] = Runner(
+                network, PLAIN if as_it_is else of_teacher, frozen=True, watched=[tap.path for tap in taps]
+            )
 
     @property
     def _one_batch(self) -> bool:
@@ -134,10 +154,10 @@ class Prober:
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
-        """Within it 3x3 convolutions run as the levers say, and batch norm layers see the batch they are to see."""
+        """Within it layers run by the kernels of the levers, and batch norm layers see the batch they are to see."""
         with ExitStack() as stack:
             for runner in self._runners.values():
-                stack.enter_context(runner.convolving())
+                stack.enter_context(runner.with_kernels())
             for norms in self.trio.synchronized:
                 stack.enter_context(norms.used())
             yield

@@ -2,8 +2,8 @@
 
 from dfad_fast import backends
 from dfad_fast.ops import _triton
-from dfad_fast.ops.batch_norm_statistics import batch_norm_statistics_loss
 from dfad_fast.ops.batch_norm import batch_norm_act
+from dfad_fast.ops.batch_norm_statistics import batch_norm_statistics_loss
 from dfad_fast.ops.boundary_hinge import boundary_hinge_loss, boundary_hinge_loss_with_agreement
 from dfad_fast.ops.channels import channel_statistics
 from dfad_fast.ops.generator import generator_block
@@ -17,8 +17,8 @@ from dfad_fast.ops.winograd import WinogradWeight, winograd_conv2d, winograd_wei
 __all__ = [
     "PackedSigns",
     "WinogradWeight",
-    "batch_norm_statistics_loss",
     "batch_norm_act",
+    "batch_norm_statistics_loss",
     "boundary_hinge_loss",
     "boundary_hinge_loss_with_agreement",
     "channel_statistics",

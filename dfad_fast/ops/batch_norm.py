@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
+from dfad_fast.ops import channels
 from dfad_fast.ops._checks import check_floating, dtype_name
 from dfad_fast.ops._dtypes import compute_dtype
 from dfad_fast.ops._numbers import constant as constant_number
@@ -42,9 +43,7 @@ def reference(
     weight, bias = (None if p is None else p.to(dtype) for p in (weight, bias))
     if given is None:
         with torch.no_grad():
-            dims = [0, *range(2, x.dim())]
-            variance, mean = torch.var_mean(wide, dim=dims, correction=0)
-            given = torch.stack((mean, variance))
+            given = channels.reference([x])
     if constant:
         y = F.batch_norm(wide, given[0], given[1], weight, bias, training=False, eps=eps)
     else:

@@ -74,7 +74,7 @@ def test_winograd_is_used_in_steps_and_only_there():
         Levers(precision="bfloat16"),
     ):
         runner = Runner(nn.Sequential(layer), levers, frozen=False)
-        with runner.convolving():
+        with runner.with_kernels():
             runner(torch.randn(2, 32, 4, 4))
     layer(torch.randn(2, 32, 4, 4))
     assert seen == [True, False, False, False]

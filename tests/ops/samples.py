@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from dfad_fast.ops import (
-    batch_norm_statistics_loss,
     batch_norm_act,
+    batch_norm_statistics_loss,
     boundary_hinge_loss,
     boundary_hinge_loss_with_agreement,
     channel_statistics,

@@ -6,7 +6,9 @@
 #include <cmath>
 
 #include "../../checks.h"
+#include "../../dtypes.h"
 #include "../../layout.h"
+#include "../../ops.h"
 #include "../operand.h"
 #include "../scalar.h"
 #include "channels.h"
@@ -19,8 +21,6 @@ using OptionalTensor = std::optional<at::Tensor>;
 
 template <class A>
 constexpr int64_t lanes = 128 / sizeof(A);
-
-at::ScalarType compute_type(const at::Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
 
 // `x` with these dense strides.
 at::Tensor laid_out(const at::Tensor& x, at::IntArrayRef strides) {
@@ -39,23 +39,6 @@ double value_of(const OptionalTensor& values, int64_t channel, double otherwise)
   return values ? read_scalar(*values, channel * values->stride(0)) : otherwise;
 }
 
-// Neighboring elements; 0 in the place of NaN and infinity.
-template <class A>
-void read_finite(const at::Tensor& x, int64_t begin, int64_t count, A* out) {
-  const auto read = [&](const auto* from) {
-    for (int64_t i = 0; i < count; ++i) {
-      const A value = static_cast<A>(from[begin + i]);
-      out[i] = std::isfinite(value) ? value : A(0);
-    }
-  };
-  switch (x.scalar_type()) {
-    case at::kDouble: read(x.const_data_ptr<double>()); break;
-    case at::kHalf: read(x.const_data_ptr<at::Half>()); break;
-    case at::kBFloat16: read(x.const_data_ptr<at::BFloat16>()); break;
-    default: read(x.const_data_ptr<float>());
-  }
-}
-
 // A sum and another per channel and chunk, in double.
 class Parts {
  public:
@@ -69,52 +52,7 @@ class Parts {
   std::vector<double> values_;
 };
 
-// Mean and biased variance. Values are counted from one of the chunk's own, so that little is lost where they are far
-// from 0; a variance comes of deviations from the mean of all, which are put together in double.
-template <class A>
-at::Tensor statistics_of(const at::Tensor& x, const Channels& of, const Kernels& kernels) {
-  const NormKernels<A>& norm = kernels.of<A>().norm;
-  Parts sums(of);
-  std::vector<double> origins(of.chunks() * of.count());
-  for_each_block(of.blocks(), of.elements(), [&](int64_t block) {
-    const int64_t chunk = of.chunk_of(block), first = of.first_channel(block);
-    std::vector<A> tables(3 * of.period());
-    A *const table = tables.data(), *const by_lane = table + of.period(), *const squares = by_lane + of.period();
-    read_finite(x, of.begin(block), of.channels_in_block(), table);
-    std::copy_n(table, of.channels_in_block(), origins.data() + chunk * of.count() + first);
-    of.repeat(table);
-    norm.moments(of.stretch(block, dtype_of(x)), at_element(x, of.begin(block)), table, by_lane, squares);
-    of.add_lanes(by_lane, sums.first(chunk, first));
-    of.add_lanes(squares, sums.second(chunk, first));
-  });
-
-  at::Tensor found = at::empty({2, of.count()}, x.options().dtype(compute_type(x)));
-  A* const result = found.mutable_data_ptr<A>();
-  std::vector<double> means(of.count()), squares(of.count());
-  for (int64_t k = 0; k < of.chunks(); ++k) {
-    const double values = static_cast<double>(of.values_in(k));
-    const double *const origin = origins.data() + k * of.count(), *const sum = sums.first(k, 0);
-    for (int64_t c = 0; c < of.count(); ++c) means[c] += values * origin[c] + sum[c];
-  }
-  for (double& mean : means) mean /= static_cast<double>(of.values());
-  for (int64_t k = 0; k < of.chunks(); ++k) {
-    const double values = static_cast<double>(of.values_in(k));
-    const double *const origin = origins.data() + k * of.count(), *const sum = sums.first(k, 0),
-                 *const square = sums.second(k, 0);
-    for (int64_t c = 0; c < of.count(); ++c) {
-      const double off = means[c] - origin[c];
-      squares[c] += square[c] - off * (2 * sum[c] - values * off);
-    }
-  }
-  for (int64_t c = 0; c < of.count(); ++c) {
-    const double variance = squares[c] / static_cast<double>(of.values());
-    result[c] = static_cast<A>(means[c]);
-    result[of.count() + c] = static_cast<A>(variance < 0 ? 0 : variance);  // NaN stays
-  }
-  return found;
-}
-
-// The second pass begins where the first ended: that is still in the cache.
+// A pass begins where the one before it ended: that is still in the cache.
 int64_t backwards(const Channels& of, int64_t item) { return of.blocks() - 1 - item; }
 
 // The tables of a batch norm. Numbers per channel come in double.
@@ -150,9 +88,9 @@ std::tuple<at::Tensor, at::Tensor> forward(
   const Dims strides = dense_strides(input);
   const at::Tensor x = laid_out(input, strides), beside = residual ? laid_out(*residual, strides) : at::Tensor();
   at::Tensor out = at::empty_strided(x.sizes(), strides, x.options());
-  const Channels of(x.sizes(), strides, lanes<A>);
+  const Channels of(ChannelLayout(x.sizes(), strides), lanes<A>);
   const Kernels& kernels = active_kernels();
-  at::Tensor statistics = given ? given->clone() : statistics_of<A>(x, of, kernels);
+  at::Tensor statistics = given ? given->clone() : ops::channel_statistics({x});
   const Norm<A> norm(of, statistics, weight, bias, eps);
   const BatchNormAct<A> f = {static_cast<A>(slope)};
   for_each_block(of.blocks(), of.elements(), [&](int64_t item) {
@@ -173,7 +111,7 @@ std::vector<at::Tensor> backward(
   const Dims strides = dense_strides(input);
   const at::Tensor x = laid_out(input, strides), grad = laid_out(gradient, strides),
                    out = output ? laid_out(*output, strides) : at::Tensor();
-  const Channels of(x.sizes(), strides, lanes<A>);
+  const Channels of(ChannelLayout(x.sizes(), strides), lanes<A>);
   const NormKernels<A>& kernels = active_kernels().of<A>().norm;
   const Norm<A> norm(of, statistics, weight, bias, eps);
   const BatchNormAct<A> f = {static_cast<A>(slope)};
@@ -234,7 +172,7 @@ std::vector<at::Tensor> backward(
   const auto per_channel = [&](const OptionalTensor& like, const auto& value) {
     at::Tensor values = at::empty({of.count()}, x.options().dtype(at::kDouble));
     for (int64_t c = 0; c < of.count(); ++c) values.mutable_data_ptr<double>()[c] = value(c);
-    return values.to(like ? like->scalar_type() : compute_type(x));
+    return values.to(like ? like->scalar_type() : statistics_dtype({x}));
   };
   if (weight_wanted) results.push_back(per_channel(weight, [&](int64_t c) { return norm.rstd[c] * products[c]; }));
   if (bias_wanted) results.push_back(per_channel(bias, [&](int64_t c) { return grads[c]; }));

@@ -68,23 +68,6 @@ DFAD_INLINE void norm_along(
   }
 }
 
-// Adds x - origin and its square to the sums.
-template <class A>
-static void norm_moments(const NormStretch& of, const void* x, const A* origin, A* sums, A* squares) {
-  with_register_type<A>(of.dtype, [&](auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
-    const T* const from = static_cast<const T*>(x);
-    const A* const table[] = {origin};
-    A* const sum[] = {sums, squares};
-    norm_along<A>(of, table, sum, [&](std::int64_t i, auto count, const auto& values, auto& added) {
-      const Group<A> off = map_group<A>(
-          [](auto v, auto o) { return v - o; }, load_group<A>(from + i, count), values[0]);
-      add_to(added[0], off, count);
-      add_to(added[1], map_group<A>([](auto d) { return d * d; }, off), count);
-    });
-  });
-}
-
 template <class A>
 DFAD_INLINE Group<A> norm_activated(const BatchNormAct<A>& f, const Group<A>& values, const Masks<A>& off) {
   return map_masked([&](auto v, auto mask) { return f.activated(v, mask); }, values, off);

@@ -8,21 +8,22 @@
 #include <numeric>
 #include <vector>
 
+#include "../../channels.h"
 #include "../blocks.h"
 #include "../tiers.h"
 
 namespace dfad::cpu {
 
-// A dense tensor [B, C, ...] is [outer, C, inner] in memory. Where inner is 1, a block is a chunk of the rows, and its
-// pattern goes over all channels; else it is one channel's part of a chunk of the outer dimension.
+// Where the channels of a row are neighbors, a block is a chunk of the rows, and its pattern goes over all channels; else
+// it is one channel's part of a chunk of the outer dimension.
 class Channels {
  public:
-  // `strides` are dense.
-  Channels(at::IntArrayRef sizes, at::IntArrayRef strides, int64_t lanes)
-      : channels_(sizes[1]), inner_(channels_ == 1 ? 1 : strides[1]), lanes_(lanes) {
-    const int64_t elements = c10::multiply_integers(sizes);
-    values_ = elements / channels_;
-    outer_ = values_ / inner_;
+  Channels(const ChannelLayout& layout, int64_t lanes)
+      : channels_(layout.channels),
+        inner_(channels_ == 1 ? 1 : layout.inner),
+        lanes_(lanes),
+        values_(layout.values),
+        outer_(values_ / inner_) {
     period_ = rows() ? std::lcm(channels_, lanes) : lanes;
     if (rows()) {
       step_ = std::max<int64_t>(1, block_size / period_) * (period_ / channels_);
@@ -91,8 +92,8 @@ class Channels {
  private:
   bool rows() const { return inner_ == 1; }
 
-  int64_t channels_, inner_, lanes_;
-  int64_t values_, outer_, period_, step_, chunks_;
+  int64_t channels_, inner_, lanes_, values_, outer_;
+  int64_t period_, step_, chunks_;
 };
 
 }  // namespace dfad::cpu

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, fx, nn
+
+# Tracing replaces how every module of the process is called, until it is done.
+_one_at_a_time = threading.Lock()
 
 
 class DataFlow:
@@ -59,7 +63,8 @@ class DataFlow:
     def _trace(self, entry: nn.Module) -> bool:
         tracer = _Tracer(self._opaque, self._read)
         try:
-            tracer.trace(entry)
+            with _one_at_a_time:
+                tracer.trace(entry)
         except Exception:  # whatever a user's forward makes of symbols
             return False
         for node, module in tracer.module_at.items():
@@ -80,12 +85,16 @@ class _Caller(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Also remembers which module each node calls, and which tensors of modules were read."""
+    """Also remembers which module each node calls, and which tensors of modules were read.
+
+    Other threads' calls of modules, which come here too, go on as they are.
+    """
 
     def __init__(self, opaque: set[nn.Module], read: set[int]) -> None:
         super().__init__()
         self._opaque = opaque
         self._read = read
+        self._thread = threading.get_ident()
         self.module_at: dict[fx.Node, nn.Module] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -94,6 +103,8 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
         result = super().call_module(m, forward, args, kwargs)
         if isinstance(result, fx.Proxy) and self.is_leaf_module(m, self.path_of_module(m)):
             self.module_at[result.node] = m

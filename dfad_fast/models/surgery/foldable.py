@@ -39,7 +39,7 @@ def find_pairs(network: nn.Module, flow: DataFlow, watched: Collection[str]) -> 
         return shared.isdisjoint({id(module), *map(id, tensors)}) and not flow.reads_inside(module)
 
     def is_unseen(pair: Pair) -> bool:
-        around_layer, around_norm = set(_upwards(pair.layer)), set(_upwards(pair.norm))
+        around_layer, around_norm = set(upwards(pair.layer)), set(upwards(pair.norm))
         hooked = any(has_hooks(modules[path]) for path in around_layer ^ around_norm)
         return not hooked and (around_layer - around_norm).isdisjoint(watched)
 
@@ -72,7 +72,7 @@ def _is_constant(module: nn.Module) -> bool:
     return type(module) in NORMS and not module.training and module.running_mean is not None
 
 
-def _upwards(path: str) -> Iterator[str]:
+def upwards(path: str) -> Iterator[str]:
     """``path`` and the paths of all modules around it, up to the network itself."""
     while path:
         yield path

@@ -7,6 +7,7 @@ STAGES = ((4, 3, 5, 5), (4, 6, 3, 3))
 TINY = {
     "boundary_hinge_loss": STAGES,
     "boundary_hinge_loss packed": STAGES,
+    "batch_norm_act": STAGES[:1],
     "batch_norm_statistics_loss": STAGES,
     "pack_signs": ((4, 16),),
     "virtual_batch": ((6, 3, 5, 5), (6, 10)),

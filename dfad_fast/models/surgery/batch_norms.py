@@ -1,0 +1,107 @@
+"""A network's batch norm layers, each as one op with the activation behind it, while somebody wants it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from dfad_fast.models.reading.data_flow import DataFlow
+from dfad_fast.models.surgery.foldable import upwards
+from dfad_fast.nn.batch_norm import batch_norm_like
+from dfad_fast.private_torch import has_hooks
+
+# By exact type: a subclass may compute something else.
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class FusedBatchNorms:
+    """The batch norm layers of ``network`` by :func:`dfad_fast.ops.batch_norm_act`.
+
+    Where a ReLU or LeakyReLU module alone takes what a layer puts out, the two are one op, and the activation passes on
+    what it gets; but not where somebody looks in between: a hook, or a reader of the modules ``watched``. Modules,
+    weights and hooks stay what they are, and nothing is changed outside ``used()``. A network that cannot be copied or
+    traced keeps its activations as they are.
+    """
+
+    def __init__(self, network: nn.Module, watched: Collection[str] = ()) -> None:
+        norms: list[Any] = [m for m in network.modules() if type(m) in _NORMS and "forward" not in vars(m)]
+        pairs = _find_pairs(network, watched) if norms else []
+        behind = {pair.norm: pair for pair in pairs}
+        self._forwards = {norm: partial(_normalize, norm, behind.get(norm)) for norm in norms}
+        self._forwards |= {pair.activation: partial(_activate, pair) for pair in pairs}
+        self._counts = len(norms), len(pairs)
+
+    def __str__(self) -> str:
+        norms, pairs = self._counts
+        return f"{norms} as one op, {pairs} of them with the activation behind it"
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Within it the network normalizes so."""
+        for module, forward in self._forwards.items():
+            # Into the dictionary, since nn.Module looks at all that is set as usual.
+            module.__dict__["forward"] = forward
+        try:
+            yield
+        finally:
+            for module in self._forwards:
+                module.__dict__.pop("forward", None)  # another network may hold it too
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """``between``: the two, and the modules around one of them only, whose hooks would see what is not there."""
+
+    norm: nn.Module
+    activation: nn.Module
+    slope: float
+    between: tuple[nn.Module, ...]
+
+    @property
+    def is_seen(self) -> bool:
+        """At the moment: hooks come and go."""
+        return any(map(has_hooks, self.between))
+
+
+def _normalize(norm: Any, pair: _Pair | None, x: Tensor) -> Tensor:
+    return batch_norm_like(norm, x, slope=1.0 if pair is None or pair.is_seen else pair.slope)
+
+
+def _activate(pair: _Pair, x: Tensor) -> Tensor:
+    return type(pair.activation).forward(pair.activation, x) if pair.is_seen else x
+
+
+def _find_pairs(network: nn.Module, watched: Collection[str]) -> list[_Pair]:
+    """Batch norm layers and the activations that alone take their output, where no reader looks in between."""
+    try:
+        flow = DataFlow(duplicate := copy.deepcopy(network))
+    except Exception:  # whatever a user's network makes of a copy
+        return []
+    originals, copies = dict(network.named_modules()), dict(duplicate.named_modules())
+    paths = {module: path for path, module in copies.items()}
+    pairs = []
+    for path, activation in copies.items():
+        slope = _slope(activation)
+        norm = None if slope is None else flow.sole_source(activation)
+        if slope is None or type(norm) not in _NORMS or "forward" in vars(activation):
+            continue
+        assert norm is not None
+        between = set(upwards(paths[norm])) ^ set(upwards(path))
+        if between.isdisjoint(watched):
+            modules = tuple(originals[name] for name in between)
+            pairs.append(_Pair(originals[paths[norm]], originals[path], slope, modules))
+    return pairs
+
+
+def _slope(module: nn.Module) -> float | None:
+    if type(module) is nn.ReLU:
+        return 0.0
+    if type(module) is nn.LeakyReLU and 0 <= module.negative_slope <= 1:
+        return float(module.negative_slope)
+    return None

@@ -1,0 +1,112 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dfad_fast.models import create_network
+from dfad_fast.models.surgery import batch_norms
+from dfad_fast.models.surgery.batch_norms import FusedBatchNorms
+
+IMAGES = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def slopes(monkeypatch):
+    """Of the activations that went with batch norm layers."""
+    seen = []
+    real = batch_norms.batch_norm_like
+
+    def counted(layer, x, slope):
+        seen.append(slope)
+        return real(layer, x, slope=slope)
+
+    monkeypatch.setattr(batch_norms, "batch_norm_like", counted)
+    return seen
+
+
+def network():
+    torch.manual_seed(0)
+    return create_network("resnet8-w32", (1, 8, 8), 10)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_answers_gradients_and_running_statistics_are_the_networks(slopes, training):
+    mine, exact = network().train(training), network().double().train(training)
+    fused = FusedBatchNorms(mine)
+    # The stem's and each block's first; the second ends in a sum, and so do the shortcuts'.
+    assert str(fused) == "9 as one op, 4 of them with the activation behind it"
+    with fused.used():
+        answer = mine(IMAGES)
+        answer.square().sum().backward()
+    expected = exact(IMAGES.double())
+    expected.square().sum().backward()
+    torch.testing.assert_close(answer.double(), expected, rtol=1e-4, atol=1e-5)
+    for (name, p), q in zip(mine.named_parameters(), exact.parameters(), strict=True):
+        error = (p.grad.double() - q.grad).abs().max() / q.grad.abs().max()
+        assert error < 1e-3, name
+    for b, c in zip(mine.buffers(), exact.buffers(), strict=True):
+        torch.testing.assert_close(b.double(), c.double(), rtol=1e-4, atol=1e-5)
+    assert sorted(slopes) == [0.0] * 4 + [1.0] * 5
+
+
+def test_nothing_is_changed_outside_even_after_an_error(slopes):
+    made = network()
+    fused = FusedBatchNorms(made)
+    with pytest.raises(ZeroDivisionError), fused.used():
+        raise ZeroDivisionError
+    before = {name: dict(vars(m)) for name, m in made.named_modules()}
+    made(IMAGES)
+    assert not slopes
+    assert all("forward" not in variables for variables in before.values())
+
+
+class Twice(nn.Module):
+    """One activation behind two norms, one norm whose output goes two ways, a call instead of a module."""
+
+    def __init__(self):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(1) for _ in range(5))
+        self.shared, self.leaky, self.relu = nn.ReLU(), nn.LeakyReLU(0.25), nn.ReLU()
+
+    def forward(self, x):
+        x = self.shared(self.norms[1](self.shared(self.norms[0](x))))
+        x = self.leaky(self.norms[2](x))
+        y = self.norms[3](x)
+        return self.relu(y) + y + F.relu(self.norms[4](x))
+
+
+def test_only_an_activation_that_alone_takes_a_norms_output_goes_with_it(slopes):
+    mine = Twice()
+    expected = copy.deepcopy(mine)(IMAGES)
+    with FusedBatchNorms(mine).used():
+        torch.testing.assert_close(mine(IMAGES), expected)
+    # The shared one's sources are two norms, so that it stays an activation of its own.
+    assert slopes == [1.0, 1.0, 0.25, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("between", ["norm", "activation", "watched"])
+def test_where_somebody_looks_in_between_the_activation_stays(slopes, between):
+    mine = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU())
+    seen = []
+    if between == "norm":
+        mine[0].register_forward_hook(lambda _, __, output: seen.append(output))
+    if between == "activation":
+        mine[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with FusedBatchNorms(mine, watched=["1"] if between == "watched" else []).used():
+        mine(IMAGES)
+    assert slopes == [1.0]
+    assert all((x < 0).any() for x in seen)
+
+
+def test_a_norm_of_its_own_kind_is_left_alone(slopes):
+    class Own(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    mine = nn.Sequential(Own(1), nn.ReLU())
+    expected = copy.deepcopy(mine)(IMAGES)
+    with FusedBatchNorms(mine).used():
+        assert torch.equal(mine(IMAGES), expected)
+    assert not slopes
