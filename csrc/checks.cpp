@@ -317,6 +317,61 @@ void check_convolution_grad(
       result->sizes());
 }
 
+namespace {
+
+// Shape of the result of narrow_conv2d.
+std::array<int64_t, 4> narrow_shape(const at::Tensor& x, const at::Tensor& weight, int64_t stride) {
+  return {x.size(0), weight.size(0), (x.size(2) + stride - 1) / stride, (x.size(3) + stride - 1) / stride};
+}
+
+void check_narrow_filters(const char* op, const at::Tensor& weight, int64_t stride, double slope) {
+  TORCH_CHECK_VALUE(stride == 1 || stride == 2, op, ": stride must be 1 or 2, got ", stride);
+  TORCH_CHECK_VALUE(slope >= 0 && slope <= 1, op, ": slope must be in [0, 1], got ", slope);
+  TORCH_CHECK_TYPE(
+      weight.scalar_type() == at::kFloat, op, ": the compiled kernels take float32, got ", dtype_name(weight),
+      " for weight");
+  TORCH_CHECK_VALUE(
+      weight.dim() == 4 && weight.size(0) > 0 && weight.size(1) > 0 && weight.size(2) == weight.size(3) &&
+          (weight.size(2) == 1 || weight.size(2) == 3),
+      op, ": weight must have shape [K, C, 3, 3] or [K, C, 1, 1], got ", weight.sizes());
+}
+
+}  // namespace
+
+void check_narrow(
+    const char* op, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics) {
+  check_narrow_filters(op, weight, stride, slope);
+  check_convolved(op, x, weight, bias);
+  TORCH_CHECK_VALUE(
+      !statistics || (slope == 1 && !residual), op,
+      ": statistics are those of the convolution alone, without residual and activation");
+  if (!residual) return;
+  check_beside(op, "residual", *residual, weight);
+  const auto shape = narrow_shape(x, weight, stride);
+  TORCH_CHECK_VALUE(
+      residual->sizes() == at::IntArrayRef(shape), op, ": residual must have the result's shape ",
+      at::IntArrayRef(shape), ", got ", residual->sizes());
+}
+
+void check_narrow_grad(
+    const char* op, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight,
+    const std::optional<at::Tensor>& out, int64_t stride, double slope) {
+  check_narrow_filters(op, weight, stride, slope);
+  check_convolved(op, x, weight, std::nullopt);
+  TORCH_CHECK_VALUE(slope == 1 || out, op, ": the gradient of an activation needs its result, got none");
+  const auto shape = narrow_shape(x, weight, stride);
+  check_beside(op, "grad", grad, weight);
+  TORCH_CHECK_VALUE(
+      grad.sizes() == at::IntArrayRef(shape), op, ": grad must have the result's shape ", at::IntArrayRef(shape),
+      ", got ", grad.sizes());
+  if (!out) return;
+  check_beside(op, "out", *out, weight);
+  TORCH_CHECK_VALUE(
+      out->sizes() == at::IntArrayRef(shape), op, ": out must have the result's shape ", at::IntArrayRef(shape),
+      ", got ", out->sizes());
+}
+
 std::vector<int64_t> checked_inverse(const char* op, const at::Tensor& perm) {
   const int64_t n = perm.numel();
   const int64_t stride = n > 0 ? perm.stride(0) : 1;

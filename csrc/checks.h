@@ -81,6 +81,16 @@ void check_convolution_grad(
     const char* op, const at::Tensor& grad, const std::optional<at::Tensor>& x, const at::Tensor& weight,
     const std::optional<at::Tensor>& result, bool weight_grad);
 
+// All that narrow_conv2d takes.
+void check_narrow(
+    const char* op, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics);
+
+// All that its backward op takes; `out` is there where there is an activation.
+void check_narrow_grad(
+    const char* op, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight,
+    const std::optional<at::Tensor>& out, int64_t stride, double slope);
+
 // The inverse of a permutation that lies on the CPU; throws where it is none.
 std::vector<int64_t> checked_inverse(const char* op, const at::Tensor& perm);
 

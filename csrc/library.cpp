@@ -78,6 +78,18 @@ TORCH_LIBRARY(dfad_fast, m) {
       " Tensor weight, int upsample, float slope, float eps, bool[5] wanted) -> Tensor[]",
       tags);
 
+  // a(conv(x, weight) + bias + residual) for 3x3 and 1x1 filters with padding kernel / 2, where a(v) = v for v > 0 else
+  // slope * v. Statistics [2, channels] of the output, mean and biased variance, or an empty tensor. CPU and float32.
+  m.def(
+      "narrow_conv2d(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, int stride, float slope, bool statistics)"
+      " -> (Tensor out, Tensor statistics)",
+      tags);
+  // Gradients of x, weight, bias, residual. `out` is given where there is an activation.
+  m.def(
+      "narrow_conv2d_backward(Tensor grad, Tensor x, Tensor weight, Tensor? out, int stride, float slope,"
+      " bool[4] wanted) -> Tensor[]",
+      tags);
+
   // 3x3 filters as F(tile x tile, 3x3) multiplies with them, for the convolution or for its adjoint, by which the
   // gradient goes back to x. Whoever convolves several times with the same weight can pass them; who does not, none.
   m.def("winograd_weight(Tensor weight, int tile, bool adjoint=False) -> Tensor", tags);
@@ -214,6 +226,20 @@ std::vector<at::Tensor> generator_block_backward(
     int64_t upsample, double slope, double eps, std::array<bool, 5> wanted) {
   static const auto op = handle<decltype(generator_block_backward)>("dfad_fast::generator_block_backward");
   return op.call(grad, x, statistics, norm_weight, norm_bias, weight, upsample, slope, eps, wanted);
+}
+
+std::tuple<at::Tensor, at::Tensor> narrow_conv2d(
+    const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics) {
+  static const auto op = handle<decltype(narrow_conv2d)>("dfad_fast::narrow_conv2d");
+  return op.call(x, weight, bias, residual, stride, slope, statistics);
+}
+
+std::vector<at::Tensor> narrow_conv2d_backward(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& out,
+    int64_t stride, double slope, std::array<bool, 4> wanted) {
+  static const auto op = handle<decltype(narrow_conv2d_backward)>("dfad_fast::narrow_conv2d_backward");
+  return op.call(grad, x, weight, out, stride, slope, wanted);
 }
 
 at::Tensor winograd_weight(const at::Tensor& weight, int64_t tile, bool adjoint) {

@@ -83,6 +83,16 @@ std::vector<at::Tensor> generator_block_backward(
     const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight,
     int64_t upsample, double slope, double eps, std::array<bool, 5> wanted);
 
+// Output and its statistics.
+std::tuple<at::Tensor, at::Tensor> narrow_conv2d(
+    const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics);
+
+// Those wanted of the gradients of x, weight, bias and residual.
+std::vector<at::Tensor> narrow_conv2d_backward(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& out,
+    int64_t stride, double slope, std::array<bool, 4> wanted);
+
 at::Tensor winograd_weight(const at::Tensor& weight, int64_t tile, bool adjoint);
 
 at::Tensor winograd_conv2d(

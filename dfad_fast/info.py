@@ -28,13 +28,21 @@ OPS = (
     "kl_discrepancy",
     "l1_discrepancy",
     "mixup",
+    "narrow_conv2d",
+    "narrow_conv2d_with_statistics",
     "pack_signs",
     "virtual_batch",
     "winograd_conv2d",
     "winograd_weight",
 )
 # Elsewhere than on the CPU, torch's own convolution serves.
-CPU_OPS = ("generator_block", "winograd_conv2d", "winograd_weight")
+CPU_OPS = (
+    "generator_block",
+    "narrow_conv2d",
+    "narrow_conv2d_with_statistics",
+    "winograd_conv2d",
+    "winograd_weight",
+)
 VARIABLES = ("DFAD_FAST_BACKEND", "DFAD_FAST_ISA", "TRITON_INTERPRET", "OMP_NUM_THREADS")
 
 

@@ -332,6 +332,62 @@ struct NarrowKernels {
       float* x_grad);
 };
 
+// Rows of an image as a direct convolution reads them, [row][phase][block][pixel][8 channels]: every `row_step`-th of
+// the image from `row` on, and in each phase every `step`-th column from columns[phase] on. Beyond the image, zeros.
+struct PackedRows {
+  float* data;
+  std::int64_t row, row_step, rows;
+  std::int64_t phases, columns[2], step, pixels;
+};
+
+// Where a tap finds its input, beside that of the first output pixel, and its weights, in floats.
+struct ConvolutionTap {
+  std::int64_t source, weights;
+};
+
+// Rows of output pixels. `weights` are [tap][in][lanes], where lanes are the output channels filled up to a multiple of
+// 8; `row` and `block` are distances in the packed input, from one output row to the next and from block to block.
+struct DirectConvolution {
+  const float* source;
+  std::int64_t row, block, channels;
+  const ConvolutionTap* tap;
+  std::int64_t taps;
+  const float* weights;
+  std::int64_t lanes;
+  float* out;
+  std::int64_t rows, columns, out_channels, out_row, out_pixel;
+};
+
+// What is added to the sums, and the slope of the activation below 0; 1 for none. `bias` and the rows of `shifted_sums`
+// hold `lanes` numbers: the first pixel, and the sums of the differences from it and of their squares.
+struct DirectEnd {
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  std::int64_t residual_row = 0, residual_pixel = 0;
+  float slope = 1;
+  float* shifted_sums = nullptr;
+};
+
+// As DirectConvolution; `grads` are of its output, with `lanes` channels in one piece, and `sums` [tap][in][lanes] are
+// added to. Taps are 1 or rows of 3.
+struct DirectWeightGradient {
+  const float* source;
+  std::int64_t row, block, channels;
+  const ConvolutionTap* tap;
+  std::int64_t taps;
+  const float* grads;
+  std::int64_t rows, columns, grad_row, grad_pixel, lanes;
+  float* sums;
+};
+
+// See direct.inl.
+struct DirectKernels {
+  void (*pack)(const Images&, std::int64_t image, const PackedRows& to);
+  void (*convolve)(const DirectConvolution&, const DirectEnd&);
+  void (*weight_gradient)(const DirectWeightGradient&);
+  void (*cut)(const float* grad, const float* result, float slope, std::int64_t count, float* out);
+};
+
 // For one compute type.
 template <class A>
 struct KernelsOf {
@@ -352,6 +408,7 @@ struct Kernels {
   WinogradKernels winograd;
   UpsampledKernels upsampled;
   NarrowKernels narrow;
+  DirectKernels direct;
 
   template <class A>
   const KernelsOf<A>& of() const {

@@ -25,4 +25,5 @@ const Kernels kernels = {
      &winograd_filters_adjoint, &winograd_channel_sums},
     {&upsampled_input, &upsampled_output, &upsampled_output_adjoint, &upsampled_input_adjoint},
     {&narrow_sums, &narrow_gradient},
+    {&direct_pack, &direct_convolve, &direct_weight_gradient, &direct_cut},
 };

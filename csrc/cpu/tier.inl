@@ -15,6 +15,7 @@
 #include "kl.inl"
 #include "l1.inl"
 #include "mixing.inl"
+#include "narrow_conv2d/direct.inl"
 #include "winograd/transforms.inl"
 #include "winograd/winograd.inl"
 

@@ -11,6 +11,7 @@ from dfad_fast.ops.interpolated import interpolated_l1
 from dfad_fast.ops.kl import kl_discrepancy
 from dfad_fast.ops.l1 import l1_discrepancy
 from dfad_fast.ops.mixing import mixup, virtual_batch
+from dfad_fast.ops.narrow import narrow_conv2d, narrow_conv2d_with_statistics
 from dfad_fast.ops.packed_signs import PackedSigns, pack_signs
 from dfad_fast.ops.winograd import WinogradWeight, winograd_conv2d, winograd_weight
 
@@ -27,6 +28,8 @@ __all__ = [
     "kl_discrepancy",
     "l1_discrepancy",
     "mixup",
+    "narrow_conv2d",
+    "narrow_conv2d_with_statistics",
     "pack_signs",
     "virtual_batch",
     "winograd_conv2d",

@@ -278,3 +278,49 @@ def check_convolved(
     _check_beside(op, "bias", bias, weight, same_dtype)
     if bias.dim() != 1 or bias.shape[0] != weight.shape[0]:
         raise ValueError(f"{op}: bias must have shape [{weight.shape[0]}], got {list(bias.shape)}")
+
+
+def narrow_shape(x: torch.Tensor, weight: torch.Tensor, stride: int) -> tuple[int, int, int, int]:
+    """Shape of the result of narrow_conv2d."""
+    return x.shape[0], weight.shape[0], (x.shape[2] + stride - 1) // stride, (x.shape[3] + stride - 1) // stride
+
+
+def check_narrow(
+    op: str,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    stride: int,
+    slope: float,
+    statistics: bool = False,
+    same_dtype: bool = True,
+) -> None:
+    """All that narrow_conv2d takes."""
+    if stride not in (1, 2):
+        raise ValueError(f"{op}: stride must be 1 or 2, got {stride}")
+    if not 0 <= slope <= 1:
+        raise ValueError(f"{op}: slope must be in [0, 1], got {slope:g}")
+    if (
+        weight.dim() != 4
+        or weight.shape[0] == 0
+        or weight.shape[1] == 0
+        or weight.shape[2] != weight.shape[3]
+        or weight.shape[2] not in (1, 3)
+    ):
+        raise ValueError(
+            f"{op}: weight must have shape [K, C, 3, 3] or [K, C, 1, 1], got {list(weight.shape)}"
+        )
+    check_convolved(op, x, weight, bias, same_dtype)
+    if statistics and (slope != 1 or residual is not None):
+        raise ValueError(
+            f"{op}: statistics are those of the convolution alone, without residual and activation"
+        )
+    if residual is None:
+        return
+    _check_beside(op, "residual", residual, weight, same_dtype)
+    shape = narrow_shape(x, weight, stride)
+    if tuple(residual.shape) != shape:
+        raise ValueError(
+            f"{op}: residual must have the result's shape {list(shape)}, got {list(residual.shape)}"
+        )
