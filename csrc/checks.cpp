@@ -324,9 +324,11 @@ std::array<int64_t, 4> narrow_shape(const at::Tensor& x, const at::Tensor& weigh
   return {x.size(0), weight.size(0), (x.size(2) + stride - 1) / stride, (x.size(3) + stride - 1) / stride};
 }
 
-void check_narrow_filters(const char* op, const at::Tensor& weight, int64_t stride, double slope) {
+void check_narrow_filters(const char* op, const at::Tensor& weight, const NarrowOptions& options) {
+  const int64_t stride = options.stride, tile = options.tile;
   TORCH_CHECK_VALUE(stride == 1 || stride == 2, op, ": stride must be 1 or 2, got ", stride);
-  TORCH_CHECK_VALUE(slope >= 0 && slope <= 1, op, ": slope must be in [0, 1], got ", slope);
+  TORCH_CHECK_VALUE(
+      options.slope >= 0 && options.slope <= 1, op, ": slope must be in [0, 1], got ", options.slope);
   TORCH_CHECK_TYPE(
       weight.scalar_type() == at::kFloat, op, ": the compiled kernels take float32, got ", dtype_name(weight),
       " for weight");
@@ -334,21 +336,24 @@ void check_narrow_filters(const char* op, const at::Tensor& weight, int64_t stri
       weight.dim() == 4 && weight.size(0) > 0 && weight.size(1) > 0 && weight.size(2) == weight.size(3) &&
           (weight.size(2) == 1 || weight.size(2) == 3),
       op, ": weight must have shape [K, C, 3, 3] or [K, C, 1, 1], got ", weight.sizes());
+  TORCH_CHECK_VALUE(
+      tile == 0 || (tile == 4 && stride == 1 && weight.size(2) == 3), op,
+      ": tile must be 0, or 4 for 3x3 filters and a stride of 1, got ", tile);
 }
 
 }  // namespace
 
 void check_narrow(
     const char* op, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics) {
-  check_narrow_filters(op, weight, stride, slope);
+    const std::optional<at::Tensor>& residual, const NarrowOptions& options) {
+  check_narrow_filters(op, weight, options);
   check_convolved(op, x, weight, bias);
   TORCH_CHECK_VALUE(
-      !statistics || (slope == 1 && !residual), op,
+      !options.statistics || (options.slope == 1 && !residual), op,
       ": statistics are those of the convolution alone, without residual and activation");
   if (!residual) return;
   check_beside(op, "residual", *residual, weight);
-  const auto shape = narrow_shape(x, weight, stride);
+  const auto shape = narrow_shape(x, weight, options.stride);
   TORCH_CHECK_VALUE(
       residual->sizes() == at::IntArrayRef(shape), op, ": residual must have the result's shape ",
       at::IntArrayRef(shape), ", got ", residual->sizes());
@@ -356,11 +361,11 @@ void check_narrow(
 
 void check_narrow_grad(
     const char* op, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight,
-    const std::optional<at::Tensor>& out, int64_t stride, double slope) {
-  check_narrow_filters(op, weight, stride, slope);
+    const std::optional<at::Tensor>& out, const NarrowOptions& options) {
+  check_narrow_filters(op, weight, options);
   check_convolved(op, x, weight, std::nullopt);
-  TORCH_CHECK_VALUE(slope == 1 || out, op, ": the gradient of an activation needs its result, got none");
-  const auto shape = narrow_shape(x, weight, stride);
+  TORCH_CHECK_VALUE(options.slope == 1 || out, op, ": the gradient of an activation needs its result, got none");
+  const auto shape = narrow_shape(x, weight, options.stride);
   check_beside(op, "grad", grad, weight);
   TORCH_CHECK_VALUE(
       grad.sizes() == at::IntArrayRef(shape), op, ": grad must have the result's shape ", at::IntArrayRef(shape),

@@ -81,15 +81,23 @@ void check_convolution_grad(
     const char* op, const at::Tensor& grad, const std::optional<at::Tensor>& x, const at::Tensor& weight,
     const std::optional<at::Tensor>& result, bool weight_grad);
 
+// The numbers of narrow_conv2d.
+struct NarrowOptions {
+  int64_t stride;
+  double slope;
+  bool statistics;
+  int64_t tile;
+};
+
 // All that narrow_conv2d takes.
 void check_narrow(
     const char* op, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics);
+    const std::optional<at::Tensor>& residual, const NarrowOptions& options);
 
 // All that its backward op takes; `out` is there where there is an activation.
 void check_narrow_grad(
     const char* op, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight,
-    const std::optional<at::Tensor>& out, int64_t stride, double slope);
+    const std::optional<at::Tensor>& out, const NarrowOptions& options);
 
 // The inverse of a permutation that lies on the CPU; throws where it is none.
 std::vector<int64_t> checked_inverse(const char* op, const at::Tensor& perm);

@@ -79,15 +79,16 @@ TORCH_LIBRARY(dfad_fast, m) {
       tags);
 
   // a(conv(x, weight) + bias + residual) for 3x3 and 1x1 filters with padding kernel / 2, where a(v) = v for v > 0 else
-  // slope * v. Statistics [2, channels] of the output, mean and biased variance, or an empty tensor. CPU and float32.
+  // slope * v. Statistics [2, channels] of the output, mean and biased variance, or an empty tensor. With tile 4 by
+  // F(4x4, 3x3), with 0 directly. CPU and float32.
   m.def(
-      "narrow_conv2d(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, int stride, float slope, bool statistics)"
-      " -> (Tensor out, Tensor statistics)",
+      "narrow_conv2d(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, int stride, float slope, bool statistics,"
+      " int tile=0) -> (Tensor out, Tensor statistics)",
       tags);
   // Gradients of x, weight, bias, residual. `out` is given where there is an activation.
   m.def(
       "narrow_conv2d_backward(Tensor grad, Tensor x, Tensor weight, Tensor? out, int stride, float slope,"
-      " bool[4] wanted) -> Tensor[]",
+      " int tile, bool[4] wanted) -> Tensor[]",
       tags);
 
   // 3x3 filters as F(tile x tile, 3x3) multiplies with them, for the convolution or for its adjoint, by which the
@@ -230,16 +231,17 @@ std::vector<at::Tensor> generator_block_backward(
 
 std::tuple<at::Tensor, at::Tensor> narrow_conv2d(
     const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics) {
+    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics,
+    int64_t tile) {
   static const auto op = handle<decltype(narrow_conv2d)>("dfad_fast::narrow_conv2d");
-  return op.call(x, weight, bias, residual, stride, slope, statistics);
+  return op.call(x, weight, bias, residual, stride, slope, statistics, tile);
 }
 
 std::vector<at::Tensor> narrow_conv2d_backward(
     const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& out,
-    int64_t stride, double slope, std::array<bool, 4> wanted) {
+    int64_t stride, double slope, int64_t tile, std::array<bool, 4> wanted) {
   static const auto op = handle<decltype(narrow_conv2d_backward)>("dfad_fast::narrow_conv2d_backward");
-  return op.call(grad, x, weight, out, stride, slope, wanted);
+  return op.call(grad, x, weight, out, stride, slope, tile, wanted);
 }
 
 at::Tensor winograd_weight(const at::Tensor& weight, int64_t tile, bool adjoint) {

@@ -86,12 +86,13 @@ std::vector<at::Tensor> generator_block_backward(
 // Output and its statistics.
 std::tuple<at::Tensor, at::Tensor> narrow_conv2d(
     const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics);
+    const std::optional<at::Tensor>& residual, int64_t stride, double slope, bool statistics,
+    int64_t tile);
 
 // Those wanted of the gradients of x, weight, bias and residual.
 std::vector<at::Tensor> narrow_conv2d_backward(
     const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& out,
-    int64_t stride, double slope, std::array<bool, 4> wanted);
+    int64_t stride, double slope, int64_t tile, std::array<bool, 4> wanted);
 
 at::Tensor winograd_weight(const at::Tensor& weight, int64_t tile, bool adjoint);
 

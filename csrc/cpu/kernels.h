@@ -380,6 +380,45 @@ struct DirectWeightGradient {
   float* sums;
 };
 
+// So many tiles at a time; there is room for more, which registers may compute beside them.
+constexpr std::int64_t narrow_tiles = 28, narrow_room = 36;
+
+// Tiles of 4x4 pixels [first, first + count) of all images, in the order of images, rows and columns. `component` is the
+// distance of their transformed components.
+struct NarrowTiles {
+  std::int64_t first, count, component;
+};
+
+// As DirectEnd, for images.
+struct TilesEnd {
+  const float* bias = nullptr;
+  Images residual;
+  float slope = 1;
+  float* shifted_sums = nullptr;
+};
+
+// sums[component][tile][lanes] = tiles[component][block][tile][8 channels] times weights[component][in][lanes].
+struct TileProducts {
+  const float* tiles;
+  std::int64_t count, component, channels;
+  const float* weights;
+  std::int64_t lanes;
+  float* sums;
+  std::int64_t sums_component;
+};
+
+// See tiles.inl.
+struct TilesKernels {
+  void (*input)(const Images&, const NarrowTiles&, float* out);
+  void (*gradient)(const Images&, const NarrowTiles&, float* out);
+  std::int64_t (*output)(const float* sums, const Images& out, const NarrowTiles&, const TilesEnd&);
+  void (*multiply)(const TileProducts&);
+  // Adds to `sums`, [component][in][lanes], the products with gradients that lie as the sums of TileProducts do.
+  void (*weight_gradient)(const TileProducts&, const float* grads, float* sums);
+  void (*filters)(const float* filters, std::int64_t count, float* out);
+  void (*filters_adjoint)(const float* sums, std::int64_t count, float* out);
+};
+
 // See direct.inl.
 struct DirectKernels {
   void (*pack)(const Images&, std::int64_t image, const PackedRows& to);
@@ -409,6 +448,7 @@ struct Kernels {
   UpsampledKernels upsampled;
   NarrowKernels narrow;
   DirectKernels direct;
+  TilesKernels tiles;
 
   template <class A>
   const KernelsOf<A>& of() const {

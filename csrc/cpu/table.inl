@@ -26,4 +26,6 @@ const Kernels kernels = {
     {&upsampled_input, &upsampled_output, &upsampled_output_adjoint, &upsampled_input_adjoint},
     {&narrow_sums, &narrow_gradient},
     {&direct_pack, &direct_convolve, &direct_weight_gradient, &direct_cut},
+    {&tiles_input, &tiles_gradient, &tiles_output, &tiles_multiply, &tiles_weight_gradient, &tiles_filters,
+     &tiles_filters_adjoint},
 };

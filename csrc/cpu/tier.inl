@@ -15,8 +15,10 @@
 #include "kl.inl"
 #include "l1.inl"
 #include "mixing.inl"
+#include "narrow_conv2d/products.inl"
 #include "narrow_conv2d/direct.inl"
 #include "winograd/transforms.inl"
 #include "winograd/winograd.inl"
+#include "narrow_conv2d/tiles.inl"
 
 #include "table.inl"

@@ -294,6 +294,7 @@ def check_narrow(
     stride: int,
     slope: float,
     statistics: bool = False,
+    tile: int = 0,
     same_dtype: bool = True,
 ) -> None:
     """All that narrow_conv2d takes."""
@@ -311,6 +312,8 @@ def check_narrow(
         raise ValueError(
             f"{op}: weight must have shape [K, C, 3, 3] or [K, C, 1, 1], got {list(weight.shape)}"
         )
+    if tile != 0 and (tile, stride, weight.shape[2]) != (4, 1, 3):
+        raise ValueError(f"{op}: tile must be 0, or 4 for 3x3 filters and a stride of 1, got {tile}")
     check_convolved(op, x, weight, bias, same_dtype)
     if statistics and (slope != 1 or residual is not None):
         raise ValueError(

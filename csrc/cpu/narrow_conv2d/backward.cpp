@@ -3,6 +3,9 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <array>
+
 #include "../../checks.h"
 #include "narrow_conv2d.h"
 
@@ -13,8 +16,8 @@ namespace {
 // where weights are so many that clearing and adding their sums would show.
 constexpr int64_t most_parts = 32, fewest_parts = 4, part_floats = 256 << 10;
 
-int64_t parts_of(int64_t images, const at::Tensor& weight) {
-  return std::min(images, std::clamp(part_floats / weight.numel(), fewest_parts, most_parts));
+int64_t parts_of(const WeightGradient& of) {
+  return std::min(of.items(), std::clamp(part_floats / of.size(), fewest_parts, most_parts));
 }
 
 // Elements of a cut gradient that one call makes.
@@ -33,66 +36,33 @@ at::Tensor cut(const Kernels& kernels, const at::Tensor& grad, const at::Tensor&
   return before;
 }
 
-// The gradient as the weights' gradient reads it: its channels filled up to whole lanes.
-at::Tensor with_whole_lanes(const at::Tensor& grad) {
-  const int64_t lanes = lanes_of(grad.size(1));
-  if (lanes == grad.size(1)) return grad;
-  at::Tensor filled = at::empty(
-      {grad.size(0), lanes, grad.size(2), grad.size(3)}, grad.options().memory_format(at::MemoryFormat::ChannelsLast));
-  filled.zero_().narrow(1, 0, grad.size(1)).copy_(grad);
-  return filled;
+// The sums of one part of the weights' gradient after another, in double.
+at::Tensor added(const at::Tensor& parts) {
+  const int64_t size = parts.size(1);
+  std::vector<double> total(size, 0.0);
+  for (int64_t p = 0; p < parts.size(0); ++p) {
+    const float* const sums = parts.const_data_ptr<float>() + p * size;
+    for (int64_t i = 0; i < size; ++i) total[i] += sums[i];
+  }
+  at::Tensor sum = empty_floats(size, parts);
+  std::copy(total.begin(), total.end(), sum.mutable_data_ptr<float>());
+  return sum;
 }
 
-class WeightGradient {
- public:
-  WeightGradient(const Kernels& kernels, const Plan& plan, const at::Tensor& x, const at::Tensor& grad, int64_t parts)
-      : kernels_(kernels), plan_(plan), lanes_(lanes_of(plan.out)), filled_(with_whole_lanes(grad)) {
-    in_ = images_of(x);
-    grad_ = images_of(filled_);
-    size_ = static_cast<int64_t>(plan.pixels[0].taps.size()) * plan.in * lanes_;
-    sums_ = at::zeros({parts, size_}, grad.options().memory_format(at::MemoryFormat::Contiguous));
-  }
-
-  void add(int64_t part, int64_t image, float* memory) const {
-    const Pixels& pixels = plan_.pixels[0];
-    for (int64_t band = 0; band < plan_.bands(); ++band) {
-      kernels_.direct.pack(in_, image, plan_.packed(band, memory));
-      kernels_.direct.weight_gradient(
-          {memory, plan_.row(), plan_.block(), plan_.in, pixels.taps.data(), static_cast<int64_t>(pixels.taps.size()),
-           grad_.data + image * grad_.image + plan_.first_row(band, pixels) * grad_.row, plan_.rows(band, pixels),
-           plan_.width, grad_.row, grad_.pixel, lanes_, sums_.mutable_data_ptr<float>() + part * size_});
+// From [taps][in][lanes] to the weight's own order.
+at::Tensor unpacked(const at::Tensor& packed, const at::Tensor& weight) {
+  at::Tensor grad = at::empty_like(weight);
+  const int64_t kernel = weight.size(2);
+  const float* from = packed.const_data_ptr<float>();
+  for (int64_t tap = 0; tap < kernel * kernel; ++tap) {
+    float* const first = grad.mutable_data_ptr<float>() + tap / kernel * grad.stride(2) + tap % kernel * grad.stride(3);
+    for (int64_t c = 0; c < weight.size(1); ++c) {
+      for (int64_t k = 0; k < weight.size(0); ++k) first[k * grad.stride(0) + c * grad.stride(1)] = from[k];
+      from += lanes_of(weight.size(0));
     }
   }
-
-  at::Tensor total(const at::Tensor& weight) const {
-    at::Tensor grad = at::empty_like(weight);
-    std::vector<double> total(size_, 0.0);
-    for (int64_t p = 0; p < sums_.size(0); ++p) {
-      const float* const sums = sums_.const_data_ptr<float>() + p * size_;
-      for (int64_t i = 0; i < size_; ++i) total[i] += sums[i];
-    }
-    const int64_t kernel = weight.size(2);
-    const double* from = total.data();
-    for (int64_t tap = 0; tap < kernel * kernel; ++tap) {
-      float* const first =
-          grad.mutable_data_ptr<float>() + tap / kernel * grad.stride(2) + tap % kernel * grad.stride(3);
-      for (int64_t c = 0; c < plan_.in; ++c) {
-        for (int64_t k = 0; k < plan_.out; ++k) {
-          first[k * grad.stride(0) + c * grad.stride(1)] = static_cast<float>(from[k]);
-        }
-        from += lanes_;
-      }
-    }
-    return grad;
-  }
-
- private:
-  const Kernels& kernels_;
-  const Plan& plan_;
-  int64_t lanes_, size_;
-  at::Tensor filled_, sums_;
-  Images in_, grad_;
-};
+  return grad;
+}
 
 at::Tensor bias_gradient(const Kernels& kernels, const at::Tensor& grad) {
   const int64_t channels = grad.size(1), pixels = grad.numel() / channels;
@@ -114,43 +84,46 @@ at::Tensor bias_gradient(const Kernels& kernels, const at::Tensor& grad) {
 
 std::vector<at::Tensor> narrow_conv2d_backward(
     const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& out,
-    int64_t stride, double slope, std::array<bool, 4> wanted) {
-  check_narrow_grad(name, grad, x, weight, out, stride, slope);
+    int64_t stride, double slope, int64_t tile, std::array<bool, 4> wanted) {
+  check_narrow_grad(name, grad, x, weight, out, {stride, slope, false, tile});
   const auto [x_wanted, weight_wanted, bias_wanted, residual_wanted] = wanted;
-  const int64_t images = x.size(0), kernel = weight.size(2);
-  const Plan plan = Plan::forward(kernel, stride, x.size(1), weight.size(0), x.size(2), x.size(3));
-  const Plan adjoint = Plan::adjoint(kernel, stride, x.size(1), weight.size(0), x.size(2), x.size(3));
   const Kernels& kernels = active_kernels();
   const at::Tensor before = slope == 1 ? with_channels_innermost(grad) : cut(kernels, grad, *out, slope);
-  const at::Tensor inputs = weight_wanted ? with_channels_innermost(x) : x;
 
-  at::Tensor x_grad, weights;
+  at::Tensor x_grad, sums;
+  std::unique_ptr<Convolution> adjoint;
+  std::unique_ptr<WeightGradient> weight_grad;
+  int64_t parts = 0;
   if (x_wanted) {
     x_grad = empty_images(x.sizes(), x);
-    weights = pack_weight(weight, true);
+    adjoint = make_convolution(kernels, before, weight, stride, tile, true, x_grad, {});
+    parts = before.numel() > 0 ? adjoint->items() : 0;
   }
-  const bool any = before.numel() > 0;
-  const int64_t parts = !any ? 0 : weight_wanted ? parts_of(images, weight) : images;
-  std::optional<WeightGradient> weight_grad;
-  if (weight_wanted) weight_grad.emplace(kernels, plan, inputs, before, parts);
-  const Images from = images_of(before), to = x_wanted ? images_of(x_grad) : Images{};
-  const int64_t floats = std::max(weight_wanted ? plan.packed_floats() : 0, x_wanted ? adjoint.packed_floats() : 0);
-  at::parallel_for(0, x_wanted || weight_wanted ? parts : 0, 1, [&](int64_t begin, int64_t end) {
+  if (weight_wanted) {
+    weight_grad = make_weight_gradient(kernels, with_channels_innermost(x), before, weight, stride, tile);
+    parts = before.numel() > 0 ? parts_of(*weight_grad) : 0;
+    sums = at::zeros({parts, weight_grad->size()}, weight.options().memory_format(at::MemoryFormat::Contiguous));
+  }
+  // Of each part of the batch first one gradient, then the other: its rows of grad are still in the cache.
+  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    const int64_t floats = std::max(x_wanted ? adjoint->memory() : 0, weight_wanted ? weight_grad->memory() : 0);
     const at::Tensor memory = empty_floats(floats, before);
-    float* const packed = memory.mutable_data_ptr<float>();
+    float* const scratch = memory.mutable_data_ptr<float>();
+    const auto for_each = [&](int64_t part, const Items& of, const auto& body) {
+      for (int64_t i = of.items() * part / parts; i < of.items() * (part + 1) / parts; ++i) body(i);
+    };
     for (int64_t p = begin; p < end; ++p) {
-      for (int64_t image = images * p / parts; image < images * (p + 1) / parts; ++image) {
-        if (weight_wanted) weight_grad->add(p, image, packed);
-        for (int64_t band = 0; x_wanted && band < adjoint.bands(); ++band) {
-          convolve(kernels, adjoint, from, weights.const_data_ptr<float>(), to, {}, image, band, packed);
-        }
+      if (weight_wanted) {
+        float* const to = sums.mutable_data_ptr<float>() + p * weight_grad->size();
+        for_each(p, *weight_grad, [&](int64_t i) { weight_grad->add(i, scratch, to); });
       }
+      if (x_wanted) for_each(p, *adjoint, [&](int64_t i) { adjoint->run(i, scratch); });
     }
   });
 
   std::vector<at::Tensor> grads;
   if (x_wanted) grads.push_back(x_grad);
-  if (weight_wanted) grads.push_back(weight_grad->total(weight));
+  if (weight_wanted) grads.push_back(unpacked(weight_grad->packed(added(sums)), weight));
   if (bias_wanted) grads.push_back(bias_gradient(kernels, before));
   if (residual_wanted) grads.push_back(slope == 1 ? before.clone(at::MemoryFormat::ChannelsLast) : before);
   return grads;

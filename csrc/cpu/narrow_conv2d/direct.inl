@@ -1,154 +1,38 @@
 // Direct convolutions of images of few channels, in the including tier's namespace and instruction set.
 //
-// The sums of a tile of pixels, of one or two registers of output channels each, stay in registers: an input channel of
-// each pixel is broadcast against a row of weights. The images are first copied into blocks of 8 channels, with zeros
-// around them, so that pixels are 8 floats apart whatever channels, stride and border there are.
-
-constexpr std::int64_t packed_channels = 8;
-
-// Output channels are taken in pieces of so many registers. On AVX-512 the last 8 take half a register.
-template <class V, int count>
-struct OutputLanes {
-  using Values = V;
-  static constexpr int registers = count;
-  static constexpr int width = sizeof(V) / sizeof(float);
-  static constexpr int lanes = width * count;
-};
-
-#if DFAD_REGISTER_BYTES == 64
-typedef float F32x8 __attribute__((vector_size(32)));
-
-DFAD_INLINE F32x8 multiply_add(F32x8 a, F32x8 b, F32x8 c) {
-  return (F32x8)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-}
-template <class V>
-DFAD_INLINE V broadcast_as(const float* source) {
-  if constexpr (sizeof(V) == sizeof(F32)) {
-    return broadcast(source);
-  } else {
-    return (V)_mm256_set1_ps(*source);
-  }
-}
-
-using WidestLanes = OutputLanes<F32, 2>;
-using WideLanes = OutputLanes<F32, 1>;
-using NarrowLanes = OutputLanes<F32x8, 1>;
-constexpr int tile_registers = 28;
-constexpr int gradient_channels = 8;
-#else
-template <class V>
-DFAD_INLINE V broadcast_as(const float* source) {
-  return broadcast(source);
-}
-
-#if DFAD_REGISTER_BYTES == 32
-using WideLanes = OutputLanes<F32, 2>;
-using NarrowLanes = OutputLanes<F32, 1>;
-#else
-using NarrowLanes = OutputLanes<F32, 2>;
-#endif
-constexpr int tile_registers = 12;
-constexpr int gradient_channels = 4;
-#endif
-
-// Tiles are of two rows. So few pixels side by side have places that fit the short form of an address.
-template <class Lanes>
-constexpr int tile_pixels = tile_registers / Lanes::registers / 2;
-
-template <class V>
-DFAD_INLINE void store_values(float* target, V values, std::int64_t meant) {
-  constexpr std::int64_t width = sizeof(V) / sizeof(float);
-  if (meant >= width) {
-    std::memcpy(target, &values, sizeof values);
-  } else {
-    float padded[width];
-    std::memcpy(padded, &values, sizeof values);
-    for (std::int64_t i = 0; i < meant; ++i) target[i] = padded[i];
-  }
-}
-
-template <class V>
-DFAD_INLINE V load_values(const float* source, std::int64_t meant) {
-  constexpr std::int64_t width = sizeof(V) / sizeof(float);
-  if (meant >= width) return load_as<V>(source);
-  float padded[width] = {};
-  for (std::int64_t i = 0; i < meant; ++i) padded[i] = source[i];
-  return load_as<V>(padded);
-}
+// The images are first copied into blocks of 8 channels, with zeros around them, so that pixels are 8 floats apart
+// whatever channels, stride and border there are.
 
 // Of output pixels [column, column + pixels) of rows `row` to row + rows, channels `lane` and on.
 template <class Lanes, int pixels, int rows>
 static void direct_tile(
     const DirectConvolution& of, const DirectEnd& end, std::int64_t row, std::int64_t column, std::int64_t lane) {
   using V = typename Lanes::Values;
-  constexpr int registers_ = Lanes::registers, width_ = Lanes::width, count = pixels * rows;
-  V sums[count][registers_] = {};
+  constexpr int count = pixels * rows;
+  V sums[count][Lanes::registers] = {};
   for (std::int64_t t = 0; t < of.taps; ++t) {
-    const float* source = of.source + row * of.row + column * packed_channels + of.tap[t].source;
-    const float* weights = of.weights + of.tap[t].weights + lane;
-    const auto add = [&](std::int64_t c) {
-      V values[registers_];
-#pragma GCC unroll 2
-      for (int k = 0; k < registers_; ++k) values[k] = load_as<V>(weights + k * width_);
-#pragma GCC unroll 32
-      for (int i = 0; i < count; ++i) {
-        const V factor = broadcast_as<V>(source + i / pixels * of.row + i % pixels * packed_channels + c);
-#pragma GCC unroll 2
-        for (int k = 0; k < registers_; ++k) sums[i][k] = multiply_add(factor, values[k], sums[i][k]);
-      }
-      weights += of.lanes;
-    };
-    std::int64_t left = of.channels;
-    for (; left >= packed_channels; left -= packed_channels) {
-#pragma GCC unroll 8
-      for (int c = 0; c < packed_channels; ++c) add(c);
-      source += of.block;
-    }
-    for (std::int64_t c = 0; c < left; ++c) add(c);
+    const float* const source = of.source + row * of.row + column * packed_channels + of.tap[t].source;
+    const float* const weights = of.weights + of.tap[t].weights + lane;
+    add_products<Lanes, pixels, rows>(source, of.row, of.block, of.channels, weights, of.lanes, sums);
   }
+  const auto inside = [](int) { return true; };
+  const auto place = [&](int i) {
+    return (row + i / pixels) * end.residual_row + (column + i % pixels) * end.residual_pixel;
+  };
 #pragma GCC unroll 2
-  for (int k = 0; k < registers_; ++k) {
-    const std::int64_t first = lane + k * width_, meant = of.out_channels - first;
+  for (int k = 0; k < Lanes::registers; ++k) {
+    const std::int64_t first = lane + k * Lanes::width, meant = of.out_channels - first;
     if (meant <= 0) continue;
-    if (end.bias != nullptr) {
-      const V bias = load_as<V>(end.bias + first);
+    V values[count];
 #pragma GCC unroll 32
-      for (int i = 0; i < count; ++i) sums[i][k] += bias;
-    }
-    if (end.residual != nullptr) {
-      const float* const from = end.residual + row * end.residual_row + column * end.residual_pixel + first;
-#pragma GCC unroll 32
-      for (int i = 0; i < count; ++i) {
-        sums[i][k] += load_values<V>(from + i / pixels * end.residual_row + i % pixels * end.residual_pixel, meant);
-      }
-    }
-    if (end.slope != 1) {
-      // 0 times an infinity would be NaN.
-#pragma GCC unroll 32
-      for (int i = 0; i < count; ++i) {
-        const V below = end.slope == 0 ? V{} : sums[i][k] * end.slope;
-        sums[i][k] = sums[i][k] <= 0 ? below : sums[i][k];
-      }
-    }
+    for (int i = 0; i < count; ++i) values[i] = sums[i][k];
+    finish(end, first, meant, inside, place, values);
     float* const to = of.out + row * of.out_row + column * of.out_pixel + first;
 #pragma GCC unroll 32
     for (int i = 0; i < count; ++i) {
-      store_values<V>(to + i / pixels * of.out_row + i % pixels * of.out_pixel, sums[i][k], meant);
+      store_values<V>(to + i / pixels * of.out_row + i % pixels * of.out_pixel, values[i], meant);
     }
-    if (end.shifted_sums != nullptr) {
-      float *const shift = end.shifted_sums + first, *const sum = shift + of.lanes, *const square = sum + of.lanes;
-      if (row == 0 && column == 0) std::memcpy(shift, &sums[0][k], sizeof(V));
-      const V middle = load_as<V>(shift);
-      V total = load_as<V>(sum), squares = load_as<V>(square);
-#pragma GCC unroll 32
-      for (int i = 0; i < count; ++i) {
-        const V difference = sums[i][k] - middle;
-        total += difference;
-        squares = multiply_add(difference, difference, squares);
-      }
-      std::memcpy(sum, &total, sizeof total);
-      std::memcpy(square, &squares, sizeof squares);
-    }
+    if (end.shifted_sums != nullptr) add_statistics(end, of.lanes, first, row == 0 && column == 0, inside, values);
   }
 }
 
@@ -184,19 +68,6 @@ static void direct_rows(const DirectConvolution& of, const DirectEnd& end, std::
   std::int64_t row = 0;
   for (; row + 2 <= of.rows; row += 2) direct_row<Lanes, 2>(of, end, row, lane);
   if (row < of.rows) direct_row<Lanes, 1>(of, end, row, lane);
-}
-
-// Calls body(a value of the lanes' type, first channel) for pieces that cover `lanes` channels.
-template <class Body>
-DFAD_INLINE void for_each_piece(std::int64_t lanes, bool widest, const Body& body) {
-  std::int64_t lane = 0;
-#if DFAD_REGISTER_BYTES == 64
-  for (; widest && lane + WidestLanes::lanes <= lanes; lane += WidestLanes::lanes) body(WidestLanes{}, lane);
-#endif
-#if DFAD_REGISTER_BYTES >= 32
-  for (; lane + WideLanes::lanes <= lanes; lane += WideLanes::lanes) body(WideLanes{}, lane);
-#endif
-  for (; lane < lanes; lane += NarrowLanes::lanes) body(NarrowLanes{}, lane);
 }
 
 static void direct_convolve(const DirectConvolution& of, const DirectEnd& end) {

@@ -1,11 +1,16 @@
 #pragma once
 
-// What forward and backward of narrow_conv2d share.
+// What forward and backward of narrow_conv2d share: a convolution and its weights' gradient as items of work, directly or
+// by tiles.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
-#include "plan.h"
+#include <memory>
+#include <vector>
+
+#include "../tiers.h"
+#include "packing.h"
 
 namespace dfad::cpu::narrow_conv2d {
 
@@ -30,21 +35,56 @@ inline Images images_of(const at::Tensor& x) {
       x.stride(3)};
 }
 
-// The filters as [taps][in][lanes]; for the adjoint turned by half a turn, and with their channels changed about.
-at::Tensor pack_weight(const at::Tensor& weight, bool adjoint);
+// Items of work may be done in any order, on any thread, each of which has `memory` floats of its own.
+struct Items {
+  virtual ~Items() = default;
+  virtual int64_t items() const = 0;
+  virtual int64_t memory() const = 0;
+};
 
-// What is added to the result beside the sums. `residual` has no data where there is none; `shifted_sums` hold 3 * lanes
-// numbers for each image's bands, or none.
+struct Convolution : Items {
+  // Gives the number of pixels that it computed. `shifted_sums` are 3 * lanes zeros that the item's statistics go to, or
+  // none.
+  virtual int64_t run(int64_t item, float* memory, float* shifted_sums = nullptr) const = 0;
+};
+
+struct WeightGradient : Items {
+  // So many sums, which `add` adds to.
+  virtual int64_t size() const = 0;
+  virtual void add(int64_t item, float* memory, float* sums) const = 0;
+  // The gradient as [taps][in][lanes] from the sums of all.
+  virtual at::Tensor packed(const at::Tensor& sums) const = 0;
+};
+
+// What is added to the result beside the products.
 struct Ends {
   const float* bias = nullptr;
   Images residual;
   float slope = 1;
-  float* shifted_sums = nullptr;
 };
 
-// One band of one image.
-void convolve(
-    const Kernels& kernels, const Plan& plan, const Images& in, const float* weights, const Images& out,
-    const Ends& ends, int64_t image, int64_t band, float* memory);
+// Of images x to `out`, or with `adjoint` of the gradient of the result to that of the images. `tile` is 0 for a direct
+// convolution.
+std::unique_ptr<Convolution> make_convolution(
+    const Kernels&, const at::Tensor& x, const at::Tensor& weight, int64_t stride, int64_t tile, bool adjoint,
+    const at::Tensor& out, const Ends&);
+
+std::unique_ptr<WeightGradient> make_weight_gradient(
+    const Kernels&, const at::Tensor& x, const at::Tensor& grad, const at::Tensor& weight, int64_t stride,
+    int64_t tile);
+
+// The filters as [taps][in][lanes]; for the adjoint turned by half a turn, and with their channels changed about.
+at::Tensor pack_weight(const at::Tensor& weight, bool adjoint);
+
+std::unique_ptr<Convolution> tiled_convolution(
+    const Kernels&, const at::Tensor& x, const at::Tensor& packed_weight, const at::Tensor& out, const Ends&);
+std::unique_ptr<WeightGradient> tiled_weight_gradient(
+    const Kernels&, const at::Tensor& x, const at::Tensor& grad);
+
+std::unique_ptr<Convolution> direct_convolution(
+    const Kernels&, const at::Tensor& x, const at::Tensor& packed_weight, int64_t kernel, int64_t stride, bool adjoint,
+    const at::Tensor& out, const Ends&);
+std::unique_ptr<WeightGradient> direct_weight_gradient(
+    const Kernels&, const at::Tensor& x, const at::Tensor& grad, int64_t kernel, int64_t stride);
 
 }  // namespace dfad::cpu::narrow_conv2d

@@ -2,22 +2,13 @@
 
 // How a narrow convolution goes through its images: bands of rows, whose input is packed, and taps that read it.
 
-#include <c10/util/ArrayRef.h>
-
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "../tiers.h"
+#include "packing.h"
 
 namespace dfad::cpu::narrow_conv2d {
-
-constexpr int64_t packed_channels = 8;
-
-inline int64_t blocks_of(int64_t channels) { return (channels + packed_channels - 1) / packed_channels; }
-
-// Output channels are filled up likewise.
-inline int64_t lanes_of(int64_t channels) { return blocks_of(channels) * packed_channels; }
 
 // Output pixels that the same taps reach: all of them, or for the adjoint of a stride of 2 every second of every second
 // row. Where there are no taps, they are zero.
