@@ -1,4 +1,5 @@
-"""narrow_conv2d is F.conv2d with what follows it: on whole numbers bit for bit, since no sum of them is rounded."""
+"""narrow_conv2d is F.conv2d with what follows it: directly, on whole numbers, bit for bit, since no sum of them is
+rounded; by tiles up to the rounding of their transforms."""
 
 import itertools
 
@@ -104,13 +105,56 @@ def test_bias_residual_and_activation(kernel, stride, slope):
         assert torch.equal(y, exact(*inputs[:2], residual=residual, stride=stride, slope=slope))
 
 
-@KERNELS
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("slope", [0.0, 0.25, 1.0])
+def test_tiles_give_the_same_up_to_rounding(tier, slope, set_tier):
+    set_tier(tier)
+    for shape in (*SHAPES[1:9], (70, 16, 16, 4, 4)):
+        x, weight, bias, residual = problem(shape, make=torch.randn)
+        grad = torch.randn(result_shape(shape, 1))
+        y, *grads = run(narrow_conv2d, [x, weight, bias, residual], grad, slope=slope, tile=4)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        wide = [t.double() for t in (x, weight, bias, residual)]
+        # Where the sign of a result is a matter of rounding, our own result decides.
+        cut = torch.where(y > 0, grad, slope * grad).double()
+        want = [exact(*wide, slope=slope), *run(exact, wide, cut)[1:]]
+        for ours, theirs in zip((y, *grads), want, strict=True):
+            largest = theirs.abs().max().item()
+            torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=4e-6 * largest)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (2, 3, 5, 9, 6)])
+def test_each_multiple_of_each_pixel_lands_where_conv2d_puts_it(shape):
+    n, c, k, h, w = shape
+    weight = torch.arange(1.0, k * c * 9 + 1).reshape(k, c, 3, 3) * 24
+    for place in itertools.product(range(n), range(c), range(h), range(w)):
+        x = torch.zeros(n, c, h, w)
+        x[place] = 1
+        got = narrow_conv2d(x, weight, tile=4)
+        torch.testing.assert_close(got, exact(x, weight), rtol=0, atol=2e-5 * weight.max().item())
+
+
+@pytest.mark.parametrize("tile", [0, 4])
+@pytest.mark.parametrize("layout", [contiguous, transposed, sliced, stepped, expanded])
+def test_images_of_any_layout_by_tiles(layout, tile):
+    x, weight, bias, residual = (t.contiguous() for t in problem((2, 9, 34, 6, 7), make=torch.randn))
+    grad = torch.randn(2, 34, 6, 7)
+    want = run(narrow_conv2d, [x, weight, bias, residual], grad, slope=0.5, tile=tile)
+    other = [layout(x), weight, bias, layout(residual)]
+    if layout is expanded:
+        want = run(narrow_conv2d, [t.contiguous() for t in other], layout(grad).contiguous(), slope=0.5, tile=tile)
+    got = run(narrow_conv2d, other, layout(grad), slope=0.5, tile=tile)
+    for ours, theirs in zip(got, want, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "tile"), [(3, 1, 0), (3, 2, 0), (1, 1, 0), (1, 2, 0), (3, 1, 4)])
 @pytest.mark.parametrize("shape", SHAPES[1:])
-def test_statistics_are_those_of_the_result(kernel, stride, shape):
+def test_statistics_are_those_of_the_result(kernel, stride, tile, shape):
     x, weight, bias, _ = problem(shape, kernel, stride, torch.randn)
     # Sums of squares alone would lose the variance beside such a mean.
-    y, statistics = narrow_conv2d_with_statistics(x, weight, bias + 1000, stride=stride)
-    assert torch.equal(y, narrow_conv2d(x, weight, bias + 1000, stride=stride))
+    y, statistics = narrow_conv2d_with_statistics(x, weight, bias + 1000, stride=stride, tile=tile)
+    assert torch.equal(y, narrow_conv2d(x, weight, bias + 1000, stride=stride, tile=tile))
     variance, mean = torch.var_mean(y.double(), dim=(0, 2, 3), correction=0)
     torch.testing.assert_close(statistics[0].double(), mean, rtol=1e-6, atol=0)
     torch.testing.assert_close(statistics[1].double(), variance, rtol=1e-4, atol=1e-6)
@@ -170,29 +214,40 @@ def test_nan_and_infinity_go_through_as_in_torch(kernel, stride, slope):
         torch.testing.assert_close(ours, theirs, equal_nan=True)
 
 
+def test_nan_and_infinity_spread_no_farther_than_a_tile():
+    x, weight, bias, residual = problem((2, 3, 4, 16, 16))
+    x[0, 1, 2, 2] = float("nan")
+    for slope in (0.0, 0.25, 1.0):
+        y = narrow_conv2d(x, weight, bias, residual, slope=slope, tile=4)
+        assert y[0, :, 1:4, 1:4].isnan().all()
+        assert y[0, :, 8:].isfinite().all()
+        assert y[1].isfinite().all()
+
+
+@pytest.mark.parametrize("tile", [0, 4])
 @pytest.mark.parametrize("shape", [(9, 8, 16, 14, 14), (1, 3, 16, 151, 150), (40, 10, 8, 5, 5)])
-def test_the_same_bits_from_run_to_run_and_for_any_number_of_threads(shape, threads):
+def test_the_same_bits_from_run_to_run_and_for_any_number_of_threads(shape, tile, threads):
     inputs, grad = problem(shape, make=torch.randn), torch.randn(result_shape(shape, 1))
     results = []
     for count in (1, 1, 2, 5):
         threads(count)
-        statistics = narrow_conv2d_with_statistics(*inputs[:2])[1]
-        results.append([*run(narrow_conv2d, inputs, grad, slope=0.0), statistics])
+        statistics = narrow_conv2d_with_statistics(*inputs[:2], tile=tile)[1]
+        results.append([*run(narrow_conv2d, inputs, grad, slope=0.0, tile=tile), statistics])
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert torch.equal(a, b)
 
 
-@KERNELS
-def test_empty_batches(kernel, stride):
+@pytest.mark.parametrize(("kernel", "stride", "tile"), [(3, 1, 0), (3, 2, 0), (1, 2, 0), (3, 1, 4)])
+def test_empty_batches(kernel, stride, tile):
     x, weight, bias, residual = (leaf(t) for t in problem((0, 3, 5, 4, 4), kernel, stride))
-    y = narrow_conv2d(x, weight, bias, residual, stride=stride, slope=0.0)
+    y = narrow_conv2d(x, weight, bias, residual, stride=stride, slope=0.0, tile=tile)
     assert y.shape == result_shape((0, 3, 5, 4, 4), stride)
     y.sum().backward()
     assert x.grad.shape == x.shape
     assert not weight.grad.any()
     assert not bias.grad.any()
-    assert narrow_conv2d_with_statistics(x, weight)[1].isnan().all()
+    assert narrow_conv2d_with_statistics(x, weight, stride=stride, tile=tile)[1].isnan().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -240,6 +295,9 @@ X, W, B = torch.zeros(2, 4, 5, 5), torch.zeros(6, 4, 3, 3), torch.zeros(6)
         ),
         ((X, W), {"stride": 3}, ValueError, "stride must be 1 or 2, got 3"),
         ((X, W), {"slope": 1.5}, ValueError, r"slope must be in \[0, 1\], got 1.5"),
+        ((X, W), {"tile": 2}, ValueError, "tile must be 0, or 4 for 3x3 filters and a stride of 1, got 2"),
+        ((X, W), {"tile": 4, "stride": 2}, ValueError, "tile must be 0, or 4 for 3x3 .*, got 4"),
+        ((X, W[..., 1:2, 1:2]), {"tile": 4}, ValueError, "tile must be 0, or 4 for 3x3 .*, got 4"),
     ],
 )
 def test_errors_are_the_same_from_all(arguments, options, kind, text):
@@ -269,11 +327,11 @@ def test_the_compiled_op_finds_the_same_mistakes():
         with pytest.raises(ValueError, match="statistics are those of the convolution alone"):
             ops.narrow_conv2d(X, W, None, residual, 1, slope, True)
     with pytest.raises(ValueError, match="the gradient of an activation needs its result, got none"):
-        ops.narrow_conv2d_backward(out, X, W, None, 1, 0.5, [True] * 4)
+        ops.narrow_conv2d_backward(out, X, W, None, 1, 0.5, 0, [True] * 4)
     with pytest.raises(ValueError, match=r"grad must have the result's shape \[2, 6, 5, 5\], got \[2, 6, 5, 4\]"):
-        ops.narrow_conv2d_backward(out[..., :4], X, W, None, 1, 1.0, [True] * 4)
+        ops.narrow_conv2d_backward(out[..., :4], X, W, None, 1, 1.0, 0, [True] * 4)
     with pytest.raises(ValueError, match=r"out must have the result's shape \[2, 6, 5, 5\], got \[2, 6, 5, 4\]"):
-        ops.narrow_conv2d_backward(out, X, W, out[..., :4], 1, 0.5, [True] * 4)
+        ops.narrow_conv2d_backward(out, X, W, out[..., :4], 1, 0.5, 0, [True] * 4)
 
 
 def test_twice_differentiating_is_a_clear_error():
@@ -310,9 +368,12 @@ def calls(kernel, stride):
     yield "narrow_conv2d", (x, weight, bias, residual, stride, 0.0, False)
     yield "narrow_conv2d", (s, weight, None, residual, stride, 1.0, False)
     yield "narrow_conv2d", (x, w, None, None, stride, 1.0, True)
-    yield "narrow_conv2d_backward", (grad, s, w, None, stride, 1.0, [True, True, True, False])
-    yield "narrow_conv2d_backward", (grad, s, w, out, stride, 0.25, [False, True, False, True])
-    yield "narrow_conv2d_backward", (grad, s, w, out, stride, 0.0, [True, False, True, True])
+    yield "narrow_conv2d_backward", (grad, s, w, None, stride, 1.0, 0, [True, True, True, False])
+    yield "narrow_conv2d_backward", (grad, s, w, out, stride, 0.25, 0, [False, True, False, True])
+    yield "narrow_conv2d_backward", (grad, s, w, out, stride, 0.0, 0, [True, False, True, True])
+    if (kernel, stride) == (3, 1):
+        yield "narrow_conv2d", (x, weight, bias, residual, stride, 0.0, False, 4)
+        yield "narrow_conv2d_backward", (grad, s, w, None, stride, 1.0, 4, [True, True, True, True])
 
 
 @KERNELS

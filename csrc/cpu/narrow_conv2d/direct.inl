@@ -65,9 +65,18 @@ DFAD_INLINE void direct_row(
 
 template <class Lanes>
 static void direct_rows(const DirectConvolution& of, const DirectEnd& end, std::int64_t lane) {
+  const auto prefetch_row = [&](std::int64_t row) {
+    if (lane == 0) prefetch_floats<true>(of.out + (of.rows + row) * of.out_row, of.columns * of.out_pixel);
+  };
   std::int64_t row = 0;
-  for (; row + 2 <= of.rows; row += 2) direct_row<Lanes, 2>(of, end, row, lane);
-  if (row < of.rows) direct_row<Lanes, 1>(of, end, row, lane);
+  for (; row + 2 <= of.rows; row += 2) {
+    prefetch_row(row);
+    prefetch_row(row + 1);
+    direct_row<Lanes, 2>(of, end, row, lane);
+  }
+  if (row == of.rows) return;
+  prefetch_row(row);
+  direct_row<Lanes, 1>(of, end, row, lane);
 }
 
 static void direct_convolve(const DirectConvolution& of, const DirectEnd& end) {
@@ -126,6 +135,7 @@ static void direct_pack(const Images& images, std::int64_t image, const PackedRo
     const std::int64_t y = to.row + r * to.row_step;
     const bool inside = y >= 0 && y < images.height;
     const float* const from = inside ? images.data + image * images.image + y * images.row : nullptr;
+    if (inside) prefetch_floats<false>(from + to.rows * to.row_step * images.row, images.width * images.pixel);
     for (std::int64_t phase = 0; phase < to.phases; ++phase) {
       pack_row(images, to, from, to.columns[phase], target);
       target += blocks * to.pixels * packed_channels;
@@ -141,9 +151,11 @@ static void direct_weights(
   const float* sources[taps];
   for (int t = 0; t < taps; ++t) sources[t] = of.source + of.tap[tap + t].source + block * of.block + channel;
   const float* grads = of.grads + lane;
+  const bool begins = tap == 0 && block == 0 && channel == 0 && lane == 0;
   for (std::int64_t r = 0; r < of.rows; ++r) {
     const float* grad = grads;
     std::int64_t place = 0;
+    if (begins) prefetch_floats<false>(grad + of.rows * of.grad_row, of.columns * of.grad_pixel);
     for (std::int64_t p = 0; p < of.columns; ++p) {
       const V values = load_as<V>(grad);
 #pragma GCC unroll 4

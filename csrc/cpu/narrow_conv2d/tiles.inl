@@ -120,6 +120,13 @@ DFAD_INLINE void find_rows(const Images& images, Place at, std::int64_t top, con
   }
 }
 
+// The pixels of the tile that comes so many tiles later.
+template <bool written>
+DFAD_INLINE void prefetch_tile(const Images& images, const float* pixel) {
+  const float* const later = pixel + narrow_tiles * 16 * images.pixel;
+  for (std::int64_t i = 0; i < 4; ++i) prefetch_floats<written>(later + i * images.row, 4 * images.pixel);
+}
+
 static void tiles_input(const Images& images, const NarrowTiles& tiles, float* out) {
   constexpr std::int64_t block = narrow_room * packed_channels;
   const auto body = [&](std::int64_t t, Place at) {
@@ -127,6 +134,7 @@ static void tiles_input(const Images& images, const NarrowTiles& tiles, float* o
     find_rows(images, at, at.row * 4 - 1, rows);
     const std::int64_t left = at.column * 4 - 1;
     const auto there = [&](int j) { return left + j >= 0 && left + j < images.width; };
+    prefetch_tile<false>(images, rows[1] + left * images.pixel);
     for (std::int64_t c = 0; c < images.channels; c += tile_width) {
       float* const to = out + c / packed_channels * block + t * packed_channels + c % packed_channels;
       const auto write = [&](int i, const TileLanes* y) {
@@ -155,6 +163,7 @@ static void tiles_gradient(const Images& grad, const NarrowTiles& tiles, float* 
     find_rows(grad, at, at.row * 4, rows);
     const std::int64_t left = at.column * 4;
     const auto there = [&](int j) { return left + j < grad.width; };
+    prefetch_tile<false>(grad, rows[0] + left * grad.pixel);
     for (std::int64_t c = 0; c < lanes; c += tile_width) {
       const std::int64_t meant = grad.channels - c > 0 ? grad.channels - c : 0;
       float* const to = out + t * lanes + c;
@@ -188,6 +197,7 @@ static std::int64_t tiles_output(const float* sums, const Images& out, const Nar
     }
     const auto place = [&](int i) { return i / 4 * ends.residual.row + i % 4 * ends.residual.pixel; };
     float* const to = out.data + at.image * out.image + top * out.row + left * out.pixel;
+    prefetch_tile<true>(out, to);
     for (std::int64_t c = 0; c < out.channels; c += tile_width) {
       const std::int64_t meant = out.channels - c;
       const float* const from = sums + t * lanes + c;
