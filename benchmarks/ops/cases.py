@@ -120,6 +120,26 @@ def _mixing_cases() -> list[Case]:
     ]
 
 
+def _convolution_cases() -> list[Case]:
+    """Layers of resnet10-w8 and -w16 at 28x28."""
+
+    def layer(op: str, channels: int, out: int, kernel: int, side: int, **flags: Any) -> Case:
+        shapes = (128, channels, side, side), (out, channels, kernel, kernel)
+        return Case(op, shapes, f"{channels} to {out}, {kernel}x{kernel}, {side}x{side}, batch 128", **flags)
+
+    plain, halving = "narrow_conv2d", "narrow_conv2d stride 2"
+    return [
+        layer(plain, 8, 8, 3, 28, quick=True),
+        layer(plain, 16, 16, 3, 28),
+        layer(plain, 16, 16, 3, 14),
+        layer(plain, 32, 32, 3, 14),
+        layer(plain, 64, 64, 3, 7),
+        layer(halving, 8, 16, 3, 28),
+        layer(halving, 16, 32, 3, 28),
+        layer(halving, 8, 16, 1, 28),
+    ]
+
+
 CASES = (
     *_hinge_cases(),
     *_packed_cases(),
@@ -129,4 +149,5 @@ CASES = (
     *_normalizing_cases(),
     *_statistics_cases(),
     *_mixing_cases(),
+    *_convolution_cases(),
 )

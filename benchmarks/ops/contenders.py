@@ -199,6 +199,22 @@ def interpolated_best(student: Tensor, teacher: Tensor, lam: Tensor, perm: Tenso
     return F.l1_loss(student, mixup_best(teacher, lam, perm))
 
 
+def convolution_best(x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(x, weight, padding=weight.shape[2] // 2)
+
+
+def convolution_ours(x: Tensor, weight: Tensor) -> Tensor:
+    return ops.narrow_conv2d(x, weight, tile=4 if weight.shape[2] == 3 else 0)
+
+
+def halving_best(x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(x, weight, stride=2, padding=weight.shape[2] // 2)
+
+
+def halving_ours(x: Tensor, weight: Tensor) -> Tensor:
+    return ops.narrow_conv2d(x, weight, stride=2)
+
+
 def build(name: str, formulas: dict[str, Contender], ours: Contender) -> Contender:
     """The contender of this name: ``dfad_fast``, ``eager, FORMULA`` or ``compile, FORMULA``."""
     if name == OURS:

@@ -149,6 +149,23 @@ def make_mixed_pair(case: Case, generator: torch.Generator) -> Problem:
     return replace(pair, arguments=(*pair.arguments, *_mixing(case.shapes[0][0], generator)))
 
 
+def _make_convolution(case: Case, generator: torch.Generator, stride: int) -> Problem:
+    (batch, _, height, width), (out, *_) = case.shapes
+    x = _randn(case.shapes[0], case, generator).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = _randn(case.shapes[1], case, generator, grad=True)
+    grad = _randn((batch, out, -(-height // stride), -(-width // stride)), case, generator)
+    grads = (grad.contiguous(memory_format=torch.channels_last),)
+    return Problem((x, weight), (x, weight), grads)
+
+
+def make_convolution(case: Case, generator: torch.Generator) -> Problem:
+    return _make_convolution(case, generator, stride=1)
+
+
+def make_halving_convolution(case: Case, generator: torch.Generator) -> Problem:
+    return _make_convolution(case, generator, stride=2)
+
+
 def make_batch(case: Case, generator: torch.Generator) -> Problem:
     tensors = tuple(_randn(shape, case, generator, grad=True) for shape in case.shapes)
     grads = tuple(_randn(shape, case, generator) for shape in case.shapes)

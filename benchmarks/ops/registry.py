@@ -19,6 +19,8 @@ from benchmarks.ops.problems import (
     Case,
     Problem,
     make_batch,
+    make_convolution,
+    make_halving_convolution,
     make_layers,
     make_mixed_pair,
     make_normalized,
@@ -99,6 +101,14 @@ def _stages_backward(problem: Problem) -> int:
     return 2 * _nbytes(problem.leaves) + _bits(problem.leaves)
 
 
+def _convolved(problem: Problem, saving: bool) -> int:
+    return _nbytes(problem.leaves) + _nbytes(problem.grads)
+
+
+def _convolved_backward(problem: Problem) -> int:
+    return 2 * _nbytes(problem.leaves) + _nbytes(problem.grads)
+
+
 OPS = {
     "boundary_hinge_loss": Op(
         make_stages,
@@ -172,5 +182,19 @@ OPS = {
         ops.interpolated_l1,
         lambda problem, saving: _sides(problem),
         lambda problem: _sides(problem) + _nbytes(problem.leaves),
+    ),
+    "narrow_conv2d": Op(
+        make_convolution,
+        {"best": c.convolution_best},
+        c.convolution_ours,
+        _convolved,
+        _convolved_backward,
+    ),
+    "narrow_conv2d stride 2": Op(
+        make_halving_convolution,
+        {"best": c.halving_best},
+        c.halving_ours,
+        _convolved,
+        _convolved_backward,
     ),
 }

@@ -282,7 +282,12 @@ def check_convolved(
 
 def narrow_shape(x: torch.Tensor, weight: torch.Tensor, stride: int) -> tuple[int, int, int, int]:
     """Shape of the result of narrow_conv2d."""
-    return x.shape[0], weight.shape[0], (x.shape[2] + stride - 1) // stride, (x.shape[3] + stride - 1) // stride
+    return (
+        x.shape[0],
+        weight.shape[0],
+        (x.shape[2] + stride - 1) // stride,
+        (x.shape[3] + stride - 1) // stride,
+    )
 
 
 def check_narrow(

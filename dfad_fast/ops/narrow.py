@@ -3,11 +3,11 @@ r"""3x3 and 1x1 convolution of images with few channels, with what follows it in
 .. math:: y = a(w * x + b + r), \quad a(v) = v \text{ for } v > 0 \text{ else } \mathrm{slope} \cdot v
 
 with zeros around x, kernel_size // 2 on each side. Pixels lie in blocks of 8 channels; one channel of each of up to 28
-pixels is broadcast against a row of weights, and their sums, of 8 to 32 output channels, stay in registers. The gradient
-of x is the same convolution with filters turned by half a turn and their channels changed about; for a stride of 2 each
-parity of rows and columns has its own taps. With ``tile=4`` the products are those of Winograd's minimal filtering
-F(4x4, 3x3), a quarter of them (Lavin and Gray 2016, arXiv 1509.09308), 28 tiles at a time, so that nothing transformed
-leaves the second cache.
+pixels is broadcast against a row of weights, and their sums, of 8 to 32 output channels, stay in registers. The
+gradient of x is the same convolution with filters turned by half a turn and their channels changed about; for a stride
+of 2 each parity of rows and columns has its own taps. With ``tile=4`` the products are those of Winograd's minimal
+filtering F(4x4, 3x3), a quarter of them (Lavin and Gray 2016, arXiv 1509.09308), 28 tiles at a time, so that nothing
+transformed leaves the second cache.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def narrow_conv2d(
 
     ``F.conv2d(x, weight, bias, stride, padding=kernel_size // 2)``, plus the residual, through a ReLU or LeakyReLU. In
     float32 on the CPU; where tensors are of another dtype or device, under autocast, and inside the transforms of
-    :mod:`torch.func`, :func:`torch.nn.functional.conv2d` serves. Differentiable once in every tensor. The same bits from
-    run to run and for any number of threads.
+    :mod:`torch.func`, :func:`torch.nn.functional.conv2d` serves. Differentiable once in every tensor. The same bits
+    from run to run and for any number of threads.
 
     Args:
         x: images ``[N, C, H, W]``; channels_last memory spares a copy.

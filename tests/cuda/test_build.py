@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = next(BUILD.glob("lib/dfad_fast/_C*.so"), None)
 DEFINED = re.findall(r'm\.def\(\s*"(\w+)\(', (ROOT / "csrc" / "library.cpp").read_text())
 # Convolutions on a GPU are cuDNN's.
-OPS = [op for op in DEFINED if not op.startswith(("winograd_", "generator_block"))]
+OPS = [op for op in DEFINED if not op.startswith(("winograd_", "generator_block", "narrow_conv2d"))]
 
 SOURCES_CHANGED = max(path.stat().st_mtime for path in (ROOT / "csrc").rglob("*.*"))
 BUILT = (BUILD / ".built").stat().st_mtime if (BUILD / ".built").is_file() else 0.0

@@ -97,7 +97,9 @@ def test_the_quickest_is_chosen_once_and_nothing_is_left_behind(network, monkeyp
     monkeypatch.setattr(choosing.time, "perf_counter", lambda: now[0])
     choices = choose_convolutions(network, IMAGES, frozen)
     assert choices == {
-        name: "tiled" if m.kernel_size == (3, 3) and m.stride == (1, 1) and m.out_channels <= 128 else "direct"
+        name: "tiled"
+        if m.kernel_size == (3, 3) and m.stride == (1, 1) and m.out_channels <= 128
+        else "direct"
         for name, m in layers(network).items()
     }
     assert {wanted for _, wanted in measured} == {not frozen}
@@ -140,9 +142,7 @@ def test_frozen_weights_are_transformed_once_and_again_only_for_gradients(networ
 
 
 def test_nothing_stays_behind_even_after_an_error(network):
-    chosen = ChosenConvolutions(network, {"stem.0": "direct"})
-    with pytest.raises(ZeroDivisionError), chosen.used():
-        assert "forward" in network.stem[0].__dict__
+    with pytest.raises(ZeroDivisionError), ChosenConvolutions(network, {"stem.0": "direct"}).used():
         raise ZeroDivisionError
     assert all("forward" not in module.__dict__ for module in network.modules())
 

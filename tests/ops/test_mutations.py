@@ -74,6 +74,27 @@ KERNELS = {
         "test_winograd.py",
         "relu",
     ),
+    "an odd column's last gradient is left out": Mutation(
+        "csrc/cpu/narrow_conv2d/plan.cpp",
+        "plan.more_ = kernel / 2;",
+        "plan.more_ = 0;",
+        "test_narrow.py",
+        "results_and_gradients",
+    ),
+    "the last channels of a pixel are not packed": Mutation(
+        "csrc/cpu/narrow_conv2d/direct.inl",
+        "if (count >= channels) {",
+        "if (count > channels) {",
+        "test_narrow.py",
+        "results_and_gradients",
+    ),
+    "statistics of pixels beyond the image": Mutation(
+        "csrc/cpu/narrow_conv2d/products.inl",
+        "if (!inside(i)) continue;",
+        "",
+        "test_narrow.py",
+        "statistics_are",
+    ),
     "a tap of the right neighbour is left out": Mutation(
         "csrc/cpu/generator_block/generator_block.inl",
         " + ea[5 * n + c])",

@@ -142,13 +142,17 @@ def test_images_of_any_layout_by_tiles(layout, tile):
     want = run(narrow_conv2d, [x, weight, bias, residual], grad, slope=0.5, tile=tile)
     other = [layout(x), weight, bias, layout(residual)]
     if layout is expanded:
-        want = run(narrow_conv2d, [t.contiguous() for t in other], layout(grad).contiguous(), slope=0.5, tile=tile)
+        want = run(
+            narrow_conv2d, [t.contiguous() for t in other], layout(grad).contiguous(), slope=0.5, tile=tile
+        )
     got = run(narrow_conv2d, other, layout(grad), slope=0.5, tile=tile)
     for ours, theirs in zip(got, want, strict=True):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "tile"), [(3, 1, 0), (3, 2, 0), (1, 1, 0), (1, 2, 0), (3, 1, 4)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "tile"), [(3, 1, 0), (3, 2, 0), (1, 1, 0), (1, 2, 0), (3, 1, 4)]
+)
 @pytest.mark.parametrize("shape", SHAPES[1:])
 def test_statistics_are_those_of_the_result(kernel, stride, tile, shape):
     x, weight, bias, _ = problem(shape, kernel, stride, torch.randn)
@@ -309,9 +313,9 @@ def test_errors_are_the_same_from_all(arguments, options, kind, text):
 
 
 def test_errors_of_what_is_passed():
-    with pytest.raises(TypeError, match="^narrow_conv2d: x must be a tensor, got list"):
+    with pytest.raises(TypeError, match=r"^narrow_conv2d: x must be a tensor, got list"):
         narrow_conv2d(X.tolist(), W)
-    with pytest.raises(TypeError, match="^narrow_conv2d: residual must be a tensor, got int"):
+    with pytest.raises(TypeError, match=r"^narrow_conv2d: residual must be a tensor, got int"):
         narrow_conv2d(X, W, None, 3)
     with pytest.raises(TypeError, match="x and weight must have the same dtype, got float32 and float64"):
         narrow_conv2d(X, W.double())
@@ -328,9 +332,13 @@ def test_the_compiled_op_finds_the_same_mistakes():
             ops.narrow_conv2d(X, W, None, residual, 1, slope, True)
     with pytest.raises(ValueError, match="the gradient of an activation needs its result, got none"):
         ops.narrow_conv2d_backward(out, X, W, None, 1, 0.5, 0, [True] * 4)
-    with pytest.raises(ValueError, match=r"grad must have the result's shape \[2, 6, 5, 5\], got \[2, 6, 5, 4\]"):
+    with pytest.raises(
+        ValueError, match=r"grad must have the result's shape \[2, 6, 5, 5\], got \[2, 6, 5, 4\]"
+    ):
         ops.narrow_conv2d_backward(out[..., :4], X, W, None, 1, 1.0, 0, [True] * 4)
-    with pytest.raises(ValueError, match=r"out must have the result's shape \[2, 6, 5, 5\], got \[2, 6, 5, 4\]"):
+    with pytest.raises(
+        ValueError, match=r"out must have the result's shape \[2, 6, 5, 5\], got \[2, 6, 5, 4\]"
+    ):
         ops.narrow_conv2d_backward(out, X, W, out[..., :4], 1, 0.5, 0, [True] * 4)
 
 
@@ -387,7 +395,9 @@ def test_schemas_and_fakes(kernel, stride):
 
 def test_compile():
     function = torch.compile(
-        lambda x, weight, bias, residual: narrow_conv2d(x, weight, bias, residual, stride=2, slope=0.0).square(),
+        lambda x, weight, bias, residual: narrow_conv2d(
+            x, weight, bias, residual, stride=2, slope=0.0
+        ).square(),
         fullgraph=True,
         backend="aot_eager",
         dynamic=True,

@@ -79,7 +79,77 @@ static void direct_rows(const DirectConvolution& of, const DirectEnd& end, std::
   direct_row<Lanes, 1>(of, end, row, lane);
 }
 
+// To so few channels that the registers would be nearly empty: input channels fill them, and are added up at the end.
+constexpr int few_channels = 3;
+constexpr std::int64_t few_products = 9 * 64;
+
+// Pixels [column, column + pixels) of a row; `weights` are [out][tap][in].
+template <int out, int pixels>
+DFAD_INLINE void direct_few_pixels(
+    const DirectConvolution& of, const DirectEnd& end, const float* weights, std::int64_t row, std::int64_t column) {
+  using V = typename NarrowLanes::Values;
+  constexpr int width_ = NarrowLanes::width;
+  V sums[pixels][out] = {};
+  for (std::int64_t t = 0; t < of.taps; ++t) {
+    const float* const source = of.source + row * of.row + column * packed_channels + of.tap[t].source;
+    for (std::int64_t c = 0; c < of.channels; c += width_) {
+      const float* const from = source + c / packed_channels * of.block + c % packed_channels;
+      V factors[out];
+#pragma GCC unroll 4
+      for (int o = 0; o < out; ++o) factors[o] = load_as<V>(weights + (o * of.taps + t) * of.channels + c);
+#pragma GCC unroll 4
+      for (int p = 0; p < pixels; ++p) {
+        const V values = load_as<V>(from + p * packed_channels);
+#pragma GCC unroll 4
+        for (int o = 0; o < out; ++o) sums[p][o] = multiply_add(values, factors[o], sums[p][o]);
+      }
+    }
+  }
+  for (int o = 0; o < out; ++o) {
+    float values[pixels];
+    for (int p = 0; p < pixels; ++p) {
+      float parts[width_];
+      std::memcpy(parts, &sums[p][o], sizeof parts);
+      for (int half = width_ / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
+      }
+      values[p] = parts[0];
+    }
+    finish(
+        end, o, 1, [](int) { return true; },
+        [&](int p) { return row * end.residual_row + (column + p) * end.residual_pixel; }, values);
+    for (int p = 0; p < pixels; ++p) of.out[row * of.out_row + (column + p) * of.out_pixel + o] = values[p];
+  }
+}
+
+template <int out>
+static void direct_few(const DirectConvolution& of, const DirectEnd& end) {
+  constexpr int most = 4;
+  float weights[out * few_products];
+  for (int o = 0; o < out; ++o) {
+    for (std::int64_t t = 0; t < of.taps; ++t) {
+      for (std::int64_t c = 0; c < of.channels; ++c) {
+        weights[(o * of.taps + t) * of.channels + c] = of.weights[of.tap[t].weights + c * of.lanes + o];
+      }
+    }
+  }
+  for (std::int64_t row = 0; row < of.rows; ++row) {
+    std::int64_t column = 0;
+    for (; column + most <= of.columns; column += most) direct_few_pixels<out, most>(of, end, weights, row, column);
+    for (; column < of.columns; ++column) direct_few_pixels<out, 1>(of, end, weights, row, column);
+  }
+}
+
 static void direct_convolve(const DirectConvolution& of, const DirectEnd& end) {
+  // What lies beside the channels of a block that is not full is no number.
+  const bool few = of.channels % packed_channels == 0 && of.taps * of.channels <= few_products;
+  if (few && of.out_channels <= few_channels && end.shifted_sums == nullptr) {
+    switch (of.out_channels) {
+      case 1: return direct_few<1>(of, end);
+      case 2: return direct_few<2>(of, end);
+      default: return direct_few<3>(of, end);
+    }
+  }
   for_each_piece(of.lanes, true, [&](auto lanes, std::int64_t lane) { direct_rows<decltype(lanes)>(of, end, lane); });
 }
 
@@ -158,7 +228,7 @@ static void direct_weights(
     if (begins) prefetch_floats<false>(grad + of.rows * of.grad_row, of.columns * of.grad_pixel);
     for (std::int64_t p = 0; p < of.columns; ++p) {
       const V values = load_as<V>(grad);
-#pragma GCC unroll 4
+#pragma GCC unroll 9
       for (int t = 0; t < taps; ++t) {
 #pragma GCC unroll 8
         for (int c = 0; c < channels; ++c) {
@@ -171,7 +241,7 @@ static void direct_weights(
     grads += of.grad_row;
     for (int t = 0; t < taps; ++t) sources[t] += of.row;
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 9
   for (int t = 0; t < taps; ++t) {
     float* to = of.sums + of.tap[tap + t].weights + (block * packed_channels + channel) * of.lanes + lane;
 #pragma GCC unroll 8
@@ -197,10 +267,17 @@ DFAD_INLINE void direct_some_weights(
   }
 }
 
+// Of so few channels all nine taps have room in the registers.
+constexpr int channels_of_nine = tile_registers / 9;
+
 static void direct_weight_gradient(const DirectWeightGradient& of) {
   for_each_piece(of.lanes, false, [&](auto lanes, std::int64_t first) {
     using Lanes = decltype(lanes);
     for (std::int64_t lane = first; lane < first + Lanes::lanes; lane += Lanes::width) {
+      if (of.taps == 9 && of.channels <= channels_of_nine) {
+        direct_some_weights<typename Lanes::Values, 9, channels_of_nine>(of.channels, of, 0, 0, 0, lane);
+        continue;
+      }
       for (std::int64_t c = 0; c < of.channels; c += gradient_channels) {
         const std::int64_t left = of.channels - c, count = left < gradient_channels ? left : gradient_channels;
         const std::int64_t block = c / packed_channels, channel = c % packed_channels;

@@ -127,9 +127,7 @@ def _choose(module: nn.Conv2d, x: Tensor, frozen: bool) -> Algorithm:
     return _measured[key]
 
 
-def _quickest(
-    module: nn.Conv2d, x: Tensor, algorithms: tuple[Algorithm, ...], frozen: bool
-) -> Algorithm:
+def _quickest(module: nn.Conv2d, x: Tensor, algorithms: tuple[Algorithm, ...], frozen: bool) -> Algorithm:
     """The contenders take turns, so that whatever else the machine does meets all of them."""
     winograd = _FrozenWeights() if frozen else None
     image = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
@@ -167,9 +165,7 @@ class _FrozenWeights:
     def of(self, convolution: nn.Conv2d, backward: bool) -> WinogradWeight:
         known = self._transformed.get(id(convolution))
         if known is None or (backward and known.adjoint is None):
-            known = self._transformed[id(convolution)] = winograd_weight(
-                convolution.weight, adjoint=backward
-            )
+            known = self._transformed[id(convolution)] = winograd_weight(convolution.weight, adjoint=backward)
         return known
 
 

@@ -12,6 +12,8 @@ TINY = {
     "pack_signs": ((4, 16),),
     "virtual_batch": ((6, 3, 5, 5), (6, 10)),
     "mixup": ((6, 3, 5, 5),),
+    "narrow_conv2d": ((4, 8, 6, 6), (8, 8, 3, 3)),
+    "narrow_conv2d stride 2": ((4, 8, 6, 6), (16, 8, 3, 3)),
 }
 FAST = Settings(threads=1, rounds=3, warm_seconds=0.0, timed_seconds=0.001, answer_seconds=120.0)
 
