@@ -18,7 +18,7 @@ ops = torch.ops.dfad_fast
 KERNELS = pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2)])
 TIERS = backends.extension.supported_tiers() if backends.extension else ["base"]
 # (N, C, K, H, W): more and less than a block of channels, than each width of registers, than a tile of pixels and two
-# rows of it; the last two are cut into bands of rows.
+# rows of it; two that are cut into bands of rows; few channels on one side.
 SHAPES = [
     (1, 1, 1, 1, 1),
     (2, 3, 8, 2, 1),
@@ -31,6 +31,8 @@ SHAPES = [
     (1, 20, 70, 3, 33),
     (1, 3, 5, 151, 150),
     (1, 64, 9, 40, 31),
+    (2, 1, 16, 6, 9),
+    (1, 16, 2, 5, 6),
 ]
 
 
@@ -96,7 +98,7 @@ def test_results_and_gradients_are_those_of_conv2d(kernel, stride, tier, set_tie
 @KERNELS
 @pytest.mark.parametrize("slope", [0.0, 0.25, 1.0])
 def test_bias_residual_and_activation(kernel, stride, slope):
-    for shape in SHAPES[1:7]:
+    for shape in (*SHAPES[1:7], *SHAPES[-2:]):
         inputs, grad = problem(shape, kernel, stride), whole(*result_shape(shape, stride))
         compare(inputs, grad, stride=stride, slope=slope)
         compare(inputs[:3], grad, stride=stride, slope=slope)

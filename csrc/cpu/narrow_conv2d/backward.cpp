@@ -36,29 +36,25 @@ at::Tensor cut(const Kernels& kernels, const at::Tensor& grad, const at::Tensor&
   return before;
 }
 
-// The sums of one part of the weights' gradient after another, in double.
-at::Tensor added(const at::Tensor& parts) {
-  const int64_t size = parts.size(1);
-  std::vector<double> total(size, 0.0);
+// The gradient in the weight's own order from the sums of all parts, which are added in double, in order.
+at::Tensor finished(const WeightGradient& of, const at::Tensor& parts, const at::Tensor& weight) {
+  const int64_t out = weight.size(0), in = weight.size(1), kernel = weight.size(2), lanes = lanes_of(out);
+  std::vector<double> total(kernel * kernel * in * lanes, 0.0);
   for (int64_t p = 0; p < parts.size(0); ++p) {
-    const float* const sums = parts.const_data_ptr<float>() + p * size;
-    for (int64_t i = 0; i < size; ++i) total[i] += sums[i];
+    const at::Tensor packed = of.packed(parts[p]);
+    const float* const sums = packed.const_data_ptr<float>();
+    for (size_t i = 0; i < total.size(); ++i) total[i] += sums[i];
   }
-  at::Tensor sum = empty_floats(size, parts);
-  std::copy(total.begin(), total.end(), sum.mutable_data_ptr<float>());
-  return sum;
-}
-
-// From [taps][in][lanes] to the weight's own order.
-at::Tensor unpacked(const at::Tensor& packed, const at::Tensor& weight) {
   at::Tensor grad = at::empty_like(weight);
-  const int64_t kernel = weight.size(2);
-  const float* from = packed.const_data_ptr<float>();
-  for (int64_t tap = 0; tap < kernel * kernel; ++tap) {
-    float* const first = grad.mutable_data_ptr<float>() + tap / kernel * grad.stride(2) + tap % kernel * grad.stride(3);
-    for (int64_t c = 0; c < weight.size(1); ++c) {
-      for (int64_t k = 0; k < weight.size(0); ++k) first[k * grad.stride(0) + c * grad.stride(1)] = from[k];
-      from += lanes_of(weight.size(0));
+  float* const to = grad.mutable_data_ptr<float>();
+  // In this order both sides stay in the first cache.
+  for (int64_t c = 0; c < in; ++c) {
+    for (int64_t k = 0; k < out; ++k) {
+      float* const filter = to + k * grad.stride(0) + c * grad.stride(1);
+      for (int64_t tap = 0; tap < kernel * kernel; ++tap) {
+        filter[tap / kernel * grad.stride(2) + tap % kernel * grad.stride(3)] =
+            static_cast<float>(total[(tap * in + c) * lanes + k]);
+      }
     }
   }
   return grad;
@@ -123,7 +119,7 @@ std::vector<at::Tensor> narrow_conv2d_backward(
 
   std::vector<at::Tensor> grads;
   if (x_wanted) grads.push_back(x_grad);
-  if (weight_wanted) grads.push_back(unpacked(weight_grad->packed(added(sums)), weight));
+  if (weight_wanted) grads.push_back(finished(*weight_grad, sums, weight));
   if (bias_wanted) grads.push_back(bias_gradient(kernels, before));
   if (residual_wanted) grads.push_back(slope == 1 ? before.clone(at::MemoryFormat::ChannelsLast) : before);
   return grads;

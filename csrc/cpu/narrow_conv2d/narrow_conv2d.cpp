@@ -16,13 +16,15 @@ at::Tensor pack_weight(const at::Tensor& weight, bool adjoint) {
   const int64_t to_out = weight.stride(adjoint ? 1 : 0), to_in = weight.stride(adjoint ? 0 : 1);
   at::Tensor packed = at::zeros({taps * in * lanes}, weight.options().memory_format(at::MemoryFormat::Contiguous));
   const float* const from = weight.const_data_ptr<float>();
-  float* to = packed.mutable_data_ptr<float>();
-  for (int64_t tap = 0; tap < taps; ++tap) {
-    const int64_t place = adjoint ? taps - 1 - tap : tap;
-    const float* const first = from + place / kernel * weight.stride(2) + place % kernel * weight.stride(3);
-    for (int64_t c = 0; c < in; ++c) {
-      for (int64_t k = 0; k < out; ++k) to[k] = first[k * to_out + c * to_in];
-      to += lanes;
+  float* const to = packed.mutable_data_ptr<float>();
+  // In this order both sides stay in the first cache.
+  for (int64_t c = 0; c < in; ++c) {
+    for (int64_t k = 0; k < out; ++k) {
+      const float* const filter = from + k * to_out + c * to_in;
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const int64_t place = adjoint ? taps - 1 - tap : tap;
+        to[(tap * in + c) * lanes + k] = filter[place / kernel * weight.stride(2) + place % kernel * weight.stride(3)];
+      }
     }
   }
   return packed;

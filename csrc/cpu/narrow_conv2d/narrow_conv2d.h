@@ -52,14 +52,14 @@ struct WeightGradient : Items {
   // So many sums, which `add` adds to.
   virtual int64_t size() const = 0;
   virtual void add(int64_t item, float* memory, float* sums) const = 0;
-  // The gradient as [taps][in][lanes] from the sums of all.
+  // The gradient as [taps][in][lanes] from such sums.
   virtual at::Tensor packed(const at::Tensor& sums) const = 0;
 };
 
 // What is added to the result beside the products.
 struct Ends {
   const float* bias = nullptr;
-  Images residual;
+  Images residual = {};
   float slope = 1;
 };
 

@@ -110,7 +110,7 @@ DFAD_INLINE void transform_tile(const There& there, const Read& read, const Row&
   }
 }
 
-// Rows of a window whose first one is `top`; beyond the image, zeros. `size` rows.
+// Rows of a window whose first one is `top`. Beyond the image, zeros: here as many as a row has floats.
 template <int size>
 DFAD_INLINE void find_rows(const Images& images, Place at, std::int64_t top, const float* (&rows)[size]) {
   for (int i = 0; i < size; ++i) {
