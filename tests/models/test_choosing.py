@@ -110,6 +110,14 @@ def test_the_quickest_is_chosen_once_and_nothing_is_left_behind(network, monkeyp
     assert all(p.grad is None for p in network.parameters())
 
 
+def test_a_network_in_training_stays_as_it_was(network):
+    trained = nn.Sequential(network.train(), nn.Dropout())
+    before, random = copy.deepcopy(trained.state_dict()), torch.get_rng_state()
+    choose_convolutions(trained, IMAGES)
+    torch.testing.assert_close(trained.state_dict(), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), random)
+
+
 def test_less_than_a_margin_is_no_reason(network, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(choosing.time, "perf_counter", lambda: now.append(now[-1] + 1) or now[-1])

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dfad_fast import backends
 from dfad_fast.errors import UsageError
@@ -95,7 +96,8 @@ def choose_convolutions(network: nn.Module, images: Tensor, frozen: bool = False
     Each is measured once per process, shape and number of threads, forward and backward, on numbers of its own: of a
     ``frozen`` network without the weights' gradient. The choice for one machine may not be that for another, nor that
     of the next run, and algorithms round differently: whoever wants the same numbers again keeps what this returns.
-    ``images`` go through the network once, in its present mode, without gradients.
+    ``images`` go through the network once, in its present mode; its buffers and torch's random state stay as they
+    are.
     """
     seen: dict[str, tuple[nn.Conv2d, Tensor]] = {}
     handles = []
@@ -104,8 +106,9 @@ def choose_convolutions(network: nn.Module, images: Tensor, frozen: bool = False
             see = partial(_see, seen, name)
             handles.append(module.register_forward_pre_hook(see))
     try:
-        with torch.no_grad():
-            network(images)
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            functional_call(network, buffers, (images,))
     finally:
         for handle in handles:
             handle.remove()
