@@ -27,9 +27,10 @@ class Levers:
         fused_norms: batch norm layers of the student, and of the teacher where they run, each as one op, with the ReLU
             or LeakyReLU module behind it where nobody looks in between (dfad_fast.ops.batch_norm_act). CPU only, off
             elsewhere; not where their statistics are taken over several processes.
-        winograd: 3x3 convolutions by Winograd's minimal filtering, with a quarter of the multiplications
-            (dfad_fast.ops.winograd_conv2d). A teacher's weights are transformed once: later changes of them are not
-            seen. An infinite feature becomes NaN. CPU and float32 only, off elsewhere.
+        winograd: 3x3 convolutions of 8 channels and more by Winograd's minimal filtering, with a quarter of the
+            multiplications (dfad_fast.ops.winograd_conv2d, and narrow_conv2d below 32 channels). A teacher's wider
+            weights are transformed once: later changes of them are not seen. An infinite feature becomes NaN. CPU and
+            float32 only, off elsewhere.
         pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process). The
             command line does that; in Python dfad_fast.pin_allocator() does.
         one_student_batch: the images and what terms mixed of them go through the student as one batch, whose batch

@@ -34,6 +34,13 @@ def test_a_recipe_of_before_some_of_its_entries_had_their_defaults():
         changes(old, {**NOW, "recipe": {**recipe, "generator_decays": False}}, accept=False)
 
 
+def test_a_lever_that_there_was_not_yet_is_taken_up():
+    old = folder(levers={"winograd": True})
+    assert changes(old, {**NOW, "levers": {"winograd": True, "fused_norms": True}}, accept=False) == {}
+    with pytest.raises(UsageError, match=r"{'winograd': True} then, {'winograd': False} now"):
+        changes(old, {**NOW, "levers": {"winograd": False, "fused_norms": True}}, accept=False)
+
+
 def test_settings_that_older_runs_wrote_together_are_read_one_by_one():
     old = folder(cures={"student_ema": 0.9, "replay": 2, "generator_ema": None}, sync_batch_norm=False)
     assert changes(old, {**NOW, "student_ema": 0.9, "replay": 2}, accept=False) == {}

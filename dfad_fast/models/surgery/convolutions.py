@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.ops import WinogradWeight, winograd_conv2d, winograd_weight
+from dfad_fast.ops import WinogradWeight, narrow_conv2d, winograd_conv2d, winograd_weight
 from dfad_fast.private_torch import has_own_convolution
 
-# Below it the transforms cost more than the multiplications that they save.
-_FEWEST_CHANNELS = 32
+# With fewer, the transforms cost more than the multiplications that they save.
+_FEWEST_CHANNELS = 8
+# With fewer, the transforms are done while a tile is in registers, and no weights are transformed ahead.
+_WIDE = 32
 
 
 class WinogradConvolutions:
-    """The convolutions of ``network`` that profit: 3x3, stride 1, padding 1, of 32 channels and more.
+    """The convolutions of ``network`` that profit: 3x3, stride 1, padding 1, of 8 channels and more.
 
     Its modules, weights and hooks stay what they are, and nothing is changed outside ``used()``. With ``frozen`` the
     weights are transformed once, when they are first used, and later changes of them are not seen.
@@ -47,8 +49,8 @@ class WinogradConvolutions:
                 convolution.__dict__.pop("forward", None)  # another network may hold it too
 
     def _frozen_forward(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
-        if x.dim() != 4:
-            return nn.Conv2d.forward(convolution, x)
+        if x.dim() != 4 or _is_narrow(convolution):
+            return _trained_forward(convolution, x)
         key = id(convolution), _tile(x)
         backward = torch.is_grad_enabled() and x.requires_grad
         known = self._transformed.get(key)
@@ -60,7 +62,13 @@ class WinogradConvolutions:
 def _trained_forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     if x.dim() != 4:
         return nn.Conv2d.forward(convolution, x)
+    if _is_narrow(convolution):
+        return narrow_conv2d(x, convolution.weight, convolution.bias, tile=4 if _tile(x) == 4 else 0)
     return winograd_conv2d(x, convolution.weight, convolution.bias, tile=_tile(x))
+
+
+def _is_narrow(convolution: nn.Conv2d) -> bool:
+    return min(convolution.in_channels, convolution.out_channels) < _WIDE
 
 
 def _tile(x: Tensor) -> int:
