@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dfad_fast.ops import boundary_hinge, channels, interpolated, kl, l1, mixing, packed_signs
+from dfad_fast.ops import batch_norm, boundary_hinge, channels, interpolated, kl, l1, mixing, packed_signs
 from tests.cuda.build_shim import load_shim
 
 SHAPE = (3, 5, 4, 6)
@@ -163,6 +163,40 @@ def _mixtures() -> None:
     assert per_element.isnan().all(1).tolist() == [False, True, True]
 
 
+def _norm(
+    x: torch.Tensor, residual: bool, dtype: torch.dtype | None, given: torch.Tensor | None, slope: float
+) -> None:
+    """Values and gradients; weight and bias in this dtype, or none."""
+    beside = torch.randn(x.shape).to(x.dtype) if residual else None
+    weight, bias = (None if dtype is None else torch.randn(x.shape[1]).to(dtype) for _ in range(2))
+    tensors = [x, *(t for t in (beside, weight, bias) if t is not None)]
+
+    def named(given: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
+        rest = iter(given)
+        return [None if t is None else next(rest) for t in (x, beside, weight, bias)]
+
+    statistics = None if given is None else given.to(torch.promote_types(x.dtype, torch.float32))
+    wide = None if given is None else given.double()
+    options = (given is not None, slope, 1e-5)
+    _compare(
+        lambda *t: torch.ops.dfad_fast.batch_norm_act(*named(t), statistics, *options)[0],
+        lambda *t: batch_norm.reference(*named(t), wide, *options)[0],
+        *tensors,
+    )
+
+
+def _norms() -> None:
+    for layout, dtype, residual in itertools.product(LAYOUTS, DTYPES, (False, True)):
+        channels = torch.rand(2, 5) + 0.1
+        _norm(layout(torch.randn(3, 5, 4, 6)).to(dtype), residual, torch.float32, None, 0.0)
+        _norm(layout(torch.randn(3, 5, 4, 6)).to(dtype), residual, dtype, channels, 0.2)
+    # One chunk and many; rows of lanes with vectors and without; a tile that is not full; several steps.
+    shapes = ((16, 1), (700, 3), (65, 68), (40, 130), (4, 1, 300), (3, 2, 1031), (600, 4, 3), (300, 1024, 2))
+    for shape in (*shapes, (513, 64 * 64)):
+        _norm(torch.randn(shape), False, None, None, 1.0)
+    _norm(torch.randn(3, 0, 4).transpose(1, 2), False, torch.half, torch.rand(2, 4), 0.0)
+
+
 def main(library: str | None = None) -> None:
     load_shim(None if library is None else Path(library))
     torch.manual_seed(0)
@@ -172,6 +206,7 @@ def main(library: str | None = None) -> None:
     _stages()
     _statistics()
     _mixtures()
+    _norms()
 
 
 if __name__ == "__main__":
