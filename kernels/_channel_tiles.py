@@ -65,11 +65,7 @@ def per_channel(values, PLANES: tl.constexpr):
 @triton.jit
 def tile_sum(block, PLANES: tl.constexpr):
     """The sum of a block for its channels."""
-    if PLANES:
-        result = tl.sum(block)
-    else:
-        result = tl.sum(block, axis=0)
-    return result
+    return tl.sum(block) if PLANES else tl.sum(block, axis=0)
 
 
 @triton.jit

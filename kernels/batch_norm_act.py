@@ -8,8 +8,8 @@ With g the gradient before the activation and n values per channel,
 .. math:: \partial x = s g + ((x - \mu)\,b + l), \quad s = \gamma / \sqrt{\sigma^2 + \epsilon}, \quad
           b = -\frac{s \sum g (x - \mu)}{n (\sigma^2 + \epsilon)}, \quad l = -\frac{s}{n} \sum g
 
-Forward reads x twice: for its statistics, and to apply them. The sums of a chunk are in the compute dtype and
-put together in float64, in a fixed order. Backward first takes its two sums and writes the residual's gradient, then the
+Forward reads x twice: for its statistics, and to apply them. The sums of a chunk are in the compute dtype and put
+together in float64, in a fixed order. Backward first takes its two sums and writes the residual's gradient, then the
 gradient of x.
 """
 
@@ -56,10 +56,8 @@ def _shift(
     """
     dtype: tl.constexpr = compute_dtype(x.dtype.element_ty, x.dtype.element_ty)
     row = x + first_row * of[1] * of[2]
-    if PLANES:
-        one = widen(tl.load(row + tl.min(at)), dtype)
-    else:
-        one = widen(tl.load(row + at, mask=there, other=0), dtype)
+    one = tl.load(row + tl.min(at)) if PLANES else tl.load(row + at, mask=there, other=0)
+    one = widen(one, dtype)
     off = _distances(x, of, first_row, 0, at, there, one, PLANES, ROWS)
     values = values_in(chunk, of, ROWS, PLANES, COLUMNS)
     mean = one + tile_sum(off, PLANES) / values.to(dtype)
