@@ -1,6 +1,7 @@
 #include "layout.h"
 
 #include <ATen/ExpandUtils.h>
+#include <ATen/ops/empty_strided.h>
 
 #include <algorithm>
 
@@ -27,6 +28,11 @@ Dims dense_strides(const at::Tensor& x) {
   if (x.is_non_overlapping_and_dense()) return Dims(x.strides().begin(), x.strides().end());
   const auto inferred = at::infer_dense_strides(x.sizes(), x.strides());
   return Dims(inferred.begin(), inferred.end());
+}
+
+at::Tensor laid_out(const at::Tensor& x, at::IntArrayRef strides) {
+  if (same_strides(x.sizes(), x.strides(), strides)) return x;
+  return at::empty_strided(x.sizes(), strides, x.options()).copy_(x);
 }
 
 Layout::Layout(at::IntArrayRef sizes, at::IntArrayRef order, at::ArrayRef<at::IntArrayRef> strides)

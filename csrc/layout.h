@@ -10,6 +10,9 @@ using Dims = c10::SmallVector<int64_t, 6>;
 // The strides of at::empty_like(x): its own where x is dense, else the nearest dense ones.
 Dims dense_strides(const at::Tensor& x);
 
+// x with these dense strides: itself, or a copy.
+at::Tensor laid_out(const at::Tensor& x, at::IntArrayRef strides);
+
 // One loop over several tensors of equal sizes, in the memory order of a dense tensor: neighbouring dimensions are
 // merged where every tensor allows it. Where all follow the order, and it has no gaps, that is one dimension of stride 1.
 class Layout {

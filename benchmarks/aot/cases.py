@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from dfad_fast.kernels import boundary_hinge, channel_statistics, interpolated, kl, l1, mixing, pack_signs
+from dfad_fast.kernels import (
+    batch_norm_act,
+    boundary_hinge,
+    channel_statistics,
+    interpolated,
+    kl,
+    l1,
+    mixing,
+    pack_signs,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SHAPE = (8, 64, 32)
@@ -81,6 +91,22 @@ def _channels(dtype: torch.dtype, gradient: bool, rows: bool = False) -> None:
         channel_statistics.statistics([x], moments)
 
 
+def _features(dtype: torch.dtype, channels_last: bool) -> torch.Tensor:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(16, 64, 16, 16, dtype=dtype, memory_format=layout)
+
+
+def _norm(dtype: torch.dtype, channels_last: bool) -> None:
+    x, channels, statistics = _features(dtype, channels_last), torch.empty(64), torch.empty(2, 64)
+    batch_norm_act.forward(x, x, channels, channels, False, 0.0, 1e-5, torch.empty_like(x), statistics)
+
+
+def _norm_gradient(dtype: torch.dtype, channels_last: bool) -> None:
+    x, channels, statistics = _features(dtype, channels_last), torch.empty(64), torch.empty(2, 64)
+    grads = torch.empty_like(x), torch.empty_like(x), channels, channels
+    batch_norm_act.gradient(x, x, x, channels, channels, statistics, False, 0.0, 1e-5, *grads)
+
+
 def _per_sample(element: int) -> set[int]:
     return {4, 8}  # lam, perm
 
@@ -132,6 +158,18 @@ CASES = (
         "mean",
         lambda d: interpolated.gradient(_scalar(d), _x(d), _x(d), *_lam_perm(), "mean", _x(d), _x(d)),
         lambda e: {4, 8, e},
+    ),
+    *(
+        Case(f"batch_norm_act.{kernel}", layout, partial(call, channels_last=last), narrow)
+        for layout, last in (("planes", False), ("channels_last", True))
+        for kernel, call, narrow in (
+            ("_moments_kernel", _norm, lambda e: {e}),
+            ("_apply_kernel", _norm, lambda e: {4, 8}),
+            ("_sums_kernel", _norm_gradient, lambda e: {4, 8}),
+            ("_gradient_kernel", _norm_gradient, lambda e: {4, 8}),
+            ("_statistics_kernel", _norm, None),
+            ("_finish_kernel", _norm_gradient, None),
+        )
     ),
     Case("_reduce._finish_kernel", "4 stages", lambda d: _hinge(d, "mean", stages=4, extras=True), None),
 )

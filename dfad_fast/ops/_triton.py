@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from dfad_fast.ops import boundary_hinge, channels, interpolated, kl, l1, mixing, packed_signs
+from dfad_fast.ops import batch_norm, boundary_hinge, channels, interpolated, kl, l1, mixing, packed_signs
 from dfad_fast.ops._checks import (
     check_channel_grad,
     check_features,
@@ -226,6 +226,46 @@ def _interpolated_l1_backward(
     return grads
 
 
+def _batch_norm_act(
+    x: torch.Tensor,
+    residual: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    given: torch.Tensor | None,
+    constant: bool,
+    slope: float,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    out, statistics = batch_norm._fake(x, residual, weight, bias, given, constant, slope, eps)
+    from dfad_fast.kernels import batch_norm_act as kernels
+
+    if given is not None:
+        statistics.copy_(given)
+    kernels.forward(x, residual, weight, bias, given is not None, slope, eps, out, statistics)
+    return out, statistics
+
+
+def _batch_norm_act_backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    out: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    statistics: torch.Tensor,
+    constant: bool,
+    slope: float,
+    eps: float,
+    wanted: list[bool],
+) -> list[torch.Tensor]:
+    grads = batch_norm._fake_backward(grad, x, out, weight, bias, statistics, constant, slope, eps, wanted)
+    from dfad_fast.kernels import batch_norm_act as kernels
+
+    left = iter(grads)
+    places = [next(left) if want else None for want in wanted]
+    kernels.gradient(grad, x, out, weight, bias, statistics, constant, slope, eps, *places)
+    return grads
+
+
 _KERNELS = {
     "boundary_hinge_loss": _boundary_hinge_loss,
     "boundary_hinge_loss_backward": _boundary_hinge_loss_backward,
@@ -240,6 +280,8 @@ _KERNELS = {
     "mixup_backward": _mixup_backward,
     "interpolated_l1": _interpolated_l1,
     "interpolated_l1_backward": _interpolated_l1_backward,
+    "batch_norm_act": _batch_norm_act,
+    "batch_norm_act_backward": _batch_norm_act_backward,
 }
 
 

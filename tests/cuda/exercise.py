@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dfad_fast.ops import boundary_hinge, channels, interpolated, kl, l1, mixing, packed_signs
+from dfad_fast.ops import batch_norm, boundary_hinge, channels, interpolated, kl, l1, mixing, packed_signs
 from tests.cuda.build_shim import load_shim
 
 SHAPE = (3, 5, 4, 6)
@@ -39,9 +39,11 @@ def _same(x: torch.Tensor) -> torch.Tensor:
 LAYOUTS = (_same, _channels_last, _sliced, _expanded)
 
 
-def _assert_close(got: torch.Tensor, want: torch.Tensor, inputs: Sequence[torch.Tensor]) -> None:
+def _assert_close(
+    got: torch.Tensor, want: torch.Tensor, inputs: Sequence[torch.Tensor], ulps: int = 8
+) -> None:
     computed = torch.float64 if all(x.dtype == torch.float64 for x in inputs) else torch.float32
-    eps = 8 * max(torch.finfo(got.dtype).eps, torch.finfo(computed).eps)
+    eps = ulps * max(torch.finfo(got.dtype).eps, torch.finfo(computed).eps)
     if got.dtype in (torch.float16, torch.bfloat16):
         eps /= 2
     rounded = want.detach().to(got.dtype).double()
@@ -53,21 +55,24 @@ def _assert_close(got: torch.Tensor, want: torch.Tensor, inputs: Sequence[torch.
 
 
 def _compare(
-    op: Callable[..., torch.Tensor], reference: Callable[..., torch.Tensor], *tensors: torch.Tensor
+    op: Callable[..., torch.Tensor],
+    reference: Callable[..., torch.Tensor],
+    *tensors: torch.Tensor,
+    ulps: int = 8,
 ) -> None:
     """Values and gradients."""
     leaves = [x.detach().requires_grad_() for x in tensors]
     wide = [x.detach().double().requires_grad_() for x in tensors]
     got, want = op(*leaves), reference(*wide)
     grad = torch.rand(want.shape).to(got.dtype)
-    _assert_close(got, want, tensors)
+    _assert_close(got, want, tensors, ulps)
     got.backward(grad)
     want.backward(grad.double())
     for leaf, other in zip(leaves, wide, strict=True):
         assert (leaf.grad is None) == (other.grad is None)
         if leaf.grad is not None:
             assert leaf.grad.stride() == torch.empty_like(leaf).stride()
-            _assert_close(leaf.grad, other.grad, tensors)
+            _assert_close(leaf.grad, other.grad, tensors, ulps)
 
 
 def _pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -163,6 +168,49 @@ def _mixtures() -> None:
     assert per_element.isnan().all(1).tolist() == [False, True, True]
 
 
+def _norm(
+    x: torch.Tensor, residual: bool, dtype: torch.dtype | None, given: torch.Tensor | None, slope: float
+) -> None:
+    """Values and gradients; weight and bias in this dtype, or none."""
+    beside = torch.randn(x.shape).to(x.dtype) if residual else None
+    weight, bias = (None if dtype is None else torch.randn(x.shape[1]).to(dtype) for _ in range(2))
+    tensors = [x, *(t for t in (beside, weight, bias) if t is not None)]
+
+    def named(given: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
+        rest = iter(given)
+        return [None if t is None else next(rest) for t in (x, beside, weight, bias)]
+
+    statistics = None if given is None else given.to(torch.promote_types(x.dtype, torch.float32))
+    wide = None if given is None else given.double()
+    options = (given is not None, slope, 1e-5)
+    _compare(
+        lambda *t: torch.ops.dfad_fast.batch_norm_act(*named(t), statistics, *options)[0],
+        lambda *t: batch_norm.reference(*named(t), wide, *options)[0],
+        *tensors,
+        ulps=64,  # sums whose terms cancel
+    )
+
+
+def _norms() -> None:
+    for layout, dtype, residual in itertools.product(LAYOUTS, DTYPES, (False, True)):
+        channels = torch.rand(2, 5) + 0.1
+        _norm(layout(torch.randn(3, 5, 4, 6)).to(dtype), residual, torch.float32, None, 0.0)
+        _norm(layout(torch.randn(3, 5, 4, 6)).to(dtype), residual, dtype, channels, 0.2)
+    # One chunk and many; lanes with vectors and without; a tile that is not full; chunks of several steps.
+    for shape in (
+        (16, 1),
+        (700, 3),
+        (65, 68),
+        (40, 130),
+        (4, 1, 300),
+        (3, 2, 1031),
+        (600, 4, 3),
+        (300, 1024, 2),
+    ):
+        _norm(torch.randn(shape), False, None, None, 1.0)
+    _norm(torch.randn(3, 0, 4).transpose(1, 2), False, torch.half, torch.rand(2, 4), 0.0)
+
+
 def main(library: str | None = None) -> None:
     load_shim(None if library is None else Path(library))
     torch.manual_seed(0)
@@ -172,6 +220,7 @@ def main(library: str | None = None) -> None:
     _stages()
     _statistics()
     _mixtures()
+    _norms()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import torch
 
 from dfad_fast import backends
 from dfad_fast.ops import (
+    batch_norm_act,
     batch_norm_statistics_loss,
     boundary_hinge_loss,
     interpolated_l1,
@@ -42,6 +43,8 @@ def total(student, teacher, features, others, lam, perm):
         + batch_norm_statistics_loss(
             [features, student], [others[0, :, 0, 0], teacher[0]], [others[1, :, 0, 0], teacher[1]]
         )
+        + batch_norm_act(features, teacher[0, :32], student[0, :32], residual=others).square().mean()
+        + batch_norm_act(features.to(memory_format=torch.channels_last)).square().mean()
         + mixup(student, lam, perm).square().mean()
         + mixup(teacher, 0.3, perm).square().mean()
     )

@@ -52,6 +52,8 @@ def mutant(folder: Path, header: str, kernel: str, barrier: int, instead: str) -
         ("reduce.cuh", "boundary_hinge.cu", 1),
         ("rows.cuh", "mixing.cu", 0),
         ("channel_statistics.cu", "channel_statistics.cu", 0),
+        *(("channel_tiles.cuh", "batch_norm_act.cu", barrier) for barrier in (0, 2)),
+        ("batch_norm_act.cu", "batch_norm_act.cu", 0),
     ],
 )
 def test_a_missing_barrier_shows(tmp_path, header, kernel, barrier):

@@ -27,6 +27,7 @@ def test_every_kernel_has_a_case(aot):
     from dfad_fast.kernels import (
         _partners,
         _reduce,
+        batch_norm_act,
         boundary_hinge,
         channel_statistics,
         interpolated,
@@ -37,7 +38,17 @@ def test_every_kernel_has_a_case(aot):
     )
 
     modules = (
-        *(_partners, _reduce, boundary_hinge, channel_statistics, interpolated, kl, l1, mixing),
+        *(
+            _partners,
+            _reduce,
+            batch_norm_act,
+            boundary_hinge,
+            channel_statistics,
+            interpolated,
+            kl,
+            l1,
+            mixing,
+        ),
         pack_signs,
     )
     kernels = {
@@ -61,7 +72,7 @@ def test_a_launch_is_specialized_as_on_a_gpu(aot):
 
 def test_sizes_past_32_bits(aot):
     """Meta tensors stand for what fits no memory here: counts, offsets and strides are int64, and still load wide."""
-    from dfad_fast.kernels import boundary_hinge, interpolated, kl, l1, mixing
+    from dfad_fast.kernels import batch_norm_act, boundary_hinge, interpolated, kl, l1, mixing
 
     x = torch.empty(8, 2**30 + 16, device="meta", dtype=torch.bfloat16)
     apart = torch.empty(2**17, 3, 2**16, device="meta").transpose(1, 2)
@@ -75,14 +86,19 @@ def test_sizes_past_32_bits(aot):
         kl.loss(x, x, 1.0, "mean", x.new_empty(()), torch.empty(5, 8))
         mixing.mix([x], lam, perm, [x])
         interpolated.gradient(scalar, x, x, lam, perm, "mean", x, x)
-    assert len(launches) == 11
+        for layout in (torch.contiguous_format, torch.channels_last):
+            maps = torch.empty(2**17, 32, 32, 32, device="meta", memory_format=layout)
+            statistics, weight = torch.empty(2, 32), torch.empty(32)
+            batch_norm_act.forward(maps, None, weight, weight, False, 0.0, 1e-5, maps, statistics)
+            known = (None, weight, weight, statistics, False, 0.0, 1e-5)
+            batch_norm_act.gradient(maps, maps, *known, maps, maps, weight, weight)
+    assert len(launches) == 23
     target = aot.GPUTarget(*aot.TARGETS["sm_90"])
     for launch in launches:
         source, options = aot.specialize(target, *launch)
         compiled = aot.triton.compile(source, target=target, options=options.__dict__)
         figures = aot.nvidia_figures(compiled)
         assert figures["spills"] == 0, (source.name, figures)
-        wide = source.name not in ("_finish_kernel", "_inverse_kernel") and not any(
-            a is apart for a in launch[1]
-        )
+        narrow = ("_finish_kernel", "_statistics_kernel", "_inverse_kernel")
+        wide = source.name not in narrow and not any(a is apart for a in launch[1])
         assert not wide or 16 in figures["loads"], (source.name, figures)

@@ -234,6 +234,27 @@ TRITON = {
     "a tie has a sign": Mutation(
         "kernels/l1.py", "tl.where(d > 0, 1, 0)", "tl.where(d >= 0, 1, 0)", "test_l1.py"
     ),
+    "chunks' squares are counted from their own shifts": Mutation(
+        "kernels/batch_norm_act.py",
+        "square - off * (2 * sum - values * off)",
+        "square",
+        "test_batch_norm.py",
+        "far_from_zero",
+    ),
+    "values are summed as they are": Mutation(
+        "kernels/batch_norm_act.py",
+        "tl.where(mean - mean == 0, mean, 0)",
+        "mean * 0",
+        "test_batch_norm.py",
+        "far_from_zero",
+    ),
+    "the batch's mean is a constant": Mutation(
+        "kernels/batch_norm_act.py",
+        "(value - mean) * by_x + level",
+        "(value - mean) * by_x",
+        "test_batch_norm.py",
+        "gradients_are_the_formulas",
+    ),
 }
 
 

@@ -22,14 +22,6 @@ using OptionalTensor = std::optional<at::Tensor>;
 template <class A>
 constexpr int64_t lanes = 128 / sizeof(A);
 
-// `x` with these dense strides.
-at::Tensor laid_out(const at::Tensor& x, at::IntArrayRef strides) {
-  bool lies_so = true;
-  for (int64_t d = 0; d < x.dim(); ++d) lies_so = lies_so && (x.size(d) == 1 || x.stride(d) == strides[d]);
-  if (lies_so) return x;
-  return at::empty_strided(x.sizes(), strides, x.options()).copy_(x);
-}
-
 const char* at_element(const at::Tensor& x, int64_t element) {
   return static_cast<const char*>(x.const_data_ptr()) + element * static_cast<int64_t>(x.element_size());
 }
