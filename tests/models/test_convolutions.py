@@ -66,13 +66,35 @@ def test_shortcuts_that_are_slices_and_padding_take_what_winograd_returns():
     images = torch.randn(2, 1, 9, 7, generator=torch.Generator().manual_seed(1), requires_grad=True)
     network = create_network("resnet20-a", (1, 9, 7), 10).eval()
     winograd = WinogradConvolutions(network, frozen=True)
-    assert len(winograd) == 10  # not those of few channels, nor those of stride 2
+    assert len(winograd) == 16  # not the stem of one channel, nor those of stride 2
     results = []
     for context in (nullcontext(), winograd.used()):
         with context:
             answer = network(images)
         results += [answer, *torch.autograd.grad(answer.square().sum(), images)]
     torch.testing.assert_close(results[2:], results[:2], rtol=1e-3, atol=1e-3 * results[1].abs().max().item())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("side", [8, 2])
+def test_few_channels_go_by_the_op_for_them(monkeypatch, frozen, side):
+    tiles = []
+    real = convolutions.narrow_conv2d
+    monkeypatch.setattr(
+        convolutions,
+        "narrow_conv2d",
+        lambda *args, tile: tiles.append(tile) or real(*args, tile=tile),
+    )
+    network = nn.Sequential(
+        nn.Conv2d(7, 8, 3, padding=1), nn.Conv2d(8, 40, 3, padding=1), nn.Conv2d(40, 32, 3, padding=1)
+    )
+    winograd = WinogradConvolutions(network, frozen)
+    assert len(winograd) == 2  # not the first, which has 7 channels
+    images = torch.randn(2, 7, side, side)
+    expected = network(images)
+    with winograd.used():
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
+    assert tiles == [4 if side > 2 else 0]
 
 
 def test_frozen_weights_are_transformed_once_and_again_only_for_gradients(network, calls):

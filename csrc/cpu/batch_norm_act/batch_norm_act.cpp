@@ -82,7 +82,7 @@ std::tuple<at::Tensor, at::Tensor> forward(
   at::Tensor out = at::empty_strided(x.sizes(), strides, x.options());
   const Channels of(ChannelLayout(x.sizes(), strides), lanes<A>);
   const Kernels& kernels = active_kernels();
-  at::Tensor statistics = given ? given->clone() : ops::channel_statistics({x});
+  at::Tensor statistics = given ? given->clone(at::MemoryFormat::Contiguous) : ops::channel_statistics({x});
   const Norm<A> norm(of, statistics, weight, bias, eps);
   const BatchNormAct<A> f = {static_cast<A>(slope)};
   for_each_block(of.blocks(), of.elements(), [&](int64_t item) {
