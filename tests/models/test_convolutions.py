@@ -153,7 +153,7 @@ class Own(nn.Conv2d):
         nn.Conv2d(32, 32, 3, padding=2, dilation=2),
         nn.Conv2d(32, 32, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(32, 32, 5, padding=1),
-        nn.Conv2d(16, 32, 3, padding=1),
+        nn.Conv2d(7, 32, 3, padding=1),
         Own(32, 32, 3, padding=1),
     ],
     ids=str,
