@@ -76,6 +76,16 @@ def test_shortcuts_that_are_slices_and_padding_take_what_winograd_returns():
 
 
 @pytest.mark.parametrize("frozen", [False, True])
+def test_networks_that_name_their_layers_argument(calls, frozen):
+    layer = nn.Conv2d(32, 32, 3, padding=1)
+    x = torch.randn(2, 32, 8, 8)
+    expected = layer(x)
+    with WinogradConvolutions(layer, frozen).used():
+        torch.testing.assert_close(layer(input=x), expected, rtol=1e-4, atol=1e-4)
+    assert calls["winograd_conv2d"] == 1
+
+
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("side", [8, 2])
 def test_few_channels_go_by_the_op_for_them(monkeypatch, frozen, side):
     tiles = []

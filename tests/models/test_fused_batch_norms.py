@@ -100,6 +100,21 @@ def test_where_somebody_looks_in_between_the_activation_stays(slopes, between):
     assert all((x < 0).any() for x in seen)
 
 
+def test_networks_that_name_their_layers_argument():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.relu = nn.BatchNorm2d(1), nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(input=self.norm(input=x))
+
+    mine = Named()
+    expected = copy.deepcopy(mine)(IMAGES)
+    with FusedBatchNorms(mine).used():
+        torch.testing.assert_close(mine(IMAGES), expected)
+
+
 def test_a_norm_of_its_own_kind_is_left_alone(slopes):
     class Own(nn.BatchNorm2d):
         def forward(self, x):

@@ -69,12 +69,13 @@ class _Pair:
         return any(map(has_hooks, self.between))
 
 
-def _normalize(norm: Any, pair: _Pair | None, x: Tensor) -> Tensor:
-    return batch_norm_like(norm, x, slope=1.0 if pair is None or pair.is_seen else pair.slope)
+# Their argument has the name that the modules' has, by which some networks call them.
+def _normalize(norm: Any, pair: _Pair | None, input: Tensor) -> Tensor:
+    return batch_norm_like(norm, input, slope=1.0 if pair is None or pair.is_seen else pair.slope)
 
 
-def _activate(pair: _Pair, x: Tensor) -> Tensor:
-    return type(pair.activation).forward(pair.activation, x) if pair.is_seen else x
+def _activate(pair: _Pair, input: Tensor) -> Tensor:
+    return type(pair.activation).forward(pair.activation, input) if pair.is_seen else input
 
 
 def _find_pairs(network: nn.Module, watched: Collection[str]) -> list[_Pair]:

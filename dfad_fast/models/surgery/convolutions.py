@@ -48,23 +48,24 @@ class WinogradConvolutions:
             for convolution in self._convolutions:
                 convolution.__dict__.pop("forward", None)  # another network may hold it too
 
-    def _frozen_forward(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
-        if x.dim() != 4 or _is_narrow(convolution):
-            return _trained_forward(convolution, x)
-        key = id(convolution), _tile(x)
-        backward = torch.is_grad_enabled() and x.requires_grad
+    # Their argument has the name that a convolution's has, by which some networks call it.
+    def _frozen_forward(self, convolution: nn.Conv2d, input: Tensor) -> Tensor:
+        if input.dim() != 4 or _is_narrow(convolution):
+            return _trained_forward(convolution, input)
+        key = id(convolution), _tile(input)
+        backward = torch.is_grad_enabled() and input.requires_grad
         known = self._transformed.get(key)
         if known is None or (backward and known.adjoint is None):
             known = self._transformed[key] = winograd_weight(convolution.weight, key[1], adjoint=backward)
-        return winograd_conv2d(x, known, convolution.bias)
+        return winograd_conv2d(input, known, convolution.bias)
 
 
-def _trained_forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    if x.dim() != 4:
-        return nn.Conv2d.forward(convolution, x)
+def _trained_forward(convolution: nn.Conv2d, input: Tensor) -> Tensor:
+    if input.dim() != 4:
+        return nn.Conv2d.forward(convolution, input)
     if _is_narrow(convolution):
-        return narrow_conv2d(x, convolution.weight, convolution.bias, tile=4 if _tile(x) == 4 else 0)
-    return winograd_conv2d(x, convolution.weight, convolution.bias, tile=_tile(x))
+        return narrow_conv2d(input, convolution.weight, convolution.bias, tile=4 if _tile(input) == 4 else 0)
+    return winograd_conv2d(input, convolution.weight, convolution.bias, tile=_tile(input))
 
 
 def _is_narrow(convolution: nn.Conv2d) -> bool:
