@@ -63,6 +63,8 @@ def kernels() -> list[Kernel]:
     return [
         *(_of_registry(name, dtype) for name in SHAPES for dtype in DTYPES),
         _convolution("winograd_conv2d", ops.winograd_conv2d),
+        _convolution("narrow_conv2d", partial(ops.narrow_conv2d, tile=4)),
+        _convolution("narrow_conv2d stride 2", partial(ops.narrow_conv2d, stride=2)),
         _convolution("generator_block", _generator_block),
     ]
 

@@ -139,7 +139,7 @@ struct GradientStage {
   int64_t channels;
   int64_t inner;
   int64_t first_channel;
-  double count;
+  double share;  // of a value in its channel's mean
   bool wide;
 
   int64_t chunks() const { return ceil_div(loop.elements, chunk_size); }
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(threads)
           load_one<double>(incoming.grad, incoming.grad_dtype, incoming.row + c * incoming.channel);
       const A mean = load_one<A>(incoming.statistics, incoming.dtype, c);
       out[0] = ChannelGradient{}(
-          in[0], mean, static_cast<A>(2 * by_variance / stage.count), static_cast<A>(by_mean / stage.count));
+          in[0], mean, static_cast<A>(2 * by_variance * stage.share), static_cast<A>(by_mean * stage.share));
     });
   });
 }
@@ -252,7 +252,7 @@ std::vector<at::Tensor> channel_statistics_backward(
     stage.channels = layout.channels;
     stage.inner = layout.inner;
     stage.first_channel = first_channel;
-    stage.count = static_cast<double>(layout.values);
+    stage.share = 1.0 / static_cast<double>(layout.values);
     stage.wide = x.scalar_type() == at::kDouble;
     first_channel += layout.channels;
     stages.push_back(stage);

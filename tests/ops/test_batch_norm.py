@@ -11,6 +11,7 @@ from dfad_fast import backends
 from dfad_fast.nn import BatchNormAct
 from dfad_fast.ops import batch_norm_act
 from dfad_fast.ops.batch_norm import reference
+from tests import under_test
 from tests.under_test import sized
 
 from .helpers import DTYPES, LAYOUTS, channels_last, compiled, contiguous
@@ -76,7 +77,8 @@ def test_layouts_and_dtypes(layout, dtype):
     grad = torch.randn(4, 6, 5, 7)
     got = value_and_gradients(batch_norm_act, tensors, grad)
     assert got[0].dtype == got[1].dtype == got[2].dtype == dtype
-    assert got[0].stride() == torch.empty_like(tensors["x"]).stride()
+    if under_test.backend != "reference":  # which leaves that to torch
+        assert got[0].stride() == torch.empty_like(tensors["x"]).stride()
     # The float64 formula at the values that the op was given; gradients as it got them.
     want = value_and_gradients(reference, exactly(tensors), grad.to(dtype).double())
     on = (got[0] > 0) == (want[0] > 0)  # rounding may move a value across the boundary
