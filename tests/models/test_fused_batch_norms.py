@@ -100,6 +100,55 @@ def test_where_somebody_looks_in_between_the_activation_stays(slopes, between):
     assert all((x < 0).any() for x in seen)
 
 
+def test_an_activation_that_another_network_holds_too_still_activates_there():
+    shared = nn.ReLU()
+    mine, other = nn.Sequential(nn.BatchNorm2d(1), shared), nn.Sequential(shared)
+    with FusedBatchNorms(mine).used():
+        assert torch.equal(other(IMAGES), IMAGES.relu())
+        assert (mine(IMAGES) >= 0).all()
+        assert torch.equal(other(IMAGES), IMAGES.relu())
+
+
+def test_a_hook_that_removes_itself_leaves_the_activation():
+    mine = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU())
+    expected = copy.deepcopy(mine)(IMAGES)
+    hook = mine[0].register_forward_hook(lambda *_: hook.remove())
+    with FusedBatchNorms(mine).used():
+        torch.testing.assert_close(mine(IMAGES), expected)
+        torch.testing.assert_close(mine(IMAGES), expected)
+
+
+class ReadInTraining(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.relu = nn.BatchNorm2d(1), nn.ReLU()
+
+    def forward(self, x):
+        h = self.norm(x)
+        return self.relu(h) + h if self.training else self.relu(h)
+
+
+class Untraceable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU())
+
+    def forward(self, x):
+        assert x.shape[1] == 1
+        h = self.layers[0](x)
+        return self.layers[1](h) + h
+
+
+@pytest.mark.parametrize("made", [ReadInTraining, Untraceable])
+def test_a_norms_output_that_is_read_where_tracing_did_not_see_it(made):
+    mine = made().eval()
+    fused = FusedBatchNorms(mine)
+    mine.train()
+    expected = copy.deepcopy(mine)(IMAGES)
+    with fused.used():
+        torch.testing.assert_close(mine(IMAGES), expected)
+
+
 def test_networks_that_name_their_layers_argument():
     class Named(nn.Module):
         def __init__(self):

@@ -411,3 +411,8 @@ def test_compile():
         want = run(lambda *a: exact(*a, stride=2, slope=0.0).square(), inputs, grad)
         for ours, theirs in zip(got, want, strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_no_columns():
+    x = torch.zeros(1, 8, 4, 0)
+    assert narrow_conv2d(x, torch.zeros(8, 8, 1, 1)).shape == (1, 8, 4, 0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import threading
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -35,6 +37,7 @@ class FusedBatchNorms:
         behind = {pair.norm: pair for pair in pairs}
         self._forwards = {norm: partial(_normalize, norm, behind.get(norm)) for norm in norms}
         self._forwards |= {pair.activation: partial(_activate, pair) for pair in pairs}
+        self._pairs = pairs
         self._counts = len(norms), len(pairs)
 
     def __str__(self) -> str:
@@ -52,16 +55,20 @@ class FusedBatchNorms:
         finally:
             for module in self._forwards:
                 module.__dict__.pop("forward", None)  # another network may hold it too
+            for pair in self._pairs:
+                pair.made.clear()
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """``between``: the two, and the modules around one of them only, whose hooks would see what is not there."""
+    """``between``: the two, and the modules around one of them only, whose hooks would see what is not there. ``made``:
+    for each thread what the norm has activated already, until the activation gets it."""
 
     norm: nn.Module
     activation: nn.Module
     slope: float
     between: tuple[nn.Module, ...]
+    made: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def is_seen(self) -> bool:
@@ -71,33 +78,50 @@ class _Pair:
 
 # Their argument has the name that the modules' has, by which some networks call them.
 def _normalize(norm: Any, pair: _Pair | None, input: Tensor) -> Tensor:
-    return batch_norm_like(norm, input, slope=1.0 if pair is None or pair.is_seen else pair.slope)
+    if pair is None or pair.is_seen:
+        return batch_norm_like(norm, input, slope=1.0)
+    activated = pair.made[threading.get_ident()] = batch_norm_like(norm, input, slope=pair.slope)
+    return activated
 
 
 def _activate(pair: _Pair, input: Tensor) -> Tensor:
-    return type(pair.activation).forward(pair.activation, input) if pair.is_seen else input
+    # Another network may hold the activation too, and gives it something else.
+    if pair.made.get(threading.get_ident()) is not input:
+        return type(pair.activation).forward(pair.activation, input)
+    del pair.made[threading.get_ident()]
+    return input
 
 
 def _find_pairs(network: nn.Module, watched: Collection[str]) -> list[_Pair]:
-    """Batch norm layers and the activations that alone take their output, where no reader looks in between."""
-    try:
-        flow = DataFlow(duplicate := copy.deepcopy(network))
-    except Exception:  # whatever a user's network makes of a copy
-        return []
-    originals, copies = dict(network.named_modules()), dict(duplicate.named_modules())
-    paths = {module: path for path, module in copies.items()}
+    """Batch norm layers and the activations that alone take their output, in training and in eval mode, where no reader
+    looks in between. None where a part cannot be traced: what it does with a norm's output is not known."""
+    found = [_pairs_of_paths(network, training) for training in (True, False)]
+    modules = dict(network.named_modules(remove_duplicate=False))
+    counts = Counter(map(id, modules.values()))
     pairs = []
-    for path, activation in copies.items():
-        slope = _slope(activation)
-        norm = None if slope is None else flow.sole_source(activation)
-        if slope is None or type(norm) not in _NORMS or "forward" in vars(activation):
+    for norm, activation in found[0] & found[1]:
+        ends = modules[norm], modules[activation]
+        slope = _slope(ends[1])
+        several = any(counts[id(module)] > 1 for module in ends)
+        if slope is None or several or any("forward" in vars(module) for module in ends):
             continue
-        assert norm is not None
-        between = set(upwards(paths[norm])) ^ set(upwards(path))
+        between = set(upwards(norm)) ^ set(upwards(activation))
         if between.isdisjoint(watched):
-            modules = tuple(originals[name] for name in between)
-            pairs.append(_Pair(originals[paths[norm]], originals[path], slope, modules))
+            pairs.append(_Pair(*ends, slope, tuple(modules[name] for name in between)))
     return pairs
+
+
+def _pairs_of_paths(network: nn.Module, training: bool) -> set[tuple[str, str]]:
+    try:
+        duplicate = copy.deepcopy(network).train(training)
+        flow = DataFlow(duplicate)
+    except Exception:  # whatever a user's network makes of a copy
+        return set()
+    if flow.untraceable:
+        return set()
+    paths = {module: path for path, module in duplicate.named_modules()}
+    sources = {path: flow.sole_source(m) for m, path in paths.items() if _slope(m) is not None}
+    return {(paths[norm], path) for path, norm in sources.items() if norm and type(norm) in _NORMS}
 
 
 def _slope(module: nn.Module) -> float | None:
