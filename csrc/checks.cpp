@@ -1,6 +1,7 @@
 #include "checks.h"
 
 #include "channels.h"
+#include "dtypes.h"
 
 #include <c10/util/Exception.h>
 
@@ -232,7 +233,7 @@ void check_batch_norm(
         x.sizes());
     return;
   }
-  const at::ScalarType dtype = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType dtype = statistics_dtype({x});
   const std::array<int64_t, 2> shape = {2, x.size(1)};
   TORCH_CHECK_VALUE(
       given->sizes() == at::IntArrayRef(shape) && given->scalar_type() == dtype, op, ": statistics must be the ",

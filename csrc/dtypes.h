@@ -16,7 +16,7 @@ inline bool computes_in_double(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == at::kDouble || b.scalar_type() == at::kDouble;
 }
 
-// Of statistics that are computed of each tensor: float64 where any is, else float32.
+// The dtype of statistics over tensors: float64 where any of them is, else float32.
 inline at::ScalarType statistics_dtype(at::TensorList features) {
   const auto is_double = [](const at::Tensor& x) { return x.scalar_type() == at::kDouble; };
   return std::any_of(features.begin(), features.end(), is_double) ? at::kDouble : at::kFloat;

@@ -15,7 +15,7 @@ struct BatchNormAct {
     return (x - mean) * scale + bias;
   }
 
-  // Of the activation's input, and of a gradient that comes to its output. Not a product for a ReLU: 0 times infinity.
+  // For the activation's input, and for a gradient at its output. A ReLU does not multiply: 0 times infinity is NaN.
   template <class V, class M>
   DFAD_HD V activated(V value, M off) const {
     const V zero = {};

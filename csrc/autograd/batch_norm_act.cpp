@@ -3,22 +3,17 @@
 #include <torch/library.h>
 
 #include "../ops.h"
-#include "once.h"
+#include "given.h"
 
 namespace dfad::autograd {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-using OptionalTensor = std::optional<at::Tensor>;
 
 constexpr const char* name = "batch_norm_act";
 // The differentiable inputs: x, residual, weight, bias.
 constexpr size_t inputs = 4;
-
-OptionalTensor optional(const at::Tensor& x) {
-  return x.defined() ? OptionalTensor(x) : std::nullopt;
-}
 
 class BatchNormAct : public torch::autograd::Function<BatchNormAct> {
  public:
@@ -29,12 +24,8 @@ class BatchNormAct : public torch::autograd::Function<BatchNormAct> {
     // Which side of the activation a value was on is read from the output, where x alone does not tell.
     const bool reads_output = residual.has_value() && slope != 1;
     ctx->save_for_backward(
-        {savable(x), reads_output ? *out : at::Tensor(), weight ? savable(*weight) : at::Tensor(),
-         bias ? savable(*bias) : at::Tensor(), *statistics});
-    // needs_input_grad counts only the inputs that are given.
-    c10::List<bool> given;
-    for (const bool there : {true, residual.has_value(), weight.has_value(), bias.has_value()}) given.push_back(there);
-    ctx->saved_data["given"] = given;
+        {savable(x), reads_output ? *out : at::Tensor(), savable(weight), savable(bias), *statistics});
+    note_given(ctx, {true, residual.has_value(), weight.has_value(), bias.has_value()});
     ctx->saved_data["constant"] = constant;
     ctx->saved_data["slope"] = slope;
     ctx->saved_data["eps"] = eps;
@@ -43,20 +34,12 @@ class BatchNormAct : public torch::autograd::Function<BatchNormAct> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grad) {
     const auto saved = ctx->get_saved_variables();
-    const auto given = ctx->saved_data["given"].toBoolList();
-    std::array<bool, inputs> wanted;
-    size_t edge = 0;
-    for (size_t i = 0; i < inputs; ++i) wanted[i] = given.get(i) && ctx->needs_input_grad(edge++);
+    const auto wanted = wanted_gradients<inputs>(ctx);
     const auto results = ops::batch_norm_act_backward(
         grad[0], saved[0], optional(saved[1]), optional(saved[2]), optional(saved[3]), saved[4],
         ctx->saved_data["constant"].toBool(), ctx->saved_data["slope"].toDouble(),
         ctx->saved_data["eps"].toDouble(), wanted);
-    variable_list grads(inputs + 5);
-    auto next = results.begin();
-    for (size_t i = 0; i < inputs; ++i) {
-      if (wanted[i]) grads[i] = *next++;
-    }
-    return grads;
+    return in_places(wanted, results, 5);
   }
 };
 
@@ -68,8 +51,7 @@ std::tuple<at::Tensor, at::Tensor> batch_norm_act(
     at::AutoDispatchBelowADInplaceOrView guard;
     result = ops::batch_norm_act(x, residual, weight, bias, given, constant, slope, eps);
   }
-  const auto wants = [](const OptionalTensor& t) { return t && needs_node(*t); };
-  const bool any = needs_node(x) || wants(residual) || wants(weight) || wants(bias);
+  const bool any = needs_node(x) || needs_node(residual) || needs_node(weight) || needs_node(bias);
   if (!at::GradMode::is_enabled() || !any) return result;
   auto& [out, statistics] = result;
   out = BatchNormAct::apply(x, residual, weight, bias, &out, &statistics, constant, slope, eps);

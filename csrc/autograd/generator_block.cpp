@@ -3,22 +3,17 @@
 #include <torch/library.h>
 
 #include "../ops.h"
-#include "once.h"
+#include "given.h"
 
 namespace dfad::autograd {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-using OptionalTensor = std::optional<at::Tensor>;
 
 constexpr const char* name = "generator_block";
-// Of the differentiable inputs: x, norm_weight, norm_bias, weight, bias.
+// The differentiable inputs: x, norm_weight, norm_bias, weight, bias.
 constexpr size_t inputs = 5;
-
-OptionalTensor optional(const at::Tensor& x) {
-  return x.defined() ? OptionalTensor(x) : std::nullopt;
-}
 
 class GeneratorBlock : public torch::autograd::Function<GeneratorBlock> {
  public:
@@ -27,14 +22,8 @@ class GeneratorBlock : public torch::autograd::Function<GeneratorBlock> {
       const at::Tensor& weight, const OptionalTensor& bias, at::Tensor* out,
       const at::Tensor* statistics, int64_t upsample, double slope, double eps) {
     ctx->save_for_backward(
-        {savable(x), *statistics, norm_weight ? savable(*norm_weight) : at::Tensor(),
-         norm_bias ? savable(*norm_bias) : at::Tensor(), savable(weight)});
-    // needs_input_grad counts only the inputs that are given.
-    c10::List<bool> given;
-    for (const bool there : {true, norm_weight.has_value(), norm_bias.has_value(), true, bias.has_value()}) {
-      given.push_back(there);
-    }
-    ctx->saved_data["given"] = given;
+        {savable(x), *statistics, savable(norm_weight), savable(norm_bias), savable(weight)});
+    note_given(ctx, {true, norm_weight.has_value(), norm_bias.has_value(), true, bias.has_value()});
     ctx->saved_data["upsample"] = upsample;
     ctx->saved_data["slope"] = slope;
     ctx->saved_data["eps"] = eps;
@@ -43,20 +32,12 @@ class GeneratorBlock : public torch::autograd::Function<GeneratorBlock> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grad) {
     const auto saved = ctx->get_saved_variables();
-    const auto given = ctx->saved_data["given"].toBoolList();
-    std::array<bool, inputs> wanted;
-    size_t edge = 0;
-    for (size_t i = 0; i < inputs; ++i) wanted[i] = given.get(i) && ctx->needs_input_grad(edge++);
+    const auto wanted = wanted_gradients<inputs>(ctx);
     const auto results = ops::generator_block_backward(
         grad[0], saved[0], saved[1], optional(saved[2]), optional(saved[3]), saved[4],
         ctx->saved_data["upsample"].toInt(), ctx->saved_data["slope"].toDouble(), ctx->saved_data["eps"].toDouble(),
         wanted);
-    variable_list grads(inputs + 5);
-    auto next = results.begin();
-    for (size_t i = 0; i < inputs; ++i) {
-      if (wanted[i]) grads[i] = *next++;
-    }
-    return grads;
+    return in_places(wanted, results, 5);
   }
 };
 
@@ -69,8 +50,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> generator_block(
     at::AutoDispatchBelowADInplaceOrView guard;
     result = ops::generator_block(x, given, norm_weight, norm_bias, weight, bias, upsample, slope, eps);
   }
-  const auto wants = [](const OptionalTensor& t) { return t && needs_node(*t); };
-  const bool any = needs_node(x) || wants(norm_weight) || wants(norm_bias) || needs_node(weight) || wants(bias);
+  const bool any = needs_node(x) || needs_node(norm_weight) || needs_node(norm_bias) || needs_node(weight) ||
+      needs_node(bias);
   if (!at::GradMode::is_enabled() || !any) return result;
   auto& [out, statistics, out_statistics] = result;
   out = GeneratorBlock::apply(x, norm_weight, norm_bias, weight, bias, &out, &statistics, upsample, slope, eps);

@@ -3,17 +3,16 @@
 #include <torch/library.h>
 
 #include "../ops.h"
-#include "once.h"
+#include "given.h"
 
 namespace dfad::autograd {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-using OptionalTensor = std::optional<at::Tensor>;
 
 constexpr const char* name = "narrow_conv2d";
-// Of the differentiable inputs: x, weight, bias, residual.
+// The differentiable inputs: x, weight, bias, residual.
 constexpr size_t inputs = 4;
 
 class NarrowConv2d : public torch::autograd::Function<NarrowConv2d> {
@@ -24,9 +23,7 @@ class NarrowConv2d : public torch::autograd::Function<NarrowConv2d> {
       int64_t tile) {
     const at::Tensor out = std::move(*computed);
     ctx->save_for_backward({savable(x), savable(weight), slope == 1 ? at::Tensor() : out});
-    // needs_input_grad counts only the inputs that are given.
-    ctx->saved_data["bias"] = bias.has_value();
-    ctx->saved_data["residual"] = residual.has_value();
+    note_given(ctx, {true, true, bias.has_value(), residual.has_value()});
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["slope"] = slope;
     ctx->saved_data["tile"] = tile;
@@ -35,25 +32,16 @@ class NarrowConv2d : public torch::autograd::Function<NarrowConv2d> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grad) {
     const auto saved = ctx->get_saved_variables();
-    const std::array<bool, inputs> given = {
-        true, true, ctx->saved_data["bias"].toBool(), ctx->saved_data["residual"].toBool()};
     const double slope = ctx->saved_data["slope"].toDouble();
-    std::array<bool, inputs> wanted;
-    size_t edge = 0;
-    for (size_t i = 0; i < inputs; ++i) wanted[i] = given[i] && ctx->needs_input_grad(edge++);
-    variable_list grads(inputs + 4);
-    // Without an activation nothing is to be computed for it.
-    if (slope == 1 && wanted[3]) {
-      grads[3] = grad[0];
-      wanted[3] = false;
-    }
+    auto wanted = wanted_gradients<inputs>(ctx);
+    // Without an activation nothing is to be computed for the residual.
+    const bool passes_on = slope == 1 && wanted[3];
+    if (passes_on) wanted[3] = false;
     const auto results = ops::narrow_conv2d_backward(
-        grad[0], saved[0], saved[1], saved[2].defined() ? OptionalTensor(saved[2]) : std::nullopt,
+        grad[0], saved[0], saved[1], optional(saved[2]),
         ctx->saved_data["stride"].toInt(), slope, ctx->saved_data["tile"].toInt(), wanted);
-    auto next = results.begin();
-    for (size_t i = 0; i < inputs; ++i) {
-      if (wanted[i]) grads[i] = *next++;
-    }
+    variable_list grads = in_places(wanted, results, 4);
+    if (passes_on) grads[3] = grad[0];
     return grads;
   }
 };
@@ -66,10 +54,8 @@ std::tuple<at::Tensor, at::Tensor> narrow_conv2d(
     at::AutoDispatchBelowADInplaceOrView guard;
     result = ops::narrow_conv2d(x, weight, bias, residual, stride, slope, statistics, tile);
   }
-  const auto wants = [](const OptionalTensor& t) { return t && needs_node(*t); };
-  if (!at::GradMode::is_enabled() || !(needs_node(x) || needs_node(weight) || wants(bias) || wants(residual))) {
-    return result;
-  }
+  const bool any = needs_node(x) || needs_node(weight) || needs_node(bias) || needs_node(residual);
+  if (!at::GradMode::is_enabled() || !any) return result;
   auto& [out, found] = result;
   out = NarrowConv2d::apply(x, weight, bias, residual, &out, stride, slope, tile);
   return result;

@@ -3,7 +3,7 @@
 #include <torch/library.h>
 
 #include "../ops.h"
-#include "once.h"
+#include "given.h"
 
 namespace dfad::autograd {
 namespace {
@@ -13,10 +13,6 @@ using torch::autograd::variable_list;
 
 constexpr const char* name = "winograd_conv2d";
 
-std::optional<at::Tensor> given(const at::Tensor& x) {
-  return x.defined() ? std::optional<at::Tensor>(x) : std::nullopt;
-}
-
 class WinogradConv2d : public torch::autograd::Function<WinogradConv2d> {
  public:
   static at::Tensor forward(
@@ -25,7 +21,7 @@ class WinogradConv2d : public torch::autograd::Function<WinogradConv2d> {
     const at::Tensor result = std::move(*computed);
     ctx->save_for_backward(
         {keep_x ? savable(x) : at::Tensor(), savable(weight), relu ? result : at::Tensor(),
-         *adjoint ? savable(**adjoint) : at::Tensor()});
+         savable(*adjoint)});
     ctx->saved_data["bias"] = bias.has_value();
     ctx->saved_data["tile"] = tile;
     return result;
@@ -36,7 +32,7 @@ class WinogradConv2d : public torch::autograd::Function<WinogradConv2d> {
     const bool x = ctx->needs_input_grad(0), weight = ctx->needs_input_grad(1);
     const bool bias = ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2);
     const auto wanted = ops::winograd_conv2d_backward(
-        grad[0], given(saved[0]), saved[1], given(saved[2]), given(saved[3]), ctx->saved_data["tile"].toInt(), x,
+        grad[0], optional(saved[0]), saved[1], optional(saved[2]), optional(saved[3]), ctx->saved_data["tile"].toInt(), x,
         weight, bias);
     variable_list results(8);
     size_t next = 0;
@@ -56,7 +52,7 @@ at::Tensor winograd_conv2d(
     result = ops::winograd_conv2d(x, weight, bias, transformed, adjoint, tile, relu);
   }
   const bool to_weight = needs_node(weight);
-  if (!at::GradMode::is_enabled() || !(needs_node(x) || to_weight || (bias && needs_node(*bias)))) return result;
+  if (!at::GradMode::is_enabled() || !(needs_node(x) || to_weight || needs_node(bias))) return result;
   return WinogradConv2d::apply(x, weight, bias, &adjoint, &result, to_weight, tile, relu);
 }
 

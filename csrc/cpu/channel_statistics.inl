@@ -151,7 +151,7 @@ DFAD_INLINE void slope_group(
   store_group<A>(out, map_group<A>(gradient, load_group<A>(x, count), mean, slope, level), count);
 }
 
-// Of n values from the begin of a period on.
+// For n values, the first of them at the start of a period.
 template <class A, class T>
 DFAD_INLINE void slope_period(const ChannelSlopes<A>& by, const T* x, T* out, std::int64_t n) {
   for_each_group<A>(n, [&](std::int64_t i, auto count) {

@@ -151,13 +151,13 @@ struct ChannelSlopes {
 // See channel_statistics.inl.
 template <class A>
 struct ChannelKernels {
-  // Of so many rows, each one value of every channel: one result per channel.
+  // From rows with one value of every channel: one result per channel.
   void (*row_moments)(const ChannelValues&, std::int64_t rows, Moments* out);
-  // Of so many samples of planes, `sample` values apart: one result per channel.
+  // From planes of samples that lie `sample` values apart: one result per channel.
   void (*plane_moments)(
       const ChannelValues&, const Planes&, std::int64_t samples, std::int64_t sample, Moments* out);
   void (*row_gradient)(const ChannelValues&, const ChannelSlopes<A>&, std::int64_t rows, void* out);
-  // Of so many planes, the first of channel `first`; the channels begin anew after the last.
+  // For planes of which the first is channel `first`; after the last channel comes the first one again.
   void (*plane_gradient)(
       const ChannelValues&, const ChannelSlopes<A>&, const Planes&, std::int64_t first, std::int64_t planes,
       void* out);

@@ -7,6 +7,7 @@
 
 #include "../arithmetic/batch_norm_act.h"
 #include "../checks.h"
+#include "../dtypes.h"
 #include "../layout.h"
 #include "channel_tiles.cuh"
 
@@ -273,7 +274,7 @@ bool computes_double(const at::Tensor& x) {
 }
 
 at::TensorOptions compute_options(const at::Tensor& x) {
-  return x.options().dtype(computes_double(x) ? at::kDouble : at::kFloat);
+  return x.options().dtype(statistics_dtype({x}));
 }
 
 const void* data_of(const at::Tensor& x) {

@@ -40,7 +40,7 @@ struct ChannelTiles {
 
   DFAD_HD int64_t rows_at_once() const { return threads / lanes; }
 
-  // Of one channel in a chunk, or in the first rows of it.
+  // How many values one channel has in a chunk, or in its first rows.
   DFAD_HD int64_t values_in(int64_t chunk, int64_t most_rows) const {
     const int64_t row_chunk = planes() ? chunk / tiles : chunk;
     const int64_t rows = smaller(most_rows, outer - row_chunk * chunk_rows);

@@ -17,7 +17,7 @@ from typing import overload
 import torch
 
 from dfad_fast import backends
-from dfad_fast.ops._checks import check_features, check_types
+from dfad_fast.ops._checks import check_channel_grad, check_features, check_types
 from dfad_fast.ops._dtypes import compute_dtype
 
 _NAME = "channel_statistics"
@@ -87,4 +87,6 @@ def _fake(features: list[torch.Tensor]) -> torch.Tensor:
 def _fake_backward(
     grad: torch.Tensor, features: list[torch.Tensor], statistics: torch.Tensor
 ) -> list[torch.Tensor]:
+    check_features(_NAME, features)
+    check_channel_grad(_NAME, grad, statistics, features)
     return [torch.empty_like(x) for x in features]

@@ -38,17 +38,15 @@ def test_every_kernel_has_a_case(aot):
     )
 
     modules = (
-        *(
-            _partners,
-            _reduce,
-            batch_norm_act,
-            boundary_hinge,
-            channel_statistics,
-            interpolated,
-            kl,
-            l1,
-            mixing,
-        ),
+        _partners,
+        _reduce,
+        batch_norm_act,
+        boundary_hinge,
+        channel_statistics,
+        interpolated,
+        kl,
+        l1,
+        mixing,
         pack_signs,
     )
     kernels = {

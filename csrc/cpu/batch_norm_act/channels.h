@@ -40,7 +40,7 @@ class Channels {
   int64_t blocks() const { return rows() ? chunks_ : chunks_ * channels_; }
   int64_t period() const { return period_; }
 
-  // Of one channel in a chunk.
+  // How many values one channel has in a chunk.
   int64_t values_in(int64_t chunk) const { return (std::min((chunk + 1) * step_, outer_) - chunk * step_) * inner_; }
 
   int64_t chunk_of(int64_t block) const { return rows() ? block : block / channels_; }

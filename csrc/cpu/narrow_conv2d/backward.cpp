@@ -100,7 +100,7 @@ std::vector<at::Tensor> narrow_conv2d_backward(
     parts = before.numel() > 0 ? parts_of(*weight_grad) : 0;
     sums = at::zeros({parts, weight_grad->size()}, weight.options().memory_format(at::MemoryFormat::Contiguous));
   }
-  // Of each part of the batch first one gradient, then the other: its rows of grad are still in the cache.
+  // Both gradients of a part of the batch in turn, while its rows of grad are in the cache.
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     const int64_t floats = std::max(x_wanted ? adjoint->memory() : 0, weight_wanted ? weight_grad->memory() : 0);
     const at::Tensor memory = empty_floats(floats, before);

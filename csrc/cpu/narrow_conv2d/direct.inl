@@ -3,7 +3,7 @@
 // The images are first copied into blocks of 8 channels, with zeros around them, so that pixels are 8 floats apart
 // whatever channels, stride and border there are.
 
-// Of output pixels [column, column + pixels) of rows `row` to row + rows, channels `lane` and on.
+// For output pixels [column, column + pixels) of rows `row` to row + rows, channels `lane` and on.
 template <class Lanes, int pixels, int rows>
 static void direct_tile(
     const DirectConvolution& of, const DirectEnd& end, std::int64_t row, std::int64_t column, std::int64_t lane) {
@@ -267,7 +267,7 @@ DFAD_INLINE void direct_some_weights(
   }
 }
 
-// Of so few channels all nine taps have room in the registers.
+// With so few channels all nine taps fit the registers.
 constexpr int channels_of_nine = tile_registers / 9;
 
 static void direct_weight_gradient(const DirectWeightGradient& of) {

@@ -4,8 +4,6 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include <limits>
-
 #include "../../checks.h"
 
 namespace dfad::cpu::narrow_conv2d {
@@ -50,24 +48,26 @@ namespace {
 // Mean and biased variance [2, channels] from each item's sums over so many pixels, joined in double in their order.
 at::Tensor joined(const std::vector<int64_t>& pixels, const at::Tensor& shifted_sums, int64_t channels) {
   const int64_t lanes = lanes_of(channels);
-  std::vector<double> mean(channels, 0.0), squares(channels, 0.0);
+  std::vector<Moments> parts;
   const float* sums = shifted_sums.const_data_ptr<float>();
-  double seen = 0;
   for (const int64_t count : pixels) {
-    const double n = static_cast<double>(count), share = n / (seen + n), cross = seen * share;
     for (int64_t k = 0; k < channels; ++k) {
-      const double sum = sums[lanes + k], difference = sums[k] + sum / n - mean[k];
-      mean[k] += difference * share;
-      squares[k] += sums[2 * lanes + k] - sum * sum / n + difference * difference * cross;
+      parts.push_back(shifted_moments(static_cast<double>(count), sums[k], sums[lanes + k], sums[2 * lanes + k]));
     }
-    seen += n;
     sums += 3 * lanes;
   }
   at::Tensor statistics = at::empty({2, channels}, shifted_sums.options());
   float* const to = statistics.mutable_data_ptr<float>();
   for (int64_t k = 0; k < channels; ++k) {
-    to[k] = static_cast<float>(seen > 0 ? mean[k] : std::numeric_limits<double>::quiet_NaN());
-    to[channels + k] = static_cast<float>(squares[k] / seen);
+    double seen = 0, mean = 0, squares = 0;
+    for (size_t i = k; i < parts.size(); i += channels) {
+      seen += parts[i].count;
+      mean += parts[i].count * parts[i].mean;
+    }
+    mean /= seen;
+    for (size_t i = k; i < parts.size(); i += channels) squares += parts[i].around(mean);
+    to[k] = static_cast<float>(mean);
+    to[channels + k] = static_cast<float>(squares / seen);
   }
   return statistics;
 }

@@ -63,7 +63,7 @@ struct Ends {
   float slope = 1;
 };
 
-// Of images x to `out`, or with `adjoint` of the gradient of the result to that of the images. `tile` is 0 for a direct
+// Takes images x to `out`; with `adjoint`, the result's gradient to that of the images. `tile` is 0 for a direct
 // convolution.
 std::unique_ptr<Convolution> make_convolution(
     const Kernels&, const at::Tensor& x, const at::Tensor& weight, int64_t stride, int64_t tile, bool adjoint,

@@ -67,7 +67,8 @@ Plan Plan::adjoint(int64_t kernel, int64_t stride, int64_t in, int64_t out, int6
 }
 
 void Plan::cut() {
-  band_ = std::clamp<int64_t>((kept_floats / std::max<int64_t>(1, row_floats()) - 1 - more_) / advance_ + 1, 1, std::max<int64_t>(units_, 1));
+  const int64_t kept_rows = kept_floats / std::max<int64_t>(1, row_floats());  // an image may have no columns
+  band_ = std::clamp<int64_t>((kept_rows - 1 - more_) / advance_ + 1, 1, std::max<int64_t>(units_, 1));
   // As even as can be.
   const int64_t count = bands();
   if (count > 0) band_ = divided_up(units_, count);

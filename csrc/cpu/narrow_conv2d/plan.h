@@ -26,7 +26,7 @@ class Plan {
   // Its adjoint: from the gradient of its result, of `out` channels, to that of its images.
   static Plan adjoint(int64_t kernel, int64_t stride, int64_t in, int64_t out, int64_t height, int64_t width);
 
-  // Of what is read and of what is computed.
+  // Channels that are read, and that are computed.
   int64_t in, out, height, width;
   std::vector<Pixels> pixels;
 

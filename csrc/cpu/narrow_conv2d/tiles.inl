@@ -258,7 +258,7 @@ static void tiles_weight_gradient(const TileProducts& of, const float* grads, fl
   }
 }
 
-// Of `count` filters that lie as [tap][filter], to [component][filter].
+// Takes `count` filters from [tap][filter] to [component][filter].
 static void tiles_filters(const float* filters, std::int64_t count, float* out) {
   for (std::int64_t k = 0; k < count; k += tile_width) {
     transform_tile<NarrowWinograd::Filter, TileLanes>(

@@ -38,11 +38,10 @@ class FusedBatchNorms:
         self._forwards = {norm: partial(_normalize, norm, behind.get(norm)) for norm in norms}
         self._forwards |= {pair.activation: partial(_activate, pair) for pair in pairs}
         self._pairs = pairs
-        self._counts = len(norms), len(pairs)
 
     def __str__(self) -> str:
-        norms, pairs = self._counts
-        return f"{norms} as one op, {pairs} of them with the activation behind it"
+        pairs = len(self._pairs)
+        return f"{len(self._forwards) - pairs} as one op, {pairs} of them with the activation behind it"
 
     @contextmanager
     def used(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ class WinogradConvolutions:
     """The convolutions of ``network`` that profit: 3x3, stride 1, padding 1, of 8 channels and more.
 
     Its modules, weights and hooks stay what they are, and nothing is changed outside ``used()``. With ``frozen`` the
-    weights are transformed once, when they are first used, and later changes of them are not seen.
+    weights of 32 channels and more are transformed once, when they are first used: later changes of them are not seen.
     """
 
     def __init__(self, network: nn.Module, frozen: bool = False) -> None:
