@@ -227,12 +227,10 @@ void check_batch_norm(
   TORCH_CHECK_VALUE(slope >= 0 && slope <= 1, op, ": slope must be between 0 and 1, got ", slope);
   TORCH_CHECK_VALUE(std::isfinite(eps) && eps >= 0, op, ": eps must be finite and not negative, got ", eps);
   TORCH_CHECK_VALUE(!constant || given, op, ": constant statistics must be given");
-  if (!given) {
-    TORCH_CHECK_VALUE(
-        x.numel() / x.size(1) > 1, op, ": the batch's statistics need more than one value per channel, got x ",
-        x.sizes());
-    return;
-  }
+  TORCH_CHECK_VALUE(
+      constant || x.numel() / x.size(1) > 1, op, ": the batch's statistics need more than one value per channel, got x ",
+      x.sizes());
+  if (!given) return;
   const at::ScalarType dtype = statistics_dtype({x});
   const std::array<int64_t, 2> shape = {2, x.size(1)};
   TORCH_CHECK_VALUE(

@@ -51,6 +51,18 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
+def remove_hooks(network: nn.Module) -> None:
+    """Removes every hook from the modules of ``network``. torch removes one by the handle that registering it gave."""
+    for module in network.modules():
+        for hooks in (
+            module._forward_pre_hooks,
+            module._forward_hooks,
+            module._backward_pre_hooks,
+            module._backward_hooks,
+        ):
+            hooks.clear()
+
+
 def compiled_module(network: nn.Module) -> nn.Module | None:
     """The module that ``torch.compile(module)`` made ``network`` of; None where it is no such result.
 

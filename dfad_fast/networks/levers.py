@@ -24,7 +24,8 @@ class Levers:
         fused_generator: batch norm, LeakyReLU, upsampling and convolution of the generator that the trainer makes as
             one op, with a quarter of the multiplications (dfad_fast.ops.generator_block). A generator that is given
             keeps its own setting. CPU and float32 only, off elsewhere.
-        fused_norms: batch norm layers of the student, and of the teacher where they run, each as one op, with the ReLU
+        fused_norms: batch norm layers of the student, of the generator, and of the teacher where they run, each as one
+            op, with the ReLU
             or LeakyReLU module behind it where nobody looks in between (dfad_fast.ops.batch_norm_act). CPU only, off
             elsewhere; not where their statistics are taken over several processes.
         winograd: 3x3 convolutions of 8 channels and more by Winograd's minimal filtering, with a quarter of the

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfad_fast.models.reading.batch_norm import LayerStatistics, over_processes, record_statistics
 from dfad_fast.models.reading.check import device_of, noise_images
-from dfad_fast.models.reading.taps import Tap, Taps
+from dfad_fast.models.reading.taps import Tap, Taps, hooked_paths
 from dfad_fast.models.surgery.batch_norms import FusedBatchNorms
 from dfad_fast.models.surgery.convolutions import WinogradConvolutions
 from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
@@ -72,7 +72,7 @@ class Runner:
     """Calls ``network`` as the levers say.
 
     Compiled, it is used only where no hook has to see its inside; torch.compile chooses its convolutions itself.
-    ``watched`` are paths of modules whose inputs or outputs somebody reads.
+    ``watched`` are paths of modules whose inputs or outputs somebody reads, at times or always.
     """
 
     def __init__(
@@ -129,15 +129,14 @@ class Prober:
             replace(levers, fused_norms=False, winograd=False) if needs and needs.contiguous else levers
             for needs in (trio.needs.get("teacher"), trio.needs["student"])
         )
-        read = [tap.path for tap in trio.matching.student_taps]
         self._runners = {
             generator: Runner(generator, levers),
-            student: Runner(student, of_student, watched=read),
+            student: Runner(student, of_student, watched=hooked_paths(student, trio.matching.student_taps)),
         }
         for network in {teacher, self.quick_teacher}:
             as_it_is = trio.teacher_is_sharded and network is teacher
             self._runners[network] = Runner(
-                network, PLAIN if as_it_is else of_teacher, frozen=True, watched=[tap.path for tap in taps]
+                network, PLAIN if as_it_is else of_teacher, frozen=True, watched=hooked_paths(network, taps)
             )
 
     @property

@@ -52,6 +52,12 @@ def check_types(op: str, name: str, values: Sequence[object], kind: Any = torch.
             raise TypeError(f"{op}: {name}[{i}] must be a tensor, got {type(item).__name__}")
 
 
+def check_tensors_or_none(op: str, **values: object) -> None:
+    for name, value in values.items():
+        if value is not None and not isinstance(value, torch.Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+
+
 def check_temperature(op: str, temperature: Number) -> None:
     value = known_value(temperature)
     if value is not None and not 0 < value < math.inf:
@@ -324,11 +330,39 @@ def check_narrow(
         raise ValueError(
             f"{op}: statistics are those of the convolution alone, without residual and activation"
         )
-    if residual is None:
-        return
-    _check_beside(op, "residual", residual, weight, same_dtype)
+    if residual is not None:
+        _check_narrow_result(op, "residual", residual, x, weight, stride, same_dtype)
+
+
+def check_narrow_grad(
+    op: str,
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    out: torch.Tensor | None,
+    stride: int,
+    slope: float,
+    tile: int,
+) -> None:
+    """All that the backward of narrow_conv2d takes."""
+    check_narrow(op, x, weight, None, None, stride, slope, tile=tile)
+    if slope != 1 and out is None:
+        raise ValueError(f"{op}: the gradient of an activation needs its result, got none")
+    _check_narrow_result(op, "grad", grad, x, weight, stride)
+    if out is not None:
+        _check_narrow_result(op, "out", out, x, weight, stride)
+
+
+def _check_narrow_result(
+    op: str,
+    name: str,
+    value: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    stride: int,
+    same_dtype: bool = True,
+) -> None:
+    _check_beside(op, name, value, weight, same_dtype)
     shape = narrow_shape(x, weight, stride)
-    if tuple(residual.shape) != shape:
-        raise ValueError(
-            f"{op}: residual must have the result's shape {list(shape)}, got {list(residual.shape)}"
-        )
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{op}: {name} must have the result's shape {list(shape)}, got {list(value.shape)}")

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from dfad_fast import backends
 from dfad_fast.ops import channels
-from dfad_fast.ops._checks import check_floating, dtype_name
+from dfad_fast.ops._checks import check_floating, check_tensors_or_none, dtype_name
 from dfad_fast.ops._dtypes import compute_dtype
 from dfad_fast.ops._numbers import constant as constant_number
 
@@ -98,8 +98,17 @@ def batch_norm_act(
     Raises:
         TypeError: an input is no floating-point tensor, the residual's dtype is not that of x, or a number is none.
         ValueError: shapes or devices do not fit, there is one value per channel or fewer in training, one of the
-            running statistics is missing, or slope or eps is out of range or requires a gradient.
+            running statistics is missing, slope, eps or momentum is out of range, or slope or eps requires a gradient.
     """
+    check_tensors_or_none(
+        _NAME,
+        weight=weight,
+        bias=bias,
+        running_mean=running_mean,
+        running_var=running_var,
+        residual=residual,
+        statistics=statistics,
+    )
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{_NAME}: x must be a tensor, got {type(x).__name__}")
     if not type(slope) is type(eps) is float:
@@ -107,13 +116,18 @@ def batch_norm_act(
     if (running_mean is None) != (running_var is None):
         raise ValueError(f"{_NAME}: running_mean and running_var go together, got one of them")
     fixed = not training and running_mean is not None
+    if running_mean is not None:
+        assert running_var is not None
+        if x.dim() >= 2:  # else the op says what x must be
+            _check_channels("running_mean", running_mean, x)
+            _check_channels("running_var", running_var, x)
+    if training and running_mean is not None:
+        _check_momentum(momentum)
     if fixed:
         if statistics is not None:
             raise ValueError(f"{_NAME}: statistics go with those of the batch, got running ones in eval mode")
         assert running_mean is not None
         assert running_var is not None
-        _check_channels("running_mean", running_mean, x)
-        _check_channels("running_var", running_var, x)
         statistics = torch.stack((running_mean, running_var)).detach().to(compute_dtype(x))
     tensors = [t for t in (x, residual, weight, bias) if t is not None]
     compute = _op if backends.native(*tensors) else reference
@@ -122,6 +136,13 @@ def batch_norm_act(
         assert running_var is not None
         _follow(running_mean, running_var, found, momentum, x.numel() // x.shape[1])
     return out
+
+
+def _check_momentum(momentum: float) -> None:
+    if not isinstance(momentum, (int, float)):
+        raise TypeError(f"{_NAME}: momentum must be a number, got {type(momentum).__name__}")
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"{_NAME}: momentum must be between 0 and 1, got {momentum:g}")
 
 
 @torch.no_grad()
@@ -161,11 +182,11 @@ def _check(
         raise ValueError(f"{_NAME}: eps must be finite and not negative, got {eps:g}")
     if constant and given is None:
         raise ValueError(f"{_NAME}: constant statistics must be given")
+    if not constant and x.numel() // x.shape[1] <= 1:
+        raise ValueError(
+            f"{_NAME}: the batch's statistics need more than one value per channel, got x {list(x.shape)}"
+        )
     if given is None:
-        if x.numel() // x.shape[1] <= 1:
-            raise ValueError(
-                f"{_NAME}: the batch's statistics need more than one value per channel, got x {list(x.shape)}"
-            )
         return
     dtype = compute_dtype(x)
     if given.shape != (2, x.shape[1]) or given.dtype != dtype:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
-from dfad_fast.ops._checks import check_narrow, narrow_shape
+from dfad_fast.ops._checks import check_narrow, check_narrow_grad, narrow_shape
 from dfad_fast.ops._numbers import constant
 from dfad_fast.precision import at_least_float32
 
@@ -165,7 +165,7 @@ def _fake_backward(
     tile: int,
     wanted: list[bool],
 ) -> list[torch.Tensor]:
-    check_narrow(_NAME, x, weight, None, grad, stride, slope, tile=tile)
+    check_narrow_grad(_NAME, grad, x, weight, out, stride, slope, tile)
     gradients = (
         _channels_last(x, tuple(x.shape)),
         torch.empty_like(weight),

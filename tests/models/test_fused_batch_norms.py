@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from dfad_fast.models import create_network
+from dfad_fast.models.reading.taps import Tap, Taps, hooked_paths
 from dfad_fast.models.surgery import batch_norms
 from dfad_fast.models.surgery.batch_norms import FusedBatchNorms
 
@@ -147,6 +149,62 @@ def test_a_norms_output_that_is_read_where_tracing_did_not_see_it(made):
     expected = copy.deepcopy(mine)(IMAGES)
     with fused.used():
         torch.testing.assert_close(mine(IMAGES), expected)
+
+
+def test_hooks_do_not_run_while_pairs_are_sought(slopes):
+    mine = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 1, 1))
+    mine[2].register_forward_pre_hook(lambda _, args: print(args[0].data_ptr()))  # a symbol has none
+    fused = FusedBatchNorms(mine)
+    with fused.used():
+        mine(IMAGES)
+    assert slopes == [0.0]
+
+
+def test_features_of_the_wrong_kind_are_torchs_error():
+    mine = nn.BatchNorm2d(8)
+    with FusedBatchNorms(mine).used(), pytest.raises(ValueError, match="expected 4D input"):
+        mine(torch.randn(4, 8))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.relu, self.convolution = nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 4, 1)
+
+    def forward(self, x):
+        return F.relu(self.convolution(self.relu(self.norm(x))))
+
+
+class Checkpointed(nn.Module):
+    """Its activations are computed again in backward."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = Block()
+
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            return checkpoint(self.block, x, use_reentrant=False)
+        return self.block(x)
+
+
+def test_a_checkpointed_network_that_is_read_by_calls_computes_the_same_again(slopes):
+    mine = Checkpointed()
+    tap = Tap("block", 0, (4, 8, 8))
+    with FusedBatchNorms(mine, hooked_paths(mine, [tap])).used():
+        with Taps(mine, [tap]).record() as (features):
+            out = mine(IMAGES)
+        out.sum().backward()  # torch compares what both forwards kept
+    assert features[0] is not None
+    assert slopes == [1.0, 1.0]
+
+
+def test_what_a_reader_has_hooks_on():
+    mine = Checkpointed()
+    assert hooked_paths(mine, [Tap("block.relu", 0, (1, 8, 8), is_module=True)]) == {"block.relu"}
+    assert hooked_paths(mine, [Tap("", None, (4, 8, 8))]) == {""}
+    inside = {"block", "block.norm", "block.relu", "block.convolution"}
+    assert hooked_paths(mine, [Tap("block", 0, (4, 8, 8))]) == inside
 
 
 def test_networks_that_name_their_layers_argument():

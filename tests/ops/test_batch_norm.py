@@ -17,7 +17,8 @@ from tests.under_test import sized
 from .helpers import DTYPES, LAYOUTS, channels_last, compiled, contiguous
 
 # One group of lanes for all channels, two, several, and channels that fill no group; one channel; no images; planes
-# that end inside a group; several blocks.
+# that end inside a group; several blocks; planes of
+# several blocks.
 SHAPES = [
     (4, 8, 5, 7),
     (2, 64, 9, 5),
@@ -28,6 +29,7 @@ SHAPES = [
     (4, 3, 33),
     (2, 4, 3, 5, 2),
     (9, 16, 37, 53),
+    (2, 3, 150, 150),
 ]
 MODES = [(0.0, False), (0.0, True), (0.25, True), (0.25, False), (1.0, True), (1.0, False)]
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
@@ -251,6 +253,8 @@ def test_the_module_without_running_statistics_takes_the_batchs_in_eval_mode():
 
 X = torch.randn(4, 3, 2, 2)
 MISTAKES = [
+    ({"weight": [1.0]}, TypeError, "weight must be a tensor, got list"),
+    ({"running_mean": [0.0], "running_var": [1.0]}, TypeError, "running_mean must be a tensor, got list"),
     ({"x": X.long()}, TypeError, "x must be float64, float32, float16 or bfloat16, got int64"),
     ({"x": X[:, 0, 0, 0]}, ValueError, "x must have shape [B, C, ...] with at least one channel, got [4]"),
     (
@@ -268,6 +272,31 @@ MISTAKES = [
     ({"bias": torch.ones(3, 1)}, ValueError, "bias must have shape [3], got [3, 1]"),
     ({"slope": 1.5}, ValueError, "slope must be between 0 and 1, got 1.5"),
     ({"eps": -1.0}, ValueError, "eps must be finite and not negative, got -1"),
+    (
+        {"running_mean": torch.zeros(2), "running_var": torch.ones(3)},
+        ValueError,
+        "running_mean must have shape [3]",
+    ),
+    (
+        {"running_mean": torch.zeros(3), "running_var": torch.ones(1)},
+        ValueError,
+        "running_var must have shape [3]",
+    ),
+    (
+        {"running_mean": torch.zeros(3), "running_var": torch.ones(3), "momentum": 2},
+        ValueError,
+        "momentum must be between 0 and 1, got 2",
+    ),
+    (
+        {"running_mean": torch.zeros(3), "running_var": torch.ones(3), "momentum": None},
+        TypeError,
+        "momentum must be a number, got NoneType",
+    ),
+    (
+        {"x": X[:1, :, :1, :1], "statistics": torch.ones(2, 3)},
+        ValueError,
+        "the batch's statistics need more than one value per channel, got x [1, 3, 1, 1]",
+    ),
     (
         {"statistics": torch.ones(2, 4)},
         ValueError,

@@ -332,16 +332,21 @@ def test_the_compiled_op_finds_the_same_mistakes():
     for residual, slope in ((out, 1.0), (None, 0.5)):
         with pytest.raises(ValueError, match="statistics are those of the convolution alone"):
             ops.narrow_conv2d(X, W, None, residual, 1, slope, True)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_mistakes_of_the_backward_op_have_the_same_texts_in_the_fake(device):
+    x, weight, out = (t.to(device) for t in (X, W, torch.zeros(2, 6, 5, 5)))
     with pytest.raises(ValueError, match="the gradient of an activation needs its result, got none"):
-        ops.narrow_conv2d_backward(out, X, W, None, 1, 0.5, 0, [True] * 4)
+        ops.narrow_conv2d_backward(out, x, weight, None, 1, 0.5, 0, [True] * 4)
     with pytest.raises(
         ValueError, match=r"grad must have the result's shape \[2, 6, 5, 5\], got \[2, 6, 5, 4\]"
     ):
-        ops.narrow_conv2d_backward(out[..., :4], X, W, None, 1, 1.0, 0, [True] * 4)
+        ops.narrow_conv2d_backward(out[..., :4], x, weight, None, 1, 1.0, 0, [True] * 4)
     with pytest.raises(
         ValueError, match=r"out must have the result's shape \[2, 6, 5, 5\], got \[2, 6, 5, 4\]"
     ):
-        ops.narrow_conv2d_backward(out, X, W, out[..., :4], 1, 0.5, 0, [True] * 4)
+        ops.narrow_conv2d_backward(out, x, weight, out[..., :4], 1, 0.5, 0, [True] * 4)
 
 
 def test_twice_differentiating_is_a_clear_error():

@@ -15,7 +15,7 @@
 namespace dfad::cpu {
 
 // Where the channels of a row are neighbors, a block is a chunk of the rows, and its pattern goes over all channels; else
-// it is one channel's part of a chunk of the outer dimension.
+// it is one channel's part of a chunk of the outer dimension, or a piece of one plane that is larger than a block.
 class Channels {
  public:
   Channels(const ChannelLayout& layout, int64_t lanes)
@@ -29,8 +29,9 @@ class Channels {
       step_ = std::max<int64_t>(1, block_size / period_) * (period_ / channels_);
     } else {
       step_ = std::max<int64_t>(1, block_size / inner_);
+      pieces_ = blocks_in(inner_);
     }
-    chunks_ = (outer_ + step_ - 1) / step_;
+    chunks_ = (outer_ + step_ - 1) / step_ * pieces_;
   }
 
   int64_t count() const { return channels_; }
@@ -41,19 +42,25 @@ class Channels {
   int64_t period() const { return period_; }
 
   // How many values one channel has in a chunk.
-  int64_t values_in(int64_t chunk) const { return (std::min((chunk + 1) * step_, outer_) - chunk * step_) * inner_; }
+  int64_t values_in(int64_t chunk) const {
+    if (pieces_ > 1) return std::min(block_size, inner_ - chunk % pieces_ * block_size);
+    return (std::min((chunk + 1) * step_, outer_) - chunk * step_) * inner_;
+  }
 
   int64_t chunk_of(int64_t block) const { return rows() ? block : block / channels_; }
   // The block's channels, and where the first element of the first of them lies.
   int64_t first_channel(int64_t block) const { return rows() ? 0 : block % channels_; }
   int64_t channels_in_block() const { return rows() ? channels_ : 1; }
   int64_t begin(int64_t block) const {
-    return rows() ? block * step_ * channels_ : (chunk_of(block) * step_ * channels_ + first_channel(block)) * inner_;
+    if (rows()) return block * step_ * channels_;
+    const int64_t chunk = chunk_of(block), outer = chunk / pieces_ * step_, piece = chunk % pieces_;
+    return (outer * channels_ + first_channel(block)) * inner_ + piece * block_size;
   }
 
   NormStretch stretch(int64_t block, Dtype dtype) const {
     const int64_t chunk = chunk_of(block);
     if (rows()) return {dtype, values_in(chunk) * channels_, period_ / lanes_, 1, 0};
+    if (pieces_ > 1) return {dtype, values_in(chunk), 1, 1, 0};
     return {dtype, inner_, 1, values_in(chunk) / inner_, channels_ * inner_};
   }
 
@@ -94,6 +101,7 @@ class Channels {
 
   int64_t channels_, inner_, lanes_, values_, outer_;
   int64_t period_, step_, chunks_;
+  int64_t pieces_ = 1;  // of a plane
 };
 
 }  // namespace dfad::cpu

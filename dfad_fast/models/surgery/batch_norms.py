@@ -16,10 +16,14 @@ from torch import Tensor, nn
 from dfad_fast.models.reading.data_flow import DataFlow
 from dfad_fast.models.surgery.foldable import upwards
 from dfad_fast.nn.batch_norm import batch_norm_like
-from dfad_fast.private_torch import has_hooks
+from dfad_fast.private_torch import has_hooks, remove_hooks
 
-# By exact type: a subclass may compute something else.
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+# By exact type: a subclass may compute something else. With the dimensions that each takes.
+_NORMS: dict[type[nn.Module], tuple[int, ...]] = {
+    nn.BatchNorm1d: (2, 3),
+    nn.BatchNorm2d: (4,),
+    nn.BatchNorm3d: (5,),
+}
 
 
 class FusedBatchNorms:
@@ -77,6 +81,9 @@ class _Pair:
 
 # Their argument has the name that the modules' has, by which some networks call them.
 def _normalize(norm: Any, pair: _Pair | None, input: Tensor) -> Tensor:
+    if input.dim() not in _NORMS[type(norm)]:
+        output: Tensor = type(norm).forward(norm, input)  # which says what is wrong
+        return output
     if pair is None or pair.is_seen:
         return batch_norm_like(norm, input, slope=1.0)
     activated = pair.made[threading.get_ident()] = batch_norm_like(norm, input, slope=pair.slope)
@@ -113,6 +120,7 @@ def _find_pairs(network: nn.Module, watched: Collection[str]) -> list[_Pair]:
 def _pairs_of_paths(network: nn.Module, training: bool) -> set[tuple[str, str]]:
     try:
         duplicate = copy.deepcopy(network).train(training)
+        remove_hooks(duplicate)  # they are not made for symbols
         flow = DataFlow(duplicate)
     except Exception:  # whatever a user's network makes of a copy
         return set()
