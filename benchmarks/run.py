@@ -31,6 +31,7 @@ COMMANDS = (
     "aot",
     "bank",
     "compare",
+    "convolutions",
     "instructions",
     "methods",
     "ops",

@@ -121,6 +121,7 @@ CONTENDERS = (
     Contender("no levers", "trainer", speed=PLAIN, races=("speeds",)),
     _lever("exact, no fused generator", exact=True, devices=CPU_ONLY, fused_generator=False),
     _lever("exact, no Winograd", exact=True, devices=CPU_ONLY, winograd=False),
+    _lever("exact, no direct convolutions", exact=True, devices=CPU_ONLY, direct_convolutions=False),
     _lever("exact, teacher not folded", exact=True, pairs=LENET_ONLY, fold_teacher=False),
     _lever("exact + torch.compile", exact=True, compile=True),
     # Not for the larger pair: all of a race are in memory at once.

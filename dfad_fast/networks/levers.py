@@ -16,7 +16,7 @@ SPEEDS = ("auto", "exact", "fast")
 
 @dataclass(frozen=True)
 class Levers:
-    """The switches. The first five leave the mathematics as published and are on by default.
+    """The switches. The first six leave the mathematics as published and are on by default.
 
     Attributes:
         fold_teacher: the frozen teacher's batch norm layers are folded into the convolutions before them. Networks
@@ -28,10 +28,12 @@ class Levers:
             op, with the ReLU
             or LeakyReLU module behind it where nobody looks in between (dfad_fast.ops.batch_norm_act). CPU only, off
             elsewhere; not where their statistics are taken over several processes.
-        winograd: 3x3 convolutions of 8 channels and more by Winograd's minimal filtering, with a quarter of the
-            multiplications (dfad_fast.ops.winograd_conv2d, and narrow_conv2d below 32 channels). A teacher's wider
-            weights are transformed once: later changes of them are not seen. An infinite feature becomes NaN. CPU and
-            float32 only, off elsewhere.
+        winograd: 3x3 convolutions of stride 1 and 8 channels and more by Winograd's minimal filtering, with a quarter
+            of the multiplications (dfad_fast.ops.winograd_conv2d, and narrow_conv2d where channels are few). A
+            teacher's wider weights are transformed once: later changes of them are not seen. An infinite feature
+            becomes NaN. CPU and float32 only, off elsewhere.
+        direct_convolutions: 3x3 convolutions of fewer channels, and 3x3 and 1x1 ones of few channels and stride 2, by
+            dfad_fast.ops.narrow_conv2d. CPU and float32 only, off elsewhere.
         pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process). The
             command line does that; in Python dfad_fast.pin_allocator() does.
         one_student_batch: the images and what terms mixed of them go through the student as one batch, whose batch
@@ -52,6 +54,7 @@ class Levers:
     fused_generator: bool = True
     fused_norms: bool = True
     winograd: bool = True
+    direct_convolutions: bool = True
     pin_allocator: bool = True
     one_student_batch: bool | None = None
     precision: Precision = "float32"
@@ -94,9 +97,19 @@ class Levers:
         """Whether 3x3 convolutions go by Winograd's filtering; torch.compile and autocast choose theirs."""
         return self.winograd and not self.compile and self.autocast is None
 
+    @property
+    def by_direct_convolutions(self) -> bool:
+        """Whether convolutions of few channels go by this package's op; the same holds."""
+        return self.direct_convolutions and not self.compile and self.autocast is None
+
 
 PLAIN = Levers(
-    fold_teacher=False, fused_generator=False, fused_norms=False, winograd=False, pin_allocator=False
+    fold_teacher=False,
+    fused_generator=False,
+    fused_norms=False,
+    winograd=False,
+    direct_convolutions=False,
+    pin_allocator=False,
 )
 """All of them off."""
 
@@ -127,9 +140,10 @@ def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
 
 def _without_effectless(levers: Levers, device: torch.device) -> Levers:
     """Off, what has kernels for the CPU only, or for float32 there, so that records say what was at work."""
+    in_float32 = replace(levers, fused_generator=False, winograd=False, direct_convolutions=False)
     if device.type != "cpu":
-        return replace(levers, fused_generator=False, fused_norms=False, winograd=False)
-    return levers if levers.autocast is None else replace(levers, fused_generator=False, winograd=False)
+        return replace(in_float32, fused_norms=False)
+    return levers if levers.autocast is None else in_float32
 
 
 def with_changes(levers: Levers, changes: tuple[str, ...]) -> Levers:

@@ -13,7 +13,7 @@ from dfad_fast.models.reading.batch_norm import LayerStatistics, over_processes,
 from dfad_fast.models.reading.check import device_of, noise_images
 from dfad_fast.models.reading.taps import Tap, Taps, hooked_paths
 from dfad_fast.models.surgery.batch_norms import FusedBatchNorms
-from dfad_fast.models.surgery.convolutions import WinogradConvolutions
+from dfad_fast.models.surgery.convolutions import QuickConvolutions
 from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.trio import Trio
@@ -82,19 +82,26 @@ class Runner:
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if levers.compile:
             self._compiled = torch.compile(network, dynamic=False)
-        self._kernels: list[WinogradConvolutions | FusedBatchNorms] = []
-        if levers.by_winograd:
-            self._kernels.append(WinogradConvolutions(network, frozen))
+        self._kernels: dict[str, QuickConvolutions | FusedBatchNorms] = {}
+        if levers.by_winograd or levers.by_direct_convolutions:
+            self._kernels["convolutions"] = QuickConvolutions(
+                network, frozen, winograd=levers.by_winograd, direct=levers.by_direct_convolutions
+            )
         if levers.by_fused_norms:
-            self._kernels.append(FusedBatchNorms(network, watched))
+            self._kernels["batch norms"] = FusedBatchNorms(network, watched)
 
     @contextmanager
     def with_kernels(self) -> Iterator[None]:
         """Around a whole step: a network that checkpoints its activations runs again in backward."""
         with ExitStack() as stack:
-            for kernels in self._kernels:
+            for kernels in self._kernels.values():
                 stack.enter_context(kernels.used())
             yield
+
+    def describe(self) -> dict[str, str]:
+        """What computed the network's layers, by their kind; nothing where none ran."""
+        described = {kind: str(kernels) for kind, kernels in self._kernels.items()}
+        return {kind: text for kind, text in described.items() if text}
 
     def __call__(self, x: Tensor, hooked: bool = False) -> Tensor:
         return self._compiled(x) if self._compiled is not None and not hooked else self._network(x)
@@ -126,7 +133,9 @@ class Prober:
         if trio.synchronized:
             levers = replace(levers, fused_norms=False)
         of_teacher, of_student = (
-            replace(levers, fused_norms=False, winograd=False) if needs and needs.contiguous else levers
+            replace(levers, fused_norms=False, winograd=False, direct_convolutions=False)
+            if needs and needs.contiguous
+            else levers
             for needs in (trio.needs.get("teacher"), trio.needs["student"])
         )
         self._runners = {
@@ -150,6 +159,16 @@ class Prober:
         """What could not be folded, in a line."""
         folding = self.folding
         return [f"teacher's batch norm layers: {folding}"] if folding and folding.kept else []
+
+    def describe_kernels(self) -> list[str]:
+        """What computes the layers of each network that ran, a line each."""
+        trio, lines = self.trio, []
+        names = {trio.teacher: "teacher", trio.student: "student", trio.generator: "generator"}
+        if self.quick_teacher is not trio.teacher:
+            names[self.quick_teacher] = "folded teacher"
+        for network, name in names.items():
+            lines += [f"{name}'s {kind}: {text}" for kind, text in self._runners[network].describe().items()]
+        return lines
 
     @contextmanager
     def stepping(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from dfad_fast.models.reading.check import depends_on_batch, device_of, image_dt
 from dfad_fast.models.reading.taps import Tap
 from dfad_fast.models.surgery.adapting import Needs
 from dfad_fast.models.surgery.connectors import create_connector
-from dfad_fast.models.surgery.convolutions import WinogradConvolutions
+from dfad_fast.models.surgery.convolutions import QuickConvolutions
 from dfad_fast.models.surgery.layout import fitted
 from dfad_fast.models.surgery.sharding import is_sharded
 from dfad_fast.models.surgery.sync_batch_norm import SynchronizedBatchNorms
@@ -59,7 +59,8 @@ class Trio:
         self.classes = classes_of_both(teacher, student, image_shape)
 
         def kernels(network: nn.Module) -> AbstractContextManager[None]:
-            return WinogradConvolutions(network).used() if levers.by_winograd else nullcontext()
+            winograd, direct = levers.by_winograd, levers.by_direct_convolutions
+            return QuickConvolutions(network, winograd=winograd, direct=direct).used()
 
         self.needs: dict[str, Needs] = {}
         # A teacher that is sharded over processes, see dfad_fast.models.surgery.sharding, runs as it is.

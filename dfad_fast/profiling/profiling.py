@@ -70,6 +70,7 @@ class Profile:
     peak_device_bytes: int | None
     page_faults: float | None
     levers: dict[str, str]
+    kernels: list[str]
     versions: dict[str, str]
 
     @property
@@ -140,6 +141,7 @@ def profile(trainer: DFADTrainer, iterations: int, warm_up: int) -> Profile:
         peak_device_bytes=device_peak,
         page_faults=None if page_faults() is None else faults / iterations,
         levers=trainer.distiller.levers.describe(),
+        kernels=trainer.distiller.prober.describe_kernels(),
         versions=versions(),
     )
 

@@ -104,7 +104,7 @@ def _lines(profile: Profile) -> list[str]:
             "no hook ran in these steps, as none do in a CUDA graph: their parts cannot be told apart"
         )
     lines += [f"lever {name}: {setting}" for name, setting in profile.levers.items()]
-    return lines
+    return lines + profile.kernels
 
 
 def _comparable(ceilings: list[Ceiling]) -> list[Ceiling]:

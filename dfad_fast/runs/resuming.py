@@ -76,7 +76,9 @@ def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:
         return before, now
     if name == "recipe":  # as of settings: what recipes of before had not is as it is by default
         before = {key: value for key, value in asdict(Recipe()).items() if key in now} | before
-    if name == "levers" and "fused_norms" in now:  # it changes rounding alone, and is taken up
-        before = {"fused_norms": now["fused_norms"]} | before
+    if name == "levers":  # those of which older runs knew nothing change rounding alone, and are taken up
+        before = {
+            lever: now[lever] for lever in ("fused_norms", "direct_convolutions") if lever in now
+        } | before
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key != "python"]
     return {key: before.get(key) for key in keys}, {key: now.get(key) for key in keys}

@@ -68,6 +68,7 @@ CASES = {
         "dfad-vi", batch_norm=False, speed=Levers(one_student_batch=False), iterations=3
     ),
     "winograd off": _made(speed=Levers(winograd=False)),
+    "direct convolutions off": _made(speed=Levers(direct_convolutions=False)),
     "fold_teacher off": _made(speed=Levers(fold_teacher=False)),
     "fused_generator off": _made(speed=Levers(fused_generator=False)),
     "bfloat16": _made(speed=Levers(precision="bfloat16"), evaluated=True, resume_at=2),

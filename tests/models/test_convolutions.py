@@ -8,7 +8,7 @@ from torch import nn
 from dfad_fast import backends
 from dfad_fast.models import create_network
 from dfad_fast.models.surgery import convolutions
-from dfad_fast.models.surgery.convolutions import WinogradConvolutions
+from dfad_fast.models.surgery.convolutions import QuickConvolutions, quickest
 
 pytestmark = pytest.mark.skipif(backends.extension is None, reason="no extension was built")
 
@@ -25,33 +25,42 @@ def network():
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often the network convolved by Winograd, and how often weights were transformed beforehand."""
-    seen = {"winograd_conv2d": 0, "winograd_weight": 0}
-    for name in seen:
+    """The algorithms of the package's ops, call by call; "weight" where weights were transformed beforehand."""
+    seen = []
+
+    def watch(name, note):
         real = getattr(convolutions, name)
 
-        def counted(*args, real=real, name=name, **kwargs):
-            seen[name] += 1
+        def counted(*args, **kwargs):
+            seen.append(note(kwargs))
             return real(*args, **kwargs)
 
         monkeypatch.setattr(convolutions, name, counted)
+
+    watch("winograd_conv2d", lambda _: "winograd")
+    watch("winograd_weight", lambda _: "weight")
+    watch("narrow_conv2d", lambda kwargs: "tiled" if kwargs["tile"] else "direct")
     return seen
 
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
+def convolution(channels_in, channels_out, kernel=3, stride=1, **options):
+    return nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, **options)
+
+
 @pytest.mark.parametrize("frozen", [False, True])
-def test_answers_and_gradients_are_the_direct_ones(network, calls, frozen):
-    winograd = WinogradConvolutions(network, frozen)
-    assert len(winograd) == 4  # not the stem of one channel, nor those of stride 2
+def test_answers_and_gradients_are_torchs(network, calls, frozen):
+    quick = QuickConvolutions(network, frozen)
     images = IMAGES.clone().requires_grad_()
     exact = copy.deepcopy(network).double()
     expected = exact(IMAGES.double().requires_grad_())
-    with winograd.used():
+    with quick.used():
         answer = network(images)
     torch.testing.assert_close(answer.double(), expected, rtol=1e-4, atol=1e-5)
-    assert calls["winograd_conv2d"] == 4
+    assert sorted(set(calls) - {"weight"}) == ["direct", "tiled", "winograd"]
+    assert str(quick) == "2 direct, 2 tiled, 4 torch, 1 winograd"
     leaves = [images] if frozen else [images, *network.parameters()]
     answer.square().sum().backward()
     other = IMAGES.double().requires_grad_()
@@ -62,66 +71,90 @@ def test_answers_and_gradients_are_the_direct_ones(network, calls, frozen):
         torch.testing.assert_close(mine.grad.double(), right.grad, rtol=1e-3, atol=1e-4 * scale)
 
 
-def test_shortcuts_that_are_slices_and_padding_take_what_winograd_returns():
+@pytest.mark.parametrize(
+    ("layer", "side", "forward", "backward"),
+    [
+        (convolution(1, 8), 28, "direct", "direct"),
+        (convolution(3, 16), 32, "torch", "direct"),
+        (convolution(3, 96), 32, "torch", "torch"),
+        (convolution(8, 8), 28, "tiled", "tiled"),
+        (convolution(24, 144), 16, "tiled", "tiled"),
+        (convolution(32, 32), 7, "tiled", "tiled"),
+        (convolution(64, 64), 8, "winograd", "winograd"),
+        (convolution(64, 64), 16, "tiled", "tiled"),
+        (convolution(128, 128), 16, "winograd", "winograd"),
+        (convolution(128, 128), 2, "torch", "torch"),
+        (convolution(16, 32, stride=2), 16, "torch", "direct"),
+        (convolution(32, 64, stride=2), 16, "torch", "torch"),
+        (convolution(32, 64, kernel=1, stride=2), 16, "torch", "direct"),
+        (convolution(64, 128, kernel=1, stride=2), 16, "torch", "torch"),
+    ],
+    ids=str,
+)
+def test_the_rule(calls, layer, side, forward, backward):
+    assert quickest(layer, side, side, backward=False) == forward
+    assert quickest(layer, side, side, backward=True) == backward
+    images = torch.randn(2, layer.in_channels, side, side)
+    with QuickConvolutions(layer).used(), torch.no_grad():
+        layer(images)
+    with QuickConvolutions(layer).used():
+        layer(images)
+        layer(images.requires_grad_())
+    assert calls == [algorithm for algorithm in (forward, forward, backward) if algorithm != "torch"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "algorithms"),
+    [
+        ({"direct": False}, {"tiled", "winograd"}),
+        ({"winograd": False}, {"direct"}),
+        ({"winograd": False, "direct": False}, set()),
+    ],
+)
+def test_each_kind_alone(network, calls, wanted, algorithms):
+    with QuickConvolutions(network, **wanted).used():
+        network(IMAGES.clone().requires_grad_())
+    assert set(calls) == algorithms
+
+
+def test_shortcuts_that_are_slices_and_padding_take_what_the_kernels_return(calls):
     images = torch.randn(2, 1, 9, 7, generator=torch.Generator().manual_seed(1), requires_grad=True)
     network = create_network("resnet20-a", (1, 9, 7), 10).eval()
-    winograd = WinogradConvolutions(network, frozen=True)
-    assert len(winograd) == 16  # not the stem of one channel, nor those of stride 2
     results = []
-    for context in (nullcontext(), winograd.used()):
+    for context in (nullcontext(), QuickConvolutions(network, frozen=True).used()):
         with context:
             answer = network(images)
         results += [answer, *torch.autograd.grad(answer.square().sum(), images)]
+    assert {"direct", "tiled"} <= set(calls)
     torch.testing.assert_close(results[2:], results[:2], rtol=1e-3, atol=1e-3 * results[1].abs().max().item())
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_networks_that_name_their_layers_argument(calls, frozen):
-    layer = nn.Conv2d(32, 32, 3, padding=1)
-    x = torch.randn(2, 32, 8, 8)
+@pytest.mark.parametrize("channels", [16, 48])
+def test_networks_that_name_their_layers_argument(calls, frozen, channels):
+    layer = convolution(channels, channels)
+    x = torch.randn(2, channels, 8, 8)
     expected = layer(x)
-    with WinogradConvolutions(layer, frozen).used():
+    with QuickConvolutions(layer, frozen).used():
         torch.testing.assert_close(layer(input=x), expected, rtol=1e-4, atol=1e-4)
-    assert calls["winograd_conv2d"] == 1
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("side", [8, 2])
-def test_few_channels_go_by_the_op_for_them(monkeypatch, frozen, side):
-    tiles = []
-    real = convolutions.narrow_conv2d
-    monkeypatch.setattr(
-        convolutions,
-        "narrow_conv2d",
-        lambda *args, tile: tiles.append(tile) or real(*args, tile=tile),
-    )
-    network = nn.Sequential(
-        nn.Conv2d(7, 8, 3, padding=1), nn.Conv2d(8, 40, 3, padding=1), nn.Conv2d(40, 32, 3, padding=1)
-    )
-    winograd = WinogradConvolutions(network, frozen)
-    assert len(winograd) == 2  # not the first, which has 7 channels
-    images = torch.randn(2, 7, side, side)
-    expected = network(images)
-    with winograd.used():
-        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
-    assert tiles == [4 if side > 2 else 0]
+    assert calls[-1:] == ["tiled" if channels == 16 else "winograd"]
 
 
 def test_frozen_weights_are_transformed_once_and_again_only_for_gradients(network, calls):
-    winograd = WinogradConvolutions(network, frozen=True)
+    quick = QuickConvolutions(network, frozen=True)
     for _ in range(2):
-        with winograd.used(), torch.no_grad():
+        with quick.used(), torch.no_grad():
             network(IMAGES)
-    assert calls["winograd_weight"] == 4
+    wide = calls.count("weight")
+    assert calls.count("winograd") == 2 * wide > 0
     for _ in range(2):
-        with winograd.used():
+        with quick.used():
             network(IMAGES.clone().requires_grad_())
-    assert calls["winograd_weight"] == 8
+    assert calls.count("weight") == 2 * wide
 
 
 def test_trained_weights_are_read_at_each_call(network):
-    winograd = WinogradConvolutions(network)
-    with winograd.used(), torch.no_grad():
+    with QuickConvolutions(network).used(), torch.no_grad():
         before = network(IMAGES)
         for parameter in network.parameters():
             parameter.mul_(1.5)
@@ -132,11 +165,10 @@ def test_trained_weights_are_read_at_each_call(network):
 
 
 def test_nothing_stays_behind_even_after_an_error(network, calls):
-    winograd = WinogradConvolutions(network)
-    with pytest.raises(ZeroDivisionError), winograd.used():
+    with pytest.raises(ZeroDivisionError), QuickConvolutions(network).used():
         raise ZeroDivisionError
     network(IMAGES)
-    assert calls["winograd_conv2d"] == 0
+    assert calls == []
     assert all("forward" not in module.__dict__ for module in network.modules())
     copy.deepcopy(network)
 
@@ -144,7 +176,7 @@ def test_nothing_stays_behind_even_after_an_error(network, calls):
 def test_hooks_see_what_they_saw(network):
     shapes = []
     network.stages[0][0].conv2.register_forward_hook(lambda m, args, out: shapes.append(tuple(out.shape)))
-    with WinogradConvolutions(network).used():
+    with QuickConvolutions(network).used():
         network(IMAGES)
     assert shapes == [(4, 32, 8, 8)]
 
@@ -158,25 +190,40 @@ class Own(nn.Conv2d):
     "layer",
     [
         nn.Conv2d(32, 32, 3),
-        nn.Conv2d(32, 32, 3, padding=1, stride=2),
+        nn.Conv2d(16, 32, 3, padding=1, stride=3),
+        nn.Conv2d(16, 32, 3, padding=1, stride=(1, 2)),
         nn.Conv2d(32, 32, 3, padding=1, groups=2),
         nn.Conv2d(32, 32, 3, padding=2, dilation=2),
         nn.Conv2d(32, 32, 3, padding=1, padding_mode="reflect"),
-        nn.Conv2d(32, 32, 5, padding=1),
-        nn.Conv2d(7, 32, 3, padding=1),
+        nn.Conv2d(32, 32, 5, padding=2),
+        nn.Conv2d(32, 32, (1, 3), padding=(0, 1)),
+        nn.Conv2d(16, 32, 1, stride=2, padding=1),
+        nn.Conv2d(16, 32, 1),
         Own(32, 32, 3, padding=1),
     ],
     ids=str,
 )
-def test_other_convolutions_are_left_alone(layer):
-    assert len(WinogradConvolutions(nn.Sequential(layer))) == 0
+def test_other_convolutions_are_left_alone(layer, calls):
+    images = torch.randn(2, layer.in_channels, 8, 8, requires_grad=True)
+    expected = layer(images)
+    with QuickConvolutions(nn.Sequential(layer)).used():
+        assert torch.equal(layer(images), expected)
+    assert calls == []
 
 
-def test_two_pixels_and_one_image_without_a_batch_dimension(calls):
-    layer = nn.Sequential(nn.Conv2d(32, 32, 3, padding="same"))
-    for shape in ((3, 32, 2, 2), (32, 6, 6)):
-        x = torch.randn(shape)
-        for frozen in (False, True):
-            with WinogradConvolutions(layer, frozen).used(), torch.no_grad():
-                torch.testing.assert_close(layer(x), layer[0](x), rtol=1e-4, atol=1e-5)
-    assert calls["winograd_conv2d"] == 4
+def test_one_that_computes_in_its_own_way(network, calls):
+    layer = convolution(32, 32)
+    layer.forward = lambda x: x
+    with QuickConvolutions(layer).used():
+        assert layer(IMAGES) is IMAGES
+    assert layer(IMAGES) is IMAGES
+
+
+@pytest.mark.parametrize("channels", [16, 48])
+def test_images_without_a_batch_dimension(calls, channels):
+    layer = nn.Sequential(nn.Conv2d(channels, channels, 3, padding="same"))
+    x = torch.randn(channels, 6, 6)
+    for frozen in (False, True):
+        with QuickConvolutions(layer, frozen).used(), torch.no_grad():
+            torch.testing.assert_close(layer(x), layer[0](x))
+    assert calls == []

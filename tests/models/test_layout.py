@@ -8,14 +8,14 @@ from torch import nn
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models.surgery.adapting import Needs, adapted
-from dfad_fast.models.surgery.convolutions import WinogradConvolutions
+from dfad_fast.models.surgery.convolutions import QuickConvolutions
 from dfad_fast.models.surgery.layout import fitted
 
 SHAPE = (3, 8, 8)
 
 
 def kernels(network):
-    return WinogradConvolutions(network).used()
+    return QuickConvolutions(network).used()
 
 
 class Net(nn.Module):

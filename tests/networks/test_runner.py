@@ -64,13 +64,13 @@ def test_a_step_compiled_in_earnest_is_near_the_plain_one(pair):
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
-def test_winograd_is_used_in_steps_and_only_there():
+def test_own_convolutions_are_used_in_steps_and_only_there():
     seen = []
     layer = nn.Conv2d(32, 32, 3, padding=1)
     layer.register_forward_pre_hook(lambda *_: seen.append("forward" in layer.__dict__))
     for levers in (
         Levers(),
-        Levers(winograd=False),
+        Levers(winograd=False, direct_convolutions=False),
         Levers(precision="bfloat16"),
     ):
         runner = Runner(nn.Sequential(layer), levers, frozen=False)

@@ -250,6 +250,7 @@ def test_a_profile_is_whole(pair):
     assert found.peak_resident_bytes > 50 * 2**20
     assert found.peak_device_bytes is None
     assert found.levers["fold_teacher"] == "on"
+    assert "student's batch norms: " in "\n".join(found.kernels)
     data = json.loads(json.dumps(found.as_data()))
     assert data["flops_per_second"] == 2 * found.multiply_adds / found.seconds
     assert data["parts"][0].keys() == {"phase", "part", "seconds", "multiply_adds"}

@@ -39,13 +39,16 @@ class FusedBatchNorms:
         norms: list[Any] = [m for m in network.modules() if type(m) in _NORMS and "forward" not in vars(m)]
         pairs = _find_pairs(network, watched) if norms else []
         behind = {pair.norm: pair for pair in pairs}
-        self._forwards = {norm: partial(_normalize, norm, behind.get(norm)) for norm in norms}
+        self._ran: set[nn.Module] = set()
+        self._forwards = {norm: partial(self._normalize, norm, behind.get(norm)) for norm in norms}
         self._forwards |= {pair.activation: partial(_activate, pair) for pair in pairs}
         self._pairs = pairs
 
     def __str__(self) -> str:
-        pairs = len(self._pairs)
-        return f"{len(self._forwards) - pairs} as one op, {pairs} of them with the activation behind it"
+        if not self._ran:
+            return ""
+        pairs = sum(pair.norm in self._ran and not pair.is_seen for pair in self._pairs)
+        return f"{len(self._ran)} as one op, {pairs} of them with the activation behind it"
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -60,6 +63,17 @@ class FusedBatchNorms:
                 module.__dict__.pop("forward", None)  # another network may hold it too
             for pair in self._pairs:
                 pair.made.clear()
+
+    # As for _activate below.
+    def _normalize(self, norm: Any, pair: _Pair | None, input: Tensor) -> Tensor:
+        if input.dim() not in _NORMS[type(norm)]:
+            output: Tensor = type(norm).forward(norm, input)  # which says what is wrong
+            return output
+        self._ran.add(norm)
+        if pair is None or pair.is_seen:
+            return batch_norm_like(norm, input, slope=1.0)
+        activated = pair.made[threading.get_ident()] = batch_norm_like(norm, input, slope=pair.slope)
+        return activated
 
 
 @dataclass(frozen=True)
@@ -79,17 +93,7 @@ class _Pair:
         return any(map(has_hooks, self.between))
 
 
-# Their argument has the name that the modules' has, by which some networks call them.
-def _normalize(norm: Any, pair: _Pair | None, input: Tensor) -> Tensor:
-    if input.dim() not in _NORMS[type(norm)]:
-        output: Tensor = type(norm).forward(norm, input)  # which says what is wrong
-        return output
-    if pair is None or pair.is_seen:
-        return batch_norm_like(norm, input, slope=1.0)
-    activated = pair.made[threading.get_ident()] = batch_norm_like(norm, input, slope=pair.slope)
-    return activated
-
-
+# Its argument has the name that the module's has, by which some networks call it.
 def _activate(pair: _Pair, input: Tensor) -> Tensor:
     # Another network may hold the activation too, and gives it something else.
     if pair.made.get(threading.get_ident()) is not input:
