@@ -63,6 +63,14 @@ def remove_hooks(network: nn.Module) -> None:
             hooks.clear()
 
 
+def saves_by_hooks() -> bool:
+    """Whether hooks see what operations keep for backward, as while activations are checkpointed or computed again.
+
+    torch.autograd.graph sets such hooks, and does not tell.
+    """
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
 def compiled_module(network: nn.Module) -> nn.Module | None:
     """The module that ``torch.compile(module)`` made ``network`` of; None where it is no such result.
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel
+from torch.utils.checkpoint import checkpoint
 
 from dfad_fast import private_torch
 
@@ -52,6 +53,19 @@ def test_a_hook_of_any_kind_is_seen_until_it_is_removed(register):
     assert private_torch.has_hooks(module)
     hook.remove()
     assert not private_torch.has_hooks(module)
+
+
+def test_checkpointing_is_seen_in_both_forwards():
+    assert not private_torch.saves_by_hooks()
+    seen = []
+
+    def watched(x):
+        seen.append(private_torch.saves_by_hooks())
+        return x.exp()
+
+    checkpoint(watched, torch.ones(2, requires_grad=True), use_reentrant=False).sum().backward()
+    assert seen == [True, True]
+    assert not private_torch.saves_by_hooks()
 
 
 def test_the_module_inside_a_compiled_one_is_found():

@@ -139,8 +139,8 @@ def test_every_exact_lever_is_at_work_in_what_follows():
     trainer.step()
     assert trainer.distiller.prober.describe_kernels() == [
         "student's convolutions: 1 direct and torch, 2 tiled, 1 torch, 1 winograd, 1 direct",
-        "student's batch norms: 6 as one op, 3 of them with the activation behind it",
-        "generator's batch norms: 1 as one op, 0 of them with the activation behind it",
+        "student's batch norms: 6 as one op, 2 of them with a sum, 5 with the activation behind it",
+        "generator's batch norms: 1 as one op, 0 of them with a sum, 0 with the activation behind it",
         "folded teacher's convolutions: 2 direct and torch, 2 tiled, 1 torch, 1 winograd",
     ]
 

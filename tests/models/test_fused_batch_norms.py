@@ -1,4 +1,5 @@
 import copy
+import operator
 
 import pytest
 import torch
@@ -16,13 +17,13 @@ IMAGES = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 @pytest.fixture
 def slopes(monkeypatch):
-    """Of the activations that went with batch norm layers."""
+    """Of the activations that went with batch norm layers; "sum" before it where something was added."""
     seen = []
     real = batch_norms.batch_norm_like
 
-    def counted(layer, x, slope):
-        seen.append(slope)
-        return real(layer, x, slope=slope)
+    def counted(layer, x, residual=None, slope=1.0):
+        seen.append(slope if residual is None else f"sum {slope}")
+        return real(layer, x, residual, slope)
 
     monkeypatch.setattr(batch_norms, "batch_norm_like", counted)
     return seen
@@ -41,8 +42,8 @@ def test_answers_gradients_and_running_statistics_are_the_networks(slopes, train
     with fused.used():
         answer = mine(IMAGES)
         answer.square().sum().backward()
-    # The stem's and each block's first; the second ends in a sum, and so do the shortcuts'.
-    assert str(fused) == "9 as one op, 4 of them with the activation behind it"
+    # The stem's and each block's first; each block's second, whose sum is with the shortcut's where that has one.
+    assert str(fused) == "9 as one op, 3 of them with a sum, 7 with the activation behind it"
     expected = exact(IMAGES.double())
     expected.square().sum().backward()
     torch.testing.assert_close(answer.double(), expected, rtol=1e-4, atol=1e-5)
@@ -51,7 +52,7 @@ def test_answers_gradients_and_running_statistics_are_the_networks(slopes, train
         assert error < 1e-3, name
     for b, c in zip(mine.buffers(), exact.buffers(), strict=True):
         torch.testing.assert_close(b.double(), c.double(), rtol=1e-4, atol=1e-5)
-    assert sorted(slopes) == [0.0] * 4 + [1.0] * 5
+    assert sorted(map(str, slopes)) == ["0.0"] * 4 + ["1.0"] * 2 + ["sum 0.0"] * 3
 
 
 def test_nothing_is_changed_outside_even_after_an_error(slopes):
@@ -75,7 +76,7 @@ class Twice(nn.Module):
 
     def forward(self, x):
         x = self.shared(self.norms[1](self.shared(self.norms[0](x))))
-        x = self.leaky(self.norms[2](x))
+        x = self.shared(self.leaky(self.norms[2](x)))
         y = self.norms[3](x)
         return self.relu(y) + y + F.relu(self.norms[4](x))
 
@@ -85,11 +86,86 @@ def test_only_an_activation_that_alone_takes_a_norms_output_goes_with_it(slopes)
     expected = copy.deepcopy(mine)(IMAGES)
     with FusedBatchNorms(mine).used():
         torch.testing.assert_close(mine(IMAGES), expected)
-    # The shared one's sources are two norms, so that it stays an activation of its own.
-    assert slopes == [1.0, 1.0, 0.25, 1.0, 1.0]
+    assert slopes == [0.0, 0.0, 0.25, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("between", ["norm", "activation", "watched"])
+class Added(nn.Module):
+    """As residual networks have it, with an activation that works in place behind both norms."""
+
+    def __init__(self, add):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(1) for _ in range(2))
+        self.convolution, self.relu, self.add = nn.Conv2d(1, 1, 1), nn.ReLU(inplace=True), add
+
+    def forward(self, x):
+        h = self.relu(self.norms[0](x))
+        return self.relu(self.add(self.norms[1](self.convolution(h)), x))
+
+
+SUMS = {
+    "norm + x": lambda norm, x: norm + x,
+    "x + norm": lambda norm, x: x + norm,
+    "norm += x": operator.iadd,
+    "norm + number": lambda norm, _: norm + 1,
+    "norm + row": lambda norm, x: norm + x[:1],
+    "norm + wider": lambda norm, x: norm + x.double(),
+    "norm + norm": lambda norm, _: norm + norm,
+    "x += norm": lambda norm, x: operator.iadd(x.clone(), norm),
+    "call": torch.add,
+    "difference": lambda norm, x: x - norm,
+}
+
+
+@pytest.mark.parametrize("add", SUMS)
+def test_a_sum_with_a_norms_output(slopes, add):
+    mine = Added(SUMS[add])
+    other = copy.deepcopy(mine)
+    x, y = IMAGES.clone().requires_grad_(), IMAGES.clone().requires_grad_()
+    expected = other(y)
+    with FusedBatchNorms(mine).used():
+        out = mine(x)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+    out.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-5, atol=1e-5)
+    assert slopes == [0.0, "sum 0.0" if add in ("norm + x", "x + norm", "norm += x", "call") else 1.0]
+
+
+def test_two_norms_that_are_added(slopes):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.relu = nn.BatchNorm2d(1), nn.BatchNorm2d(1), nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(self.first(x * 2) + self.second(x.abs()))
+
+    mine = Two()
+    expected = copy.deepcopy(mine)(IMAGES)
+    with FusedBatchNorms(mine).used():
+        torch.testing.assert_close(mine(IMAGES), expected)
+    assert slopes == [1.0, "sum 0.0"]
+
+
+def test_what_a_norm_is_given_may_not_change_before_the_sum(slopes):
+    class Changing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.relu = nn.BatchNorm2d(1), nn.ReLU()
+
+        def forward(self, x):
+            h = x * 2
+            y = self.norm(h)
+            return self.relu(y + h.add_(1))
+
+    mine = Changing()
+    expected = copy.deepcopy(mine)(IMAGES)
+    with FusedBatchNorms(mine).used():
+        torch.testing.assert_close(mine(IMAGES), expected)
+    assert slopes == [1.0]
+
+
+@pytest.mark.parametrize("between", ["norm", "activation"])
 def test_where_somebody_looks_in_between_the_activation_stays(slopes, between):
     mine = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU())
     seen = []
@@ -97,10 +173,27 @@ def test_where_somebody_looks_in_between_the_activation_stays(slopes, between):
         mine[0].register_forward_hook(lambda _, __, output: seen.append(output))
     if between == "activation":
         mine[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with FusedBatchNorms(mine, watched=["1"] if between == "watched" else []).used():
+    fused = FusedBatchNorms(mine)
+    with fused.used():
         mine(IMAGES)
     assert slopes == [1.0]
-    assert all((x < 0).any() for x in seen)
+    assert (seen[0] < 0).any()
+    assert str(fused) == "1 as one op, 0 of them with a sum, 0 with the activation behind it"
+
+
+@pytest.mark.parametrize(("between", "how"), [("norm", [1.0]), ("sum", ["sum 1.0"])])
+def test_where_somebody_looks_before_or_behind_a_sum(slopes, between, how):
+    mine, seen = Added(SUMS["norm + x"]), []
+    if between == "norm":
+        mine.norms[1].register_forward_hook(lambda _, __, output: seen.append(output))
+    if between == "sum":
+        mine.relu.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    expected = copy.deepcopy(mine)(IMAGES)
+    right = seen.pop()
+    with FusedBatchNorms(mine).used():
+        torch.testing.assert_close(mine(IMAGES), expected)
+    assert slopes[1:] == how
+    torch.testing.assert_close(seen[-1], right)
 
 
 def test_an_activation_that_another_network_holds_too_still_activates_there():
@@ -198,6 +291,9 @@ def test_a_checkpointed_network_that_is_read_by_calls_computes_the_same_again(sl
         out.sum().backward()  # torch compares what both forwards kept
     assert features[0] is not None
     assert slopes == [1.0, 1.0]
+    with FusedBatchNorms(mine, hooked_paths(mine, [tap])).used(), torch.no_grad():
+        mine(IMAGES)  # not checkpointed, and not read
+    assert slopes[2:] == [0.0]
 
 
 def test_what_a_reader_has_hooks_on():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 # Tracing replaces how every module of the process is called, until it is done.
@@ -44,9 +46,30 @@ class DataFlow:
         )
         return None if goes_elsewhere else source
 
+    def sole_user(self, module: nn.Module) -> tuple[nn.Module, bool] | None:
+        """The module that alone takes what ``module`` puts out, at every call, and whether something is added before.
+
+        Where something is, ``module`` alone has what it is given, so that it may as well run when its summand is there.
+        """
+        found = {self._user(node) for node in self._calls.get(module, [])}
+        return found.pop() if len(found) == 1 else None
+
     def reads_inside(self, module: nn.Module) -> bool:
         """Whether anything but ``module`` itself was seen to read its parameters or buffers."""
         return any(id(tensor) in self._read for tensor in (*module.parameters(), *module.buffers()))
+
+    def _user(self, node: fx.Node) -> tuple[nn.Module, bool] | None:
+        user = _only(node.users)
+        added = user is not None and _adds(user, node)
+        if added:
+            assert user is not None
+            if any(_only(given.users) is None for given in node.all_input_nodes):
+                return None
+            node, user = user, _only(user.users)
+        taker = None if user is None else self._module_at.get(user)
+        if user is None or taker is None or [*user.args, *user.kwargs.values()] != [node]:
+            return None
+        return taker, added
 
     def _source(self, node: fx.Node) -> nn.Module | None:
         given = [*node.args, *node.kwargs.values()]
@@ -114,6 +137,16 @@ class _Tracer(fx.Tracer):
         if isinstance(attr_val, Tensor):
             self._read.add(id(attr_val))
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def _only(users: Collection[fx.Node]) -> fx.Node | None:
+    return next(iter(users)) if len(users) == 1 else None
+
+
+def _adds(user: fx.Node, node: fx.Node) -> bool:
+    """Whether ``user`` is ``node`` with something else added. A symbol's ``+=`` is written as ``+``."""
+    added = user.op == "call_function" and user.target in (operator.add, torch.add)
+    return added and user.args.count(node) == 1 and len(user.args) == 2 and not user.kwargs
 
 
 def _is_basic(module: nn.Module) -> bool:

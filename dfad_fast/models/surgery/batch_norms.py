@@ -1,54 +1,48 @@
-"""A network's batch norm layers, each as one op with the activation behind it, while somebody wants it."""
+"""A network's batch norm layers, each as one op with what comes behind it, while somebody wants it."""
 
 from __future__ import annotations
 
-import copy
-import threading
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from dfad_fast.models.reading.data_flow import DataFlow
-from dfad_fast.models.surgery.foldable import upwards
+from dfad_fast.models.surgery.followers import NORMS, Follower, find_followers
 from dfad_fast.nn.batch_norm import batch_norm_like
-from dfad_fast.private_torch import has_hooks, remove_hooks
 
-# By exact type: a subclass may compute something else. With the dimensions that each takes.
-_NORMS: dict[type[nn.Module], tuple[int, ...]] = {
-    nn.BatchNorm1d: (2, 3),
-    nn.BatchNorm2d: (4,),
-    nn.BatchNorm3d: (5,),
-}
+_Run = Callable[[Tensor, Tensor | None, float], Tensor]
 
 
 class FusedBatchNorms:
     """The batch norm layers of ``network`` by :func:`dfad_fast.ops.batch_norm_act`.
 
-    Where a ReLU or LeakyReLU module alone takes what a layer puts out, the two are one op, and the activation passes on
-    what it gets; but not where somebody looks in between: a hook, or a reader of the modules ``watched``. Modules,
-    weights and hooks stay what they are, and nothing is changed outside ``used()``. A network that cannot be copied or
-    traced keeps its activations as they are.
+    Where a ReLU or LeakyReLU module alone takes what a layer puts out, or its sum with something, they are one op, and
+    the activation passes on what it gets; but not where somebody looks in between: a hook, as those of a reader of the
+    modules ``watched``. Modules, weights and hooks stay what they are, and nothing is changed outside ``used()``. A
+    network that cannot be copied or traced keeps its sums and activations as they are.
     """
 
     def __init__(self, network: nn.Module, watched: Collection[str] = ()) -> None:
-        norms: list[Any] = [m for m in network.modules() if type(m) in _NORMS and "forward" not in vars(m)]
-        pairs = _find_pairs(network, watched) if norms else []
-        behind = {pair.norm: pair for pair in pairs}
-        self._ran: set[nn.Module] = set()
+        norms: list[Any] = [m for m in network.modules() if type(m) in NORMS and "forward" not in vars(m)]
+        self._followers = find_followers(network, watched) if norms else []
+        behind = {follower.norm: follower for follower in self._followers}
+        activations: dict[nn.Module, list[Follower]] = {}
+        for follower in self._followers:
+            activations.setdefault(follower.activation, []).append(follower)
+        self._ran: dict[nn.Module, tuple[bool, bool]] = {}  # with a sum, with an activation
         self._forwards = {norm: partial(self._normalize, norm, behind.get(norm)) for norm in norms}
-        self._forwards |= {pair.activation: partial(_activate, pair) for pair in pairs}
-        self._pairs = pairs
+        self._forwards |= {
+            module: partial(_activate, module, followers) for module, followers in activations.items()
+        }
 
     def __str__(self) -> str:
         if not self._ran:
             return ""
-        pairs = sum(pair.norm in self._ran and not pair.is_seen for pair in self._pairs)
-        return f"{len(self._ran)} as one op, {pairs} of them with the activation behind it"
+        added, activated = (sum(column) for column in zip(*self._ran.values(), strict=True))
+        return f"{len(self._ran)} as one op, {added} of them with a sum, {activated} with the activation behind it"
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -61,83 +55,68 @@ class FusedBatchNorms:
         finally:
             for module in self._forwards:
                 module.__dict__.pop("forward", None)  # another network may hold it too
-            for pair in self._pairs:
-                pair.made.clear()
+            for follower in self._followers:
+                follower.made.clear()
 
-    # As for _activate below.
-    def _normalize(self, norm: Any, pair: _Pair | None, input: Tensor) -> Tensor:
-        if input.dim() not in _NORMS[type(norm)]:
-            output: Tensor = type(norm).forward(norm, input)  # which says what is wrong
-            return output
-        self._ran.add(norm)
-        if pair is None or pair.is_seen:
-            return batch_norm_like(norm, input, slope=1.0)
-        activated = pair.made[threading.get_ident()] = batch_norm_like(norm, input, slope=pair.slope)
-        return activated
+    # Its argument has the name that the module's has, by which some networks call it; so has that of _activate.
+    def _normalize(self, norm: Any, behind: Follower | None, input: Tensor) -> Any:
+        if input.dim() not in NORMS[type(norm)]:
+            return type(norm).forward(norm, input)  # which says what is wrong
+        if behind is None or behind.norm_is_seen:
+            return self._run(norm, input, None, 1.0)
+        if behind.added:
+            return _Summand(input, behind, partial(self._run, norm))
+        if behind.sum_is_seen:
+            return self._run(norm, input, None, 1.0)
+        return behind.activated(self._run(norm, input, None, behind.slope))
 
-
-@dataclass(frozen=True)
-class _Pair:
-    """``between``: the two, and the modules around one of them only, whose hooks would see what is not there. ``made``:
-    for each thread what the norm has activated already, until the activation gets it."""
-
-    norm: nn.Module
-    activation: nn.Module
-    slope: float
-    between: tuple[nn.Module, ...]
-    made: dict[int, Tensor] = field(default_factory=dict)
-
-    @property
-    def is_seen(self) -> bool:
-        """At the moment: hooks come and go."""
-        return any(map(has_hooks, self.between))
+    def _run(self, norm: Any, x: Tensor, residual: Tensor | None, slope: float) -> Tensor:
+        self._ran[norm] = residual is not None, slope != 1
+        return batch_norm_like(norm, x, residual, slope)
 
 
-# Its argument has the name that the module's has, by which some networks call it.
-def _activate(pair: _Pair, input: Tensor) -> Tensor:
-    # Another network may hold the activation too, and gives it something else.
-    if pair.made.get(threading.get_ident()) is not input:
-        return type(pair.activation).forward(pair.activation, input)
-    del pair.made[threading.get_ident()]
-    return input
+class _Summand:
+    """What a norm puts out, before something is added to it, which is all that happens to it.
+
+    ``run``: gives the norm's output with a residual added, which may be none, and an activation with this slope.
+    """
+
+    def __init__(self, x: Tensor, behind: Follower, run: _Run) -> None:
+        self._x = x
+        self._behind = behind
+        self._run = run
+
+    def __add__(self, other: Any) -> Tensor:
+        if isinstance(other, _Summand):
+            other = other.alone()
+        kind = (self._x.shape, self._x.dtype, self._x.device)
+        if not isinstance(other, Tensor) or (other.shape, other.dtype, other.device) != kind:
+            total: Tensor = self.alone() + other
+            return total
+        if self._behind.sum_is_seen:
+            return self._run(self._x, other, 1.0)
+        return self._behind.activated(self._run(self._x, other, self._behind.slope))
+
+    # A new tensor is as good as the norm's own, which nobody else has.
+    __radd__ = __iadd__ = __add__
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called for what torch does with it. That adds, too, in the place of the other: then this is a tensor."""
+        if func in (torch.add, Tensor.add) and len(args) == 2 and not kwargs:
+            first, second = args
+            return first + second if isinstance(first, cls) else second + first
+        return func(*(arg.alone() if isinstance(arg, cls) else arg for arg in args), **(kwargs or {}))
+
+    def alone(self) -> Tensor:
+        """The norm's output."""
+        return self._run(self._x, None, 1.0)
 
 
-def _find_pairs(network: nn.Module, watched: Collection[str]) -> list[_Pair]:
-    """Batch norm layers and the activations that alone take their output, in training and in eval mode, where no reader
-    looks in between. None where a part cannot be traced: what it does with a norm's output is not known."""
-    found = [_pairs_of_paths(network, training) for training in (True, False)]
-    modules = dict(network.named_modules(remove_duplicate=False))
-    counts = Counter(map(id, modules.values()))
-    pairs = []
-    for norm, activation in found[0] & found[1]:
-        ends = modules[norm], modules[activation]
-        slope = _slope(ends[1])
-        several = any(counts[id(module)] > 1 for module in ends)
-        if slope is None or several or any("forward" in vars(module) for module in ends):
-            continue
-        between = set(upwards(norm)) ^ set(upwards(activation))
-        if between.isdisjoint(watched):
-            pairs.append(_Pair(*ends, slope, tuple(modules[name] for name in between)))
-    return pairs
-
-
-def _pairs_of_paths(network: nn.Module, training: bool) -> set[tuple[str, str]]:
-    try:
-        duplicate = copy.deepcopy(network).train(training)
-        remove_hooks(duplicate)  # they are not made for symbols
-        flow = DataFlow(duplicate)
-    except Exception:  # whatever a user's network makes of a copy
-        return set()
-    if flow.untraceable:
-        return set()
-    paths = {module: path for path, module in duplicate.named_modules()}
-    sources = {path: flow.sole_source(m) for m, path in paths.items() if _slope(m) is not None}
-    return {(paths[norm], path) for path, norm in sources.items() if norm and type(norm) in _NORMS}
-
-
-def _slope(module: nn.Module) -> float | None:
-    if type(module) is nn.ReLU:
-        return 0.0
-    if type(module) is nn.LeakyReLU and 0 <= module.negative_slope <= 1:
-        return float(module.negative_slope)
-    return None
+def _activate(activation: nn.Module, followers: Sequence[Follower], input: Tensor) -> Tensor:
+    if any(follower.was_activated(input) for follower in followers):
+        return input
+    output: Tensor = type(activation).forward(activation, input)
+    return output
