@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.step.cases import PAIRS, Pair
-from dfad_fast.engine.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -18,15 +17,9 @@ class Case:
 
 
 CASES = {
-    "fashion": Case(
-        Pair(
-            "fashion", "resnet10-w16", "resnet10-w8", (1, 28, 28), 100, 128,
-            Recipe("sgd", student_lr=1e-3, student_weight_decay=5e-4, generator_lr=1e-5), generator="auto",
-        ),
-        images=4096, views=4,
-    ),
+    "fashion": Case(PAIRS["fashion"], images=4096, views=4),
     "resnet": Case(PAIRS["resnet"], images=512, views=2),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,16 @@ PAIRS = {
             bytes_per_image=13 * 2**20, unpinned=True,
         ),
         Pair(
+            "fashion", "resnet10-w16", "resnet10-w8", (1, 28, 28), 100, 128,
+            Recipe("sgd", student_lr=1e-3, student_weight_decay=5e-4, generator_lr=1e-5), generator="auto",
+            bytes_per_image=13 * 2**20,
+        ),
+        Pair(
+            "resnet20", "resnet20", "resnet20-w8", (3, 32, 32), 256, 128,
+            Recipe("sgd", student_lr=1e-3, student_weight_decay=5e-4, generator_lr=1e-5),
+            bytes_per_image=25 * 2**20,
+        ),
+        Pair(
             "resnet", "resnet34", "resnet18", (3, 32, 32), 256, 64,
             Recipe("sgd", student_lr=1e-4, student_weight_decay=5e-4, generator_lr=1e-5),
             bytes_per_image=89 * 2**20, gpu_batch_size=256,
@@ -82,7 +92,7 @@ class Contender:
     speed: Any = None
     exact: bool = True
     against: str | None = None
-    pairs: tuple[str, ...] = ("lenet", "resnet")
+    pairs: tuple[str, ...] = tuple(PAIRS)
     races: tuple[str, ...] = ("levers",)
     allocators: tuple[str, ...] = ("pinned",)
     devices: tuple[str, ...] = ("cpu", "cuda")
@@ -98,7 +108,7 @@ CPU_ONLY = ("cpu",)
 def _lever(
     name: str,
     exact: bool = False,
-    pairs: tuple[str, ...] = ("lenet", "resnet"),
+    pairs: tuple[str, ...] = tuple(PAIRS),
     devices: tuple[str, ...] = ("cpu", "cuda"),
     **settings: Any,
 ) -> Contender:

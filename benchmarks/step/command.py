@@ -16,7 +16,12 @@ QUICK_BATCH = 128  # images
 
 @click.command("step")
 @measuring
-@click.option("--pair", type=click.Choice(["lenet", "resnet", "all"]), default="all", show_default=True)
+@click.option(
+    "--pair",
+    type=click.Choice(["lenet", "fashion", "resnet20", "resnet", "all"]),
+    default="all",
+    show_default=True,
+)
 def command(options: Options, pair: str) -> None:
     """Measure whole iterations beside the published loop: step.json, step.csv, step.md and plots in --out.
 

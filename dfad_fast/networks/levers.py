@@ -29,11 +29,11 @@ class Levers:
             between (dfad_fast.ops.batch_norm_act). CPU only, off elsewhere; not where their statistics are taken over
             several processes.
         winograd: 3x3 convolutions of stride 1 and 8 channels and more by Winograd's minimal filtering, with a quarter
-            of the multiplications (dfad_fast.ops.winograd_conv2d, and narrow_conv2d where channels are few). A
-            teacher's wider weights are transformed once: later changes of them are not seen. An infinite feature
-            becomes NaN. CPU and float32 only, off elsewhere.
+            of the multiplications (dfad_fast.ops.winograd_conv2d, and narrow_conv2d where channels are few), with what
+            is added and activated behind them as for fused_norms. A teacher's wider weights are transformed once: later
+            changes of them are not seen. An infinite feature becomes NaN. CPU and float32 only, off elsewhere.
         direct_convolutions: 3x3 convolutions of fewer channels, and 3x3 and 1x1 ones of few channels and stride 2, by
-            dfad_fast.ops.narrow_conv2d. CPU and float32 only, off elsewhere.
+            dfad_fast.ops.narrow_conv2d, likewise. CPU and float32 only, off elsewhere.
         pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process). The
             command line does that; in Python dfad_fast.pin_allocator() does.
         one_student_batch: the images and what terms mixed of them go through the student as one batch, whose batch

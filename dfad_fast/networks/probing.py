@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from dfad_fast.models.reading.batch_norm import LayerStatistics, over_processes, record_statistics
 from dfad_fast.models.reading.check import device_of, noise_images
 from dfad_fast.models.reading.taps import Tap, Taps, hooked_paths
-from dfad_fast.models.surgery.batch_norms import FusedBatchNorms
-from dfad_fast.models.surgery.convolutions import QuickConvolutions
 from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
+from dfad_fast.models.surgery.quick_layers import QuickLayers
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.trio import Trio
 from dfad_fast.precision import at_least_float32
@@ -82,26 +81,24 @@ class Runner:
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if levers.compile:
             self._compiled = torch.compile(network, dynamic=False)
-        self._kernels: dict[str, QuickConvolutions | FusedBatchNorms] = {}
-        if levers.by_winograd or levers.by_direct_convolutions:
-            self._kernels["convolutions"] = QuickConvolutions(
-                network, frozen, winograd=levers.by_winograd, direct=levers.by_direct_convolutions
-            )
-        if levers.by_fused_norms:
-            self._kernels["batch norms"] = FusedBatchNorms(network, watched)
+        self._layers = QuickLayers(
+            network,
+            frozen=frozen,
+            watched=watched,
+            norms=levers.by_fused_norms,
+            winograd=levers.by_winograd,
+            direct=levers.by_direct_convolutions,
+        )
 
     @contextmanager
     def with_kernels(self) -> Iterator[None]:
         """Around a whole step: a network that checkpoints its activations runs again in backward."""
-        with ExitStack() as stack:
-            for kernels in self._kernels.values():
-                stack.enter_context(kernels.used())
+        with self._layers.used():
             yield
 
     def describe(self) -> dict[str, str]:
         """What computed the network's layers, by their kind; nothing where none ran."""
-        described = {kind: str(kernels) for kind, kernels in self._kernels.items()}
-        return {kind: text for kind, text in described.items() if text}
+        return self._layers.describe()
 
     def __call__(self, x: Tensor, hooked: bool = False) -> Tensor:
         return self._compiled(x) if self._compiled is not None and not hooked else self._network(x)

@@ -13,8 +13,8 @@ from dfad_fast.models.reading.check import depends_on_batch, device_of, image_dt
 from dfad_fast.models.reading.taps import Tap
 from dfad_fast.models.surgery.adapting import Needs
 from dfad_fast.models.surgery.connectors import create_connector
-from dfad_fast.models.surgery.convolutions import QuickConvolutions
 from dfad_fast.models.surgery.layout import fitted
+from dfad_fast.models.surgery.quick_layers import QuickLayers
 from dfad_fast.models.surgery.sharding import is_sharded
 from dfad_fast.models.surgery.sync_batch_norm import SynchronizedBatchNorms
 from dfad_fast.models.surgery.wrappers import unwrapped
@@ -60,7 +60,7 @@ class Trio:
 
         def kernels(network: nn.Module) -> AbstractContextManager[None]:
             winograd, direct = levers.by_winograd, levers.by_direct_convolutions
-            return QuickConvolutions(network, winograd=winograd, direct=direct).used()
+            return QuickLayers(network, norms=False, winograd=winograd, direct=direct, alone=True).used()
 
         self.needs: dict[str, Needs] = {}
         # A teacher that is sharded over processes, see dfad_fast.models.surgery.sharding, runs as it is.

@@ -8,9 +8,14 @@ from torch import nn
 from dfad_fast import backends
 from dfad_fast.models import create_network
 from dfad_fast.models.surgery import convolutions
-from dfad_fast.models.surgery.convolutions import QuickConvolutions, quickest
+from dfad_fast.models.surgery.convolutions import quickest
+from dfad_fast.models.surgery.quick_layers import QuickLayers
 
 pytestmark = pytest.mark.skipif(backends.extension is None, reason="no extension was built")
+
+
+def quick_convolutions(network, frozen=False, **options):
+    return QuickLayers(network, frozen=frozen, norms=False, **options)
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def convolution(channels_in, channels_out, kernel=3, stride=1, **options):
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_answers_and_gradients_are_torchs(network, calls, frozen):
-    quick = QuickConvolutions(network, frozen)
+    quick = quick_convolutions(network, frozen)
     images = IMAGES.clone().requires_grad_()
     exact = copy.deepcopy(network).double()
     expected = exact(IMAGES.double().requires_grad_())
@@ -60,7 +65,7 @@ def test_answers_and_gradients_are_torchs(network, calls, frozen):
         answer = network(images)
     torch.testing.assert_close(answer.double(), expected, rtol=1e-4, atol=1e-5)
     assert sorted(set(calls) - {"weight"}) == ["direct", "tiled", "winograd"]
-    assert str(quick) == "2 direct, 2 tiled, 4 torch, 1 winograd"
+    assert quick.describe() == {"convolutions": "2 direct, 2 tiled, 4 torch, 1 winograd"}
     leaves = [images] if frozen else [images, *network.parameters()]
     answer.square().sum().backward()
     other = IMAGES.double().requires_grad_()
@@ -95,9 +100,9 @@ def test_the_rule(calls, layer, side, forward, backward):
     assert quickest(layer, side, side, backward=False) == forward
     assert quickest(layer, side, side, backward=True) == backward
     images = torch.randn(2, layer.in_channels, side, side)
-    with QuickConvolutions(layer).used(), torch.no_grad():
+    with quick_convolutions(layer).used(), torch.no_grad():
         layer(images)
-    with QuickConvolutions(layer).used():
+    with quick_convolutions(layer).used():
         layer(images)
         layer(images.requires_grad_())
     assert calls == [algorithm for algorithm in (forward, forward, backward) if algorithm != "torch"]
@@ -112,16 +117,77 @@ def test_the_rule(calls, layer, side, forward, backward):
     ],
 )
 def test_each_kind_alone(network, calls, wanted, algorithms):
-    with QuickConvolutions(network, **wanted).used():
+    with quick_convolutions(network, **wanted).used():
         network(IMAGES.clone().requires_grad_())
     assert set(calls) == algorithms
+
+
+class Behind(nn.Module):
+    """A convolution, what a folded norm leaves, a sum or none, an activation."""
+
+    def __init__(self, channels, added, activation):
+        super().__init__()
+        self.convolution, self.folded, self.added = convolution(channels, channels), nn.Identity(), added
+        self.activation = activation
+
+    def forward(self, x):
+        y = self.folded(self.convolution(x * 2))
+        return self.activation(y + x if self.added else y)
+
+
+WIDTHS = {4: "direct", 8: "tiled", 48: "winograd", 80: "torch"}
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.25)], ids=str)
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("channels", WIDTHS)
+def test_a_sum_and_an_activation_go_with_the_convolution(calls, channels, added, activation):
+    network, side = Behind(channels, added, activation), 2 if channels == 80 else 8
+    exact = copy.deepcopy(network).double()
+    quick = quick_convolutions(network, frozen=True)
+    x = torch.randn(3, channels, side, side, requires_grad=True)
+    with quick.used():
+        out = network(x)
+        (gradient,) = torch.autograd.grad(out.square().sum(), x)
+    y = x.detach().double().requires_grad_()
+    expected = exact(y)
+    (right,) = torch.autograd.grad(expected.square().sum(), y)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradient.double(), right, rtol=1e-3, atol=1e-3)
+    count = f"; {int(added)} with a sum, 1 with an activation"
+    assert quick.describe() == {"convolutions": f"1 {WIDTHS[channels]}" + count}
+    with quick.used(), torch.no_grad():
+        torch.testing.assert_close(network(x.detach()).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("place", ["convolution", "folded", "activation"])
+def test_hooks_behind_a_convolution_see_what_they_saw(place):
+    network, seen = Behind(8, True, nn.ReLU()), []
+    if place == "activation":
+        network.activation.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+    else:
+        network.get_submodule(place).register_forward_hook(lambda *args: seen.append(args[2].clone()))
+    x = torch.randn(3, 8, 8, 8)
+    expected = network(x)
+    with quick_convolutions(network).used():
+        torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(seen[1], seen[0], rtol=1e-4, atol=1e-4)
+    assert (seen[1] < 0).any()
+
+
+def test_each_layer_by_itself(calls):
+    network = Behind(8, True, nn.ReLU())
+    quick = quick_convolutions(network, alone=True)
+    with quick.used():
+        network(torch.randn(3, 8, 8, 8))
+    assert quick.describe() == {"convolutions": "1 tiled"}
 
 
 def test_shortcuts_that_are_slices_and_padding_take_what_the_kernels_return(calls):
     images = torch.randn(2, 1, 9, 7, generator=torch.Generator().manual_seed(1), requires_grad=True)
     network = create_network("resnet20-a", (1, 9, 7), 10).eval()
     results = []
-    for context in (nullcontext(), QuickConvolutions(network, frozen=True).used()):
+    for context in (nullcontext(), quick_convolutions(network, frozen=True).used()):
         with context:
             answer = network(images)
         results += [answer, *torch.autograd.grad(answer.square().sum(), images)]
@@ -135,13 +201,13 @@ def test_networks_that_name_their_layers_argument(calls, frozen, channels):
     layer = convolution(channels, channels)
     x = torch.randn(2, channels, 8, 8)
     expected = layer(x)
-    with QuickConvolutions(layer, frozen).used():
+    with quick_convolutions(layer, frozen).used():
         torch.testing.assert_close(layer(input=x), expected, rtol=1e-4, atol=1e-4)
     assert calls[-1:] == ["tiled" if channels == 16 else "winograd"]
 
 
 def test_frozen_weights_are_transformed_once_and_again_only_for_gradients(network, calls):
-    quick = QuickConvolutions(network, frozen=True)
+    quick = quick_convolutions(network, frozen=True)
     for _ in range(2):
         with quick.used(), torch.no_grad():
             network(IMAGES)
@@ -154,7 +220,7 @@ def test_frozen_weights_are_transformed_once_and_again_only_for_gradients(networ
 
 
 def test_trained_weights_are_read_at_each_call(network):
-    with QuickConvolutions(network).used(), torch.no_grad():
+    with quick_convolutions(network).used(), torch.no_grad():
         before = network(IMAGES)
         for parameter in network.parameters():
             parameter.mul_(1.5)
@@ -165,7 +231,7 @@ def test_trained_weights_are_read_at_each_call(network):
 
 
 def test_nothing_stays_behind_even_after_an_error(network, calls):
-    with pytest.raises(ZeroDivisionError), QuickConvolutions(network).used():
+    with pytest.raises(ZeroDivisionError), quick_convolutions(network).used():
         raise ZeroDivisionError
     network(IMAGES)
     assert calls == []
@@ -176,7 +242,7 @@ def test_nothing_stays_behind_even_after_an_error(network, calls):
 def test_hooks_see_what_they_saw(network):
     shapes = []
     network.stages[0][0].conv2.register_forward_hook(lambda m, args, out: shapes.append(tuple(out.shape)))
-    with QuickConvolutions(network).used():
+    with quick_convolutions(network).used():
         network(IMAGES)
     assert shapes == [(4, 32, 8, 8)]
 
@@ -206,7 +272,7 @@ class Own(nn.Conv2d):
 def test_other_convolutions_are_left_alone(layer, calls):
     images = torch.randn(2, layer.in_channels, 8, 8, requires_grad=True)
     expected = layer(images)
-    with QuickConvolutions(nn.Sequential(layer)).used():
+    with quick_convolutions(nn.Sequential(layer)).used():
         assert torch.equal(layer(images), expected)
     assert calls == []
 
@@ -214,7 +280,7 @@ def test_other_convolutions_are_left_alone(layer, calls):
 def test_one_that_computes_in_its_own_way(network, calls):
     layer = convolution(32, 32)
     layer.forward = lambda x: x
-    with QuickConvolutions(layer).used():
+    with quick_convolutions(layer).used():
         assert layer(IMAGES) is IMAGES
     assert layer(IMAGES) is IMAGES
 
@@ -224,6 +290,6 @@ def test_images_without_a_batch_dimension(calls, channels):
     layer = nn.Sequential(nn.Conv2d(channels, channels, 3, padding="same"))
     x = torch.randn(channels, 6, 6)
     for frozen in (False, True):
-        with QuickConvolutions(layer, frozen).used(), torch.no_grad():
+        with quick_convolutions(layer, frozen).used(), torch.no_grad():
             torch.testing.assert_close(layer(x), layer[0](x))
     assert calls == []

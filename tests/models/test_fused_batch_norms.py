@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from dfad_fast.models import create_network
 from dfad_fast.models.reading.taps import Tap, Taps, hooked_paths
 from dfad_fast.models.surgery import batch_norms
-from dfad_fast.models.surgery.batch_norms import FusedBatchNorms
+from dfad_fast.models.surgery.quick_layers import QuickLayers
 
 IMAGES = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -29,6 +29,10 @@ def slopes(monkeypatch):
     return seen
 
 
+def fused_batch_norms(network, watched=()):
+    return QuickLayers(network, watched=watched, winograd=False, direct=False)
+
+
 def network():
     torch.manual_seed(0)
     return create_network("resnet8-w32", (1, 8, 8), 10)
@@ -37,13 +41,13 @@ def network():
 @pytest.mark.parametrize("training", [True, False])
 def test_answers_gradients_and_running_statistics_are_the_networks(slopes, training):
     mine, exact = network().train(training), network().double().train(training)
-    fused = FusedBatchNorms(mine)
-    assert str(fused) == ""
+    fused = fused_batch_norms(mine)
+    assert fused.describe() == {}
     with fused.used():
         answer = mine(IMAGES)
         answer.square().sum().backward()
     # The stem's and each block's first; each block's second, whose sum is with the shortcut's where that has one.
-    assert str(fused) == "9 as one op, 3 of them with a sum, 7 with the activation behind it"
+    assert fused.describe() == {"batch norms": "9 by batch_norm_act; 3 with a sum, 7 with an activation"}
     expected = exact(IMAGES.double())
     expected.square().sum().backward()
     torch.testing.assert_close(answer.double(), expected, rtol=1e-4, atol=1e-5)
@@ -57,7 +61,7 @@ def test_answers_gradients_and_running_statistics_are_the_networks(slopes, train
 
 def test_nothing_is_changed_outside_even_after_an_error(slopes):
     made = network()
-    fused = FusedBatchNorms(made)
+    fused = fused_batch_norms(made)
     with pytest.raises(ZeroDivisionError), fused.used():
         raise ZeroDivisionError
     before = {name: dict(vars(m)) for name, m in made.named_modules()}
@@ -84,7 +88,7 @@ class Twice(nn.Module):
 def test_only_an_activation_that_alone_takes_a_norms_output_goes_with_it(slopes):
     mine = Twice()
     expected = copy.deepcopy(mine)(IMAGES)
-    with FusedBatchNorms(mine).used():
+    with fused_batch_norms(mine).used():
         torch.testing.assert_close(mine(IMAGES), expected)
     assert slopes == [0.0, 0.0, 0.25, 1.0, 1.0]
 
@@ -122,7 +126,7 @@ def test_a_sum_with_a_norms_output(slopes, add):
     other = copy.deepcopy(mine)
     x, y = IMAGES.clone().requires_grad_(), IMAGES.clone().requires_grad_()
     expected = other(y)
-    with FusedBatchNorms(mine).used():
+    with fused_batch_norms(mine).used():
         out = mine(x)
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
     out.sum().backward()
@@ -142,7 +146,7 @@ def test_two_norms_that_are_added(slopes):
 
     mine = Two()
     expected = copy.deepcopy(mine)(IMAGES)
-    with FusedBatchNorms(mine).used():
+    with fused_batch_norms(mine).used():
         torch.testing.assert_close(mine(IMAGES), expected)
     assert slopes == [1.0, "sum 0.0"]
 
@@ -160,7 +164,7 @@ def test_what_a_norm_is_given_may_not_change_before_the_sum(slopes):
 
     mine = Changing()
     expected = copy.deepcopy(mine)(IMAGES)
-    with FusedBatchNorms(mine).used():
+    with fused_batch_norms(mine).used():
         torch.testing.assert_close(mine(IMAGES), expected)
     assert slopes == [1.0]
 
@@ -173,12 +177,12 @@ def test_where_somebody_looks_in_between_the_activation_stays(slopes, between):
         mine[0].register_forward_hook(lambda _, __, output: seen.append(output))
     if between == "activation":
         mine[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    fused = FusedBatchNorms(mine)
+    fused = fused_batch_norms(mine)
     with fused.used():
         mine(IMAGES)
     assert slopes == [1.0]
     assert (seen[0] < 0).any()
-    assert str(fused) == "1 as one op, 0 of them with a sum, 0 with the activation behind it"
+    assert fused.describe() == {"batch norms": "1 by batch_norm_act"}
 
 
 @pytest.mark.parametrize(("between", "how"), [("norm", [1.0]), ("sum", ["sum 1.0"])])
@@ -190,7 +194,7 @@ def test_where_somebody_looks_before_or_behind_a_sum(slopes, between, how):
         mine.relu.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     expected = copy.deepcopy(mine)(IMAGES)
     right = seen.pop()
-    with FusedBatchNorms(mine).used():
+    with fused_batch_norms(mine).used():
         torch.testing.assert_close(mine(IMAGES), expected)
     assert slopes[1:] == how
     torch.testing.assert_close(seen[-1], right)
@@ -199,7 +203,7 @@ def test_where_somebody_looks_before_or_behind_a_sum(slopes, between, how):
 def test_an_activation_that_another_network_holds_too_still_activates_there():
     shared = nn.ReLU()
     mine, other = nn.Sequential(nn.BatchNorm2d(1), shared), nn.Sequential(shared)
-    with FusedBatchNorms(mine).used():
+    with fused_batch_norms(mine).used():
         assert torch.equal(other(IMAGES), IMAGES.relu())
         assert (mine(IMAGES) >= 0).all()
         assert torch.equal(other(IMAGES), IMAGES.relu())
@@ -209,7 +213,7 @@ def test_a_hook_that_removes_itself_leaves_the_activation():
     mine = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU())
     expected = copy.deepcopy(mine)(IMAGES)
     hook = mine[0].register_forward_hook(lambda *_: hook.remove())
-    with FusedBatchNorms(mine).used():
+    with fused_batch_norms(mine).used():
         torch.testing.assert_close(mine(IMAGES), expected)
         torch.testing.assert_close(mine(IMAGES), expected)
 
@@ -238,7 +242,7 @@ class Untraceable(nn.Module):
 @pytest.mark.parametrize("made", [ReadInTraining, Untraceable])
 def test_a_norms_output_that_is_read_where_tracing_did_not_see_it(made):
     mine = made().eval()
-    fused = FusedBatchNorms(mine)
+    fused = fused_batch_norms(mine)
     mine.train()
     expected = copy.deepcopy(mine)(IMAGES)
     with fused.used():
@@ -248,7 +252,7 @@ def test_a_norms_output_that_is_read_where_tracing_did_not_see_it(made):
 def test_hooks_do_not_run_while_pairs_are_sought(slopes):
     mine = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 1, 1))
     mine[2].register_forward_pre_hook(lambda _, args: print(args[0].data_ptr()))  # a symbol has none
-    fused = FusedBatchNorms(mine)
+    fused = fused_batch_norms(mine)
     with fused.used():
         mine(IMAGES)
     assert slopes == [0.0]
@@ -256,7 +260,7 @@ def test_hooks_do_not_run_while_pairs_are_sought(slopes):
 
 def test_features_of_the_wrong_kind_are_torchs_error():
     mine = nn.BatchNorm2d(8)
-    with FusedBatchNorms(mine).used(), pytest.raises(ValueError, match="expected 4D input"):
+    with fused_batch_norms(mine).used(), pytest.raises(ValueError, match="expected 4D input"):
         mine(torch.randn(4, 8))
 
 
@@ -285,13 +289,13 @@ class Checkpointed(nn.Module):
 def test_a_checkpointed_network_that_is_read_by_calls_computes_the_same_again(slopes):
     mine = Checkpointed()
     tap = Tap("block", 0, (4, 8, 8))
-    with FusedBatchNorms(mine, hooked_paths(mine, [tap])).used():
+    with fused_batch_norms(mine, hooked_paths(mine, [tap])).used():
         with Taps(mine, [tap]).record() as (features):
             out = mine(IMAGES)
         out.sum().backward()  # torch compares what both forwards kept
     assert features[0] is not None
     assert slopes == [1.0, 1.0]
-    with FusedBatchNorms(mine, hooked_paths(mine, [tap])).used(), torch.no_grad():
+    with fused_batch_norms(mine, hooked_paths(mine, [tap])).used(), torch.no_grad():
         mine(IMAGES)  # not checkpointed, and not read
     assert slopes[2:] == [0.0]
 
@@ -315,7 +319,7 @@ def test_networks_that_name_their_layers_argument():
 
     mine = Named()
     expected = copy.deepcopy(mine)(IMAGES)
-    with FusedBatchNorms(mine).used():
+    with fused_batch_norms(mine).used():
         torch.testing.assert_close(mine(IMAGES), expected)
 
 
@@ -326,6 +330,6 @@ def test_a_norm_of_its_own_kind_is_left_alone(slopes):
 
     mine = nn.Sequential(Own(1), nn.ReLU())
     expected = copy.deepcopy(mine)(IMAGES)
-    with FusedBatchNorms(mine).used():
+    with fused_batch_norms(mine).used():
         assert torch.equal(mine(IMAGES), expected)
     assert not slopes

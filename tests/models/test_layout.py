@@ -8,14 +8,14 @@ from torch import nn
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models.surgery.adapting import Needs, adapted
-from dfad_fast.models.surgery.convolutions import QuickConvolutions
 from dfad_fast.models.surgery.layout import fitted
+from dfad_fast.models.surgery.quick_layers import QuickLayers
 
 SHAPE = (3, 8, 8)
 
 
 def kernels(network):
-    return QuickConvolutions(network).used()
+    return QuickLayers(network, norms=False, alone=True).used()
 
 
 class Net(nn.Module):

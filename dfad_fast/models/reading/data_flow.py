@@ -5,13 +5,22 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
 # Tracing replaces how every module of the process is called, until it is done.
 _one_at_a_time = threading.Lock()
+
+
+class User(NamedTuple):
+    """``module``, to which another's output goes; ``added``: whether something is added before; ``passed``: through
+    these, which leave it as it is."""
+
+    module: nn.Module
+    added: bool
+    passed: tuple[nn.Module, ...]
 
 
 class DataFlow:
@@ -46,10 +55,11 @@ class DataFlow:
         )
         return None if goes_elsewhere else source
 
-    def sole_user(self, module: nn.Module) -> tuple[nn.Module, bool] | None:
-        """The module that alone takes what ``module`` puts out, at every call, and whether something is added before.
+    def sole_user(self, module: nn.Module) -> User | None:
+        """What alone takes the output of ``module``, at every call.
 
-        Where something is, ``module`` alone has what it is given, so that it may as well run when its summand is there.
+        Where something is added before, ``module`` alone has what it is given, so that it may as well run when its
+        summand is there.
         """
         found = {self._user(node) for node in self._calls.get(module, [])}
         return found.pop() if len(found) == 1 else None
@@ -58,18 +68,25 @@ class DataFlow:
         """Whether anything but ``module`` itself was seen to read its parameters or buffers."""
         return any(id(tensor) in self._read for tensor in (*module.parameters(), *module.buffers()))
 
-    def _user(self, node: fx.Node) -> tuple[nn.Module, bool] | None:
-        user = _only(node.users)
-        added = user is not None and _adds(user, node)
-        if added:
-            assert user is not None
-            if any(_only(given.users) is None for given in node.all_input_nodes):
+    def _user(self, node: fx.Node) -> User | None:
+        given, passed, added = node.all_input_nodes, [], False
+        while True:
+            user = _only(node.users)
+            if user is None:
                 return None
-            node, user = user, _only(user.users)
-        taker = None if user is None else self._module_at.get(user)
-        if user is None or taker is None or [*user.args, *user.kwargs.values()] != [node]:
+            module = self._module_at.get(user)
+            if not added and _adds(user, node):
+                added = True
+            elif module is None or [*user.args, *user.kwargs.values()] != [node]:
+                return None
+            elif type(module) is nn.Identity:
+                passed.append(module)
+            else:
+                break
+            node = user
+        if added and any(_only(before.users) is None for before in given):
             return None
-        return taker, added
+        return User(module, added, tuple(passed))
 
     def _source(self, node: fx.Node) -> nn.Module | None:
         given = [*node.args, *node.kwargs.values()]

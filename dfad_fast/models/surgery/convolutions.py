@@ -1,16 +1,15 @@
-"""A network's convolutions by this package's kernels where they are quicker than torch's, while somebody wants it."""
+"""Convolutions by this package's kernels where they are quicker than torch's."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dfad_fast.models.surgery.sums import Output
 from dfad_fast.ops import WinogradWeight, narrow_conv2d, winograd_conv2d, winograd_weight
 from dfad_fast.private_torch import has_own_convolution
 
@@ -33,57 +32,47 @@ _MOST_OUT_OF_FEW = 64
 _KINDS = (((3, 3), (1, 1)), ((3, 3), (2, 2)), ((1, 1), (2, 2)))
 
 
-class QuickConvolutions:
-    """The convolutions of ``network`` that the package's kernels compute more quickly than torch does.
+class Convolutions:
+    """Computes convolutions by the quickest of the algorithms that are wanted.
 
-    With ``winograd``, 3x3 convolutions of stride 1 and 8 channels and more; with ``direct``, 3x3 and 1x1 ones of few
-    channels; what computes which depends on channels, pixels and gradients alone. Modules, weights and hooks stay what
-    they are, and nothing is changed outside ``used()``. With ``frozen`` the weights for winograd_conv2d are transformed
-    once, when they are first used: later changes of them are not seen.
+    Which, depends on channels, pixels and gradients alone. With ``frozen`` the weights for winograd_conv2d are
+    transformed once, when they are first used: later changes of them are not seen.
     """
 
-    def __init__(
-        self, network: nn.Module, frozen: bool = False, *, winograd: bool = True, direct: bool = True
-    ) -> None:
-        self._wanted = {"winograd": winograd, "tiled": winograd, "direct": direct, "torch": False}
+    def __init__(self, frozen: bool, winograd: bool, direct: bool) -> None:
+        self._wanted = {"winograd": winograd, "tiled": winograd, "direct": direct, "torch": True}
         self._transformed: dict[nn.Module, WinogradWeight] | None = {} if frozen else None
-        # The parameters themselves may be replaced; the modules are what counts.
-        self._convolutions: list[Any] = [m for m in network.modules() if _is_plain(m)]
-        self._taken: dict[nn.Module, set[Algorithm]] = {}
+        self.taken: dict[nn.Module, set[Algorithm]] = {}
 
-    def __str__(self) -> str:
-        counts = Counter(" and ".join(sorted(taken)) for taken in self._taken.values())
-        return ", ".join(f"{n} {names}" for names, n in counts.items())
-
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Within it the network convolves so."""
-        for convolution in self._convolutions:
-            # Into the dictionary, since nn.Module looks at all that is set as usual.
-            convolution.__dict__["forward"] = partial(self._forward, convolution)
-        try:
-            yield
-        finally:
-            for convolution in self._convolutions:
-                convolution.__dict__.pop("forward", None)  # another network may hold it too
-
-    # Its argument has the name that a convolution's has, by which some networks call it.
-    def _forward(self, convolution: nn.Conv2d, input: Tensor) -> Tensor:
-        backward = torch.is_grad_enabled() and input.requires_grad
-        algorithm: Algorithm = "torch"
-        if input.dim() == 4:
-            algorithm = quickest(convolution, input.shape[2], input.shape[3], backward)
+    def convolved(self, convolution: nn.Conv2d, x: Tensor) -> Output | None:
+        """The output of a ``convolution`` that is plain for ``x``; None for images without a batch dimension."""
+        if x.dim() != 4:
+            return None
+        backward = torch.is_grad_enabled() and x.requires_grad
+        algorithm = quickest(convolution, x.shape[2], x.shape[3], backward)
         if not self._wanted[algorithm]:
             algorithm = "torch"
-        self._taken.setdefault(convolution, set()).add(algorithm)
-        if algorithm == "torch":
-            return nn.Conv2d.forward(convolution, input)
+        self.taken.setdefault(convolution, set()).add(algorithm)
+        stride = convolution.stride[0]
+        height, width = ((side + stride - 1) // stride for side in x.shape[2:])
+        shape = torch.Size((len(x), convolution.out_channels, height, width))
+        return Output((shape, x.dtype, x.device), partial(self._compute, algorithm, convolution, x))
+
+    def _compute(
+        self, algorithm: Algorithm, convolution: nn.Conv2d, x: Tensor, residual: Tensor | None, slope: float
+    ) -> Tensor:
         weight, bias = convolution.weight, convolution.bias
+        if algorithm in ("tiled", "direct"):
+            tile = 4 if algorithm == "tiled" else 0
+            stride = convolution.stride[0]
+            return narrow_conv2d(x, weight, bias, residual, stride=stride, slope=slope, tile=tile)
         if algorithm == "winograd":
+            backward = torch.is_grad_enabled() and x.requires_grad
             filters = weight if self._transformed is None else self._frozen_weight(convolution, backward)
-            return winograd_conv2d(input, filters, bias)
-        tile = 4 if algorithm == "tiled" else 0
-        return narrow_conv2d(input, weight, bias, stride=convolution.stride[0], tile=tile)
+            relu = residual is None and slope == 0
+            out = winograd_conv2d(x, filters, bias, relu=relu)
+            return out if relu else _finished(out, residual, slope)
+        return _finished(nn.Conv2d.forward(convolution, x), residual, slope)
 
     def _frozen_weight(self, convolution: nn.Conv2d, backward: bool) -> WinogradWeight:
         assert self._transformed is not None
@@ -91,6 +80,15 @@ class QuickConvolutions:
         if known is None or (backward and known.adjoint is None):
             known = self._transformed[convolution] = winograd_weight(convolution.weight, adjoint=backward)
         return known
+
+
+def _finished(out: Tensor, residual: Tensor | None, slope: float) -> Tensor:
+    """In place: nobody else has a convolution's result, nor does its backward need it."""
+    if residual is not None:
+        out.add_(residual)
+    if slope == 0:
+        return F.relu_(out)
+    return out if slope == 1 else F.leaky_relu_(out, slope)
 
 
 def quickest(convolution: nn.Conv2d, height: int, width: int, backward: bool) -> Algorithm:
@@ -113,7 +111,7 @@ def quickest(convolution: nn.Conv2d, height: int, width: int, backward: bool) ->
     return "torch"
 
 
-def _is_plain(module: nn.Module) -> bool:
+def is_plain(module: nn.Module) -> bool:
     """Whether it is a convolution that the kernels compute, and more quickly for some images."""
     return (
         type(module) is nn.Conv2d

@@ -10,7 +10,7 @@ from benchmarks import run
 from benchmarks.convolutions import races
 from benchmarks.convolutions.layers import Layer, layers_of
 from dfad_fast import backends
-from dfad_fast.models.surgery.convolutions import QuickConvolutions
+from dfad_fast.models.surgery.quick_layers import QuickLayers
 
 
 @pytest.mark.skipif(backends.extension is None, reason="no extension was built")
@@ -42,8 +42,8 @@ def test_a_layer_is_told_once_with_what_can_compute_it():
 @pytest.mark.skipif(backends.extension is None, reason="no extension was built")
 def test_what_the_trainer_takes_is_what_the_table_says():
     layer = Layer(8, 8, 8, 3, 1).made()
-    quick = QuickConvolutions(layer)
+    quick = QuickLayers(layer)
     with quick.used(), torch.no_grad():
         layer(torch.zeros(1, 8, 8, 8))
     assert races._chosen(Layer(8, 8, 8, 3, 1), layer, backward=False) == "tiled"
-    assert str(quick) == "1 tiled"
+    assert quick.describe() == {"convolutions": "1 tiled"}

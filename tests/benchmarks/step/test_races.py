@@ -216,6 +216,6 @@ def test_the_command_line_writes_its_files(monkeypatch, tmp_path, measured):
     assert asked["settings"].threads == 1
     assert {file.name for file in tmp_path.iterdir()} >= {"step.json", "step.csv", "step.md"}
     lost = CliRunner().invoke(run.main, ["step", "--out", str(tmp_path)])
-    assert asked["pairs"] == [("lenet", 512), ("resnet", 64)]
+    assert asked["pairs"] == [("lenet", 512), ("fashion", 128), ("resnet20", 128), ("resnet", 64)]
     assert lost.exit_code == 1
     assert "Error: failed, see above: broken" in lost.output

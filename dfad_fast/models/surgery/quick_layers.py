@@ -1,0 +1,121 @@
+"""A network's layers by this package's kernels, while somebody wants it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from dfad_fast.models.surgery.batch_norms import NORMS, normalized
+from dfad_fast.models.surgery.convolutions import Convolutions, is_plain
+from dfad_fast.models.surgery.followers import Follower, find_followers
+from dfad_fast.models.surgery.sums import Output, put_out
+
+
+class QuickLayers:
+    """The layers of ``network`` that the package's kernels compute more quickly than torch does.
+
+    With ``winograd``, 3x3 convolutions of stride 1 and 8 channels and more; with ``direct``, 3x3 and 1x1 ones of few
+    channels; with ``norms``, batch norm layers. Where a ReLU or LeakyReLU module alone takes what a layer puts out, or
+    its sum with something, they are one op, and the activation passes on what it gets; but not where somebody looks in
+    between: a hook, as those of a reader of the modules ``watched``. Modules, weights and hooks stay what they are, and
+    nothing is changed outside ``used()``. A network that cannot be copied or traced keeps its sums and activations as
+    they are, and so it does with ``alone``.
+
+    With ``frozen`` weights are transformed once, when they are first used: later changes of them are not seen.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        frozen: bool = False,
+        watched: Collection[str] = (),
+        norms: bool = True,
+        winograd: bool = True,
+        direct: bool = True,
+        alone: bool = False,
+    ) -> None:
+        self._convolutions = Convolutions(frozen, winograd, direct)
+        self._ran: dict[nn.Module, tuple[bool, bool]] = {}  # with a sum, with an activation
+        computed: dict[nn.Module, Callable[[Any, Tensor], Output | None]] = {}
+        for module in network.modules():
+            if norms and type(module) in NORMS and "forward" not in vars(module):
+                computed[module] = normalized
+            if (winograd or direct) and is_plain(module):
+                computed[module] = self._convolutions.convolved
+        self._followers: list[Follower] = []
+        if computed and not alone:
+            kinds = {type(module) for module in computed}
+            self._followers = [f for f in find_followers(network, kinds, watched) if f.layer in computed]
+        behind = {follower.layer: follower for follower in self._followers}
+        activations: dict[nn.Module, list[Follower]] = {}
+        for follower in self._followers:
+            activations.setdefault(follower.activation, []).append(follower)
+        self._forwards: dict[nn.Module, Callable[..., Any]] = {
+            module: partial(self._forward, output_of, module, behind.get(module))
+            for module, output_of in computed.items()
+        }
+        self._forwards |= {
+            module: partial(_activate, module, followers) for module, followers in activations.items()
+        }
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Within it the network computes so."""
+        for module, forward in self._forwards.items():
+            # Into the dictionary, since nn.Module looks at all that is set as usual.
+            module.__dict__["forward"] = forward
+        try:
+            yield
+        finally:
+            for module in self._forwards:
+                module.__dict__.pop("forward", None)  # another network may hold it too
+            for follower in self._followers:
+                follower.made.clear()
+
+    def describe(self) -> dict[str, str]:
+        """What computed the layers that ran, by their kind."""
+        norms = [module for module in self._ran if type(module) in NORMS]
+        convolutions = [module for module in self._ran if type(module) not in NORMS]
+        taken = Counter(" and ".join(sorted(self._convolutions.taken[module])) for module in convolutions)
+        described = {}
+        if convolutions:
+            by = ", ".join(f"{count} {names}" for names, count in taken.items())
+            described["convolutions"] = by + self._behind(convolutions)
+        if norms:
+            described["batch norms"] = f"{len(norms)} by batch_norm_act" + self._behind(norms)
+        return described
+
+    def _behind(self, layers: Sequence[nn.Module]) -> str:
+        added, activated = (sum(column) for column in zip(*(self._ran[m] for m in layers), strict=True))
+        return f"; {added} with a sum, {activated} with an activation" if added or activated else ""
+
+    # Its argument has the name that the modules' has, by which some networks call it; so has that of _activate.
+    def _forward(
+        self,
+        output_of: Callable[[Any, Tensor], Output | None],
+        layer: nn.Module,
+        behind: Follower | None,
+        input: Tensor,
+    ) -> Any:
+        output = output_of(layer, input)
+        if output is None:
+            return type(layer).forward(layer, input)
+
+        def compute(residual: Tensor | None, slope: float) -> Tensor:
+            self._ran[layer] = residual is not None, slope != 1
+            return output.compute(residual, slope)
+
+        return put_out(Output(output.kind, compute), behind)
+
+
+def _activate(activation: nn.Module, followers: Sequence[Follower], input: Tensor) -> Tensor:
+    if any(follower.was_activated(input) for follower in followers):
+        return input
+    output: Tensor = type(activation).forward(activation, input)
+    return output
