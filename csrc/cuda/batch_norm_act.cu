@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(threads) apply(
   const Tile<width> tile(of);
   const Constants<A, width> own(of, tile, norm);
   tile.for_each(of, [&](int64_t i) {
-    A values[width], beside[width];
+    A values[width], beside[width] = {};
     memory.load(x, i, values);
     if (residual != nullptr) memory.load(residual, i, beside);
 #pragma unroll
