@@ -5,13 +5,14 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-golden test-mutants test-networks test-gpu cuda lint clean
+.PHONY: help setup distill test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-long test-golden test-mutants test-networks test-gpu cuda lint clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
 	@echo "make test      set up and run the tests, those of the ops with each backend"
 	@echo "make test-gpu  set up and run the tests of the ops on a GPU"
 	@echo "make cuda      build the CUDA kernels with nvcc, for the tests of the build; needs no GPU"
+	@echo "make test-long  set up and run the tests that take too long for make test"
 	@echo "make test-mutants  set up and see whether the tests notice faults that are put into the kernels"
 	@echo "make test-golden  set up and compare whole runs, to the bit, with those on record for this type of machine"
 	@echo "make test-networks  set up, with timm, torchvision and transformers, and test the taps of their networks"
@@ -56,7 +57,7 @@ test-fast:
 	$(PYTEST) -m "not slow and not golden" --ignore=tests/benchmarks --ignore=tests/cli
 
 test-slow:
-	$(PYTEST) -m "slow and not mutants"
+	$(PYTEST) -m "slow and not long and not mutants"
 
 test-cli test-benchmarks: test-%:
 	$(PYTEST) -m "not slow" tests/$*
@@ -72,6 +73,10 @@ needs = (requirement.partition(";") for requirement in packages.requires("dfad-f
 print(*(package.strip() for package, _, extra in needs if "networks" in extra))
 endef
 export NETWORKS
+
+# What takes too long for every day: sanitizers, gigabytes, many kills. Compiles a shim of the CUDA kernels anew, several times.
+test-long: setup
+	$(PYTEST) -m long
 
 # Kernels with a fault put into each: do the tests see it? Builds the extension anew, which takes minutes.
 test-mutants: setup

@@ -45,6 +45,8 @@ def mutant(folder: Path, header: str, kernel: str, barrier: int, instead: str) -
     return build_mutant(changed, kernel, folder)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("header", "kernel", "barrier"),
     [
@@ -71,6 +73,7 @@ def test_a_barrier_that_a_thread_never_reaches_shows(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_sanitizers_find_nothing():
     runtime = subprocess.run(
         [COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True

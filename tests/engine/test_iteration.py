@@ -238,6 +238,7 @@ def test_a_captured_iteration_is_the_plain_one(pair, method, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_digits_are_learnt_as_well_in_bfloat16():
     """From a teacher of a few epochs, in a short run; both ways see the same noise."""
     digits = load_dataset("digits")

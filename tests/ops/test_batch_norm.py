@@ -64,7 +64,7 @@ def assert_close(got, want, tolerance):
 
 
 @pytest.mark.parametrize(("slope", "with_residual"), MODES)
-@pytest.mark.parametrize("shape", sized(SHAPES, SHAPES[:4]), ids=str)
+@pytest.mark.parametrize("shape", sized(SHAPES, [SHAPES[k] for k in (0, 3, 4, 5)]), ids=str)
 def test_values_and_gradients_are_the_formulas(shape, slope, with_residual):
     tensors = inputs(shape, with_residual=with_residual)
     grad = torch.randn(shape)

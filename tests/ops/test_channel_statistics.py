@@ -167,7 +167,8 @@ def test_a_float64_tensor_is_computed_in_float64_beside_others():
 
 
 def test_gradcheck():
-    x, y = leaf(torch.randn(4, 3, 2, dtype=torch.float64)), leaf(torch.randn(5, 2, dtype=torch.float64))
+    shapes = sized(((4, 3, 2), (5, 2)), ((2, 2, 2), (2, 1)))
+    x, y = (leaf(torch.randn(shape, dtype=torch.float64)) for shape in shapes)
     assert torch.autograd.gradcheck(lambda *f: tuple(channel_statistics(list(f))), (x, y))
 
 

@@ -7,7 +7,7 @@ from dfad_fast.ops import PackedSigns, boundary_hinge_loss, l1_discrepancy, mixu
 
 from .helpers import LOSSES, check_against_reference
 
-pytestmark = [pytest.mark.slow, pytest.mark.backends("cpp")]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.backends("cpp")]
 SIZE = 2**31 + 13
 
 

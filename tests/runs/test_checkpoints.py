@@ -223,6 +223,7 @@ def run_to_the_end(pair_file, folder, made, progress):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_twenty_kills_lose_nothing(pair, tmp_path):
     """A run that is killed again and again, at any moment, ends with the weights of one that never was."""
     torch.save(pair, tmp_path / "pair.pt")

@@ -117,6 +117,7 @@ def test_a_gpu_is_measured():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_torch_compile_is_measured_and_told_apart():
     with Arena(FAST) as arena:
         race = arena.race(tiny("l1_discrepancy"), ("compile, best", OURS), (INFERENCE, BOTH))
