@@ -51,6 +51,17 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
+def has_global_hooks() -> bool:
+    """Whether there is a hook on all modules of the process. torch has no question for that."""
+    everywhere = torch.nn.modules.module
+    return bool(
+        everywhere._global_forward_pre_hooks
+        or everywhere._global_forward_hooks
+        or everywhere._global_backward_pre_hooks
+        or everywhere._global_backward_hooks
+    )
+
+
 def remove_hooks(network: nn.Module) -> None:
     """Removes every hook from the modules of ``network``. torch removes one by the handle that registering it gave."""
     for module in network.modules():

@@ -55,6 +55,23 @@ def test_a_hook_of_any_kind_is_seen_until_it_is_removed(register):
     assert not private_torch.has_hooks(module)
 
 
+@pytest.mark.parametrize(
+    "register",
+    [
+        nn.modules.module.register_module_forward_pre_hook,
+        nn.modules.module.register_module_forward_hook,
+        nn.modules.module.register_module_full_backward_pre_hook,
+        nn.modules.module.register_module_full_backward_hook,
+    ],
+)
+def test_a_hook_on_all_modules_is_seen_until_it_is_removed(register):
+    assert not private_torch.has_global_hooks()
+    hook = register(lambda *_: None)
+    assert private_torch.has_global_hooks()
+    hook.remove()
+    assert not private_torch.has_global_hooks()
+
+
 def test_checkpointing_is_seen_in_both_forwards():
     assert not private_torch.saves_by_hooks()
     seen = []

@@ -25,13 +25,14 @@ class Levers:
             one op, with a quarter of the multiplications (dfad_fast.ops.generator_block). A generator that is given
             keeps its own setting. CPU and float32 only, off elsewhere.
         fused_norms: batch norm layers of the student, of the generator, and of the teacher where they run, each as one
-            op, with what is added behind it and the ReLU or LeakyReLU module that follows, where nobody looks in
+            op, with what is added behind it and the ReLU or LeakyReLU module that follows, where no hook looks in
             between (dfad_fast.ops.batch_norm_act). CPU only, off elsewhere; not where their statistics are taken over
             several processes.
         winograd: 3x3 convolutions of stride 1 and 8 channels and more by Winograd's minimal filtering, with a quarter
             of the multiplications (dfad_fast.ops.winograd_conv2d, and narrow_conv2d where channels are few), with what
             is added and activated behind them as for fused_norms. A teacher's wider weights are transformed once: later
-            changes of them are not seen. An infinite feature becomes NaN. CPU and float32 only, off elsewhere.
+            changes of them are not seen. An infinite feature becomes NaN, and second derivatives are refused. CPU and
+            float32 only, off elsewhere.
         direct_convolutions: 3x3 convolutions of fewer channels, and 3x3 and 1x1 ones of few channels and stride 2, by
             dfad_fast.ops.narrow_conv2d, likewise. CPU and float32 only, off elsewhere.
         pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process). The

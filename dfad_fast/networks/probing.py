@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfad_fast.models.reading.batch_norm import LayerStatistics, over_processes, record_statistics
 from dfad_fast.models.reading.check import device_of, noise_images
-from dfad_fast.models.reading.taps import Tap, Taps, hooked_paths
+from dfad_fast.models.reading.taps import Tap, Taps
 from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
 from dfad_fast.models.surgery.quick_layers import QuickLayers
 from dfad_fast.networks.levers import PLAIN, Levers
@@ -71,12 +71,9 @@ class Runner:
     """Calls ``network`` as the levers say.
 
     Compiled, it is used only where no hook has to see its inside; torch.compile chooses its convolutions itself.
-    ``watched`` are paths of modules whose inputs or outputs somebody reads, at times or always.
     """
 
-    def __init__(
-        self, network: nn.Module, levers: Levers, frozen: bool = False, watched: Collection[str] = ()
-    ) -> None:
+    def __init__(self, network: nn.Module, levers: Levers, frozen: bool = False) -> None:
         self._network = network
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if levers.compile:
@@ -84,7 +81,6 @@ class Runner:
         self._layers = QuickLayers(
             network,
             frozen=frozen,
-            watched=watched,
             norms=levers.by_fused_norms,
             winograd=levers.by_winograd,
             direct=levers.by_direct_convolutions,
@@ -137,13 +133,11 @@ class Prober:
         )
         self._runners = {
             generator: Runner(generator, levers),
-            student: Runner(student, of_student, watched=hooked_paths(student, trio.matching.student_taps)),
+            student: Runner(student, of_student),
         }
         for network in {teacher, self.quick_teacher}:
             as_it_is = trio.teacher_is_sharded and network is teacher
-            self._runners[network] = Runner(
-                network, PLAIN if as_it_is else of_teacher, frozen=True, watched=hooked_paths(network, taps)
-            )
+            self._runners[network] = Runner(network, PLAIN if as_it_is else of_teacher, frozen=True)
 
     @property
     def _one_batch(self) -> bool:

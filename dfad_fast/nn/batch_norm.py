@@ -50,7 +50,7 @@ def batch_norm_like(
     slope: float = 1.0,
 ) -> torch.Tensor:
     """What ``layer``, a batch norm layer of torch's, gives for ``x``, by the fused op; it counts its batches, too."""
-    momentum = 0.0 if layer.momentum is None else layer.momentum
+    momentum = 0.0 if layer.momentum is None else float(layer.momentum)
     if layer.training and layer.track_running_stats and layer.num_batches_tracked is not None:
         layer.num_batches_tracked.add_(1)
         if layer.momentum is None:

@@ -139,7 +139,7 @@ def test_every_exact_lever_is_at_work_in_what_follows():
     trainer.step()
     behind = "; 2 with a sum, 5 with an activation"
     assert trainer.distiller.prober.describe_kernels() == [
-        "student's convolutions: 1 direct and torch, 2 tiled, 1 torch, 1 winograd, 1 direct",
+        "student's convolutions: 1 direct, 1 direct and torch, 2 tiled, 1 torch, 1 winograd",
         "student's batch norms: 6 by batch_norm_act" + behind,
         "generator's batch norms: 1 by batch_norm_act",
         "folded teacher's convolutions: 2 direct and torch, 2 tiled, 1 torch, 1 winograd" + behind,

@@ -128,17 +128,17 @@ class Behind(nn.Module):
     def __init__(self, channels, added, activation):
         super().__init__()
         self.convolution, self.folded, self.added = convolution(channels, channels), nn.Identity(), added
-        self.activation = activation
+        self.before, self.activation = nn.Conv2d(channels, channels, 1), activation
 
     def forward(self, x):
-        y = self.folded(self.convolution(x * 2))
+        y = self.folded(self.convolution(self.before(x)))
         return self.activation(y + x if self.added else y)
 
 
 WIDTHS = {4: "direct", 8: "tiled", 48: "winograd", 80: "torch"}
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.25)], ids=str)
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.25, inplace=True)], ids=str)
 @pytest.mark.parametrize("added", [False, True])
 @pytest.mark.parametrize("channels", WIDTHS)
 def test_a_sum_and_an_activation_go_with_the_convolution(calls, channels, added, activation):

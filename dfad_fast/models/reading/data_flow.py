@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+
+# Layers whose output is no view of what they are given.
+_MAKES_ANEW = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 # Tracing replaces how every module of the process is called, until it is done.
 _one_at_a_time = threading.Lock()
 
 
 class User(NamedTuple):
-    """``module``, to which another's output goes; ``added``: whether something is added before; ``passed``: through
-    these, which leave it as it is."""
+    """``module``, to which the output of another alone goes; ``added``: whether something is added before.
+
+    ``before`` and ``behind``: the modules that take or give that output, and its sum, and leave it as it is.
+    """
 
     module: nn.Module
     added: bool
-    passed: tuple[nn.Module, ...]
+    before: tuple[nn.Module, ...]
+    behind: tuple[nn.Module, ...]
 
 
 class DataFlow:
@@ -36,6 +42,8 @@ class DataFlow:
         self._module_at: dict[fx.Node, nn.Module] = {}
         self._read: set[int] = set()
         self._opaque: set[nn.Module] = set()
+        self._takers: dict[fx.Node, set[nn.Module]] = {}
+        self._kept: set[fx.Node] = set()
         # Called from outside, the network gets its optional arguments' defaults instead of symbols.
         self._follow(network, _Caller(network))
 
@@ -58,21 +66,29 @@ class DataFlow:
     def sole_user(self, module: nn.Module) -> User | None:
         """What alone takes the output of ``module``, at every call.
 
-        Where something is added before, ``module`` alone has what it is given, so that it may as well run when its
-        summand is there.
+        Where something is added before, ``module`` runs once and nobody else has what it is given, nor a view of that,
+        so that it may as well run when its summand is there.
         """
-        found = {self._user(node) for node in self._calls.get(module, [])}
-        return found.pop() if len(found) == 1 else None
+        calls = self._calls.get(module, [])
+        found = {self._user(node) for node in calls}
+        user = found.pop() if len(found) == 1 else None
+        if user is not None and user.added:
+            alone = len(calls) == 1 and all(map(self._is_nobody_elses, calls[0].all_input_nodes))
+            return user if alone else None
+        return user
 
     def reads_inside(self, module: nn.Module) -> bool:
         """Whether anything but ``module`` itself was seen to read its parameters or buffers."""
         return any(id(tensor) in self._read for tensor in (*module.parameters(), *module.buffers()))
 
     def _user(self, node: fx.Node) -> User | None:
-        given, passed, added = node.all_input_nodes, [], False
+        before: set[nn.Module] = set()
+        behind: set[nn.Module] = set()
+        added = False
         while True:
+            (behind if added else before).update(self._takers.get(node, ()))
             user = _only(node.users)
-            if user is None:
+            if user is None or node in self._kept:
                 return None
             module = self._module_at.get(user)
             if not added and _adds(user, node):
@@ -80,13 +96,18 @@ class DataFlow:
             elif module is None or [*user.args, *user.kwargs.values()] != [node]:
                 return None
             elif type(module) is nn.Identity:
-                passed.append(module)
+                (behind if added else before).add(module)
             else:
-                break
+                return User(module, added, tuple(before), tuple(behind))
             node = user
-        if added and any(_only(before.users) is None for before in given):
-            return None
-        return User(module, added, tuple(passed))
+
+    def _is_nobody_elses(self, node: fx.Node) -> bool:
+        """Whether one module alone has this tensor, and had it from the layer that made it on."""
+        module = self._module_at.get(node)
+        if module is None or _only(node.users) is None or node in self._kept:
+            return False
+        inputs = node.all_input_nodes
+        return isinstance(module, _MAKES_ANEW) or (len(inputs) == 1 and self._is_nobody_elses(inputs[0]))
 
     def _source(self, node: fx.Node) -> nn.Module | None:
         given = [*node.args, *node.kwargs.values()]
@@ -110,6 +131,9 @@ class DataFlow:
         for node, module in tracer.module_at.items():
             self._calls.setdefault(module, []).append(node)
         self._module_at.update(tracer.module_at)
+        self._takers.update(tracer.takers)
+        for module in entry.modules():
+            self._kept.update(_nodes(list(vars(module).values())))
         return True
 
 
@@ -125,7 +149,7 @@ class _Caller(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Also remembers which module each node calls, and which tensors of modules were read.
+    """Also remembers which module each node calls, between which it goes, and which tensors of modules were read.
 
     Other threads' calls of modules, which come here too, go on as they are.
     """
@@ -136,6 +160,7 @@ class _Tracer(fx.Tracer):
         self._read = read
         self._thread = threading.get_ident()
         self.module_at: dict[fx.Node, nn.Module] = {}
+        self.takers: dict[fx.Node, set[nn.Module]] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return m in self._opaque or super().is_leaf_module(m, module_qualified_name)
@@ -146,7 +171,10 @@ class _Tracer(fx.Tracer):
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
         result = super().call_module(m, forward, args, kwargs)
-        if isinstance(result, fx.Proxy) and self.is_leaf_module(m, self.path_of_module(m)):
+        if not self.is_leaf_module(m, self.path_of_module(m)):
+            for node in _nodes([args, kwargs, result]):
+                self.takers.setdefault(node, set()).add(m)
+        elif isinstance(result, fx.Proxy):
             self.module_at[result.node] = m
         return result
 
@@ -154,6 +182,15 @@ class _Tracer(fx.Tracer):
         if isinstance(attr_val, Tensor):
             self._read.add(id(attr_val))
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def _nodes(values: Any) -> Iterator[fx.Node]:
+    """Those of all symbols in nested containers."""
+    if isinstance(values, fx.Proxy):
+        yield values.node
+    elif isinstance(values, (list, tuple, dict)):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _nodes(value)
 
 
 def _only(users: Collection[fx.Node]) -> fx.Node | None:

@@ -21,7 +21,7 @@ from dfad_fast.models.reading.events import Event, Run, Tap
 from dfad_fast.models.reading.hooks import first_output
 from dfad_fast.models.reading.tracing import trace
 
-__all__ = ["Tap", "Taps", "find_taps", "hooked_paths", "match_taps", "named_taps"]
+__all__ = ["Tap", "Taps", "find_taps", "match_taps", "named_taps"]
 
 
 def find_taps(network: nn.Module, images: Tensor) -> list[Tap]:
@@ -225,16 +225,6 @@ def _watch(module: nn.Module, wanted: dict[int | None, Callable[[Any], None]]) -
             hooks.append(child.register_forward_pre_hook(enter_child))
             hooks.append(child.register_forward_hook(leave_child, always_call=True))
     return hooks
-
-
-def hooked_paths(network: nn.Module, taps: Sequence[Tap]) -> set[str]:
-    """The modules on which :class:`Taps` has hooks while it reads ``taps``."""
-    paths = {tap.path for tap in taps}
-    for tap in taps:
-        if tap.call is not None:
-            around = f"{tap.path}." if tap.path else ""
-            paths |= {around + name for name, _ in network.get_submodule(tap.path).named_children()}
-    return paths
 
 
 def match_taps(teacher: Sequence[Tap], student: Sequence[Tap]) -> list[tuple[Tap, Tap]]:

@@ -19,7 +19,12 @@ NORMS: dict[type[nn.Module], tuple[int, ...]] = {
 
 
 def normalized(norm: Any, x: Tensor) -> Output | None:
-    """The output of ``norm``, one of NORMS, for ``x``; None where it takes no such features, and says so itself."""
-    if x.dim() not in NORMS[type(norm)]:
+    """The output of ``norm``, one of NORMS, for ``x``. None for what only torch's own takes, or says what is wrong
+    with: other features, batches of one value per channel, momenta out of [0, 1]."""
+    if x.dim() not in NORMS[type(norm)] or x.shape[1] != norm.num_features:
+        return None
+    if norm.training and x.numel() <= x.shape[1]:
+        return None
+    if norm.momentum is not None and not 0 <= norm.momentum <= 1:
         return None
     return Output((x.shape, x.dtype, x.device), partial(batch_norm_like, norm, x))

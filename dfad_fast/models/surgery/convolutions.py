@@ -45,8 +45,10 @@ class Convolutions:
         self.taken: dict[nn.Module, set[Algorithm]] = {}
 
     def convolved(self, convolution: nn.Conv2d, x: Tensor) -> Output | None:
-        """The output of a ``convolution`` that is plain for ``x``; None for images without a batch dimension."""
-        if x.dim() != 4:
+        """The output of a ``convolution`` that is plain for ``x``. None for what torch's own is to compute whole:
+        images without a batch dimension or of another dtype than float32, and under autocast."""
+        in_float32 = x.dtype == convolution.weight.dtype == torch.float32
+        if x.dim() != 4 or not in_float32 or torch.is_autocast_enabled(x.device.type):
             return None
         backward = torch.is_grad_enabled() and x.requires_grad
         algorithm = quickest(convolution, x.shape[2], x.shape[3], backward)

@@ -3,113 +3,114 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from dfad_fast.models.reading.data_flow import DataFlow
-from dfad_fast.models.surgery.foldable import upwards
-from dfad_fast.private_torch import has_hooks, remove_hooks, saves_by_hooks
+from dfad_fast.models.reading.data_flow import DataFlow, User
+from dfad_fast.models.surgery.foldable import NORMS
+from dfad_fast.private_torch import has_global_hooks, has_hooks, remove_hooks, saves_by_hooks
+
+_MARK = "_dfad_fast_activated_for"
 
 
 @dataclass(frozen=True)
 class Follower:
     """The activation that alone takes what ``layer`` puts out, or its sum with something where ``added``.
 
-    ``around_layer`` and ``around_activation``: the modules that are around one of the two only, and it itself, whose
-    hooks would see what is not there. ``watched``: whether readers have hooks there at times. ``made``: for each
-    thread what was activated already, until the activation gets it.
+    ``before`` and ``behind``: the modules whose hooks would see the layer's output, and the sum.
     """
 
     layer: nn.Module
     activation: nn.Module
     slope: float
     added: bool
-    around_layer: tuple[nn.Module, ...]
-    around_activation: tuple[nn.Module, ...]
-    watched: bool
-    made: dict[int, Tensor] = field(default_factory=dict)
+    before: tuple[nn.Module, ...]
+    behind: tuple[nn.Module, ...]
 
     @property
     def layer_is_seen(self) -> bool:
-        """At the moment: hooks come and go."""
-        return any(map(has_hooks, self.around_layer))
+        """At the moment: hooks come and go. A checkpointed network has to keep the same tensors when it runs again,
+        perhaps without the hooks of its first run."""
+        return has_global_hooks() or any(map(has_hooks, self.before)) or saves_by_hooks()
 
     @property
     def sum_is_seen(self) -> bool:
-        """What the activation is to get. A checkpointed network runs again when readers' hooks are gone, and has to
-        keep the same tensors then."""
-        return any(map(has_hooks, self.around_activation)) or (self.watched and saves_by_hooks())
+        """What the activation is to get."""
+        return any(map(has_hooks, self.behind))
 
     def activated(self, made: Tensor) -> Tensor:
-        """Notes that this was activated."""
-        self.made[threading.get_ident()] = made
+        """Marks what is activated already, for the activation."""
+        setattr(made, _MARK, self.activation)
         return made
 
-    def was_activated(self, x: Tensor) -> bool:
-        """Whether it was; once. Others may hold the activation too, and give it something else."""
-        if self.made.get(threading.get_ident()) is not x:
-            return False
-        del self.made[threading.get_ident()]
-        return True
+
+def activate(activation: Any, x: Tensor) -> Tensor:
+    """``activation`` of ``x``, unless that is marked as activated. Another network may hold the activation too."""
+    if getattr(x, _MARK, None) is not activation:
+        output: Tensor = type(activation).forward(activation, x)
+        return output
+    delattr(x, _MARK)
+    return x if torch.is_grad_enabled() else x.detach()
 
 
-def find_followers(
-    network: nn.Module, kinds: Collection[type[nn.Module]], watched: Collection[str]
-) -> list[Follower]:
+def find_followers(network: nn.Module, kinds: Collection[type[nn.Module]]) -> list[Follower]:
     """Those of all layers of these ``kinds``, by exact type, that have the same one in training and in eval mode.
 
     None where a part cannot be traced, for what it does with a layer's output is not known, and where a network cannot
-    be copied. ``watched``: paths of modules on which readers have hooks at times.
+    be copied.
     """
-    found = _paths(network, kinds, training=True) & _paths(network, kinds, training=False)
+    if has_global_hooks():  # which are not made for symbols
+        return []
     modules = dict(network.named_modules(remove_duplicate=False))
     counts = Counter(map(id, modules.values()))
+    training, evaluating = (_users(network, kinds, mode) for mode in (True, False))
     followers = []
-    for layer, activation, added, passed in found:
-        ends = modules[layer], modules[activation]
-        slope = _slope(ends[1])
-        several = any(counts[id(module)] > 1 for module in ends)
-        if slope is None or several or any("forward" in vars(module) for module in ends):
+    for path, (activation, added, before, behind) in training.items():
+        layer, module = modules[path], modules[activation]
+        slope = _slope(module)
+        alike = evaluating.get(path) == (activation, added, before, behind)
+        several = any(counts[id(end)] > 1 for end in (layer, module))
+        if slope is None or not alike or several or any("forward" in vars(end) for end in (layer, module)):
             continue
-        above_layer, above_activation = set(upwards(layer)), set(upwards(activation))
-        around_layer = (above_layer - above_activation).union(passed)
-        around_activation = above_activation - above_layer
-        followers.append(
-            Follower(
-                *ends,
-                slope,
-                added,
-                tuple(modules[name] for name in around_layer),
-                tuple(modules[name] for name in around_activation),
-                not (around_layer | around_activation).isdisjoint(watched),
-            )
-        )
+        # A LeakyReLU keeps what it is given, and its result may change in place; where the op keeps the result, that
+        # must not.
+        if slope != 0 and not module.inplace and (added or type(layer) not in NORMS):
+            continue
+        seen_before, seen_behind = [modules[name] for name in before], [modules[name] for name in behind]
+        (seen_behind if added else seen_before).append(module)
+        followers.append(Follower(layer, module, slope, added, (layer, *seen_before), tuple(seen_behind)))
     return followers
 
 
-def _paths(
-    network: nn.Module, kinds: Collection[type[nn.Module]], training: bool
-) -> set[tuple[str, str, bool, tuple[str, ...]]]:
-    """Of each layer with a follower and of that, whether something is added, and of what it passes through."""
+_Found = tuple[str, bool, frozenset[str], frozenset[str]]
+
+
+def _users(network: nn.Module, kinds: Collection[type[nn.Module]], training: bool) -> dict[str, _Found]:
+    """Of each layer with a follower: that, whether something is added, and what takes and gives its output and the
+    sum."""
     try:
         duplicate = copy.deepcopy(network).train(training)
         remove_hooks(duplicate)  # they are not made for symbols
         flow = DataFlow(duplicate)
     except Exception:  # whatever a user's network makes of a copy
-        return set()
+        return {}
     if flow.untraceable:
-        return set()
+        return {}
     paths = {module: path for path, module in duplicate.named_modules()}
-    users = ((path, flow.sole_user(module)) for module, path in paths.items() if type(module) in kinds)
-    return {
-        (path, paths[user.module], user.added, tuple(paths[module] for module in user.passed))
-        for path, user in users
-        if user and _slope(user.module) is not None
-    }
+
+    def named(user: User) -> _Found:
+        before, behind = (
+            frozenset(paths[module] for module in group) for group in (user.before, user.behind)
+        )
+        return paths[user.module], user.added, before, behind
+
+    users = {path: flow.sole_user(module) for module, path in paths.items() if type(module) in kinds}
+    return {path: named(user) for path, user in users.items() if user and _slope(user.module) is not None}
 
 
 def _slope(module: nn.Module) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dfad_fast.models.surgery.batch_norms import NORMS, normalized
 from dfad_fast.models.surgery.convolutions import Convolutions, is_plain
-from dfad_fast.models.surgery.followers import Follower, find_followers
+from dfad_fast.models.surgery.followers import Follower, activate, find_followers
 from dfad_fast.models.surgery.sums import Output, put_out
 
 
@@ -21,10 +21,10 @@ class QuickLayers:
 
     With ``winograd``, 3x3 convolutions of stride 1 and 8 channels and more; with ``direct``, 3x3 and 1x1 ones of few
     channels; with ``norms``, batch norm layers. Where a ReLU or LeakyReLU module alone takes what a layer puts out, or
-    its sum with something, they are one op, and the activation passes on what it gets; but not where somebody looks in
-    between: a hook, as those of a reader of the modules ``watched``. Modules, weights and hooks stay what they are, and
-    nothing is changed outside ``used()``. A network that cannot be copied or traced keeps its sums and activations as
-    they are, and so it does with ``alone``.
+    its sum with something, they are one op, and the activation passes on what it gets; but not where a hook looks in
+    between, and not inside torch.utils.checkpoint. Modules, weights and hooks stay what they are, and nothing is
+    changed outside ``used()``. A network that cannot be copied or traced keeps its sums and activations as they are,
+    and so it does with ``alone``.
 
     With ``frozen`` weights are transformed once, when they are first used: later changes of them are not seen.
     """
@@ -34,7 +34,6 @@ class QuickLayers:
         network: nn.Module,
         *,
         frozen: bool = False,
-        watched: Collection[str] = (),
         norms: bool = True,
         winograd: bool = True,
         direct: bool = True,
@@ -48,44 +47,39 @@ class QuickLayers:
                 computed[module] = normalized
             if (winograd or direct) and is_plain(module):
                 computed[module] = self._convolutions.convolved
-        self._followers: list[Follower] = []
+        behind: dict[nn.Module, Follower] = {}
         if computed and not alone:
-            kinds = {type(module) for module in computed}
-            self._followers = [f for f in find_followers(network, kinds, watched) if f.layer in computed]
-        behind = {follower.layer: follower for follower in self._followers}
-        activations: dict[nn.Module, list[Follower]] = {}
-        for follower in self._followers:
-            activations.setdefault(follower.activation, []).append(follower)
+            followers = find_followers(network, {type(module) for module in computed})
+            behind = {follower.layer: follower for follower in followers if follower.layer in computed}
         self._forwards: dict[nn.Module, Callable[..., Any]] = {
             module: partial(self._forward, output_of, module, behind.get(module))
             for module, output_of in computed.items()
         }
-        self._forwards |= {
-            module: partial(_activate, module, followers) for module, followers in activations.items()
-        }
+        activations = {follower.activation for follower in behind.values()}
+        self._forwards |= {activation: partial(_activate, activation) for activation in activations}
 
     @contextmanager
     def used(self) -> Iterator[None]:
         """Within it the network computes so."""
-        for module, forward in self._forwards.items():
+        # Not what somebody has given a forward of its own since, or what another network has replaced already.
+        replaced = [module for module in self._forwards if "forward" not in vars(module)]
+        for module in replaced:
             # Into the dictionary, since nn.Module looks at all that is set as usual.
-            module.__dict__["forward"] = forward
+            module.__dict__["forward"] = self._forwards[module]
         try:
             yield
         finally:
-            for module in self._forwards:
-                module.__dict__.pop("forward", None)  # another network may hold it too
-            for follower in self._followers:
-                follower.made.clear()
+            for module in replaced:
+                module.__dict__.pop("forward", None)
 
     def describe(self) -> dict[str, str]:
         """What computed the layers that ran, by their kind."""
         norms = [module for module in self._ran if type(module) in NORMS]
         convolutions = [module for module in self._ran if type(module) not in NORMS]
         taken = Counter(" and ".join(sorted(self._convolutions.taken[module])) for module in convolutions)
+        by = ", ".join(f"{count} {names}" for names, count in sorted(taken.items()))
         described = {}
         if convolutions:
-            by = ", ".join(f"{count} {names}" for names, count in taken.items())
             described["convolutions"] = by + self._behind(convolutions)
         if norms:
             described["batch norms"] = f"{len(norms)} by batch_norm_act" + self._behind(norms)
@@ -114,8 +108,5 @@ class QuickLayers:
         return put_out(Output(output.kind, compute), behind)
 
 
-def _activate(activation: nn.Module, followers: Sequence[Follower], input: Tensor) -> Tensor:
-    if any(follower.was_activated(input) for follower in followers):
-        return input
-    output: Tensor = type(activation).forward(activation, input)
-    return output
+def _activate(activation: nn.Module, input: Tensor) -> Tensor:
+    return activate(activation, input)

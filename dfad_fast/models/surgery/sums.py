@@ -29,30 +29,36 @@ def put_out(output: Output, behind: Follower | None) -> Any:
         return output.compute(None, 1.0)
     if behind.added:
         return Summand(output, behind)
-    if behind.sum_is_seen:
-        return output.compute(None, 1.0)
     return behind.activated(output.compute(None, behind.slope))
 
 
 class Summand:
-    """What a layer puts out, before something is added to it, which is all that happens to it."""
+    """What a layer puts out, before something is added to it. Whatever else is done with it is done with the output."""
 
     def __init__(self, output: Output, behind: Follower) -> None:
         self._output = output
         self._behind = behind
+        self._grad_mode = torch.is_grad_enabled()
+        self._alone: Tensor | None = None
 
     def __add__(self, other: Any) -> Tensor:
+        if not self._fits(other):
+            total: Tensor = self.alone() + (other.alone() if isinstance(other, Summand) else other)
+            return total
         if isinstance(other, Summand):
             other = other.alone()
-        if not isinstance(other, Tensor) or (other.shape, other.dtype, other.device) != self._output.kind:
-            total: Tensor = self.alone() + other
-            return total
         if self._behind.sum_is_seen:
             return self._output.compute(other, 1.0)
         return self._behind.activated(self._output.compute(other, self._behind.slope))
 
-    # A new tensor is as good as the layer's own, which nobody else has.
-    __radd__ = __iadd__ = __add__
+    __radd__ = __add__
+
+    def __iadd__(self, other: Any) -> Tensor:
+        if self._fits(other):
+            return self + other  # nobody else has the output, so that a new tensor is as good
+        total = self.alone()
+        total += other.alone() if isinstance(other, Summand) else other
+        return total
 
     @classmethod
     def __torch_function__(
@@ -64,6 +70,34 @@ class Summand:
             return first + second if isinstance(first, cls) else second + first
         return func(*(arg.alone() if isinstance(arg, cls) else arg for arg in args), **(kwargs or {}))
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.alone(), name)
+
     def alone(self) -> Tensor:
         """The layer's output."""
-        return self._output.compute(None, 1.0)
+        if self._alone is None:
+            with torch.set_grad_enabled(self._grad_mode):
+                self._alone = self._output.compute(None, 1.0)
+        return self._alone
+
+    def _fits(self, other: Any) -> bool:
+        if isinstance(other, Summand):
+            kind = other._output.kind
+        elif isinstance(other, Tensor):
+            kind = (other.shape, other.dtype, other.device)
+        else:
+            return False
+        untouched = self._alone is None and torch.is_grad_enabled() == self._grad_mode
+        return untouched and kind == self._output.kind
+
+
+def _on_output(name: str) -> Callable[..., Any]:
+    def method(self: Summand, *args: Any) -> Any:
+        return getattr(self.alone(), name)(*args)
+
+    return method
+
+
+# Python looks these up in the class alone.
+for _name in ("sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "neg", "matmul", "getitem", "len"):
+    setattr(Summand, f"__{_name}__", _on_output(f"__{_name}__"))
