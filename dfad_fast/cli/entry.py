@@ -16,6 +16,7 @@ import click
 
 from dfad_fast.cli.group import COMMANDS, app, load_command
 from dfad_fast.cli.running import Interrupted
+from dfad_fast.cli.threads import wait_briefly
 from dfad_fast.errors import ConfigError, DFADFastError, DFADFastWarning
 from dfad_fast.interrupt import ending_signals
 from dfad_fast.settings import as_option
@@ -24,6 +25,7 @@ from dfad_fast.terminal import outliving_readers, printable
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
+    wait_briefly()
     warnings.showwarning = _show_warning
     with outliving_readers(), _signals_raising():
         code = _main()

@@ -9,6 +9,18 @@ from dfad_fast.errors import DFADFastWarning
 from dfad_fast.settings import Limits
 
 THREADS = Limits(1, 1024)
+# Rounds of a loop that GNU's OpenMP takes before a waiting thread sleeps, instead of 300,000: see the README for what
+# that is worth.
+_SPINS = "1000"
+
+
+def wait_briefly() -> None:
+    """Lets OpenMP's waiting threads sleep soon, so that runs which share cores do not keep each other from working.
+
+    What the environment says already stays. It counts for torch only if torch is imported later.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}.intersection(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = _SPINS
 
 
 def set_threads(threads: int | None) -> None:
