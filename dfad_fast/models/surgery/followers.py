@@ -96,7 +96,8 @@ def _users(network: nn.Module, kinds: Collection[type[nn.Module]], training: boo
     try:
         duplicate = copy.deepcopy(network).train(training)
         remove_hooks(duplicate)  # they are not made for symbols
-        flow = DataFlow(duplicate)
+        with torch.no_grad():  # as for all looks before the run
+            flow = DataFlow(duplicate)
     except Exception:  # whatever a user's network makes of a copy
         return {}
     if flow.untraceable:
