@@ -17,7 +17,7 @@ IMAGES = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 @pytest.fixture
 def slopes(monkeypatch):
-    """Of the activations that went with batch norm layers; "sum" before it where something was added."""
+    """The slopes of activations that went with batch norm layers; "sum" before one where something was added."""
     seen = []
     real = batch_norms.batch_norm_like
 
