@@ -91,8 +91,8 @@ _Found = tuple[str, bool, frozenset[str], frozenset[str]]
 
 
 def _users(network: nn.Module, kinds: Collection[type[nn.Module]], training: bool) -> dict[str, _Found]:
-    """Each layer that has a follower: the follower, whether something is added, what takes and gives the layer's output,
-    and what the sum."""
+    """Each layer that has a follower: the follower, whether something is added, what takes and gives the layer's
+    output, and what the sum."""
     try:
         duplicate = copy.deepcopy(network).train(training)
         remove_hooks(duplicate)  # they are not made for symbols
