@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -52,9 +52,10 @@ def check_types(op: str, name: str, values: Sequence[object], kind: Any = torch.
             raise TypeError(f"{op}: {name}[{i}] must be a tensor, got {type(item).__name__}")
 
 
-def check_tensors_or_none(op: str, **values: object) -> None:
+def check_named_tensors(op: str, optional: Collection[str] = (), **values: object) -> None:
+    """Values by the names that errors give them; those that are ``optional`` may be None."""
     for name, value in values.items():
-        if value is not None and not isinstance(value, torch.Tensor):
+        if not isinstance(value, torch.Tensor) and not (value is None and name in optional):
             raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from dfad_fast import backends
 from dfad_fast.ops import channels
-from dfad_fast.ops._checks import check_floating, check_tensors_or_none, dtype_name
+from dfad_fast.ops._checks import check_floating, check_named_tensors, dtype_name
 from dfad_fast.ops._dtypes import compute_dtype
 from dfad_fast.ops._numbers import constant as constant_number
 
@@ -100,17 +100,15 @@ def batch_norm_act(
         ValueError: shapes or devices do not fit, there is one value per channel or fewer in training, one of the
             running statistics is missing, slope, eps or momentum is out of range, or slope or eps requires a gradient.
     """
-    check_tensors_or_none(
-        _NAME,
-        weight=weight,
-        bias=bias,
-        running_mean=running_mean,
-        running_var=running_var,
-        residual=residual,
-        statistics=statistics,
-    )
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"{_NAME}: x must be a tensor, got {type(x).__name__}")
+    optional = {
+        "weight": weight,
+        "bias": bias,
+        "running_mean": running_mean,
+        "running_var": running_var,
+        "residual": residual,
+        "statistics": statistics,
+    }
+    check_named_tensors(_NAME, optional, x=x, **optional)
     if not type(slope) is type(eps) is float:
         slope, eps = constant_number(_NAME, "slope", slope), constant_number(_NAME, "eps", eps)
     if (running_mean is None) != (running_var is None):
@@ -121,8 +119,8 @@ def batch_norm_act(
         if x.dim() >= 2:  # else the op says what x must be
             _check_channels("running_mean", running_mean, x)
             _check_channels("running_var", running_var, x)
-    if training and running_mean is not None:
-        _check_momentum(momentum)
+        if training:
+            _check_momentum(momentum)
     if fixed:
         if statistics is not None:
             raise ValueError(f"{_NAME}: statistics go with those of the batch, got running ones in eval mode")

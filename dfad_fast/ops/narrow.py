@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
-from dfad_fast.ops._checks import check_narrow, check_narrow_grad, narrow_shape
+from dfad_fast.ops._checks import check_named_tensors, check_narrow, check_narrow_grad, narrow_shape
 from dfad_fast.ops._numbers import constant
 from dfad_fast.precision import at_least_float32
 
@@ -122,9 +122,7 @@ def _native(
     tile: int,
 ) -> bool:
     """Whether the compiled kernels serve, which check what they are given; else it is checked here."""
-    for name, value in (("x", x), ("weight", weight), ("bias", bias), ("residual", residual)):
-        if not isinstance(value, torch.Tensor) and not (name in ("bias", "residual") and value is None):
-            raise TypeError(f"{_NAME}: {name} must be a tensor, got {type(value).__name__}")
+    check_named_tensors(_NAME, ("bias", "residual"), x=x, weight=weight, bias=bias, residual=residual)
     if backends.native_on_cpu(*(t for t in (x, weight, bias, residual) if t is not None)):
         return True
     device = x.device.type

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
-from dfad_fast.ops._checks import check_convolved, check_filters
+from dfad_fast.ops._checks import check_convolved, check_filters, check_named_tensors
 
 _NAME = "winograd_conv2d"
 _op = backends.op(_NAME)
@@ -71,8 +71,7 @@ def winograd_weight(weight: torch.Tensor, tile: int = 4, adjoint: bool = False) 
         ValueError: the shape of weight or the tile is another.
     """
     name = "winograd_weight"
-    if not isinstance(weight, torch.Tensor):
-        raise TypeError(f"{name}: weight must be a tensor, got {type(weight).__name__}")
+    check_named_tensors(name, weight=weight)
     check_filters(name, weight, tile)
     weight = weight.detach()
     if not backends.native_on_cpu(weight):
@@ -115,9 +114,7 @@ def winograd_conv2d(
     filters = weight.weight if isinstance(weight, WinogradWeight) else weight
     if frozen is not None:
         tile = frozen.tile
-    for name, value in (("x", x), ("weight", filters), ("bias", bias)):
-        if not isinstance(value, torch.Tensor) and not (name == "bias" and value is None):
-            raise TypeError(f"{_NAME}: {name} must be a tensor, got {type(value).__name__}")
+    check_named_tensors(_NAME, ("bias",), x=x, weight=filters, bias=bias)
     check_filters(_NAME, filters, tile)
     given = [t for t in (x, filters, bias) if t is not None]
     if not backends.native_on_cpu(*given):

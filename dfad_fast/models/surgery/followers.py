@@ -49,13 +49,14 @@ class Follower:
         return made
 
 
-def activate(activation: Any, x: Tensor) -> Tensor:
-    """``activation`` of ``x``, unless that is marked as activated. Another network may hold the activation too."""
-    if getattr(x, _MARK, None) is not activation:
-        output: Tensor = type(activation).forward(activation, x)
+# Its argument has the name that the modules' has, by which some networks call it.
+def activate(activation: Any, input: Tensor) -> Tensor:
+    """``activation`` of ``input``, unless that is marked as activated. Another network may hold the activation too."""
+    if getattr(input, _MARK, None) is not activation:
+        output: Tensor = type(activation).forward(activation, input)
         return output
-    delattr(x, _MARK)
-    return x if torch.is_grad_enabled() else x.detach()
+    delattr(input, _MARK)
+    return input if torch.is_grad_enabled() else input.detach()
 
 
 def find_followers(network: nn.Module, kinds: Collection[type[nn.Module]]) -> list[Follower]:

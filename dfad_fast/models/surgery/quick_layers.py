@@ -56,7 +56,7 @@ class QuickLayers:
             for module, output_of in computed.items()
         }
         activations = {follower.activation for follower in behind.values()}
-        self._forwards |= {activation: partial(_activate, activation) for activation in activations}
+        self._forwards |= {activation: partial(activate, activation) for activation in activations}
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -89,7 +89,7 @@ class QuickLayers:
         added, activated = (sum(column) for column in zip(*(self._ran[m] for m in layers), strict=True))
         return f"; {added} with a sum, {activated} with an activation" if added or activated else ""
 
-    # Its argument has the name that the modules' has, by which some networks call it; so has that of _activate.
+    # As for activate.
     def _forward(
         self,
         output_of: Callable[[Any, Tensor], Output | None],
@@ -106,7 +106,3 @@ class QuickLayers:
             return output.compute(residual, slope)
 
         return put_out(Output(output.kind, compute), behind)
-
-
-def _activate(activation: nn.Module, input: Tensor) -> Tensor:
-    return activate(activation, input)
