@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from dfad_fast.distributed import processes
+from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine import preflight
 from dfad_fast.engine.choice import choose_method, source_of
 from dfad_fast.engine.generators import generator_of
@@ -27,6 +28,7 @@ from dfad_fast.models.starting.record import Start
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.networks.exclusive import used_alone
 from dfad_fast.networks.levers import Levers, choose_levers
+from dfad_fast.networks.measuring import with_measured
 from dfad_fast.networks.probing import Prober
 from dfad_fast.networks.trio import Trio
 from dfad_fast.sources import ImageForm
@@ -96,6 +98,7 @@ def set_up(
             settings.sync_batch_norm and processes.count() > 1,
             own_batch,
         )
+        levers = collectives.on_first(partial(with_measured, levers, trio, own_batch))
         prober = Prober(trio, levers)
         method = choose_method(
             settings.method,

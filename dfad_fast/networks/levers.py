@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from dfad_fast.errors import UsageError, unknown_name
 
 Precision = Literal["float32", "bfloat16", "float16"]
+TeacherPrecision = Literal["same", "measured", "float32", "bfloat16"]
 
 SPEEDS = ("auto", "exact", "fast")
 
@@ -41,6 +42,8 @@ class Levers:
             norm layers then see both together. None: where that makes no difference, as without such layers.
         precision: what the networks compute in, by autocast; float16 scales its losses. Losses, weights and the
             optimisers' state stay float32.
+        teacher_precision: what the teacher computes in: the same, float32 or bfloat16; ``measured`` is bfloat16 where a
+            batch is answered more quickly in it, which is tried when a run begins (CPU only) and recorded.
         compile: torch.compile for networks whose features no term reads.
         graph: the whole iteration is one CUDA graph (GPU only). Host code in the networks, such as hooks, runs only
             until it is captured, in the fourth iteration.
@@ -59,14 +62,16 @@ class Levers:
     pin_allocator: bool = True
     one_student_batch: bool | None = None
     precision: Precision = "float32"
+    teacher_precision: TeacherPrecision = "same"
     compile: bool = False
     graph: bool = False
     sample_together: bool = False
     student_batches: int | None = None
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16", "float16"):
-            raise unknown_name("precision", str(self.precision), ["float32", "bfloat16", "float16"])
+        for name, kinds in (("precision", Precision), ("teacher_precision", TeacherPrecision)):
+            if getattr(self, name) not in get_args(kinds):
+                raise unknown_name(name, str(getattr(self, name)), get_args(kinds))
         if self.student_batches is not None and self.student_batches < 0:
             raise UsageError(f"student_batches must be at least 0, got {self.student_batches}")
         if self.sample_together and self.student_batches == 0:
@@ -87,6 +92,12 @@ class Levers:
     def autocast(self) -> torch.dtype | None:
         """The dtype to autocast to; None for float32."""
         return None if self.precision == "float32" else getattr(torch, self.precision)
+
+    @property
+    def of_teacher(self) -> Levers:
+        """Those that the teacher runs by."""
+        own = self.teacher_precision
+        return replace(self, precision=own) if own in ("float32", "bfloat16") else self
 
     @property
     def by_fused_norms(self) -> bool:
@@ -128,6 +139,11 @@ def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
     if isinstance(speed, Levers):
         if speed.graph and device.type != "cuda":
             raise UsageError(f"graph needs a GPU, and the networks are on {device.type}: leave it off")
+        if speed.teacher_precision == "measured" and device.type != "cpu":
+            raise UsageError(
+                f"teacher_precision=measured is for the CPU, and the networks are on {device.type}: choose float32 or "
+                "bfloat16"
+            )
         return _without_effectless(speed, device)
     if speed not in SPEEDS:
         raise unknown_name("speed", speed, SPEEDS)
@@ -144,7 +160,8 @@ def _without_effectless(levers: Levers, device: torch.device) -> Levers:
     in_float32 = replace(levers, fused_generator=False, winograd=False, direct_convolutions=False)
     if device.type != "cpu":
         return replace(in_float32, fused_norms=False)
-    return levers if levers.autocast is None else in_float32
+    computes_in_float32 = None in (levers.autocast, levers.of_teacher.autocast)
+    return levers if computes_in_float32 else in_float32
 
 
 def with_changes(levers: Levers, changes: tuple[str, ...]) -> Levers:
@@ -159,7 +176,7 @@ def with_changes(levers: Levers, changes: tuple[str, ...]) -> Levers:
 
 
 def _parse(name: str, value: str) -> bool | int | str | None:
-    if name == "precision":
+    if name in ("precision", "teacher_precision"):
         return value
     if value == "none" and name in ("student_batches", "one_student_batch"):
         return None

@@ -121,15 +121,18 @@ class Prober:
         self.folding = _fold(teacher, trio.image_shape, taps) if folds else None
         self.quick_teacher = self.folding.network if self.folding else teacher
         self._quick_teacher_taps = Taps(self.quick_teacher, taps)
-        self._autocast = levers.autocast
+        self._levers = levers
         self.device = device_of(student)
         if trio.synchronized:
             levers = replace(levers, fused_norms=False)
         of_teacher, of_student = (
-            replace(levers, fused_norms=False, winograd=False, direct_convolutions=False)
+            replace(own, fused_norms=False, winograd=False, direct_convolutions=False)
             if needs and needs.contiguous
-            else levers
-            for needs in (trio.needs.get("teacher"), trio.needs["student"])
+            else own
+            for own, needs in (
+                (levers.of_teacher, trio.needs.get("teacher")),
+                (levers, trio.needs["student"]),
+            )
         )
         self._runners = {
             generator: Runner(generator, levers),
@@ -173,7 +176,11 @@ class Prober:
 
     def mixed_precision(self) -> torch.autocast:
         """In it networks compute in halves, if that was asked for, and losses in float32."""
-        return torch.autocast(self.device.type, dtype=self._autocast, enabled=self._autocast is not None)
+        return self._computing_as(self._levers)
+
+    def _computing_as(self, levers: Levers) -> torch.autocast:
+        dtype = levers.autocast
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def generate(self, noise: Tensor, by: nn.Module | None = None) -> Tensor:
         """Images [B, C, H, W] of noise [B, latent_dim]; ``by`` another generator than the trio's."""
@@ -190,7 +197,7 @@ class Prober:
 
         def ask(images: Tensor) -> Tensor:
             self.passes.teacher += len(images)
-            with torch.set_grad_enabled(graph), self.mixed_precision():
+            with torch.set_grad_enabled(graph), self._computing_as(self._levers.of_teacher):
                 # Losses are computed from float32 (or float64), whatever the network computed in.
                 return at_least_float32(run(images, hooked))
 

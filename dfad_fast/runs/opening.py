@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.environment import versions
 from dfad_fast.errors import DFADFastError, UsageError, in_one_line
+from dfad_fast.networks.levers import Levers
 from dfad_fast.runs import resuming
 from dfad_fast.runs.config_file import recorded_config
 from dfad_fast.runs.folder import RunFolder, has_saved_nothing
@@ -51,6 +52,17 @@ def begun_before(out: Path | None, resume: bool, student_init: str) -> bool | No
     if student_init != "auto":
         return student_init == "teacher"
     return collectives.on_first(lambda: recorded_config(out).get("student_init") == "teacher")
+
+
+def measured_before(out: Path | None, resume: bool, speed: str | Levers) -> str | Levers:
+    """``speed``, with what was measured when the run in ``out``, which is resumed, began: it goes on with that."""
+    if out is None or not resume or isinstance(speed, str) or speed.teacher_precision != "measured":
+        return speed
+    if collectives.on_first(lambda: has_saved_nothing(out)):
+        return speed
+    recorded = collectives.on_first(lambda: recorded_config(out).get("levers"))
+    before = recorded.get("teacher_precision") if isinstance(recorded, dict) else None
+    return replace(speed, teacher_precision=before) if before else speed
 
 
 @dataclass(frozen=True)

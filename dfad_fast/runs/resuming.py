@@ -77,8 +77,8 @@ def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:
     if name == "recipe":  # as of settings: what recipes of before had not is as it is by default
         before = {key: value for key, value in asdict(Recipe()).items() if key in now} | before
     if name == "levers":  # those of which older runs knew nothing change rounding alone, and are taken up
-        before = {
-            lever: now[lever] for lever in ("fused_norms", "direct_convolutions") if lever in now
-        } | before
+        taken_up = {lever: now[lever] for lever in ("fused_norms", "direct_convolutions") if lever in now}
+        then = {"teacher_precision": "same"} if "teacher_precision" in now else {}
+        before = then | taken_up | before
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key != "python"]
     return {key: before.get(key) for key in keys}, {key: now.get(key) for key in keys}

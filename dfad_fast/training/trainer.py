@@ -24,7 +24,7 @@ from dfad_fast.reporting.drawings import Drawings
 from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.bank_files import storage_for
 from dfad_fast.runs.events import Callback
-from dfad_fast.runs.opening import begun_before, open_run
+from dfad_fast.runs.opening import begun_before, measured_before, open_run
 from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.summarizing import summarize
@@ -97,9 +97,10 @@ class DFADTrainer(RunSettings, _Networks):
     def __post_init__(self) -> None:
         refuse_beyond(values(self, RunSettings), declared(RunSettings))
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}
-        settings = DistillerSettings(**values(self, DistillerSettings))
         form = ImageForm(as_image_shape(self.image_shape), self.image_mean, self.image_std)
         self.out = None if self.out is None else Path(self.out)
+        self.speed = measured_before(self.out, self.resume, self.speed)
+        settings = DistillerSettings(**values(self, DistillerSettings))
         begun = begun_before(self.out, self.resume, self.student_init)
         networks = self.teacher, self.student
         with undone_on_failure(self.student, self.student_init):

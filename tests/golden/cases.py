@@ -72,6 +72,7 @@ CASES = {
     "fold_teacher off": _made(speed=Levers(fold_teacher=False)),
     "fused_generator off": _made(speed=Levers(fused_generator=False)),
     "bfloat16": _made(speed=Levers(precision="bfloat16"), evaluated=True, resume_at=2),
+    "teacher in bfloat16": _made(speed=Levers(teacher_precision="bfloat16"), resume_at=2),
     "float16": _made(speed=Levers(precision="float16"), iterations=3),
     # Cures
     "replay": _made("dfad", replay=2),

@@ -41,6 +41,14 @@ def test_a_lever_that_there_was_not_yet_is_taken_up():
         changes(old, {**NOW, "levers": {"winograd": False, "fused_norms": True}}, accept=False)
 
 
+def test_the_teacher_of_before_it_had_a_precision_computed_as_the_others():
+    old = folder(levers={"precision": "float32"})
+    same, other = ({"precision": "float32", "teacher_precision": name} for name in ("same", "bfloat16"))
+    assert changes(old, {**NOW, "levers": same}, accept=False) == {}
+    with pytest.raises(UsageError, match=r"{'teacher_precision': 'same'} then"):
+        changes(old, {**NOW, "levers": other}, accept=False)
+
+
 def test_settings_that_older_runs_wrote_together_are_read_one_by_one():
     old = folder(cures={"student_ema": 0.9, "replay": 2, "generator_ema": None}, sync_batch_norm=False)
     assert changes(old, {**NOW, "student_ema": 0.9, "replay": 2}, accept=False) == {}
