@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -18,11 +17,9 @@ import torch
 from dfad_fast.cli.distill import distill
 from dfad_fast.errors import unknown_name
 from dfad_fast.jobs.distil import prepare
-from dfad_fast.jobs.settings import DistillSettings
+from dfad_fast.jobs.settings import LENGTHS, DistillSettings
 
-_STEPS_BEFORE = 2  # whose time is not looked at
-_SECONDS_WATCHED = 6.0
-SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", "iterations", "images", "out")
+SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", *LENGTHS, "out")
 
 
 @dataclass(frozen=True)
@@ -75,33 +72,8 @@ def run_once(config: DistillSettings, threads: int, seconds: float | None) -> di
     """The summary of one run."""
     torch.set_num_threads(threads)
     if seconds is not None:
-        config = replace(config, iterations=iterations_in(seconds, config), images=None)
+        config = replace(config, minutes=seconds / 60, iterations=None, images=None)
     return prepare(config, overwrite=True).run()
-
-
-def iterations_in(seconds: float, config: DistillSettings) -> int:
-    """How many take about so long here, as some iterations of the run show; at least 2.
-
-    What comes before the student's first step, such as to fill a bank, is taken off first.
-    """
-    trainer = prepare(replace(config, iterations=2, images=None), dry_run=True).trainer
-    started, filling = time.perf_counter(), -1
-    answers = None
-    while answers is None:
-        filling += 1
-        trainer.step()
-        assert trainer.distiller.last is not None
-        answers = trainer.distiller.last.answers
-    if filling:
-        seconds -= time.perf_counter() - started
-    for _ in range(_STEPS_BEFORE):
-        trainer.step()
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < _SECONDS_WATCHED:
-        trainer.step()
-        count += 1
-    each = (time.perf_counter() - started) / count
-    return max(2, filling + round(seconds / each))
 
 
 def settings_of(text: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dfad_fast.cli.options import (
 from dfad_fast.cli.output import TeacherBar, open_console
 from dfad_fast.cli.running import run_job
 from dfad_fast.cli.threads import set_threads
-from dfad_fast.jobs.settings import DistillSettings, distill_settings
+from dfad_fast.jobs.settings import LENGTHS, DistillSettings, distill_settings
 from dfad_fast.settings import as_option, refuse_beyond
 
 
@@ -54,6 +54,5 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 def _drop_overridden_length(settings: dict[str, Any]) -> None:
     """A length on the command line comes before another kind of length in --config."""
     source = click.get_current_context().get_parameter_source
-    for given, other in (("iterations", "images"), ("images", "iterations")):
-        if source(given) is ParameterSource.COMMANDLINE and source(other) is ParameterSource.DEFAULT_MAP:
-            settings[other] = None
+    if any(source(name) is ParameterSource.COMMANDLINE for name in LENGTHS):
+        settings |= {name: None for name in LENGTHS if source(name) is ParameterSource.DEFAULT_MAP}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from dfad_fast.allocator import pin_allocator
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.distributed import collectives, processes
+from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.engine.preflight import refuse_unaffordable
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.config import to_record
@@ -27,7 +28,8 @@ from dfad_fast.jobs.networks import (
     refuse_other_teacher,
     run_plugins,
 )
-from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
+from dfad_fast.jobs.pace import iterations_in
+from dfad_fast.jobs.settings import LENGTHS, DistillSettings, as_plain, distill_settings
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.levers import choose_levers, with_changes
@@ -40,6 +42,7 @@ from dfad_fast.settings import as_option, refuse_beyond, values
 from dfad_fast.terminal import quoted
 from dfad_fast.training.listeners import Progress
 from dfad_fast.training.trainer import DFADTrainer
+from dfad_fast.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -85,8 +88,14 @@ def prepare(
     device = choose_device(settings.device)
     dataset = load_dataset(settings.dataset, settings.data_dir) if settings.dataset else None
     _refuse_unaffordable(settings, device)
-    iterations = _iterations(settings)
-    pair = _build_pair(settings, dataset, device, resume, dry_run, teacher_progress)
+    _refuse_two_lengths(settings)
+
+    def build() -> Pair:
+        return _build_pair(settings, dataset, device, resume, dry_run, teacher_progress)
+
+    pair = build()
+    if pair.teacher_origin:
+        _log.info(f"teacher: {pair.teacher_origin}")
     levers = choose_levers(with_changes(choose_levers(settings.speed, device), settings.lever or ()), device)
     evaluate = None if dry_run else _test_batches(settings, dataset, pair, device)
     if resume:
@@ -94,20 +103,35 @@ def prepare(
     if levers.pin_allocator:
         pin_allocator()
     resolved = {"batch_size": _batch_size(settings), "speed": levers}
-    where = {"out": None, "log": ()} if dry_run else {"out": out, "log": log}
-    with fitting_into_memory():
-        trainer = DFADTrainer(
+
+    def trainer_of(pair: Pair, **further: Any) -> DFADTrainer:
+        return DFADTrainer(
             pair.teacher,
             pair.student,
             pair.image_shape,
-            **{**values(settings, RunSettings), **resolved, **where},
-            overwrite=overwrite,
-            resume=resume,
-            accept_changes=accept_changes,
+            **{**values(settings, RunSettings), **resolved, **further},
             image_mean=settings.mean or (dataset.mean if dataset else None),
             image_std=settings.std or (dataset.std if dataset else None),
-            config=_recorded(settings, out, iterations, pair),
         )
+
+    nowhere: dict[str, Any] = {"out": None, "log": ()}
+    with fitting_into_memory():
+        if settings.minutes is not None:
+            with undisturbed(device):
+                count = iterations_in(60 * settings.minutes, trainer_of(pair, **nowhere))
+            _log.info(f"{settings.minutes:g} minutes: about {counted(count, 'iteration')} here")
+            settings = replace(settings, minutes=None, iterations=count)
+            pair = build()  # the student of before has been trained
+        iterations = _iterations(settings)
+        there = {
+            "out": out,
+            "log": log,
+            "overwrite": overwrite,
+            "resume": resume,
+            "accept_changes": accept_changes,
+            "config": _recorded(settings, out, iterations, pair),
+        }
+        trainer = trainer_of(pair, **(nowhere if dry_run else there))
     _tell_choices(trainer, chosen=settings.method == "auto")
     if iterations is None:
         assert settings.images is not None
@@ -122,11 +146,15 @@ def _refuse_folder(out: Path, may_hold_run: bool) -> None:
         refuse_other_run(out)
 
 
+def _refuse_two_lengths(settings: DistillSettings) -> None:
+    given = [f"--{name}" for name in LENGTHS if getattr(settings, name) is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} both say how long the run is: give one of them")
+
+
 def _iterations(settings: DistillSettings) -> int | None:
     """None where images are counted instead."""
     if settings.images is not None:
-        if settings.iterations is not None:
-            raise UsageError("--iterations and --images both say how long the run is: give one of them")
         return None
     if settings.iterations is not None:
         return settings.iterations
@@ -159,14 +187,10 @@ def _build_pair(
     # A run that goes on needs the very teacher that it began with.
     missing_teacher: MissingTeacher = "initialize" if dry_run else "refuse" if resume else "train"
 
-    def build() -> Pair:
-        pair = build_pair(settings, dataset, device, missing_teacher, progress)
-        if pair.teacher_origin:
-            _log.info(f"teacher: {pair.teacher_origin}")
-        return pair
-
     # A teacher that is trained by the first process is read by the others.
-    return collectives.first_then_others(build)
+    return collectives.first_then_others(
+        lambda: build_pair(settings, dataset, device, missing_teacher, progress)
+    )
 
 
 def _test_batches(

@@ -9,6 +9,9 @@ from dfad_fast.engine.settings import STUDENT_INIT
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.settings import BATCH, COUNT, EPOCHS, SEED, Limits, Setting, declared, setting
 
+LENGTHS = ("iterations", "images", "minutes")
+"""The settings that say how long a run is, of which one is given."""
+
 
 @dataclass(kw_only=True)
 class DistillSettings(RunSettings):
@@ -78,6 +81,14 @@ class DistillSettings(RunSettings):
         "Images to generate, instead of --iterations: methods differ in how many an iteration takes.",
         limits=COUNT,
         after="iterations",
+        profiled=False,
+    )
+    minutes: float | None = setting(
+        None,
+        "Minutes to train for, about, instead: some iterations are timed first, and config.yaml records how many it "
+        "takes.",
+        limits=Limits(above=0, most=10**6),
+        after="images",
         profiled=False,
     )
     lever: tuple[str, ...] | None = setting(

@@ -118,6 +118,20 @@ def test_own_terms_replace_the_methods_and_are_repeated(dfad_fast, own, tmp_path
     assert {"student/kl", "student/hint", "generator/l1", "generator/balance"} <= set(losses)
 
 
+def test_minutes_are_counted_in_iterations_without_a_trace(dfad_fast, own, tmp_path, monkeypatch):
+    monkeypatch.setattr("dfad_fast.jobs.pace._SECONDS_WATCHED", 0.05)
+    at = own.index("--iterations")
+    done = dfad_fast("distill", *own[:at], *own[at + 2 :], "--minutes", "0.002")
+    assert done.code == 0, done.err
+    settings = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["distill"]
+    assert settings["minutes"] is None
+    assert f"0.002 minutes: about {settings['iterations']} iterations here" in done.out
+    count = ("--iterations", str(settings["iterations"]), "--out", "counted")
+    assert dfad_fast("distill", *own[:at], *own[at + 2 :], *count).code == 0
+    first, second = (tmp_path / run / "student.safetensors" for run in ("run", "counted"))
+    assert first.read_bytes() == second.read_bytes()
+
+
 @pytest.mark.parametrize(("method", "iterations"), [("dfad", 3), ("dafl", 20)])
 def test_a_run_is_as_long_as_its_images(dfad_fast, own, tmp_path, method, iterations):
     arguments = [x for x in own if x != "--iterations"]
@@ -228,6 +242,8 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--process-timeout", "1e30", "--process-timeout must be at most 100000000"),
         ("--student-lr", "inf", "--student-lr must be at most"),
         ("--images", "100", "--iterations and --images both say how long the run is"),
+        ("--minutes", "2", "--iterations and --minutes both say how long the run is"),
+        ("--minutes", "0", "--minutes must be > 0, got 0"),
         ("--iterations", "many", "'many' is not a valid integer"),
         ("--batch-size", "1", "--batch-size must be at least 2, got 1"),
         ("--student-lr", "0", "--student-lr must be > 0, got 0"),

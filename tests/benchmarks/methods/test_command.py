@@ -4,7 +4,6 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import run
-from benchmarks.methods import runs
 from dfad_fast.jobs import settings
 from dfad_fast.jobs.settings import DistillSettings
 
@@ -73,7 +72,7 @@ def test_unknown_methods_are_refused_before_anything_runs(tmp_path, monkeypatch)
 
 def test_runs_of_some_seconds_have_as_many_iterations_as_take_them(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(runs, "_SECONDS_WATCHED", 0.2)
+    monkeypatch.setattr("dfad_fast.jobs.pace._SECONDS_WATCHED", 0.2)
     arguments = ["--methods", "dfad", "--seeds", "0", "--seconds", "1", "--out", "seconds"]
     variants = ["--with", "student_ema=0.5; batch_size=16", "--only-with"]
     done = CliRunner().invoke(run.main, ["methods", *arguments, *variants])

@@ -1,0 +1,53 @@
+"""How many iterations a length of time holds, as some iterations on this machine show."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from dfad_fast.distributed import collectives
+from dfad_fast.training.trainer import DFADTrainer
+
+# Iterations whose time is not looked at: they make room, and a CUDA graph is captured in the fourth.
+_STEPS_BEFORE, _STEPS_BEFORE_GRAPH = 2, 5
+_SECONDS_WATCHED = 6.0
+
+
+def iterations_in(seconds: float, trainer: DFADTrainer) -> int:
+    """How many iterations take about so long; at least 2. Evaluations come on top.
+
+    ``trainer`` is trained meanwhile: for a few seconds, and before that until its source hands out images, which takes
+    its own part of the time. The same in every process of a run over several, which go through it together.
+    """
+    started, filling = time.perf_counter(), 0
+    _step(trainer)
+    while trainer.distiller.method.student_steps and not _shown(trainer):
+        filling += 1
+        _step(trainer)
+    if filling:
+        seconds -= _since(started)
+    for _ in range(_STEPS_BEFORE_GRAPH if trainer.distiller.levers.graph else _STEPS_BEFORE):
+        _step(trainer)
+    started, count = time.perf_counter(), 0
+    while count == 0 or _since(started) < _SECONDS_WATCHED:
+        _step(trainer)
+        count += 1
+    each = _since(started) / count
+    return max(2, filling + round(seconds / each))
+
+
+def _shown(trainer: DFADTrainer) -> bool:
+    """Whether the student was shown images in the last iteration."""
+    return trainer.distiller.last is not None and trainer.distiller.last.answers is not None
+
+
+def _step(trainer: DFADTrainer) -> None:
+    trainer.step()
+    if trainer.distiller.device.type == "cuda":
+        torch.cuda.synchronize(trainer.distiller.device)
+
+
+def _since(started: float) -> float:
+    """Seconds by the first process's clock, so that all go on as long."""
+    return collectives.on_first(lambda: time.perf_counter() - started)
