@@ -27,6 +27,7 @@ if not __package__:
     sys.path[:] = [root, *(path for path in sys.path if path != root and Path(path).resolve() != here)]
 
 COMMANDS = (
+    "accuracy",
     "all",
     "aot",
     "bank",

@@ -26,6 +26,11 @@ def _output(*command: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def revision() -> str | None:
+    """Such as "17b6088", and "17b6088-dirty" where files have changed since."""
+    return _output("git", "describe", "--always", "--dirty")
+
+
 def cpu_model() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -214,6 +214,8 @@ class Loop:
         return {
             "iteration": distiller.state.iteration,
             "generated_images": distiller.state.generated_images,
+            "teacher_passes": distiller.state.teacher_passes,
+            "student_passes": distiller.state.student_passes,
             **{name: sum(own[name] for own in values) / len(values) for name in values[0]},
             **distiller.rates,
         }

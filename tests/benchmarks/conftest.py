@@ -3,6 +3,7 @@ from multiprocessing import get_context
 
 import pytest
 
+from benchmarks.accuracy import runs as accuracy_runs
 from benchmarks.measuring import process
 from benchmarks.methods import runs
 
@@ -23,7 +24,7 @@ def forking():
             ]
         )
         with pytest.MonkeyPatch.context() as patch:
-            for module in (process, runs):
+            for module in (process, runs, accuracy_runs):
                 patch.setattr(module, "get_context", lambda _: context)
             yield
 

@@ -1,0 +1,60 @@
+"""Runs a study of accuracy, arms x data x seeds, from a file; goes on where it was cut off.
+
+    python benchmarks/run.py accuracy benchmarks/studies/paper.yaml --jobs 2 --out runs/paper
+
+The file names settings of ``dfad-fast distill`` for all runs, for each data set and for each arm:
+
+    seeds: [0, 1, 2]
+    baseline: dfad
+    settings: {student_init: random}
+    data:
+      digits: {dataset: digits, iterations: 350}
+    arms:
+      dfad: {method: dfad}
+      real images: {method: dfad, source: "folder(path='{real}')", student_terms: l1}
+
+``{real}`` is the file of the data's training images, without labels: the ceiling. OUT/runs.jsonl gets a line for each
+run, with its summary and its curve, OUT/accuracy.md the tables, and OUT gets a picture for each data set. A run whose
+settings have changed is run again; one that was killed goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("accuracy")
+@click.argument("study", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
+@click.option("--out", default="runs/accuracy", show_default=True, type=click.Path(path_type=Path))
+@click.option("--only-report", is_flag=True, help="Run nothing: tables and pictures of what there is.")
+def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
+    """Run what is missing of the STUDY in a YAML file; tables with confidence intervals, and pictures."""
+    from benchmarks.accuracy.pictures import draw
+    from benchmarks.accuracy.report import sheets
+    from benchmarks.accuracy.runs import read_records, run_missing
+    from benchmarks.accuracy.study import done, read_study
+    from dfad_fast.errors import UsageError
+
+    try:
+        read = read_study(study)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from error
+    there = {run.folder for run, _ in done(read_records(out), read.runs)}
+    missing = [run for run in read.runs if run.folder not in there]
+    click.echo(f"{len(read.runs)} runs, {len(there)} done")
+    lost = [] if only_report else run_missing(missing, out, jobs, click.echo)
+    records = read_records(out)
+    if not list(done(records, read.runs)):
+        raise click.ClickException("nothing to report: no run has ended" + "".join(f"\n{x}" for x in lost))
+    text = "\n".join(sheet.markdown() for sheet in sheets(read, records))
+    (out / "accuracy.md").write_text(text)
+    for data in read.data:
+        draw(read, records, data, out / f"{data}.png")
+    click.echo(f"\n{text}")
+    if lost:
+        raise click.ClickException(
+            "\n".join(["these runs did not end; the same command goes on with them:", *lost])
+        )

@@ -1,0 +1,50 @@
+"""Accuracy against what it costs, a picture for each data set of a study."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.accuracy.report import Records
+from benchmarks.accuracy.study import Study, done
+
+_AXES = {
+    "generated_images": "images made",
+    "seconds": "seconds",
+    "teacher_passes": "images through the teacher",
+    "student_passes": "images through the student",
+}
+
+
+def draw(study: Study, records: Records, data: str, path: Path) -> None:
+    """The mean over seeds, and from the lowest to the highest a band."""
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    for axes, (cost, label) in zip(figure.subplots(2, 2).flat, _AXES.items(), strict=True):
+        for arm in study.arms:
+            runs = [run for run in study.runs if (run.data, run.arm) == (data, arm)]
+            points = _points([record["curve"] for _, record in done(records, runs)], cost)
+            if not points:
+                continue
+            places, means, lowest, highest = zip(*points, strict=True)
+            (line,) = axes.plot(places, means, label=arm)
+            axes.fill_between(places, lowest, highest, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set_xlabel(label)
+        axes.set_ylabel("test accuracy, %")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize="small")
+    figure.suptitle(data)
+    figure.savefig(path, dpi=120)
+
+
+def _points(curves: list[list[dict[str, Any]]], cost: str) -> list[tuple[float, float, float, float]]:
+    """Of each evaluation that all seeds have: its mean cost, and accuracy's mean, lowest and highest."""
+    points = []
+    for records in zip(*curves, strict=False):
+        if all(cost in record for record in records):
+            accuracies = [100 * record["student_accuracy"] for record in records]
+            place = statistics.mean(record[cost] for record in records)
+            points.append((place, statistics.mean(accuracies), min(accuracies), max(accuracies)))
+    return points

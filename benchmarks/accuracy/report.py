@@ -1,0 +1,78 @@
+"""Tables of a study: mean and deviation over seeds, and differences to the baseline seed by seed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scipy import stats
+
+from benchmarks.accuracy.study import Study, done
+from benchmarks.measuring.summaries import spread
+from benchmarks.measuring.tables import Sheet
+
+Records = Sequence[Mapping[str, Any]]
+
+_COSTS = ("seconds_distill", "generated_images", "teacher_passes", "student_passes")
+
+
+def sheets(study: Study, records: Records) -> list[Sheet]:
+    """One for each data set."""
+    return [_sheet(study, records, data) for data in study.data]
+
+
+def summaries_of(study: Study, records: Records, data: str, arm: str) -> dict[int, Mapping[str, Any]]:
+    """By seed, those that there are."""
+    runs = [run for run in study.runs if (run.data, run.arm) == (data, arm)]
+    return {run.seed: record["summary"] for run, record in done(records, runs)}
+
+
+def confidence(values: Sequence[float]) -> tuple[float, float] | None:
+    """Mean and half of the 95 % confidence interval of it, by Student's t; None of fewer than two values."""
+    if len(values) < 2:
+        return None
+    error = statistics.stdev(values) / len(values) ** 0.5
+    return statistics.mean(values), float(stats.t.ppf(0.975, len(values) - 1)) * error
+
+
+def _sheet(study: Study, records: Records, data: str) -> Sheet:
+    found = {arm: summaries_of(study, records, data, arm) for arm in study.arms}
+    base = found[study.baseline] if study.baseline else {}
+    teachers = {f"{100 * run['teacher_accuracy']:.2f}" for runs in found.values() for run in runs.values()}
+    columns = ["arm", "seeds", "final %", "best %", "agreement %", "of the teacher's %", "worst of it %"]
+    if study.baseline:
+        columns.append(f"final less {study.baseline}'s (95 %)")
+    columns += ["seconds", "images", "through the teacher", "through the student"]
+    lines = [_line(arm, runs, base if study.baseline else None) for arm, runs in found.items() if runs]
+    return Sheet(f"{data}: teacher {' or '.join(sorted(teachers))} %", tuple(columns), tuple(lines))
+
+
+def _line(
+    arm: str, runs: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]] | None
+) -> tuple[str, ...]:
+    rows = list(runs.values())
+    shares = [100 * row["student_accuracy_final"] / row["teacher_accuracy"] for row in rows]
+    cells = [arm, str(len(rows))]
+    cells += [
+        spread([row[name] for row in rows])
+        for name in ("student_accuracy_final", "student_accuracy_best", "agreement_final")
+    ]
+    cells += [f"{statistics.mean(shares):.2f}", f"{min(shares):.2f}"]
+    if base is not None:
+        cells.append(_difference(runs, base))
+    cells += [f"{statistics.mean(row[name] or 0 for row in rows):,.0f}" for name in _COSTS]
+    return tuple(cells)
+
+
+def _difference(runs: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]]) -> str:
+    """Of the seeds that both have."""
+    if runs is base:
+        return "-"
+    final = "student_accuracy_final"
+    paired = [100 * (runs[seed][final] - base[seed][final]) for seed in runs if seed in base]
+    found = confidence(paired)
+    if found is None:
+        return f"{paired[0]:+.2f}" if paired else "-"
+    mean, half = found
+    return f"{mean:+.2f} ± {half:.2f}"

@@ -1,0 +1,136 @@
+"""The runs of a study that are missing, several at a time, each gone on with where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy.study import Run
+from benchmarks.measuring.machine import cpu_model, revision
+from dfad_fast.data import load_dataset
+from dfad_fast.engine.evaluation import TestSet
+from dfad_fast.errors import DFADFastError, UsageError
+from dfad_fast.jobs.config import read_config
+from dfad_fast.jobs.distil import Job, prepare
+from dfad_fast.jobs.settings import DistillSettings
+from dfad_fast.runs.folder import has_saved_nothing
+
+RECORDS = "runs.jsonl"
+_CURVE = ("iteration", "seconds", "generated_images", "teacher_passes", "student_passes")
+_OF_INTEREST = ("student_accuracy", "agreement", "agreement_generated")
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """What was run so far; nothing where there is no file. A last line that was cut off is left out."""
+    path = folder / RECORDS
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def run_missing(runs: Sequence[Run], folder: Path, jobs: int, tell: Callable[[str], None]) -> list[str]:
+    """Runs all of ``runs``; a line is added to ``runs.jsonl`` for each that ends. Returns why others did not.
+
+    With several ``jobs`` the cores are shared out among them. Teachers are trained before, each once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lost = []
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    tasks = [(run, folder, threads) for run in runs]
+    for done, result in _each(tasks, jobs):
+        if isinstance(result, str):
+            lost.append(f"{done.data}, {done.arm}, seed {done.seed}: {result}")
+            tell(f"lost: {lost[-1]}")
+            continue
+        record = {
+            "data": done.data,
+            "arm": done.arm,
+            "seed": done.seed,
+            "settings": done.settings,
+            "revision": revision(),
+            "cpu": cpu_model(),
+            **result,
+        }
+        _append(folder / RECORDS, record)
+        final = 100 * result["summary"]["student_accuracy_final"]
+        tell(f"{done.data}, {done.arm}, seed {done.seed}: {final:.2f} %")
+    return lost
+
+
+def _append(path: Path, record: dict[str, Any]) -> None:
+    text = path.read_text() if path.exists() else ""
+    with path.open("a") as file:
+        # A line that was cut off stays a line of its own.
+        file.write("\n" * (bool(text) and not text.endswith("\n")) + json.dumps(record) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _each(tasks: Sequence[tuple[Run, Path, int]], jobs: int) -> Iterator[tuple[Run, dict[str, Any] | str]]:
+    """What each run gave, or why it gave nothing, as they end."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        pending = {pool.submit(run_once, *task): task[0] for task in tasks}
+        for future in as_completed(pending):
+            try:
+                yield pending[future], future.result()
+            except (
+                Exception
+            ) as error:  # whatever a network or a term of somebody's raised, or a killed process
+                yield pending[future], f"{type(error).__name__}: {error}"
+
+
+def run_once(run: Run, folder: Path, threads: int) -> dict[str, Any]:
+    """Summary and curve of a run, from where it was cut off if it was."""
+    torch.set_num_threads(threads)
+    real = real_images(run, folder) if run.wants_real_images else ""
+    config = run.config(folder, real)
+    job = _resumed(config) or prepare(config, overwrite=True)
+    if job.evaluate is None:
+        raise UsageError("there are no test images: give dataset or evaluate")
+    if job.trainer.iteration < job.iterations:
+        summary = job.run()
+    else:  # it was killed before its line was written
+        summary = job.trainer.save(TestSet(job.trainer.networks.teacher, job.evaluate))
+    curve = [
+        {name: record[name] for name in (*_CURVE, *_OF_INTEREST) if name in record}
+        for record in job.trainer.history
+        if "student_accuracy" in record
+    ]
+    return {"summary": summary, "curve": curve}
+
+
+def _resumed(config: DistillSettings) -> Job | None:
+    """The run that is in its folder already; None where it is to begin."""
+    out = Path(str(config.out))
+    if not out.exists() or has_saved_nothing(out):
+        return None
+    try:
+        return prepare(DistillSettings(**{**read_config(out), "out": str(out)}), resume=True)
+    except DFADFastError:  # such as of another version
+        return None
+
+
+def real_images(run: Run, folder: Path) -> str:
+    """The path of the training images of the run's data, in a file without labels, which is made where it is not."""
+    name = run.settings.get("dataset")
+    if not isinstance(name, str):
+        raise UsageError("real images are those of a dataset: give dataset")
+    path = (folder / f"{name}-train.npz").absolute()
+    if not path.exists():
+        images = load_dataset(name, run.settings.get("data_dir")).train_images
+        part = path.with_suffix(f".{os.getpid()}.npz")
+        np.savez(part, images=images.permute(0, 2, 3, 1).squeeze(-1).numpy())
+        part.replace(path)
+    return str(path)

@@ -1,0 +1,156 @@
+"""A study: which runs are compared, as a YAML file says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.jobs.settings import LENGTHS, DistillSettings, distill_settings
+from dfad_fast.settings import refuse_beyond
+
+_PARTS = ("seeds", "settings", "data", "arms", "baseline")
+REAL = "{real}"
+"""In a setting, the file of the data's own training images, without labels: for the ceiling."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a study; ``settings`` are those of ``dfad-fast distill``."""
+
+    data: str
+    arm: str
+    seed: int
+    settings: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """A name of its own, and another one where the settings are others."""
+        name = re.sub(r"[^A-Za-z0-9.=_+-]+", "-", f"{self.data}-{self.arm}").strip("-")
+        text = json.dumps([self.data, self.arm, self.settings], sort_keys=True)
+        return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-seed{self.seed}"
+
+    def is_that_of(self, record: Mapping[str, Any]) -> bool:
+        """Whether ``record``, a line of what was run, is of this run."""
+        own = {"data": self.data, "arm": self.arm, "seed": self.seed, "settings": self.settings}
+        return all(record.get(name) == value for name, value in own.items())
+
+    def config(self, out: Path, real: str) -> DistillSettings:
+        """For :func:`dfad_fast.jobs.distil.prepare`."""
+        settings: dict[str, Any] = {
+            name: value.replace(REAL, real) if isinstance(value, str) else _as_tuple(value)
+            for name, value in self.settings.items()
+        }
+        return DistillSettings(**settings, seed=self.seed, out=str(out / self.folder))
+
+    @property
+    def wants_real_images(self) -> bool:
+        return any(isinstance(value, str) and REAL in value for value in self.settings.values())
+
+
+@dataclass(frozen=True)
+class Study:
+    """Every arm on every data set with every seed. ``baseline`` is the arm that others are compared with, seed by
+    seed."""
+
+    runs: tuple[Run, ...]
+    data: tuple[str, ...]
+    arms: tuple[str, ...]
+    baseline: str | None
+
+
+def read_study(path: Path) -> Study:
+    """Raises UsageError for a file that is no study, with what is wrong and where."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+    try:
+        return _parse(content)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _parse(content: Any) -> Study:
+    _refuse_other_names("part", _mapping("a study", content), _PARTS)
+    data, arms = (_mapping(name, content.get(name)) for name in ("data", "arms"))
+    seeds = content.get("seeds")
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise UsageError(f"seeds is {seeds!r}, expected a list of whole numbers")
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"seeds names one twice: {seeds}")
+    baseline = content.get("baseline")
+    if baseline is not None and baseline not in arms:
+        raise unknown_name("baseline", str(baseline), list(arms))
+    common = _settings("settings", content.get("settings") or {})
+    own = {
+        (part, name): _settings(f"{part}: {name}", settings or {})
+        for part, entries in (("data", data), ("arms", arms))
+        for name, settings in entries.items()
+    }
+    runs = tuple(
+        Run(place, arm, seed, _merged(common, own["data", place], own["arms", arm]))
+        for place in data
+        for arm in arms
+        for seed in seeds
+    )
+    return Study(runs, tuple(data), tuple(arms), baseline)
+
+
+def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Later ones come before earlier ones, and a length before another kind of length."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        if any(name in part for name in LENGTHS):
+            merged = {name: value for name, value in merged.items() if name not in LENGTHS}
+        merged |= part
+    return merged
+
+
+def _mapping(what: str, content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
+        raise UsageError(f"{what}: expected names with what they stand for, got {content!r:.80}")
+    return content
+
+
+def _settings(where: str, content: Any) -> dict[str, Any]:
+    settings = _mapping(where, content) if content else {}
+    known = distill_settings()
+    _refuse_other_names(
+        f"{where}: setting", settings, [name for name in known if name not in ("out", "seed")]
+    )
+    for name, value in settings.items():
+        if not known[name].accepts(_as_tuple(value)):
+            raise UsageError(f"{where}: {name} is {value!r:.80}, expected {known[name].expected}")
+    try:
+        refuse_beyond(settings, known)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    return settings
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _refuse_other_names(what: str, names: Collection[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown_name(what, name, known)
+
+
+def done(
+    records: Collection[Mapping[str, Any]], runs: Collection[Run]
+) -> Iterator[tuple[Run, Mapping[str, Any]]]:
+    """Those of ``runs`` that are among ``records``, each with its last one."""
+    for run in runs:
+        found = [record for record in records if run.is_that_of(record)]
+        if found:
+            yield run, found[-1]
