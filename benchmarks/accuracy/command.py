@@ -1,6 +1,6 @@
 """Runs a study of accuracy, arms x data x seeds, from a file; goes on where it was cut off.
 
-    python benchmarks/run.py accuracy benchmarks/studies/paper.yaml --jobs 2 --out runs/paper
+    python benchmarks/run.py accuracy benchmarks/studies/paper-digits.yaml --jobs 2 --out runs/paper-digits
 
 The file names settings of ``dfad-fast distill`` for all runs, for each data set and for each arm:
 
@@ -33,11 +33,16 @@ import click
 def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
     """Run what is missing of the STUDY in a YAML file; tables with confidence intervals, and pictures."""
     from benchmarks.accuracy.pictures import draw
-    from benchmarks.accuracy.report import sheets
     from benchmarks.accuracy.runs import read_records, run_missing
-    from benchmarks.accuracy.study import done, read_study
+    from benchmarks.accuracy.study import as_file_name, done, read_study
     from dfad_fast.errors import UsageError
 
+    try:
+        from benchmarks.accuracy.report import sheets
+    except ImportError as error:
+        raise click.ClickException(
+            f"tables need scipy, which is missing: pip install scipy ({error})"
+        ) from error
     try:
         read = read_study(study)
     except UsageError as error:
@@ -52,7 +57,7 @@ def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
     text = "\n".join(sheet.markdown() for sheet in sheets(read, records))
     (out / "accuracy.md").write_text(text)
     for data in read.data:
-        draw(read, records, data, out / f"{data}.png")
+        draw(read, records, data, out / f"{as_file_name(data)}.png")
     click.echo(f"\n{text}")
     if lost:
         raise click.ClickException(

@@ -8,8 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy.report import Records
-from benchmarks.accuracy.study import Study, done
+from benchmarks.accuracy.study import Records, Study, done
 
 _AXES = {
     "generated_images": "images made",
@@ -20,7 +19,7 @@ _AXES = {
 
 
 def draw(study: Study, records: Records, data: str, path: Path) -> None:
-    """The mean over seeds, and from the lowest to the highest a band."""
+    """Draws the mean over seeds, and a band from the lowest to the highest."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     for axes, (cost, label) in zip(figure.subplots(2, 2).flat, _AXES.items(), strict=True):
         for arm in study.arms:
@@ -40,7 +39,7 @@ def draw(study: Study, records: Records, data: str, path: Path) -> None:
 
 
 def _points(curves: list[list[dict[str, Any]]], cost: str) -> list[tuple[float, float, float, float]]:
-    """Of each evaluation that all seeds have: its mean cost, and accuracy's mean, lowest and highest."""
+    """Mean cost, and mean, lowest and highest accuracy, for each evaluation that all seeds have."""
     points = []
     for records in zip(*curves, strict=False):
         if all(cost in record for record in records):

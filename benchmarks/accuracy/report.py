@@ -8,11 +8,9 @@ from typing import Any
 
 from scipy import stats
 
-from benchmarks.accuracy.study import Study, done
+from benchmarks.accuracy.study import Records, Study, done
 from benchmarks.measuring.summaries import spread
 from benchmarks.measuring.tables import Sheet
-
-Records = Sequence[Mapping[str, Any]]
 
 _COSTS = ("seconds_distill", "generated_images", "teacher_passes", "student_passes")
 
@@ -55,7 +53,7 @@ def _line(
     shares = [100 * row["student_accuracy_final"] / row["teacher_accuracy"] for row in rows]
     cells = [arm, str(len(rows))]
     cells += [
-        spread([row[name] for row in rows])
+        spread([row[name] for row in rows]) if len(rows) > 1 else f"{100 * rows[0][name]:.2f}"
         for name in ("student_accuracy_final", "student_accuracy_best", "agreement_final")
     ]
     cells += [f"{statistics.mean(shares):.2f}", f"{min(shares):.2f}"]
@@ -66,7 +64,7 @@ def _line(
 
 
 def _difference(runs: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]]) -> str:
-    """Of the seeds that both have."""
+    """Over the seeds that both have."""
     if runs is base:
         return "-"
     final = "student_accuracy_final"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,13 +21,24 @@ from benchmarks.measuring.machine import cpu_model, revision
 from dfad_fast.data import load_dataset
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.errors import DFADFastError, UsageError
-from dfad_fast.jobs.config import read_config
+from dfad_fast.jobs.config import read_config, recorded_threads
+from dfad_fast.jobs.devices import choose_device
 from dfad_fast.jobs.distil import Job, prepare
+from dfad_fast.jobs.networks import build_pair
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.runs.folder import has_saved_nothing
 
 RECORDS = "runs.jsonl"
 _CURVE = ("iteration", "seconds", "generated_images", "teacher_passes", "student_passes")
+_OF_TEACHERS = (
+    "dataset",
+    "data_dir",
+    "teacher",
+    "teacher_weights",
+    "teacher_epochs",
+    "teacher_seed",
+    "teachers",
+)
 _OF_INTEREST = ("student_accuracy", "agreement", "agreement_generated")
 
 
@@ -47,6 +61,8 @@ def run_missing(runs: Sequence[Run], folder: Path, jobs: int, tell: Callable[[st
     """
     folder.mkdir(parents=True, exist_ok=True)
     lost = []
+    code = revision()  # of what runs, whatever is committed meanwhile
+    _train_teachers(runs, folder)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     tasks = [(run, folder, threads) for run in runs]
     for done, result in _each(tasks, jobs):
@@ -59,7 +75,7 @@ def run_missing(runs: Sequence[Run], folder: Path, jobs: int, tell: Callable[[st
             "arm": done.arm,
             "seed": done.seed,
             "settings": done.settings,
-            "revision": revision(),
+            "revision": code,
             "cpu": cpu_model(),
             **result,
         }
@@ -79,16 +95,48 @@ def _append(path: Path, record: dict[str, Any]) -> None:
 
 
 def _each(tasks: Sequence[tuple[Run, Path, int]], jobs: int) -> Iterator[tuple[Run, dict[str, Any] | str]]:
-    """What each run gave, or why it gave nothing, as they end."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(run_once, *task): task[0] for task in tasks}
+    """What each run gave, or why it gave nothing, as they end. Where a process is killed, all that it worked beside are
+    lost with it: those are run again, each alone."""
+    beside: list[tuple[Run, Path, int]] = []
+    yield from _in_pool(tasks, jobs, beside)
+    for task in beside:
+        killed: list[tuple[Run, Path, int]] = []
+        yield from _in_pool([task], 1, killed)
+        for run, _, _ in killed:
+            yield run, "its process was killed, perhaps for want of memory"
+
+
+def _in_pool(
+    tasks: Sequence[tuple[Run, Path, int]], jobs: int, killed: list[tuple[Run, Path, int]]
+) -> Iterator[tuple[Run, dict[str, Any] | str]]:
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
+        pending = {pool.submit(run_once, *task): task for task in tasks}
         for future in as_completed(pending):
+            run = pending[future][0]
             try:
-                yield pending[future], future.result()
-            except (
-                Exception
-            ) as error:  # whatever a network or a term of somebody's raised, or a killed process
-                yield pending[future], f"{type(error).__name__}: {error}"
+                yield run, future.result()
+            except BrokenProcessPool:
+                killed.append(pending[future])
+            except Exception as error:  # whatever a network or a term of somebody's raised
+                yield run, f"{type(error).__name__}: {error}"
+    finally:  # after Ctrl-C too: what has not begun is not waited for
+        pool.shutdown(cancel_futures=True)
+
+
+def _train_teachers(runs: Sequence[Run], folder: Path) -> None:
+    """Before several processes would train the same one."""
+    seen = []
+    for run in runs:
+        config = run.config(folder, "")
+        teacher = [getattr(config, name) for name in _OF_TEACHERS]
+        if teacher in seen:
+            continue
+        seen.append(teacher)
+        # What is wrong with it, its runs will tell.
+        with suppress(DFADFastError):
+            dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
+            build_pair(config, dataset, choose_device(config.device), "train", None)
 
 
 def run_once(run: Run, folder: Path, threads: int) -> dict[str, Any]:
@@ -114,11 +162,13 @@ def run_once(run: Run, folder: Path, threads: int) -> dict[str, Any]:
 def _resumed(config: DistillSettings) -> Job | None:
     """The run that is in its folder already; None where it is to begin."""
     out = Path(str(config.out))
-    if not out.exists() or has_saved_nothing(out):
-        return None
     try:
+        if not out.exists() or has_saved_nothing(out):
+            return None
+        # Sums are ordered by the number of threads: with another one it would not end as it would have.
+        torch.set_num_threads(recorded_threads(out) or torch.get_num_threads())
         return prepare(DistillSettings(**{**read_config(out), "out": str(out)}), resume=True)
-    except DFADFastError:  # such as of another version
+    except DFADFastError:  # such as one of another version, or a folder that was never finished
         return None
 
 
@@ -127,9 +177,11 @@ def real_images(run: Run, folder: Path) -> str:
     name = run.settings.get("dataset")
     if not isinstance(name, str):
         raise UsageError("real images are those of a dataset: give dataset")
-    path = (folder / f"{name}-train.npz").absolute()
+    place = run.settings.get("data_dir")
+    of_place = f"-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}" if place else ""
+    path = (folder / f"{name}{of_place}-train.npz").absolute()
     if not path.exists():
-        images = load_dataset(name, run.settings.get("data_dir")).train_images
+        images = load_dataset(name, place).train_images
         part = path.with_suffix(f".{os.getpid()}.npz")
         np.savez(part, images=images.permute(0, 2, 3, 1).squeeze(-1).numpy())
         part.replace(path)

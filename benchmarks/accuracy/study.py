@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,18 @@ import yaml
 
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.jobs.settings import LENGTHS, DistillSettings, distill_settings
-from dfad_fast.settings import refuse_beyond
+from dfad_fast.settings import SEED, refuse_beyond
 
 _PARTS = ("seeds", "settings", "data", "arms", "baseline")
+Records = Sequence[Mapping[str, Any]]
+"""Lines of what was run."""
+
 REAL = "{real}"
 """In a setting, the file of the data's own training images, without labels: for the ceiling."""
+
+
+def as_file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.=_+-]+", "-", name).strip("-")
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Run:
     @property
     def folder(self) -> str:
         """A name of its own, and another one where the settings are others."""
-        name = re.sub(r"[^A-Za-z0-9.=_+-]+", "-", f"{self.data}-{self.arm}").strip("-")
+        name = as_file_name(f"{self.data}-{self.arm}")
         text = json.dumps([self.data, self.arm, self.settings], sort_keys=True)
         return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-seed{self.seed}"
 
@@ -87,7 +94,9 @@ def _parse(content: Any) -> Study:
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"seeds names one twice: {seeds}")
     baseline = content.get("baseline")
-    if baseline is not None and baseline not in arms:
+    for seed in seeds:
+        SEED.refuse("seeds", seed)
+    if baseline is not None and (not isinstance(baseline, str) or baseline not in arms):
         raise unknown_name("baseline", str(baseline), list(arms))
     common = _settings("settings", content.get("settings") or {})
     own = {
@@ -126,6 +135,9 @@ def _settings(where: str, content: Any) -> dict[str, Any]:
     _refuse_other_names(
         f"{where}: setting", settings, [name for name in known if name not in ("out", "seed")]
     )
+    lengths = [name for name in LENGTHS if name in settings]
+    if len(lengths) > 1:
+        raise UsageError(f"{where}: {' and '.join(lengths)} say how long a run is: give one of them")
     for name, value in settings.items():
         if not known[name].accepts(_as_tuple(value)):
             raise UsageError(f"{where}: {name} is {value!r:.80}, expected {known[name].expected}")
@@ -146,9 +158,7 @@ def _refuse_other_names(what: str, names: Collection[str], known: Collection[str
             raise unknown_name(what, name, known)
 
 
-def done(
-    records: Collection[Mapping[str, Any]], runs: Collection[Run]
-) -> Iterator[tuple[Run, Mapping[str, Any]]]:
+def done(records: Records, runs: Collection[Run]) -> Iterator[tuple[Run, Mapping[str, Any]]]:
     """Those of ``runs`` that are among ``records``, each with its last one."""
     for run in runs:
         found = [record for record in records if run.is_that_of(record)]

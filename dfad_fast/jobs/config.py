@@ -30,7 +30,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     path = path / CONFIG if path.is_dir() else path
     try:
-        settings = dict(read_settings(path)["distill"])
+        content = read_settings(path)
+        settings = _with_measured(dict(content["distill"]), content.get("levers"))
         unknown = sorted(set(settings) - set(distill_settings()))
     except OSError as error:
         raise UsageError(
@@ -49,6 +50,19 @@ def read_config(path: str | Path) -> dict[str, Any]:
     _refuse_other_types(settings, path)
     _refuse_other_values(settings, path)
     return _with_tuples(found_from(settings, path.parent))
+
+
+def _with_measured(settings: dict[str, Any], levers: Any) -> dict[str, Any]:
+    """``settings`` with what was measured when the run began, so that it is repeated with that."""
+    found = levers.get("teacher_precision") if isinstance(levers, dict) else None
+    given = settings.get("lever")
+    if found is None or not isinstance(given, list):
+        return settings
+    measured = "teacher_precision=measured"
+    return {
+        **settings,
+        "lever": [f"teacher_precision={found}" if lever == measured else lever for lever in given],
+    }
 
 
 def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:

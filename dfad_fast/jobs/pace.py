@@ -7,6 +7,7 @@ import time
 import torch
 
 from dfad_fast.distributed import collectives
+from dfad_fast.errors import UsageError
 from dfad_fast.training.trainer import DFADTrainer
 
 # Iterations whose time is not looked at: they make room, and a CUDA graph is captured in the fourth.
@@ -15,16 +16,23 @@ _SECONDS_WATCHED = 6.0
 
 
 def iterations_in(seconds: float, trainer: DFADTrainer) -> int:
-    """How many iterations take about so long; at least 2. Evaluations come on top.
+    """How many iterations take about so long; at least 2. Evaluations come on top, and so does this measurement.
 
     ``trainer`` is trained meanwhile: for a few seconds, and before that until its source hands out images, which takes
     its own part of the time. The same in every process of a run over several, which go through it together.
+
+    Raises UsageError where the source needs longer than that for its first images.
     """
     started, filling = time.perf_counter(), 0
     _step(trainer)
     while trainer.distiller.method.student_steps and not _shown(trainer):
         filling += 1
         _step(trainer)
+        if _since(started) > seconds:
+            raise UsageError(
+                f"the source takes more than the {seconds:.0f} s of the run to make its first images: give more "
+                "minutes, or a smaller prefill or bank"
+            )
     if filling:
         seconds -= _since(started)
     for _ in range(_STEPS_BEFORE_GRAPH if trainer.distiller.levers.graph else _STEPS_BEFORE):
@@ -34,7 +42,7 @@ def iterations_in(seconds: float, trainer: DFADTrainer) -> int:
         _step(trainer)
         count += 1
     each = _since(started) / count
-    return max(2, filling + round(seconds / each))
+    return max(2, filling + max(1, round(seconds / each)))
 
 
 def _shown(trainer: DFADTrainer) -> bool:

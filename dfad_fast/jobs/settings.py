@@ -85,8 +85,8 @@ class DistillSettings(RunSettings):
     )
     minutes: float | None = setting(
         None,
-        "Minutes to train for, about, instead: some iterations are timed first, and config.yaml records how many it "
-        "takes.",
+        "Minutes to train for, about, instead: some iterations are timed first, a bank being filled for it too, and "
+        "config.yaml records how many it takes.",
         limits=Limits(above=0, most=10**6),
         after="images",
         profiled=False,

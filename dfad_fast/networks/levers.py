@@ -43,7 +43,7 @@ class Levers:
         precision: what the networks compute in, by autocast; float16 scales its losses. Losses, weights and the
             optimisers' state stay float32.
         teacher_precision: what the teacher computes in: the same, float32 or bfloat16; ``measured`` is bfloat16 where a
-            batch is answered more quickly in it, which is tried when a run begins (CPU only) and recorded.
+            batch takes a tenth less time in it, which is tried when a run begins (CPU only) and recorded.
         compile: torch.compile for networks whose features no term reads.
         graph: the whole iteration is one CUDA graph (GPU only). Host code in the networks, such as hooks, runs only
             until it is captured, in the fourth iteration.
@@ -160,8 +160,9 @@ def _without_effectless(levers: Levers, device: torch.device) -> Levers:
     in_float32 = replace(levers, fused_generator=False, winograd=False, direct_convolutions=False)
     if device.type != "cpu":
         return replace(in_float32, fused_norms=False)
-    computes_in_float32 = None in (levers.autocast, levers.of_teacher.autocast)
-    return levers if computes_in_float32 else in_float32
+    if levers.autocast is None:
+        return levers
+    return replace(levers, fused_generator=False) if levers.of_teacher.autocast is None else in_float32
 
 
 def with_changes(levers: Levers, changes: tuple[str, ...]) -> Levers:

@@ -14,7 +14,7 @@ from dfad_fast.networks.trio import Trio
 
 _ROUNDS = 5
 _WORTH_IT = 0.9
-"""Of float32's time, what bfloat16 may take: less is gained than a rounding to 8 bits costs."""
+"""The part of float32's time that bfloat16 may take. A smaller gain is not worth rounding to 8 bits."""
 
 
 def with_measured(levers: Levers, trio: Trio, batch_size: int) -> Levers:
@@ -27,7 +27,8 @@ def with_measured(levers: Levers, trio: Trio, batch_size: int) -> Levers:
         return levers
     as_networks, narrower = (replace(levers, teacher_precision=name) for name in ("same", "bfloat16"))
     images = noise_images(trio.teacher, trio.image_shape, batch_size)
-    if levers.precision != "float32" or images.dtype != torch.float32:
+    # A sharded teacher answers in all processes together, and this is one of them.
+    if levers.precision != "float32" or images.dtype != torch.float32 or trio.teacher_is_sharded:
         return as_networks
     images = images.contiguous(memory_format=torch.channels_last)
     probers = [Prober(trio, as_networks), Prober(trio, narrower)]

@@ -197,6 +197,8 @@ class Prober:
 
         def ask(images: Tensor) -> Tensor:
             self.passes.teacher += len(images)
+            if self._levers.of_teacher.autocast is None:
+                images = at_least_float32(images) if self._levers.autocast else images
             with torch.set_grad_enabled(graph), self._computing_as(self._levers.of_teacher):
                 # Losses are computed from float32 (or float64), whatever the network computed in.
                 return at_least_float32(run(images, hooked))
@@ -215,6 +217,8 @@ class Prober:
             if with_statistics:
                 statistics = stack.enter_context(record_statistics(self.trio.teacher, reads_contrast(rows)))
             logits = ask(images)
+        if self._levers.of_teacher.autocast != self._levers.autocast:  # the student computes in another type
+            features = [at_least_float32(x) for x in features]
         return TeacherView(
             logits,
             ask,

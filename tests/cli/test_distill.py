@@ -100,6 +100,30 @@ def test_levers_are_recorded_and_repeated(dfad_fast, own, tmp_path):
         assert (levers["winograd"], levers["student_batches"], levers["fold_teacher"]) == (False, 1, True)
 
 
+def test_what_was_measured_is_repeated(dfad_fast, own, tmp_path, monkeypatch):
+    import yaml
+
+    from dfad_fast.networks.levers import with_changes
+
+    def measured(found):
+        monkeypatch.setattr(
+            "dfad_fast.engine.setup.with_measured",
+            lambda levers, *_: (
+                with_changes(levers, (f"teacher_precision={found}",))
+                if levers.teacher_precision == "measured"
+                else levers
+            ),
+        )
+
+    measured("bfloat16")
+    assert dfad_fast("distill", *own, "--lever", "teacher_precision=measured").code == 0
+    measured("same")
+    assert dfad_fast("distill", "--config", "run", "--out", "repeated").code == 0
+    for folder in ("run", "repeated"):
+        levers = yaml.safe_load((tmp_path / folder / "config.yaml").read_text())["levers"]
+        assert levers["teacher_precision"] == "bfloat16"
+
+
 def test_own_terms_replace_the_methods_and_are_repeated(dfad_fast, own, tmp_path):
     terms = (
         "--student-terms",

@@ -1,7 +1,9 @@
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from dfad_fast.errors import UsageError
 from dfad_fast.jobs import pace
 from dfad_fast.jobs.pace import iterations_in
 
@@ -36,6 +38,11 @@ def test_a_length_of_time_in_iterations(monkeypatch):
 def test_filling_a_bank_takes_its_part_of_the_time(monkeypatch):
     # 3 iterations and the first one with a step take 12.5 s, and are iterations of the run too.
     assert iterations_in(100.0, Timed(monkeypatch, filling=3)) == 3 + 175
+
+
+def test_a_bank_that_takes_longer_to_fill_is_refused(monkeypatch):
+    with pytest.raises(UsageError, match="takes more than the 10 s"):
+        iterations_in(10.0, Timed(monkeypatch, filling=5))
 
 
 def test_one_that_is_longer_than_what_is_watched_counts(monkeypatch):

@@ -45,6 +45,7 @@ def test_the_teacher_may_compute_in_another_precision():
     wider = choose_levers(Levers(precision="bfloat16", teacher_precision="float32"), cpu)
     assert (wider.autocast, wider.of_teacher.autocast) == (torch.bfloat16, None)
     assert (wider.by_winograd, wider.of_teacher.by_winograd) == (False, True)
+    assert not wider.fused_generator
     assert Levers(precision="float16").of_teacher.autocast == torch.float16
 
 

@@ -75,6 +75,23 @@ def test_the_teacher_alone_computes_in_it(pair):
     assert all(loss.dtype == torch.float32 for loss in losses.values())
 
 
+@pytest.mark.parametrize(
+    ("precision", "of_teacher"), [("bfloat16", "float32"), ("float16", "float32"), ("float32", "bfloat16")]
+)
+def test_any_term_can_be_had_with_two_precisions(pair, precision, of_teacher):
+    levers = Levers(precision=precision, teacher_precision=of_teacher)
+    terms = "l1 + 0.1*boundary + hint + factor + attention + virtual(labels=teacher)"
+    settings = {"student_terms": terms, "generator_terms": "-l1 + batch_norm", "speed": levers, **SMALL}
+    for source in ("fresh", "0.5*procedural + 0.5*fresh"):
+        losses = DFADTrainer(*pair, (1, 8, 8), "dfad", source=source, **settings).step()
+        assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_a_sharded_teacher_is_not_measured(takes, trio):
+    trio.teacher_is_sharded = True
+    assert with_measured(Levers(teacher_precision="measured"), trio, 16) == Levers()
+
+
 def test_a_run_goes_on_with_what_was_measured_when_it_began(pair, tmp_path, monkeypatch):
     def measured(found):
         monkeypatch.setattr(

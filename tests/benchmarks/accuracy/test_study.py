@@ -94,6 +94,9 @@ def test_the_studies_that_come_with_it_can_be_run(path, tmp_path):
         (STUDY.replace("[0, 1]", "[0, 0]"), "names one twice"),
         (STUDY.replace("[0, 1]", "3"), "seeds is 3, expected a list"),
         (STUDY.replace("baseline: plain", "baseline: plane"), "did you mean 'plain'"),
+        (STUDY.replace("baseline: plain", "baseline: [plain]"), "unknown baseline"),
+        (STUDY.replace("[0, 1]", "[-1]"), "seeds must be at least 0, got -1"),
+        (STUDY.replace("{dataset: digits}", "{dataset: digits, images: 9, minutes: 1}"), "give one of them"),
         (
             STUDY.replace("method: dfad}", "methd: dfad}"),
             "arms: plain: setting 'methd': did you mean 'method'",
