@@ -1,4 +1,4 @@
-"""Runs a study of accuracy, arms x data x seeds, from a file; goes on where it was cut off.
+"""Runs a study of accuracy, arms x data x seeds, from a file, and resumes one that was interrupted.
 
     python benchmarks/run.py accuracy benchmarks/studies/paper-digits.yaml --jobs 2 --out runs/paper-digits
 
@@ -15,7 +15,7 @@ The file names settings of ``dfad-fast distill`` for all runs, for each data set
 
 ``{real}`` is the file of the data's training images, without labels: the ceiling. OUT/runs.jsonl gets a line for each
 run, with its summary and its curve, OUT/accuracy.md the tables, and OUT gets a picture for each data set. A run whose
-settings have changed is run again; one that was killed goes on from its last checkpoint.
+settings have changed is run again; one that was killed is resumed from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
     """Run what is missing of the STUDY in a YAML file; tables with confidence intervals, and pictures."""
     from benchmarks.accuracy.pictures import draw
     from benchmarks.accuracy.runs import read_records, run_missing
-    from benchmarks.accuracy.study import as_file_name, done, read_study
+    from benchmarks.accuracy.study import done, read_study
+    from benchmarks.measuring.names import as_file_name
     from dfad_fast.errors import UsageError
 
     try:
@@ -61,5 +62,5 @@ def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
     click.echo(f"\n{text}")
     if lost:
         raise click.ClickException(
-            "\n".join(["these runs did not end; the same command goes on with them:", *lost])
+            "\n".join(["these runs did not end. Run the same command again to resume them:", *lost])
         )

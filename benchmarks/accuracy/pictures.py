@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy.study import Records, Study, done
+from benchmarks.accuracy.study import Records, Study
 
 _AXES = {
     "generated_images": "images made",
@@ -23,8 +23,8 @@ def draw(study: Study, records: Records, data: str, path: Path) -> None:
     figure = Figure(figsize=(12, 8), layout="constrained")
     for axes, (cost, label) in zip(figure.subplots(2, 2).flat, _AXES.items(), strict=True):
         for arm in study.arms:
-            runs = [run for run in study.runs if (run.data, run.arm) == (data, arm)]
-            points = _points([record["curve"] for _, record in done(records, runs)], cost)
+            found = study.found(records, data, arm)
+            points = _points([record["curve"] for record in found.values()], cost)
             if not points:
                 continue
             places, means, lowest, highest = zip(*points, strict=True)

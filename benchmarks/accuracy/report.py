@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy import stats
 
-from benchmarks.accuracy.study import Records, Study, done
+from benchmarks.accuracy.study import Records, Study
 from benchmarks.measuring.summaries import spread
 from benchmarks.measuring.tables import Sheet
 
@@ -20,12 +20,6 @@ def sheets(study: Study, records: Records) -> list[Sheet]:
     return [_sheet(study, records, data) for data in study.data]
 
 
-def summaries_of(study: Study, records: Records, data: str, arm: str) -> dict[int, Mapping[str, Any]]:
-    """By seed, those that there are."""
-    runs = [run for run in study.runs if (run.data, run.arm) == (data, arm)]
-    return {run.seed: record["summary"] for run, record in done(records, runs)}
-
-
 def confidence(values: Sequence[float]) -> tuple[float, float] | None:
     """Mean and half of the 95 % confidence interval of it, by Student's t; None of fewer than two values."""
     if len(values) < 2:
@@ -35,14 +29,17 @@ def confidence(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _sheet(study: Study, records: Records, data: str) -> Sheet:
-    found = {arm: summaries_of(study, records, data, arm) for arm in study.arms}
-    base = found[study.baseline] if study.baseline else {}
+    found = {
+        arm: {seed: record["summary"] for seed, record in study.found(records, data, arm).items()}
+        for arm in study.arms
+    }
+    base = found[study.baseline] if study.baseline else None
     teachers = {f"{100 * run['teacher_accuracy']:.2f}" for runs in found.values() for run in runs.values()}
     columns = ["arm", "seeds", "final %", "best %", "agreement %", "of the teacher's %", "worst of it %"]
     if study.baseline:
         columns.append(f"final less {study.baseline}'s (95 %)")
     columns += ["seconds", "images", "through the teacher", "through the student"]
-    lines = [_line(arm, runs, base if study.baseline else None) for arm, runs in found.items() if runs]
+    lines = [_line(arm, runs, base) for arm, runs in found.items() if runs]
     return Sheet(f"{data}: teacher {' or '.join(sorted(teachers))} %", tuple(columns), tuple(lines))
 
 

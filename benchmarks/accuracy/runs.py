@@ -1,4 +1,4 @@
-"""The runs of a study that are missing, several at a time, each gone on with where it was cut off."""
+"""Runs what is missing of a study, several runs at a time, and resumes those that were interrupted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from dfad_fast.jobs.distil import Job, prepare
 from dfad_fast.jobs.networks import build_pair
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.runs.folder import has_saved_nothing
+
+Work = Callable[[Run], dict[str, Any]]
+"""What a process does with a run."""
 
 RECORDS = "runs.jsonl"
 _CURVE = ("iteration", "seconds", "generated_images", "teacher_passes", "student_passes")
@@ -64,8 +68,7 @@ def run_missing(runs: Sequence[Run], folder: Path, jobs: int, tell: Callable[[st
     code = revision()  # of what runs, whatever is committed meanwhile
     _train_teachers(runs, folder)
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    tasks = [(run, folder, threads) for run in runs]
-    for done, result in _each(tasks, jobs):
+    for done, result in _each(runs, partial(run_once, folder=folder, threads=threads), jobs):
         if isinstance(result, str):
             lost.append(f"{done.data}, {done.arm}, seed {done.seed}: {result}")
             tell(f"lost: {lost[-1]}")
@@ -94,30 +97,30 @@ def _append(path: Path, record: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _each(tasks: Sequence[tuple[Run, Path, int]], jobs: int) -> Iterator[tuple[Run, dict[str, Any] | str]]:
+def _each(runs: Sequence[Run], work: Work, jobs: int) -> Iterator[tuple[Run, dict[str, Any] | str]]:
     """What each run gave, or why it gave nothing, as they end. Where a process is killed, all that it worked beside are
     lost with it: those are run again, each alone."""
-    beside: list[tuple[Run, Path, int]] = []
-    yield from _in_pool(tasks, jobs, beside)
-    for task in beside:
-        killed: list[tuple[Run, Path, int]] = []
-        yield from _in_pool([task], 1, killed)
-        for run, _, _ in killed:
+    beside: list[Run] = []
+    yield from _in_pool(runs, work, jobs, beside)
+    for run in beside:
+        killed: list[Run] = []
+        yield from _in_pool([run], work, 1, killed)
+        if killed:
             yield run, "its process was killed, perhaps for want of memory"
 
 
 def _in_pool(
-    tasks: Sequence[tuple[Run, Path, int]], jobs: int, killed: list[tuple[Run, Path, int]]
+    runs: Sequence[Run], work: Work, jobs: int, killed: list[Run]
 ) -> Iterator[tuple[Run, dict[str, Any] | str]]:
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     try:
-        pending = {pool.submit(run_once, *task): task for task in tasks}
+        pending = {pool.submit(work, run): run for run in runs}
         for future in as_completed(pending):
-            run = pending[future][0]
+            run = pending[future]
             try:
                 yield run, future.result()
             except BrokenProcessPool:
-                killed.append(pending[future])
+                killed.append(run)
             except Exception as error:  # whatever a network or a term of somebody's raised
                 yield run, f"{type(error).__name__}: {error}"
     finally:  # after Ctrl-C too: what has not begun is not waited for

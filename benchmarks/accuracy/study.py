@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.measuring.names import as_file_name
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.jobs.settings import LENGTHS, DistillSettings, distill_settings
 from dfad_fast.settings import SEED, refuse_beyond
@@ -22,10 +22,6 @@ Records = Sequence[Mapping[str, Any]]
 
 REAL = "{real}"
 """In a setting, the file of the data's own training images, without labels: for the ceiling."""
-
-
-def as_file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.=_+-]+", "-", name).strip("-")
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,11 @@ class Study:
     arms: tuple[str, ...]
     baseline: str | None
 
+    def found(self, records: Records, data: str, arm: str) -> dict[int, Mapping[str, Any]]:
+        """Those of ``records`` that are of this arm on this data set, by their seeds."""
+        runs = [run for run in self.runs if (run.data, run.arm) == (data, arm)]
+        return {run.seed: record for run, record in done(records, runs)}
+
 
 def read_study(path: Path) -> Study:
     """Raises UsageError for a file that is no study, with what is wrong and where."""
@@ -87,7 +88,10 @@ def read_study(path: Path) -> Study:
 
 def _parse(content: Any) -> Study:
     _refuse_other_names("part", _mapping("a study", content), _PARTS)
-    data, arms = (_mapping(name, content.get(name)) for name in ("data", "arms"))
+    data, arms = (
+        {name: _settings(f"{part}: {name}", own) for name, own in _mapping(part, content.get(part)).items()}
+        for part in ("data", "arms")
+    )
     seeds = content.get("seeds")
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise UsageError(f"seeds is {seeds!r}, expected a list of whole numbers")
@@ -98,14 +102,9 @@ def _parse(content: Any) -> Study:
         SEED.refuse("seeds", seed)
     if baseline is not None and (not isinstance(baseline, str) or baseline not in arms):
         raise unknown_name("baseline", str(baseline), list(arms))
-    common = _settings("settings", content.get("settings") or {})
-    own = {
-        (part, name): _settings(f"{part}: {name}", settings or {})
-        for part, entries in (("data", data), ("arms", arms))
-        for name, settings in entries.items()
-    }
+    common = _settings("settings", content.get("settings"))
     runs = tuple(
-        Run(place, arm, seed, _merged(common, own["data", place], own["arms", arm]))
+        Run(place, arm, seed, _merged(common, data[place], arms[arm]))
         for place in data
         for arm in arms
         for seed in seeds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -14,6 +13,7 @@ from typing import Any
 import click
 import torch
 
+from benchmarks.measuring.names import as_file_name
 from dfad_fast.cli.distill import distill
 from dfad_fast.errors import unknown_name
 from dfad_fast.jobs.distil import prepare
@@ -33,7 +33,7 @@ class Row:
 
     @property
     def folder(self) -> str:
-        return re.sub(r"[^A-Za-z0-9.=_+-]+", "-", self.name)
+        return as_file_name(self.name)
 
     def config(self, common: DistillSettings, seed: int, out: Path) -> DistillSettings:
         speed, *levers = self.speed.split("+")

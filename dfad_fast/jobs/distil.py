@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,7 @@ from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.engine.preflight import refuse_unaffordable
-from dfad_fast.errors import DFADFastError, RunError, UsageError, first_line
+from dfad_fast.errors import UsageError
 from dfad_fast.jobs.config import to_record
 from dfad_fast.jobs.devices import choose_device, fitting_into_memory
 from dfad_fast.jobs.networks import (
@@ -32,7 +28,7 @@ from dfad_fast.jobs.networks import (
     refuse_other_teacher,
     run_plugins,
 )
-from dfad_fast.jobs.pace import iterations_in
+from dfad_fast.jobs.pace import find_pace
 from dfad_fast.jobs.settings import LENGTHS, DistillSettings, as_plain, distill_settings
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.models.reading.check import as_image_shape
@@ -121,14 +117,11 @@ def prepare(
     nowhere: dict[str, Any] = {"out": None, "log": ()}
     with fitting_into_memory():
         if settings.minutes is not None:
-            with undisturbed(device), _timing_folder() as folder:
-                timed = trainer_of(pair, out=folder, log=())
-                count = _timed(60 * settings.minutes, timed)
-            resolved["speed"] = replace(levers, teacher_precision=timed.distiller.levers.teacher_precision)
-            del timed
-            gc.collect()  # networks and optimizers refer to each other, and a GPU has no room for two runs
-            _log.info(f"{settings.minutes:g} minutes: about {counted(count, 'iteration')} here")
-            settings = replace(settings, minutes=None, iterations=count)
+            with undisturbed(device):
+                pace = find_pace(60 * settings.minutes, lambda folder: trainer_of(pair, out=folder, log=()))
+            resolved["speed"] = replace(levers, teacher_precision=pace.teacher_precision)
+            _log.info(f"{settings.minutes:g} minutes: about {counted(pace.iterations, 'iteration')} here")
+            settings = replace(settings, minutes=None, iterations=pace.iterations)
             pair = build()  # the student of before has been trained
         iterations = _iterations(settings)
         there = {
@@ -152,26 +145,6 @@ def _refuse_folder(out: Path, may_hold_run: bool) -> None:
     refuse_held(out)
     if not may_hold_run:
         refuse_other_run(out)
-
-
-@contextmanager
-def _timing_folder() -> Iterator[Path]:
-    """A folder for the run that is timed: a bank may lie in it. The same for all processes, and removed after it."""
-    folder = Path(collectives.on_first(lambda: tempfile.mkdtemp(prefix="dfad-fast-timing-")))
-    try:
-        yield folder / "run"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _timed(seconds: float, trainer: DFADTrainer) -> int:
-    """Raises RunError for what a network or a term of one's own raises."""
-    try:
-        return iterations_in(seconds, trainer)
-    except DFADFastError:
-        raise
-    except Exception as error:
-        raise RunError(f"an iteration failed while it was timed: {first_line(error, 300)}") from error
 
 
 def _refuse_two_lengths(settings: DistillSettings) -> None:

@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from dfad_fast.distributed import collectives
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import DFADFastError, RunError, UsageError, first_line
+from dfad_fast.networks.levers import TeacherPrecision
 from dfad_fast.training.trainer import DFADTrainer
 
 # Iterations whose time is not looked at: they make room, and a CUDA graph is captured in the fourth.
 _STEPS_BEFORE, _STEPS_BEFORE_GRAPH = 2, 5
 _SECONDS_WATCHED = 6.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a run was timed for: its iterations, and the precision that the teacher had meanwhile."""
+
+    iterations: int
+    teacher_precision: TeacherPrecision
+
+
+def find_pace(seconds: float, trainer_in: Callable[[Path], DFADTrainer]) -> Pace:
+    """Times a trainer that ``trainer_in`` makes with a folder of its own, where a bank may lie. Folder and trainer are
+    gone after it.
+
+    Raises UsageError as :func:`iterations_in`, RunError for what a network or a term of one's own raises.
+    """
+    folder = Path(collectives.on_first(lambda: tempfile.mkdtemp(prefix="dfad-fast-timing-")))
+    try:
+        return _pace_of(trainer_in(folder / "run"), seconds)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        gc.collect()  # networks and optimizers refer to each other, and a GPU has no room for two runs
+
+
+def _pace_of(trainer: DFADTrainer, seconds: float) -> Pace:
+    try:
+        iterations = iterations_in(seconds, trainer)
+    except DFADFastError:
+        raise
+    except Exception as error:
+        raise RunError(f"an iteration failed while it was timed: {first_line(error, 300)}") from error
+    return Pace(iterations, trainer.distiller.levers.teacher_precision)
 
 
 def iterations_in(seconds: float, trainer: DFADTrainer) -> int:

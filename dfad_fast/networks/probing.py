@@ -121,7 +121,7 @@ class Prober:
         self.folding = _fold(teacher, trio.image_shape, taps) if folds else None
         self.quick_teacher = self.folding.network if self.folding else teacher
         self._quick_teacher_taps = Taps(self.quick_teacher, taps)
-        self._levers = levers
+        self._autocast, self._teacher_autocast = levers.autocast, levers.of_teacher.autocast
         self.device = device_of(student)
         if trio.synchronized:
             levers = replace(levers, fused_norms=False)
@@ -176,10 +176,9 @@ class Prober:
 
     def mixed_precision(self) -> torch.autocast:
         """In it networks compute in halves, if that was asked for, and losses in float32."""
-        return self._computing_as(self._levers)
+        return self._computing_in(self._autocast)
 
-    def _computing_as(self, levers: Levers) -> torch.autocast:
-        dtype = levers.autocast
+    def _computing_in(self, dtype: torch.dtype | None) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def generate(self, noise: Tensor, by: nn.Module | None = None) -> Tensor:
@@ -197,9 +196,9 @@ class Prober:
 
         def ask(images: Tensor) -> Tensor:
             self.passes.teacher += len(images)
-            if self._levers.of_teacher.autocast is None:
-                images = at_least_float32(images) if self._levers.autocast else images
-            with torch.set_grad_enabled(graph), self._computing_as(self._levers.of_teacher):
+            if self._autocast and not self._teacher_autocast:
+                images = at_least_float32(images)
+            with torch.set_grad_enabled(graph), self._computing_in(self._teacher_autocast):
                 # Losses are computed from float32 (or float64), whatever the network computed in.
                 return at_least_float32(run(images, hooked))
 
@@ -217,7 +216,7 @@ class Prober:
             if with_statistics:
                 statistics = stack.enter_context(record_statistics(self.trio.teacher, reads_contrast(rows)))
             logits = ask(images)
-        if self._levers.of_teacher.autocast != self._levers.autocast:  # the student computes in another type
+        if self._teacher_autocast != self._autocast:  # the student computes in another type
             features = [at_least_float32(x) for x in features]
         return TeacherView(
             logits,

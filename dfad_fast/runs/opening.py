@@ -41,26 +41,34 @@ def _open_folder(
     return (opened[0] if opened else None), again
 
 
+def _resumed(out: Path | None, resume: bool) -> Path | None:
+    """The folder of a run that is resumed; None for one that begins, or begins again."""
+    if out is None or not resume or collectives.on_first(lambda: has_saved_nothing(out)):
+        return None
+    return out
+
+
 def begun_before(out: Path | None, resume: bool, student_init: str) -> bool | None:
     """Whether the run in ``out``, which is resumed, began its student from the teacher: as recorded, where
     ``student_init`` leaves that open. None for a run that begins, or begins again.
 
     Raises UsageError for a folder that holds no run.
     """
-    if out is None or not resume or collectives.on_first(lambda: has_saved_nothing(out)):
+    if (folder := _resumed(out, resume)) is None:
         return None
     if student_init != "auto":
         return student_init == "teacher"
-    return collectives.on_first(lambda: recorded_config(out).get("student_init") == "teacher")
+    return collectives.on_first(lambda: recorded_config(folder).get("student_init") == "teacher")
 
 
 def measured_before(out: Path | None, resume: bool, speed: str | Levers) -> str | Levers:
-    """``speed``, with what was measured when the run in ``out``, which is resumed, began: it goes on with that."""
-    if out is None or not resume or isinstance(speed, str) or speed.teacher_precision != "measured":
+    """``speed``, with the ``teacher_precision`` that the run in ``out`` recorded when it was first measured, where that
+    run is resumed."""
+    if isinstance(speed, str) or speed.teacher_precision != "measured":
         return speed
-    if collectives.on_first(lambda: has_saved_nothing(out)):
+    if (folder := _resumed(out, resume)) is None:
         return speed
-    recorded = collectives.on_first(lambda: recorded_config(out).get("levers"))
+    recorded = collectives.on_first(lambda: recorded_config(folder).get("levers"))
     before = recorded.get("teacher_precision") if isinstance(recorded, dict) else None
     return replace(speed, teacher_precision=before) if before else speed
 
