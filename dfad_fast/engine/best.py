@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from dfad_fast.distributed import collectives
 from dfad_fast.engine.evaluation import TestScores, ask
+from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.networks.states import load_state, state_of
 from dfad_fast.ops import l1_discrepancy
 from dfad_fast.precision import at_least_float32
 
 BY_ACCURACY = "test accuracy"
 BY_AGREEMENT = "agreement per class on held-out generated images"
+_CHOICES = ("auto", "accuracy", "agreement")
 _MOMENTS = 8
 _IMAGES = 64  # of each moment
 _MOST_BYTES = 64 * 2**20  # of the images of all moments, which go into every checkpoint
@@ -35,43 +37,69 @@ class _Moment:
 class BestStudent:
     """Weights of the student with the best score among those that met at the run's evaluations.
 
-    Where there are test images the score is its accuracy on them, then its agreement with the teacher: a selection on
-    the test set, so that the accuracy of the student selected is an optimistic one.
+    By ``accuracy``, which is what ``auto`` takes where there are test images, the score is its accuracy on them, then
+    its agreement with the teacher: a selection on the test set, so that the accuracy of the student selected is an
+    optimistic one.
 
-    Without test images it is the agreement with the teacher on held-out generated images, then the discrepancy. The
-    agreement at one moment cannot be compared to that at another, since the generator looks for images on which its
-    student of that moment fails. So images of up to 8 moments, spread evenly over the run so far, are kept, and the
-    student at hand meets the best one on the very same images: those kept and the newest ones. It is the mean of the
-    agreements in each of the teacher's classes, since a generator may come to make images of few classes only. So a
-    student loses that has forgotten what earlier generators made. On digits the student chosen so had a test accuracy
-    of 58.0, 56.2, 41.6, 56.2, 95.3 and 91.6 % where the last one had 48.9, 48.7, 39.3, 53.1, 95.3 and 92.2 %
-    (``dfad-vi``, ``dfad-ar-vi`` and ``dfad``, seeds 0 and 1, 350 iterations); one chosen by the mean over all images
-    was about as good as the last.
+    By ``agreement``, which needs no label, it is the agreement with the teacher on held-out generated images, then
+    the discrepancy. The agreement at one moment cannot be compared to that at another, since the generator looks
+    for images on which its student of that moment fails. So images of up to 8 moments, spread evenly over the run
+    so far, are kept, and the student at hand meets the best one on the very same images: those kept and the newest
+    ones. It is the mean of the agreements in each of the teacher's classes, since a generator may come to make
+    images of few classes only. So a student loses that has forgotten what earlier generators made. On digits the
+    student chosen so had a test accuracy of 58.0, 56.2, 41.6, 56.2, 95.3 and 91.6 % where the last one had 48.9,
+    48.7, 39.3, 53.1, 95.3 and 92.2 % (``dfad-vi``, ``dfad-ar-vi`` and ``dfad``, seeds 0 and 1, 350 iterations); one
+    chosen by the mean over all images was about as good as the last.
 
     In both cases a later student takes the place of an equally good one.
+
+    Raises UsageError for a ``by`` that is none of these.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, by: str = "auto") -> None:
+        if by not in _CHOICES:
+            raise unknown_name("best_by", by, _CHOICES)
+        self._asked = by
         self.weights: dict[str, Any] | None = None
         self.iteration = 0
         self.by: str | None = None
+        self._accuracy: float | None = None
         self._score: tuple[float, float] = (0.0, 0.0)
         self._moments: list[_Moment] = []
         self._met = 0
         self._stride = 1
 
     def describe(self) -> dict[str, Any] | None:
-        """``iteration``, ``by`` what, and its ``value``, a fraction; None where no student has met."""
+        """``iteration``, ``by`` what, its ``value``, and its ``accuracy`` on the test images if there are some: all
+        fractions. None where no student has met."""
         if self.weights is None:
             return None
-        return {"iteration": self.iteration, "by": self.by, "value": self._score[0]}
+        return {
+            "iteration": self.iteration,
+            "by": self.by,
+            "value": self._score[0],
+            "accuracy": self._accuracy,
+        }
+
+    def refuse_untested(self) -> None:
+        """Raises UsageError where accuracy was asked for, which a run without test images cannot know."""
+        if self._asked == "accuracy":
+            raise UsageError(
+                "best_by accuracy needs labelled test images, and there are none: give some, or choose agreement"
+            )
+
+    def meets_on_generated_images(self, tested: bool) -> bool:
+        """Whether it is chosen on them, in a run that is ``tested`` on labelled images or not."""
+        return self._asked == "agreement" or not tested
 
     def meet_on_test_images(self, student: nn.Module, iteration: int, scores: TestScores) -> None:
-        """From here on only accuracy counts."""
+        """From here on only accuracy counts, unless agreement was asked for: then this does nothing."""
+        if self._asked == "agreement":
+            return
         score = scores.student_accuracy, scores.agreement
         if iteration != self.iteration or self.by != BY_ACCURACY:
             if self.by != BY_ACCURACY or score >= self._score:
-                self._take(student, iteration, score)
+                self._take(student, iteration, score, scores.student_accuracy)
             self.by, self._moments = BY_ACCURACY, []
 
     @torch.no_grad()
@@ -82,9 +110,11 @@ class BestStudent:
         images: Tensor,
         teacher_logits: Tensor,
         student_logits: Tensor,
+        accuracy: float | None = None,
     ) -> None:
-        """``images``: held-out ones of the generator as it is, [B, C, H, W], with both networks' logits to them. Of
-        these the first are looked at. Does nothing once accuracy counts."""
+        """``images``: held-out ones of the generator as it is, [B, C, H, W], with both networks' logits to them. Only
+        the first of these are looked at. ``accuracy``: the student's on test images, kept for ``describe``. Does
+        nothing once accuracy counts."""
         if self.by == BY_ACCURACY:
             return
         self.by = BY_AGREEMENT
@@ -107,15 +137,17 @@ class BestStudent:
         if collectives.on_first(lambda: self.weights is None or score >= best):
             for moment, logits in zip(judged, own, strict=True):
                 moment.best = logits
-            self._take(student, iteration, score)
+            self._take(student, iteration, score, accuracy)
         else:
             self._score = best
         # For very large images there is room for fewer moments, or none.
         self._keep(newest, most=min(_MOMENTS, _MOST_BYTES // images[0].nbytes))
 
-    def _take(self, student: nn.Module, iteration: int, score: tuple[float, float]) -> None:
+    def _take(
+        self, student: nn.Module, iteration: int, score: tuple[float, float], accuracy: float | None
+    ) -> None:
         self.weights = _copied(state_of(student))
-        self.iteration, self._score = iteration, score
+        self.iteration, self._score, self._accuracy = iteration, score, accuracy
 
     def _keep(self, newest: _Moment, most: int) -> None:
         """Keeps of all moments so far every second, fourth ... one, so that there are at most so many."""
@@ -133,6 +165,7 @@ class BestStudent:
             "iteration": self.iteration,
             "by": self.by,
             "score": list(self._score),
+            "accuracy": self._accuracy,
             "moments": [vars(moment).copy() for moment in self._moments],
             "met": self._met,
             "stride": self._stride,
@@ -142,6 +175,8 @@ class BestStudent:
         self.weights = state["weights"]
         self.iteration, self.by = state["iteration"], state["by"]
         self._score = state["score"][0], state["score"][1]
+        # Checkpoints of older versions have none, and no run of theirs was both tested and chosen by agreement.
+        self._accuracy = state.get("accuracy", self._score[0] if self.by == BY_ACCURACY else None)
         self._moments = [
             _Moment(**{name: tensor.to(device) for name, tensor in moment.items()})
             for moment in state["moments"]

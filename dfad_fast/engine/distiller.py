@@ -83,7 +83,7 @@ class Distiller:
         """The same as the run recorded it, as plain values."""
         self.device = device_of(self.networks.student)
         self.state = TrainState()
-        self.best = BestStudent()
+        self.best = BestStudent(settings.best_by)
         meet(self.networks, self.describe(), facts)
         student = self.networks.student
         graph = self.levers.graph and can_be_captured(self.method, settings)

@@ -33,10 +33,12 @@ def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> d
     the run than ``best`` and the best accuracy."""
     networks, state, best = distiller.networks, distiller.state, distiller.best
     found: dict[str, float] = {}
+    tested = test_set is not None
     if test_set:
         scores = test_set.scores(networks.student)
         found["student_accuracy"] = scores.student_accuracy
         found["agreement"] = scores.agreement
+        found["largest_class_student"] = scores.largest_class
         state.best_accuracy = max(scores.student_accuracy, state.best_accuracy or 0.0)
         best.meet_on_test_images(networks.student, state.iteration, scores)
         if distiller.averaged_student is not None:
@@ -52,8 +54,9 @@ def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> d
                 stages=False,
                 look=lambda *seen: None if looked else looked.append(seen),
             )
-            if not test_set:
-                best.meet_on_generated_images(networks.student, state.iteration, *looked[0])
+            if best.meets_on_generated_images(tested):
+                accuracy = found.get("student_accuracy")
+                best.meet_on_generated_images(networks.student, state.iteration, *looked[0], accuracy)
         # The first process's, since running statistics may differ between them.
         return collectives.on_first(lambda: own)
 
@@ -62,9 +65,12 @@ def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> d
     if generated is None:
         warnings.warn(f"not measured: {attempts}; training goes on", DFADFastWarning, stacklevel=2)
         return found
+    found.setdefault("largest_class_student", generated.student_balance.most_frequent[1])
     return found | {
         "agreement_generated": generated.agreement,
         "discrepancy_generated": generated.discrepancy,
         "classes_generated": generated.balance.covered,
         "effective_classes_generated": generated.balance.effective,
+        "largest_class_generated": generated.balance.most_frequent[1],
+        "variety_generated": generated.variety,
     }

@@ -35,6 +35,8 @@ class TestScores:
     teacher_accuracy: float
     student_accuracy: float
     agreement: float
+    largest_class: float
+    """The class that the student answers most often: its share of the images."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class GeneratedScores:
     agreement: float
     balance: ClassBalance
     """The teacher's answers."""
+    student_balance: ClassBalance
     variety: float
     """How far the images differ from each other: the root mean square deviation of a pixel from that pixel's mean over
     the images, as a fraction of that of all pixels from the mean of all. 0 where all images are one."""
@@ -133,6 +136,7 @@ class TestSet:
             teacher_accuracy=(teacher == labels).float().mean().item(),
             student_accuracy=(student_answers == labels).float().mean().item(),
             agreement=(student_answers == teacher).float().mean().item(),
+            largest_class=student_answers.bincount().max().item() / len(labels),
         )
 
 
@@ -168,7 +172,7 @@ def generated_scores(
     student_taps = Taps(networks.student, [s for (_, s), _ in kept])
     discrepancy = agreement = 0.0
     signs = [0.0] * len(kept)
-    counts = torch.zeros(networks.classes, dtype=torch.int64)
+    counts, student_counts = torch.zeros(2, networks.classes, dtype=torch.int64)
     variety = _Variety()
     for batch in batches:
         with teacher_taps.record() as teacher_features:
@@ -178,8 +182,10 @@ def generated_scores(
         share = len(batch) / count
         answers = teacher.argmax(1)
         discrepancy += share * l1_discrepancy(student, teacher).item()
-        agreement += share * (student.argmax(1) == answers).float().mean().item()
+        student_answers = student.argmax(1)
+        agreement += share * (student_answers == answers).float().mean().item()
         counts += torch.bincount(answers, minlength=networks.classes).cpu()
+        student_counts += torch.bincount(student_answers, minlength=networks.classes).cpu()
         variety.add(batch)
         for stage, (_, connector) in enumerate(kept):
             signs[stage] += share * sign_agreement(
@@ -192,6 +198,7 @@ def generated_scores(
         discrepancy,
         agreement,
         balance_of_counts(counts),
+        balance_of_counts(student_counts),
         variety.value(),
         dict(zip(names, signs, strict=True)),
     )

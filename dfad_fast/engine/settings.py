@@ -74,6 +74,14 @@ class DistillerSettings:
         metavar="auto|teacher|random",
         resolved=True,
     )
+    best_by: str = setting(
+        "auto",
+        "How the student in student_best.safetensors is chosen: accuracy (on test images), agreement (with the teacher "
+        "on held-out generated images: no label is used), auto (accuracy where there are test images).",
+        details="See dfad_fast.engine.best.BestStudent.",
+        metavar="auto|accuracy|agreement",
+        profiled=False,
+    )
     student_ema: float | None = setting(
         None,
         "Keep a moving average of the student too, such as 0.99 per iteration: evaluated and saved beside it.",

@@ -48,6 +48,9 @@ def _table(summary: Summary) -> Table:
             "test accuracy, final", percent(summary.teacher_accuracy), percent(summary.student_accuracy_final)
         )
         table.add_row("test accuracy, best (chosen on them)", "", percent(summary.student_accuracy_best))
+        if summary.student_accuracy_deviation is not None:
+            moved = f"± {100 * summary.student_accuracy_deviation:.2f}"
+            table.add_row("test accuracy, deviation in the last third", "", moved)
         if summary.averaged_accuracy_final is not None:
             final, best = summary.averaged_accuracy_final, summary.averaged_accuracy_best
             table.add_row("test accuracy of the averaged student, final", "", percent(final))
@@ -70,6 +73,8 @@ def _table(summary: Summary) -> Table:
             "",
             percent(best_student.value),
         )
+        if best_student.accuracy is not None:
+            table.add_row("its test accuracy", "", percent(best_student.accuracy))
     for stage, value in summary.sign_agreement_generated.items():
         table.add_row(f"sign agreement, {stage}", "", percent(value))
     return table

@@ -17,14 +17,9 @@ from dfad_fast.engine.evaluation import GeneratedScores, TestSet, generated_scor
 from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import DFADFastWarning
-from dfad_fast.runs import layout
+from dfad_fast.runs import layout, stability
 from dfad_fast.runs.summary import Best, Summary
 from dfad_fast.terms import reads_features
-
-_COLLAPSED = 0.95
-"""The largest share of the images in one class: with more, figures on them say little about the others."""
-_ALIKE = 0.02
-"""Variety of images that are all nearly one, see GeneratedScores."""
 
 
 def summarize(
@@ -69,8 +64,12 @@ def summarize(
     if final:
         best = max(final.student_accuracy, best or 0.0)
         distiller.best.meet_on_test_images(networks.student, state.iteration, final)
-    notices = _notices(generated) if generated else []
-    # For a run that was interrupted or failed, one line is enough; its summary and page say this too.
+    notices = [
+        *(_notices(generated) if generated else []),
+        *stability.fallen_behind(history, final.student_accuracy if final else None, layout.BEST),
+    ]
+    # For a run that was interrupted or failed, one line is enough; its summary and page say this too, and collapses
+    # were told while they happened.
     is_done = state.planned_iterations is None or state.iteration >= state.planned_iterations
     for notice in notices if processes.is_first() and is_done else []:
         warnings.warn(notice, DFADFastWarning, stacklevel=2)
@@ -86,6 +85,7 @@ def summarize(
         teacher_accuracy=final.teacher_accuracy if final else None,
         student_accuracy_final=final.student_accuracy if final else None,
         student_accuracy_best=best,
+        student_accuracy_deviation=stability.deviation(history, "student_accuracy"),
         agreement_final=final.agreement if final else None,
         averaged_accuracy_final=averaged_final,
         averaged_accuracy_best=averaged_best,
@@ -93,6 +93,7 @@ def summarize(
         held_out_images=generated.images if generated else None,
         discrepancy_generated=generated.discrepancy if generated else None,
         agreement_generated=generated.agreement if generated else None,
+        agreement_generated_deviation=stability.deviation(history, "agreement_generated"),
         sign_agreement_generated=generated.sign_agreement if generated else {},
         classes=networks.classes,
         classes_generated=generated.balance.covered if generated else None,
@@ -100,7 +101,7 @@ def summarize(
         entropy_generated=generated.balance.entropy if generated else None,
         variety_generated=generated.variety if generated else None,
         student_start=distiller.student_start,
-        notices=notices,
+        notices=[*notices, *stability.collapses(history)],
         teacher_parameters=sum(p.numel() for p in networks.teacher.parameters()),
         student_parameters=sum(p.numel() for p in networks.student.parameters()),
         source=str(distiller.method.source_spec),
@@ -120,9 +121,9 @@ def summarize(
 def _notices(generated: GeneratedScores) -> list[str]:
     """What makes the figures on generated images say little, a line each."""
     label, share = generated.balance.most_frequent
-    if generated.variety < _ALIKE:
+    if generated.variety < stability.ALIKE:
         found = f"the {generated.images:,} held-out generated images are nearly all alike"
-    elif share >= _COLLAPSED:
+    elif share >= stability.ONE_CLASS:
         percent = f"{100 * share:.1f} %"
         found = (
             f"the teacher sees class {label} in {percent} of {generated.images:,} held-out generated images"

@@ -19,6 +19,8 @@ class Best:
     """What was compared."""
     value: float
     """Its own value of that, from 0 to 1."""
+    accuracy: float | None = None
+    """On test images; None without any, and in files of older versions."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Summary:
     student_accuracy_final: float | None
     student_accuracy_best: float | None
     """Chosen on the test images."""
+    student_accuracy_deviation: float | None
+    """Standard deviation over the evaluations in the last third of the run."""
     agreement_final: float | None
     """With the teacher, on test images."""
     averaged_accuracy_final: float | None
@@ -49,6 +53,8 @@ class Summary:
     discrepancy_generated: float | None
     """Mean L1 distance of the logits."""
     agreement_generated: float | None
+    agreement_generated_deviation: float | None
+    """As that of the accuracy."""
     sign_agreement_generated: Mapping[str, float]
     """By the teacher's stage."""
     classes: int | None
@@ -65,7 +71,7 @@ class Summary:
     """What the student was begun from, see :class:`dfad_fast.models.starting.record.Start`; empty where it is as it was
     handed in because that was asked for."""
     notices: list[str]
-    """What makes the figures on generated images say little, a line each."""
+    """What went wrong in the run, and what makes the figures on generated images say little, a line each."""
     teacher_parameters: int
     student_parameters: int
     source: str | None
@@ -120,7 +126,7 @@ class Summary:
 def _best(data: Any) -> Best | None:
     if not isinstance(data, Mapping) or not data.keys() >= {"iteration", "by", "value"}:
         return None
-    return Best(data["iteration"], data["by"], data["value"])
+    return Best(data["iteration"], data["by"], data["value"], data.get("accuracy"))
 
 
 _IF_AVERAGED = ("averaged_accuracy_final", "averaged_accuracy_best")
@@ -129,6 +135,8 @@ _ADDED_LATER = (
     "best_student",
     "held_out_images",
     "classes",
+    "student_accuracy_deviation",
+    "agreement_generated_deviation",
     "classes_generated",
     "effective_classes_generated",
     "entropy_generated",

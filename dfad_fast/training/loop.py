@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +16,11 @@ from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluating import evaluate, held_out_images
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.losses import Losses, NotFinite
+from dfad_fast.errors import DFADFastWarning
 from dfad_fast.interrupt import StopOnSignal
 from dfad_fast.reporting import sheets
 from dfad_fast.reporting.samples import Normalization, try_to_label_samples
+from dfad_fast.runs import stability
 from dfad_fast.runs.events import Callback, Failed, Recorded, Sampled, Started, Stepped
 from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.writer import RunWriter
@@ -197,6 +200,9 @@ class Loop:
             self._recovery.keep_evaluation()
         self._history.append(record)
         self._writer.record(record)
+        if evaluated and processes.is_first():
+            for collapse in stability.new_collapses(self._history):
+                warnings.warn(f"{collapse}; training goes on", DFADFastWarning, stacklevel=3)
         self._tell(lambda callback: callback.recorded(Recorded(dict(record))))
 
     def _checked_record(self) -> dict[str, Any]:

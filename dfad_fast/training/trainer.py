@@ -210,8 +210,8 @@ class DFADTrainer(RunSettings, _Networks):
 
         Args:
             evaluate: labelled test batches (images [B, C, H, W], labels [B]), in the same order each time; see
-                dfad_fast.data.labelled_batches for other forms. Reported, and used to choose ``best_student``,
-                without which it is chosen on generated images: see :class:`dfad_fast.engine.best.BestStudent`.
+                dfad_fast.data.labelled_batches for other forms. Reported, and used to choose ``best_student``
+                unless ``best_by`` is agreement; without them it is chosen on generated images.
             log_every: iterations between records of metrics (default: 100 records a run). There is one more
                 before each checkpoint.
             evaluate_every: iterations between evaluations, a multiple of ``log_every`` (default: 4 times that).
@@ -219,7 +219,7 @@ class DFADTrainer(RunSettings, _Networks):
             callbacks: get more: see :class:`dfad_fast.runs.events.Callback`.
 
         Raises:
-            UsageError: a number of iterations that is not positive.
+            UsageError: a number of iterations that is not positive, or ``best_by`` accuracy without ``evaluate``.
             RunError: a loss or weight that is not finite, or a step that raised, as a network or a term of one's own
                 may. The networks and the folder keep the last good state. Or files of the run's end that cannot be
                 written, see ``save``.
@@ -229,6 +229,8 @@ class DFADTrainer(RunSettings, _Networks):
         # What it keeps of the state is trained on later.
         with torch.inference_mode(False), self.distiller.working():
             COUNT.refuse("iterations", iterations)
+            if evaluate is None:
+                self.distiller.best.refuse_untested()
             recovery = Recovery(self.distiller, self.writer, self._saver.save_state)
             timetable = make_timetable(
                 self.distiller, self, iterations, log_every, evaluate_every, evaluate is not None

@@ -28,6 +28,14 @@ class Signals(nn.Module):
 
 
 @pytest.fixture
+def hangup_heard():
+    """Where the tests run under nohup, SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
 def signalled(own, tmp_path, monkeypatch):
     """A run of many iterations that gets a signal when its teacher was called so often in the generator's steps."""
     with (tmp_path / "own.py").open("a") as file:
@@ -49,7 +57,7 @@ def signalled(own, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("number", "calls"), [(signal.SIGHUP, 1), (signal.SIGHUP, 30), (signal.SIGTERM, 1), (signal.SIGINT, 2)]
 )
-def test_a_signal_at_any_moment(dfad_fast, signalled, tmp_path, number, calls):
+def test_a_signal_at_any_moment(dfad_fast, hangup_heard, signalled, tmp_path, number, calls):
     done = dfad_fast("distill", *signalled(number, calls), "--method", "dfad")
     assert done.code == 130
     assert done.err.count("\n") == 1

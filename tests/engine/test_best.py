@@ -10,6 +10,7 @@ from torch import nn
 from dfad_fast import DFADTrainer
 from dfad_fast.engine.best import BY_ACCURACY, BY_AGREEMENT, BestStudent
 from dfad_fast.engine.evaluation import TestScores, TestSet
+from dfad_fast.errors import UsageError
 from tests.reporting.test_loggers import KillAt
 from tests.training.test_trainer import SHAPE, SMALL, same, weights
 
@@ -32,10 +33,10 @@ def images_of(*means):
     return torch.tensor(means).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
 
 
-def meet(best, student, iteration, images):
+def meet(best, student, iteration, images, accuracy=None):
     """With a teacher that answers the sign of the mean."""
     with torch.no_grad():
-        best.meet_on_generated_images(student, iteration, images, Signs()(images), student(images))
+        best.meet_on_generated_images(student, iteration, images, Signs()(images), student(images), accuracy)
 
 
 def told(best):
@@ -53,8 +54,8 @@ def test_by_accuracy_the_highest_and_of_equal_ones_the_later_with_more_agreement
         (5, 0.7, 1),
     ):
         student = Signs(float(iteration))
-        best.meet_on_test_images(student, iteration, TestScores(1.0, accuracy, agreement))
-    assert best.describe() == {"iteration": 4, "by": BY_ACCURACY, "value": 0.8}
+        best.meet_on_test_images(student, iteration, TestScores(1.0, accuracy, agreement, 0.5))
+    assert best.describe() == {"iteration": 4, "by": BY_ACCURACY, "value": 0.8, "accuracy": 0.8}
     assert best.weights["weight"] == 4
 
 
@@ -94,10 +95,24 @@ def test_a_class_of_few_images_weighs_as_much_as_one_of_many():
 def test_accuracy_comes_before_agreement():
     best = BestStudent()
     meet(best, Signs(), 1, images_of(1.0, -1.0))
-    best.meet_on_test_images(Signs(2.0), 2, TestScores(1.0, 0.3, 0.3))
+    best.meet_on_test_images(Signs(2.0), 2, TestScores(1.0, 0.3, 0.3, 0.5))
     assert told(best) == (2, 0.3)
     meet(best, Signs(), 3, images_of(1.0, -1.0))
     assert told(best) == (2, 0.3)
+
+
+def test_where_agreement_is_asked_for_accuracy_is_told_and_not_chosen_by():
+    best = BestStudent("agreement")
+    meet(best, Signs(1.0, 0.1), 1, images_of(1.0, -1.0), accuracy=0.4)
+    best.meet_on_test_images(Signs(2.0), 2, TestScores(1.0, 0.9, 0.9, 0.5))
+    meet(best, Signs(0.0, -1.0), 2, images_of(1.0, -1.0), accuracy=0.9)
+    assert best.describe() == {"iteration": 1, "by": BY_AGREEMENT, "value": 1.0, "accuracy": 0.4}
+    again = BestStudent("agreement")
+    again.load_state_dict(best.state_dict(), torch.device("cpu"))
+    assert again.describe() == best.describe()
+    older = {name: value for name, value in best.state_dict().items() if name != "accuracy"}
+    again.load_state_dict(older, torch.device("cpu"))
+    assert again.describe()["accuracy"] is None
 
 
 @pytest.mark.parametrize(("room", "images", "moments"), [(0.5, 1, 0), (3.0, 1, 3), (16.0, 2, 5)])
@@ -121,25 +136,28 @@ def test_few_moments_are_kept_spread_over_the_run():
     assert kept == [0, 8, 16, 24, 32]
 
 
-@pytest.mark.parametrize("tested", [True, False])
-def test_the_best_student_of_a_run_is_kept_beside_the_last(pair, tmp_path, tested):
+@pytest.mark.parametrize(("tested", "by"), [(True, "auto"), (True, "agreement"), (False, "auto")])
+def test_the_best_student_of_a_run_is_kept_beside_the_last(pair, tmp_path, tested, by):
     teacher, student = pair
     tests = [(torch.randn(32, *SHAPE), torch.randint(4, (32,)))] if tested else None
-    trainer = DFADTrainer(teacher, student, SHAPE, "dfad", out=tmp_path, **SMALL)
+    trainer = DFADTrainer(teacher, student, SHAPE, "dfad", out=tmp_path, best_by=by, **SMALL)
     summary = trainer.fit(6, tests, **EVERY)
     best = summary["best_student"]
     saved = load_file(tmp_path / "student_best.safetensors")
     assert same(saved, trainer.best_student)
-    assert best["by"] == (BY_ACCURACY if tested else BY_AGREEMENT)
+    by_accuracy = tested and by == "auto"
+    assert best["by"] == (BY_ACCURACY if by_accuracy else BY_AGREEMENT)
     with safe_open(tmp_path / "student_best.safetensors", "pt") as file:
         assert file.metadata()["iteration"] == str(best["iteration"])
     again = copy.deepcopy(student)
     again.load_state_dict(saved)
     if tested:
         recorded = {r["iteration"]: r["student_accuracy"] for r in trainer.history}
-        assert best["value"] == summary["student_accuracy_best"] == max(recorded.values())
-        assert recorded[best["iteration"]] == best["value"]
-        assert TestSet(teacher, tests).scores(again).student_accuracy == best["value"]
+        assert summary["student_accuracy_best"] == max(recorded.values())
+        assert recorded[best["iteration"]] == best["accuracy"]
+        assert TestSet(teacher, tests).scores(again).student_accuracy == best["accuracy"]
+    if by_accuracy:
+        assert best["value"] == best["accuracy"] == summary["student_accuracy_best"]
     else:
         assert 0 <= best["value"] <= 1
     assert f"iteration {best['iteration']}, by {best['by']}" in (tmp_path / "report.html").read_text()
@@ -171,6 +189,16 @@ def test_a_resumed_run_keeps_the_best_student_of_one_that_was_never_stopped(pair
                 for x in (one, other)
             )
         assert one == other
+
+
+def test_what_the_best_student_is_chosen_by(pair):
+    teacher, student = pair
+    with pytest.raises(UsageError, match="unknown best_by 'accurracy': did you mean 'accuracy'"):
+        DFADTrainer(teacher, student, SHAPE, "dfad", best_by="accurracy", **SMALL)
+    trainer = DFADTrainer(teacher, student, SHAPE, "dfad", best_by="accuracy", **SMALL)
+    with pytest.raises(UsageError, match="best_by accuracy needs labelled test images"):
+        trainer.fit(2)
+    assert trainer.iteration == 0
 
 
 def test_evaluations_on_generated_images_leave_the_run_alone(pair):

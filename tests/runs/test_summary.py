@@ -13,13 +13,15 @@ WRITTEN = {
     "teacher_accuracy": 0.9,
     "student_accuracy_final": 0.8,
     "student_accuracy_best": 0.85,
+    "student_accuracy_deviation": 0.01,
     "agreement_final": 0.7,
     "averaged_accuracy_final": 0.8,
     "averaged_accuracy_best": 0.8,
-    "best_student": {"iteration": 4, "by": "test accuracy", "value": 0.85},
+    "best_student": {"iteration": 4, "by": "test accuracy", "value": 0.85, "accuracy": 0.85},
     "held_out_images": 1024,
     "discrepancy_generated": 0.5,
     "agreement_generated": 0.6,
+    "agreement_generated_deviation": 0.02,
     "sign_agreement_generated": {"2#0": 0.5},
     "classes": 10,
     "classes_generated": 9,
@@ -42,6 +44,8 @@ WRITTEN = {
     "versions": {"torch": "2"},
 }
 ADDED_LATER = (
+    "student_accuracy_deviation",
+    "agreement_generated_deviation",
     "source",
     "data_free",
     "teacher_passes",
@@ -64,7 +68,7 @@ ADDED_LATER = (
 def test_a_summary_comes_back_to_the_letter():
     summary = Summary.from_data(WRITTEN)
     assert json.dumps(summary.as_data()) == json.dumps(WRITTEN)
-    assert (summary.best_student, summary.size_ratio) == (Best(4, "test accuracy", 0.85), 0.25)
+    assert (summary.best_student, summary.size_ratio) == (Best(4, "test accuracy", 0.85, 0.85), 0.25)
     without = dataclasses.replace(summary, averaged_accuracy_final=None, averaged_accuracy_best=None)
     assert WRITTEN.keys() - without.as_data().keys() == {"averaged_accuracy_final", "averaged_accuracy_best"}
 

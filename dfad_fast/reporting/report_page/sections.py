@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfad_fast.data.defaults import DEFAULTS
+from dfad_fast.engine.best import BY_ACCURACY
 from dfad_fast.reporting.report_page.numbers import count, decimal, duration, percent
 from dfad_fast.runs.record import Record, is_number
 from dfad_fast.runs.summary import Summary
@@ -159,6 +160,9 @@ def _rows_on_test_images(summary: Summary) -> list[_Row]:
     rows.append(
         ("Test accuracy, best (chosen on the test images)", "", percent(summary.student_accuracy_best))
     )
+    if summary.student_accuracy_deviation is not None:
+        moved = f"± {percent(summary.student_accuracy_deviation)}"
+        rows.append(("Test accuracy, standard deviation in the last third of the run", "", moved))
     averaged = {"final": summary.averaged_accuracy_final, "best": summary.averaged_accuracy_best}
     for which, accuracy in averaged.items():
         if accuracy is not None:
@@ -183,6 +187,8 @@ def _rows_on_generated_images(summary: Summary) -> list[_Row]:
         rows.append(
             (f"Best student, iteration {count(best.iteration)}, by {best.by}", "", percent(best.value))
         )
+        if best.accuracy is not None and best.by != BY_ACCURACY:
+            rows.append(("Its test accuracy", "", percent(best.accuracy)))
     for stage, value in summary.sign_agreement_generated.items():
         rows.append((f"Sign agreement, {stage}", "", percent(value)))
     return rows

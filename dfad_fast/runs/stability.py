@@ -1,0 +1,122 @@
+"""How steady a run was, read from its records: collapses while they happen, and how much its student still moved."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ONE_CLASS = 0.95
+"""The largest share of the images in one class: with more, figures on them say little about the others."""
+ALIKE = 0.02
+"""Variety of images that are all nearly one, see :class:`dfad_fast.engine.evaluation.GeneratedScores`."""
+_AGREES = 0.8
+"""A student that agrees so often with its teacher may answer one class: its test images may be of one."""
+_BEHIND = 0.02
+"""By so much accuracy a student may fall behind the best one, and its evaluations differ at random."""
+_LONG = 4
+"""Evaluations of a run that is long enough for its best student to say something."""
+
+_Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """A sign of a collapse: whether a record shows it, what it is and what to change."""
+
+    shows: Callable[[_Record], bool]
+    what: str
+    advice: str
+
+
+def _shows_one_class(record: _Record) -> bool:
+    return record.get("largest_class_generated", 0.0) >= ONE_CLASS
+
+
+def _shows_one_image(record: _Record) -> bool:
+    return record.get("variety_generated", 1.0) < ALIKE
+
+
+def _shows_one_answer(record: _Record) -> bool:
+    agreement = record.get("agreement", record.get("agreement_generated", 1.0))
+    return record.get("largest_class_student", 0.0) >= ONE_CLASS and agreement < _AGREES
+
+
+_OTHER_IMAGES = (
+    "try --source '0.5*procedural + 0.5*fresh', a lower --generator-lr, or a method that rewards balanced classes, "
+    "such as dafl"
+)
+_SIGNS = (
+    _Sign(
+        _shows_one_class, "the teacher saw one class in nearly all held-out generated images", _OTHER_IMAGES
+    ),
+    _Sign(_shows_one_image, "the held-out generated images were nearly all alike", _OTHER_IMAGES),
+    _Sign(
+        _shows_one_answer,
+        "the student gave one answer to nearly all images and the teacher did not",
+        "try a lower --student-lr, another recipe, or a method without virtual samples if it has them",
+    ),
+)
+
+
+def new_collapses(history: Sequence[_Record]) -> list[str]:
+    """Warnings of collapses that the last record of ``history`` shows for the second evaluation in a row: one at the
+    beginning of a run means nothing, and one that lasts is told once."""
+    return [
+        f"{sign.what}, at iterations {spell[0]} and {spell[1]}: {sign.advice}"
+        for sign, spells in _spells_of_all(history)
+        for spell in spells[-1:]
+        if len(spell) == 2 and spell[1] == history[-1].get("iteration")
+    ]
+
+
+def collapses(history: Sequence[_Record]) -> list[str]:
+    """All collapses of a run that lasted for two evaluations or more, a line each."""
+    return [
+        f"from iteration {spell[0]} to {spell[-1]} {sign.what}: {sign.advice}"
+        for sign, spells in _spells_of_all(history)
+        for spell in spells
+        if len(spell) > 1
+    ]
+
+
+def fallen_behind(history: Sequence[_Record], final: float | None, file: str) -> list[str]:
+    """A line where the last student is worse than the best one on test images by more than chance; ``file`` holds the
+    best."""
+    scored = [record for record in history if "student_accuracy" in record]
+    if final is None or len(scored) < _LONG:
+        return []
+    best = max(scored, key=lambda record: record["student_accuracy"])
+    behind = best["student_accuracy"] - final
+    if behind < _BEHIND:
+        return []
+    return [
+        f"the last student is {100 * behind:.1f} points behind that of iteration {best['iteration']} on the test "
+        f"images: see {file}, and try a lower --student-lr or --student-ema 0.99"
+    ]
+
+
+def deviation(history: Sequence[_Record], name: str) -> float | None:
+    """The standard deviation of a figure over the evaluations in the last third of the run; None of fewer than two."""
+    if not history:
+        return None
+    last = history[-1]["iteration"]
+    values = [record[name] for record in history if name in record and 3 * record["iteration"] > 2 * last]
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _spells_of_all(history: Sequence[_Record]) -> Iterator[tuple[_Sign, list[list[int]]]]:
+    """For each sign its spells: the iterations of evaluations in a row that show it."""
+    evaluated = [record for record in history if "largest_class_generated" in record]
+    for sign in _SIGNS:
+        spells: list[list[int]] = []
+        shown_before = False
+        for record in evaluated:
+            shown = sign.shows(record)
+            if shown and not shown_before:
+                spells.append([])
+            if shown:
+                spells[-1].append(record["iteration"])
+            shown_before = shown
+        yield sign, spells
