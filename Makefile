@@ -5,7 +5,7 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-long test-golden test-mutants test-networks test-gpu cuda lint clean
+.PHONY: help setup distill test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-long test-golden test-mutants test-networks test-gpu cuda lint docs docs-serve clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-golden  set up and compare whole runs, to the bit, with those on record for this type of machine"
 	@echo "make test-networks  set up, with timm, torchvision and transformers, and test the taps of their networks"
 	@echo "make lint      set up and run ruff, mypy and import-linter"
+	@echo "make docs      set up and build the documentation, in build/site; make docs-serve shows it"
 	@echo "make clean     remove what was set up and built (runs/ stays)"
 
 setup: $(VENV)/.installed
@@ -65,14 +66,14 @@ test-cli test-benchmarks: test-%:
 test-triton test-cuda-shim test-reference: test-%:
 	$(PYTEST) -m "not slow" tests/ops --backend=$*
 
-# The packages of the extra `networks`, without building this one again, and such that torch stays what it is.
-define NETWORKS
-import importlib.metadata as packages
+# The packages of an extra, without building this one again, and such that torch stays what it is.
+define PACKAGES_OF_EXTRA
+import importlib.metadata as packages, sys
 print("torch==" + packages.version("torch").partition("+")[0])
 needs = (requirement.partition(";") for requirement in packages.requires("dfad-fast"))
-print(*(package.strip() for package, _, extra in needs if "networks" in extra))
+print(*(package.strip() for package, _, extra in needs if f'"{sys.argv[1]}"' in extra.replace("'", '"')))
 endef
-export NETWORKS
+export PACKAGES_OF_EXTRA
 
 # What takes too long for every day: sanitizers, gigabytes, many kills. Compiles a shim of the CUDA kernels anew, several times.
 test-long: setup
@@ -88,7 +89,7 @@ test-golden: setup
 
 # The taps of timm's, torchvision's and transformers' networks; test-fast runs them too where these are installed.
 test-networks: setup
-	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "$$NETWORKS")
+	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "$$PACKAGES_OF_EXTRA" networks)
 	$(PYTEST) tests/models/test_architectures.py
 
 # On a machine with a GPU.
@@ -112,6 +113,16 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "$$PACKAGES_OF_EXTRA" docs)
+	touch $@
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(VENV)/.docs
+	$(BIN)/mkdocs serve
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info dfad_fast/_C*.so dfad_fast/_build_info.json

@@ -2,8 +2,8 @@
 
 float32, contiguous memory, and autograd on everywhere. In the student's step the generator and the teacher build
 graphs that are dropped; in the generator's step the weight gradients of teacher and student are computed and never
-used. Losses are eager PyTorch, optimisers loop over their parameters, and every step waits for its loss. The activation
-regulariser has the form that its source publishes (AB distillation), and virtual samples are mixed and forwarded as a
+used. Losses are eager PyTorch, optimizers loop over their parameters, and every step waits for its loss. The activation
+regularizer has the form that its source publishes (AB distillation), and virtual samples are mixed and forwarded as a
 batch of their own.
 """
 
@@ -26,7 +26,7 @@ from dfad_fast.models.reading.taps import Tap
 
 @dataclass(frozen=True)
 class Objective:
-    """What the student minimises beside the L1 distance of logits.
+    """What the student minimizes beside the L1 distance of logits.
 
     ``boundary`` and ``virtual`` are weights; 0 leaves a term out. The first fades linearly over a run.
     """
@@ -83,7 +83,7 @@ class Features:
 def optimizers(
     recipe: Recipe, student: list[nn.Parameter], generator: list[nn.Parameter]
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """The recipe's optimisers as plain loops over parameters."""
+    """The recipe's optimizers as plain loops over parameters."""
     rate, decay = recipe.student_lr, recipe.student_weight_decay
     trains_student: torch.optim.Optimizer
     if recipe.student_optimizer == "sgd":

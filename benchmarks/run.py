@@ -37,7 +37,7 @@ COMMANDS = (
     "methods",
     "ops",
     "processes",
-    "readme",
+    "pages",
     "step",
     "train",
 )

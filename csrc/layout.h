@@ -13,7 +13,7 @@ Dims dense_strides(const at::Tensor& x);
 // x with these dense strides: itself, or a copy.
 at::Tensor laid_out(const at::Tensor& x, at::IntArrayRef strides);
 
-// One loop over several tensors of equal sizes, in the memory order of a dense tensor: neighbouring dimensions are
+// One loop over several tensors of equal sizes, in the memory order of a dense tensor: neighboring dimensions are
 // merged where every tensor allows it. Where all follow the order, and it has no gaps, that is one dimension of stride 1.
 class Layout {
  public:

@@ -1,6 +1,6 @@
 """dfad_fast: data-free knowledge distillation with fused loss ops.
 
-``DFADTrainer`` distils a trained classifier into a small student without its data; ``dfad_fast.ops`` holds the
+``DFADTrainer`` distills a trained classifier into a small student without its data; ``dfad_fast.ops`` holds the
 loss ops for use in any other loop. A method of one's own is a ``Method`` of ``Weighted`` terms; a term is a subclass of
 ``Term``.
 """

@@ -35,7 +35,7 @@ def import_package(package: str, module: str | None = None, install: str | None 
 def imported(source: str) -> Iterator[ModuleType]:
     """The module of ``pkg.module`` or ``file.py``. Within it what the user's code may import can be imported.
 
-    These are a file's neighbours, or what lies in the current folder. Raises UsageError where the code cannot be found
+    These are a file's neighbors, or what lies in the current folder. Raises UsageError where the code cannot be found
     or fails.
     """
     folder = Path(source).parent if source.endswith(".py") else Path()

@@ -41,7 +41,7 @@ def train(
     return loss.item()
 
 
-def distil(teacher: Network, student: Network, images: torch.Tensor, steps: int, batch: int = 128) -> float:
+def distill(teacher: Network, student: Network, images: torch.Tensor, steps: int, batch: int = 128) -> float:
     """The student on the teacher's answers: logits, hidden neurons, and answers to mixtures. Returns the last loss."""
     optimizer = torch.optim.Adam(student.parameters(), 1e-2)
     for _ in range(steps):
@@ -71,10 +71,10 @@ def main(steps: int = 400) -> float:
     """Returns the student's accuracy on test images."""
     torch.manual_seed(0)
     digits = load_dataset("digits")
-    images, tests = (digits.normalise(x) for x in (digits.train_images, digits.test_images))
+    images, tests = (digits.normalize(x) for x in (digits.train_images, digits.test_images))
     teacher, student = Network(32), Network(8)
     train(teacher, images, digits.train_labels, steps)
-    distil(teacher, student, images, steps)
+    distill(teacher, student, images, steps)
     found = accuracy(student, tests, digits.test_labels)
     print(f"teacher {accuracy(teacher, tests, digits.test_labels):.1%}, student {found:.1%}")
     return found

@@ -12,7 +12,7 @@ Ints = tuple[int, ...]
 def merge(
     sizes: Sequence[int], strides: Sequence[Sequence[int]], order: Iterable[int]
 ) -> tuple[Ints, list[Ints]]:
-    """The dimensions in ``order``, outermost first, neighbours merged where every tensor allows it.
+    """The dimensions in ``order``, outermost first, neighbors merged where every tensor allows it.
 
     Returns the merged sizes and, per tensor, the merged strides. There is always at least one dimension, and
     where all tensors are dense with equal strides it is the only one, of stride 1.

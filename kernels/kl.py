@@ -26,7 +26,7 @@ from dfad_fast.kernels._reduce import finish
 
 _WARPS = 4
 _TILE = 2048
-# Where the classes lie apart, neighbouring threads take neighbouring rows.
+# Where the classes lie apart, neighboring threads take neighboring rows.
 _APART = 16
 
 

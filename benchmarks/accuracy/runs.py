@@ -24,7 +24,7 @@ from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.errors import DFADFastError, UsageError
 from dfad_fast.jobs.config import read_config, recorded_threads
 from dfad_fast.jobs.devices import choose_device
-from dfad_fast.jobs.distil import Job, prepare
+from dfad_fast.jobs.distill import Job, prepare
 from dfad_fast.jobs.networks import build_pair
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.runs.folder import has_saved_nothing

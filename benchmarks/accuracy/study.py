@@ -46,7 +46,7 @@ class Run:
         return all(record.get(name) == value for name, value in own.items())
 
     def config(self, out: Path, real: str) -> DistillSettings:
-        """For :func:`dfad_fast.jobs.distil.prepare`."""
+        """For :func:`dfad_fast.jobs.distill.prepare`."""
         settings: dict[str, Any] = {
             name: value.replace(REAL, real) if isinstance(value, str) else _as_tuple(value)
             for name, value in self.settings.items()

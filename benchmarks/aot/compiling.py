@@ -1,6 +1,6 @@
 """Launches that are caught and compiled for a target.
 
-They get the very specialisation (dtypes, alignment, divisibility) that they would have on a GPU.
+They get the very specialization (dtypes, alignment, divisibility) that they would have on a GPU.
 """
 
 from __future__ import annotations

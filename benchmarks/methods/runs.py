@@ -16,7 +16,7 @@ import torch
 from benchmarks.measuring.names import as_file_name
 from dfad_fast.cli.distill import distill
 from dfad_fast.errors import unknown_name
-from dfad_fast.jobs.distil import prepare
+from dfad_fast.jobs.distill import prepare
 from dfad_fast.jobs.settings import LENGTHS, DistillSettings
 
 SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", *LENGTHS, "out")

@@ -37,7 +37,7 @@ def health(codes: Sequence[str]) -> dict[str, int]:
     kernels = [k for code in codes for k in code.split('extern "C"')[1:] if "for(" in k]
     return {
         "kernels": len(kernels),
-        "vectorised_kernels": sum("at::vec::" in k for k in kernels),
+        "vectorized_kernels": sum("at::vec::" in k for k in kernels),
         "mask_kernels": sum("bool*" in k for k in kernels),
     }
 

@@ -101,12 +101,12 @@ def _state(contestant: dict[str, Any]) -> str:
     kernels = contestant.get("kernels")
     if not kernels:
         return ""
-    scalar = kernels - contestant["vectorised_kernels"]
+    scalar = kernels - contestant["vectorized_kernels"]
     if scalar:
         return f"unhealthy: {scalar} of {kernels} kernels are scalar code"
     if contestant["mask_kernels"]:
         return "unhealthy: masks are handled by scalar code"
-    return "vectorised"
+    return "vectorized"
 
 
 def contestants_sheet(results: Results) -> Sheet:

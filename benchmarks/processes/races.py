@@ -26,8 +26,8 @@ class Contender:
 
     @property
     def name(self) -> str:
-        synchronised = ", synchronised batch norm" if self.sync_batch_norm else ""
-        return f"{self.processes} x {self.threads} thread{'s' if self.threads > 1 else ''}{synchronised}"
+        synchronized = ", synchronized batch norm" if self.sync_batch_norm else ""
+        return f"{self.processes} x {self.threads} thread{'s' if self.threads > 1 else ''}{synchronized}"
 
 
 CONTENDERS = (

@@ -43,7 +43,7 @@ class Pair:
         return self.batch_size * self.bytes_per_image
 
 
-# The published optimisers at rates so small that rounding is not enlarged before the losses are compared.
+# The published optimizers at rates so small that rounding is not enlarged before the losses are compared.
 PAIRS = {
     pair.name: pair
     for pair in (

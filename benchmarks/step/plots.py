@@ -77,7 +77,7 @@ def images(results: Results, file: Path) -> None:
         panel.set_yticks(places, names, fontsize=8)
         panel.invert_yaxis()
         panel.margins(x=0.2)
-        panel.set(title=pair, xlabel="generated images/s (time of an iteration); grey: the published loop")
+        panel.set(title=pair, xlabel="generated images/s (time of an iteration); gray: the published loop")
     _save(figure, file)
 
 

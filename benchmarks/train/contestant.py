@@ -12,7 +12,7 @@ from benchmarks.faithful import OBJECTIVES, FaithfulLoop
 from benchmarks.measuring.timing import timed
 from benchmarks.train.cases import Contender, Job
 from dfad_fast.engine.evaluation import TestSet
-from dfad_fast.jobs import distil
+from dfad_fast.jobs import distill
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.profiling.timeline import clock_of
 
@@ -27,14 +27,14 @@ class Point:
     accuracy: float
 
 
-def prepare(job: Job, contender: Contender, seed: int, device: str, folder: str) -> distil.Job:
+def prepare(job: Job, contender: Contender, seed: int, device: str, folder: str) -> distill.Job:
     """The run as ``dfad-fast distill`` makes it, on a teacher that is trained where there is none yet."""
     config = DistillSettings(
         dataset=job.dataset, data_dir=job.data_dir, teachers=job.teachers, teacher_epochs=job.teacher_epochs,
         method=contender.method, images=job.images, speed="exact", seed=seed, device=device, out=folder,
         student_init="random",
     )  # fmt: skip
-    return distil.prepare(config, overwrite=True)
+    return distill.prepare(config, overwrite=True)
 
 
 class TrainContestant:

@@ -216,7 +216,7 @@ struct BlockImage {
 // See generator_block.inl.
 struct BlockKernels {
   void (*statistics)(const float* x, std::int64_t rows, std::int64_t channels, float* mean, float* squares);
-  void (*normalise)(const BlockNorm&, const float* x, std::int64_t rows, float* out);
+  void (*normalize)(const BlockNorm&, const float* x, std::int64_t rows, float* out);
   void (*gather)(
       const BlockImage&, const float* taps, std::int64_t first, const float* bias, std::int64_t begin,
       std::int64_t end, float* out);

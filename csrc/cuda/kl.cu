@@ -19,8 +19,8 @@ namespace {
 constexpr const char* name = "kl_discrepancy";
 constexpr int64_t class_dim = 1;
 
-// Lanes that share a row: a warp where a row's classes are neighbours in memory, else one, so that the neighbours are
-// in any case read by neighbouring threads.
+// Lanes that share a row: a warp where a row's classes are neighbors in memory, else one, so that the neighbors are
+// in any case read by neighboring threads.
 constexpr int warp = 32;
 
 constexpr int64_t blocks_for(int64_t rows, int lanes) {
@@ -61,7 +61,7 @@ struct Logits {
 
 // log softmax: x - maximum - logarithm. Kept apart, as their sum would lose the logarithm's digits.
 template <class A>
-struct Normaliser {
+struct Normalizer {
   A maximum;
   A logarithm;
 
@@ -71,7 +71,7 @@ struct Normaliser {
 };
 
 template <int lanes, class A>
-__device__ __forceinline__ Normaliser<A> normaliser_of(const Logits<A>& logits, int lane, int64_t classes) {
+__device__ __forceinline__ Normalizer<A> normalizer_of(const Logits<A>& logits, int lane, int64_t classes) {
   A maximum = -std::numeric_limits<A>::infinity();
   const auto larger = [](A a, A b) { return a > b ? a : b; };
 #pragma unroll 2
@@ -97,8 +97,8 @@ __global__ void __launch_bounds__(threads, 2) divergences(
   if (exists) offsets_of(rows, row, offsets);
 
   const Logits<A> student(rows, 1, offsets, inverse_temperature), teacher(rows, 2, offsets, inverse_temperature);
-  const Normaliser<A> q = normaliser_of<lanes>(student, lane, present);
-  const Normaliser<A> p = normaliser_of<lanes>(teacher, lane, present);
+  const Normalizer<A> q = normalizer_of<lanes>(student, lane, present);
+  const Normalizer<A> p = normalizer_of<lanes>(teacher, lane, present);
   A divergence = 0;
 #pragma unroll 2
   for (int64_t c = lane; c < present; c += lanes) {
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(threads, 2) gradients(
   int64_t offsets[5];
   offsets_of(rows, row, offsets);
   const auto statistic = [&](int k) { return statistics[k * rows.elements + row]; };
-  const Normaliser<A> q = {statistic(0), statistic(1)}, p = {statistic(2), statistic(3)};
+  const Normalizer<A> q = {statistic(0), statistic(1)}, p = {statistic(2), statistic(3)};
   const A divergence = statistic(4);
   const double incoming = rows.data[4] != nullptr ? load_one<double>(rows.data[4], rows.dtypes[4], offsets[4])
                                                   : scale.times(factor);
@@ -160,7 +160,7 @@ double factor_of(int64_t rows, Reduction reduction) {
   return reduction == Reduction::mean ? 1.0 / static_cast<double>(rows) : 1.0;
 }
 
-bool classes_are_neighbours(const at::Tensor& student) {
+bool classes_are_neighbors(const at::Tensor& student) {
   return student.stride(class_dim) == 1;
 }
 
@@ -191,7 +191,7 @@ std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
       c10::contiguous_strides(student.sizes()), copies, class_dim);
   const at::Tensor statistics =
       at::empty({5, rows.elements}, student.options().dtype(wide ? at::kDouble : at::kFloat));
-  const int lanes = classes_are_neighbours(student) ? warp : 1;
+  const int lanes = classes_are_neighbors(student) ? warp : 1;
   // Without rows, still one block: it writes the sum, 0.
   const int64_t blocks = std::max<int64_t>(blocks_for(rows.elements, lanes), reduced ? 1 : 0);
   const std::optional<Total> total =
@@ -208,7 +208,7 @@ template <class A>
 void launch_backward(
     const Loop<5>& rows, const at::Tensor& student, double temperature, const at::Tensor& statistics,
     const Scale& scale, double factor) {
-  const int lanes = classes_are_neighbours(student) ? warp : 1;
+  const int lanes = classes_are_neighbors(student) ? warp : 1;
   launch(
       lanes == 1 ? gradients<A, 1> : gradients<A, warp>, blocks_for(rows.elements, lanes), rows,
       student.size(class_dim), inverse_temperature_of<A>(temperature), statistics.const_data_ptr<A>(), scale, factor);

@@ -28,12 +28,12 @@ from dfad_fast.settings import as_option, refuse_beyond
 @quiet_option
 @config_option
 def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) -> None:
-    """Distil a teacher into a student, without data.
+    """Distill a teacher into a student, without data.
 
     Over several processes, on one machine or many: torchrun --nproc-per-node=2 -m dfad_fast distill ...
     """
     from dfad_fast.distributed import processes
-    from dfad_fast.jobs.distil import prepare
+    from dfad_fast.jobs.distill import prepare
     from dfad_fast.jobs.networks import with_trained_teacher
 
     refuse_beyond(settings, distill_settings(), as_option)

@@ -20,7 +20,7 @@ from dfad_fast.cli.threads import set_threads
     show_default=True,
     help="onnx: a model for onnxruntime. torch: a program of torch.export, .pt2. safetensors: the weights.",
 )
-@click.option("--int8", is_flag=True, help="Of onnx: write one in 8-bit integers beside it.")
+@click.option("--int8", is_flag=True, help="Write the ONNX model in 8-bit integers too.")
 @click.option("--averaged", is_flag=True, help="The moving average of the student, if the run kept one.")
 @best_option
 @click.option("--out", metavar="FILE", help="The file (default: RUN/student.onnx and the like).")

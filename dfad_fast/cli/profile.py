@@ -26,7 +26,7 @@ def profile(
     measured: int, warm_up: int, json_file: str | None, threads: int | None, quiet: bool, **settings: Any
 ) -> None:
     """Show where the time of a run's iterations goes. Takes the options of distill; nothing is trained to keep."""
-    from dfad_fast.jobs.distil import prepare
+    from dfad_fast.jobs.distill import prepare
     from dfad_fast.profiling.profiling import profile
     from dfad_fast.profiling.table import print_profile
     from dfad_fast.runs.whole_files import make_folder, write_whole

@@ -27,7 +27,7 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     before its first checkpoint is begun again."""
     from dfad_fast.distributed import processes
     from dfad_fast.jobs.config import read_config, recorded_threads
-    from dfad_fast.jobs.distil import prepare
+    from dfad_fast.jobs.distill import prepare
     from dfad_fast.runs.layout import folder_of
 
     folder = folder_of(run)

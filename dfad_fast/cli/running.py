@@ -11,7 +11,7 @@ from dfad_fast.errors import DFADFastError
 from dfad_fast.terminal import Stream, quoted
 
 if TYPE_CHECKING:
-    from dfad_fast.jobs.distil import Job
+    from dfad_fast.jobs.distill import Job
     from dfad_fast.reporting.console import Console
     from dfad_fast.reporting.progress import BarProgress, LineProgress
     from dfad_fast.training.trainer import DFADTrainer

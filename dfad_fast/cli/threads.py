@@ -9,8 +9,8 @@ from dfad_fast.errors import DFADFastWarning
 from dfad_fast.settings import Limits
 
 THREADS = Limits(1, 1024)
-# Rounds of a loop that GNU's OpenMP takes before a waiting thread sleeps, instead of 300,000: see the README for what
-# that is worth.
+# Rounds of a loop that GNU's OpenMP takes before a waiting thread sleeps, instead of 300,000: docs/guides/speed.md has
+# what that is worth.
 _SPINS = "1000"
 
 

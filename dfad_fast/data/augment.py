@@ -1,4 +1,4 @@
-"""Random changes to a batch of training images, each a few vectorised tensor operations."""
+"""Random changes to a batch of training images, each a few vectorized tensor operations."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 # eq=False: comparing tensors field by field would raise.
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A labelled train and test set, held in memory on the CPU.
+    """A labeled train and test set, held in memory on the CPU.
 
     Attributes:
         train_images, test_images: uint8 [N, C, H, W]; there may be no train images, to evaluate only.
@@ -70,16 +70,16 @@ class Dataset:
         channels, height, width = self.train_images.shape[1:]
         return channels, height, width
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """uint8 [N, C, H, W] -> float32 [N, C, H, W] on the same device: (x / 255 - mean) / std, per channel.
 
         Raises:
-            UsageError: the images have another type (they may have been normalised before) or shape.
+            UsageError: the images have another type (they may have been normalized before) or shape.
         """
         channels = self.image_shape[0]
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != channels:
             got = f"{images.dtype} {list(images.shape)}"
-            raise UsageError(f"{self.name}: normalise expects uint8 [N, {channels}, H, W], got {got}")
+            raise UsageError(f"{self.name}: normalize expects uint8 [N, {channels}, H, W], got {got}")
         pixels = images.to(torch.float32)
         mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return pixels.div_(255).sub_(mean).div_(std)
@@ -90,7 +90,7 @@ class Dataset:
         """The test set once, in its fixed order; the last batch may be short.
 
         Yields:
-            images float32 [B, C, H, W], normalised, and labels int64 [B], both on `device`.
+            images float32 [B, C, H, W], normalized, and labels int64 [B], both on `device`.
         """
         _check_batch_size(batch_size)
         rows = torch.arange(len(self.test_images)).split(batch_size)
@@ -107,10 +107,10 @@ class Dataset:
 
         The order is drawn from `generator` by this call, the augmentation of a batch when that batch is
         taken: the same generator state gives the same batches on every device. A last batch of a single image
-        is left out (another image at each shuffle), because batch normalisation cannot train on one.
+        is left out (another image at each shuffle), because batch normalization cannot train on one.
 
         Yields:
-            images float32 [B, C, H, W], normalised, and labels int64 [B], both on `device`.
+            images float32 [B, C, H, W], normalized, and labels int64 [B], both on `device`.
         """
         _check_batch_size(batch_size)
         if not len(self.train_images):
@@ -137,7 +137,7 @@ class Dataset:
         batch = images[rows].to(device)
         if generator is not None and self.augment is not None:
             batch = self.augment(batch, generator)
-        return self.normalise(batch), labels[rows].to(device)
+        return self.normalize(batch), labels[rows].to(device)
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -40,7 +40,7 @@ def read_split(folder: Path, classes: tuple[str, ...], size: tuple[int, int]) ->
         size: the (height, width) that every image must have.
 
     Returns:
-        images uint8 [N, 3, H, W], converted to RGB where they are grey or have a palette or transparency, and
+        images uint8 [N, 3, H, W], converted to RGB where they are gray or have a palette or transparency, and
         labels int64 [N].
 
     Raises:

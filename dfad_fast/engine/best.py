@@ -85,11 +85,11 @@ class BestStudent:
         """Raises UsageError where accuracy was asked for, which a run without test images cannot know."""
         if self._asked == "accuracy":
             raise UsageError(
-                "best_by accuracy needs labelled test images, and there are none: give some, or choose agreement"
+                "best_by accuracy needs labeled test images, and there are none: give some, or choose agreement"
             )
 
     def meets_on_generated_images(self, tested: bool) -> bool:
-        """Whether it is chosen on them, in a run that is ``tested`` on labelled images or not."""
+        """Whether it is chosen on them, in a run that is ``tested`` on labeled images or not."""
         return self._asked == "agreement" or not tested
 
     def meet_on_test_images(self, student: nn.Module, iteration: int, scores: TestScores) -> None:

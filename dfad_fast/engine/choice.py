@@ -31,7 +31,7 @@ def choose_method(
 
     That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without, since virtual
     samples do badly where no batch norm statistics hold the generator; where no stage of the student matches one of
-    the teacher, the same without its activation regulariser: ``dfad-vi-bn`` and ``dfad``.
+    the teacher, the same without its activation regularizer: ``dfad-vi-bn`` and ``dfad``.
 
     Raises UsageError for an unknown name, terms and sources that cannot be read, for a method that reads batch norm
     statistics of a teacher without them, and for one that reads features that do not match.

@@ -1,4 +1,4 @@
-"""How good is a student? On labelled images where there are some, on generated ones where there are none."""
+"""How good is a student? On labeled images where there are some, on generated ones where there are none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.data.labelled_batches import (
+from dfad_fast.data.labeled_batches import (
     Batches,
     read_batches,
     refuse_single_batch,
@@ -28,7 +28,7 @@ from dfad_fast.precision import at_least_float32
 
 @dataclass(frozen=True)
 class TestScores:
-    """Fractions of the labelled test images."""
+    """Fractions of the labeled test images."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
@@ -37,6 +37,7 @@ class TestScores:
     agreement: float
     largest_class: float
     """The class that the student answers most often: its share of the images."""
+    images: int
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ def accuracy(network: nn.Module, batches: Batches) -> float:
 
 
 class TestSet:
-    """Labelled images with the frozen teacher's answers, which are computed once; looked at by the first process.
+    """Labeled images with the frozen teacher's answers, which are computed once; looked at by the first process.
 
     Neither the images nor the global sources of randomness are changed, though a loader may draw from these. Raises
-    UsageError for batches that are no images with their labels, see :mod:`dfad_fast.data.labelled_batches`.
+    UsageError for batches that are no images with their labels, see :mod:`dfad_fast.data.labeled_batches`.
     """
 
     __test__ = False
@@ -137,6 +138,7 @@ class TestSet:
             student_accuracy=(student_answers == labels).float().mean().item(),
             agreement=(student_answers == teacher).float().mean().item(),
             largest_class=student_answers.bincount().max().item() / len(labels),
+            images=len(labels),
         )
 
 

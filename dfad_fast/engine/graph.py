@@ -42,7 +42,7 @@ class CapturedIteration:
         self._result: Result | None = None
 
     def forget(self) -> None:
-        """Capture anew: after weights, optimisers or the source of noise were put elsewhere in memory."""
+        """Capture anew: after weights, optimizers or the source of noise were put elsewhere in memory."""
         self._runs, self._graph, self._result = 0, None, None
 
     def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Result:

@@ -1,4 +1,4 @@
-"""How student and generator are optimised: recipes by name, and the learning rate over a run."""
+"""How student and generator are optimized: recipes by name, and the learning rate over a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RateDecay = Literal["constant", "cosine", "steps"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimisers and learning rates; ``generator_momentum`` is Adam's first.
+    """Optimizers and learning rates; ``generator_momentum`` is Adam's first.
 
     ``steps`` multiplies the rate by 0.1 after 20 % and 40 % of the run. ``generator_decays``: whether the generator's
     rate goes the way of the student's, or stays as it is.
@@ -38,7 +38,7 @@ class Recipe:
         RATE.refuse("generator_lr", self.generator_lr)
 
     def student(self, parameters: list[nn.Parameter], captured: bool = False) -> torch.optim.Optimizer:
-        """The student's optimiser (its momentum is 0.9 where it is SGD). ``captured``: for use in a CUDA graph."""
+        """The student's optimizer (its momentum is 0.9 where it is SGD). ``captured``: for use in a CUDA graph."""
         fused = _can_fuse(parameters)
         rate = _rate(self.student_lr, parameters, captured)
         decay = self.student_weight_decay
@@ -47,7 +47,7 @@ class Recipe:
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=fused, capturable=captured)
 
     def generator(self, parameters: list[nn.Parameter], captured: bool = False) -> torch.optim.Optimizer:
-        """The generator's optimiser."""
+        """The generator's optimizer."""
         rate = _rate(self.generator_lr, parameters, captured)
         betas = (self.generator_momentum, 0.999)
         fused = _can_fuse(parameters)

@@ -59,7 +59,7 @@ class DistillerSettings:
     _: KW_ONLY
     recipe: str | Recipe = setting(
         "auto",
-        "Optimisers: auto (the method's), sgd, sgd-start, adam, published (DFAD's), or as published with zskt, dfq, "
+        "Optimizers: auto (the method's), sgd, sgd-start, adam, published (DFAD's), or as published with zskt, dfq, "
         "fast-2, fast-5, fast-10, nayer, cmi.",
         details="Or a Recipe. Where the method has none, auto is sgd for a student with batch norm layers, sgd-start "
         "where that starts from the teacher, and adam for others.",
@@ -157,7 +157,7 @@ class DistillerSettings:
     )
     sync_batch_norm: bool = setting(
         False,
-        "Of several processes: batch norm by the whole batch, as with one, and not by each process's part.",
+        "Batch norm by the whole batch of all processes, not by each process's part.",
         details="That of student and generator.",
         profiled=False,
     )

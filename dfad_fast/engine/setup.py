@@ -135,7 +135,7 @@ def _levers_of_several(levers: Levers, batch_size: int, sync_batch_norm: bool) -
             f"{processes.count()}, and at least 2 for each"
         )
     if levers.compile and sync_batch_norm:
-        raise UsageError("compile has not been tried with synchronised batch norm: choose one of them")
+        raise UsageError("compile has not been tried with synchronized batch norm: choose one of them")
     return replace(levers, graph=False)
 
 

@@ -17,7 +17,7 @@ from dfad_fast.exporting.checking import Answers, answers_of, write_checked
 from dfad_fast.exporting.formats import FORMATS, Format, Predict
 from dfad_fast.exporting.measuring import BATCHES, latency
 from dfad_fast.exporting.onnx_file import PACKAGES, read_onnx
-from dfad_fast.exporting.quantising import quantise
+from dfad_fast.exporting.quantizing import quantize
 from dfad_fast.exporting.result import Export, Int8Failed, Variant
 from dfad_fast.exporting.student import Student
 from dfad_fast.importing import import_package
@@ -66,7 +66,7 @@ def export(
             [B, C, H, W], any number of them, to logits [B, classes], and need none of the student's code. Or
             ``safetensors``, the weights for that code.
         int8: whether to write, beside the ONNX model, one in 8 bits: see
-            :func:`dfad_fast.exporting.quantising.quantise`. How it answers is measured; nothing is demanded of it.
+            :func:`dfad_fast.exporting.quantizing.quantize`. How it answers is measured; nothing is demanded of it.
         averaged: whether to take the moving average of the student.
         best: whether to take the best student at the run's evaluations, and not the last one.
         out: the file; that in 8 bits is called ``NAME_int8.onnx``, beside it. By default in the run's folder.
@@ -119,7 +119,7 @@ def export(
         try:
             predict, logits = write_checked(
                 int8_path,
-                lambda draft: quantise(path, calibration, draft),
+                lambda draft: quantize(path, calibration, draft),
                 read_onnx,
                 expected,
                 math.inf,

@@ -16,8 +16,8 @@ from dfad_fast.models.surgery.adapting import adapted
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.version import __version__
 
-_NORMALISATION = "(pixel from 0 to 1 - mean) / std, per channel"
-_UNKNOWN_NORMALISATION = "that of the teacher's images, which the run does not say"
+_NORMALIZATION = "(pixel from 0 to 1 - mean) / std, per channel"
+_UNKNOWN_NORMALIZATION = "that of the teacher's images, which the run does not say"
 
 
 @dataclass(frozen=True)
@@ -57,5 +57,5 @@ class Student:
             "classes": json.dumps(run.networks.classes),
             "mean": json.dumps(run.mean),
             "std": json.dumps(run.std),
-            "normalisation": _NORMALISATION if run.mean else _UNKNOWN_NORMALISATION,
+            "normalization": _NORMALIZATION if run.mean else _UNKNOWN_NORMALIZATION,
         }

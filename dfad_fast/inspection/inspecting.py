@@ -37,7 +37,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """One network on the test images."""
 
     accuracy: float
@@ -49,7 +49,7 @@ class Inspection:
     """How alike teacher and student are. Fractions are from 0 to 1; NaN is what is not defined.
 
     ``agreement``, ``stages`` and ``lines`` are about ``compared`` images of the kind ``images``; ``teacher`` and
-    ``student`` about ``labelled`` test images, None where there are none; ``balance`` about ``generated`` ones,
+    ``student`` about ``labeled`` test images, None where there are none; ``balance`` about ``generated`` ones,
     None where there is no generator. ``missing`` says what could not be measured and why, a line each.
     """
 
@@ -61,11 +61,11 @@ class Inspection:
     dataset: str | None
     images: Images
     compared: int
-    labelled: int
+    labeled: int
     generated: int
     seed: int
-    teacher: Labelled | None
-    student: Labelled | None
+    teacher: Labeled | None
+    student: Labeled | None
     agreement: float
     stages: list[Stage]
     lines: Lines
@@ -141,11 +141,11 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
         dataset=run.test_set.name if run.test_set else None,
         images=images,
         compared=len(compared),
-        labelled=0 if real is None else len(real),
+        labeled=0 if real is None else len(real),
         generated=0 if generated is None else len(generated),
         seed=seed,
-        teacher=_labelled(networks.teacher, "teacher", real, labels, bins),
-        student=_labelled(networks.student, "student", real, labels, bins),
+        teacher=_labeled(networks.teacher, "teacher", real, labels, bins),
+        student=_labeled(networks.student, "student", real, labels, bins),
         agreement=(teacher.argmax(1) == student.argmax(1)).double().mean().item(),
         stages=stages,
         lines=compare_on_lines(networks.teacher, networks.student, compared[first], compared[second], _BATCH),
@@ -188,14 +188,14 @@ def _compare(run: TrainedRun, images: Tensor) -> tuple[Tensor, Tensor, list[Stag
     return teacher, student, stages
 
 
-def _labelled(
+def _labeled(
     network: nn.Module, name: str, images: Tensor | None, labels: Tensor | None, bins: int
-) -> Labelled | None:
+) -> Labeled | None:
     if images is None or labels is None:
         return None
     logits = _ask(network, name, images)
     right = (logits.argmax(1) == labels).double().mean().item()
-    return Labelled(right, calibration(logits, labels, bins))
+    return Labeled(right, calibration(logits, labels, bins))
 
 
 def _ask(network: nn.Module, name: str, images: Tensor) -> Tensor:

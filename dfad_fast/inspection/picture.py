@@ -36,14 +36,14 @@ def _draw_stages(axis: Any, inspection: Inspection) -> None:
         return _say_nothing(axis, "no stage of the student matches one of the teacher")
     cka = [stage.cka for stage in inspection.stages]
     signs = [stage.sign_agreement for stage in inspection.stages]
-    for offset, name, colour, values in (
+    for offset, name, color, values in (
         (-0.2, "linear CKA", _ALIKE, cka),
         (0.2, "sign agreement", _SIGNS, signs),
     ):
         places = [i + offset for i in range(len(values))]
         known = [(x, y) for x, y in zip(places, values, strict=True) if y is not None and math.isfinite(y)]
         if known:
-            bars = axis.bar(*zip(*known, strict=True), width=0.38, label=name, color=colour)
+            bars = axis.bar(*zip(*known, strict=True), width=0.38, label=name, color=color)
             axis.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
     names = [stage.teacher for stage in inspection.stages]
     axis.set_xticks(range(len(names)), names, fontsize=8, rotation=0 if len(names) <= 3 else 20)
@@ -56,9 +56,9 @@ def _draw_stages(axis: Any, inspection: Inspection) -> None:
 def _draw_reliability(axis: Any, inspection: Inspection) -> None:
     axis.set_title("Calibration: is a network as often right as it is sure?", fontsize=10)
     if inspection.teacher is None or inspection.student is None:
-        return _say_nothing(axis, "no labelled test images")
+        return _say_nothing(axis, "no labeled test images")
     axis.plot([0, 1], [0, 1], color="gray", linestyle=":", linewidth=1, label="as often right as sure")
-    for name, network, colour in (
+    for name, network, color in (
         ("teacher", inspection.teacher, _TEACHER),
         ("student", inspection.student, _STUDENT),
     ):
@@ -70,11 +70,11 @@ def _draw_reliability(axis: Any, inspection: Inspection) -> None:
         ]
         x, y, counts = zip(*points, strict=True)
         label = f"{name}: error {100 * held.error:.1f} %, accuracy {100 * network.accuracy:.1f} %"
-        axis.plot(x, y, color=colour, linewidth=1, label=label)
-        axis.scatter(x, y, s=[12 + 240 * n / sum(counts) for n in counts], color=colour, alpha=0.6)
+        axis.plot(x, y, color=color, linewidth=1, label=label)
+        axis.scatter(x, y, s=[12 + 240 * n / sum(counts) for n in counts], color=color, alpha=0.6)
     bins = inspection.teacher.calibration.bins
     axis.set_xlabel(
-        f"confidence ({inspection.labelled} {inspection.dataset} test images, {bins} bins; dots' area: images)",
+        f"confidence ({inspection.labeled} {inspection.dataset} test images, {bins} bins; dots' area: images)",
         fontsize=9,
     )
     axis.set(ylabel="accuracy", xlim=(0, 1.04), ylim=(-0.04, _ROOM_FOR_LEGEND + 0.1))
@@ -107,7 +107,7 @@ def _draw_classes(axis: Any, inspection: Inspection) -> None:
     axis.axhline(even, color="gray", linestyle=":", linewidth=1, label="as many of each")
     if len(counts) <= _SHOWN_CLASSES:
         axis.set_xticks(range(len(counts)))
-    entropy = f"normalised entropy {inspection.balance.entropy:.3f}"
+    entropy = f"normalized entropy {inspection.balance.entropy:.3f}"
     axis.set(
         xlabel=f"class ({entropy})",
         ylabel=f"images of {inspection.generated}",

@@ -72,6 +72,6 @@ def _gram(features: Tensor) -> Tensor:
     gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
     for columns in rows.split(_COLUMNS, 1):
         # The unbiased HSIC does not see the mean, but rounding does.
-        centred = columns.double() - columns.double().mean(0)
-        gram += centred @ centred.T
+        centered = columns.double() - columns.double().mean(0)
+        gram += centered @ centered.T
     return gram

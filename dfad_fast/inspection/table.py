@@ -48,7 +48,7 @@ def _networks(inspection: Inspection) -> Table:
         both = (inspection.teacher, inspection.student)
         bins = inspection.teacher.calibration.bins
         table.add_row(
-            f"accuracy, {inspection.labelled} {inspection.dataset} test images",
+            f"accuracy, {inspection.labeled} {inspection.dataset} test images",
             *(percent(network.accuracy) for network in both),
         )
         table.add_row(

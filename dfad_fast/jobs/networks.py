@@ -171,7 +171,7 @@ def _dataset_teacher(
     training = _training(settings, dataset.name)
     if missing_teacher == "initialize":
         network = create_network(training.network, dataset.image_shape, len(dataset.classes)).to(device)
-        origin = f"{training.network} as it is initialised; none is trained for this"
+        origin = f"{training.network} as it is initialized; none is trained for this"
         return Teacher(network, dataset.image_shape, origin=origin)
     return find_or_train_teacher(
         dataset, training, Path(settings.teachers), device, progress, train=missing_teacher == "train"

@@ -45,10 +45,10 @@ class DistillSettings(RunSettings):
         None, "Number of classes, for a teacher given by a network's name.", limits=Limits(2, 10**7)
     )
     mean: tuple[float, ...] | None = setting(
-        None, "Mean per channel that the teacher's images were normalised with."
+        None, "Mean per channel that the teacher's images were normalized with."
     )
     std: tuple[float, ...] | None = setting(
-        None, "Deviation per channel that the teacher's images were normalised with."
+        None, "Deviation per channel that the teacher's images were normalized with."
     )
     evaluate: str | None = setting(
         None,

@@ -75,7 +75,7 @@ def _no_such_student(folder: Path, which: str) -> UsageError:
         )
     if which == AVERAGED:
         return UsageError(
-            f"the run in {folder} kept no moving average of its student: leave --averaged out, or distil with "
+            f"the run in {folder} kept no moving average of its student: leave --averaged out, or distill with "
             "--student-ema"
         )
     return UsageError(f"{folder} holds no {which}")

@@ -14,7 +14,7 @@ StudentMode = Literal["train", "eval"]
 
 @dataclass(frozen=True)
 class Method:
-    """One published (or recommended) way to distil without data.
+    """One published (or recommended) way to distill without data.
 
     An iteration is ``student_steps`` updates of the student, minimizing ``student``, and ``generator_steps`` updates of
     the generator on fresh noise, minimizing ``generator``. ``student_mode`` is the mode of the student's batch norm

@@ -41,7 +41,7 @@ class Levers:
         one_student_batch: the images and what terms mixed of them go through the student as one batch, whose batch
             norm layers then see both together. None: where that makes no difference, as without such layers.
         precision: what the networks compute in, by autocast; float16 scales its losses. Losses, weights and the
-            optimisers' state stay float32.
+            optimizers' state stay float32.
         teacher_precision: what the teacher computes in: the same, float32 or bfloat16; ``measured`` is bfloat16 where a
             batch takes a tenth less time in it, which is tried when a run begins (CPU only) and recorded.
         compile: torch.compile for networks whose features no term reads.

@@ -6,7 +6,7 @@ With the batch's statistics :math:`\mu, \sigma^2` per channel,
           a(v) = v \text{ for } v > 0 \text{ else } \mathrm{slope} \cdot v .
 
 An upsampled image is never built: its pixels come in equal fours. On one side, with filter w and pixels d, the pixel c
-and its neighbours give four outputs by five products, of d[c-1] - d[c] with w0 and w0 + w1, of d[c] with w0 + w1 + w2,
+and its neighbors give four outputs by five products, of d[c-1] - d[c] with w0 and w0 + w1, of d[c] with w0 + w1 + w2,
 and of d[c+1] - d[c] with w1 + w2 and w2. Both sides make 25 instead of 144 multiplications per 2x2 pixels of x and pair
 of channels, forward and backward, with the same result but for the order of the sums (Winograd's minimal filtering,
 Lavin and Gray 2015, arXiv 1509.09308, of the four phases, which share the filters' sum). Without upsampling a pixel is
@@ -43,8 +43,8 @@ def reference(
 ) -> Block:
     """The formula in plain PyTorch, which takes the statistics of x itself."""
     _check(x, weight, upsample)
-    normalised = F.batch_norm(x, None, None, norm_weight, norm_bias, training=True, eps=eps)
-    active = F.leaky_relu(normalised, slope) if slope != 1.0 else normalised
+    normalized = F.batch_norm(x, None, None, norm_weight, norm_bias, training=True, eps=eps)
+    active = F.leaky_relu(normalized, slope) if slope != 1.0 else normalized
     if upsample != 1:
         active = F.interpolate(active, scale_factor=upsample)
     out = F.conv2d(active, weight, bias, padding=1)

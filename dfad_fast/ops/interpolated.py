@@ -60,7 +60,7 @@ def interpolated_l1(
     perm: torch.Tensor,
     reduction: str = "mean",
 ) -> torch.Tensor:
-    r"""Disagreement with the teacher on virtual samples, labelled by mixing the teacher's outputs in passing.
+    r"""Disagreement with the teacher on virtual samples, labeled by mixing the teacher's outputs in passing.
 
     :math:`L = \mathrm{mean}\,|s_i - (\lambda_i t_i + (1-\lambda_i) t_{\pi(i)})|`: what
     ``l1_discrepancy(student, mixup(teacher, lam, perm))`` gives, without the label tensor and without rounding it to

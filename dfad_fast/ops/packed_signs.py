@@ -123,7 +123,7 @@ def pack_signs(teacher: torch.Tensor) -> PackedSigns:
         teacher: any shape and strides; float64, float32, float16 or bfloat16. Gets no gradient.
 
     Returns:
-        :class:`PackedSigns` on the same device: 1/32 of the memory of float32 features.
+        The signs, on the same device: 1/32 of the memory of float32 features.
 
     Raises:
         TypeError: the teacher is no floating-point tensor.

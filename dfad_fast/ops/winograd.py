@@ -63,7 +63,7 @@ def winograd_weight(weight: torch.Tensor, tile: int = 4, adjoint: bool = False) 
         adjoint: transform them for the gradient to x too, which takes as much memory again.
 
     Returns:
-        :class:`WinogradWeight`, to be passed as the weight. What is held takes 16/9 of the filters' memory for
+        The transformed filters, to be passed as the weight. What is held takes 16/9 of the filters' memory for
         ``tile=2``, 4 times as much for ``tile=4``, with channels rounded up to multiples of 32.
 
     Raises:

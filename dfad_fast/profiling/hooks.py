@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STUDENT, GENERATOR = "student", "generator"
 PHASES = (STUDENT, GENERATOR)
 NETWORKS = ("generator", "teacher", "student", "connectors")
-LOSSES, OPTIMISERS = "losses", "optimisers"
+LOSSES, OPTIMIZERS = "losses", "optimizers"
 
 
 class Call(NamedTuple):
@@ -128,7 +128,7 @@ class StepHooks:
         return self._made[position - 1][1]
 
     def _before_update(self, *_: Any) -> None:
-        self.timeline.enter(OPTIMISERS)
+        self.timeline.enter(OPTIMIZERS)
 
     def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
         self.timeline.leave()

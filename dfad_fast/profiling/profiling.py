@@ -14,7 +14,7 @@ from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import UsageError
 from dfad_fast.process import page_faults, peak_resident_bytes
 from dfad_fast.profiling.flops import Ceiling, measure_ceilings, multiply_adds
-from dfad_fast.profiling.hooks import LOSSES, NETWORKS, OPTIMISERS, PHASES, StepHooks
+from dfad_fast.profiling.hooks import LOSSES, NETWORKS, OPTIMIZERS, PHASES, StepHooks
 from dfad_fast.profiling.timeline import OVERHEAD, Clock, clock_of
 from dfad_fast.training.trainer import DFADTrainer
 from dfad_fast.wording import counted
@@ -26,7 +26,7 @@ _ROUNDS = 5
 PARTS = (
     *(f"{network} {way}" for network in NETWORKS for way in ("forward", "backward")),
     LOSSES,
-    OPTIMISERS,
+    OPTIMIZERS,
     OVERHEAD,
 )
 

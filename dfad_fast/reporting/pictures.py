@@ -18,10 +18,10 @@ _NARROWEST = 2  # the place of an image is at most so many times as high as wide
 _HIGHEST = 16.0  # inches of a picture
 
 
-def brightness(images: Tensor, normalised_by: tuple[Tensor, Tensor] | None) -> Tensor:
+def brightness(images: Tensor, normalized_by: tuple[Tensor, Tensor] | None) -> Tensor:
     """Images [N, C, H, W] from 0 to 1: their true values, or each from its darkest to its brightest."""
-    if normalised_by:
-        mean, std = (value.to(images) for value in normalised_by)
+    if normalized_by:
+        mean, std = (value.to(images) for value in normalized_by)
         return (images * std + mean).clamp(0, 1)
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     return (images - low) / (high - low).clamp_min(1e-6)

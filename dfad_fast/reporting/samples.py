@@ -13,7 +13,7 @@ from dfad_fast.engine.evaluation import ask
 from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.reporting import pictures
-from dfad_fast.runs.events import LabelledSamples
+from dfad_fast.runs.events import LabeledSamples
 
 SHOWN_IMAGES = 64
 
@@ -24,7 +24,7 @@ Normalization = tuple[Tensor, Tensor] | None
 @torch.no_grad()
 def label_samples(
     distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES
-) -> LabelledSamples:
+) -> LabeledSamples:
     """Generated images, always of the same noise. Changes nothing of the run.
 
     All of several processes ask the networks, since the teacher may be sharded over them.
@@ -41,12 +41,12 @@ def label_samples(
             teacher.append(ask(networks.teacher, batch).argmax(1).cpu())
             student.append(ask(networks.student, batch).argmax(1).cpu())
     _, height, width = networks.image_shape
-    return LabelledSamples(torch.cat(shown), torch.cat(teacher), torch.cat(student), (height, width))
+    return LabeledSamples(torch.cat(shown), torch.cat(teacher), torch.cat(student), (height, width))
 
 
 def try_to_label_samples(
     distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES
-) -> LabelledSamples | None:
+) -> LabeledSamples | None:
     """Warns where a network raises: pictures are no reason to lose a run."""
     attempts = Attempts()
     samples = attempts.attempt(

@@ -12,7 +12,7 @@ from torch import Tensor
 from dfad_fast.runs.summary import Summary
 
 
-class LabelledSamples(NamedTuple):
+class LabeledSamples(NamedTuple):
     """Generated images [N, C, H, W] from 0 to 1 on the CPU, shrunk where they are large, and the teacher's and the
     student's labels [N]. ``size``: their height and width before that."""
 
@@ -54,7 +54,7 @@ class Sampled:
 
     iteration: int
     generated_images: int
-    samples: LabelledSamples
+    samples: LabeledSamples
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Ended:
     generated_images: int
     summary: Summary
     history: Sequence[Mapping[str, Any]]
-    samples: LabelledSamples | None
+    samples: LabeledSamples | None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class RunSettings(DistillerSettings):
     checkpoint_seconds: float = setting(
         60.0,
         "Between checkpoints, at least.",
-        details="The first one comes in the first 10 seconds, or after the first iteration.",
+        details="The first one comes after 5 seconds, or after the first iteration that ends later.",
         limits=Limits(least=0),
         after="speed",
         changes_result=False,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from dfad_fast.engine.evaluation import TestScores
 
 ONE_CLASS = 0.95
 """The largest share of the images in one class: with more, figures on them say little about the others."""
@@ -14,7 +17,9 @@ ALIKE = 0.02
 _AGREES = 0.8
 """A student that agrees so often with its teacher may answer one class: its test images may be of one."""
 _BEHIND = 0.02
-"""By so much accuracy a student may fall behind the best one, and its evaluations differ at random."""
+"""By so much accuracy a student may fall behind the best one without a word."""
+_BY_CHANCE = 3.0
+"""And by so many standard errors of a difference, since the best is the luckiest of many evaluations."""
 _LONG = 4
 """Evaluations of a run that is long enough for its best student to say something."""
 
@@ -81,15 +86,16 @@ def collapses(history: Sequence[_Record]) -> list[str]:
     ]
 
 
-def fallen_behind(history: Sequence[_Record], final: float | None, file: str) -> list[str]:
-    """A line where the last student is worse than the best one on test images by more than chance; ``file`` holds the
-    best."""
+def fallen_behind(history: Sequence[_Record], final: TestScores, file: str) -> list[str]:
+    """A line where the last student, of these scores, is worse than the best one on the test images by more than
+    chance; ``file`` holds the best."""
     scored = [record for record in history if "student_accuracy" in record]
-    if final is None or len(scored) < _LONG:
+    if len(scored) < _LONG:
         return []
     best = max(scored, key=lambda record: record["student_accuracy"])
-    behind = best["student_accuracy"] - final
-    if behind < _BEHIND:
+    behind = best["student_accuracy"] - final.student_accuracy
+    middle = (best["student_accuracy"] + final.student_accuracy) / 2
+    if behind < max(_BEHIND, _BY_CHANCE * math.sqrt(2 * middle * (1 - middle) / final.images)):
         return []
     return [
         f"the last student is {100 * behind:.1f} points behind that of iteration {best['iteration']} on the test "

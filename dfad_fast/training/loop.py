@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dfad_fast.data.labelled_batches import Batches
+from dfad_fast.data.labeled_batches import Batches
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluating import evaluate, held_out_images

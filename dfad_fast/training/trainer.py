@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.data.labelled_batches import Batches
+from dfad_fast.data.labeled_batches import Batches
 from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluation import TestSet
@@ -52,7 +52,7 @@ class _Networks:
 
 @dataclass(eq=False, repr=False)
 class DFADTrainer(RunSettings, _Networks):
-    """Distils ``teacher`` into ``student`` without data.
+    """Distills ``teacher`` into ``student`` without data.
 
     One iteration is the method's student steps followed by its generator steps, each on fresh noise (``fast``: the
     generator's first, and the student's on its batch).
@@ -209,8 +209,8 @@ class DFADTrainer(RunSettings, _Networks):
         the end, however that comes, the page report.html.
 
         Args:
-            evaluate: labelled test batches (images [B, C, H, W], labels [B]), in the same order each time; see
-                dfad_fast.data.labelled_batches for other forms. Reported, and used to choose ``best_student``
+            evaluate: labeled test batches (images [B, C, H, W], labels [B]), in the same order each time; see
+                dfad_fast.data.labeled_batches for other forms. Reported, and used to choose ``best_student``
                 unless ``best_by`` is agreement; without them it is chosen on generated images.
             log_every: iterations between records of metrics (default: 100 records a run). There is one more
                 before each checkpoint.

@@ -171,10 +171,10 @@ def test_a_run_is_as_long_as_its_images(dfad_fast, own, tmp_path, method, iterat
     assert json.loads((tmp_path / "shorter/summary.json").read_text())["iterations"] == 1
 
 
-def test_the_readmes_plugin_is_known_and_repeated(dfad_fast, own, tmp_path, plugins_forgotten):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_plugin_of_the_tutorial_is_known_and_repeated(dfad_fast, own, tmp_path, plugins_forgotten):
+    tutorial = (Path(__file__).parents[2] / "docs/tutorials/extending.md").read_text()
     (tmp_path / "own_terms.py").write_text(
-        readme.split("```python\n# own.py")[1].split("```")[0].split("\n", 1)[1]
+        tutorial.split("```python\n# own.py")[1].split("```")[0].split("\n", 1)[1]
     )
     chosen = ("--plugin", "own_terms.py", "--method", "own", "--generator-terms", "-l1 + cosine(scale=0.5)")
     done = dfad_fast("distill", *own, *chosen)

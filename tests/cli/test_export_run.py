@@ -86,7 +86,7 @@ def test_onnx_answers_as_the_student_to_any_number_of_images(dfad_fast, own_run,
         "classes": "3",
         "mean": "null",
         "std": "null",
-        "normalisation": "that of the teacher's images, which the run does not say",
+        "normalization": "that of the teacher's images, which the run does not say",
     }
     metadata = metadata_of("run/student.onnx")
     assert {key: metadata[key] for key in expected} == expected
@@ -115,7 +115,7 @@ def test_export_json_holds_what_was_measured(dfad_fast, own_run):
     assert all(v["latency"][batch]["milliseconds"] > 0 for v in data["variants"] for batch in ("1", "64"))
 
 
-def test_digits_images_that_are_normalised_as_the_file_says_are_recognised_as_by_the_run(dfad_fast, tmp_path):
+def test_digits_images_that_are_normalized_as_the_file_says_are_recognized_as_by_the_run(dfad_fast, tmp_path):
     options = ("--teacher-epochs", "1", "--batch-size", "32", "--latent-dim", "8", "--iterations", "4")
     assert dfad_fast("distill", "--dataset", "digits", *options, "--out", "run", "--quiet").code == 0
     done = dfad_fast("export", "run", "--int8")
@@ -478,7 +478,7 @@ def tiny(name, mean):
         ({"evaluate": "gone"}, None, 0.4),
     ],
 )
-def test_images_are_normalised_as_the_run_says_whatever_dataset_is_looked_at(
+def test_images_are_normalized_as_the_run_says_whatever_dataset_is_looked_at(
     own_run, monkeypatch, recorded, mean, shown_by
 ):
     for name, value in (("first", 0.1), ("other", 0.4)):

@@ -23,7 +23,7 @@ SHORT = ("--iterations", "2", "--warm-up", "1")
 def test_a_table_and_the_same_as_data(dfad_fast, own_job, tmp_path):
     done = dfad_fast("profile", *own_job, *SHORT, "--json", "profiles/mine.json")
     assert done.code == 0, done.err
-    for line in ("generator backward", "teacher forward", "student backward", "losses", "optimisers"):
+    for line in ("generator backward", "teacher forward", "student backward", "losses", "optimizers"):
         assert line in done.out
     for line in ("sum of the parts", "without the hooks", "generated images/s", "matrix products, float32"):
         assert line in done.out
@@ -38,7 +38,7 @@ def test_a_table_and_the_same_as_data(dfad_fast, own_job, tmp_path):
 def test_no_teacher_is_trained_for_a_profile(dfad_fast, tmp_path):
     done = dfad_fast("profile", "--dataset", "digits", "--batch-size", "4", *SHORT, "--method", "dfad")
     assert done.code == 0, done.err
-    assert "teacher: resnet8-w32 as it is initialised; none is trained for this" in done.out
+    assert "teacher: resnet8-w32 as it is initialized; none is trained for this" in done.out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,25 +30,25 @@ def numbers(images: torch.Tensor) -> list[int]:
     return (images[:, 0, 0, 0] * 255).round().int().tolist()
 
 
-def test_normalise_scales_each_channel_by_its_own_mean_and_std():
+def test_normalize_scales_each_channel_by_its_own_mean_and_std():
     pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 2, 1, 1)
-    assert numbered().normalise(pixels).flatten().tolist() == [0.0, -2.0, 1.0, 2.0]
+    assert numbered().normalize(pixels).flatten().tolist() == [0.0, -2.0, 1.0, 2.0]
 
 
-def test_normalise_keeps_float32_under_another_default_type():
+def test_normalize_keeps_float32_under_another_default_type():
     dataset = replace(numbered(), mean=(0.3, 0.4), std=(0.7, 0.9))
-    expected = dataset.normalise(dataset.train_images)
+    expected = dataset.normalize(dataset.train_images)
     torch.set_default_dtype(torch.float16)
     try:
-        assert torch.equal(dataset.normalise(dataset.train_images), expected)
+        assert torch.equal(dataset.normalize(dataset.train_images), expected)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("images", [torch.zeros(1, 2, 4, 5), torch.zeros(1, 3, 4, 5, dtype=torch.uint8)])
-def test_normalise_refuses_floats_and_other_channel_counts(images, usage_error):
+def test_normalize_refuses_floats_and_other_channel_counts(images, usage_error):
     with usage_error("numbered", images.dtype, list(images.shape)):
-        numbered().normalise(images)
+        numbered().normalize(images)
 
 
 def test_image_shape():
@@ -91,7 +91,7 @@ def test_batches_of_one_keep_every_image():
     assert len(list(numbered().train_batches(1, generator()))) == 11
 
 
-def test_augmentation_sees_pixels_before_normalisation_and_can_be_turned_off():
+def test_augmentation_sees_pixels_before_normalization_and_can_be_turned_off():
     def plus_fifty(images, _):
         assert images.dtype == torch.uint8
         return images + 50

@@ -19,7 +19,7 @@ def test_shapes_types_and_classes(digits):
     assert digits.classes == tuple("0123456789")
 
 
-def test_the_split_holds_every_image_once_with_its_label_and_loses_no_grey_level(digits):
+def test_the_split_holds_every_image_once_with_its_label_and_loses_no_gray_level(digits):
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -46,8 +46,8 @@ def test_neither_seed_nor_order_of_calls_changes_the_split(digits):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_normalised_training_images_have_mean_0_and_deviation_1(digits):
-    images = digits.normalise(digits.train_images)
+def test_normalized_training_images_have_mean_0_and_deviation_1(digits):
+    images = digits.normalize(digits.train_images)
     assert abs(images.mean()) < 1e-3
     assert abs(images.std() - 1) < 1e-3
 

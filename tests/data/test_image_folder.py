@@ -10,7 +10,7 @@ from dfad_fast.data import load_dataset
 CLASSES = [f"c{i}" for i in range(10)]
 
 
-def colour(red: int, green: int = 0, blue: int = 0) -> Image.Image:
+def color(red: int, green: int = 0, blue: int = 0) -> Image.Image:
     return Image.new("RGB", (32, 32), (red, green, blue))
 
 
@@ -18,7 +18,7 @@ def write(folder: Path) -> Path:
     """One image per class and split. Train images have the class's number as red, test images as green."""
     # Made in reverse order, so that the order of the folder differs from the order by name.
     for number, name in reversed(list(enumerate(CLASSES))):
-        for split, image in (("train", colour(number)), ("test", colour(0, number))):
+        for split, image in (("train", color(number)), ("test", color(0, number))):
             place = folder / split / name
             place.mkdir(parents=True)
             image.save(place / "1.png")
@@ -40,7 +40,7 @@ def test_labels_follow_the_sorted_class_names(place, tmp_path):
 def test_images_of_a_class_come_in_the_order_of_their_names(tmp_path):
     write(tmp_path)
     for name, red in (("b.png", 50), ("a.PNG", 40), ("0.png", 30)):
-        colour(red).save(tmp_path / "train" / "c0" / name, format="PNG")
+        color(red).save(tmp_path / "train" / "c0" / name, format="PNG")
     dataset = load_dataset("cifar10", tmp_path)
     assert dataset.train_images[:5, 0, 0, 0].tolist() == [30, 0, 40, 50, 1]
     assert dataset.train_labels[:5].tolist() == [0, 0, 0, 0, 1]
@@ -59,7 +59,7 @@ def test_rows_and_columns_keep_their_places(tmp_path):
         (Image.new("L", (32, 32), 90), [90, 90, 90]),
         (Image.new("1", (32, 32), 1), [255, 255, 255]),
         (Image.new("RGBA", (32, 32), (1, 2, 3, 255)), [1, 2, 3]),
-        (colour(10, 20, 30).quantize(4), [10, 20, 30]),
+        (color(10, 20, 30).quantize(4), [10, 20, 30]),
     ],
 )
 def test_other_modes_become_rgb(image, expected, tmp_path):

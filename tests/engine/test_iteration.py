@@ -95,7 +95,7 @@ CAPTURED = [
 @pytest.mark.parametrize("method", CAPTURED)
 def test_an_iteration_is_the_same_operations_each_time_and_waits_for_none(pair, method, speed):
     trainer = trainer_of(pair, method, speed)
-    trainer.step()  # optimisers make their state in the first step
+    trainer.step()  # optimizers make their state in the first step
     first = audited(trainer)
     assert len(first) > 100
     assert audited(trainer) == first

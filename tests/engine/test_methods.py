@@ -32,7 +32,7 @@ def trainer_of(method, **settings):
 
 
 class Loop:
-    """What the three loops share: copies of a trainer's networks, its noise, plain optimisers."""
+    """What the three loops share: copies of a trainer's networks, its noise, plain optimizers."""
 
     def __init__(self, trainer):
         networks = trainer.networks

@@ -47,7 +47,7 @@ def networks(channels: int, batch_norm: bool) -> tuple[nn.Module, nn.Module]:
     return teacher.eval(), student
 
 
-def labelled(channels: int) -> list[tuple[Tensor, Tensor]]:
+def labeled(channels: int) -> list[tuple[Tensor, Tensor]]:
     """Two batches of test images and their labels."""
     source = torch.Generator().manual_seed(1)
     images = torch.randn(24, channels, SIDE, SIDE, generator=source)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from dfad_fast import DFADTrainer
 from tests.golden.cases import CASES_OF_TWO, Case
-from tests.golden.networks import SIDE, labelled, networks
+from tests.golden.networks import SIDE, labeled, networks
 
 Digests = dict[str, str]
 """Those of ``weights``, ``metrics`` and ``summary`` apart, so that a difference says where it is."""
@@ -120,7 +120,7 @@ def _fit(case: Case, out: Path, parts: tuple[int, ...]) -> None:
         )
         if not part:
             trainer.planned_iterations = case.iterations
-        evaluate = labelled(case.channels) if case.evaluated else None
+        evaluate = labeled(case.channels) if case.evaluated else None
         trainer.fit(iterations, evaluate, log_every=1, evaluate_every=2)
 
 

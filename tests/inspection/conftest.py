@@ -32,7 +32,7 @@ class Reshape(nn.Module):
 
 @pytest.fixture
 def run_of(tmp_path):
-    """A run of these two networks on images [1, 8, 8] of noise, labelled by the teacher; further fields by name."""
+    """A run of these two networks on images [1, 8, 8] of noise, labeled by the teacher; further fields by name."""
 
     def make(teacher, student, **fields):
         source = torch.Generator().manual_seed(1)
@@ -40,7 +40,7 @@ def run_of(tmp_path):
         labels = torch.zeros(200, dtype=torch.int64)
         test_set = Dataset("noise", images, labels, images, labels, ("a", "b", "c", "d"), (0.5,), (0.25,))
         with torch.no_grad():
-            labels = teacher(test_set.normalise(images)).argmax(1)
+            labels = teacher(test_set.normalize(images)).argmax(1)
         test_set = Dataset("noise", images, labels, images, labels, ("a", "b", "c", "d"), (0.5,), (0.25,))
         networks = Trio(teacher, student, Reshape(), (1, 8, 8), None, None)
         networks.connectors.eval()

@@ -18,7 +18,7 @@ def scores(run, images="real", samples=200, bins=15, seed=0):
 
 
 def spread(net):
-    """The same network with an answer for every class: its logits centred and scaled over random images."""
+    """The same network with an answer for every class: its logits centered and scaled over random images."""
     with torch.no_grad():
         logits = net(torch.randn(256, 1, 8, 8, generator=torch.Generator().manual_seed(2)) * 1.2)
         net[-1].bias -= logits.mean(0)
@@ -70,11 +70,11 @@ def test_figures_are_those_of_a_plain_pass(run_of):
     teacher, student = spread(make_net(0)), spread(make_net(1))
     run = run_of(teacher, student)
     found = scores(run)
-    images = run.test_set.normalise(run.test_set.test_images)
+    images = run.test_set.normalize(run.test_set.test_images)
     with torch.no_grad():
         t, s = teacher(images), student(images)
         stage_t, stage_s = (net[:2](images) for net in (teacher, student))
-    assert found.compared == found.labelled == 200
+    assert found.compared == found.labeled == 200
     assert found.agreement == pytest.approx((t.argmax(1) == s.argmax(1)).double().mean().item())
     right = (s.argmax(1) == run.test_set.test_labels).double().mean().item()
     assert found.student.accuracy == pytest.approx(right)
@@ -93,7 +93,7 @@ def test_figures_are_those_of_a_plain_pass(run_of):
 def test_a_seed_draws_the_same_images_again_and_another_one_others(run_of):
     run = run_of(spread(make_net(0)), spread(make_net(1)))
     first = scores(run, samples=50)
-    assert first.compared == first.labelled == first.generated == 50
+    assert first.compared == first.labeled == first.generated == 50
     assert scores(run, samples=50).as_data() == first.as_data()
     other = scores(run, samples=50, seed=1)
     assert other.stages != first.stages
@@ -115,7 +115,7 @@ def test_a_narrower_student_needs_its_trained_connectors_for_signs(run_of, tmp_p
 def test_what_is_not_there_is_told_and_the_rest_measured(run_of, tmp_path):
     net = spread(make_net(0))
     found = scores(run_of(net, net, test_set=None, no_test_set="none"), "generated")
-    assert (found.teacher, found.student, found.dataset, found.labelled) == (None, None, None, 0)
+    assert (found.teacher, found.student, found.dataset, found.labeled) == (None, None, None, 0)
     assert found.missing == ["accuracy and calibration: none"]
     draw_inspection(tmp_path / "without_data.png", found)
     found = scores(run_of(net, net, makes_images=False))

@@ -5,7 +5,7 @@ from dfad_fast.models.reading.batch_norm import batch_norm_layers, record_statis
 from dfad_fast.models.surgery.folding import fold_batch_norm
 
 
-def test_statistics_are_those_the_layer_would_normalise_by():
+def test_statistics_are_those_the_layer_would_normalize_by():
     layer = nn.BatchNorm2d(3, momentum=1.0)
     images = torch.randn(16, 3, 5, 5) * 2 + 1
     with record_statistics(nn.Sequential(layer)) as statistics:

@@ -218,7 +218,7 @@ def under_two_names():
     return net
 
 
-def weight_normalised(wrap):
+def weight_normalized(wrap):
     net = conv_bn()
     wrap(net[0])
     return net
@@ -274,7 +274,7 @@ def test_what_is_not_a_norm_alone_behind_its_layer_is_kept(run):
         pytest.param(with_shared_weight(), id="shared weight"),
         pytest.param(with_hook(), id="hook"),
         pytest.param(under_two_names(), id="two names"),
-        pytest.param(weight_normalised(nn.utils.parametrizations.weight_norm), id="parametrization"),
+        pytest.param(weight_normalized(nn.utils.parametrizations.weight_norm), id="parametrization"),
         pytest.param(nn.Sequential(ScaledConv(3, 8, 3), nn.BatchNorm2d(8)), id="own convolution"),
         pytest.param(nn.Sequential(conv(), nn.BatchNorm2d(8, track_running_stats=False)), id="no statistics"),
     ],

@@ -18,7 +18,7 @@ GENERATORS = [DFADGenerator, ZSKTGenerator, DAFLGenerator, DCGANGenerator]
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 30, 30), (2, 7, 13), (1, 1, 1)])
 @pytest.mark.parametrize("make", GENERATORS)
-def test_generator_makes_normalised_images_of_any_side(make, shape):
+def test_generator_makes_normalized_images_of_any_side(make, shape):
     images = make(shape, latent_dim=16, width=8)(torch.randn(64, 16))
     assert images.shape == (64, *shape)
     if shape != (1, 1, 1):

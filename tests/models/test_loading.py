@@ -347,9 +347,9 @@ def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path, network, na
 
 
 def test_factories_come_from_files_and_modules(tmp_path):
-    (tmp_path / "neighbour.py").write_text("WIDTH = 5\n")
+    (tmp_path / "neighbor.py").write_text("WIDTH = 5\n")
     (tmp_path / "mine.py").write_text(
-        "from neighbour import WIDTH\nfrom torch import nn\ndef net():\n    return nn.Linear(WIDTH, 2)\n"
+        "from neighbor import WIDTH\nfrom torch import nn\ndef net():\n    return nn.Linear(WIDTH, 2)\n"
     )
     assert load_factory_network(f"{tmp_path}/mine.py:net").in_features == 5
     assert isinstance(load_factory_network("torch.nn:Identity"), nn.Identity)

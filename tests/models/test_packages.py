@@ -41,7 +41,7 @@ def test_a_folder_without_a_network_is_refused(tmp_path):
         create_packaged_network(f"hf:{tmp_path}", SHAPE)
 
 
-def distil(teacher, student, iterations=2):
+def distill(teacher, student, iterations=2):
     """The trainer's pairs of taps after a few iterations, in which the student has to change."""
     # Untrained networks and batches this small have gradients beyond SGD's rate.
     trainer = DFADTrainer(teacher, student, SHAPE, "dfad-ar-vi-bn", latent_dim=8, batch_size=4, recipe="adam")
@@ -58,7 +58,7 @@ def test_an_unmodified_pair_of_torchvisions_is_distilled():
     teacher = create_packaged_network("torchvision:resnet18", SHAPE, 4)
     student = create_packaged_network("torchvision:mobilenet_v2", SHAPE, 4)
     assert type(student) is torchvision.models.MobileNetV2
-    pairs = distil(teacher, student)
+    pairs = distill(teacher, student)
     assert [(str(t), str(s)) for t, s in pairs] == [
         ("relu#0", "features.1"),
         ("layer1.1.relu#1", "features.3"),
@@ -80,7 +80,7 @@ def test_what_torchvision_cannot_build_is_refused():
 def test_an_unmodified_pair_of_timms_is_distilled():
     pytest.importorskip("timm")
     teacher = create_packaged_network("timm:resnet18", SHAPE, 4)
-    pairs = distil(teacher, create_packaged_network("timm:mobilenetv2_035", SHAPE, 4))
+    pairs = distill(teacher, create_packaged_network("timm:mobilenetv2_035", SHAPE, 4))
     assert [str(t) for t, _ in pairs] == ["act1#0", *(f"layer{i}.1.act2#0" for i in range(1, 5))]
 
 
@@ -107,7 +107,7 @@ def test_a_classifier_of_transformers_is_read_from_its_folder(tmp_path):
     images = torch.randn(2, *SHAPE)
     assert torch.equal(teacher(images), saved(images).logits)
     student = create_packaged_network(f"hf:{tmp_path}/student", SHAPE, 4)
-    assert len(distil(teacher, student)) == 3
+    assert len(distill(teacher, student)) == 3
 
 
 def test_whatever_a_package_says_is_told_in_one_line(monkeypatch):

@@ -278,10 +278,10 @@ def test_two_trainers_in_two_threads_give_what_each_gives_alone():
         torch.manual_seed(seed)
         pairs.append((net(), net(4)))
 
-    def distil(seed, teacher, student):
+    def distill(seed, teacher, student):
         DFADTrainer(teacher, student, SHAPE, **{**SMALL, "seed": seed}).fit(2)
 
-    threads = [threading.Thread(target=distil, args=(seed, *pairs[seed - 1])) for seed in (1, 2)]
+    threads = [threading.Thread(target=distill, args=(seed, *pairs[seed - 1])) for seed in (1, 2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -96,7 +96,7 @@ class Runner:
 
 
 class Extension:
-    """The C++ extension of a copy, compiled without optimisation: seconds per file instead of tens.
+    """The C++ extension of a copy, compiled without optimization: seconds per file instead of tens.
 
     Only the base tier is built anew for a mutation of the kernels, so the tests run on it alone.
     """

@@ -95,7 +95,7 @@ KERNELS = {
         "test_narrow.py",
         "statistics_are",
     ),
-    "a tap of the right neighbour is left out": Mutation(
+    "a tap of the right neighbor is left out": Mutation(
         "csrc/cpu/generator_block/generator_block.inl",
         " + ea[5 * n + c])",
         ")",

@@ -53,7 +53,7 @@ def test_a_convolution_takes_dtensors(mesh):
     )
 
 
-class LabelledSamples(torch.Tensor):
+class LabeledSamples(torch.Tensor):
     """The usual kind, which only adds methods."""
 
 
@@ -61,5 +61,5 @@ class LabelledSamples(torch.Tensor):
 def test_a_subclass_without_a_dispatch_of_its_own_is_computed_by_the_kernels(monkeypatch):
     values = torch.randn(2, 4, 5)
     monkeypatch.setattr("dfad_fast.ops.l1.reference", None)  # not to be called
-    got = l1_discrepancy(*(x.as_subclass(LabelledSamples) for x in values))
+    got = l1_discrepancy(*(x.as_subclass(LabeledSamples) for x in values))
     assert torch.equal(got.as_subclass(torch.Tensor), l1_discrepancy(*values))

@@ -106,10 +106,10 @@ def test_time_goes_to_the_part_and_phase_that_takes_it(monkeypatch):
     for key, milliseconds in expected.items():
         assert milliseconds <= 1000 * rest.pop(key) < 1.5 * milliseconds + 30, key
     assert set(rest) == {
-        ("student", "optimisers"),
+        ("student", "optimizers"),
         ("student", OVERHEAD),
         ("generator", "losses"),
-        ("generator", "optimisers"),
+        ("generator", "optimizers"),
         ("generator", OVERHEAD),
     }
     assert sum(rest.values()) < 0.2

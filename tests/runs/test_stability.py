@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from dfad_fast import DFADTrainer
+from dfad_fast.engine.evaluation import TestScores
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.runs import stability
 from tests.training.test_trainer import SHAPE, SMALL
@@ -80,13 +81,19 @@ def test_records_of_older_versions_show_nothing():
 
 def test_a_last_student_that_is_worse_than_the_best():
     history = history_of(*({"student_accuracy": a} for a in (0.5, 0.9, 0.88, 0.8)))
-    (line,) = stability.fallen_behind(history, 0.8, "best.safetensors")
+
+    def told(accuracy, images, history=history):
+        return stability.fallen_behind(
+            history, TestScores(1.0, accuracy, accuracy, 0.2, images), "best.safetensors"
+        )
+
+    (line,) = told(0.8, 1000)
     assert line.startswith(
         "the last student is 10.0 points behind that of iteration 40 on the test images: see best"
     )
-    assert stability.fallen_behind(history, 0.89, "best.safetensors") == []
-    assert stability.fallen_behind(history, None, "best.safetensors") == []
-    assert stability.fallen_behind(history[:4], 0.1, "best.safetensors") == []
+    assert told(0.89, 10**6) == []
+    assert told(0.8, 20) == []  # two images
+    assert told(0.1, 1000, history[:4]) == []
 
 
 def test_the_deviation_is_that_of_the_last_third():

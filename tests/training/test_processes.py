@@ -160,7 +160,7 @@ ALL = [*SHORT.values(), STATISTICS]
 
 @pytest.mark.parametrize(("count", "methods"), [(2, ALL), (3, [METHODS["dfad-ar-vi-bn"], STATISTICS])])
 def test_several_processes_end_as_one(together, count, methods):
-    """With synchronised batch norm and the same whole batch, but for the order of sums."""
+    """With synchronized batch norm and the same whole batch, but for the order of sums."""
     whole = states_after(2, methods)
     for found in together(states_after, count, 2, methods):
         for name in whole:
@@ -202,7 +202,7 @@ def own_statistics():
     return weights, trainer.speed.fused_generator
 
 
-def test_without_synchronised_batch_norm_weights_are_still_the_same_in_all(together):
+def test_without_synchronized_batch_norm_weights_are_still_the_same_in_all(together):
     (first, fused), (second, _) = together(own_statistics, 2)
     assert torch.equal(first, second)
     assert fused
@@ -485,7 +485,7 @@ def test_rows_find_their_partners(together, count):
         assert together(routed, count, seed) == [(True, True, True)] * count
 
 
-def of_synchronised(dtype, fused):
+def of_synchronized(dtype, fused):
     """Images of a generator whose batch is spread, and gradients to its weights and its noise."""
     torch.manual_seed(0)
     generator = DFADGenerator((2, 8, 8), 6, width=8, fused=fused).to(dtype)
@@ -506,7 +506,7 @@ def of_synchronised(dtype, fused):
 
 
 def in_half_precision():
-    """The largest difference from float32 of a synchronised batch norm's result and gradient, without and with
+    """The largest difference from float32 of a synchronized batch norm's result and gradient, without and with
     weights."""
     torch.manual_seed(0)
     x = torch.randn(12, 3, 4, 4)[processes.own_rows(12)]
@@ -525,12 +525,12 @@ def in_half_precision():
     return found
 
 
-def test_synchronised_batch_norm_in_half_precision(together):
+def test_synchronized_batch_norm_in_half_precision(together):
     for found in together(in_half_precision, 2):
         assert max(found) < 0.2
 
 
-def test_a_batch_norm_with_something_of_its_own_is_not_synchronised():
+def test_a_batch_norm_with_something_of_its_own_is_not_synchronized():
     class WithActivation(torch.nn.BatchNorm2d):
         def forward(self, x):
             return super().forward(x).relu()
@@ -540,15 +540,15 @@ def test_a_batch_norm_with_something_of_its_own_is_not_synchronised():
 
 
 @pytest.mark.parametrize(("dtype", "fused", "tolerance"), [("float64", False, 1e-9), ("float32", True, 2e-4)])
-def test_synchronised_batch_norm_is_that_of_the_whole_batch(together, dtype, fused, tolerance):
+def test_synchronized_batch_norm_is_that_of_the_whole_batch(together, dtype, fused, tolerance):
     dtype = getattr(torch, dtype)
-    whole = of_synchronised(dtype, fused)
+    whole = of_synchronized(dtype, fused)
     rounding = {
         "project.0.bias",
         "upsample.1.bias",
         "upsample.5.bias",
     }  # what a batch norm after them takes off
-    for found in together(of_synchronised, 3, dtype, fused):
+    for found in together(of_synchronized, 3, dtype, fused):
         for name in set(whole) - rounding:
             assert (found[name] - whole[name]).abs().max() <= tolerance * whole[name].abs().max(), name
 

@@ -111,7 +111,7 @@ class Norm {
   std::vector<float> values_;
 };
 
-// Sums per channel of a chunk of the batch: of the gradient of the affine map, of its products with the normalised x,
+// Sums per channel of a chunk of the batch: of the gradient of the affine map, of its products with the normalized x,
 // and of the output's gradient. They are added up in double in pieces that were added up in float.
 struct Sums {
   std::vector<double> grads, products, outputs;

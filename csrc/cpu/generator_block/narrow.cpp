@@ -35,7 +35,7 @@ class Narrow {
     return (index / cut.per_image * cut.height + index % cut.per_image * cut.rows) * cut.width;
   }
 
-  // The output's gradient of the item, with a zero or the neighbour around it, is put into `memory`.
+  // The output's gradient of the item, with a zero or the neighbor around it, is put into `memory`.
   NarrowRows rows(int64_t index, float* memory, float* weight_sums) const {
     const int64_t image = index / cut.per_image, begin = index % cut.per_image * cut.rows;
     const int64_t rows = std::min(cut.rows, cut.height - begin), line = cut.width * out, padded = line + 2 * out;

@@ -81,12 +81,12 @@ at::Tensor plain_forward(const BlockForward& pass) {
   const int64_t most_made = streamed ? items.images * items.rows * taps.width * taps.out : 0;
   const auto prepare = [&] { return scratch(pass.x, most * (taps.in + taps.count()) + most_made); };
   share_out(items.count, prepare, [&](int64_t index, const at::Tensor& memory) {
-    float *normalised = memory.mutable_data_ptr<float>(), *products = normalised + most * taps.in;
+    float *normalized = memory.mutable_data_ptr<float>(), *products = normalized + most * taps.in;
     const Item item(items, index, halo);
     const int64_t pixels = item.images * (item.last - item.first) * taps.width;
     const float* from = x + (item.image * image_pixels + item.first * taps.width) * taps.in;
-    kernels.block.normalise(pass.norm.get(), from, pixels, normalised);
-    multiply(pixels, taps.count(), taps.in, normalised, w, products);
+    kernels.block.normalize(pass.norm.get(), from, pixels, normalized);
+    multiply(pixels, taps.count(), taps.in, normalized, w, products);
     const int64_t image_made = (item.end - item.begin) * taps.width * taps.out;
     float* target = y + (item.image * image_pixels + item.begin * taps.width) * taps.out;
     float* made = streamed ? products + most * taps.count() : target;
@@ -95,7 +95,7 @@ at::Tensor plain_forward(const BlockForward& pass) {
           taps.image(), products + i * image_pixels * taps.count(), item.first, pass.bias, item.begin, item.end,
           made + i * image_made);
     }
-    // While the item's output is in the cache; whoever normalises it next is spared a pass.
+    // While the item's output is in the cache; whoever normalizes it next is spared a pass.
     const int64_t rows = item.images * image_made / taps.out;
     float* const means = of_output.means(index, rows);
     kernels.block.statistics(made, rows, taps.out, means, of_output.squares(index));
@@ -117,7 +117,7 @@ void plain_backward(BlockBackward& pass) {
   const int64_t most = items.images * items.rows * taps.width;
   const auto prepare = [&] { return scratch(pass.x, most * (taps.in + taps.count())); };
   share_out(chunks, prepare, [&](int64_t chunk, const at::Tensor& memory) {
-    float *normalised = memory.mutable_data_ptr<float>(), *products = normalised + most * taps.in;
+    float *normalized = memory.mutable_data_ptr<float>(), *products = normalized + most * taps.in;
     std::vector<float> grad_sums(taps.in), product_sums(taps.in), output_sums(taps.out);
     Sums& sums = pass.sums[chunk];
     if (pass.weight_wanted) std::fill_n(dw + chunk * weights, weights, 0.0f);
@@ -139,8 +139,8 @@ void plain_backward(BlockBackward& pass) {
         add_to(sums.products, product_sums);
       }
       if (pass.weight_wanted) {
-        kernels.block.normalise(pass.norm.get(), from, pixels, normalised);
-        add_product(taps.in, taps.count(), pixels, normalised, products, dw + chunk * weights);
+        kernels.block.normalize(pass.norm.get(), from, pixels, normalized);
+        add_product(taps.in, taps.count(), pixels, normalized, products, dw + chunk * weights);
       }
       if (pass.bias_wanted) {
         kernels.block.add_rows(dy + start * taps.out, pixels, taps.out, output_sums.data());

@@ -18,7 +18,7 @@ constexpr int64_t rows_of_differences = 3, columns_of_differences = 4;
 constexpr int64_t differences = rows_of_differences * columns_of_differences;
 constexpr int64_t sides = 5, products = sides * sides;
 
-// What the products left0, left1, centre, right0 and right1 are made of: the difference of rows, and of columns.
+// What the products left0, left1, center, right0 and right1 are made of: the difference of rows, and of columns.
 constexpr std::array<int64_t, sides> row_difference = {0, 0, 1, 2, 2}, column_difference = {0, 1, 2, 3, 3};
 
 // How the tiles of a batch are cut into items: some whole images, or some rows of tiles of one.
@@ -51,9 +51,9 @@ struct Cut {
 
   // The rows of tiles that have a product.
   Range rows_of(int64_t product) const {
-    const int64_t centres = (height + 1) / 2;
+    const int64_t centers = (height + 1) / 2;
     const std::array<Range, sides> all = {
-        Range{0, centres}, Range{1, down}, Range{0, centres}, Range{0, height / 2}, Range{0, centres}};
+        Range{0, centers}, Range{1, down}, Range{0, centers}, Range{0, height / 2}, Range{0, centers}};
     return all[product];
   }
 };

@@ -18,7 +18,7 @@ class NoisyGenerator(ConditionalGenerator):
     drawn anew by whoever trains it; so a batch of N balanced labels needs N / classes of them. ``width`` is the
     length of the vectors that ``generator`` takes.
 
-    Of the noise [B, latent_dim] the first value says the label, as in :class:`ConditionalGenerator`, and the second one
+    In the noise [B, latent_dim] the first value says the label, as in :class:`ConditionalGenerator`, and the second one
     in the same way the noisy layer; the others are not looked at. Raises UsageError for fewer than 2 classes, and for
     vectors that are not finite or have no entries.
     """

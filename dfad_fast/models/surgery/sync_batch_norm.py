@@ -35,7 +35,7 @@ class SynchronizedBatchNorms:
         for layer in self._layers:
             if type(layer).forward not in _FORWARDS or "forward" in layer.__dict__:
                 raise UsageError(
-                    f"{type(layer).__name__} is no plain batch norm layer, so that it cannot be synchronised over "
+                    f"{type(layer).__name__} is no plain batch norm layer, so that it cannot be synchronized over "
                     "processes: leave --sync-batch-norm out (in Python sync_batch_norm=)"
                 )
 

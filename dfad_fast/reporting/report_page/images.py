@@ -23,7 +23,7 @@ def samples(record: Record) -> dict[str, Any] | None:
     last = record.sheets[-1]
     alike = sum(t == s for t, s in zip(last.teacher, last.student, strict=True))
     return {
-        "images": _labelled(last, len(last.images)),
+        "images": _labeled(last, len(last.images)),
         "iteration": count(last.iteration),
         "alike": f"{alike} of {len(last.images)}",
     }
@@ -37,10 +37,10 @@ def strip(record: Record) -> list[dict[str, Any]]:
     if len(kept) > _MOST_MOMENTS:
         step = (len(kept) - 1) / (_MOST_MOMENTS - 1)
         kept = [kept[round(i * step)] for i in range(_MOST_MOMENTS)]
-    return [{"iteration": count(sheet.iteration), "images": _labelled(sheet, _FOLLOWED)} for sheet in kept]
+    return [{"iteration": count(sheet.iteration), "images": _labeled(sheet, _FOLLOWED)} for sheet in kept]
 
 
-def _labelled(sheet: Sheet, images: int) -> list[dict[str, Any]]:
+def _labeled(sheet: Sheet, images: int) -> list[dict[str, Any]]:
     seen = zip(sheet.images[:images], sheet.teacher, sheet.student, strict=False)
     return [
         {"source": _png(image), "teacher": teacher, "student": student} for image, teacher, student in seen

@@ -42,7 +42,7 @@ def _networks(data: dict[str, Any]) -> list[tuple[str, str, str]]:
             [percent(network["accuracy"]) for network in both],
             [percent(network["calibration"]["error"]) for network in both],
         )
-        rows.append((f"Accuracy, {count(data['labelled'])} {data['dataset']} test images", *accuracy))
+        rows.append((f"Accuracy, {count(data['labeled'])} {data['dataset']} test images", *accuracy))
         rows.append(("Expected calibration error", *error))
     rows.append(("Agreement", "", percent(data["agreement"])))
     lines = data["lines"]

@@ -208,7 +208,7 @@ def _rows_on_start(start: Mapping[str, Any]) -> list[_Row]:
 
 
 def settings(record: Record) -> dict[str, Any] | None:
-    """The command that repeats the run, what was minimised, and config.yaml as it is."""
+    """The command that repeats the run, what was minimized, and config.yaml as it is."""
     if not record.config:
         return None
     terms = record.config.get("terms")

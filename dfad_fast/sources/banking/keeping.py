@@ -63,7 +63,7 @@ def ranks(keep: str, roll: Roll) -> np.ndarray:
 
 def _places_within_classes(roll: Roll) -> np.ndarray:
     """Each image's place in its class, the largest key first; what is past the smallest class's is too much of one.
-    Of equal places those of the smallest key are the larger."""
+    Among equal places those of the smallest key are the larger."""
     order = np.lexsort((-roll.key, roll.label))
     labels = roll.label[order]
     first = np.searchsorted(labels, labels, side="left")

@@ -20,10 +20,10 @@ class Folder(SourceSpec):
     teacher's image shape and normalized as its images were; a tenth of them no step sees.
 
     The teacher is asked once about each. ``balance``: each of the classes that it finds is then shown as often as the
-    others (Nayak et al., WACV 2021, arXiv 2011.09113: arbitrary images distil where they are balanced so), but no image
-    more than ``repeats`` times as often as without. ``augment``: how they are shown, words joined by "-", see
-    :func:`dfad_fast.sources.augmenting.draw_views`; the teacher answers to what is shown. Of more than ``limit``
-    images, unless that is 0, so many are drawn.
+    others (Nayak et al., WACV 2021, arXiv 2011.09113: arbitrary images distill where they are balanced so), but no
+    image more than ``repeats`` times as often as without. ``augment``: how they are shown, words joined by "-", see
+    :func:`dfad_fast.sources.augmenting.draw_views`; the teacher answers to what is shown. If there are more than
+    ``limit`` images, and that is not 0, so many are drawn.
 
     Raises UsageError for unknown words and for numbers out of range.
     """

@@ -89,7 +89,7 @@ def test_health_of_compiled_code():
     masks = 'extern "C" void kernel(bool* out_ptr0) { for(;;) at::vec::VecMask<float,1>(x).store(out_ptr0); }'
     assert health([vector + scalar, masks]) == {
         "kernels": 3,
-        "vectorised_kernels": 2,
+        "vectorized_kernels": 2,
         "mask_kernels": 1,
     }
     state = {"problem": None, **health([vector, scalar])}
@@ -97,5 +97,5 @@ def test_health_of_compiled_code():
     assert (
         report._state({"problem": None, **health([masks])}) == "unhealthy: masks are handled by scalar code"
     )
-    assert report._state({"problem": None, **health([vector])}) == "vectorised"
+    assert report._state({"problem": None, **health([vector])}) == "vectorized"
     assert report._state({"problem": "wrong"}) == "out: wrong"

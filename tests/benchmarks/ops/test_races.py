@@ -124,7 +124,7 @@ def test_torch_compile_is_measured_and_told_apart():
     facts = race["contestants"][0]
     assert facts["problem"] is None
     assert facts["compile_seconds"] > 0
-    assert facts["kernels"] == facts["vectorised_kernels"] > 0
+    assert facts["kernels"] == facts["vectorized_kernels"] > 0
     assert [row["contender"] for row in race["rows"]] == 2 * ["compile, best", OURS, "copy", "read"]
 
 

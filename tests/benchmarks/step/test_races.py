@@ -74,7 +74,7 @@ def test_a_run_is_complete(measured):
 
 def test_the_parts_of_an_iteration_are_told_apart(measured):
     parts = [part for part in measured["breakdowns"] if part["contender"] == "exact"]
-    assert {"generator forward", "teacher forward", "student backward", "optimisers"} <= {
+    assert {"generator forward", "teacher forward", "student backward", "optimizers"} <= {
         part["part"] for part in parts
     }
     together = sum(part["seconds"] for part in parts)

@@ -286,7 +286,7 @@ def test_what_was_inspected_is_shown(finished):
         "dataset": "digits",
         "images": "real",
         "compared": 100,
-        "labelled": 100,
+        "labeled": 100,
         "generated": 50,
         "teacher": network,
         "student": network,

@@ -36,8 +36,9 @@ def read_images(path: str, shape: tuple[int, int, int], limit: int, rng: np.rand
     """The images of a folder, with those in folders in it, or of an .npz, fitted to ``shape``.
 
     An .npz holds ``images``: uint8, or floats from 0 to 1, [N, H, W], [N, H, W, C] or [N, C, H, W]; what else it holds,
-    such as labels or logits of some teacher, is not read. Of more than ``limit`` images, unless that is 0, so many are
-    drawn. All are held as bytes: N * C * H * W of them. Files that cannot be read are left out, with a warning.
+    such as labels or logits of some teacher, is not read. If there are more than ``limit`` images, and that is not 0,
+    so many are drawn. All are held as bytes: N * C * H * W of them. Files that cannot be read are left out, with a
+    warning.
 
     Raises UsageError where there are no images at ``path``, or fewer than 10; where none can be read; for an .npz of
     another form, for NaN or numbers beyond 0 and 1 in it; where they do not fit into the free memory.

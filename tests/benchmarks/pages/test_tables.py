@@ -1,6 +1,4 @@
-"""README's tables are those of the committed result files."""
-
-from pathlib import Path
+"""The tables of docs/results/speed.md are those of the committed result files."""
 
 import pytest
 from click.testing import CliRunner
@@ -8,20 +6,21 @@ from click.testing import CliRunner
 from benchmarks import run
 from benchmarks.measuring.machine import ROOT
 from benchmarks.measuring.results import Unreadable, load
-from benchmarks.readme.tables import TABLES, fill
+from benchmarks.pages.tables import TABLES, fill
 
 RESULTS = ROOT / "benchmarks/results"
-README = (ROOT / "README.md").read_text()
+PAGE = ROOT / "docs/results/speed.md"
+TEXT = PAGE.read_text()
 
 
 def test_the_tables_are_what_the_files_say():
-    assert fill(README, RESULTS) == README, "run: python benchmarks/run.py readme"
+    assert fill(TEXT, RESULTS) == TEXT, "run: python benchmarks/run.py pages"
 
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_every_table_has_its_place(kind):
-    assert README.count(f"<!-- {kind} -->\n") == 1
-    assert README.index("<!-- end -->", README.index(f"<!-- {kind} -->")) > 0
+    assert TEXT.count(f"<!-- {kind} -->\n") == 1
+    assert TEXT.index("<!-- end -->", TEXT.index(f"<!-- {kind} -->")) > 0
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -30,7 +29,7 @@ def test_what_a_table_links_to_is_there(kind):
     if not file.exists():
         pytest.skip(f"{file.name} was not measured yet")
     for link in TABLES[kind](load(file)).split("](")[1:]:
-        assert Path(ROOT, link.partition(")")[0]).is_file()
+        assert (PAGE.parent / link.partition(")")[0]).is_file()
 
 
 def test_only_what_stands_between_the_marks_changes(tmp_path):
@@ -45,10 +44,10 @@ def test_only_what_stands_between_the_marks_changes(tmp_path):
         fill("no marks", RESULTS)
     (tmp_path / "ops").mkdir()
     (tmp_path / "ops/ops.json").write_text("{}")
-    (tmp_path / "README.md").write_text(text)
+    (tmp_path / "page.md").write_text(text)
     told = CliRunner().invoke(
-        run.main, ["readme", "--results", str(tmp_path), "--file", str(tmp_path / "README.md")]
+        run.main, ["pages", "--results", str(tmp_path), "--file", str(tmp_path / "page.md")]
     )
     assert told.exit_code == 1
     assert "holds no results" in told.output
-    assert (tmp_path / "README.md").read_text() == text
+    assert (tmp_path / "page.md").read_text() == text

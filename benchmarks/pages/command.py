@@ -1,4 +1,4 @@
-"""The command line of ``run.py readme``."""
+"""The command line of ``run.py pages``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command("readme")
+@click.command("pages")
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
@@ -18,13 +18,13 @@ import click
 @click.option(
     "--file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=Path("README.md"),
+    default=Path("docs/results/speed.md"),
     show_default=True,
 )
 def command(results: Path, file: Path) -> None:
-    """Put the tables of result files between their marks in README.md."""
+    """Put the tables of result files between their marks in a page of the documentation."""
     from benchmarks.measuring.results import Unreadable
-    from benchmarks.readme.tables import fill
+    from benchmarks.pages.tables import fill
 
     try:
         file.write_text(fill(file.read_text(), results))

@@ -1,4 +1,4 @@
-"""README's tables and plots of measurements, from result files: ``run.py readme`` puts them between their marks."""
+"""Tables and plots of measurements for a page, from result files: ``run.py pages`` puts them between their marks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def ops(results: Results) -> str:
             milliseconds = f"{1e3 * heat.rows[OURS]['median_seconds']:.3g}"
             lines.append([label, milliseconds, *(_times(heat, names) for names in rivals)])
     table = _table(["ms", "dfad_fast", "eager, published", "eager, best", "torch.compile, best"], lines)
-    plot = "![speed-up over the rivals by size](benchmarks/results/ops/speedup.png)"
+    plot = "![speed-up over the rivals by size](../../benchmarks/results/ops/speedup.png)"
     return f"{table}\n\n{_origin(results)}\n\n{plot}"
 
 
@@ -104,13 +104,13 @@ def train(results: Results) -> str:
         f"{results['job']['images']:,} images; accuracies in percent, mean ± deviation over "
         f"{len(results['job']['seeds'])} seeds. Made by `{results['command']}`."
     )
-    plot = "![accuracy over seconds of training](benchmarks/results/train/accuracy.png)"
+    plot = "![accuracy over seconds of training](../../benchmarks/results/train/accuracy.png)"
     return f"{intro}\n\n{_table(sheet.columns, sheet.lines)}\n\n{_origin(results)}\n\n{plot}"
 
 
 def _origin(results: Results) -> str:
     cut = "" if results["complete"] else " The run was interrupted."
-    return f"{origin(results)}{cut} [All figures](benchmarks/results/{results['kind']}/{results['kind']}.md)."
+    return f"{origin(results)}{cut} [All figures](../../benchmarks/results/{results['kind']}/{results['kind']}.md)."
 
 
 TABLES: dict[str, Callable[[Results], str]] = {"ops": ops, "step": step, "train": train}

@@ -26,7 +26,7 @@ class _Batches:
         return None if batch is None else {IMAGES: batch.numpy()}
 
 
-def quantise(model: Path, images: Tensor, path: Path) -> None:
+def quantize(model: Path, images: Tensor, path: Path) -> None:
     """Writes the model in file ``model`` to ``path`` with weights and activations in 8 bits.
 
     Weights have a scale for each output channel, activations one for each tensor, from its least and largest value
@@ -45,13 +45,13 @@ def quantise(model: Path, images: Tensor, path: Path) -> None:
 
     metadata = {prop.key: prop.value for prop in onnx.load(model).metadata_props}
     with tempfile.TemporaryDirectory() as folder:
-        folded, quantised = Path(folder) / "folded.onnx", Path(folder) / "quantised.onnx"
+        folded, quantized = Path(folder) / "folded.onnx", Path(folder) / "quantized.onnx"
         try:
             with quietly():
                 quant_pre_process(model, folded, skip_symbolic_shape=True)
                 quantize_static(
                     folded,
-                    quantised,
+                    quantized,
                     _Batches(images),
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
@@ -62,7 +62,7 @@ def quantise(model: Path, images: Tensor, path: Path) -> None:
                 )
         except Exception as error:
             reason = in_one_line(error)
-            raise RunError(f"onnxruntime cannot quantise the student ({reason}): leave --int8 out") from error
-        result = onnx.load(quantised)
+            raise RunError(f"onnxruntime cannot quantize the student ({reason}): leave --int8 out") from error
+        result = onnx.load(quantized)
     onnx.helper.set_model_props(result, {**metadata, "precision": "int8"})
     onnx.save(result, path)

@@ -205,7 +205,7 @@ def _test_batches(
     if settings.teacher and not settings.mean:
         name = (dataset or test_set).name
         _log.info(
-            f"test images are normalised by {name}'s own mean and deviation: --mean and --std set others"
+            f"test images are normalized by {name}'s own mean and deviation: --mean and --std set others"
         )
     return list(test_set.test_batches(512, device)) if processes.is_first() else []
 

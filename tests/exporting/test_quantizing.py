@@ -5,7 +5,7 @@ from torch import nn
 
 from dfad_fast.errors import RunError
 from dfad_fast.exporting.onnx_file import read_onnx
-from dfad_fast.exporting.quantising import quantise
+from dfad_fast.exporting.quantizing import quantize
 
 
 class Residual(nn.Module):
@@ -53,7 +53,7 @@ def ops(file):
 def test_batch_norm_is_folded_into_convolutions_and_answers_stay_near(model, tmp_path):
     network, file, images = model
     assert ops(file).count("BatchNormalization") == 2
-    quantise(file, images[:128], tmp_path / "int8.onnx")
+    quantize(file, images[:128], tmp_path / "int8.onnx")
     assert ops(tmp_path / "int8.onnx").count("BatchNormalization") == 1
     with torch.no_grad():
         expected = network(images)
@@ -64,7 +64,7 @@ def test_batch_norm_is_folded_into_convolutions_and_answers_stay_near(model, tmp
 
 def test_weights_have_seven_bits_and_a_scale_for_each_channel_and_activations_are_unsigned(model, tmp_path):
     _, file, images = model
-    quantise(file, images[:128], tmp_path / "int8.onnx")
+    quantize(file, images[:128], tmp_path / "int8.onnx")
     graph = onnx.load(tmp_path / "int8.onnx").graph
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     made_by = {output: node for node in graph.node for output in node.output}
@@ -85,6 +85,6 @@ def test_what_onnxruntime_cannot_do_is_one_line(tmp_path):
         [node], "none", [value("images", 1, [1, 1, 8, 8])], [value("logits", 1, [1, 3])]
     )
     onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
-    with pytest.raises(RunError, match=r"onnxruntime cannot quantise the student \(.*\): leave --int8 out"):
-        quantise(tmp_path / "model.onnx", torch.zeros(2, 1, 8, 8), tmp_path / "int8.onnx")
+    with pytest.raises(RunError, match=r"onnxruntime cannot quantize the student \(.*\): leave --int8 out"):
+        quantize(tmp_path / "model.onnx", torch.zeros(2, 1, 8, 8), tmp_path / "int8.onnx")
     assert not (tmp_path / "int8.onnx").exists()

@@ -1,4 +1,4 @@
-"""Batches of labelled images as people's loaders give them."""
+"""Batches of labeled images as people's loaders give them."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _images(value: object) -> Tensor:
         raise UsageError(f"test images are {list(images.shape)}: {_EXPECTED}{hint}")
     if not images.is_floating_point():
         raise UsageError(
-            f"test images are {_kind(images)}: give floating ones, normalised as the teacher's images were"
+            f"test images are {_kind(images)}: give floating ones, normalized as the teacher's images were"
         )
     return images
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dfad_fast import DFADTrainer
-from dfad_fast.data.labelled_batches import read_batch
+from dfad_fast.data.labeled_batches import read_batch
 from dfad_fast.engine.evaluation import TestSet, accuracy
 from dfad_fast.errors import UsageError
 from tests.training.test_trainer import SHAPE, SMALL, same, weights
@@ -62,7 +62,7 @@ def test_batches_of_people_are_read(batch):
         ((IMAGES[0], LABELS), r"images are \[1, 8, 8\]: .* wrap it in a DataLoader"),
         (
             (IMAGES.to(torch.uint8), LABELS),
-            "images are uint8: give floating ones, normalised as the teacher's",
+            "images are uint8: give floating ones, normalized as the teacher's",
         ),
         ("images", "a test batch is str: expected"),
     ],

@@ -1,1 +1,0 @@
-"""``run.py readme``: README's tables from files of results."""
