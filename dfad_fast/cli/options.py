@@ -59,7 +59,7 @@ seed_option = click.option(
     help="Fixes everything that is drawn.",
 )
 
-quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 
 
 def threads_option(help: str = "CPU threads (default: all cores).") -> Decorator:

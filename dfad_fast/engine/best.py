@@ -19,7 +19,7 @@ from dfad_fast.precision import at_least_float32
 
 BY_ACCURACY = "test accuracy"
 BY_AGREEMENT = "agreement per class on held-out generated images"
-_CHOICES = ("auto", "accuracy", "agreement")
+BEST_BY = ("auto", "accuracy", "agreement")
 _MOMENTS = 8
 _IMAGES = 64  # of each moment
 _MOST_BYTES = 64 * 2**20  # of the images of all moments, which go into every checkpoint
@@ -57,8 +57,8 @@ class BestStudent:
     """
 
     def __init__(self, by: str = "auto") -> None:
-        if by not in _CHOICES:
-            raise unknown_name("best_by", by, _CHOICES)
+        if by not in BEST_BY:
+            raise unknown_name("choice of best_by", by, BEST_BY)
         self._asked = by
         self.weights: dict[str, Any] | None = None
         self.iteration = 0
@@ -172,6 +172,9 @@ class BestStudent:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Begins anew where the best student of before was chosen by test labels, and none are to be used now."""
+        if self._asked == "agreement" and state["by"] == BY_ACCURACY:
+            return
         self.weights = state["weights"]
         self.iteration, self.by = state["iteration"], state["by"]
         self._score = state["score"][0], state["score"][1]

@@ -39,6 +39,7 @@ def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> d
         found["student_accuracy"] = scores.student_accuracy
         found["agreement"] = scores.agreement
         found["largest_class_student"] = scores.largest_class
+        found["largest_class_teacher"] = scores.largest_class_teacher
         state.best_accuracy = max(scores.student_accuracy, state.best_accuracy or 0.0)
         best.meet_on_test_images(networks.student, state.iteration, scores)
         if distiller.averaged_student is not None:
@@ -66,6 +67,7 @@ def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> d
         warnings.warn(f"not measured: {attempts}; training goes on", DFADFastWarning, stacklevel=2)
         return found
     found.setdefault("largest_class_student", generated.student_balance.most_frequent[1])
+    found.setdefault("largest_class_teacher", generated.balance.most_frequent[1])
     return found | {
         "agreement_generated": generated.agreement,
         "discrepancy_generated": generated.discrepancy,

@@ -37,6 +37,7 @@ class TestScores:
     agreement: float
     largest_class: float
     """The class that the student answers most often: its share of the images."""
+    largest_class_teacher: float
     images: int
 
 
@@ -138,6 +139,7 @@ class TestSet:
             student_accuracy=(student_answers == labels).float().mean().item(),
             agreement=(student_answers == teacher).float().mean().item(),
             largest_class=student_answers.bincount().max().item() / len(labels),
+            largest_class_teacher=teacher.bincount().max().item() / len(labels),
             images=len(labels),
         )
 

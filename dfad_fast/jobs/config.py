@@ -9,7 +9,9 @@ from typing import Any
 
 from dfad_fast.data import dataset_names
 from dfad_fast.distributed import processes
+from dfad_fast.engine.best import BEST_BY
 from dfad_fast.engine.recipe import RECIPES
+from dfad_fast.engine.starting import STUDENT_INITS
 from dfad_fast.errors import ConfigError, UsageError, unknown_name
 from dfad_fast.jobs.paths import found_from, made_absolute
 from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
@@ -100,6 +102,8 @@ def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
         "recipe": ("auto", *RECIPES),
         "generator": GENERATORS,
         "speed": SPEEDS,
+        "best_by": BEST_BY,
+        "student_init": STUDENT_INITS,
         "dataset": dataset_names(),
         "log": LOGGERS,
         **({} if settings.get("plugin") else {"method": ("auto", *METHODS)}),

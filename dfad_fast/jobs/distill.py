@@ -15,6 +15,7 @@ from dfad_fast.allocator import pin_allocator
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.distributed import collectives, processes
+from dfad_fast.engine.best import BestStudent
 from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.engine.preflight import refuse_unaffordable
 from dfad_fast.errors import UsageError
@@ -89,6 +90,9 @@ def prepare(
     dataset = load_dataset(settings.dataset, settings.data_dir) if settings.dataset else None
     _refuse_unaffordable(settings, device)
     _refuse_two_lengths(settings)
+    best = BestStudent(settings.best_by)
+    if not (dry_run or settings.dataset or settings.evaluate):
+        best.refuse_untested()  # before a teacher is trained, and a run is overwritten
 
     def build() -> Pair:
         return _build_pair(settings, dataset, device, resume, dry_run, teacher_progress)

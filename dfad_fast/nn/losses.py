@@ -20,7 +20,7 @@ class BoundaryHingeLoss(nn.Module):
     """:func:`dfad_fast.ops.boundary_hinge_loss` with its settings.
 
     Args:
-        margin: distance from the boundary below which the student is penalised.
+        margin: distance from the boundary below which the student is penalized.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         weights: one factor per stage; only with lists of features.
     """

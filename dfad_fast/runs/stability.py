@@ -14,8 +14,6 @@ ONE_CLASS = 0.95
 """The largest share of the images in one class: with more, figures on them say little about the others."""
 ALIKE = 0.02
 """Variety of images that are all nearly one, see :class:`dfad_fast.engine.evaluation.GeneratedScores`."""
-_AGREES = 0.8
-"""A student that agrees so often with its teacher may answer one class: its test images may be of one."""
 _BEHIND = 0.02
 """By so much accuracy a student may fall behind the best one without a word."""
 _BY_CHANCE = 3.0
@@ -44,8 +42,10 @@ def _shows_one_image(record: _Record) -> bool:
 
 
 def _shows_one_answer(record: _Record) -> bool:
-    agreement = record.get("agreement", record.get("agreement_generated", 1.0))
-    return record.get("largest_class_student", 0.0) >= ONE_CLASS and agreement < _AGREES
+    """Not before it has learned from a batch, since untrained students may do so."""
+    return "agreement_batch" in record and record.get("largest_class_student", 0.0) >= ONE_CLASS > record.get(
+        "largest_class_teacher", 1.0
+    )
 
 
 _OTHER_IMAGES = (
@@ -86,20 +86,20 @@ def collapses(history: Sequence[_Record]) -> list[str]:
     ]
 
 
-def fallen_behind(history: Sequence[_Record], final: TestScores, file: str) -> list[str]:
+def fallen_behind(history: Sequence[_Record], final: TestScores) -> list[str]:
     """A line where the last student, of these scores, is worse than the best one on the test images by more than
-    chance; ``file`` holds the best."""
+    chance."""
     scored = [record for record in history if "student_accuracy" in record]
     if len(scored) < _LONG:
         return []
-    best = max(scored, key=lambda record: record["student_accuracy"])
+    best = max(reversed(scored), key=lambda record: record["student_accuracy"])  # the last of equal ones
     behind = best["student_accuracy"] - final.student_accuracy
     middle = (best["student_accuracy"] + final.student_accuracy) / 2
     if behind < max(_BEHIND, _BY_CHANCE * math.sqrt(2 * middle * (1 - middle) / final.images)):
         return []
     return [
         f"the last student is {100 * behind:.1f} points behind that of iteration {best['iteration']} on the test "
-        f"images: see {file}, and try a lower --student-lr or --student-ema 0.99"
+        "images: try a lower --student-lr or --student-ema 0.99, or take the best student"
     ]
 
 
@@ -108,7 +108,11 @@ def deviation(history: Sequence[_Record], name: str) -> float | None:
     if not history:
         return None
     last = history[-1]["iteration"]
-    values = [record[name] for record in history if name in record and 3 * record["iteration"] > 2 * last]
+    values = [
+        record[name]
+        for record in history
+        if 3 * record["iteration"] > 2 * last and math.isfinite(record.get(name, math.nan))
+    ]
     return statistics.stdev(values) if len(values) > 1 else None
 
 

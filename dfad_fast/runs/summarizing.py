@@ -66,7 +66,7 @@ def summarize(
         distiller.best.meet_on_test_images(networks.student, state.iteration, final)
     notices = [
         *(_notices(generated) if generated else []),
-        *(stability.fallen_behind(history, final, layout.BEST) if final else []),
+        *(stability.fallen_behind(history, final) if final else []),
     ]
     # For a run that was interrupted or failed, one line is enough; its summary and page say this too, and collapses
     # were told while they happened.

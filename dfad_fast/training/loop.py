@@ -201,8 +201,9 @@ class Loop:
         self._history.append(record)
         self._writer.record(record)
         if evaluated and processes.is_first():
+            goes_on = "; training goes on" if state.iteration < self._times.target else ""
             for collapse in stability.new_collapses(self._history):
-                warnings.warn(f"{collapse}; training goes on", DFADFastWarning, stacklevel=3)
+                warnings.warn(f"{collapse}{goes_on}", DFADFastWarning, stacklevel=3)
         self._tell(lambda callback: callback.recorded(Recorded(dict(record))))
 
     def _checked_record(self) -> dict[str, Any]:

@@ -569,3 +569,16 @@ def test_more_threads_than_cores_are_a_warning(dfad_fast, own):
         torch.set_num_threads(before)
     assert done.code == 0
     assert f"{many} threads share" in done.err
+
+
+def test_a_choice_of_the_best_student_that_cannot_be_costs_no_run(dfad_fast, own, tmp_path):
+    assert dfad_fast("distill", *own).code == 0
+    student = (tmp_path / "run/student.safetensors").read_bytes()
+    for by, message in (
+        ("accuracy", "needs labeled test images"),
+        ("luck", "unknown choice of best_by 'luck'"),
+    ):
+        done = dfad_fast("distill", *own, "--overwrite", "--best-by", by)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert message in done.err
+        assert (tmp_path / "run/student.safetensors").read_bytes() == student

@@ -47,15 +47,17 @@ def test_an_entry_of_a_checkpoint_is_named_repeated_and_inspected(dfad_fast, own
     assert "no tensors under 'state.ema'" in done.err
 
 
+@pytest.mark.parametrize("method", [("--method", "dfad"), ("--source", "0.5*procedural + 0.5*fresh")])
 @pytest.mark.filterwarnings("ignore")
-def test_a_program_teaches_and_is_announced_recorded_and_inspected(dfad_fast, own, tmp_path):
+def test_a_program_teaches_and_is_announced_recorded_and_inspected(dfad_fast, own, tmp_path, method):
     network = teacher_of(tmp_path)
     program = torch.export.export(network, (torch.ones(2, 1, 8, 8),), dynamic_shapes=({0: Dim("b")},))
     torch.export.save(program, tmp_path / "own.pt2")
     options = ["own.pt2" if a == "own.py:teacher" else a for a in without_weights(own)]
-    done = dfad_fast("distill", *options, "--method", "dfad")
+    done = dfad_fast("distill", *options, *method)
     assert done.code == 0, done.err
     assert "running the code in own.pt2" in done.out
+    assert json.loads((tmp_path / "run/summary.json").read_text())["method"] == "dfad"
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert config["teacher_weights_sha256"] == hashlib.sha256((tmp_path / "own.pt2").read_bytes()).hexdigest()
     assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] > 0

@@ -54,7 +54,7 @@ def test_by_accuracy_the_highest_and_of_equal_ones_the_later_with_more_agreement
         (5, 0.7, 1),
     ):
         student = Signs(float(iteration))
-        best.meet_on_test_images(student, iteration, TestScores(1.0, accuracy, agreement, 0.5, 100))
+        best.meet_on_test_images(student, iteration, TestScores(1.0, accuracy, agreement, 0.5, 0.3, 100))
     assert best.describe() == {"iteration": 4, "by": BY_ACCURACY, "value": 0.8, "accuracy": 0.8}
     assert best.weights["weight"] == 4
 
@@ -95,7 +95,7 @@ def test_a_class_of_few_images_weighs_as_much_as_one_of_many():
 def test_accuracy_comes_before_agreement():
     best = BestStudent()
     meet(best, Signs(), 1, images_of(1.0, -1.0))
-    best.meet_on_test_images(Signs(2.0), 2, TestScores(1.0, 0.3, 0.3, 0.5, 100))
+    best.meet_on_test_images(Signs(2.0), 2, TestScores(1.0, 0.3, 0.3, 0.5, 0.3, 100))
     assert told(best) == (2, 0.3)
     meet(best, Signs(), 3, images_of(1.0, -1.0))
     assert told(best) == (2, 0.3)
@@ -104,12 +104,18 @@ def test_accuracy_comes_before_agreement():
 def test_where_agreement_is_asked_for_accuracy_is_told_and_not_chosen_by():
     best = BestStudent("agreement")
     meet(best, Signs(1.0, 0.1), 1, images_of(1.0, -1.0), accuracy=0.4)
-    best.meet_on_test_images(Signs(2.0), 2, TestScores(1.0, 0.9, 0.9, 0.5, 100))
+    best.meet_on_test_images(Signs(2.0), 2, TestScores(1.0, 0.9, 0.9, 0.5, 0.3, 100))
     meet(best, Signs(0.0, -1.0), 2, images_of(1.0, -1.0), accuracy=0.9)
     assert best.describe() == {"iteration": 1, "by": BY_AGREEMENT, "value": 1.0, "accuracy": 0.4}
     again = BestStudent("agreement")
     again.load_state_dict(best.state_dict(), torch.device("cpu"))
     assert again.describe() == best.describe()
+    by_labels = BestStudent()
+    by_labels.meet_on_test_images(Signs(2.0), 3, TestScores(1.0, 0.9, 0.9, 0.5, 0.3, 100))
+    anew = BestStudent("agreement")
+    anew.load_state_dict(by_labels.state_dict(), torch.device("cpu"))
+    meet(anew, Signs(), 4, images_of(1.0, -1.0))
+    assert told(anew) == (4, 1.0)
     older = {name: value for name, value in best.state_dict().items() if name != "accuracy"}
     again.load_state_dict(older, torch.device("cpu"))
     assert again.describe()["accuracy"] is None
@@ -193,7 +199,7 @@ def test_a_resumed_run_keeps_the_best_student_of_one_that_was_never_stopped(pair
 
 def test_what_the_best_student_is_chosen_by(pair):
     teacher, student = pair
-    with pytest.raises(UsageError, match="unknown best_by 'accurracy': did you mean 'accuracy'"):
+    with pytest.raises(UsageError, match="unknown choice of best_by 'accurracy': did you mean 'accuracy'"):
         DFADTrainer(teacher, student, SHAPE, "dfad", best_by="accurracy", **SMALL)
     trainer = DFADTrainer(teacher, student, SHAPE, "dfad", best_by="accuracy", **SMALL)
     with pytest.raises(UsageError, match="best_by accuracy needs labeled test images"):

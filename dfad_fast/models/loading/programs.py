@@ -49,7 +49,12 @@ class Program(nn.Module):
 
 def is_opaque(network: nn.Module) -> bool:
     """Whether ``network`` or a part of it is a program, of which nobody can read features."""
-    return any(isinstance(module, Program | torch.jit.ScriptModule) for module in network.modules())
+    return bool(programs_in(network))
+
+
+def programs_in(network: nn.Module) -> list[nn.Module]:
+    """The programs that ``network`` is, or has as parts."""
+    return [module for module in network.modules() if isinstance(module, Program | torch.jit.ScriptModule)]
 
 
 def is_program(name: str) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.distributed import differentiable, processes
+from dfad_fast.models.loading.programs import programs_in
 from dfad_fast.models.reading.hooks import first_input
 from dfad_fast.ops import channel_statistics
 from dfad_fast.precision import at_least_float32
@@ -37,12 +38,15 @@ def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
 
     They are known by their buffers ``running_mean`` and ``running_var``: torch's own and SyncBatchNorm, those that
     activate too (timm's BatchNormAct2d), and frozen ones (torchvision's FrozenBatchNorm2d), which are no subclasses.
-    Instance norms keep statistics of single images and do not count.
+    Instance norms keep statistics of single images and do not count. Nor do layers within a program, which has their
+    buffers and lets nobody see what they get.
     """
+    hidden = {id(part) for program in programs_in(network) for part in program.modules()}
     return [
         module
         for module in network.modules()
-        if not isinstance(module, _INSTANCE_NORMS)
+        if id(module) not in hidden
+        and not isinstance(module, _INSTANCE_NORMS)
         and {"running_mean", "running_var"} <= {name for name, _ in module.named_buffers(recurse=False)}
     ]
 

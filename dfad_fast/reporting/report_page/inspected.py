@@ -37,12 +37,13 @@ def _networks(data: dict[str, Any]) -> list[tuple[str, str, str]]:
     """What, teacher, student."""
     rows = []
     both = [data["teacher"], data["student"]]
+    labeled = data.get("labeled", data.get("labelled"))  # as older versions spelled it
     if all(both):
         accuracy, error = (
             [percent(network["accuracy"]) for network in both],
             [percent(network["calibration"]["error"]) for network in both],
         )
-        rows.append((f"Accuracy, {count(data['labeled'])} {data['dataset']} test images", *accuracy))
+        rows.append((f"Accuracy, {count(labeled)} {data['dataset']} test images", *accuracy))
         rows.append(("Expected calibration error", *error))
     rows.append(("Agreement", "", percent(data["agreement"])))
     lines = data["lines"]
