@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dfad_fast.distributed import collectives
 from dfad_fast.engine.evaluation import TestScores, ask
-from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.errors import UsageError
 from dfad_fast.networks.states import load_state, state_of
 from dfad_fast.ops import l1_discrepancy
 from dfad_fast.precision import at_least_float32
@@ -58,7 +58,7 @@ class BestStudent:
 
     def __init__(self, by: str = "auto") -> None:
         if by not in BEST_BY:
-            raise unknown_name("choice of best_by", by, BEST_BY)
+            raise UsageError(f"unknown best_by {by!r}: expected {', '.join(BEST_BY)}")
         self._asked = by
         self.weights: dict[str, Any] | None = None
         self.iteration = 0

@@ -576,7 +576,7 @@ def test_a_choice_of_the_best_student_that_cannot_be_costs_no_run(dfad_fast, own
     student = (tmp_path / "run/student.safetensors").read_bytes()
     for by, message in (
         ("accuracy", "needs labeled test images"),
-        ("luck", "unknown choice of best_by 'luck'"),
+        ("luck", "unknown --best-by 'luck': expected auto, accuracy, agreement"),
     ):
         done = dfad_fast("distill", *own, "--overwrite", "--best-by", by)
         assert (done.code, done.err.count("\n")) == (2, 1)

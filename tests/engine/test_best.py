@@ -199,7 +199,7 @@ def test_a_resumed_run_keeps_the_best_student_of_one_that_was_never_stopped(pair
 
 def test_what_the_best_student_is_chosen_by(pair):
     teacher, student = pair
-    with pytest.raises(UsageError, match="unknown choice of best_by 'accurracy': did you mean 'accuracy'"):
+    with pytest.raises(UsageError, match="unknown best_by 'accurracy': expected auto, accuracy, agreement"):
         DFADTrainer(teacher, student, SHAPE, "dfad", best_by="accurracy", **SMALL)
     trainer = DFADTrainer(teacher, student, SHAPE, "dfad", best_by="accuracy", **SMALL)
     with pytest.raises(UsageError, match="best_by accuracy needs labeled test images"):
