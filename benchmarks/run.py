@@ -36,8 +36,8 @@ COMMANDS = (
     "instructions",
     "methods",
     "ops",
-    "processes",
     "pages",
+    "processes",
     "step",
     "train",
 )
