@@ -10,12 +10,11 @@ import yaml
 from safetensors.torch import save_file
 
 from dfad_fast.models.zoo.registry import create_network
-from tests.cli.conftest import dfad_fast  # noqa: F401
 from tests.data.test_mnist import write as write_mnist
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 SHAPES = {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32), "mnist": (1, 28, 28)}
-# Of one family and small, in place of a recipe's.
+# Small networks of one family, in place of a recipe's.
 SMALL = ("resnet10-w16", "resnet10-w8")
 
 
@@ -24,7 +23,7 @@ def test_there_are_recipes():
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_begins(dfad_fast, tmp_path, monkeypatch, recipe):  # noqa: F811
+def test_a_recipe_begins(dfad_fast, tmp_path, monkeypatch, recipe):
     settings = yaml.safe_load(recipe.read_text())["distill"]
     shape = tuple(settings.get("image_shape") or SHAPES[settings["dataset"]])
     classes = settings.get("classes") or {"cifar100": 100}.get(settings["dataset"], 10)
