@@ -47,7 +47,7 @@ def _table(summary: Summary) -> Table:
         table.add_row(
             "test accuracy, final", percent(summary.teacher_accuracy), percent(summary.student_accuracy_final)
         )
-        kept = summary.best_student is None or summary.best_student.by != BY_AGREEMENT
+        kept = summary.keeps_most_accurate
         highest = "best (chosen on them)" if kept else "highest at an evaluation, not kept"
         table.add_row(f"test accuracy, {highest}", "", percent(summary.student_accuracy_best))
         if summary.student_accuracy_deviation is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dfad_fast.engine.best import BY_ACCURACY
 from dfad_fast.runs.layout import SUMMARY
 
 
@@ -95,6 +96,11 @@ class Summary:
     def size_ratio(self) -> float:
         """The student's parameters, as a part of the teacher's."""
         return self.student_parameters / self.teacher_parameters
+
+    @property
+    def keeps_most_accurate(self) -> bool:
+        """Whether the student of ``student_accuracy_best`` is the best one, whose weights are kept."""
+        return self.best_student is None or self.best_student.by == BY_ACCURACY
 
     def as_data(self) -> dict[str, Any]:
         """What summary.json holds, as plain values."""

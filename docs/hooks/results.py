@@ -36,15 +36,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) 
 
     def moved(found: re.Match[str]) -> str:
         path = _results(config) / found[1]
-        if path.is_dir():
-            shown = sorted(path.glob("*.md"))
-            if not shown:
-                raise PluginError(
-                    f"{page.file.src_uri} links to {found[0]}, a folder without a page: link to a file"
-                )
-            path = shown[0]
         if not path.is_file():
-            raise PluginError(f"{page.file.src_uri} links to {found[0]}, which is not there")
+            raise PluginError(f"{page.file.src_uri} links to {found[0]}, which is no file")
         return f"{up}{_FOLDER}/{path.relative_to(_results(config)).as_posix()}"
 
     return _LINK.sub(moved, markdown)

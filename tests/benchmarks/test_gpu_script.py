@@ -5,13 +5,10 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from benchmarks import run
 from benchmarks.measuring.machine import ROOT
 from dfad_fast.cli.group import app
-
-NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which it would use")
 
 
 def gpu(*arguments):
@@ -46,7 +43,6 @@ def test_a_dry_run_names_commands_that_exist():
             assert (ROOT / words[0]).is_file() or words[:2] == ["-m", "dfad_fast.info"]
 
 
-@NO_GPU
 def test_without_a_gpu_it_says_so():
     done = gpu()
     assert (done.returncode, done.stdout) == (2, "")

@@ -157,7 +157,7 @@ def _rows_on_test_images(summary: Summary) -> list[_Row]:
         return rows
     teacher, final = percent(summary.teacher_accuracy), percent(summary.student_accuracy_final)
     rows.append(("Test accuracy, final", teacher, final))
-    kept = summary.best_student is None or summary.best_student.by == BY_ACCURACY
+    kept = summary.keeps_most_accurate
     highest = "best (chosen on the test images)" if kept else "highest at an evaluation, not kept"
     rows.append((f"Test accuracy, {highest}", "", percent(summary.student_accuracy_best)))
     if summary.student_accuracy_deviation is not None:
