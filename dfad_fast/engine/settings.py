@@ -29,9 +29,9 @@ class DistillerSettings:
 
     method: str | Method = setting(
         "auto",
-        "auto (dfad-ar-vi-bn, or dfad-ar where the teacher has no batch norm layers), dfad, dfad-ar, dfad-vi, "
-        "dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq, fast-2, fast-5, fast-10, nayer, "
-        "cmi.",
+        "auto (dfad-ar-vi-bn, or dfad-ar where the teacher has no batch norm layers; with --minutes, what does best in "
+        "that time), dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq, fast-2, fast-5, fast-10, "
+        "nayer, cmi, procedural.",
         details="Or a Method. auto leaves the activation regularizer out where no features match.",
         option=str,
         resolved=True,

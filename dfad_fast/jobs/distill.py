@@ -29,11 +29,14 @@ from dfad_fast.jobs.networks import (
     refuse_other_teacher,
     run_plugins,
 )
-from dfad_fast.jobs.pace import find_pace
+from dfad_fast.jobs.pace import FillingTakesTooLongError, Pace, find_pace
+from dfad_fast.jobs.planned_methods import Plan, planned_methods
 from dfad_fast.jobs.settings import LENGTHS, DistillSettings, as_plain, distill_settings
+from dfad_fast.methods import Method
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.levers import choose_levers, with_changes
+from dfad_fast.networks.trio import Trio
 from dfad_fast.reporting.loggers import Loggers, available
 from dfad_fast.runs.folder import refuse_other_run
 from dfad_fast.runs.layout import CONFIG
@@ -119,14 +122,20 @@ def prepare(
         )
 
     nowhere: dict[str, Any] = {"out": None, "log": ()}
+    reason = None
     with fitting_into_memory():
         if settings.minutes is not None:
             with undisturbed(device):
-                pace = find_pace(60 * settings.minutes, lambda folder: trainer_of(pair, out=folder, log=()))
+                plan, pace = _timed(
+                    60 * settings.minutes,
+                    planned_methods(settings, pair, on_cpu=device.type == "cpu")
+                    or [Plan(settings.method, "")],
+                    lambda **further: trainer_of(build(), log=(), **further),
+                )
             resolved["speed"] = replace(levers, teacher_precision=pace.teacher_precision)
             _log.info(f"{settings.minutes:g} minutes: about {counted(pace.iterations, 'iteration')} here")
-            settings = replace(settings, minutes=None, iterations=pace.iterations)
-            pair = build()  # the student of before has been trained
+            reason = plan.reason
+            settings = replace(settings, minutes=None, iterations=pace.iterations, method=plan.method)
         iterations = _iterations(settings)
         there = {
             "out": out,
@@ -137,11 +146,27 @@ def prepare(
             "config": _recorded(settings, out, iterations, pair),
         }
         trainer = trainer_of(pair, **(nowhere if dry_run else there))
-    _tell_choices(trainer, chosen=settings.method == "auto")
+    _tell_choices(trainer, reason or (_reason(trainer.networks) if settings.method == "auto" else None))
     if iterations is None:
         assert settings.images is not None
         iterations = trainer.iterations_for(settings.images)
     return Job(trainer, iterations, evaluate, out)
+
+
+def _timed(seconds: float, plans: list[Plan], trainer_of: Callable[..., DFADTrainer]) -> tuple[Plan, Pace]:
+    """The first of the plans that leaves time to train, and its pace; of the last one an error says that none does."""
+    for plan in plans:
+
+        def trainer_in(folder: Path, method: str | Method = plan.method) -> DFADTrainer:
+            return trainer_of(method=method, out=folder)
+
+        try:
+            return plan, find_pace(seconds, trainer_in, plan.filling_share)
+        except FillingTakesTooLongError as error:
+            if plan is plans[-1]:
+                raise
+            _log.info(f"method {plan.method} is not taken: {error}")
+    raise AssertionError("there is at least one plan")
 
 
 def _refuse_folder(out: Path, may_hold_run: bool) -> None:
@@ -225,19 +250,22 @@ def _recorded(settings: DistillSettings, out: Path, iterations: int | None, pair
     }
 
 
-def _tell_choices(trainer: DFADTrainer, chosen: bool) -> None:
-    """Which method is taken, and what it reads."""
+def _reason(networks: Trio) -> str:
+    """Why ``auto`` takes its method where nothing but the networks decides."""
+    reason = (
+        "has batch norm layers"
+        if batch_norm_layers(networks.teacher)
+        else "has no batch norm layers (virtual samples do badly without)"
+    )
+    return f"the teacher {reason}" + (
+        "" if networks.tap_pairs else " and no stage of the student matches one of its own"
+    )
+
+
+def _tell_choices(trainer: DFADTrainer, reason: str | None) -> None:
+    """Which method is taken and what it reads; with ``reason`` why ``auto`` took it."""
     method, networks = trainer.distiller.method, trainer.networks
-    if chosen:
-        reason = (
-            "has batch norm layers"
-            if batch_norm_layers(networks.teacher)
-            else "has no batch norm layers (virtual samples do badly without)"
-        )
-        unmatched = "" if networks.tap_pairs else " and no stage of the student matches one of its own"
-        _log.info(f"method: {method.name}, since the teacher {reason}{unmatched}")
-    else:
-        _log.info(f"method: {method.name}")
+    _log.info(f"method: {method.name}" + (f", since {reason}" if reason else ""))
     _log.info(f"source of images: {method.source_spec}")
     if method.reads_features:
         for row in networks.matching.describe():

@@ -30,23 +30,27 @@ class Pace:
     teacher_precision: TeacherPrecision
 
 
-def find_pace(seconds: float, trainer_in: Callable[[Path], DFADTrainer]) -> Pace:
+class FillingTakesTooLongError(UsageError):
+    """A source makes its first images for longer than it may."""
+
+
+def find_pace(seconds: float, trainer_in: Callable[[Path], DFADTrainer], filling_share: float = 1.0) -> Pace:
     """Times a trainer that ``trainer_in`` makes with a folder of its own, where a bank may lie. Folder and trainer are
     gone after it.
 
-    Raises UsageError as :func:`iterations_in`, RunError for what a network or a term of one's own raises.
+    Raises FillingTakesTooLongError as :func:`iterations_in`, RunError for what a network or a term of one's own raises.
     """
     folder = Path(collectives.on_first(lambda: tempfile.mkdtemp(prefix="dfad-fast-timing-")))
     try:
-        return _pace_of(trainer_in(folder / "run"), seconds)
+        return _pace_of(trainer_in(folder / "run"), seconds, filling_share)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         gc.collect()  # networks and optimizers refer to each other, and a GPU has no room for two runs
 
 
-def _pace_of(trainer: DFADTrainer, seconds: float) -> Pace:
+def _pace_of(trainer: DFADTrainer, seconds: float, filling_share: float) -> Pace:
     try:
-        iterations = iterations_in(seconds, trainer)
+        iterations = iterations_in(seconds, trainer, filling_share)
     except DFADFastError:
         raise
     except Exception as error:
@@ -54,22 +58,23 @@ def _pace_of(trainer: DFADTrainer, seconds: float) -> Pace:
     return Pace(iterations, trainer.distiller.levers.teacher_precision)
 
 
-def iterations_in(seconds: float, trainer: DFADTrainer) -> int:
+def iterations_in(seconds: float, trainer: DFADTrainer, filling_share: float = 1.0) -> int:
     """How many iterations take about so long; at least 2. Evaluations come on top, and so does this measurement.
 
     ``trainer`` is trained meanwhile: for a few seconds, and before that until its source hands out images, which takes
     its own part of the time. The same in every process of a run over several, which go through it together.
 
-    Raises UsageError where the source needs longer than that for its first images.
+    Raises FillingTakesTooLongError where the source needs more than ``filling_share`` of that for its first images.
     """
     started, filling = time.perf_counter(), 0
     _step(trainer)
     while trainer.distiller.method.student_steps and not _shown(trainer):
         filling += 1
         _step(trainer)
-        if _since(started) > seconds:
-            raise UsageError(
-                f"the source takes more than the {seconds:.0f} s of the run to make its first images: give more "
+        if _since(started) > filling_share * seconds:
+            part = "the" if filling_share == 1.0 else f"{filling_share:.0%} of the"
+            raise FillingTakesTooLongError(
+                f"the source takes more than {part} {seconds:.0f} s of the run to make its first images: give more "
                 "minutes, or a smaller prefill or bank"
             )
     if filling:

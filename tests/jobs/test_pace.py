@@ -45,6 +45,12 @@ def test_a_bank_that_takes_longer_to_fill_is_refused(monkeypatch):
         iterations_in(10.0, Timed(monkeypatch, filling=5))
 
 
+def test_filling_may_be_given_a_share_of_the_time(monkeypatch):
+    assert iterations_in(100.0, Timed(monkeypatch, filling=3), filling_share=0.5) == 3 + 175
+    with pytest.raises(UsageError, match="takes more than 10% of the 100 s"):
+        iterations_in(100.0, Timed(monkeypatch, filling=3), filling_share=0.1)
+
+
 def test_one_that_is_longer_than_what_is_watched_counts(monkeypatch):
     assert iterations_in(600.0, Timed(monkeypatch, each=50.0)) == 12
 

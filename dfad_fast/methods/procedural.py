@@ -1,0 +1,13 @@
+"""Images that rules draw once, kept in a bank: no generator is trained, and of the teacher only answers are read."""
+
+from dfad_fast.methods.method import Method
+from dfad_fast.terms import L1, Weighted
+
+PROCEDURAL = Method(
+    name="procedural",
+    source="this library's own; Baradad et al. 2021, arXiv 2106.05963, learn features from such images",
+    student=(Weighted(1.0, L1()),),
+    generator=(),
+    generator_steps=0,
+    batches="bank(procedural, new=0)",
+)

@@ -1,0 +1,76 @@
+from types import SimpleNamespace
+
+import pytest
+
+from dfad_fast.jobs import distill
+from dfad_fast.jobs.pace import FillingTakesTooLongError
+from dfad_fast.jobs.planned_methods import Plan, planned_methods
+from dfad_fast.jobs.settings import DistillSettings
+from dfad_fast.models import create_network
+
+
+def plans(image_shape=(3, 28, 28), network="resnet8-w16", classes=10, on_cpu=True, **settings):
+    teacher = create_network(network, image_shape, classes)
+    pair = SimpleNamespace(teacher=teacher, image_shape=image_shape, classes=classes)
+    return [plan.method for plan in planned_methods(DistillSettings(**settings), pair, on_cpu)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"minutes": 2.0}, ["procedural"]),
+        ({"minutes": 5.0}, ["nayer", "procedural"]),
+        ({"minutes": 2.0, "on_cpu": False}, ["nayer", "procedural"]),
+        ({"minutes": None}, []),
+        ({"minutes": 10.0, "method": "dfad"}, []),
+        ({"minutes": 10.0, "image_shape": (1, 8, 8)}, []),
+        ({"minutes": 10.0, "image_shape": (1, 32, 32), "network": "lenet5"}, []),
+        ({"minutes": 10.0, "classes": 1}, []),
+        ({"minutes": 10.0, "source": "fresh"}, []),
+        ({"minutes": 10.0, "student_terms": "l1"}, []),
+        ({"minutes": 10.0, "recipe": "adam"}, []),
+    ],
+)
+def test_auto_follows_the_time_the_teacher_and_what_is_given(changes, expected):
+    assert plans(**changes) == expected
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """The methods timed, where some of them take too long to fill their bank."""
+    tried = []
+
+    def find(too_long):
+        def find_pace(seconds, trainer_in, filling_share):
+            tried.append((trainer_in("folder"), filling_share))
+            if tried[-1][0] in too_long:
+                raise FillingTakesTooLongError("too long")
+            return "pace"
+
+        monkeypatch.setattr(distill, "find_pace", find_pace)
+        return tried
+
+    return find
+
+
+PLANS = [Plan("nayer", "time enough", 0.5), Plan("procedural", "too little time")]
+
+
+def test_the_first_that_fills_its_bank_in_time_is_taken(timed):
+    tried = timed(too_long=[])
+    assert distill._timed(60.0, PLANS, lambda method, out: method) == (PLANS[0], "pace")
+    assert tried == [("nayer", 0.5)]
+
+
+def test_the_next_one_is_taken_where_a_bank_takes_too_long_to_fill(timed, caplog):
+    caplog.set_level("INFO")
+    tried = timed(too_long=["nayer"])
+    assert distill._timed(60.0, PLANS, lambda method, out: method) == (PLANS[1], "pace")
+    assert tried == [("nayer", 0.5), ("procedural", 1.0)]
+    assert "method nayer is not taken: too long" in caplog.text
+
+
+def test_an_error_says_that_none_is_quick_enough(timed):
+    timed(too_long=["nayer", "procedural"])
+    with pytest.raises(FillingTakesTooLongError):
+        distill._timed(60.0, PLANS, lambda method, out: method)
