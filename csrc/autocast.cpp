@@ -20,11 +20,12 @@ ops::HingeResult boundary_hinge_loss(
       dtype.value_or(autocast_dtype(student, teacher)));
 }
 
-at::Tensor l1_discrepancy(
-    const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction,
+ops::L1Result l1_discrepancy(
+    const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction, bool save_signs,
     std::optional<at::ScalarType> dtype) {
   Guard guard(c10::autocast_dispatch_keyset);
-  return ops::l1_discrepancy(student, teacher, reduction, dtype.value_or(autocast_dtype(student, teacher)));
+  return ops::l1_discrepancy(
+      student, teacher, reduction, save_signs, dtype.value_or(autocast_dtype(student, teacher)));
 }
 
 std::tuple<at::Tensor, at::Tensor> kl_discrepancy(

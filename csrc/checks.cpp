@@ -65,6 +65,14 @@ void check_packed(const char* op, const at::Tensor& student, const at::Tensor& s
       " and its packed signs must be on the same device, got ", student.device(), " and ", signs.device());
 }
 
+void check_difference_signs(const char* op, const at::Tensor& signs, int64_t bytes) {
+  TORCH_CHECK_VALUE(
+      signs.scalar_type() == at::kByte && signs.dim() == 2 && signs.size(0) == 2 && signs.size(1) == bytes &&
+          signs.is_contiguous(),
+      op, ": signs must be the contiguous uint8 tensor of shape [2, ", bytes, "] that the forward op gave, got ",
+      dtype_name(signs), " of shape ", signs.sizes());
+}
+
 void check_stages(
     const char* op, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights,
     Reduction reduction) {

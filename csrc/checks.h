@@ -27,6 +27,9 @@ void check_pair(const char* op, const at::Tensor& student, const at::Tensor& tea
 void check_packed(
     const char* op, const at::Tensor& student, const at::Tensor& signs, const std::string& stage = "");
 
+// Signs of a difference for the backward op: two planes of so many bytes in one piece.
+void check_difference_signs(const char* op, const at::Tensor& signs, int64_t bytes);
+
 // Lengths, then each pair; a teacher is a tensor like its student, or packed signs (uint8). `none` has one stage.
 void check_stages(
     const char* op, at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights,

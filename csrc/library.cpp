@@ -21,10 +21,16 @@ TORCH_LIBRARY(dfad_fast, m) {
       tags);
   m.def("pack_signs(Tensor teacher) -> Tensor", tags);
 
-  m.def("l1_discrepancy(Tensor student, Tensor teacher, str reduction, ScalarType? dtype=None) -> Tensor", tags);
+  // Signs of the difference are two planes of bits [2, bytes] in the student's memory order: where the student is at
+  // least its teacher, and where it is at most. They are returned, as one tensor or none, where they are to be saved.
   m.def(
-      "l1_discrepancy_backward(Tensor grad, Tensor student, Tensor teacher, str reduction, bool student_grad,"
-      " bool teacher_grad) -> Tensor[]",
+      "l1_discrepancy(Tensor student, Tensor teacher, str reduction, bool save_signs=False, ScalarType? dtype=None)"
+      " -> (Tensor loss, Tensor[] signs)",
+      tags);
+  // `student` and `teacher` are dtypes of the gradients that are wanted, `size` and `stride` those of the student.
+  m.def(
+      "l1_discrepancy_backward(Tensor grad, Tensor signs, SymInt[] size, SymInt[] stride, ScalarType? student,"
+      " ScalarType? teacher, str reduction) -> Tensor[]",
       tags);
 
   // Statistics [5, rows]: maximum and logarithm of the sum of exponentials, of student and teacher, and the divergence.
@@ -134,18 +140,18 @@ at::Tensor pack_signs(const at::Tensor& teacher) {
   return op.call(teacher);
 }
 
-at::Tensor l1_discrepancy(
-    const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction,
+L1Result l1_discrepancy(
+    const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction, bool save_signs,
     std::optional<at::ScalarType> dtype) {
   static const auto op = handle<decltype(l1_discrepancy)>("dfad_fast::l1_discrepancy");
-  return op.call(student, teacher, reduction, dtype);
+  return op.call(student, teacher, reduction, save_signs, dtype);
 }
 
 std::vector<at::Tensor> l1_discrepancy_backward(
-    const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction,
-    bool student_grad, bool teacher_grad) {
+    const at::Tensor& grad, const at::Tensor& signs, c10::SymIntArrayRef size, c10::SymIntArrayRef stride,
+    std::optional<at::ScalarType> student, std::optional<at::ScalarType> teacher, std::string_view reduction) {
   static const auto op = handle<decltype(l1_discrepancy_backward)>("dfad_fast::l1_discrepancy_backward");
-  return op.call(grad, student, teacher, reduction, student_grad, teacher_grad);
+  return op.call(grad, signs, size, stride, student, teacher, reduction);
 }
 
 std::tuple<at::Tensor, at::Tensor> kl_discrepancy(

@@ -25,13 +25,16 @@ std::vector<at::Tensor> boundary_hinge_loss_backward(
 
 at::Tensor pack_signs(const at::Tensor& teacher);
 
-at::Tensor l1_discrepancy(
-    const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction,
+// Loss, and the signs of the difference where they are to be saved.
+using L1Result = std::tuple<at::Tensor, std::vector<at::Tensor>>;
+
+L1Result l1_discrepancy(
+    const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction, bool save_signs,
     std::optional<at::ScalarType> dtype);
 
 std::vector<at::Tensor> l1_discrepancy_backward(
-    const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction,
-    bool student_grad, bool teacher_grad);
+    const at::Tensor& grad, const at::Tensor& signs, c10::SymIntArrayRef size, c10::SymIntArrayRef stride,
+    std::optional<at::ScalarType> student, std::optional<at::ScalarType> teacher, std::string_view reduction);
 
 // Loss and statistics.
 std::tuple<at::Tensor, at::Tensor> kl_discrepancy(

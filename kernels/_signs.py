@@ -18,12 +18,12 @@ def rows_of_eight(block, count, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def store_signs(signs, row, off, inside, count):
-    bit = tl.where(inside & (off == 0), 1, 0) << tl.arange(0, 8)[None, :]
-    tl.store(signs + row, tl.sum(bit, axis=1).to(tl.uint8), mask=row * 8 < count)
+def store_bits(bits, row, on, inside, count):
+    bit = tl.where(inside & on, 1, 0) << tl.arange(0, 8)[None, :]
+    tl.store(bits + row, tl.sum(bit, axis=1).to(tl.uint8), mask=row * 8 < count)
 
 
 @triton.jit
-def load_off(signs, row, count):
-    byte = tl.load(signs + row, mask=row * 8 < count, other=0).to(tl.int32)
-    return ((byte[:, None] >> tl.arange(0, 8)[None, :]) & 1) == 0
+def load_bits(bits, row, count):
+    byte = tl.load(bits + row, mask=row * 8 < count, other=0).to(tl.int32)
+    return ((byte[:, None] >> tl.arange(0, 8)[None, :]) & 1) != 0

@@ -27,7 +27,7 @@ from dfad_fast.kernels._device import (
 from dfad_fast.kernels._launch import float64_bits, launch
 from dfad_fast.kernels._layout import Ints, block_of, elementwise, memory_order
 from dfad_fast.kernels._reduce import finish
-from dfad_fast.kernels._signs import load_off, rows_of_eight, store_signs
+from dfad_fast.kernels._signs import load_bits, rows_of_eight, store_bits
 
 # The kernels are unrolled over the stages; longer lists take several launches.
 _STAGES = 8
@@ -54,7 +54,7 @@ def _loss_stage(
     row, index, inside = rows_of_eight(block, count, BLOCK)
     s = widen(tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0), dtype)
     if teacher.dtype.element_ty == tl.uint8:
-        off = load_off(teacher, row, count)
+        off = load_bits(teacher, row, count) == 0
     else:
         t = tl.load(teacher + offsets(index, sizes, teacher_strides), mask=inside, other=0)
         off = widen(t, dtype) <= 0
@@ -70,7 +70,7 @@ def _loss_stage(
         agrees = inside & ((s <= 0) == off)
         tl.store(agreed + program, tl.sum(agrees.to(tl.int32)).to(tl.float64))
     if signs is not None:
-        store_signs(signs, row, off, inside, count)
+        store_bits(signs, row, off == 0, inside, count)
 
 
 @triton.jit
@@ -130,7 +130,7 @@ def _gradient_stage(
     count = product(sizes)
     row, index, inside = rows_of_eight(block, count, BLOCK)
     s = widen(tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0), dtype)
-    off = load_off(signs, row, count)
+    off = load_bits(signs, row, count) == 0
     if PER_ELEMENT:
         g = widen(tl.load(grad + offsets(index, sizes, grad_strides), mask=inside, other=0), dtype)
     else:

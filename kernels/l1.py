@@ -3,6 +3,9 @@ r"""Absolute difference.
 .. math:: L = \mathrm{reduce}\,|s - t| \qquad
           \partial L/\partial s = g\,\mathrm{sign}(s - t) = -\,\partial L/\partial t,
           \quad \mathrm{sign}(0) = \mathrm{sign}(\mathrm{NaN}) = 0
+
+The loss's pass can keep that sign in two planes of bits, uint8 ``[2, bytes]``: where the student is at least its
+teacher, and where it is at most. The gradient's pass reads those in place of both.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ import triton.language as tl
 
 from dfad_fast.kernels._device import compute_dtype, narrow, offsets, product, scalar_gradient, widen
 from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import block_of, elementwise
+from dfad_fast.kernels._layout import block_of, elementwise, memory_order
 from dfad_fast.kernels._reduce import finish
+from dfad_fast.kernels._signs import load_bits, rows_of_eight, store_bits
 
 
 @triton.jit
@@ -26,11 +30,20 @@ def signed(d, g):
 
 @triton.jit
 def _loss_kernel(
-    student, teacher, out, partials, sizes, student_strides, teacher_strides, out_strides, BLOCK: tl.constexpr
+    student,
+    teacher,
+    out,
+    partials,
+    signs,
+    sizes,
+    student_strides,
+    teacher_strides,
+    out_strides,
+    BLOCK: tl.constexpr,
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = index < product(sizes)
+    count = product(sizes)
+    row, index, inside = rows_of_eight(tl.program_id(0), count, BLOCK)
     s = widen(tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0), dtype)
     t = widen(tl.load(teacher + offsets(index, sizes, teacher_strides), mask=inside, other=0), dtype)
     difference = tl.abs(s - t)
@@ -39,36 +52,35 @@ def _loss_kernel(
         tl.store(out + offsets(index, sizes, out_strides), value, mask=inside)
     else:
         tl.store(partials + tl.program_id(0), tl.sum(difference).to(tl.float64))
+    if signs is not None:
+        store_bits(signs, row, s >= t, inside, count)
+        store_bits(signs + tl.cdiv(count, 8), row, s <= t, inside, count)
 
 
 @triton.jit
 def _gradient_kernel(
     grad,
-    student,
-    teacher,
+    signs,
     student_out,
     teacher_out,
     sizes,
-    student_strides,
-    teacher_strides,
     student_out_strides,
     teacher_out_strides,
     grad_strides,
+    DTYPE: tl.constexpr,
     PER_ELEMENT: tl.constexpr,
     MEAN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     count = product(sizes)
-    inside = index < count
-    s = widen(tl.load(student + offsets(index, sizes, student_strides), mask=inside, other=0), dtype)
-    t = widen(tl.load(teacher + offsets(index, sizes, teacher_strides), mask=inside, other=0), dtype)
+    row, index, inside = rows_of_eight(tl.program_id(0), count, BLOCK)
+    at_least = load_bits(signs, row, count)
+    at_most = load_bits(signs + tl.cdiv(count, 8), row, count)
     if PER_ELEMENT:
-        g = widen(tl.load(grad + offsets(index, sizes, grad_strides), mask=inside, other=0), dtype)
+        g = widen(tl.load(grad + offsets(index, sizes, grad_strides), mask=inside, other=0), DTYPE)
     else:
-        g = scalar_gradient(grad, 1.0, count, MEAN).to(dtype)
-    slope = signed(s - t, g)
+        g = scalar_gradient(grad, 1.0, count, MEAN).to(DTYPE)
+    slope = (at_least.to(tl.int32) - at_most.to(tl.int32)).to(DTYPE) * g
     if student_out is not None:
         value = narrow(slope, student_out.dtype.element_ty)
         tl.store(student_out + offsets(index, sizes, student_out_strides), value, mask=inside)
@@ -77,11 +89,17 @@ def _gradient_kernel(
         tl.store(teacher_out + offsets(index, sizes, teacher_out_strides), value, mask=inside)
 
 
-def loss(student: torch.Tensor, teacher: torch.Tensor, reduction: str, out: torch.Tensor) -> None:
-    """Write the loss into ``out``: 0-dim, or for ``"none"`` of the student's shape."""
+def loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    reduction: str,
+    out: torch.Tensor,
+    signs: torch.Tensor | None = None,
+) -> None:
+    """Write the loss into ``out``, 0-dim, or for ``"none"`` of the student's shape; and the ``signs`` if given."""
     per_element = reduction == "none"
-    # An output first: it is dense, so the loop follows its memory even where an input is expanded.
-    sizes, strides = elementwise([*([out] if per_element else []), student, teacher])
+    # The order of the signs first: the loop follows it.
+    sizes, strides = elementwise([memory_order(student), student, teacher, *([out] if per_element else [])])
     block = block_of(sizes, strides)
     programs = triton.cdiv(student.numel(), block)
     partials = None if per_element else torch.empty(programs, dtype=torch.float64, device=out.device)
@@ -93,10 +111,11 @@ def loss(student: torch.Tensor, teacher: torch.Tensor, reduction: str, out: torc
         teacher,
         out if per_element else None,
         partials,
+        signs,
         sizes,
-        strides[-2],
+        strides[1],
+        strides[2],
         strides[-1],
-        strides[0],
         BLOCK=block,
     )
     if not per_element:
@@ -105,34 +124,32 @@ def loss(student: torch.Tensor, teacher: torch.Tensor, reduction: str, out: torc
 
 def gradient(
     grad: torch.Tensor,
-    student: torch.Tensor,
-    teacher: torch.Tensor,
+    signs: torch.Tensor,
     reduction: str,
     student_out: torch.Tensor | None,
     teacher_out: torch.Tensor | None,
 ) -> None:
-    """Write the gradients that are wanted. ``grad`` has one element, or for ``"none"`` the student's shape."""
+    """Write the gradients that are wanted, each with the strides of ``empty_like`` of the student. ``grad`` has one
+    element, or for ``"none"`` the student's shape."""
     outs = [x for x in (student_out, teacher_out) if x is not None]
     if not outs:
         return
     per_element = reduction == "none"
-    sizes, strides = elementwise([*outs, student, teacher, *([grad] if per_element else [])])
+    sizes, strides = elementwise([*outs, *([grad] if per_element else [])])
     block = block_of(sizes, strides)
     launch(
         _gradient_kernel,
-        triton.cdiv(student.numel(), block),
+        triton.cdiv(outs[0].numel(), block),
         grad,
         grad,
-        student,
-        teacher,
+        signs,
         student_out,
         teacher_out,
         sizes,
-        strides[len(outs)],
-        strides[len(outs) + 1],
         strides[0],
         strides[len(outs) - 1],
         strides[-1],
+        DTYPE=tl.float64 if torch.float64 in {x.dtype for x in outs} else tl.float32,
         PER_ELEMENT=per_element,
         MEAN=reduction == "mean",
         BLOCK=block,

@@ -9,7 +9,7 @@ import triton.language as tl
 from dfad_fast.kernels._device import compute_dtype, offsets, product, widen
 from dfad_fast.kernels._launch import launch
 from dfad_fast.kernels._layout import block_of, elementwise, memory_order
-from dfad_fast.kernels._signs import rows_of_eight, store_signs
+from dfad_fast.kernels._signs import rows_of_eight, store_bits
 
 
 @triton.jit
@@ -18,7 +18,7 @@ def _pack_kernel(teacher, signs, sizes, strides, BLOCK: tl.constexpr):
     row, index, inside = rows_of_eight(tl.program_id(0), count, BLOCK)
     t = tl.load(teacher + offsets(index, sizes, strides), mask=inside, other=0)
     t = widen(t, compute_dtype(t.dtype, t.dtype))
-    store_signs(signs, row, t <= 0, inside, count)
+    store_bits(signs, row, (t <= 0) == 0, inside, count)
 
 
 def pack_signs(teacher: torch.Tensor, signs: torch.Tensor) -> None:

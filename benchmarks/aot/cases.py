@@ -45,6 +45,10 @@ def _bits() -> torch.Tensor:
     return torch.empty(_x(torch.float32).numel() // 8, dtype=torch.uint8)
 
 
+def _planes() -> torch.Tensor:
+    return torch.empty(2, len(_bits()), dtype=torch.uint8)
+
+
 def _scalar(dtype: torch.dtype) -> torch.Tensor:
     return torch.empty((), dtype=dtype)
 
@@ -123,12 +127,19 @@ CASES = (
     Case("boundary_hinge._gradient_kernel", "none", lambda d: _hinge_gradient(d, "none"), lambda e: {1}),
     Case("pack_signs._pack_kernel", "", lambda d: pack_signs.pack_signs(_x(d), _bits())),
     Case("l1._loss_kernel", "mean", lambda d: l1.loss(_x(d), _x(d), "mean", _scalar(d))),
+    Case("l1._loss_kernel", "mean, signs", lambda d: l1.loss(_x(d), _x(d), "mean", _scalar(d), _planes())),
     Case("l1._loss_kernel", "none", lambda d: l1.loss(_x(d), _x(d), "none", _x(d))),
     Case(
         "l1._gradient_kernel",
         "mean",
-        lambda d: l1.gradient(_scalar(d), _x(d), _x(d), "mean", _x(d), _x(d)),
-        lambda e: {e},
+        lambda d: l1.gradient(_scalar(d), _planes(), "mean", _x(d), _x(d)),
+        None,
+    ),
+    Case(
+        "l1._gradient_kernel",
+        "none",
+        lambda d: l1.gradient(_x(d), _planes(), "none", _x(d), _x(d)),
+        lambda e: {1},
     ),
     Case("kl._loss_kernel", "mean", lambda d: _kl(d, False)),
     Case("kl._gradient_kernel", "mean", lambda d: _kl(d, True), lambda e: {4, e}),

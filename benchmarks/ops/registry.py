@@ -135,8 +135,8 @@ OPS = {
         make_pair,
         {"best": c.l1_best},
         ops.l1_discrepancy,
-        lambda problem, saving: _sides(problem),
-        lambda problem: _sides(problem) + _nbytes(problem.leaves),
+        lambda problem, saving: _sides(problem) + 2 * saving * _bits(problem.leaves[:1]),
+        lambda problem: 2 * _bits(problem.leaves[:1]) + _nbytes(problem.leaves),
     ),
     "kl_discrepancy": Op(
         make_pair,

@@ -20,6 +20,13 @@ struct AbsoluteDifference {
     const V sign = d > 0 ? one : (d < 0 ? -one : zero);
     return sign * grad;
   }
+
+  // The same of where s is at least t and where it is at most: both at a tie, neither for NaN. M is a bool or lanes of V.
+  template <class M, class V>
+  DFAD_HD V student_gradient_of_signs(M at_least, M at_most, V grad) const {
+    const V zero = {}, one = zero + 1;
+    return (select(at_least, one, zero) - select(at_most, one, zero)) * grad;
+  }
 };
 
 }  // namespace dfad

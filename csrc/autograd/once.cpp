@@ -1,6 +1,7 @@
 #include "once.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -41,6 +42,11 @@ std::vector<at::Tensor> once_differentiable(
     const char* op, at::TensorList inputs, std::vector<at::Tensor> results) {
   if (!at::GradMode::is_enabled() || std::none_of(inputs.begin(), inputs.end(), needs_node)) return results;
   return Once::apply(inputs, &results, op);
+}
+
+std::vector<at::Tensor> once_differentiable(const char* op, std::vector<at::Tensor> results) {
+  if (!at::GradMode::is_enabled()) return results;
+  return once_differentiable(op, {at::empty({0}).requires_grad_()}, std::move(results));
 }
 
 }  // namespace dfad::autograd

@@ -20,4 +20,7 @@ at::Tensor savable(const at::Tensor& x);
 std::vector<at::Tensor> once_differentiable(
     const char* op, at::TensorList inputs, std::vector<at::Tensor> results);
 
+// The same for a node that saved nothing of what its results depend on.
+std::vector<at::Tensor> once_differentiable(const char* op, std::vector<at::Tensor> results);
+
 }  // namespace dfad::autograd

@@ -1,13 +1,5 @@
 // The activation boundary, in the including tier's namespace and instruction set.
 
-template <class A>
-DFAD_INLINE Masks<A> off_where(const Group<A>& values) {
-  Masks<A> off;
-#pragma GCC unroll 8
-  for (int k = 0; k < registers<A>; ++k) off.part[k] = not_positive(values.part[k]);
-  return off;
-}
-
 // op(register, its mask) on each register.
 template <class A, class Op>
 DFAD_INLINE Group<A> map_masked(const Op& op, const Group<A>& values, const Masks<A>& masks) {
@@ -17,34 +9,6 @@ DFAD_INLINE Group<A> map_masked(const Op& op, const Group<A>& values, const Mask
   return out;
 }
 
-// A group's bits: all of them, or as many as its rest has, with 0 beyond.
-template <class A>
-DFAD_INLINE std::uint32_t valid_bits(Full<A>) { return static_cast<std::uint32_t>((1ull << lanes<A>) - 1); }
-template <class A>
-DFAD_INLINE std::uint32_t valid_bits(Rest rest) { return static_cast<std::uint32_t>((1ull << rest.count) - 1); }
-
-template <class A>
-DFAD_INLINE std::uint32_t load_bits(const std::uint8_t* source, Full<A>) {
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, source, lanes<A> / 8);
-  return bits;
-}
-template <class A>
-DFAD_INLINE std::uint32_t load_bits(const std::uint8_t* source, Rest rest) {
-  std::uint32_t bits = 0;
-  for (std::int64_t i = 0; i < rest.count; i += 8) bits |= std::uint32_t{source[i / 8]} << i;
-  return bits;
-}
-
-template <class A>
-DFAD_INLINE void store_bits(std::uint8_t* target, std::uint32_t bits, Full<A>) {
-  std::memcpy(target, &bits, lanes<A> / 8);
-}
-template <class A>
-DFAD_INLINE void store_bits(std::uint8_t* target, std::uint32_t bits, Rest rest) {
-  for (std::int64_t i = 0; i < rest.count; i += 8) target[i / 8] = static_cast<std::uint8_t>(bits >> i);
-}
-
 // A tile's teacher, as features or as bits: which of its neurons are off.
 template <class A, class T>
 struct Features {
@@ -52,7 +16,7 @@ struct Features {
 
   template <class Count>
   DFAD_INLINE_MEMBER Masks<A> off(std::int64_t i, Count count) const {
-    return off_where(load_group<A>(data + i, count));
+    return not_positive(load_group<A>(data + i, count));
   }
 };
 template <class A>
@@ -76,7 +40,7 @@ static inline std::int64_t hinge_tile(
   for_each_group<A>(n, [&](std::int64_t i, auto count) {
     const Group<A> s = load_group<A>(student + i, count);
     const Masks<A> off = teacher.off(i, count);
-    const std::uint32_t teacher_off = bits_of_masks(off), student_off = bits_of_masks(off_where(s));
+    const std::uint32_t teacher_off = bits_of_masks(off), student_off = bits_of_masks(not_positive(s));
     agreeing += __builtin_popcount(~(teacher_off ^ student_off) & valid_bits<A>(count));
     if (signs) store_bits<A>(signs + i / 8, ~teacher_off & valid_bits<A>(count), count);
     const Group<A> loss = map_masked([&](auto v, auto mask) { return hinge.loss(v, mask); }, s, off);
@@ -169,7 +133,7 @@ static void hinge_gradient(
 template <class A, class T>
 static inline void pack_tile(const T* teacher, std::uint8_t* signs, std::int64_t n) {
   for_each_group<A>(n, [&](std::int64_t i, auto count) {
-    const std::uint32_t on = ~bits_of_masks(off_where(load_group<A>(teacher + i, count))) & valid_bits<A>(count);
+    const std::uint32_t on = ~bits_of_masks(not_positive(load_group<A>(teacher + i, count))) & valid_bits<A>(count);
     store_bits<A>(signs + i / 8, on, count);
   });
 }

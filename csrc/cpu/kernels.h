@@ -69,11 +69,18 @@ struct PairOperands {
   Operand teacher;
 };
 
+// Where the student is at least its teacher, and where it is at most: one bit per element each. Null where not wanted.
+struct DifferenceSigns {
+  std::uint8_t* at_least = nullptr;
+  std::uint8_t* at_most = nullptr;
+};
+
 struct L1Kernels {
-  double (*sum)(const PairOperands&, Range);
-  void (*map)(const PairOperands&, const Operand& out, Range);
+  double (*sum)(const PairOperands&, const DifferenceSigns&, Range);
+  void (*map)(const PairOperands&, const DifferenceSigns&, const Operand& out, Range);
   void (*gradient)(
-      const PairOperands&, const IncomingGradient&, const Operand& student_grad, const Operand& teacher_grad, Range);
+      const Shape&, const DifferenceSigns&, const IncomingGradient&, const Operand& student_grad,
+      const Operand& teacher_grad, Range);
 };
 
 template <class A>

@@ -4,6 +4,7 @@
 #include "lanes.inl"
 #include "panels.inl"
 #include "tile.inl"
+#include "bits.inl"
 
 #include "boundary_hinge.inl"
 #include "channel_statistics.inl"

@@ -4,7 +4,9 @@
 
 #include "../arithmetic/absolute_difference.h"
 #include "../checks.h"
+#include "../difference_signs.h"
 #include "../dtypes.h"
+#include "../ops.h"
 #include "pairwise.cuh"
 #include "reduce.cuh"
 
@@ -13,16 +15,28 @@ namespace {
 
 constexpr const char* name = "l1_discrepancy";
 
+// Where the student is at least its teacher, and where it is at most: one bit per element each. Null where not wanted.
+struct DifferenceSigns {
+  uint8_t* at_least = nullptr;
+  uint8_t* at_most = nullptr;
+};
+
 template <class A>
-__global__ void __launch_bounds__(threads)
-    losses(const __grid_constant__ Loop<3> loop, SumTarget target, double factor, bool reduced) {
+__global__ void __launch_bounds__(threads) losses(
+    const __grid_constant__ Loop<3> loop, DifferenceSigns signs, SumTarget target, double factor, bool reduced) {
   const AbsoluteDifference l1;
   A sum = 0;
   for_each_vector(loop.elements, blockIdx.x, [&](int64_t begin) {
-    for_vector<A, vector_width, 1>(loop, begin, [&](int, const A (&in)[2], A (&out)[1]) {
+    unsigned at_least = 0, at_most = 0;
+    for_vector<A, vector_width, 1>(loop, begin, [&](int j, const A (&in)[2], A (&out)[1]) {
       out[0] = l1.loss(in[0], in[1]);
       sum += out[0];
+      at_least |= unsigned{in[0] >= in[1]} << j;
+      at_most |= unsigned{in[0] <= in[1]} << j;
     });
+    if (signs.at_least == nullptr) return;
+    signs.at_least[begin / 8] = static_cast<uint8_t>(at_least);
+    signs.at_most[begin / 8] = static_cast<uint8_t>(at_most);
   });
   if (!reduced) return;
   const double total = block_sum(sum);
@@ -31,24 +45,31 @@ __global__ void __launch_bounds__(threads)
 
 template <class A>
 __global__ void __launch_bounds__(threads)
-    gradients(const __grid_constant__ Loop<5> loop, Scale scale, double factor) {
+    gradients(const __grid_constant__ Loop<3> loop, DifferenceSigns signs, Scale scale, double factor) {
   const AbsoluteDifference l1;
-  const bool per_element = loop.data[4] != nullptr;
+  const bool per_element = loop.data[2] != nullptr;
   const A shared = static_cast<A>(scale.times(factor));
   for_each_vector(loop.elements, blockIdx.x, [&](int64_t begin) {
-    for_vector<A, vector_width, 2>(loop, begin, [&](int, const A (&in)[3], A (&out)[2]) {
-      out[0] = l1.student_gradient(in[0], in[1], per_element ? in[2] : shared);
+    const unsigned at_least = signs.at_least[begin / 8], at_most = signs.at_most[begin / 8];
+    for_vector<A, vector_width, 2>(loop, begin, [&](int j, const A (&in)[1], A (&out)[2]) {
+      out[0] = l1.student_gradient_of_signs(
+          (at_least >> j & 1u) != 0, (at_most >> j & 1u) != 0, per_element ? in[0] : shared);
       out[1] = -out[0];
     });
   });
 }
 
-double mean_factor(const at::Tensor& student, Reduction reduction) {
-  return reduction == Reduction::mean ? 1.0 / static_cast<double>(student.numel()) : 1.0;
+DifferenceSigns signs_in(const at::Tensor& bits) {
+  auto* at_least = bits.data_ptr<uint8_t>();
+  return {at_least, at_least + bits.size(1)};
 }
 
-at::Tensor l1_discrepancy(
-    const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction_name,
+double mean_factor(int64_t elements, Reduction reduction) {
+  return reduction == Reduction::mean ? 1.0 / static_cast<double>(elements) : 1.0;
+}
+
+ops::L1Result l1_discrepancy(
+    const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction_name, bool save_signs,
     std::optional<at::ScalarType> wanted) {
   const Reduction reduction = check_reduction(name, reduction_name);
   check_pair(name, student, teacher);
@@ -57,43 +78,43 @@ at::Tensor l1_discrepancy(
 
   const bool reduced = reduction != Reduction::none;
   const at::Tensor out = reduced ? at::Tensor() : at::empty_like(student, student.options().dtype(dtype));
+  std::vector<at::Tensor> saved;
+  if (save_signs) saved.push_back(empty_difference_signs(student));
+  const DifferenceSigns signs = save_signs ? signs_in(saved[0]) : DifferenceSigns{};
   DenseCopies copies;
   const auto loop = loop_over<1>({out, student, teacher}, student.sizes(), dense_strides(student), copies);
   const int64_t chunks = ceil_div(loop.elements, chunk_size);
   const auto kernel = computes_in_double(student, teacher) ? losses<double> : losses<float>;
   if (!reduced) {
-    launch(kernel, chunks, loop, SumTarget{}, 1.0, false);
+    launch(kernel, chunks, loop, signs, SumTarget{}, 1.0, false);
     copies.write_back();
-    return out;
+    return {out, std::move(saved)};
   }
   const Total total(std::max<int64_t>(chunks, 1), dtype, student.options());
-  launch(kernel, std::max<int64_t>(chunks, 1), loop, total.target(), mean_factor(student, reduction), true);
-  return total.finish();
+  launch(
+      kernel, std::max<int64_t>(chunks, 1), loop, signs, total.target(), mean_factor(student.numel(), reduction), true);
+  return {total.finish(), std::move(saved)};
 }
 
 std::vector<at::Tensor> l1_discrepancy_backward(
-    const at::Tensor& grad, const at::Tensor& student, const at::Tensor& teacher, std::string_view reduction_name,
-    bool student_grad, bool teacher_grad) {
+    const at::Tensor& grad, const at::Tensor& signs, at::IntArrayRef size, at::IntArrayRef stride,
+    std::optional<at::ScalarType> student, std::optional<at::ScalarType> teacher, std::string_view reduction_name) {
   const Reduction reduction = check_reduction(name, reduction_name);
-  check_pair(name, student, teacher);
-  check_grad(name, grad, student.device(), student.sizes(), reduction);
-  const c10::cuda::CUDAGuard guard(student.device());
+  const c10::cuda::CUDAGuard guard(signs.device());
+  std::vector<at::Tensor> grads = empty_l1_gradients(name, grad, signs, size, stride, student, teacher, reduction);
+  if (grads.empty()) return grads;
 
   const bool per_element = reduction == Reduction::none;
-  const at::Tensor to_student = student_grad ? at::empty_like(student) : at::Tensor();
-  const at::Tensor to_teacher = teacher_grad ? at::empty_like(teacher) : at::Tensor();
   DenseCopies copies;
   const auto loop = loop_over<2>(
-      {to_student, to_teacher, student, teacher, per_element ? grad : at::Tensor()}, student.sizes(),
-      dense_strides(student), copies);
+      {student ? grads.front() : at::Tensor(), teacher ? grads.back() : at::Tensor(),
+       per_element ? grad : at::Tensor()},
+      size, dense_strides(grads[0]), copies);
   launch(
-      computes_in_double(student, teacher) ? gradients<double> : gradients<float>,
-      ceil_div(loop.elements, chunk_size), loop, scale_of(grad, per_element), mean_factor(student, reduction));
+      computes_in_double(grads.front(), grads.back()) ? gradients<double> : gradients<float>,
+      ceil_div(loop.elements, chunk_size), loop, signs_in(signs), scale_of(grad, per_element),
+      mean_factor(loop.elements, reduction));
   copies.write_back();
-
-  std::vector<at::Tensor> grads;
-  if (student_grad) grads.push_back(to_student);
-  if (teacher_grad) grads.push_back(to_teacher);
   return grads;
 }
 

@@ -88,6 +88,20 @@ def check_packed(op: str, student: torch.Tensor, signs: torch.Tensor, stage: str
         )
 
 
+def check_difference_signs(op: str, signs: torch.Tensor, size: int) -> None:
+    """Signs of a difference for the backward op: two planes of ``size`` bytes in one piece."""
+    if (
+        signs.dtype != torch.uint8
+        or signs.dim() != 2
+        or (signs.shape[0], signs.shape[1]) != (2, size)
+        or not signs.is_contiguous()
+    ):
+        raise ValueError(
+            f"{op}: signs must be the contiguous uint8 tensor of shape [2, {size}] that the forward op gave, got "
+            f"{dtype_name(signs.dtype)} of shape {list(signs.shape)}"
+        )
+
+
 def check_pair(op: str, student: torch.Tensor, teacher: torch.Tensor, stage: str = "") -> None:
     """Dtypes, shapes and devices of one student/teacher pair; ``stage`` is its index as text: ``[1]``."""
     check_same_kind(op, student, teacher, stage)

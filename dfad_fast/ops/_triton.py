@@ -78,30 +78,32 @@ def _pack_signs(teacher: torch.Tensor) -> torch.Tensor:
 
 
 def _l1_discrepancy(
-    student: torch.Tensor, teacher: torch.Tensor, reduction: str, dtype: torch.dtype | None = None
-) -> torch.Tensor:
-    loss = l1._fake(student, teacher, reduction, dtype)
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    reduction: str,
+    save_signs: bool = False,
+    dtype: torch.dtype | None = None,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    loss, signs = l1._fake(student, teacher, reduction, save_signs, dtype)
     from dfad_fast.kernels import l1 as kernels
 
-    kernels.loss(student, teacher, reduction, loss)
-    return loss
+    kernels.loss(student, teacher, reduction, loss, signs[0] if save_signs else None)
+    return loss, signs
 
 
 def _l1_discrepancy_backward(
     grad: torch.Tensor,
-    student: torch.Tensor,
-    teacher: torch.Tensor,
+    signs: torch.Tensor,
+    size: list[int],
+    stride: list[int],
+    student: torch.dtype | None,
+    teacher: torch.dtype | None,
     reduction: str,
-    student_grad: bool,
-    teacher_grad: bool,
 ) -> list[torch.Tensor]:
-    check_reduction(l1._NAME, reduction)
-    check_pair(l1._NAME, student, teacher)
-    check_grad(l1._NAME, grad, student.device, student.shape, reduction)
-    grads = l1._fake_backward(grad, student, teacher, reduction, student_grad, teacher_grad)
+    grads = l1._fake_backward(grad, signs, size, stride, student, teacher, reduction)
     from dfad_fast.kernels import l1 as kernels
 
-    kernels.gradient(grad, student, teacher, reduction, *_both(grads, student_grad, teacher_grad))
+    kernels.gradient(grad, signs, reduction, *_both(grads, student is not None, teacher is not None))
     return grads
 
 

@@ -3,6 +3,9 @@ r"""Mean absolute difference of logits.
 .. math:: L = \mathrm{reduce}\,|s - t| \qquad
           \partial L/\partial s = g\,\mathrm{sign}(s - t) = -\,\partial L/\partial t,
           \quad \mathrm{sign}(0) = 0
+
+For backward the compiled kernels keep two bits per element, and neither network's answers: where the student's is at
+least its teacher's, and where it is at most.
 """
 
 from __future__ import annotations
@@ -11,8 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import backends
-from dfad_fast.ops._checks import check_pair, check_reduction, check_tensors
-from dfad_fast.ops._dtypes import compute_dtype, empty_gradients, promoted, result_dtype
+from dfad_fast.ops._checks import (
+    check_difference_signs,
+    check_grad,
+    check_pair,
+    check_reduction,
+    check_tensors,
+)
+from dfad_fast.ops._dtypes import compute_dtype, promoted, result_dtype
 
 _NAME = "l1_discrepancy"
 _op = backends.op(_NAME)
@@ -51,29 +60,48 @@ def l1_discrepancy(student: torch.Tensor, teacher: torch.Tensor, reduction: str 
     """
     check_tensors(_NAME, student, teacher)
     if backends.native(student, teacher):
-        return _op(student, teacher, reduction)
+        loss, _ = _op(student, teacher, reduction)
+        return loss
     return reference(student, teacher, reduction)
 
 
 @backends.register_fake(_NAME)
 def _fake(
-    student: torch.Tensor, teacher: torch.Tensor, reduction: str, dtype: torch.dtype | None = None
-) -> torch.Tensor:
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    reduction: str,
+    save_signs: bool = False,
+    dtype: torch.dtype | None = None,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     check_reduction(_NAME, reduction)
     check_pair(_NAME, student, teacher)
     dtype = promoted((student, teacher), dtype)
-    if reduction == "none":
-        return torch.empty_like(student, dtype=dtype)
-    return torch.empty((), dtype=dtype, device=student.device)
+    loss = (
+        torch.empty_like(student, dtype=dtype)
+        if reduction == "none"
+        else torch.empty((), dtype=dtype, device=student.device)
+    )
+    bits = (2, (student.numel() + 7) // 8)
+    return loss, [torch.empty(bits, dtype=torch.uint8, device=student.device)] if save_signs else []
 
 
 @backends.register_fake(f"{_NAME}_backward")
 def _fake_backward(
     grad: torch.Tensor,
-    student: torch.Tensor,
-    teacher: torch.Tensor,
+    signs: torch.Tensor,
+    size: list[int],
+    stride: list[int],
+    student: torch.dtype | None,
+    teacher: torch.dtype | None,
     reduction: str,
-    student_grad: bool,
-    teacher_grad: bool,
 ) -> list[torch.Tensor]:
-    return empty_gradients(student, teacher, student_grad, teacher_grad)
+    check_reduction(_NAME, reduction)
+    # Without memory: the strides of a tensor like the student are wanted, and nothing else of it.
+    like = torch.empty_strided(size, stride, dtype=torch.float32, device="meta")
+    check_difference_signs(_NAME, signs, (like.numel() + 7) // 8)
+    check_grad(_NAME, grad, signs.device, like.shape, reduction)
+    return [
+        torch.empty_like(like, dtype=dtype, device=signs.device)
+        for dtype in (student, teacher)
+        if dtype is not None
+    ]

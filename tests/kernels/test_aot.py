@@ -79,8 +79,9 @@ def test_sizes_past_32_bits(aot):
     with aot.caught() as launches:
         boundary_hinge.loss([x], [x], [1.0], 1.0, "mean", x.new_empty(()), None, [bits])
         boundary_hinge.gradient(scalar, [x], [bits], [1.0], 1.0, "mean", [x])
-        l1.loss(x, x, "mean", x.new_empty(()))
-        l1.gradient(scalar, apart, apart, "mean", torch.empty_like(apart), torch.empty_like(apart))
+        planes = torch.empty(2, x.numel() // 8, dtype=torch.uint8, device="meta")
+        l1.loss(x, x, "mean", x.new_empty(()), planes)
+        l1.gradient(apart, planes, "none", torch.empty_like(x), torch.empty_like(apart))
         kl.loss(x, x, 1.0, "mean", x.new_empty(()), torch.empty(5, 8))
         mixing.mix([x], lam, perm, [x])
         interpolated.gradient(scalar, x, x, lam, perm, "mean", x, x)

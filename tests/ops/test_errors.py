@@ -494,12 +494,22 @@ def test_devices(function, arguments, text):
 
 
 BITS = torch.zeros(1, dtype=torch.uint8)
+PLANES = torch.zeros(2, 1, dtype=torch.uint8)
+L1_SAVED = (PLANES, F32.shape, F32.stride(), F32.dtype, F32.dtype)
 STATISTICS = torch.zeros(5, 2)
 MOMENTS = torch.zeros(2, 3)
 BY_HAND = [
-    ("l1_discrepancy_backward", (F32, F32, F32, "mean", True, True), "grad must have the loss's shape"),
-    ("l1_discrepancy_backward", (F32[0], F32, F32, "none", True, True), "grad must have the loss's shape"),
-    ("l1_discrepancy_backward", (F32, F32, OTHER_SHAPE, "none", True, True), "must have the same shape"),
+    ("l1_discrepancy_backward", (F32, *L1_SAVED, "mean"), "grad must have the loss's shape"),
+    ("l1_discrepancy_backward", (F32[0], *L1_SAVED, "none"), "grad must have the loss's shape"),
+    ("l1_discrepancy_backward", (F32.int(), *L1_SAVED, "none"), "grad must be float64"),
+    (
+        "l1_discrepancy_backward",
+        (F32, PLANES[:, :0], *L1_SAVED[1:], "none"),
+        r"shape \[2, 1\].*of shape \[2, 0\]",
+    ),
+    ("l1_discrepancy_backward", (F32, PLANES[:1], *L1_SAVED[1:], "none"), r"got uint8 of shape \[1, 1\]"),
+    ("l1_discrepancy_backward", (F32, PLANES.float(), *L1_SAVED[1:], "none"), "got float32 of shape"),
+    ("l1_discrepancy_backward", (F32, PLANES[0].expand(2, 1), *L1_SAVED[1:], "none"), "contiguous uint8"),
     ("boundary_hinge_loss_backward", (F32, [F32], [BITS], [1.0], 1.0, "sum"), "grad must have"),
     ("boundary_hinge_loss_backward", (F32, [F32], [F32], [1.0], 1.0, "none"), "packed signs|uint8"),
     ("boundary_hinge_loss_backward", (F32, [F32], [BITS[:0]], [1.0], 1.0, "none"), "1 byte"),
@@ -545,4 +555,4 @@ def test_a_result_dtype_must_be_wide(fake):
         FakeTensorMode() if fake else contextlib.nullcontext(),
         pytest.raises(TypeError, match="float32 or float64"),
     ):
-        torch.ops.dfad_fast.l1_discrepancy(torch.zeros(3), torch.zeros(3), "none", torch.int8)
+        torch.ops.dfad_fast.l1_discrepancy(torch.zeros(3), torch.zeros(3), "none", False, torch.int8)

@@ -1,6 +1,7 @@
 """l1_discrepancy is F.l1_loss, edge for edge."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 
 from dfad_fast.ops import l1_discrepancy
 
-from .helpers import DTYPES, EDGES, product_of, run
+from .helpers import DTYPES, EDGES, compiled, product_of, run
 
 
 def eager(s, t, reduction):
@@ -36,6 +37,32 @@ def test_the_sides_are_antisymmetric():
     _, student, teacher = run(l1_discrepancy, s, t, "sum")
     assert torch.equal(student, torch.sign(s - t))
     assert torch.equal(teacher, -student)
+
+
+@compiled
+def test_backward_needs_two_bits_of_each_element_and_neither_side():
+    s, t = torch.randn(100, 10, requires_grad=True), torch.randn(100, 10)
+    slope = torch.sign(s.detach() - t)
+    loss = l1_discrepancy(s, t, "sum")
+    teacher = weakref.ref(t)
+    with torch.no_grad():
+        s.add_(9.0)
+    del t
+    assert teacher() is None
+    loss.backward()
+    assert torch.equal(s.grad, slope)
+
+
+@compiled
+@pytest.mark.parametrize("wanted", ["student", "teacher"])
+def test_one_side_alone_has_its_own_dtype(wanted):
+    s, t = torch.randn(9, 3, dtype=torch.bfloat16), torch.randn(9, 3, dtype=torch.float64)
+    side = s if wanted == "student" else t
+    side.requires_grad_()
+    l1_discrepancy(s, t, "sum").backward()
+    slope = torch.sign(s.detach().double() - t.detach())
+    assert side.grad.dtype == side.dtype
+    assert torch.equal(side.grad, (slope if wanted == "student" else -slope).to(side.dtype))
 
 
 def test_zero_dim():

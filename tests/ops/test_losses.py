@@ -154,7 +154,7 @@ def test_inputs_are_not_changed(name):
 
 
 @compiled
-@NAMES
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "l1"])
 def test_a_change_of_the_student_before_backward_is_noticed(name):
     s = leaf(torch.randn(10, 5))
     loss = LOSSES[name].call(s, torch.randn(10, 5), "mean")

@@ -56,7 +56,9 @@ def calls(layout):
     for reduction in REDUCTIONS:
         grad = grads_of(reduction, SHAPE)
         yield "l1_discrepancy", (x, leaf(y), reduction)
-        yield "l1_discrepancy_backward", (grad, s, y.half(), reduction, True, reduction != "sum")
+        signs = torch.ops.dfad_fast.l1_discrepancy(s, y, reduction, True)[1][0]
+        teacher = None if reduction == "sum" else torch.float16
+        yield "l1_discrepancy_backward", (grad, signs, SHAPE, s.stride(), s.dtype, teacher, reduction)
         yield "interpolated_l1", (x, leaf(y), lam, perm, reduction)
         yield "interpolated_l1_backward", (grad, s, y, lam, perm, reduction, reduction != "mean", True)
         yield "kl_discrepancy", (x, leaf(y), 2.0, reduction)
@@ -70,7 +72,7 @@ def calls(layout):
         yield "boundary_hinge_loss", ([x], [packed(x)], [1.0], 0.5, reduction, True)
         yield "boundary_hinge_loss_backward", (grad, [s], [packed(s)], [2.0], 1.0, reduction)
     yield "boundary_hinge_loss", ([x, leaf(y)], [y, y], [1.0, 0.5], 1.0, "mean", True, True, torch.float64)
-    yield "l1_discrepancy", (x, y, "mean", torch.float64)
+    yield "l1_discrepancy", (x, y, "mean", True, torch.float64)
     yield "channel_statistics", ([x, leaf(y.double()), y[:, :, 0]],)
     grad = torch.randn(2, 2 * SHAPE[1])
     yield "channel_statistics_backward", (grad, [s, y], ops.channel_statistics([s, y]))

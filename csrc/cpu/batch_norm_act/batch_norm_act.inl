@@ -91,7 +91,7 @@ static void norm_apply(
       if (beside) {
         y = map_group<A>([](auto a, auto b) { return a + b; }, y, load_group<A>(beside + i, count));
       }
-      store_group<A>(to + i, norm_activated(f, y, off_where(y)), count);
+      store_group<A>(to + i, norm_activated(f, y, not_positive(y)), count);
     });
   });
 }
@@ -108,7 +108,7 @@ DFAD_INLINE Group<A> norm_gradient_before_activation(
                          : map_group<A>(
                                [&](auto v, auto m, auto s, auto b) { return f.normalized(v, m, s, b); }, x, mean,
                                scale, bias);
-  return norm_activated(f, g, off_where(y));
+  return norm_activated(f, g, not_positive(y));
 }
 
 // Adds the gradient before the activation, and its products with x - mean, to the sums; writes it to `residual_grad`,
