@@ -90,6 +90,8 @@ def prepare(
     dataset = load_dataset(settings.dataset, settings.data_dir) if settings.dataset else None
     _refuse_unaffordable(settings, device)
     _refuse_two_lengths(settings)
+    if settings.minutes is not None and (settings.teacher_url or settings.teacher_answers):
+        raise UsageError("--minutes would spend queries of a black-box teacher on timing: give --iterations")
     best = BestStudent(settings.best_by)
     if not (dry_run or settings.dataset or settings.evaluate):
         best.refuse_untested()  # before a teacher is trained, and a run is overwritten
@@ -228,7 +230,9 @@ def _recorded(settings: DistillSettings, out: Path, iterations: int | None, pair
 def _tell_choices(trainer: DFADTrainer, chosen: bool) -> None:
     """Which method is taken, and what it reads."""
     method, networks = trainer.distiller.method, trainer.networks
-    if chosen:
+    if chosen and networks.teacher_is_black_box:
+        _log.info(f"method: {method.name}, since the teacher is a black box")
+    elif chosen:
         reason = (
             "has batch norm layers"
             if batch_norm_layers(networks.teacher)

@@ -87,6 +87,16 @@ class Term:
     def check(self, stages: Sequence[Sequence[int]]) -> None:
         """Raises UsageError where the features that will be compared, [C, H, W] or [C] each, are none for this term."""
 
+    @property
+    def gives_images_apart(self) -> bool:
+        """Whether :meth:`per_image` is there: a source that asks a black box about each image's part of the loss needs
+        it."""
+        return False
+
+    def per_image(self, probe: Probe) -> Tensor:
+        """The term of each image [B], whose mean is what ``__call__`` returns."""
+        raise NotImplementedError(f"{type(self).__name__} does not tell its images apart")
+
     def __call__(self, probe: Probe) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has to implement __call__(probe)")
 

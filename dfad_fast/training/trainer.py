@@ -25,6 +25,7 @@ from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.bank_files import storage_for
 from dfad_fast.runs.events import Callback
 from dfad_fast.runs.opening import begun_before, measured_before, open_run
+from dfad_fast.runs.queries_file import begin_queries, resume_queries
 from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.summarizing import summarize
@@ -67,6 +68,7 @@ class DFADTrainer(RunSettings, _Networks):
 
     Args:
         teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
+            Or a :class:`dfad_fast.BlackBoxTeacher`, which gives its answers alone.
             Any nn.Module, TorchScript too where the method reads no features. Wrappers (torch.compile, DataParallel,
             DistributedDataParallel, AveragedModel) are taken off.
         student: the same, with as many classes, on the same device. Trained in place.
@@ -103,6 +105,7 @@ class DFADTrainer(RunSettings, _Networks):
         settings = DistillerSettings(**values(self, DistillerSettings))
         begun = begun_before(self.out, self.resume, self.student_init)
         networks = self.teacher, self.student
+        going_on = resume_queries(self.teacher, self.out, self.resume)
         with undone_on_failure(self.student, self.student_init):
             made = self.distiller = Distiller(*networks, form, settings, facts, storage_for(self), begun)
             # What settings came to.
@@ -113,6 +116,8 @@ class DFADTrainer(RunSettings, _Networks):
                 raise UsageError(f"log={self.log!r} writes to a run's folder: give one, as out=")
             there = self.overwrite, self.resume, self.accept_changes  # what becomes of a run that is there
             opened = open_run(made, self.out, self.keep_checkpoints, *there, self.config or {})
+        if not going_on:
+            begin_queries(self.teacher, self.out)
         self.writer, self._further_notices = opened.writer, opened.notices
         self.history = opened.history
         """The records of metrics.jsonl."""
