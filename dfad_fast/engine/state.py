@@ -11,7 +11,8 @@ class TrainState:
 
     ``planned_iterations`` is what learning rates and weights fade over; None where no plan was made.
     ``warm_up_iterations`` is fixed by the first step, ``generated_images`` counts those that were made for steps, and
-    passes the images that went through a network in them, ``queries`` those that a black-box teacher was sent, ``seconds`` are those of steps and records,
+    passes the images that went through a network in them, ``queries`` those that a black-box teacher was sent,
+    ``seconds`` are those of steps and records,
     ``best_accuracy`` is the highest so far on test images.
     """
 

@@ -54,8 +54,8 @@ class RunFolder:
     weights and checkpoints, see :mod:`dfad_fast.runs.lock`.
 
     Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) or another
-    process writes to it, and RunError where it cannot be written. ``keep_queries``: of a run that is removed, all but the
-    journal of its black-box teacher.
+    process writes to it, and RunError where it cannot be written. ``keep_queries``: of a run that is removed,
+    all but the journal of its black-box teacher.
     """
 
     def __init__(

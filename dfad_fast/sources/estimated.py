@@ -12,6 +12,7 @@ from torch import Tensor
 from dfad_fast.distributed import processes
 from dfad_fast.errors import UsageError
 from dfad_fast.networks.probing import Draws, TeacherView
+from dfad_fast.precision import at_least_float32
 from dfad_fast.sources.adversarial import AdversarialGenerator
 from dfad_fast.sources.source import Batch, Plan, Source, StepLosses, Turn, Workbench
 from dfad_fast.sources.spec import SourceSpec
@@ -88,7 +89,7 @@ class EstimatedSource(AdversarialGenerator):
             with prober.mixed_precision():
                 total, losses = weigh(rows, probes, weights, "generator")
         gradient = self._estimate(images.detach(), view, probes, draws, weights, progress)
-        pull = (images.float() * gradient).sum()
+        pull = (images * gradient).sum()
         # Its value is the loss, and its gradient that of both parts.
         return total + pull - pull.detach(), losses, Batch(images.detach(), view)
 
@@ -104,7 +105,7 @@ class EstimatedSource(AdversarialGenerator):
     ) -> Tensor:
         """The part of the gradient [B, C, H, W] of the mean over images that forward differences give."""
         spec, rows = self._spec, self._plan.generator
-        start = images.float()
+        start = at_least_float32(images)
         before = self._per_image(probes, weights)
         total = torch.zeros_like(start)
         for _ in range(spec.directions):
@@ -114,7 +115,8 @@ class EstimatedSource(AdversarialGenerator):
             if spec.exact_student:
                 after = [replace(probe, teacher=answers) for probe in probes]
             else:
-                after = self._bench.prober.probe(moved, replace(view, logits=answers), rows, draws, progress)
+                shown = moved.to(images.dtype)
+                after = self._bench.prober.probe(shown, replace(view, logits=answers), rows, draws, progress)
             slope = (self._per_image(after, weights) - before) / spec.epsilon
             total += slope.view(-1, 1, 1, 1) * direction
         numbers = start[0].numel()
@@ -123,7 +125,7 @@ class EstimatedSource(AdversarialGenerator):
     def _per_image(self, probes: Sequence[Probe], weights: Sequence[float | Tensor]) -> Tensor:
         rows = self._plan.generator
         return torch.stack(
-            [weight * row.term.per_image(p) for row, p, weight in zip(rows, probes, weights, strict=True)]
+            [weight * row.term.of_each_image(p) for row, p, weight in zip(rows, probes, weights, strict=True)]
         ).sum(0)
 
     def _draw_directions(self, like: Tensor) -> Tensor:

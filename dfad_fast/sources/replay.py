@@ -23,8 +23,8 @@ class Replay(Around):
     2021, arXiv 2005.03161; a memory bank in Binici et al. 2021, arXiv 2108.05698).
 
     The kept batches are at any time a uniform draw from all that the student learned from, the last one of each
-    iteration, and of ``steps`` > 1 every one. ``rows`` are the student's terms; ``steps`` kept batches are handed out in
-    an iteration.
+    iteration, and of ``steps`` > 1 every one. ``rows`` are the student's terms; ``steps`` kept batches are handed
+    out in an iteration.
 
     Raises UsageError for fewer than 1 batch.
     """

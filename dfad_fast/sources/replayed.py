@@ -13,8 +13,8 @@ from dfad_fast.sources.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Replayed(SourceSpec):
-    """What ``of`` hands out, and ``steps`` further student's steps an iteration, each on one of at most ``batches`` kept
-    batches: at any time a uniform draw from all so far (experience replay, MAZE, Kariyappa et al. 2021, arXiv
+    """What ``of`` hands out, and ``steps`` further student's steps an iteration, each on one of at most ``batches``
+    kept ones: at any time a uniform draw from all so far (experience replay, MAZE, Kariyappa et al. 2021, arXiv
     2005.03161).
 
     Raises UsageError for fewer than 2 steps, or 1 batch.

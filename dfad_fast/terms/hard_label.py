@@ -19,11 +19,11 @@ class HardLabel(Term):
     name: ClassVar[str] = "cross_entropy"
 
     def __call__(self, probe: Probe) -> Tensor:
-        return self.per_image(probe).mean()
+        return self.of_each_image(probe).mean()
 
     @property
     def gives_images_apart(self) -> bool:
         return True
 
-    def per_image(self, probe: Probe) -> Tensor:
+    def of_each_image(self, probe: Probe) -> Tensor:
         return F.cross_entropy(at_least_float32(probe.student), probe.teacher.argmax(1), reduction="none")

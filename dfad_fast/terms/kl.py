@@ -44,7 +44,7 @@ class KL(Term):
     def gives_images_apart(self) -> bool:
         return True
 
-    def per_image(self, probe: Probe) -> Tensor:
+    def of_each_image(self, probe: Probe) -> Tensor:
         return self._divergence(probe, "none")
 
     def _divergence(self, probe: Probe, over_images: str) -> Tensor:

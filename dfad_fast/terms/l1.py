@@ -24,7 +24,7 @@ class L1(Term):
     def gives_images_apart(self) -> bool:
         return True
 
-    def per_image(self, probe: Probe) -> Tensor:
+    def of_each_image(self, probe: Probe) -> Tensor:
         return l1_discrepancy(probe.student, probe.teacher, "none").mean(1)
 
 

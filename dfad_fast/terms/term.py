@@ -89,11 +89,11 @@ class Term:
 
     @property
     def gives_images_apart(self) -> bool:
-        """Whether :meth:`per_image` is there: a source that asks a black box about each image's part of the loss needs
-        it."""
+        """Whether :meth:`of_each_image` is there, for sources that ask a black box about each image's part of the
+        loss."""
         return False
 
-    def per_image(self, probe: Probe) -> Tensor:
+    def of_each_image(self, probe: Probe) -> Tensor:
         """The term of each image [B], whose mean is what ``__call__`` returns."""
         raise NotImplementedError(f"{type(self).__name__} does not tell its images apart")
 

@@ -23,18 +23,11 @@ def check_answers(answers: Any, count: int, classes: int, kind: str) -> tuple[np
 
     Raises RunError for another shape, for NaN or infinite numbers, and for answers of another kind.
     """
-    rows = answers.detach().cpu() if isinstance(answers, Tensor) else answers
-    if isinstance(rows, Tensor) and rows.dtype == torch.bfloat16:  # which NumPy does not have
-        rows = rows.float()
-    try:
-        rows = np.asarray(rows)
-        numeric = np.issubdtype(rows.dtype, np.number)
-    except (TypeError, ValueError):
-        numeric = False
-    if not numeric or np.iscomplexobj(rows):
+    rows = _as_array(answers)
+    if rows is None:
         raise RunError(
-            f"the teacher answers {type(answers).__name__} and not numbers: return a tensor or an array of [N, classes] "
-            "or of [N] labels"
+            f"the teacher answers {type(answers).__name__} and not numbers: return a tensor or an array of "
+            "[N, classes], or of [N] labels"
         )
     labels = rows.ndim == 1
     if rows.shape != ((count,) if labels else (count, classes)):
@@ -47,7 +40,7 @@ def check_answers(answers: Any, count: int, classes: int, kind: str) -> tuple[np
             "the teacher answers NaN or infinite numbers: check what it makes of normalized images"
         )
     found = "labels" if labels else _recognized(rows) if kind == "auto" else kind
-    if (kind == "labels") != (found == "labels") and kind != "auto":
+    if kind != "auto" and (kind == "labels") != labels:
         came = "labels" if labels else f"{classes} numbers an image"
         raise RunError(f"the teacher answers {came}, and {kind} were expected: say which with answers=")
     if labels and not (np.equal(rows, np.floor(rows)).all() and rows.min() >= 0 and rows.max() < classes):
@@ -61,6 +54,18 @@ def check_answers(answers: Any, count: int, classes: int, kind: str) -> tuple[np
             "answers='logits'"
         )
     return rows.astype(np.float32).reshape(count, -1), found
+
+
+def _as_array(answers: Any) -> np.ndarray | None:
+    """None for what holds no real numbers."""
+    if isinstance(answers, Tensor):
+        answers = answers.detach().cpu()
+        answers = answers.float() if answers.dtype == torch.bfloat16 else answers  # which NumPy does not have
+    try:
+        rows = np.asarray(answers)
+    except (TypeError, ValueError):
+        return None
+    return rows if np.issubdtype(rows.dtype, np.number) and not np.iscomplexobj(rows) else None
 
 
 def _recognized(rows: np.ndarray) -> str:

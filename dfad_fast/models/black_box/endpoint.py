@@ -75,8 +75,8 @@ class HTTPEndpoint:
             response.release_conn()
         except self._http.exceptions.HTTPError as error:
             raise RunError(
-                f"no answer from the teacher at {self._url} ({in_one_line(error)}): see that the server runs there, then "
-                "resume the run"
+                f"no answer from the teacher at {self._url} ({in_one_line(error)}): see that the server runs there, "
+                "then resume the run"
             ) from error
         if response.status != 200:
             said = " ".join(content[:200].decode(errors="replace").split())

@@ -79,8 +79,8 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
                     raise ValueError("no entry")
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UsageError(
-                    f"{path}, line {number}, is no entry of a journal of queries ({in_one_line(error)}): bring the file "
-                    "back, or start anew with dfad-fast distill"
+                    f"{path}, line {number}, is no entry of a journal of queries ({in_one_line(error)}): bring the "
+                    "file back, or start anew with dfad-fast distill"
                 ) from error
             whole += len(line)
             yield entry

@@ -112,9 +112,9 @@ class BlackBoxTeacher(nn.Module):
         except RunError:
             raise
         except Exception as error:  # of whatever kind: it is the user's code
+            said = with_kind(error, first_line(error, 200))
             raise RunError(
-                f"the black-box teacher failed on images {list(images.shape)} ({with_kind(error, first_line(error, 200))}): "
-                "correct it, and resume the run"
+                f"the black-box teacher failed on images {list(images.shape)} ({said}): correct it, and resume the run"
             ) from error
         rows, kind = check_answers(answer, len(keys), self.classes, self.queries.kind or self.answers)
         self.queries.receive(request, rows, kind)
