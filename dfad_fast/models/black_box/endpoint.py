@@ -74,8 +74,10 @@ class HTTPEndpoint:
             content = response.read(_LONGEST_ANSWER + 1)
             response.release_conn()
         except self._http.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", None) or error  # what the last of several tries ended with
+            said = in_one_line(reason.__cause__ or reason)
             raise RunError(
-                f"no answer from the teacher at {self._url} ({in_one_line(error)}): see that the server runs there, "
+                f"no answer from the teacher at {self._url} ({said}): see that the server runs there, "
                 "then resume the run"
             ) from error
         if response.status != 200:
