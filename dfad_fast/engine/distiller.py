@@ -66,8 +66,7 @@ class Distiller:
         self.form = form
         self.last: Result | None = None
         """What the last step left."""
-        self.ended: list[str] = []
-        """Why nothing more can be learned, in a line, where that is so."""
+        self.ended: list[str] = []  # why nothing more can be learned, in a line, where that is so
         with torch.inference_mode(False), used_alone(teacher, student), modes_kept(teacher, student):
             self._layouts = Layouts(teacher, student)
             try:

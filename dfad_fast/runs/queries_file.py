@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
@@ -10,22 +12,21 @@ from dfad_fast.models.black_box import BlackBoxTeacher
 from dfad_fast.runs.layout import QUERIES
 
 
-def resume_queries(teacher: nn.Module, out: Path | None, resume: bool) -> bool:
-    """Whether the run in ``out`` is resumed and has a journal: the teacher then goes on with it. A run that is begun
-    again, since it was killed before its first checkpoint, asks nothing again either.
+@contextmanager
+def queries_noted(teacher: nn.Module, out: Path | None, resume: bool) -> Iterator[None]:
+    """Around the making of a run in ``out``. One that is resumed goes on with its journal from the beginning: if it was
+    killed before its first checkpoint, and is begun again, it asks nothing again either. Any other has a new journal
+    after it, in which stands what the teacher was asked before, too.
 
-    Raises UsageError for a file that is no journal.
+    Raises UsageError for a file that is no journal, and RunError where it cannot be written.
     """
-    if not (isinstance(teacher, BlackBoxTeacher) and out and resume and (out / QUERIES).is_file()):
-        return False
-    teacher.queries.go_on_with_journal(out / QUERIES)
-    return True
-
-
-def begin_queries(teacher: nn.Module, out: Path | None) -> None:
-    """Of a new run: notes in its folder, if it has one, what is asked from now on, and what was asked before.
-
-    Raises RunError where that cannot be written.
-    """
-    if isinstance(teacher, BlackBoxTeacher) and out:
-        teacher.queries.begin_journal(out / QUERIES)
+    if not (isinstance(teacher, BlackBoxTeacher) and out):
+        yield
+        return
+    path = out / QUERIES
+    goes_on = resume and path.is_file()
+    if goes_on:
+        teacher.queries.go_on_with_journal(path)
+    yield
+    if not goes_on:
+        teacher.queries.begin_journal(path)

@@ -25,7 +25,7 @@ from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.bank_files import storage_for
 from dfad_fast.runs.events import Callback
 from dfad_fast.runs.opening import begun_before, measured_before, open_run
-from dfad_fast.runs.queries_file import begin_queries, resume_queries
+from dfad_fast.runs.queries_file import queries_noted
 from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.summarizing import summarize
@@ -105,8 +105,8 @@ class DFADTrainer(RunSettings, _Networks):
         settings = DistillerSettings(**values(self, DistillerSettings))
         begun = begun_before(self.out, self.resume, self.student_init)
         networks = self.teacher, self.student
-        going_on = resume_queries(self.teacher, self.out, self.resume)
-        with undone_on_failure(self.student, self.student_init):
+        journal = self.teacher, self.out, self.resume
+        with undone_on_failure(self.student, self.student_init), queries_noted(*journal):
             made = self.distiller = Distiller(*networks, form, settings, facts, storage_for(self), begun)
             # What settings came to.
             self.method, self.recipe, self.speed = made.method, made.recipe, made.levers
@@ -116,8 +116,6 @@ class DFADTrainer(RunSettings, _Networks):
                 raise UsageError(f"log={self.log!r} writes to a run's folder: give one, as out=")
             there = self.overwrite, self.resume, self.accept_changes  # what becomes of a run that is there
             opened = open_run(made, self.out, self.keep_checkpoints, *there, self.config or {})
-        if not going_on:
-            begin_queries(self.teacher, self.out)
         self.writer, self._further_notices = opened.writer, opened.notices
         self.history = opened.history
         """The records of metrics.jsonl."""

@@ -1,4 +1,4 @@
-"""DFME and MAZE against loops written plainly: the same weights, in double precision. The teacher answers in float32."""
+"""DFME and MAZE against loops written plainly: the same weights, in double precision. The teacher's are in float32."""
 
 import copy
 from dataclasses import replace

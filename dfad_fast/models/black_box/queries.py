@@ -33,6 +33,7 @@ class Queries:
         self._answers: list[np.ndarray | None] = []
         self._requests: dict[str, list[bytes]] = {}
         self._journal: Journal | None = None
+        self._is_closed = False
 
     @property
     def count(self) -> int:
@@ -42,12 +43,18 @@ class Queries:
     def unanswered(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """Those of ``keys`` without an answer, each with its first place among them.
 
-        Raises QueryBudgetSpent where those that were never sent are more than the budget has left.
+        Raises QueryBudgetSpent where those that were never sent are more than the budget has left, and RunError after
+        ``close``.
         """
         found: dict[bytes, int] = {}
         for place, key in enumerate(keys):
             if key not in self._places or self._answers[self._places[key]] is None:
                 found.setdefault(key, place)
+        if found and self._is_closed:
+            raise RunError(
+                "a black-box teacher is asked while its student learns, and not by this command: look at the student "
+                "alone"
+            )
         new = sum(key not in self._places for key in found)
         if self.budget is not None and new and self.count + new > self.budget:
             raise QueryBudgetSpent(
@@ -91,6 +98,10 @@ class Queries:
     def _note_answers(self, request: str, rows: np.ndarray) -> None:
         for key, row in zip(self._requests[request], rows, strict=True):
             self._answers[self._places[key]] = row
+
+    def close(self) -> None:
+        """From now on nothing is sent."""
+        self._is_closed = True
 
     def begin_journal(self, path: Path) -> None:
         """From now on all is noted in the file ``path``, in place of what it holds; what was asked so far, first."""

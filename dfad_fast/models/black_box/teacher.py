@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,10 +75,6 @@ class BlackBoxTeacher(nn.Module):
     def describe(self) -> dict[str, Any]:
         """What is recorded of it, and compared where a run is resumed. The budget may change."""
         return {"classes": self.classes, "answers": self.answers, "max_batch": self.max_batch}
-
-    def go_on_with_journal(self, path: Path) -> None:
-        """See :meth:`Queries.go_on_with_journal`."""
-        self.queries.go_on_with_journal(path)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -180,6 +180,17 @@ def test_what_was_sent_and_not_answered_is_sent_again_and_counted_once(tmp_path)
     assert keys[0] == keys[1]  # one request, one key
 
 
+def test_a_closed_one_answers_what_it_knows_alone():
+    asked = Asked()
+    teacher = BlackBoxTeacher(asked, CLASSES)
+    teacher(images_of(0))
+    teacher.queries.close()
+    teacher(images_of(0))
+    with pytest.raises(RunError, match="and not by this command"):
+        teacher(images_of(1))
+    assert asked.images == 5
+
+
 def test_a_torn_last_line_is_cut_off(tmp_path):
     path = tmp_path / "queries.jsonl"
     teacher = BlackBoxTeacher(Asked(), CLASSES)
