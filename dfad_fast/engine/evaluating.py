@@ -37,9 +37,9 @@ def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> d
     if test_set:
         scores = test_set.scores(networks.student)
         found["student_accuracy"] = scores.student_accuracy
-        found["largest_class_student"] = scores.largest_class
         if scores.agreement is not None:
             found["agreement"] = scores.agreement
+        found["largest_class_student"] = scores.largest_class
         if scores.largest_class_teacher is not None:
             found["largest_class_teacher"] = scores.largest_class_teacher
         state.best_accuracy = max(scores.student_accuracy, state.best_accuracy or 0.0)

@@ -52,8 +52,8 @@ class Queries:
                 found.setdefault(key, place)
         if found and self._is_closed:
             raise RunError(
-                "a black-box teacher is asked while its student learns, and not by this command: look at the student "
-                "alone"
+                "a black-box teacher is asked while its student learns, and not by this command: choose export, report "
+                "or compare"
             )
         new = sum(key not in self._places for key in found)
         if self.budget is not None and new and self.count + new > self.budget:
