@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from dfad_fast.engine.recipe import Recipe
     from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
     from dfad_fast.methods import Method
+    from dfad_fast.models.black_box import BlackBoxTeacher
     from dfad_fast.networks.levers import Levers
     from dfad_fast.sources import Source, SourceSpec
     from dfad_fast.terms import Term, Weighted
     from dfad_fast.training.trainer import DFADTrainer
 
 __all__ = [
+    "BlackBoxTeacher",
     "DFADFastError",
     "DFADFastWarning",
     "DFADTrainer",
@@ -43,6 +45,7 @@ __all__ = [
 
 # Imported when first asked for, so that `import dfad_fast.ops` does not pay for the trainer.
 _HOMES = {
+    "BlackBoxTeacher": "dfad_fast.models.black_box",
     "DFADFastError": "dfad_fast.errors",
     "DFADFastWarning": "dfad_fast.errors",
     "DFADTrainer": "dfad_fast.training.trainer",

@@ -56,7 +56,7 @@ class TrainContestant:
 
     def prepare(self) -> dict[str, float]:
         """What is known before the first iteration."""
-        return {"teacher_accuracy": self._tests.scores(self._student).teacher_accuracy}
+        return {"teacher_accuracy": self._tests.scores(self._student).teacher_accuracy or 0.0}
 
     def train(self, images: int) -> Point:
         """Until so many were generated since the run began. Only the iterations are timed."""

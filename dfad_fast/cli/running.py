@@ -31,7 +31,7 @@ def run_job(job: Job, console: Console) -> None:
         show_progress(console, job.iterations, trainer.images_per_iteration) as progress,
     ):
         summary = job.run(_StopsWithoutReader(progress, trainer))
-    if trainer.iteration < job.iterations:
+    if trainer.iteration < job.iterations and not trainer.distiller.ended:
         raise Interrupted(
             f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
             f"{job.out}: go on with  {processes.command()} resume {quoted(job.out)}"

@@ -96,7 +96,7 @@ class BestStudent:
         """From here on only accuracy counts, unless agreement was asked for: then this does nothing."""
         if self._asked == "agreement":
             return
-        score = scores.student_accuracy, scores.agreement
+        score = scores.student_accuracy, scores.agreement or 0.0
         if iteration != self.iteration or self.by != BY_ACCURACY:
             if self.by != BY_ACCURACY or score >= self._score:
                 self._take(student, iteration, score, scores.student_accuracy)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dfad_fast.errors import UsageError, unknown_name
-from dfad_fast.methods import DFAD, DFAD_AR, DFAD_AR_VI_BN, METHODS, Method
+from dfad_fast.methods import DFAD, DFAD_AR, DFAD_AR_VI_BN, DFME, METHODS, Method, for_hard_labels
+from dfad_fast.models.black_box import BlackBoxTeacher
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.networks.trio import Trio
 from dfad_fast.networks.validation import refuse_unmixable_stage
@@ -37,6 +38,8 @@ def choose_method(
     statistics of a teacher without them, and for one that reads features that do not match.
     """
     method = _by_name(method, networks)
+    if isinstance(networks.teacher, BlackBoxTeacher) and networks.teacher.gives_labels:
+        method = for_hard_labels(method)
     if student_terms is not None:
         method = replace(method, student=_rows(student_terms))
     if generator_terms is not None:
@@ -51,6 +54,8 @@ def choose_method(
     if any(part.begins_generator for part in trained):
         _refuse_others(trained)
         method = replace(method, warm_up=0.0)
+    if networks.teacher_is_black_box:
+        _refuse_more_than_answers(method)
     if method.reads_statistics and not batch_norm_layers(networks.teacher):
         raise UsageError(
             f"method {method.name!r} reads the statistics of batch norm layers and this teacher has none: "
@@ -77,6 +82,23 @@ def source_of(method: str | Method, source: str | SourceSpec = "auto") -> Source
     return Fresh() if known is None else known.source_spec
 
 
+def _refuse_more_than_answers(method: Method) -> None:
+    """Raises UsageError for a method that needs of a black-box teacher what it does not give."""
+    needs = None
+    for part in method.source_spec.generating:
+        if part.needs_teacher_gradient:
+            needs = f"gradients through the teacher (its source {part.name} does)"
+    if method.reads_statistics:
+        needs = "the statistics of the teacher's batch norm layers"
+    if method.reads_last_stage:
+        needs = "the teacher's features"
+    if needs:
+        raise UsageError(
+            f"method {method.name!r} needs {needs}, and a black box gives its answers alone: choose dfme or maze, or a "
+            "source that trains no generator, such as --source procedural with --student-terms kl"
+        )
+
+
 def _refuse_others(trained: Sequence[SourceSpec]) -> None:
     """Raises UsageError where one source would undo what another teaches the generator."""
     if len(trained) > 1:
@@ -98,6 +120,12 @@ def _check_tables(method: Method, networks: Trio) -> None:
         for row in rows if steps else ():
             _refuse_unread(row.term, side, method, networks)
             row.term.check(networks.matching.shapes)
+            apart = any(part.tells_images_apart for part in method.source_spec.generating)
+            if side == "generator" and apart and not row.term.gives_images_apart:
+                raise UsageError(
+                    f"{row.term.name} does not tell what each image's part of it is, which the source estimated needs: "
+                    "choose l1, kl or cross_entropy for the generator"
+                )
             if row.term.student_stage is not None:
                 refuse_unmixable_stage(networks.student, row.term.student_stage, networks.image_shape)
     if method.student_steps and not reads_student(method.student):
@@ -132,6 +160,8 @@ def _rows(terms: Terms) -> tuple[Weighted, ...]:
 
 def _by_name(method: str | Method, networks: Trio) -> Method:
     if method == "auto":
+        if networks.teacher_is_black_box:
+            return DFME
         if batch_norm_layers(networks.teacher):
             return DFAD_AR_VI_BN if networks.tap_pairs else _without_features(DFAD_AR_VI_BN)
         return DFAD_AR if networks.tap_pairs else DFAD

@@ -28,6 +28,7 @@ from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.setup import Setup, describe, set_up
 from dfad_fast.engine.state import TrainState
 from dfad_fast.engine.trained import Trained
+from dfad_fast.models.black_box import BlackBoxTeacher, Queries
 from dfad_fast.models.generators.sampling import sample_batches
 from dfad_fast.models.reading.check import device_of
 from dfad_fast.models.surgery.average import MovingAverage
@@ -65,6 +66,7 @@ class Distiller:
         self.form = form
         self.last: Result | None = None
         """What the last step left."""
+        self.ended: list[str] = []  # why nothing more can be learned, in a line, where that is so
         with torch.inference_mode(False), used_alone(teacher, student), modes_kept(teacher, student):
             self._layouts = Layouts(teacher, student)
             try:
@@ -181,10 +183,18 @@ class Distiller:
         state.generated_images += result.cost.generated_images
         state.teacher_passes += result.cost.teacher_passes
         state.student_passes += result.cost.student_passes
+        if self.queries:
+            state.queries = self.queries.reached
         if self._average:
             self._average.update(self.networks.student, state.iteration - 1)
         self.source.follow(state.iteration - 1)
         return result
+
+    @property
+    def queries(self) -> Queries | None:
+        """Those of a black-box teacher."""
+        teacher = self.networks.teacher
+        return teacher.queries if isinstance(teacher, BlackBoxTeacher) else None
 
     @property
     def images_per_iteration(self) -> int:
@@ -273,6 +283,8 @@ class Distiller:
             restore_global_state(state["global_rng"], self.device)
         for name, value in asdict(TrainState()).items():
             setattr(self.state, name, state.get(name, value))  # checkpoints of older versions count less
+        if self.queries:
+            self.queries.reached = self.state.queries
         if "best_student" in state:  # not in checkpoints of older versions
             self.best.load_state_dict(state["best_student"], self.device)
         self.student_start = state.get("student_start", {})

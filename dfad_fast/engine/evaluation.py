@@ -17,6 +17,7 @@ from dfad_fast.data.labeled_batches import (
 from dfad_fast.distributed import collectives
 from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.black_box import BlackBoxTeacher
 from dfad_fast.models.reading.check import device_of, image_dtype
 from dfad_fast.models.reading.taps import Taps
 from dfad_fast.models.surgery.sharding import is_sharded
@@ -28,16 +29,17 @@ from dfad_fast.precision import at_least_float32
 
 @dataclass(frozen=True)
 class TestScores:
-    """Fractions of the labeled test images."""
+    """Fractions of the labeled test images. Those that the teacher's answers are needed for are None of a black box,
+    which is asked nothing that the student does not learn from."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    teacher_accuracy: float
+    teacher_accuracy: float | None
     student_accuracy: float
-    agreement: float
+    agreement: float | None
     largest_class: float
     """The class that the student answers most often: its share of the images."""
-    largest_class_teacher: float
+    largest_class_teacher: float | None
     images: int
 
 
@@ -87,9 +89,10 @@ class TestSet:
 
     __test__ = False
 
-    def __init__(self, teacher: nn.Module, batches: Batches) -> None:
-        self._device = device_of(teacher)
+    def __init__(self, teacher: nn.Module, batches: Batches, device: torch.device | None = None) -> None:
+        self._device = device_of(teacher) if device is None else device
         self._answers: list[Tensor] = []
+        self._classes = teacher.classes if isinstance(teacher, BlackBoxTeacher) else None
         self._labels: list[Tensor] = []
         refuse_single_batch(batches)
         with undisturbed(self._device):
@@ -104,6 +107,9 @@ class TestSet:
     def _ask(self, teacher: nn.Module) -> None:
         teacher.eval()
         for images, labels in read_batches(self._batches):
+            if self._classes is not None:
+                self._note_labels(labels, self._classes)
+                continue
             try:
                 logits = ask(teacher, images)
             except RuntimeError as error:
@@ -112,11 +118,14 @@ class TestSet:
                     f"the teacher cannot take the test images {list(images.shape)} ({in_one_line(error)}): give "
                     + ("smaller batches" if full else "images of its own kind")
                 ) from error
-            refuse_unknown_labels(labels, logits.shape[1])
+            self._note_labels(labels, logits.shape[1])
             self._answers.append(logits.argmax(1))
-            self._labels.append(labels.to(self._device))
         if not sum(map(len, self._labels)):
             raise UsageError("there is nothing to evaluate on: the loader gave no batch")
+
+    def _note_labels(self, labels: Tensor, classes: int) -> None:
+        refuse_unknown_labels(labels, classes)
+        self._labels.append(labels.to(self._device))
 
     def scores(self, student: nn.Module) -> TestScores:
         """The student's scores in eval mode. Raises UsageError if the batches come in another order than before."""
@@ -130,18 +139,22 @@ class TestSet:
         for images, batch_labels in read_batches(self._batches):
             answers.append(ask(student, images).argmax(1))
             seen.append(batch_labels.to(self._device))
-        labels, teacher = torch.cat(self._labels), torch.cat(self._answers)
+        labels, teacher = torch.cat(self._labels), torch.cat(self._answers) if self._answers else None
         if not seen or not torch.equal(torch.cat(seen), labels):
             raise UsageError("the test loader gave its images in another order: make it with shuffle=False")
         student_answers = torch.cat(answers)
         return TestScores(
-            teacher_accuracy=(teacher == labels).float().mean().item(),
-            student_accuracy=(student_answers == labels).float().mean().item(),
-            agreement=(student_answers == teacher).float().mean().item(),
+            teacher_accuracy=None if teacher is None else _share(teacher == labels),
+            student_accuracy=_share(student_answers == labels),
+            agreement=None if teacher is None else _share(student_answers == teacher),
             largest_class=student_answers.bincount().max().item() / len(labels),
-            largest_class_teacher=teacher.bincount().max().item() / len(labels),
+            largest_class_teacher=None if teacher is None else teacher.bincount().max().item() / len(labels),
             images=len(labels),
         )
+
+
+def _share(right: Tensor) -> float:
+    return right.float().mean().item()
 
 
 def sign_agreement(student: Tensor, teacher: Tensor) -> float:

@@ -22,6 +22,7 @@ from dfad_fast.engine.settings import DistillerSettings, recorded
 from dfad_fast.engine.starting import draw_images, start_student
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
+from dfad_fast.models.black_box import BlackBoxTeacher, is_black_box
 from dfad_fast.models.generators.sampling import check_generator
 from dfad_fast.models.reading.check import count_classes, device_of, image_dtype
 from dfad_fast.models.starting.record import Start
@@ -70,6 +71,13 @@ def set_up(
     by_name = isinstance(settings.generator, str)
     preflight.refuse_unaffordable(shape, own_batch, settings.latent_dim, device, dtype, own_generator=by_name)
     levers = choose_levers(settings.speed, device)
+    if is_black_box(teacher):
+        levers = _levers_with_black_box(levers)
+        if settings.best_by == "agreement":
+            raise UsageError(
+                "best_by agreement asks the teacher about images that no step sees, which a black box is not: choose "
+                "accuracy, or auto"
+            )
     if processes.count() > 1:
         levers = _levers_of_several(levers, settings.batch_size, settings.sync_batch_norm)
     # Networks made here draw from torch's global generator, and the user's from what they like.
@@ -123,8 +131,16 @@ def set_up(
         )
         random = RandomNumbers(settings.seed, settings.latent_dim, device, dtype)
         check_generator(generator, random.draw_noise(2, random.held_out()), shape)
-        preflight.look_at_answers(trio.teacher, shape, own_batch, reads_student(method.generator))
+        if not trio.teacher_is_black_box:
+            preflight.look_at_answers(trio.teacher, shape, own_batch, reads_student(method.generator))
     return Setup(trio, prober, method, recipe, levers, random, start)
+
+
+def _levers_with_black_box(levers: Levers) -> Levers:
+    """Raises UsageError with several processes, each of which would count queries of its own."""
+    if processes.count() > 1:
+        raise UsageError("a black-box teacher counts its queries in one process: run without torchrun")
+    return replace(levers, graph=False)
 
 
 def _levers_of_several(levers: Levers, batch_size: int, sync_batch_norm: bool) -> Levers:
@@ -149,6 +165,7 @@ def describe(
     from_teacher: bool,
 ) -> dict[str, Any]:
     """What is recorded of a run and compared where it is resumed, as plain values."""
+    black_box = networks.teacher
     return {
         "method": method.name,
         "terms": method.describe(),
@@ -161,4 +178,5 @@ def describe(
         "levers": asdict(levers),
         "taps": networks.matching.describe() if method.reads_features else [],
         "processes": processes.count(),
+        **({"black_box": black_box.describe()} if isinstance(black_box, BlackBoxTeacher) else {}),
     }

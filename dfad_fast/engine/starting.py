@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dfad_fast.distributed import collectives
 from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.models.black_box import is_black_box
 from dfad_fast.models.reading.check import device_of, image_dtype, is_lazy
 from dfad_fast.models.starting.record import Start
 from dfad_fast.models.starting.settling import was_trained
@@ -84,6 +85,8 @@ def undone_on_failure(student: nn.Module, student_init: str) -> Iterator[None]:
 def _problem(student_init: str, teacher: nn.Module, student: nn.Module) -> str | None:
     if is_sharded(teacher) or is_sharded(student):
         return "since a network is sharded over processes"
+    if is_black_box(teacher):
+        return "since a black box shows no weights"
     if student_init == "auto":
         trained = was_trained(student)
         if trained is None:

@@ -11,7 +11,8 @@ class TrainState:
 
     ``planned_iterations`` is what learning rates and weights fade over; None where no plan was made.
     ``warm_up_iterations`` is fixed by the first step, ``generated_images`` counts those that were made for steps, and
-    passes the images that went through a network in them, ``seconds`` are those of steps and records,
+    passes the images that went through a network in them, ``queries`` those that a black-box teacher was sent,
+    ``seconds`` are those of steps and records,
     ``best_accuracy`` is the highest so far on test images.
     """
 
@@ -21,6 +22,7 @@ class TrainState:
     generated_images: int = 0
     teacher_passes: int = 0
     student_passes: int = 0
+    queries: int = 0
     seconds: float = 0.0
     best_accuracy: float | None = None
 

@@ -93,6 +93,8 @@ def prepare(
     dataset = load_dataset(settings.dataset, settings.data_dir) if settings.dataset else None
     _refuse_unaffordable(settings, device)
     _refuse_two_lengths(settings)
+    if settings.minutes is not None and (settings.teacher_url or settings.teacher_answers):
+        raise UsageError("--minutes would spend queries of a black-box teacher on timing: give --iterations")
     best = BestStudent(settings.best_by)
     if not (dry_run or settings.dataset or settings.evaluate):
         best.refuse_untested()  # before a teacher is trained, and a run is overwritten
@@ -252,6 +254,8 @@ def _recorded(settings: DistillSettings, out: Path, iterations: int | None, pair
 
 def _reason(networks: Trio) -> str:
     """Why ``auto`` takes its method where nothing but the networks decides."""
+    if networks.teacher_is_black_box:
+        return "the teacher is a black box"
     reason = (
         "has batch norm layers"
         if batch_norm_layers(networks.teacher)

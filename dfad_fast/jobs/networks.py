@@ -15,6 +15,7 @@ from torch import nn
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.errors import UsageError
+from dfad_fast.jobs import black_box
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.teachers import Teacher, Training, find_or_train_teacher, training_on
 from dfad_fast.methods.plugins import load_plugins
@@ -84,11 +85,16 @@ def build_pair(
     Raises UsageError for settings that do not fit each other, and for a missing teacher that is refused.
     """
     torch.manual_seed(settings.seed)  # a factory may draw the teacher's weights
-    if dataset and _is_trained_here(settings):
+    black_box.refuse_unused(settings)
+    if settings.teacher_url:
+        teacher = black_box.behind_address(settings, dataset)
+    elif dataset and _is_trained_here(settings):
         teacher = _dataset_teacher(settings, dataset, device, missing_teacher, teacher_progress)
     else:
         teacher = _given_teacher(settings, dataset, device)
     classes = count_classes(teacher.network, teacher.image_shape, "teacher")
+    if settings.teacher_answers and not settings.teacher_url:
+        teacher = black_box.shut(teacher, settings, classes)
     torch.manual_seed(settings.seed)
     student = build_student(settings, teacher.image_shape, classes).to(device)
     return Pair(teacher.network, student, teacher.image_shape, classes, teacher.weights, teacher.origin)

@@ -32,6 +32,40 @@ class DistillSettings(RunSettings):
         "checkpoint.ema, says which where several fit.",
         metavar="FILE[::KEY]",
     )
+    teacher_url: str | None = setting(
+        None,
+        "Instead of a network: an address that answers images, as a black box. Needs --classes and --image-shape, or "
+        "--dataset.",
+        metavar="URL",
+    )
+    teacher_answers: str | None = setting(
+        None,
+        "Take the teacher as a black box that answers logits, probabilities or labels; with --teacher-url auto, by the "
+        "first answers, where it is left out.",
+        metavar="auto|logits|probabilities|labels",
+    )
+    query_budget: int | None = setting(
+        None,
+        "The most images that a black-box teacher is sent; the run ends when they are used up.",
+        limits=COUNT,
+        changes_result=False,
+        profiled=False,
+    )
+    query_batch: int = setting(256, "The most images in one request to a black-box teacher.", limits=COUNT)
+    query_timeout: float = setting(
+        30.0,
+        "Seconds to wait for a server's answer.",
+        limits=Limits(above=0, most=10**6),
+        changes_result=False,
+        profiled=False,
+    )
+    query_retries: int = setting(
+        4,
+        "How often a request without an answer is repeated, after 0.5, 1, 2 ... seconds.",
+        limits=Limits(0, 20),
+        changes_result=False,
+        profiled=False,
+    )
     teacher_epochs: int | None = setting(
         None, "Epochs for a teacher that is trained here.", limits=EPOCHS, profiled=False
     )

@@ -20,6 +20,7 @@ from dfad_fast.jobs.devices import choose_device
 from dfad_fast.jobs.networks import Pair, build_pair, find_test_set, refuse_other_teacher, run_plugins
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.trained_weights import best_iteration, load_trained_weights, refuse_nothing_saved
+from dfad_fast.models.black_box import BlackBoxTeacher
 from dfad_fast.models.generators.sampling import sample_batches
 from dfad_fast.networks.trio import Trio
 from dfad_fast.runs.config_file import recorded_config
@@ -132,6 +133,8 @@ def load_run(
     own_dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
     pair = build_pair(config, own_dataset, choose_device(config.device), "refuse")
     refuse_other_teacher(pair, folder)
+    if isinstance(pair.teacher, BlackBoxTeacher):
+        pair.teacher.queries.close()
     known = own_dataset or _evaluated(config)
     mean = config.mean or (known.mean if known else None)
     std = config.std or (known.std if known else None)

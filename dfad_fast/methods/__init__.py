@@ -5,6 +5,7 @@ A new method is a file here and a line below: ``METHODS`` knows every method tha
 
 # isort: skip_file
 from dfad_fast.methods.method import Method as Method
+from dfad_fast.methods.hard_labels import for_hard_labels as for_hard_labels
 
 from dfad_fast.methods.dfad import DFAD as DFAD
 from dfad_fast.methods.dfad_ar import DFAD_AR as DFAD_AR
@@ -20,6 +21,8 @@ from dfad_fast.methods.fast import FAST_10 as FAST_10
 from dfad_fast.methods.nayer import NAYER as NAYER
 from dfad_fast.methods.cmi import CMI as CMI
 from dfad_fast.methods.procedural import PROCEDURAL as PROCEDURAL
+from dfad_fast.methods.dfme import DFME as DFME
+from dfad_fast.methods.maze import MAZE as MAZE
 
 METHODS: dict[str, Method] = {
     value.name: value for value in list(globals().values()) if isinstance(value, Method)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from dfad_fast.errors import UsageError
+from dfad_fast.models.black_box import is_black_box
 from dfad_fast.models.loading.programs import is_opaque
 from dfad_fast.models.reading.check import example_images
 from dfad_fast.models.reading.taps import Tap, find_taps, match_taps, named_taps
@@ -31,6 +32,7 @@ class Matching:
         self._opaque = [
             what for what, network in (("teacher", teacher), ("student", student)) if is_opaque(network)
         ]
+        self._is_black_box = is_black_box(teacher)
         self._teacher_stages = _taps(teacher, image_shape, names_teacher)
         self._student_stages = _taps(student, image_shape, names_student)
         if (names_teacher and is_opaque(teacher)) or (names_student and is_opaque(student)):
@@ -78,6 +80,11 @@ class Matching:
     def describe_mismatch(self) -> str:
         """What to say where stages that have to match do not."""
         for what in self._opaque:
+            if self._is_black_box:
+                return (
+                    "the teacher is a black box, which gives its answers and no features: choose a method or terms "
+                    "that read none, such as dfme or maze"
+                )
             return (
                 f"the {what} is a program (TorchScript, torch.export, ONNX), whose features cannot be "
                 "read: choose a method or terms that read "

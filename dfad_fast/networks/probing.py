@@ -117,7 +117,8 @@ class Prober:
         self._deepest = taps.index(trio.matching.last_stage) if trio.matching.last_stage else None
         self._teacher_taps = Taps(teacher, taps)
         self._student_taps = Taps(student, trio.matching.student_taps)
-        folds = levers.fold_teacher and not trio.teacher_is_sharded
+        as_it_is = trio.teacher_is_sharded or trio.teacher_is_black_box
+        folds = levers.fold_teacher and not as_it_is
         self.folding = _fold(teacher, trio.image_shape, taps) if folds else None
         self.quick_teacher = self.folding.network if self.folding else teacher
         self._quick_teacher_taps = Taps(self.quick_teacher, taps)
@@ -139,8 +140,8 @@ class Prober:
             student: Runner(student, of_student),
         }
         for network in {teacher, self.quick_teacher}:
-            as_it_is = trio.teacher_is_sharded and network is teacher
-            self._runners[network] = Runner(network, PLAIN if as_it_is else of_teacher, frozen=True)
+            plain = as_it_is and network is teacher
+            self._runners[network] = Runner(network, PLAIN if plain else of_teacher, frozen=True)
 
     @property
     def _one_batch(self) -> bool:

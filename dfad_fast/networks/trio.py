@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from dfad_fast.models.black_box import is_black_box
 from dfad_fast.models.generators.conditional import ConditionalGenerator
 from dfad_fast.models.reading.check import depends_on_batch, device_of, image_dtype
 from dfad_fast.models.reading.taps import Tap
@@ -55,7 +56,8 @@ class Trio:
         self.image_shape = image_shape
         self.generator = generator
         teacher, student = unwrapped(teacher), unwrapped(student)
-        refuse_other_placement(teacher, student)
+        if not is_black_box(teacher):  # which takes images from anywhere
+            refuse_other_placement(teacher, student)
         self.classes = classes_of_both(teacher, student, image_shape)
 
         def kernels(network: nn.Module) -> AbstractContextManager[None]:
@@ -65,7 +67,8 @@ class Trio:
         self.needs: dict[str, Needs] = {}
         # A teacher that is sharded over processes, see dfad_fast.models.surgery.sharding, runs as it is.
         self.teacher_is_sharded = is_sharded(teacher)
-        if not self.teacher_is_sharded:
+        self.teacher_is_black_box = is_black_box(teacher)
+        if not (self.teacher_is_sharded or self.teacher_is_black_box):
             teacher, self.needs["teacher"] = fitted(
                 teacher, image_shape, "teacher", batch_size, kernels=kernels
             )

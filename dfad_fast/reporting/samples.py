@@ -47,7 +47,10 @@ def label_samples(
 def try_to_label_samples(
     distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES
 ) -> LabeledSamples | None:
-    """Warns where a network raises: pictures are no reason to lose a run."""
+    """Warns where a network raises: pictures are no reason to lose a run. None too where the teacher is a black box,
+    which is not asked for them."""
+    if distiller.networks.teacher_is_black_box:
+        return None
     attempts = Attempts()
     samples = attempts.attempt(
         "generated images", lambda: label_samples(distiller, normalization, count), together=True

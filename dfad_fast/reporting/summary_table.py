@@ -38,12 +38,15 @@ def _table(summary: Summary) -> Table:
     table.add_column("")
     table.add_column("teacher", justify="right")
     table.add_column("student", justify="right")
+    ratio = summary.size_ratio
     table.add_row(
         "parameters",
-        f"{summary.teacher_parameters:,}",
-        f"{summary.student_parameters:,} ({100 * summary.size_ratio:.0f} %)",
+        "-" if summary.teacher_parameters is None else f"{summary.teacher_parameters:,}",
+        f"{summary.student_parameters:,}" + ("" if ratio is None else f" ({100 * ratio:.0f} %)"),
     )
-    if summary.teacher_accuracy is not None:
+    if summary.queries is not None:
+        table.add_row("images sent to the black box", f"{summary.queries:,} ({summary.teacher_answers})", "")
+    if summary.student_accuracy_final is not None:
         table.add_row(
             "test accuracy, final", percent(summary.teacher_accuracy), percent(summary.student_accuracy_final)
         )

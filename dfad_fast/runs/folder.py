@@ -54,11 +54,17 @@ class RunFolder:
     weights and checkpoints, see :mod:`dfad_fast.runs.lock`.
 
     Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) or another
-    process writes to it, and RunError where it cannot be written.
+    process writes to it, and RunError where it cannot be written. ``keep_queries``: of a run that is removed,
+    all but the journal of its black-box teacher.
     """
 
     def __init__(
-        self, path: str | Path, overwrite: bool = False, resume: bool = False, keep_checkpoints: int = 2
+        self,
+        path: str | Path,
+        overwrite: bool = False,
+        resume: bool = False,
+        keep_checkpoints: int = 2,
+        keep_queries: bool = False,
     ) -> None:
         if keep_checkpoints < 1:
             raise UsageError(f"keep_checkpoints must be at least 1, got {keep_checkpoints}")
@@ -77,7 +83,7 @@ class RunFolder:
             for torn in layout.torn_bank_files_in(self.path):
                 torn.unlink(missing_ok=True)
             if overwrite and not resume:
-                self._remove_run()
+                self._remove_run(keep_queries)
         finally:
             self.lock.give_back()
 
@@ -136,8 +142,9 @@ class RunFolder:
                     f"{self.path / name} is a link to somewhere else: remove it, or give another folder with --out"
                 )
 
-    def _remove_run(self) -> None:
-        files = [self.path / name for name in layout.FILES]
+    def _remove_run(self, keep_queries: bool) -> None:
+        kept = {layout.QUERIES} if keep_queries else set()
+        files = [self.path / name for name in layout.FILES if name not in kept]
         further = (layout.checkpoints_in, layout.sheets_in, layout.bank_files_in)
         for file in (*files, *(path for there in further for path in there(self.path))):
             file.unlink(missing_ok=True)

@@ -27,6 +27,8 @@ INSPECTION_PICTURE = "inspect.png"
 LOGS = "log"
 """A folder: what loggers write, each in a folder of its own."""
 LOG_FOLDERS = ("tensorboard", "wandb", "mlflow")
+QUERIES = "queries.jsonl"
+"""The journal of a black-box teacher. It outlives a run that is begun again before its first checkpoint."""
 LOCK = "run.lock"
 EXPORT_ENDINGS = {
     "onnx": ".onnx",
@@ -39,7 +41,7 @@ EXPORT_RECORD = ".json"
 
 FILES = (
     *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, BEST, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
-    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, METRICS_TABLE, REPORT),
+    *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, METRICS_TABLE, REPORT, QUERIES),
     *(
         f"{Path(weights).stem}{ending}{record}"
         for weights in (STUDENT, AVERAGED, BEST)

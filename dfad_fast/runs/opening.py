@@ -33,6 +33,7 @@ def _open_folder(
                 overwrite=overwrite or again,
                 resume=resume and not again,
                 keep_checkpoints=keep_checkpoints,
+                keep_queries=again,
             )
         )
         return again

@@ -23,6 +23,7 @@ _BESIDE_SETTINGS = (
     "student_init",
     "levers",
     "taps",
+    "black_box",
     "versions",
 )
 
@@ -44,7 +45,7 @@ def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[
         old, new = _differing(name, before.get(name, now.get(name)), now.get(name))
         if old != new:
             told.append(f"{name}: {old} then, {new} now")
-            changed[name] = now[name]
+            changed[name] = now.get(name)
     if told and not accept:
         raise UsageError(
             f"the run in {folder.path} was started with other settings ({'; '.join(told)}): go on with those, "

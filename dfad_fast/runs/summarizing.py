@@ -49,7 +49,9 @@ def summarize(
                 look=look,
             )
 
-    own = attempts.attempt("scores on held-out generated images", score, together=True)
+    own = None
+    if not networks.teacher_is_black_box:  # which is asked nothing that the student does not learn from
+        own = attempts.attempt("scores on held-out generated images", score, together=True)
     generated = collectives.on_first(lambda: own)
     final = averaged = None
     if test_set:
@@ -101,14 +103,16 @@ def summarize(
         entropy_generated=generated.balance.entropy if generated else None,
         variety_generated=generated.variety if generated else None,
         student_start=distiller.student_start,
-        notices=[*notices, *stability.collapses(history)],
-        teacher_parameters=sum(p.numel() for p in networks.teacher.parameters()),
+        notices=[*distiller.ended, *notices, *stability.collapses(history)],
+        teacher_parameters=sum(p.numel() for p in networks.teacher.parameters()) or None,
         student_parameters=sum(p.numel() for p in networks.student.parameters()),
         source=str(distiller.method.source_spec),
         data_free=not any(part.reads_given_images for part in distiller.method.source_spec.walk()),
         generated_images=state.generated_images,
         teacher_passes=state.teacher_passes,
         student_passes=state.student_passes,
+        queries=distiller.queries.count if distiller.queries else None,
+        teacher_answers=distiller.queries.kind if distiller.queries else None,
         seconds_distill=round(state.seconds, 2),
         device=device_name(distiller.device),
         threads=torch.get_num_threads(),

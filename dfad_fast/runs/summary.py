@@ -73,7 +73,8 @@ class Summary:
     handed in because that was asked for."""
     notices: list[str]
     """What went wrong in the run, and what makes the figures on generated images say little, a line each."""
-    teacher_parameters: int
+    teacher_parameters: int | None
+    """None of a black box, which shows none."""
     student_parameters: int
     source: str | None
     """Where the student's images came from."""
@@ -84,6 +85,10 @@ class Summary:
     """Images that the teacher was asked about in steps."""
     student_passes: int | None
     """Images that went through the student in steps."""
+    queries: int | None
+    """Images that were sent to a black-box teacher; left out of the file of any other."""
+    teacher_answers: str | None
+    """What it was found to answer: logits, probabilities or labels; likewise."""
     seconds_distill: float
     device: str
     threads: int
@@ -93,9 +98,9 @@ class Summary:
     """Those of this library, torch and numpy, by name."""
 
     @property
-    def size_ratio(self) -> float:
-        """The student's parameters, as a part of the teacher's."""
-        return self.student_parameters / self.teacher_parameters
+    def size_ratio(self) -> float | None:
+        """The student's parameters, as a part of the teacher's; None where these are not known."""
+        return self.student_parameters / self.teacher_parameters if self.teacher_parameters else None
 
     @property
     def keeps_most_accurate(self) -> bool:
@@ -105,7 +110,7 @@ class Summary:
     def as_data(self) -> dict[str, Any]:
         """What summary.json holds, as plain values."""
         data = dataclasses.asdict(self)
-        for name in _IF_AVERAGED:
+        for name in (*_IF_AVERAGED, *_IF_BLACK_BOX):
             if data[name] is None:
                 del data[name]
         return data
@@ -136,8 +141,10 @@ def _best(data: Any) -> Best | None:
 
 
 _IF_AVERAGED = ("averaged_accuracy_final", "averaged_accuracy_best")
+_IF_BLACK_BOX = ("queries", "teacher_answers")
 _ADDED_LATER = (
     *_IF_AVERAGED,
+    *_IF_BLACK_BOX,
     "best_student",
     "held_out_images",
     "classes",

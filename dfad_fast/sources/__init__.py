@@ -20,6 +20,8 @@ from dfad_fast.sources.bank import Bank as Bank
 from dfad_fast.sources.adversarial import Fresh as Fresh
 from dfad_fast.sources.adversarial import SameNoise as SameNoise
 from dfad_fast.sources.adversarial import GeneratorsBatch as GeneratorsBatch
+from dfad_fast.sources.estimated import Estimated as Estimated
+from dfad_fast.sources.replayed import Replayed as Replayed
 from dfad_fast.sources.folder import Folder as Folder
 from dfad_fast.sources.procedural.source import Procedural as Procedural
 from dfad_fast.sources.restarted import Restarted as Restarted

@@ -108,6 +108,7 @@ class Fresh(SourceSpec):
     name: ClassVar[str] = "fresh"
     can_be_captured: ClassVar[bool] = True
     trains_generator: ClassVar[bool] = True
+    needs_teacher_gradient: ClassVar[bool] = True
     shares_batches: ClassVar[bool] = True
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
@@ -146,6 +147,7 @@ class SameNoise(SourceSpec):
     name: ClassVar[str] = "same_noise"
     can_be_captured: ClassVar[bool] = True
     trains_generator: ClassVar[bool] = True
+    needs_teacher_gradient: ClassVar[bool] = True
     needs_generator_step: ClassVar[bool] = True
     shares_batches: ClassVar[bool] = True
 
@@ -174,6 +176,7 @@ class GeneratorsBatch(SourceSpec):
     name: ClassVar[str] = "generators_batch"
     can_be_captured: ClassVar[bool] = True
     trains_generator: ClassVar[bool] = True
+    needs_teacher_gradient: ClassVar[bool] = True
     needs_generator_step: ClassVar[bool] = True
     shares_batches: ClassVar[bool] = True
 

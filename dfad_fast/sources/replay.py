@@ -19,17 +19,24 @@ REPLAYED = "rehearsed"
 
 
 class Replay(Around):
-    """What ``source`` hands out, and one of ``capacity`` kept batches (experience replay as in MAZE, Kariyappa et al.
+    """What ``source`` hands out, and some of ``capacity`` kept batches (experience replay as in MAZE, Kariyappa et al.
     2021, arXiv 2005.03161; a memory bank in Binici et al. 2021, arXiv 2108.05698).
 
     The kept batches are at any time a uniform draw from all that the student learned from, the last one of each
-    iteration. ``rows`` are the student's terms.
+    iteration, and of ``steps`` > 1 every one. ``rows`` are the student's terms; ``steps`` kept batches are handed
+    out in an iteration.
 
     Raises UsageError for fewer than 1 batch.
     """
 
     def __init__(
-        self, source: Source, bench: Workbench, rows: tuple[Weighted, ...], capacity: int, seed: int = 0
+        self,
+        source: Source,
+        bench: Workbench,
+        rows: tuple[Weighted, ...],
+        capacity: int,
+        seed: int = 0,
+        steps: int = 1,
     ) -> None:
         if capacity < 1:
             raise UsageError(f"replay must be at least 0 batches, got {capacity}")
@@ -37,9 +44,14 @@ class Replay(Around):
         self._bench = bench
         self._rows = rows
         self._capacity = capacity
+        self._steps = steps
         self._kept: list[Tensor] = []
         self._met = 0
         self._rng = np.random.default_rng([seed, 1])
+
+    @property
+    def student_steps(self) -> int:
+        return self._source.student_steps + self._steps
 
     @property
     def unchanging(self) -> list[Tensor]:
@@ -49,14 +61,18 @@ class Replay(Around):
         batch = None
         for batch in self._source.batches(turn):
             yield batch
+            if self._steps > 1:
+                self._take(batch.images)
         if batch is None:
             return
-        self._take(batch.images)
-        chosen = self._kept[int(self._rng.integers(len(self._kept)))]
-        yield self._bench.see(chosen, self._rows, REPLAYED)
+        if self._steps == 1:
+            self._take(batch.images)
+        for _ in range(self._steps):
+            chosen = self._kept[int(self._rng.integers(len(self._kept)))]
+            yield self._bench.see(chosen, self._rows, REPLAYED)
 
     def _take(self, images: Tensor) -> None:
-        """Notes the images of the iteration's last student's step, as the last of all so far."""
+        """Notes the images of a student's step, as the last of all so far."""
         self._met += 1
         if len(self._kept) < self._capacity:
             self._kept.append(images.clone())  # it may be a part of a larger tensor

@@ -33,6 +33,10 @@ class SourceSpec:
     """Whether it can do nothing for a method without a generator's step."""
     shares_batches: ClassVar[bool] = False
     """Whether the lever ``student_batches`` may give the student's steps other batches than it hands out."""
+    needs_teacher_gradient: ClassVar[bool] = False
+    """Whether its generator learns by gradients that flow through the teacher."""
+    tells_images_apart: ClassVar[bool] = False
+    """Whether the generator's terms have to say what each image's part of them is."""
     gives_labels: ClassVar[bool] = False
     """Whether its generator is told which class to make, so that its terms may read the labels."""
     reads_given_images: ClassVar[bool] = False

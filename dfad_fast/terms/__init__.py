@@ -19,6 +19,7 @@ from dfad_fast.terms.l1 import L1 as L1
 from dfad_fast.terms.l1 import LogL1 as LogL1
 from dfad_fast.terms.kl import KL as KL
 from dfad_fast.terms.js import JS as JS
+from dfad_fast.terms.hard_label import HardLabel as HardLabel
 from dfad_fast.terms.disagreement import Disagreement as Disagreement
 from dfad_fast.terms.boundary import ActivationBoundary as ActivationBoundary
 from dfad_fast.terms.crossing import BoundaryCrossing as BoundaryCrossing

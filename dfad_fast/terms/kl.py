@@ -38,7 +38,17 @@ class KL(Term):
             raise unknown_name("reduction of kl", self.reduction, _REDUCTIONS)
 
     def __call__(self, probe: Probe) -> Tensor:
+        return self._divergence(probe, "mean")
+
+    @property
+    def gives_images_apart(self) -> bool:
+        return True
+
+    def of_each_image(self, probe: Probe) -> Tensor:
+        return self._divergence(probe, "none")
+
+    def _divergence(self, probe: Probe, over_images: str) -> Tensor:
         pair = (probe.student, probe.teacher)
         answer, target = pair if self.direction == "forward" else pair[::-1]
-        divergence = kl_discrepancy(answer, target, self.temperature)
+        divergence = kl_discrepancy(answer, target, self.temperature, over_images)
         return divergence / probe.student.shape[1] if self.reduction == "mean" else divergence

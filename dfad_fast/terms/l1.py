@@ -20,6 +20,13 @@ class L1(Term):
     def __call__(self, probe: Probe) -> Tensor:
         return l1_discrepancy(probe.student, probe.teacher)
 
+    @property
+    def gives_images_apart(self) -> bool:
+        return True
+
+    def of_each_image(self, probe: Probe) -> Tensor:
+        return l1_discrepancy(probe.student, probe.teacher, "none").mean(1)
+
 
 @dataclass(frozen=True)
 class LogL1(Term):

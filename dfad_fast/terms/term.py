@@ -87,6 +87,16 @@ class Term:
     def check(self, stages: Sequence[Sequence[int]]) -> None:
         """Raises UsageError where the features that will be compared, [C, H, W] or [C] each, are none for this term."""
 
+    @property
+    def gives_images_apart(self) -> bool:
+        """Whether :meth:`of_each_image` is there, for sources that ask a black box about each image's part of the
+        loss."""
+        return False
+
+    def of_each_image(self, probe: Probe) -> Tensor:
+        """The term of each image [B], whose mean is what ``__call__`` returns."""
+        raise NotImplementedError(f"{type(self).__name__} does not tell its images apart")
+
     def __call__(self, probe: Probe) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has to implement __call__(probe)")
 

@@ -18,6 +18,7 @@ from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.losses import Losses, NotFinite
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.interrupt import StopOnSignal
+from dfad_fast.models.black_box import QueryBudgetSpent
 from dfad_fast.reporting import sheets
 from dfad_fast.reporting.samples import Normalization, try_to_label_samples
 from dfad_fast.runs import stability
@@ -67,6 +68,7 @@ class Loop:
         self, batches: Batches | None, finish: Callable[[TestSet | None], dict[str, Any]]
     ) -> dict[str, Any]:
         """What ``finish`` returns."""
+        self._distiller.ended = []
         self._writer.begin()
         try:
             self._writer.forget_failure()
@@ -79,7 +81,7 @@ class Loop:
                 self._tell_of_start()
                 collectives.wait()  # a logger may take its time
                 teacher = self._distiller.networks.teacher
-                test_set = TestSet(teacher, batches) if batches is not None else None
+                test_set = TestSet(teacher, batches, self._distiller.device) if batches is not None else None
                 self._iterate(test_set, stop)
                 if not self._losses.empty:  # nothing unchecked is saved
                     # Who sends a signal may not wait for an evaluation.
@@ -148,7 +150,7 @@ class Loop:
                 self.stop_asked,
                 processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
             )
-            if self.signalled or stop_asked:
+            if self.signalled or stop_asked or self._distiller.ended:
                 return
             if checkpoint_due and not last:  # at the end all is saved
                 if not self._losses.empty:
@@ -165,10 +167,20 @@ class Loop:
             assert result is not None
             for losses in result.losses:
                 self._losses.add(state.iteration, losses)
+        except QueryBudgetSpent as spent:
+            self._end(spent)
+            return
         except Exception as error:
             self._recovery.fail(error)
         self._answers = result.answers
         state.seconds += time.perf_counter() - started
+
+    def _end(self, spent: QueryBudgetSpent) -> None:
+        """Once a black box is not to be asked any more: the student is kept as it is."""
+        state = self._distiller.state
+        ended = f"{spent}: the run ends in iteration {state.iteration:,} of {self._times.target:,}"
+        self._distiller.ended = [ended]
+        warnings.warn(f"{ended}, and its student is kept", DFADFastWarning, stacklevel=4)
 
     def _is_checkpoint_due(self, seconds: float) -> bool:
         """After so many seconds since the last one, or iterations; the first one soon, for a run that is killed."""
@@ -223,6 +235,7 @@ class Loop:
             "generated_images": distiller.state.generated_images,
             "teacher_passes": distiller.state.teacher_passes,
             "student_passes": distiller.state.student_passes,
+            **({"queries": distiller.state.queries} if distiller.queries else {}),
             **{name: sum(own[name] for own in values) / len(values) for name in values[0]},
             **distiller.rates,
         }

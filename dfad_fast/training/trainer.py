@@ -25,6 +25,7 @@ from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.bank_files import storage_for
 from dfad_fast.runs.events import Callback
 from dfad_fast.runs.opening import begun_before, measured_before, open_run
+from dfad_fast.runs.queries_file import queries_noted
 from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.summarizing import summarize
@@ -67,6 +68,7 @@ class DFADTrainer(RunSettings, _Networks):
 
     Args:
         teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
+            Or a :class:`dfad_fast.BlackBoxTeacher`, which gives its answers alone.
             Any nn.Module, TorchScript too where the method reads no features. Wrappers (torch.compile, DataParallel,
             DistributedDataParallel, AveragedModel) are taken off.
         student: the same, with as many classes, on the same device. Trained in place.
@@ -103,7 +105,8 @@ class DFADTrainer(RunSettings, _Networks):
         settings = DistillerSettings(**values(self, DistillerSettings))
         begun = begun_before(self.out, self.resume, self.student_init)
         networks = self.teacher, self.student
-        with undone_on_failure(self.student, self.student_init):
+        journal = self.teacher, self.out, self.resume
+        with undone_on_failure(self.student, self.student_init), queries_noted(*journal):
             made = self.distiller = Distiller(*networks, form, settings, facts, storage_for(self), begun)
             # What settings came to.
             self.method, self.recipe, self.speed = made.method, made.recipe, made.levers

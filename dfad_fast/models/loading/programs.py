@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, in_one_line
 from dfad_fast.importing import import_package
+from dfad_fast.models.black_box import is_black_box
 
 _ONNX = ".onnx"
 _SUFFIXES = {_ONNX, ".pt2", ".pt", ".pth", ".ts", ".torchscript"}
@@ -48,8 +49,8 @@ class Program(nn.Module):
 
 
 def is_opaque(network: nn.Module) -> bool:
-    """Whether ``network`` or a part of it is a program, of which nobody can read features."""
-    return bool(programs_in(network))
+    """Whether ``network`` or a part of it is a program, or all of it a black box, of which nobody can read features."""
+    return is_black_box(network) or bool(programs_in(network))
 
 
 def programs_in(network: nn.Module) -> list[nn.Module]:

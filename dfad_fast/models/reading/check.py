@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.black_box import BlackBoxTeacher
 from dfad_fast.models.reading.answers import find_logits
 from dfad_fast.private_torch import is_batch_norm
 
@@ -93,9 +94,13 @@ def count_classes(
 ) -> int:
     """The number of classes that ``network`` answers with, in eval mode, or in all ``modes`` (True is training).
 
+    A black box says it itself, and is not asked.
+
     The network is left as it was. Raises UsageError where it cannot take the images, answers with anything that
     holds no tensor [B, classes] (see :func:`dfad_fast.models.reading.answers.find_logits`), or with a single logit.
     """
+    if isinstance(network, BlackBoxTeacher):
+        return network.classes
     classes = 0
     try:
         give_shapes(network, image_shape, what)

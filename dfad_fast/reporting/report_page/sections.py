@@ -87,7 +87,7 @@ def figures(record: Record) -> list[dict[str, str]]:
     summary = record.summary
     last = {name: value for kept in record.history for name, value in kept.items()}
     found = _quality(None if record.summary_is_old else summary, last)
-    if summary and summary.teacher_parameters and summary.student_parameters:
+    if summary and summary.teacher_parameters and summary.student_parameters and summary.size_ratio:
         parameters = f"{count(summary.student_parameters)} of {count(summary.teacher_parameters)}"
         found.append(_figure("Student's size", f"{100 * summary.size_ratio:.0f} %", parameters))
     images = last.get("generated_images", summary.generated_images if summary else None)
@@ -153,7 +153,9 @@ _Row = tuple[str, str, str]
 
 def _rows_on_test_images(summary: Summary) -> list[_Row]:
     rows = [("Parameters", count(summary.teacher_parameters), count(summary.student_parameters))]
-    if summary.teacher_accuracy is None:
+    if summary.queries is not None:
+        rows.append(("Images sent to the black box", count(summary.queries), ""))
+    if summary.student_accuracy_final is None:
         return rows
     teacher, final = percent(summary.teacher_accuracy), percent(summary.student_accuracy_final)
     rows.append(("Test accuracy, final", teacher, final))

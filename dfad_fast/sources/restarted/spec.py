@@ -50,6 +50,7 @@ class Restarted(RestartedSettings):
 
     name: ClassVar[str] = "restarted"
     trains_generator: ClassVar[bool] = True
+    needs_teacher_gradient: ClassVar[bool] = True
     needs_generator_step: ClassVar[bool] = True
     gives_labels: ClassVar[bool] = True
 

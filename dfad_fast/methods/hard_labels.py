@@ -1,0 +1,12 @@
+"""A method for a teacher that tells the class alone."""
+
+from dataclasses import replace
+
+from dfad_fast.methods.method import Method
+from dfad_fast.terms import HardLabel, Weighted
+
+
+def for_hard_labels(method: Method) -> Method:
+    """The student learns the labels by cross-entropy, and the generator looks for images on which it is large: terms
+    that compare numbers of both networks have none of the teacher's to compare."""
+    return replace(method, student=(Weighted(1.0, HardLabel()),), generator=(Weighted(-1.0, HardLabel()),))

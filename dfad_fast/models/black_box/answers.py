@@ -1,0 +1,88 @@
+"""What a black-box teacher may answer: logits, probabilities or hard labels, checked and brought to logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfad_fast.errors import RunError
+
+ANSWERS = ("auto", "logits", "probabilities", "labels")
+"""The kinds of answers; ``auto`` is recognized by the first ones."""
+
+_SUM = 1e-3  # how far from 1 the probabilities of an image may sum up to
+_LEAST = 1e-7  # a probability that was rounded to 0 has a logarithm too
+_SURE = 40.0  # the softmax of such a logit beside zeros is 1 to float32
+
+
+def check_answers(answers: Any, count: int, classes: int, kind: str) -> tuple[np.ndarray, str]:
+    """The answers to ``count`` images as float32 [N, classes], or [N, 1] of hard labels, and their kind.
+
+    Raises RunError for another shape, for NaN or infinite numbers, and for answers of another kind.
+    """
+    rows = _as_array(answers)
+    if rows is None:
+        raise RunError(
+            f"the teacher answers {type(answers).__name__} and not numbers: return a tensor or an array of "
+            "[N, classes], or of [N] labels"
+        )
+    labels = rows.ndim == 1
+    if rows.shape != ((count,) if labels else (count, classes)):
+        raise RunError(
+            f"the teacher answers {list(rows.shape)} to {count} images, and [{count}, {classes}] or [{count}] labels "
+            "were expected: give the number of classes that it knows, and one answer an image"
+        )
+    if not np.isfinite(rows).all():
+        raise RunError(
+            "the teacher answers NaN or infinite numbers: check what it makes of normalized images"
+        )
+    found = "labels" if labels else _recognized(rows) if kind == "auto" else kind
+    if kind != "auto" and (kind == "labels") != labels:
+        came = "labels" if labels else f"{classes} numbers an image"
+        raise RunError(f"the teacher answers {came}, and {kind} were expected: say which with answers=")
+    if labels and not (np.equal(rows, np.floor(rows)).all() and rows.min() >= 0 and rows.max() < classes):
+        raise RunError(
+            f"the teacher answers labels from {rows.min():g} to {rows.max():g}, and whole numbers from 0 to "
+            f"{classes - 1} were expected: give the number of classes that it knows"
+        )
+    if kind == "probabilities" and _recognized(rows) != kind:
+        raise RunError(
+            "the teacher answers numbers that are no probabilities (negative, or with another sum than 1): choose "
+            "answers='logits'"
+        )
+    return rows.astype(np.float32).reshape(count, -1), found
+
+
+def _as_array(answers: Any) -> np.ndarray | None:
+    """None for what holds no real numbers."""
+    if isinstance(answers, Tensor):
+        answers = answers.detach().cpu()
+        answers = answers.float() if answers.dtype == torch.bfloat16 else answers  # which NumPy does not have
+    try:
+        rows = np.asarray(answers)
+    except (TypeError, ValueError):
+        return None
+    return rows if np.issubdtype(rows.dtype, np.number) and not np.iscomplexobj(rows) else None
+
+
+def _recognized(rows: np.ndarray) -> str:
+    sums_to_one = np.allclose(rows.sum(1, dtype=np.float64), 1.0, rtol=0.0, atol=_SUM)
+    return "probabilities" if (rows >= 0).all() and sums_to_one else "logits"
+
+
+def as_logits(rows: Tensor, kind: str, classes: int) -> Tensor:
+    """Logits [N, classes] of rows that :func:`check_answers` gave.
+
+    Of probabilities p they are log p less its mean over the classes: those of the teacher, but for a number that is
+    the same for all classes (DFME, Truong et al. 2021, arXiv 2011.14779, section 4). Of hard labels they are those of
+    a teacher who is entirely sure.
+    """
+    if kind == "logits":
+        return rows
+    if kind == "labels":
+        return _SURE * torch.nn.functional.one_hot(rows[:, 0].long(), classes).to(rows)
+    logs = rows.clamp_min(_LEAST).log()
+    return logs - logs.mean(1, keepdim=True)
