@@ -19,6 +19,9 @@ from dfad_fast.methods.fast import FAST_5 as FAST_5
 from dfad_fast.methods.fast import FAST_10 as FAST_10
 from dfad_fast.methods.nayer import NAYER as NAYER
 from dfad_fast.methods.cmi import CMI as CMI
+from dfad_fast.methods.inversion import DEEPINVERSION as DEEPINVERSION
+from dfad_fast.methods.inversion import ADI as ADI
+from dfad_fast.methods.inversion import TV_INVERSION as TV_INVERSION
 
 METHODS: dict[str, Method] = {
     value.name: value for value in list(globals().values()) if isinstance(value, Method)
