@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from dfad_fast.methods import METHODS
-from dfad_fast.sources import Bank, Restarted
+from dfad_fast.sources import Bank, Inverted, Restarted
 
 _MOST_STEPS = 10
 _STUDENT_STEPS = 2
@@ -22,6 +22,8 @@ def short(method):
 def _shorter(spec):
     if isinstance(spec, Restarted):
         return replace(spec, **{name: min(most, getattr(spec, name)) for name, most in _FEWER.items()})
+    if isinstance(spec, Inverted):
+        return replace(spec, steps=min(_FEWER["steps"], spec.steps))
     spec = spec.with_parts(tuple(map(_shorter, spec.parts)))
     return replace(spec, prefill=0, images=_IMAGES) if isinstance(spec, Bank) else spec
 

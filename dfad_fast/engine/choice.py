@@ -27,8 +27,9 @@ def choose_method(
     student_steps: int | None = None,
 ) -> Method:
     """The method by its name, with other terms, another source and other steps where some are given. ``auto`` uses what
-    the networks have, and as source the method's own. Where no generator is trained, its terms are left out;
-    where the source has it begin with weights of its own, its warm-up, of which nothing would be left.
+    the networks have, and as source the method's own. Where nothing minimizes the generator's
+    terms, they are left out; where the source has it begin with weights of its own, its warm-up, of which nothing would
+    be left.
 
     That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without, since virtual
     samples do badly where no batch norm statistics hold the generator; where no stage of the student matches one of
@@ -50,7 +51,9 @@ def choose_method(
         method = replace(method, student_steps=student_steps)
     trained = method.source_spec.generating
     if not trained:
-        method = replace(method, generator=(), generator_steps=0, warm_up=0.0)
+        method = replace(method, warm_up=0.0)
+    if not method.source_spec.minimizing:
+        method = replace(method, generator=(), generator_steps=0)
     if any(part.begins_generator for part in trained):
         _refuse_others(trained)
         method = replace(method, warm_up=0.0)
@@ -137,17 +140,17 @@ def _check_tables(method: Method, networks: Trio) -> None:
 
 def _refuse_unread(term: Term, side: str, method: Method, networks: Trio) -> None:
     """Raises UsageError where ``term`` reads what one of the generator's steps would not have for it."""
-    trained = method.source_spec.generating
+    minimizing = method.source_spec.minimizing
     if method.warm_up:
-        trained.append(GeneratorsBatch())
-    labeled = networks.is_conditional or all(part.gives_labels for part in trained)
+        minimizing.append(GeneratorsBatch())
+    labeled = networks.is_conditional or all(part.gives_labels for part in minimizing)
     if term.reads_labels and (side == "student" or not labeled):
         raise UsageError(
             f"{term.name} reads the labels of a conditional generator's images in the generator's phase: "
             "leave it out of the student's terms, and choose --generator conditional (in Python generator=), or a "
-            "source that has labels, such as restarted"
+            "source that has labels, such as restarted or inverted"
         )
-    if term.reads_contrast and (side == "student" or not all(part.gives_contrast for part in trained)):
+    if term.reads_contrast and (side == "student" or not all(part.gives_contrast for part in minimizing)):
         raise UsageError(
             f"{term.name} compares a generator's images with former ones, which the source has to keep: leave it "
             "out of the student's terms, and choose restarted with features, as in restarted(features=4096)"

@@ -69,7 +69,7 @@ def with_older_images(
     if settings.replay:
         source = Replay(source, bench, method.student, settings.replay, settings.seed)
     if settings.generator_ema is not None:
-        if not method.generator_steps:
+        if not method.source_spec.generating or not method.generator_steps:
             raise UsageError("generator_ema averages a generator, and none is trained here: leave it out")
         if any(part.draws_weights for part in method.source_spec.walk()):
             raise UsageError(

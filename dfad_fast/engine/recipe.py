@@ -98,6 +98,8 @@ RECIPES = {
     # NAYER's (arXiv 2310.00258) and CMI's (arXiv 2105.08584); the latter's rate goes in steps there.
     "nayer": _model_inversion(4e-3),
     "cmi": _model_inversion(1e-3, student_lr=0.1),
+    # The generator's is DeepInversion's of the images for CIFAR-10 (arXiv 1912.08795, published code).
+    "inversion": replace(_model_inversion(0.1), generator_momentum=0.9),
     # DFAD's for CIFAR-10 (arXiv 1912.11006, published code): 500 epochs, x0.1 at epochs 100 and 200.
     "published": Recipe("sgd", student_lr=0.1, student_weight_decay=5e-4, lr_decay="steps"),
 }

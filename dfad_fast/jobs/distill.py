@@ -32,7 +32,7 @@ from dfad_fast.jobs.networks import (
 from dfad_fast.jobs.pace import FillingTakesTooLongError, Pace, find_pace
 from dfad_fast.jobs.planned_methods import Plan, planned_methods
 from dfad_fast.jobs.settings import LENGTHS, DistillSettings, as_plain, distill_settings
-from dfad_fast.methods import Method
+from dfad_fast.methods import METHODS, Method
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.levers import choose_levers, with_changes
@@ -191,6 +191,9 @@ def _iterations(settings: DistillSettings) -> int | None:
         return None
     if settings.iterations is not None:
         return settings.iterations
+    of_method = METHODS[settings.method].iterations if settings.method in METHODS else None
+    if of_method is not None:
+        return of_method
     return DEFAULTS[settings.dataset].iterations if settings.dataset else 2000
 
 

@@ -157,6 +157,8 @@ def load_run(
         network.eval()
     generates = bool(method.source_spec.generating)
     source = None if generates else source_at_rest(networks, method, form, batch_size, config.seed)
+    if source is not None and checkpoint is not None and "source" in checkpoint:
+        source.recall(checkpoint["source"])
     return TrainedRun(
         folder=folder,
         config=config,
@@ -171,7 +173,9 @@ def load_run(
         std=std,
         # Connectors are those of the last student.
         connectors_trained=checkpoint is not None and not best and reads_features(method.student),
-        makes_images=not generates or checkpoint is not None or (folder / GENERATOR).is_file(),
+        makes_images=not method.source_spec.minimizing
+        or checkpoint is not None
+        or (generates and (folder / GENERATOR).is_file()),
         source=source,
         latent_dim=config.latent_dim,
         batch_size=batch_size,

@@ -26,7 +26,8 @@ class Method:
     that a step of both is a joint one (DAFL); or any other.
 
     For the share ``warm_up`` of a run only the generator is trained. Gradients of more than ``clip_norm`` are scaled
-    down to it. ``recipe`` names the published optimizers, where they are known.
+    down to it. ``recipe`` names the published optimizers, where they are known. ``iterations`` is how many a run
+    takes that is not told its length, where one is so long that what is usual for the dataset would be too many.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Method:
     warm_up: float = 0.0
     clip_norm: float | None = None
     recipe: str = "auto"
+    iterations: int | None = None
 
     def __post_init__(self) -> None:
         for part in self.source_spec.walk():
@@ -66,6 +68,8 @@ class Method:
             raise UsageError(
                 f"method {self.name!r}: warm_up must be at least 0 and less than 1, got {self.warm_up}"
             )
+        if self.iterations is not None and self.iterations < 1:
+            raise UsageError(f"method {self.name!r}: iterations must be at least 1, got {self.iterations}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise UsageError(f"method {self.name!r}: clip_norm must be > 0, got {self.clip_norm}")
 

@@ -185,6 +185,10 @@ class MixtureSource(Source):
         found = [source.held_out(count, batch_size) for source in self._sources]
         return None if None in found else found[0]
 
+    def recall(self, state: dict[str, Any]) -> None:
+        for source, part in zip(self._sources, state["parts"], strict=True):
+            source.recall(part)
+
     def learned(self, batch: Batch, answers: Tensor) -> None:
         own = answers.split([len(part.images) for _, part in self._last])
         for (source, part), of_part in zip(self._last, own, strict=True):

@@ -171,6 +171,9 @@ class Source:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to where :meth:`state_dict` was taken, with the same settings."""
 
+    def recall(self, state: dict[str, Any]) -> None:
+        """Takes from :meth:`state_dict` of a run that is over what :meth:`held_out` needs."""
+
     @property
     def unchanging(self) -> list[Tensor]:
         """Tensors of the state that nothing writes to, which a snapshot of it need not copy."""

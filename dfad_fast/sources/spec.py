@@ -29,6 +29,8 @@ class SourceSpec:
     """Whether an iteration is the same operations on the same shapes each time, as a CUDA graph needs it."""
     trains_generator: ClassVar[bool] = False
     """Whether it is the run's generator that makes its images, and learns while it does."""
+    optimizes_images: ClassVar[bool] = False
+    """Whether it optimizes its images themselves, by the generator's terms, without any generator."""
     needs_generator_step: ClassVar[bool] = False
     """Whether it can do nothing for a method without a generator's step."""
     shares_batches: ClassVar[bool] = False
@@ -100,6 +102,11 @@ class SourceSpec:
     def generating(self) -> list[SourceSpec]:
         """What of it trains the run's generator."""
         return [part for part in self.walk() if part.trains_generator]
+
+    @property
+    def minimizing(self) -> list[SourceSpec]:
+        """What of it minimizes the generator's terms, by a generator or without."""
+        return [part for part in self.walk() if part.trains_generator or part.optimizes_images]
 
     def __str__(self) -> str:
         """As :func:`parse_source` reads it; settings that have their default are left out."""

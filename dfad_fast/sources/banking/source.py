@@ -147,6 +147,9 @@ class BankSource(Source):
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
         return self._of.held_out(count, batch_size)
 
+    def recall(self, state: dict[str, Any]) -> None:
+        self._of.recall(state["source"])
+
     def follow(self, iteration: int) -> None:
         self._of.follow(iteration)
 

@@ -17,9 +17,9 @@ from dfad_fast.models.generators.conditional import ConditionalGenerator
 from dfad_fast.models.reading.batch_norm import LayerStatistics
 from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.networks.probing import Draws, frozen
+from dfad_fast.sources.labels import balanced_labels
 from dfad_fast.sources.restarted.beginning import Beginning
 from dfad_fast.sources.restarted.contrasting import Contrasting, contrasting_for, instance_means
-from dfad_fast.sources.restarted.labels import balanced_labels
 from dfad_fast.sources.restarted.memory import StatisticsMemory
 from dfad_fast.sources.restarted.settings import RestartedSettings
 from dfad_fast.sources.restarted.views import draw_crops, draw_moves, seen_through

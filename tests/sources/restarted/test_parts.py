@@ -8,8 +8,8 @@ from torch import nn
 from dfad_fast.errors import UsageError
 from dfad_fast.models import DFADGenerator
 from dfad_fast.models.reading.batch_norm import LayerStatistics
+from dfad_fast.sources.labels import balanced_labels
 from dfad_fast.sources.restarted.contrasting import Contrasting, FeatureBank
-from dfad_fast.sources.restarted.labels import balanced_labels
 from dfad_fast.sources.restarted.memory import StatisticsMemory
 from dfad_fast.sources.restarted.meta_weights import MetaWeights
 from dfad_fast.sources.restarted.source import Made

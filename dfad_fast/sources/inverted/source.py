@@ -1,0 +1,169 @@
+"""Images that are optimized themselves, at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfad_fast.distributed import collectives, differentiable, processes
+from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.reading.check import image_dtype, noise_images
+from dfad_fast.networks.probing import Draws, frozen
+from dfad_fast.sources.inverted.jitter import Jitter, draw_jitter
+from dfad_fast.sources.inverted.settings import InvertedSettings
+from dfad_fast.sources.labels import balanced_labels
+from dfad_fast.sources.source import Batch, Plan, Source, StepLosses, Turn, Workbench
+from dfad_fast.terms import weigh
+
+_SEED = 6
+
+
+@dataclass(frozen=True)
+class Met:
+    """The images that a step began with, and the whole batch's loss there."""
+
+    loss: Tensor
+    images: Tensor
+
+    def or_better(self, later: Met) -> Met:
+        """Those of the lower loss. Waits for no device."""
+        lower = later.loss < self.loss
+        return Met(torch.where(lower, later.loss, self.loss), torch.where(lower, later.images, self.images))
+
+
+class InvertedSource(Source):
+    """Each batch is a round: noise, which takes the steps of ``spec``. Several processes have their own rows of it."""
+
+    def __init__(self, spec: InvertedSettings, bench: Workbench, plan: Plan) -> None:
+        super().__init__(bench, plan)
+        self._spec = spec
+        self._rng = np.random.default_rng([bench.seed, _SEED])
+        self._dtype = image_dtype(bench.prober.trio.student)
+        self._apart: Tensor | None = None
+        """The images that no step sees, of all processes."""
+        if spec.half:
+            _refuse_half(bench)
+
+    @property
+    def _rounds(self) -> int:
+        return self._plan.student_steps + (self._apart is None)
+
+    @property
+    def own_steps(self) -> int:
+        return self._rounds * self._spec.steps
+
+    @property
+    def generated_images(self) -> int:
+        return self._plan.student_steps * self._bench.batch_size
+
+    def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
+        rows, size = self._plan.generator, self._bench.batch_size
+        return [[row.term.draw(rng, size) for row in rows] for _ in range(self.own_steps)]
+
+    def batches(self, turn: Turn) -> Iterator[Batch]:
+        if self._apart is None:
+            self._apart = differentiable.gather(self._round(turn))
+        for _ in range(self._plan.student_steps):
+            yield self._bench.see(self._round(turn), self._plan.student)
+
+    def _round(self, turn: Turn) -> Tensor:
+        spec, bench = self._spec, self._bench
+        turn.generated += bench.batch_size
+        images = self._noise(self._rng, bench.batch_size)[processes.own_rows(bench.batch_size)]
+        images = images.to(bench.device).requires_grad_()
+        drawn = balanced_labels(self._rng, bench.prober.trio.classes, bench.batch_size)
+        labels = torch.from_numpy(drawn[processes.own_rows(bench.batch_size)]).to(bench.device)
+        if spec.half:
+            self._descend(images, labels, turn, spec.half, smaller=2)
+        return self._descend(images, labels, turn, spec.steps - spec.half, smaller=1)
+
+    def _noise(self, rng: np.random.Generator, count: int) -> Tensor:
+        dtype = np.float64 if self._dtype == torch.float64 else np.float32
+        return torch.from_numpy(rng.standard_normal((count, *self._bench.form.shape), dtype))
+
+    def _descend(self, images: Tensor, labels: Tensor, turn: Turn, steps: int, smaller: int) -> Tensor:
+        """``steps`` steps on ``images``, shown ``smaller`` times smaller; those that it comes to."""
+        assert self._bench.optimizer is not None
+        rates, spec = self._bench.optimizer, self._spec
+        betas = rates.optimizer.param_groups[0]["betas"]
+        optimizer = rates.around(torch.optim.Adam([images], lr=rates.rate, betas=betas))
+        _, height, width = self._bench.form.shape
+        best: Met | None = None
+        for _ in range(steps):
+            jitter = draw_jitter(self._rng, (height // smaller, width // smaller), spec.shift, spec.flip)
+            before = images.detach().clone()
+            self._set_modes()
+            trio = self._bench.prober.trio
+            with frozen(trio.teacher, trio.student, *trio.beside_student):
+                total, losses = self._loss(images, labels, smaller, jitter, next(turn.draws), turn)
+                optimizer.descend(total, lambda: _average(images))
+            turn.losses.append(losses)
+            met = Met(differentiable.mean(total.detach()), before)
+            best = met if best is None else best.or_better(met)
+        assert best is not None
+        return (best.images if spec.lowest else images.detach()).to(self._dtype)
+
+    def _set_modes(self) -> None:
+        trio = self._bench.prober.trio
+        trio.set_modes(student=self._plan.trains_student_norms)
+        if not trio.sync_batch_norm:
+            # Each process's student has followed its own part of the batches, and is to be the same in all.
+            collectives.copy_buffers_from_first(trio.student, *trio.beside_student)
+
+    def _loss(
+        self, images: Tensor, labels: Tensor, smaller: int, jitter: Jitter, draws: Draws, turn: Turn
+    ) -> tuple[Tensor, StepLosses]:
+        prober, rows = self._bench.prober, self._plan.generator
+        shown = jitter(F.avg_pool2d(images, smaller) if smaller > 1 else images).to(self._dtype)
+        view = prober.look(shown, rows, graph=True)
+        probes = prober.probe(shown, view, rows, draws, turn.progress, labels)
+        weights: Sequence[float | Tensor] = turn.weights
+        with prober.mixed_precision():
+            return weigh(rows, probes, weights, "generator")
+
+    def held_out(self, count: int, batch_size: int) -> Iterator[Tensor]:
+        apart = self._apart
+        if apart is None:
+            apart = self._noise(np.random.default_rng([self._bench.seed, _SEED, 1]), self._bench.batch_size)
+        places = torch.arange(count) % len(apart)
+        return (apart[part].to(self._bench.device, self._dtype) for part in places.split(batch_size))
+
+    def recall(self, state: dict[str, Any]) -> None:
+        self._apart = None if state["apart"] is None else state["apart"].to(self._bench.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rng": self._rng.bit_generator.state, "apart": self._apart}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = state["rng"]
+        self.recall(state)
+
+    @property
+    def unchanging(self) -> list[Tensor]:
+        return [] if self._apart is None else [self._apart]
+
+
+def _average(images: Tensor) -> None:
+    """The loss is a mean over the processes, and each has images of its own."""
+    if images.grad is not None:
+        images.grad.div_(processes.count())
+
+
+@torch.no_grad()
+def _refuse_half(bench: Workbench) -> None:
+    """Raises UsageError for a teacher that takes no images of half the size."""
+    channels, height, width = bench.form.shape
+    teacher = bench.prober.trio.teacher.eval()
+    try:
+        teacher(noise_images(teacher, (channels, height // 2, width // 2), 2))
+    except Exception as error:
+        raise UsageError(
+            f"inverted: half shows the teacher images of {height // 2} x {width // 2}, and it takes none of that size "
+            f"({in_one_line(error)}): leave half out"
+        ) from error

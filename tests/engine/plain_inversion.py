@@ -1,0 +1,93 @@
+"""Rounds of DeepInversion written plainly: one process, no lever, one loop. It shares no code with the source.
+
+Random numbers are drawn in the source's order, from a source like its own.
+"""
+
+import copy
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class PlainInversion:
+    """The rounds of ``trainer``, whose networks it copies before they have moved; ``weights`` by terms' names."""
+
+    def __init__(self, trainer, weights, steps, shift):
+        self.teacher, self.student = (
+            copy.deepcopy(network) for network in (trainer.networks.teacher, trainer.networks.student)
+        )
+        self.teacher.eval()
+        self.weights, self.steps, self.shift = weights, steps, shift
+        settings = trainer.distiller.settings
+        self.batch, self.shape = settings.batch_size, trainer.networks.image_shape
+        self.rng = np.random.default_rng([settings.seed, 6])
+        self.norms = [m for m in self.teacher.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.rate = trainer.recipe.generator_lr
+        self.optimizer = torch.optim.SGD(
+            self.student.parameters(), lr=trainer.recipe.student_lr, momentum=0.9, weight_decay=1e-4
+        )
+
+    def round(self, classes):
+        images = torch.from_numpy(self.rng.standard_normal((self.batch, *self.shape))).requires_grad_()
+        whole, rest = divmod(self.batch, classes)
+        drawn = np.concatenate([np.tile(np.arange(classes), whole), self.rng.permutation(classes)[:rest]])
+        labels = torch.from_numpy(drawn)
+        adam = torch.optim.Adam([images], lr=self.rate)
+        best, lowest = None, float("inf")
+        self.student.eval()
+        for _ in range(self.steps):
+            shown = self.jittered(images)
+            loss = self.loss(shown, labels)
+            if loss.item() < lowest:
+                best, lowest = images.detach().clone(), loss.item()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        return best
+
+    def jittered(self, images):
+        height, width = self.shape[1:]
+        down = int(self.rng.integers(-int(self.shift * height), int(self.shift * height) + 1))
+        right = int(self.rng.integers(-int(self.shift * width), int(self.shift * width) + 1))
+        mirrored = self.rng.random() < 0.5
+        rows, columns = (torch.arange(height) - down) % height, (torch.arange(width) - right) % width
+        rolled = images[:, :, rows][:, :, :, columns]
+        return rolled.flip(-1) if mirrored else rolled
+
+    def loss(self, x, labels):
+        inputs = []
+        hooks = [m.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for m in self.norms]
+        teacher = self.teacher(x)
+        for hook in hooks:
+            hook.remove()
+        terms = {
+            "label": F.cross_entropy(teacher, labels),
+            "total_variation": (x[..., 1:] - x[..., :-1]).norm()
+            + (x[..., 1:, :] - x[..., :-1, :]).norm()
+            + (x[..., 1:, 1:] - x[..., :-1, :-1]).norm()
+            + (x[..., 1:, :-1] - x[..., :-1, 1:]).norm(),
+            "image_norm": x.flatten(1).norm(dim=1).mean(),
+            "batch_norm": sum(
+                (given.mean((0, 2, 3)) - norm.running_mean).norm()
+                + (given.var((0, 2, 3), unbiased=False) - norm.running_var).norm()
+                for given, norm in zip(inputs, self.norms, strict=True)
+            ),
+        }
+        if "js" in self.weights:
+            p, q = ((logits / 3).softmax(1) for logits in (teacher, self.student(x)))
+            m = (p + q) / 2
+            terms["js"] = ((p * (p / m).log() + q * (q / m).log()).sum(1) / 2).mean()
+        return sum(weight * terms[name] for name, weight in self.weights.items())
+
+    def learn(self, images):
+        """The student's step on a batch."""
+        self.student.train()
+        with torch.no_grad():
+            target = (self.teacher(images) / 3).softmax(1)
+        answer = (self.student(images) / 3).log_softmax(1)
+        loss = 9 * F.kl_div(answer, target, reduction="batchmean")
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()

@@ -1,0 +1,70 @@
+"""DeepInversion, ADI and inversion without batch norm against a loop written plainly, in double precision."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dfad_fast import DFADTrainer
+from dfad_fast.methods import METHODS
+from dfad_fast.sources import Inverted
+from tests.engine.plain_inversion import PlainInversion
+from tests.small_networks import make_net
+
+BATCH = 10  # of 4 classes: two rounds of all, and two more
+STEPS = 5
+SHIFT = 0.25
+
+
+def both(name, change=None, **settings):
+    """Images and the student after two rounds, from the trainer and from the loop."""
+    torch.manual_seed(0)
+    teacher, student = make_net(6), make_net(4)
+    teacher.train()
+    for _ in range(20):
+        teacher(torch.randn(32, 1, 8, 8) * 1.5 + 0.3)
+    rows = tuple(replace(row, decay="constant") for row in METHODS[name].generator)
+    source = Inverted(steps=STEPS, shift=SHIFT, **settings)
+    method = replace(METHODS[name], generator=rows, student_steps=1, batches=source)
+    trainer = DFADTrainer(
+        teacher.eval().double(),
+        student.double(),
+        (1, 8, 8),
+        method,
+        batch_size=BATCH,
+        seed=3,
+        speed="exact",
+    )
+    trainer.networks.student.register_forward_pre_hook(
+        lambda network, images: shown.append(images[0].detach()) if network.training else None
+    )
+    weights = {row.term.name: row.weight for row in rows} | (change or {})
+    loop = PlainInversion(trainer, weights, STEPS, SHIFT)
+    loop.student._forward_pre_hooks.clear()
+    shown, expected = [], []
+    held_out = loop.round(4)  # comes first, and no step sees it
+    for _ in range(2):
+        trainer.step()
+        expected.append(loop.round(4))
+        loop.learn(expected[-1])
+    return trainer, loop, shown, expected, held_out
+
+
+@pytest.mark.parametrize("name", ["deepinversion", "adi", "tv-inversion"])
+def test_the_source_follows_the_plain_loop(name):
+    trainer, loop, shown, expected, held_out = both(name)
+    assert len(shown) == len(expected)
+    for images, others in zip(shown, expected, strict=True):
+        torch.testing.assert_close(images, others, rtol=0, atol=1e-9)
+    torch.testing.assert_close(trainer.sample(BATCH), held_out, rtol=0, atol=1e-9)
+    for own, other in zip(trainer.networks.student.parameters(), loop.student.parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("deepinversion", {"batch_norm": 1.001}), ("adi", {"js": -10.01}), ("tv-inversion", {"label": 1.01})],
+)
+def test_a_small_difference_is_seen(name, change):
+    *_, shown, expected, _ = both(name, change)
+    assert (shown[-1] - expected[-1]).abs().max() > 1e-7
