@@ -31,7 +31,7 @@ class DistillerSettings:
         "auto",
         "auto (dfad-ar-vi-bn, or dfad-ar where the teacher has no batch norm layers), dfad, dfad-ar, dfad-vi, "
         "dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq, fast-2, fast-5, fast-10, nayer, "
-        "cmi.",
+        "cmi, dfkd, dream.",
         details="Or a Method. auto leaves the activation regularizer out where no features match.",
         option=str,
         resolved=True,

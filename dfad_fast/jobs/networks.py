@@ -84,15 +84,25 @@ def build_pair(
 
     Raises UsageError for settings that do not fit each other, and for a missing teacher that is refused.
     """
-    torch.manual_seed(settings.seed)  # a factory may draw the teacher's weights
-    if dataset and _is_trained_here(settings):
-        teacher = _dataset_teacher(settings, dataset, device, missing_teacher, teacher_progress)
-    else:
-        teacher = _given_teacher(settings, dataset, device)
+    teacher = build_teacher(settings, dataset, device, missing_teacher, teacher_progress)
     classes = classes_of_teacher(teacher.network, teacher.image_shape)
     torch.manual_seed(settings.seed)
     student = build_student(settings, teacher.image_shape, classes).to(device)
     return Pair(teacher.network, student, teacher.image_shape, classes, teacher.weights, teacher.origin)
+
+
+def build_teacher(
+    settings: DistillSettings,
+    dataset: Dataset | None,
+    device: torch.device,
+    missing: MissingTeacher,
+    progress: Callable[[int, float], None] | None = None,
+) -> Teacher:
+    """The teacher of :func:`build_pair`, which raises the same for it."""
+    torch.manual_seed(settings.seed)  # a factory may draw the teacher's weights
+    if dataset and _is_trained_here(settings):
+        return _dataset_teacher(settings, dataset, device, missing, progress)
+    return _given_teacher(settings, dataset, device)
 
 
 def student_name(settings: DistillSettings) -> str:

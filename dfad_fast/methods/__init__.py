@@ -19,6 +19,8 @@ from dfad_fast.methods.fast import FAST_5 as FAST_5
 from dfad_fast.methods.fast import FAST_10 as FAST_10
 from dfad_fast.methods.nayer import NAYER as NAYER
 from dfad_fast.methods.cmi import CMI as CMI
+from dfad_fast.methods.dfkd import DFKD as DFKD
+from dfad_fast.methods.dream import DREAM as DREAM
 
 METHODS: dict[str, Method] = {
     value.name: value for value in list(globals().values()) if isinstance(value, Method)
