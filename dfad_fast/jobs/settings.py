@@ -41,7 +41,6 @@ class DistillSettings(RunSettings):
         1,
         "Teachers that are trained here, each with the seed after the one before, for an ensemble.",
         limits=Limits(1, 100),
-        profiled=False,
     )
     ensemble_mean: str = setting(
         "logits",

@@ -34,6 +34,10 @@ class Inside:
         self._network = shown
         self._taps = Taps(shown, [])
         if with_layers:
+            if not record.layers:
+                raise UsageError(
+                    "the record has no stages, since none was found in its teacher: set layers to 0"
+                )
             example = example_images(shown, prober.trio.image_shape)
             self._taps = Taps(shown, named_taps(shown, example, record.about.taps))
         self._ask = prober.asker(graph=True, statistics=with_layers, hooked=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfad_fast.checksum import checksum
 from dfad_fast.distributed import processes
 from dfad_fast.models.reading.check import image_dtype
 from dfad_fast.networks.optimizers import ScaledOptimizer
@@ -33,6 +34,7 @@ class RecordedSource(Source):
         self._targets = Targets(record, spec.draws)
         self._inside = Inside(bench.prober, record, spec.layers > 0)
         self._held_out: list[Tensor] = []
+        self._digest = checksum(record.tensors())
 
     @property
     def generated_images(self) -> int:
@@ -96,9 +98,12 @@ class RecordedSource(Source):
         return iter(torch.cat(self._held_out)[:count].split(batch_size))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rng": self._rng.bit_generator.state, "teacher": self._record.about.teacher}
+        return {"rng": self._rng.bit_generator.state, "record": self._digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises RuntimeError where the record is another one."""
+        if state["record"] != self._digest:
+            raise RuntimeError("the record that its source reads is another than it was: put that one back")
         self._rng.bit_generator.state = state["rng"]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch.nn.functional as F
 
 from dfad_fast import DFADTrainer, Ensemble, UsageError
 from dfad_fast.engine.recipe import Recipe
+from dfad_fast.runs.whole_files import write_tensors
 from dfad_fast.sources.recorded import Recorded
+from dfad_fast.sources.recorded.measuring import Detail, measure_record
 from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
@@ -130,6 +133,25 @@ def test_a_run_resumes_to_the_bit(pair, file, tmp_path, method):
     run(tmp_path / "parts", 2)
     resumed = run(tmp_path / "parts", 2, resume=True)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_does_not_go_on_with_another_record(pair, images, file, tmp_path):
+    def run(**further):
+        trainer_of(copy.deepcopy(pair), file, out=tmp_path / "run", **further).fit(1)
+
+    run()
+    other = measure_record(pair[0], SHAPE, [images[:100]], Detail(least=4))
+    write_tensors(file, other.tensors(), other.header())
+    with pytest.raises(UsageError, match="the record that its source reads is another than it was"):
+        run(resume=True)
+
+
+def test_a_record_without_stages_holds_none_to_them(pair, file, record):
+    bare = replace(record, about=replace(record.about, taps=()), layers=[])
+    write_tensors(file, bare.tensors(), bare.header())
+    with pytest.raises(UsageError, match="the record has no stages"):
+        trainer_of(pair, file, spec=Recorded(str(file), layers=1.0))
 
 
 def test_held_out_images_are_the_same_each_time_and_cost_no_pass(pair, file):
