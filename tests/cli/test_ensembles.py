@@ -43,6 +43,7 @@ def test_members_by_their_weights_are_recorded_repeated_resumed_and_inspected(df
     assert dfad_fast("distill", "--config", "run", "--out", "repeated").code == 0
     first, second = (load_file(tmp_path / name / "student.safetensors") for name in ("run", "repeated"))
     assert all(bool((first[key] == second[key]).all()) for key in first)
+    assert "own.py:teacher, 2 of them" in (tmp_path / "run/report.html").read_text()
     assert "run is complete" in dfad_fast("resume", "run").err
     for command in (
         ("inspect", "run", "--samples", "32"),

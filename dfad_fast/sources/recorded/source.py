@@ -79,7 +79,7 @@ class RecordedSource(Source):
         return images.detach(), losses | ({"images/layers": layers.detach()} if spec.layers else {})
 
     def _within(self, images: Tensor) -> Tensor:
-        """Of pixels between 0 and 1, where it is known what they are."""
+        """With pixels between 0 and 1, where it is known how these were normalized."""
         if (known := self._bench.form.normalization) is None:
             return images
         mean, std = (value.to(images) for value in known)
