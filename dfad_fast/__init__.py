@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dfad_fast.errors import DFADFastError, DFADFastWarning, RunError, UsageError
     from dfad_fast.methods import Method
     from dfad_fast.models.black_box import BlackBoxTeacher
+    from dfad_fast.models.ensemble import Ensemble
     from dfad_fast.networks.levers import Levers
     from dfad_fast.sources import Source, SourceSpec
     from dfad_fast.terms import Term, Weighted
@@ -29,6 +30,7 @@ __all__ = [
     "DFADFastError",
     "DFADFastWarning",
     "DFADTrainer",
+    "Ensemble",
     "Levers",
     "Method",
     "Recipe",
@@ -49,6 +51,7 @@ _HOMES = {
     "DFADFastError": "dfad_fast.errors",
     "DFADFastWarning": "dfad_fast.errors",
     "DFADTrainer": "dfad_fast.training.trainer",
+    "Ensemble": "dfad_fast.models.ensemble",
     "Levers": "dfad_fast.networks.levers",
     "Method": "dfad_fast.methods",
     "Recipe": "dfad_fast.engine.recipe",

@@ -41,6 +41,7 @@ _OF_TEACHERS = (
     "teacher_weights",
     "teacher_epochs",
     "teacher_seed",
+    "teacher_count",
     "teachers",
 )
 _OF_INTEREST = ("student_accuracy", "agreement", "agreement_generated")

@@ -13,6 +13,7 @@ import yaml
 
 from benchmarks.measuring.names import as_file_name
 from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.jobs.config import with_tuples
 from dfad_fast.jobs.settings import LENGTHS, DistillSettings, distill_settings
 from dfad_fast.settings import SEED, refuse_beyond
 
@@ -48,10 +49,10 @@ class Run:
     def config(self, out: Path, real: str) -> DistillSettings:
         """For :func:`dfad_fast.jobs.distill.prepare`."""
         settings: dict[str, Any] = {
-            name: value.replace(REAL, real) if isinstance(value, str) else _as_tuple(value)
+            name: value.replace(REAL, real) if isinstance(value, str) else value
             for name, value in self.settings.items()
         }
-        return DistillSettings(**settings, seed=self.seed, out=str(out / self.folder))
+        return DistillSettings(**with_tuples(settings), seed=self.seed, out=str(out / self.folder))
 
     @property
     def wants_real_images(self) -> bool:
@@ -137,18 +138,15 @@ def _settings(where: str, content: Any) -> dict[str, Any]:
     lengths = [name for name in LENGTHS if name in settings]
     if len(lengths) > 1:
         raise UsageError(f"{where}: {' and '.join(lengths)} say how long a run is: give one of them")
-    for name, value in settings.items():
-        if not known[name].accepts(_as_tuple(value)):
-            raise UsageError(f"{where}: {name} is {value!r:.80}, expected {known[name].expected}")
+    for name, value in with_tuples(settings).items():
+        if not known[name].accepts(value):
+            given = settings[name]
+            raise UsageError(f"{where}: {name} is {given!r:.80}, expected {known[name].expected}")
     try:
         refuse_beyond(settings, known)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     return settings
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _refuse_other_names(what: str, names: Collection[str], known: Collection[str]) -> None:

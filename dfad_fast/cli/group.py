@@ -9,7 +9,18 @@ import click
 from dfad_fast.version import __version__
 
 # Each is the function of its name in the module of its name.
-COMMANDS = ("compare", "distill", "export", "images", "inspect", "profile", "report", "resume", "teacher")
+COMMANDS = (
+    "compare",
+    "distill",
+    "export",
+    "images",
+    "inspect",
+    "profile",
+    "record",
+    "report",
+    "resume",
+    "teacher",
+)
 
 
 class Commands(click.Group):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
 from dfad_fast.memory import GIB, free_memory
+from dfad_fast.models.ensemble import named_members
 from dfad_fast.models.reading.check import is_lazy, left_as_it_was, noise_images
 
 # Smaller than what any generator made here has: channels of its last features, and of its first ones.
@@ -94,9 +95,22 @@ def look_at_answers(
 ) -> None:
     """Warns where the teacher answers probabilities, and where no gradient flows through it to its images.
 
+    Each member of an ensemble is looked at by itself.
+
     Raises:
         UsageError: its answers are not finite, or no gradient flows and the generator has no other loss.
     """
+    for what, member in named_members(teacher):
+        _look_at(member, what, image_shape, batch_size, generator_reads_student)
+
+
+def _look_at(
+    teacher: nn.Module,
+    what: str,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    generator_reads_student: bool,
+) -> None:
     images = noise_images(teacher, image_shape, min(_LOOKED_AT, batch_size)).requires_grad_()
     devices = [images.device] if images.device.type == "cuda" else []
     try:
@@ -104,23 +118,23 @@ def look_at_answers(
             answer = teacher.eval()(images)
     except Exception as error:  # of whatever kind: it is the user's code
         raise UsageError(
-            f"the teacher cannot take images {list(images.shape)} that want a gradient: {in_one_line(error)}: give the "
+            f"the {what} cannot take images {list(images.shape)} that want a gradient: {in_one_line(error)}: give the "
             "image shape and batch size that it was made for"
         ) from error
     logits = answer.detach()
     if not bool(logits.isfinite().any(1).all()) or bool(logits.isnan().any()):
         raise UsageError(
-            "the teacher answers NaN or infinite logits to images of normal noise: check its weights, and that it is "
+            f"the {what} answers NaN or infinite logits to images of normal noise: check its weights, and that it is "
             "meant for images with mean 0 and deviation 1"
         )
     if kind := _probabilities(logits.double()):
         _warn(
-            f"the teacher answers {kind}, not logits, and methods compare logits: leave out the softmax at its end, or "
+            f"the {what} answers {kind}, not logits, and methods compare logits: leave out the softmax at its end, or "
             "wrap the teacher in a module that does"
         )
     if not answer.requires_grad:
         text = (
-            "no gradient flows through the teacher to its images (it runs under torch.no_grad(), or is quantized or "
+            f"no gradient flows through the {what} to its images (it runs under torch.no_grad(), or is quantized or "
             "frozen as a program)"
         )
         if not generator_reads_student:

@@ -23,8 +23,9 @@ from dfad_fast.engine.starting import draw_images, start_student
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import Method
 from dfad_fast.models.black_box import BlackBoxTeacher, is_black_box
+from dfad_fast.models.ensemble import named_members
 from dfad_fast.models.generators.sampling import check_generator
-from dfad_fast.models.reading.check import count_classes, device_of, image_dtype
+from dfad_fast.models.reading.check import device_of, image_dtype
 from dfad_fast.models.starting.record import Start
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.networks.exclusive import used_alone
@@ -32,6 +33,7 @@ from dfad_fast.networks.levers import Levers, choose_levers
 from dfad_fast.networks.measuring import with_measured
 from dfad_fast.networks.probing import Prober
 from dfad_fast.networks.trio import Trio
+from dfad_fast.networks.validation import classes_of_teacher
 from dfad_fast.sources import ImageForm
 from dfad_fast.terms import reads_student
 
@@ -83,7 +85,7 @@ def set_up(
     # Networks made here draw from torch's global generator, and the user's from what they like.
     with _GLOBAL_GENERATOR, undisturbed(device), used_alone(teacher, student):
         torch.manual_seed(settings.seed)
-        classes = count_classes(teacher, shape, "teacher")
+        classes = classes_of_teacher(teacher, shape)
         with torch.device("cpu"):  # whatever the default is
             generator = generator_of(
                 settings.generator,
@@ -118,8 +120,9 @@ def set_up(
         )
         trio.equip(method.rows)
         method = replace(method, batches=with_levers(method, levers))
+        _, first = named_members(teacher)[0]  # an ensemble's members have channels of their own order
         start = start_student(
-            settings.student_init, teacher, student, lambda: draw_images(prober, form, settings.seed), begun
+            settings.student_init, first, student, lambda: draw_images(prober, form, settings.seed), begun
         )
         recipe = choose_recipe(
             settings.recipe,
@@ -176,6 +179,7 @@ def describe(
         "recipe": asdict(recipe),
         "student_init": "teacher" if from_teacher else "random",
         "levers": asdict(levers),
+        "ensemble": networks.describe_ensemble(),
         "taps": networks.matching.describe() if method.reads_features else [],
         "processes": processes.count(),
         **({"black_box": black_box.describe()} if isinstance(black_box, BlackBoxTeacher) else {}),

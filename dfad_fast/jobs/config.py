@@ -17,6 +17,7 @@ from dfad_fast.jobs.paths import found_from, made_absolute
 from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
 from dfad_fast.methods import METHODS
 from dfad_fast.methods.plugins import load_plugins
+from dfad_fast.models.ensemble import MEANS
 from dfad_fast.models.generators.registry import GENERATORS
 from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.levers import SPEEDS
@@ -48,10 +49,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"{path} has settings that dfad-fast distill does not know: "
             + ", ".join(f"{name}: {reprlib.repr(settings[name])}" for name in unknown)
         )
-    settings = _with_tuples(settings)
+    settings = with_tuples(settings)
     _refuse_other_types(settings, path)
     _refuse_other_values(settings, path)
-    return _with_tuples(found_from(settings, path.parent))
+    return with_tuples(found_from(settings, path.parent))
 
 
 def _with_measured(settings: dict[str, Any], levers: Any) -> dict[str, Any]:
@@ -67,8 +68,15 @@ def _with_measured(settings: dict[str, Any], levers: Any) -> dict[str, Any]:
     }
 
 
-def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+def with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """Lists as tuples, and one value of a setting that may be given several times as one of them."""
+
+    def as_tuple(key: str, value: Any) -> Any:
+        if isinstance(value, str) and distill_settings()[key].multiple:
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value
+
+    return {key: as_tuple(key, value) for key, value in settings.items()}
 
 
 def _refuse_other_types(settings: dict[str, Any], path: Path) -> None:
@@ -104,6 +112,7 @@ def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
         "speed": SPEEDS,
         "best_by": BEST_BY,
         "student_init": STUDENT_INITS,
+        "ensemble_mean": MEANS,
         "dataset": dataset_names(),
         "log": LOGGERS,
         **({} if settings.get("plugin") else {"method": ("auto", *METHODS)}),

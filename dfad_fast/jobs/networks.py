@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.teachers import Teacher, Training, find_or_train_teacher, training_on
 from dfad_fast.methods.plugins import load_plugins
 from dfad_fast.models import (
+    Ensemble,
     create_network,
     create_packaged_network,
     has_weights,
@@ -31,7 +32,8 @@ from dfad_fast.models import (
     runs_code,
 )
 from dfad_fast.models.loading.weights_file import split_key
-from dfad_fast.models.reading.check import as_image_shape, count_classes
+from dfad_fast.models.reading.check import as_image_shape
+from dfad_fast.networks.validation import classes_of_teacher
 from dfad_fast.runs.config_file import recorded_config
 
 MissingTeacher = Literal["train", "initialize", "refuse"]
@@ -48,16 +50,15 @@ class Pair:
     student: nn.Module
     image_shape: tuple[int, int, int]
     classes: int
-    teacher_weights: Path | None
+    teacher_weights: tuple[Path, ...]
     teacher_origin: str | None
     """Where the teacher's weights come from, in words; None where the settings say it."""
 
     @property
-    def teacher_digest(self) -> str | None:
-        """SHA-256 of the teacher's weights file; None where its factory made them."""
-        if self.teacher_weights is None:
-            return None
-        return hashlib.sha256(self.teacher_weights.read_bytes()).hexdigest()
+    def teacher_digest(self) -> str | list[str] | None:
+        """SHA-256 of the teacher's weights file, of each member's in an ensemble; None where its factory made them."""
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.teacher_weights]
+        return digests if len(digests) > 1 else digests[0] if digests else None
 
 
 def run_plugins(settings: DistillSettings) -> None:
@@ -84,20 +85,32 @@ def build_pair(
 
     Raises UsageError for settings that do not fit each other, and for a missing teacher that is refused.
     """
-    torch.manual_seed(settings.seed)  # a factory may draw the teacher's weights
     black_box.refuse_unused(settings)
-    if settings.teacher_url:
-        teacher = black_box.behind_address(settings, dataset)
-    elif dataset and _is_trained_here(settings):
-        teacher = _dataset_teacher(settings, dataset, device, missing_teacher, teacher_progress)
-    else:
-        teacher = _given_teacher(settings, dataset, device)
-    classes = count_classes(teacher.network, teacher.image_shape, "teacher")
+    teacher = (
+        black_box.behind_address(settings, dataset)
+        if settings.teacher_url
+        else build_teacher(settings, dataset, device, missing_teacher, teacher_progress)
+    )
+    classes = classes_of_teacher(teacher.network, teacher.image_shape)
     if settings.teacher_answers and not settings.teacher_url:
         teacher = black_box.shut(teacher, settings, classes)
     torch.manual_seed(settings.seed)
     student = build_student(settings, teacher.image_shape, classes).to(device)
     return Pair(teacher.network, student, teacher.image_shape, classes, teacher.weights, teacher.origin)
+
+
+def build_teacher(
+    settings: DistillSettings,
+    dataset: Dataset | None,
+    device: torch.device,
+    missing: MissingTeacher,
+    progress: Callable[[int, float], None] | None = None,
+) -> Teacher:
+    """The teacher of :func:`build_pair`, which raises the same for it."""
+    torch.manual_seed(settings.seed)  # a factory may draw the teacher's weights
+    if dataset and _is_trained_here(settings):
+        return _dataset_teacher(settings, dataset, device, missing, progress)
+    return _given_teacher(settings, dataset, device)
 
 
 def student_name(settings: DistillSettings) -> str:
@@ -118,8 +131,9 @@ def refuse_other_teacher(pair: Pair, folder: Path) -> None:
     """Raises UsageError where the run in ``folder`` was started with other weights of the teacher."""
     recorded = recorded_config(folder).get("teacher_weights_sha256")
     if pair.teacher_digest != recorded:
+        files = " and ".join(map(str, pair.teacher_weights)) or None
         raise UsageError(
-            f"the teacher's weights ({pair.teacher_weights}) are not those that the run in {folder} was started "
+            f"the teacher's weights ({files}) are not those that the run in {folder} was started "
             "with: bring them back, or start anew with dfad-fast distill"
         )
 
@@ -150,12 +164,14 @@ def with_trained_teacher(settings: DistillSettings, teachers: str) -> DistillSet
     written there."""
     if settings.dataset not in DEFAULTS:
         return settings
-    is_there = (Path(teachers) / _training(settings, settings.dataset).file).is_file()
-    return replace(settings, teachers=teachers) if is_there else settings
+    trainings = _trainings(settings, settings.dataset)
+    are_there = all((Path(teachers) / training.file).is_file() for training in trainings)
+    return replace(settings, teachers=teachers) if are_there else settings
 
 
-def _training(settings: DistillSettings, dataset: str) -> Training:
-    return training_on(dataset, settings.teacher, settings.teacher_epochs, seed=settings.teacher_seed)
+def _trainings(settings: DistillSettings, dataset: str) -> list[Training]:
+    seeds = range(settings.teacher_seed, settings.teacher_seed + settings.teacher_count)
+    return [training_on(dataset, settings.teacher, settings.teacher_epochs, seed=seed) for seed in seeds]
 
 
 def _is_trained_here(settings: DistillSettings) -> bool:
@@ -174,14 +190,35 @@ def _dataset_teacher(
 ) -> Teacher:
     if settings.teacher_weights:
         raise UsageError("--teacher-weights needs --teacher: name the network that the weights belong to")
-    training = _training(settings, dataset.name)
+    trainings = _trainings(settings, dataset.name)
     if missing_teacher == "initialize":
-        network = create_network(training.network, dataset.image_shape, len(dataset.classes)).to(device)
-        origin = f"{training.network} as it is initialized; none is trained for this"
-        return Teacher(network, dataset.image_shape, origin=origin)
-    return find_or_train_teacher(
-        dataset, training, Path(settings.teachers), device, progress, train=missing_teacher == "train"
+        networks = [
+            create_network(training.network, dataset.image_shape, len(dataset.classes)).to(device)
+            for training in trainings
+        ]
+        origin = f"{trainings[0].network} as it is initialized; none is trained for this"
+        return Teacher(_as_one(settings, networks), dataset.image_shape, origin=origin)
+    folder, train = Path(settings.teachers), missing_teacher == "train"
+    members = [
+        find_or_train_teacher(dataset, training, folder, device, progress, train) for training in trainings
+    ]
+    return Teacher(
+        _as_one(settings, [member.network for member in members]),
+        dataset.image_shape,
+        tuple(path for member in members for path in member.weights),
+        "; ".join(member.origin for member in members if member.origin),
     )
+
+
+def _as_one(settings: DistillSettings, networks: Sequence[nn.Module]) -> nn.Module:
+    """The teacher, or an ensemble of several. Raises UsageError where a single one is weighted."""
+    if len(networks) > 1:
+        return Ensemble(networks, settings.ensemble_mean, settings.ensemble_weights)
+    if settings.ensemble_weights:
+        raise UsageError(
+            "--ensemble-weights is for several teachers: give --teacher-weights once for each, or --teacher-count"
+        )
+    return networks[0]
 
 
 def _given_teacher(settings: DistillSettings, dataset: Dataset | None, device: torch.device) -> Teacher:
@@ -193,16 +230,23 @@ def _given_teacher(settings: DistillSettings, dataset: Dataset | None, device: t
     if shape is None:
         raise UsageError("the shape of the teacher's images is needed: --image-shape CHANNELS,HEIGHT,WIDTH")
     image_shape = as_image_shape(shape)
+    if settings.teacher_count > 1:
+        raise UsageError(
+            "--teacher-count is for teachers that are trained here: give --teacher-weights once for each member"
+        )
+    files = settings.teacher_weights or ()
     if is_program(name):
-        if settings.teacher_weights:
+        if files:
             raise UsageError(f"{name} holds its weights: leave out --teacher-weights")
-        return Teacher(load_program(name, image_shape).to(device), image_shape, Path(name))
+        program = load_program(name, image_shape).to(device)
+        return Teacher(_as_one(settings, [program]), image_shape, (Path(name),))
     classes = settings.classes or (len(dataset.classes) if dataset else None)
-    network = _network(name, image_shape, classes, "teacher").to(device)
-    if settings.teacher_weights is None:
-        return Teacher(network, image_shape, origin=_origin(name))
-    load_weights(network, settings.teacher_weights, "teacher")
-    return Teacher(network, image_shape, split_key(settings.teacher_weights)[0])
+    networks = [_network(name, image_shape, classes, "teacher").to(device) for _ in files or [name]]
+    if not files:
+        return Teacher(_as_one(settings, networks), image_shape, origin=_origin(name))
+    for network, file in zip(networks, files, strict=True):
+        load_weights(network, file, "teacher")
+    return Teacher(_as_one(settings, networks), image_shape, tuple(split_key(file)[0] for file in files))
 
 
 def _origin(teacher: str) -> str:

@@ -81,8 +81,10 @@ def _with_paths(settings: Mapping[str, Any], change: Callable[[str], str]) -> di
         if changed.get(name):
             changed[name] = change(changed[name])
     if changed.get("teacher_weights"):
-        file, key = split_key(changed["teacher_weights"])
-        changed["teacher_weights"] = change(str(file)) + (f"{KEY}{key}" if key is not None else "")
+        changed["teacher_weights"] = [
+            change(str(file)) + (f"{KEY}{key}" if key is not None else "")
+            for file, key in map(split_key, changed["teacher_weights"])
+        ]
     for name in ("teacher", "student"):
         if changed.get(name):
             changed[name] = _with_path(changed[name], change)

@@ -26,10 +26,11 @@ class DistillSettings(RunSettings):
         "pkg.module:factory, file.py:factory, timm:NAME, torchvision:NAME, hf:FOLDER, a network's name, or a program: "
         "FILE.pt of TorchScript, FILE.pt2 of torch.export, FILE.onnx.",
     )
-    teacher_weights: str | None = setting(
+    teacher_weights: tuple[str, ...] | None = setting(
         None,
         "The teacher's weights: .safetensors, or a file of torch.save with a state_dict anywhere in it; KEY, such as "
-        "checkpoint.ema, says which where several fit.",
+        "checkpoint.ema, says which where several fit. Given several times, each is a member of an ensemble.",
+        multiple=True,
         metavar="FILE[::KEY]",
     )
     teacher_url: str | None = setting(
@@ -70,6 +71,19 @@ class DistillSettings(RunSettings):
         None, "Epochs for a teacher that is trained here.", limits=EPOCHS, profiled=False
     )
     teacher_seed: int = setting(0, "Seed of a teacher that is trained here.", limits=SEED, profiled=False)
+    teacher_count: int = setting(
+        1,
+        "Teachers that are trained here, each with the seed after the one before, for an ensemble.",
+        limits=Limits(1, 100),
+    )
+    ensemble_mean: str = setting(
+        "logits",
+        "What several teachers' answers are averaged as: logits, or probabilities.",
+        metavar="logits|probabilities",
+    )
+    ensemble_weights: tuple[float, ...] | None = setting(
+        None, "How much each of several teachers counts (default: all the same)."
+    )
     teachers: str = setting(
         "runs/teachers", "Folder of teachers trained here.", changes_result=False, profiled=False
     )

@@ -62,12 +62,12 @@ def training_on(
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher for images ``image_shape``, its weights' file, and where the weights come from, in words."""
+    """A teacher for images ``image_shape``, its weights' files, and where the weights come from, in words."""
 
     network: nn.Module
     image_shape: tuple[int, int, int]
-    weights: Path | None = None
-    """None where its factory made them."""
+    weights: tuple[Path, ...] = ()
+    """One, or one for each member of an ensemble; none where its factory made them."""
     origin: str | None = None
     """None where the settings name the file."""
 
@@ -91,7 +91,7 @@ def find_or_train_teacher(
     network = create_network(training.network, dataset.image_shape, len(dataset.classes)).to(device)
     if path.is_file():
         load_weights(network, path, "teacher")
-        return Teacher(network, dataset.image_shape, path, f"{path} (trained before)")
+        return Teacher(network, dataset.image_shape, (path,), f"{path} (trained before)")
     if not train:
         raise UsageError(
             f"there is no teacher {path}, from where you are: go to the folder that the run was started in, or name "
@@ -103,7 +103,7 @@ def find_or_train_teacher(
     test_accuracy = accuracy(network, dataset.test_batches(256, device))
     _save(network, path, dataset, training, test_accuracy)
     origin = f"{100 * test_accuracy:.2f} % of the test images, saved as {path}"
-    return Teacher(network, dataset.image_shape, path, origin)
+    return Teacher(network, dataset.image_shape, (path,), origin)
 
 
 def _save(network: nn.Module, path: Path, dataset: Dataset, training: Training, test_accuracy: float) -> None:

@@ -26,6 +26,8 @@ from dfad_fast.methods.maze import MAZE as MAZE
 from dfad_fast.methods.inversion import DEEPINVERSION as DEEPINVERSION
 from dfad_fast.methods.inversion import ADI as ADI
 from dfad_fast.methods.inversion import TV_INVERSION as TV_INVERSION
+from dfad_fast.methods.dfkd import DFKD as DFKD
+from dfad_fast.methods.dream import DREAM as DREAM
 
 METHODS: dict[str, Method] = {
     value.name: value for value in list(globals().values()) if isinstance(value, Method)

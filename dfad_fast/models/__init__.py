@@ -1,5 +1,6 @@
 """Teachers, students and generators, and the taps that read features from any nn.Module."""
 
+from dfad_fast.models.ensemble import Ensemble
 from dfad_fast.models.generators.conditional import ConditionalGenerator
 from dfad_fast.models.generators.dcgan import DCGANGenerator
 from dfad_fast.models.generators.dfad import DFADGenerator
@@ -23,6 +24,7 @@ __all__ = [
     "DAFLGenerator",
     "DCGANGenerator",
     "DFADGenerator",
+    "Ensemble",
     "LeNet5",
     "MobileNetV2",
     "NoisyGenerator",

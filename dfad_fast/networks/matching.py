@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models.black_box import is_black_box
+from dfad_fast.models.ensemble import Ensemble, path_of_member
 from dfad_fast.models.loading.programs import is_opaque
 from dfad_fast.models.reading.check import example_images
 from dfad_fast.models.reading.taps import Tap, find_taps, match_taps, named_taps
@@ -109,11 +111,19 @@ class Matching:
 
 
 def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Names) -> list[Tap]:
+    """Those that are named, or those that are found: in an ensemble in its first member."""
     images = example_images(network, image_shape)
     network.eval()
     if is_opaque(network):
         return []
-    return named_taps(network, images, names) if names else find_taps(network, images)
+    if names:
+        return named_taps(network, images, names)
+    if isinstance(network, Ensemble):
+        return [
+            replace(tap, path=(path_of_member(0) + tap.path).rstrip("."))
+            for tap in find_taps(network.members[0], images)
+        ]
+    return find_taps(network, images)
 
 
 def _listing(taps: Sequence[Tap]) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
+from dfad_fast.models.ensemble import Ensemble, named_members, path_of_member
 from dfad_fast.models.reading.batch_norm import LayerStatistics, over_processes, record_statistics
 from dfad_fast.models.reading.check import device_of, noise_images
 from dfad_fast.models.reading.taps import Tap, Taps
+from dfad_fast.models.surgery.adapting import Needs
 from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
 from dfad_fast.models.surgery.quick_layers import QuickLayers
 from dfad_fast.networks.levers import PLAIN, Levers
@@ -70,31 +73,52 @@ class Passes:
 class Runner:
     """Calls ``network`` as the levers say.
 
-    Compiled, it is used only where no hook has to see its inside; torch.compile chooses its convolutions itself.
+    Compiled, it is used only where no hook has to see its inside; torch.compile chooses its convolutions itself. A
+    network that has to have the usual layout, as its ``needs`` say, keeps torch's own kernels. Members of an ensemble
+    are each treated as a network alone.
     """
 
-    def __init__(self, network: nn.Module, levers: Levers, frozen: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        levers: Levers,
+        frozen: bool = False,
+        what: str = "network",
+        needs: Mapping[str, Needs] = MappingProxyType({}),
+    ) -> None:
         self._network = network
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if levers.compile:
             self._compiled = torch.compile(network, dynamic=False)
-        self._layers = QuickLayers(
-            network,
-            frozen=frozen,
-            norms=levers.by_fused_norms,
-            winograd=levers.by_winograd,
-            direct=levers.by_direct_convolutions,
-        )
+        self._layers: dict[str, QuickLayers] = {}
+        for name, part in named_members(network, what):
+            own = needs.get(name, Needs())
+            self._layers[name] = QuickLayers(
+                part,
+                frozen=frozen,
+                norms=levers.by_fused_norms and not own.contiguous,
+                winograd=levers.by_winograd and not own.contiguous,
+                direct=levers.by_direct_convolutions and not own.contiguous,
+            )
 
     @contextmanager
     def with_kernels(self) -> Iterator[None]:
         """Around a whole step: a network that checkpoints its activations runs again in backward."""
-        with self._layers.used():
+        with ExitStack() as stack:
+            for layers in self._layers.values():
+                stack.enter_context(layers.used())
             yield
 
     def describe(self) -> dict[str, str]:
         """What computed the network's layers, by their kind; nothing where none ran."""
-        return self._layers.describe()
+        described = {what: layers.describe() for what, layers in self._layers.items()}
+        if len(described) == 1:
+            return next(iter(described.values()))
+        return {
+            f"{what.partition(' ')[2]}'s {kind}": text
+            for what, own in described.items()
+            for kind, text in own.items()
+        }
 
     def __call__(self, x: Tensor, hooked: bool = False) -> Tensor:
         return self._compiled(x) if self._compiled is not None and not hooked else self._network(x)
@@ -126,22 +150,13 @@ class Prober:
         self.device = device_of(student)
         if trio.synchronized:
             levers = replace(levers, fused_norms=False)
-        of_teacher, of_student = (
-            replace(own, fused_norms=False, winograd=False, direct_convolutions=False)
-            if needs and needs.contiguous
-            else own
-            for own, needs in (
-                (levers.of_teacher, trio.needs.get("teacher")),
-                (levers, trio.needs["student"]),
-            )
-        )
         self._runners = {
             generator: Runner(generator, levers),
-            student: Runner(student, of_student),
+            student: Runner(student, levers, False, "student", trio.needs),
         }
         for network in {teacher, self.quick_teacher}:
-            plain = as_it_is and network is teacher
-            self._runners[network] = Runner(network, PLAIN if plain else of_teacher, frozen=True)
+            own = PLAIN if as_it_is and network is teacher else levers.of_teacher
+            self._runners[network] = Runner(network, own, True, "teacher", trio.needs)
 
     @property
     def _one_batch(self) -> bool:
@@ -305,8 +320,20 @@ class Prober:
 
 
 def _fold(teacher: nn.Module, image_shape: tuple[int, int, int], taps: Sequence[Tap]) -> Folded:
+    """Each member of an ensemble by itself, so that one that cannot be folded keeps no other from it."""
     images = noise_images(teacher, image_shape, 4)
-    return fold_batch_norm(teacher, images, watched=[tap.path for tap in taps if tap.call is None])
+    watched = [tap.path for tap in taps if tap.call is None]
+    if not isinstance(teacher, Ensemble):
+        return fold_batch_norm(teacher, images, watched)
+    members = []
+    for index, member in enumerate(teacher.members):
+        inside = path_of_member(index)
+        own = [path.removeprefix(inside) for path in watched if path.startswith(inside)]
+        members.append(fold_batch_norm(member, images, own))
+    folded, kept = sum(member.folded for member in members), sum(member.kept for member in members)
+    if not folded:
+        return Folded(teacher, 0, kept, members[0].reason)
+    return Folded(teacher.with_members([member.network for member in members]).eval(), folded, kept)
 
 
 @contextmanager

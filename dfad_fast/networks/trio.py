@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dfad_fast.models.black_box import is_black_box
+from dfad_fast.models.ensemble import Ensemble, named_members
 from dfad_fast.models.generators.conditional import ConditionalGenerator
 from dfad_fast.models.reading.check import depends_on_batch, device_of, image_dtype
 from dfad_fast.models.reading.taps import Tap
@@ -65,13 +67,16 @@ class Trio:
             return QuickLayers(network, norms=False, winograd=winograd, direct=direct, alone=True).used()
 
         self.needs: dict[str, Needs] = {}
+        """By what a network is called in errors: ``student``, ``teacher``, ``teacher's member 0`` of an ensemble."""
         # A teacher that is sharded over processes, see dfad_fast.models.surgery.sharding, runs as it is.
         self.teacher_is_sharded = is_sharded(teacher)
         self.teacher_is_black_box = is_black_box(teacher)
         if not (self.teacher_is_sharded or self.teacher_is_black_box):
-            teacher, self.needs["teacher"] = fitted(
-                teacher, image_shape, "teacher", batch_size, kernels=kernels
-            )
+            members = []
+            for what, member in named_members(teacher):
+                member, self.needs[what] = fitted(member, image_shape, what, batch_size, kernels=kernels)
+                members.append(member)
+            teacher = teacher.with_members(members) if isinstance(teacher, Ensemble) else members[0]
         student, self.needs["student"] = fitted(
             student, image_shape, "student", batch_size, trained=True, kernels=kernels
         )
@@ -106,6 +111,10 @@ class Trio:
             if needs.logits:
                 lines.append(f"the {what} answers more than logits: those are taken out of its answer")
         return lines
+
+    def describe_ensemble(self) -> dict[str, Any] | None:
+        """How the teacher's members are averaged, as plain values; None of a single network."""
+        return self.teacher.describe() if isinstance(self.teacher, Ensemble) else None
 
     @property
     def tap_pairs(self) -> list[tuple[Tap, Tap]]:

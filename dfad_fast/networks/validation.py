@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
+from dfad_fast.models.ensemble import named_members
 from dfad_fast.models.reading.check import count_classes, device_of, example_images, image_dtype
 
 
@@ -13,19 +14,28 @@ def refuse_other_placement(teacher: nn.Module, student: nn.Module) -> None:
     """Both are of one type on one device, and the student has something to train."""
     if next(student.parameters(), None) is None:
         raise UsageError("the student has no parameters, so there is nothing to train: give another network")
-    (device, dtype), (other, other_dtype) = (
-        (device_of(network), image_dtype(network)) for network in (student, teacher)
-    )
-    if (other, other_dtype) != (device, dtype):
-        raise UsageError(
-            f"the teacher is {other_dtype} on {other} and the student {dtype} on {device}: "
-            "bring both to one device and type with .to()"
-        )
+    device, dtype = device_of(student), image_dtype(student)
+    for what, network in named_members(teacher):
+        other, other_dtype = device_of(network), image_dtype(network)
+        if (other, other_dtype) != (device, dtype):
+            raise UsageError(
+                f"the {what} is {other_dtype} on {other} and the student {dtype} on {device}: "
+                "bring both to one device and type with .to()"
+            )
+
+
+def classes_of_teacher(teacher: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """The number of classes that the teacher answers with, each member of an ensemble alike."""
+    counts = {what: count_classes(member, image_shape, what) for what, member in named_members(teacher)}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"the {what} with {classes}" for what, classes in counts.items())
+        raise UsageError(f"the members of an ensemble answer with as many classes each, got {told}")
+    return next(iter(counts.values()))
 
 
 def classes_of_both(teacher: nn.Module, student: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """The number of classes that both answer with."""
-    classes = count_classes(teacher, image_shape, "teacher")
+    classes = classes_of_teacher(teacher, image_shape)
     student_classes = count_classes(student, image_shape, "student", modes=(True, False))
     if student_classes != classes:
         raise UsageError(

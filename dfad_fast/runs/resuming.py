@@ -19,6 +19,7 @@ _BESIDE_SETTINGS = (
     "source",
     "image_shape",
     "normalization",
+    "ensemble",
     "recipe",
     "student_init",
     "levers",
@@ -32,7 +33,8 @@ def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[
     """The settings in ``config`` that are not those of the run so far. Raises UsageError where there are some and
     ``accept`` is not set."""
     config_before = folder.read_config()
-    before = recorded_by_value()  # a run of before there was some setting had what is its default now
+    # A run of before there was some setting had what is its default now.
+    before = {**recorded_by_value(), "ensemble": None}
     for noted in (config_before, *config_before.get("changes", [])):
         before |= with_replay_beside(noted)
     now = yaml.safe_load(yaml.safe_dump(dict(config)))

@@ -17,6 +17,7 @@ from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.starting import undone_on_failure
 from dfad_fast.errors import UsageError
+from dfad_fast.models.ensemble import as_teacher
 from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.as_given import modes_kept
 from dfad_fast.networks.trio import Trio
@@ -43,7 +44,7 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass(eq=False, repr=False)
 class _Networks:
-    teacher: nn.Module
+    teacher: nn.Module | Sequence[nn.Module]
     student: nn.Module
     image_shape: Sequence[int]
     _: KW_ONLY
@@ -70,7 +71,8 @@ class DFADTrainer(RunSettings, _Networks):
         teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
             Or a :class:`dfad_fast.BlackBoxTeacher`, which gives its answers alone.
             Any nn.Module, TorchScript too where the method reads no features. Wrappers (torch.compile, DataParallel,
-            DistributedDataParallel, AveragedModel) are taken off.
+            DistributedDataParallel, AveragedModel) are taken off. Several networks teach with the mean of their logits;
+            an :class:`dfad_fast.Ensemble` of them averages otherwise.
         student: the same, with as many classes, on the same device. Trained in place.
         image_shape: (C, H, W) of the images that the teacher was trained on.
         image_mean, image_std: what the teacher's images were normalized with, one value per channel: for showing
@@ -104,6 +106,7 @@ class DFADTrainer(RunSettings, _Networks):
         self.speed = measured_before(self.out, self.resume, self.speed)
         settings = DistillerSettings(**values(self, DistillerSettings))
         begun = begun_before(self.out, self.resume, self.student_init)
+        self.teacher = as_teacher(self.teacher)
         networks = self.teacher, self.student
         journal = self.teacher, self.out, self.resume
         with undone_on_failure(self.student, self.student_init), queries_noted(*journal):

@@ -10,8 +10,7 @@ from dfad_fast.jobs.paths import found_from, made_absolute
     [
         ("data_dir", "data", "{here}/data"),
         ("teachers", "../teachers", "{above}/teachers"),
-        ("teacher_weights", "teacher.pt", "{here}/teacher.pt"),
-        ("teacher_weights", "teacher.pt::ema", "{here}/teacher.pt::ema"),
+        ("teacher_weights", ("teacher.pt", "b.pt::ema"), ["{here}/teacher.pt", "{here}/b.pt::ema"]),
         ("teacher", "own.py:make", "{here}/own.py:make"),
         ("teacher", "own:make", "{here}/own.py:make"),
         ("teacher", "torch.nn:Identity", "torch.nn:Identity"),
@@ -43,7 +42,7 @@ def test_paths_are_made_whole(tmp_path, monkeypatch, name, given, expected):
 
     whole = made_absolute({name: given, "method": "dfad"})
     assert whole == {
-        name: [full(e) for e in expected] if name == "plugin" else full(expected),
+        name: [full(e) for e in expected] if isinstance(expected, list) else full(expected),
         "method": "dfad",
     }
     assert made_absolute(whole) == whole
@@ -60,7 +59,7 @@ def run(tmp_path):
     return {
         "out": str(project / "runs/a"),
         "teacher": f"{project}/own.py:make",
-        "teacher_weights": f"{project}/runs/a/teacher.pt::ema",
+        "teacher_weights": [f"{project}/runs/a/teacher.pt::ema"],
         "data_dir": str(tmp_path / "elsewhere"),
         "plugin": [str(project / "gone.py")],
     }
@@ -74,7 +73,7 @@ def test_paths_are_those_from_here(run, tmp_path, monkeypatch):
     assert from_here == {
         "out": "runs/a",
         "teacher": "own.py:make",
-        "teacher_weights": "runs/a/teacher.pt::ema",
+        "teacher_weights": ["runs/a/teacher.pt::ema"],
         "data_dir": run["data_dir"],
         "plugin": ["gone.py"],
     }
@@ -89,16 +88,16 @@ def test_paths_follow_a_folder(run, tmp_path, how):
         **run,
         "out": str(tmp_path / "new/runs/a"),
         "teacher": f"{tmp_path}/new/own.py:make",
-        "teacher_weights": f"{tmp_path}/new/runs/a/teacher.pt::ema",
+        "teacher_weights": [f"{tmp_path}/new/runs/a/teacher.pt::ema"],
         "plugin": [f"{tmp_path}/new/gone.py"],
     }
     # The run's folder alone, under another name: what is in it.
     (tmp_path / "new/runs/a").rename(tmp_path / "b")
     alone = found_from(run, tmp_path / "b")
-    assert alone["teacher_weights"] == f"{tmp_path}/b/teacher.pt::ema"
+    assert alone["teacher_weights"] == [f"{tmp_path}/b/teacher.pt::ema"]
     assert alone["teacher"] == run["teacher"]
 
 
 def test_an_older_run_names_paths_from_where_it_was_started(tmp_path):
-    settings = {"out": "runs/a", "teacher": "own.py:make", "teacher_weights": "teacher.pt"}
+    settings = {"out": "runs/a", "teacher": "own.py:make", "teacher_weights": ["teacher.pt"]}
     assert found_from(settings, tmp_path) == settings

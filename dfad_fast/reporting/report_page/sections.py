@@ -73,7 +73,9 @@ def _network(record: Record, which: str) -> str:
     if not isinstance(told, dict):
         return which
     default = DEFAULTS.get(str(told.get("dataset")))
-    return str(told.get(which) or (getattr(default, which) if default else which))
+    name = str(told.get(which) or (getattr(default, which) if default else which))
+    ensemble = record.config.get("ensemble") if which == "teacher" else None
+    return f"{name}, {ensemble.get('members')} of them" if isinstance(ensemble, dict) else name
 
 
 def failure(record: Record) -> str | None:

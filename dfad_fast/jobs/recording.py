@@ -1,0 +1,88 @@
+"""A record of a teacher's activations on its data, written to a file that holds no image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from dfad_fast.data import Dataset, load_dataset
+from dfad_fast.errors import UsageError
+from dfad_fast.jobs.devices import choose_device
+from dfad_fast.jobs.networks import build_teacher, run_plugins
+from dfad_fast.jobs.settings import DistillSettings
+from dfad_fast.jobs.teachers import Teacher
+from dfad_fast.models.ensemble import Ensemble
+from dfad_fast.models.reading.check import image_dtype
+from dfad_fast.runs.whole_files import make_folder, write_tensors
+from dfad_fast.sources.folder.reading import read_images
+from dfad_fast.sources.form import ImageForm
+from dfad_fast.sources.recorded.measuring import Detail, measure_record
+from dfad_fast.sources.recorded.record import Record
+
+_BATCH = 256
+
+
+def write_record(
+    settings: DistillSettings, images: str | None, out: str, detail: Detail, overwrite: bool = False
+) -> Record:
+    """Shows the teacher that ``settings`` name the images at ``images``, a folder or an .npz, or else the training
+    images of its dataset, and writes what it makes of them to ``out``, a .safetensors file.
+
+    Raises UsageError where there are no images, there is something at ``out``, or the teacher is an ensemble, and
+    RunError where the file cannot be written.
+    """
+    path = Path(out)
+    if path.suffix != ".safetensors":
+        raise UsageError(f"a record is a .safetensors file, got {out}: give --out NAME.safetensors")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} is there already: give another place with --out, or --overwrite")
+    if images is None and settings.dataset is None:
+        raise UsageError(
+            "nothing to look at: give --images FOLDER|FILE.npz, or --dataset for its training images"
+        )
+    run_plugins(settings)
+    device = choose_device(settings.device)
+    dataset = load_dataset(settings.dataset, settings.data_dir) if settings.dataset else None
+    make_folder(path.parent)  # before looking in vain
+    teacher = build_teacher(settings, dataset, device, "train")
+    if isinstance(teacher.network, Ensemble):
+        raise UsageError("a record is of one teacher: give the weights of one member")
+    pixels, form = _pixels(settings, images, dataset, teacher)
+    kind = image_dtype(teacher.network)
+
+    def batches() -> Iterator[Tensor]:
+        for part in pixels.split(_BATCH):
+            yield form.normalize(part.to(device).float() / 255).to(kind)
+
+    record = measure_record(teacher.network, teacher.image_shape, batches(), detail, settings.seed)
+    write_tensors(path, record.tensors(), record.header())
+    return record
+
+
+def _pixels(
+    settings: DistillSettings, images: str | None, dataset: Dataset | None, teacher: Teacher
+) -> tuple[Tensor, ImageForm]:
+    """The images as bytes [N, C, H, W], and how the teacher's are normalized."""
+    mean, std = (
+        settings.mean or (dataset.mean if dataset else None),
+        settings.std or (dataset.std if dataset else None),
+    )
+    form = ImageForm(teacher.image_shape, mean, std)
+    if form.normalization is None:
+        raise UsageError("the teacher's images are normalized by a mean and deviation: give --mean and --std")
+    if images is not None:
+        return read_images(images, teacher.image_shape, 0, np.random.default_rng(0)).pixels, form
+    assert dataset is not None
+    if not len(dataset.train_images):
+        raise UsageError(
+            f"{dataset.name}: there are test images only: give --images with those of the training"
+        )
+    if dataset.image_shape != teacher.image_shape:
+        raise UsageError(
+            f"{dataset.name} has images {list(dataset.image_shape)} and the teacher takes "
+            f"{list(teacher.image_shape)}: give images of the teacher's shape"
+        )
+    return dataset.train_images, form

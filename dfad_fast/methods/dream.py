@@ -1,0 +1,15 @@
+"""Dream Distillation: images of features that are drawn around the centroids of clusters of each class."""
+
+from dfad_fast.methods.method import Method
+from dfad_fast.terms import KL, Weighted
+
+# Steps, rates, the smoothness of images and the temperature are this library's.
+DREAM = Method(
+    name="dream",
+    source="Bhardwaj et al. 2019, arXiv 1905.07072",
+    student=(Weighted(16.0, KL(temperature=4.0)),),
+    generator=(),
+    student_steps=20,
+    generator_steps=0,
+    batches="bank(recorded, images=8192, prefill=2048)",
+)

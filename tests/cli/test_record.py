@@ -1,0 +1,77 @@
+"""``dfad-fast record``, and a run on what it wrote."""
+
+import numpy as np
+import pytest
+
+from dfad_fast.sources.recorded.record import read_record
+
+OWN = ("--teacher", "own.py:teacher", "--teacher-weights", "teacher.pt", "--image-shape", "1,8,8")
+NORMALIZED = ("--mean", "0.5", "--std", "0.25")
+
+
+@pytest.fixture
+def images(own, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "private.npz", images=pixels)
+    return "--images", "private.npz"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_record_is_written_distilled_from_and_looked_at(dfad_fast, own, images, tmp_path):
+    done = dfad_fast("record", *OWN, *NORMALIZED, *images, "--out", "a.safetensors", "--least", "4")
+    assert done.code == 0, done.err
+    assert "80 images, " in done.out
+    assert read_record(tmp_path / "a.safetensors").about.image_shape == (1, 8, 8)
+    source = ("--source", "bank(recorded(path='a.safetensors', steps=2), images=64)")
+    done = dfad_fast("distill", *own, *NORMALIZED, "--method", "dream", *source)
+    assert done.code == 0, done.err
+    assert "record of 80 images" in done.out
+    done = dfad_fast("inspect", "run", "--samples", "32")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_training_images_of_a_dataset(dfad_fast, tmp_path):
+    done = dfad_fast("record", "--dataset", "digits", "--teacher-epochs", "1", "--out", "digits.safetensors")
+    assert done.code == 0, done.err
+    assert read_record(tmp_path / "digits.safetensors").about.images == 1347
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((*OWN, *NORMALIZED, "--out", "a.safetensors"), "nothing to look at: give --images"),
+        ((*OWN, "--images", "private.npz", "--out", "a.safetensors"), "give --mean and --std"),
+        ((*OWN, *NORMALIZED, "--images", "private.npz", "--out", "a.pt"), "give --out NAME.safetensors"),
+        ((*OWN, *NORMALIZED, "--images", "gone", "--out", "a.safetensors"), "no file or folder 'gone'"),
+        (
+            (*OWN, *NORMALIZED, "--images", "private.npz", "--out", "a.safetensors", "--least", "1"),
+            "least must be at least 2, got 1",
+        ),
+        (
+            (
+                *OWN,
+                "--teacher-weights",
+                "teacher.pt",
+                *NORMALIZED,
+                "--images",
+                "private.npz",
+                "--out",
+                "a.safetensors",
+            ),
+            "a record is of one teacher",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(dfad_fast, images, arguments, told):
+    done = dfad_fast("record", *arguments)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert told in done.err
+
+
+def test_a_file_that_is_there_stays(dfad_fast, images, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"mine")
+    done = dfad_fast("record", *OWN, *NORMALIZED, *images, "--out", "a.safetensors")
+    assert done.code == 2
+    assert "a.safetensors is there already: give another place with --out, or --overwrite" in done.err
+    assert (tmp_path / "a.safetensors").read_bytes() == b"mine"
