@@ -11,10 +11,10 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, narrow, offsets, product, scalar_gradient, widen
-from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import block_of, elementwise
-from dfad_fast.kernels._reduce import finish
+from ._device import compute_dtype, narrow, offsets, product, scalar_gradient, widen
+from ._launch import launch
+from ._layout import block_of, elementwise
+from ._reduce import finish
 
 
 @triton.jit
