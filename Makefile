@@ -41,12 +41,15 @@ $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 distill: setup
 	$(BIN)/dfad-fast distill --dataset digits --out runs/digits --overwrite
 
-# The wheel is built from the source archive, which so is shown to be whole; its version names torch.
-wheel: setup
-	DFAD_FAST_REQUIRE_EXTENSION=1 DFAD_FAST_TAG_TORCH=1 $(BIN)/python -m build --no-isolation --outdir dist
-
 sdist: setup
 	$(BIN)/python -m build --no-isolation --sdist --outdir dist
+
+# From the source archive, which so is shown to be whole. The wheel's version names torch.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' dfad_fast/version.py)
+
+wheel: sdist
+	DFAD_FAST_REQUIRE_EXTENSION=1 DFAD_FAST_TAG_TORCH=1 $(BIN)/python -m pip wheel --no-build-isolation --no-deps \
+		--wheel-dir dist dist/dfad_fast-$(VERSION).tar.gz
 
 # Runs of pytest, the longest first, as many at a time as there are cores; each prints its report when it is done. One
 # thread each, since they share the cores; tests about threads set their own number. A red one does not keep the others

@@ -30,6 +30,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 REQUIRED = os.environ.get("DFAD_FAST_REQUIRE_EXTENSION") == "1"
+VERSION = re.findall(r'"(.+)"$', Path("dfad_fast/version.py").read_text(), re.MULTILINE)[-1]
 MIN_TORCH = "2.11"
 GIB_PER_JOB = 2
 FLAGS = [
@@ -273,11 +274,7 @@ def extension_arguments() -> dict[str, Any]:
         extra_link_args=["-fopenmp"],
     )
     tag = torch_tag(cuda) if os.environ.get("DFAD_FAST_TAG_TORCH") == "1" else ""
-    return {
-        "ext_modules": [extension],
-        "cmdclass": {"build_ext": Build},
-        "options": {"egg_info": {"tag_build": tag}},
-    }
+    return {"version": VERSION + tag, "ext_modules": [extension], "cmdclass": {"build_ext": Build}}
 
 
 setup(
@@ -288,5 +285,5 @@ setup(
         "dfad_fast": ["_build_info.json", "py.typed"],
         "dfad_fast.reporting.report_page": ["page.html", "page.css", "page.js"],
     },
-    **extension_arguments(),
+    **({"version": VERSION} | extension_arguments()),
 )

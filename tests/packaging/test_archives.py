@@ -54,12 +54,17 @@ def sdist(checkout):
 
 
 @pytest.fixture(scope="module")
-def wheel(sdist, tmp_path_factory):
-    """Built from the source archive alone."""
+def unpacked(sdist, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(sdist) as archive:
         archive.extractall(folder)
-    return build("build_wheel", folder / sdist.name.removesuffix(".tar.gz"), folder)
+    return folder / sdist.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked):
+    """Built from the source archive alone."""
+    return build("build_wheel", unpacked, unpacked.parent)
 
 
 @pytest.fixture
@@ -121,8 +126,8 @@ def test_a_wheel_beside_another_torch_falls_back_and_says_how_to_get_on(installe
 
 
 @pytest.mark.skipif(os.environ.get("DFAD_FAST_BUILD") == "0", reason="DFAD_FAST_BUILD=0: no kernels here")
-def test_a_wheel_that_is_handed_on_names_its_torch(checkout, tmp_path):
+def test_a_wheel_that_is_handed_on_names_its_torch(unpacked, tmp_path):
     wishes = {"DFAD_FAST_TAG_TORCH": "1", "FORCE_CUDA": "0", "DFAD_FAST_REQUIRE_EXTENSION": "1"}
-    python("setup.py", "egg_info", "--egg-base", tmp_path, folder=checkout, **wishes)
+    python("setup.py", "egg_info", "--egg-base", tmp_path, folder=unpacked, **wishes)
     metadata = Parser().parsestr((tmp_path / "dfad_fast.egg-info/PKG-INFO").read_text())
     assert metadata["Version"] == f"{__version__}+torch{torch.__version__.partition('+')[0]}"
