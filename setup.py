@@ -281,6 +281,7 @@ setup(
     packages=find_packages(include=["dfad_fast*"]),
     # An installed package holds the kernels; in a checkout dfad_fast/kernels leads to them.
     package_dir={"dfad_fast.kernels": "kernels"},
+    include_package_data=False,  # else what leads to them would be installed as data, in their place
     package_data={
         "dfad_fast": ["_build_info.json", "py.typed"],
         "dfad_fast.reporting.report_page": ["page.html", "page.css", "page.js"],

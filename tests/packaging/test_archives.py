@@ -32,8 +32,9 @@ def python(*arguments, folder, **environment):
 
 
 def build(what, folder, out):
-    printed = python("-c", BUILD, what, out, folder=folder, DFAD_FAST_BUILD="0").stdout
-    return out / printed.splitlines()[-1]
+    done = python("-c", BUILD, what, out, folder=folder, DFAD_FAST_BUILD="0")
+    assert "Package would be ignored" not in done.stderr + done.stdout
+    return out / done.stdout.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
