@@ -5,7 +5,7 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-long test-golden test-mutants test-networks test-gpu cuda lint docs docs-serve clean
+.PHONY: help setup distill wheel sdist test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-long test-golden test-mutants test-networks test-gpu cuda lint docs docs-serve clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-mutants  set up and see whether the tests notice faults that are put into the kernels"
 	@echo "make test-golden  set up and compare whole runs, to the bit, with those on record for this type of machine"
 	@echo "make test-networks  set up, with timm, torchvision and transformers, and test the taps of their networks"
+	@echo "make wheel     set up and build a wheel with the kernels for the torch of .venv, in dist; make sdist without"
 	@echo "make lint      set up and run ruff, mypy and import-linter"
 	@echo "make docs      set up and build the documentation, in build/site; make docs-serve shows it"
 	@echo "make clean     remove what was set up and built (runs/ stays)"
@@ -39,6 +40,16 @@ $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 
 distill: setup
 	$(BIN)/dfad-fast distill --dataset digits --out runs/digits --overwrite
+
+sdist: setup
+	$(BIN)/python -m build --no-isolation --sdist --outdir dist
+
+# From the source archive, which so is shown to be whole. The wheel's version names torch.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' dfad_fast/version.py)
+
+wheel: sdist
+	DFAD_FAST_REQUIRE_EXTENSION=1 DFAD_FAST_TAG_TORCH=1 $(BIN)/python -m pip wheel --no-build-isolation --no-deps \
+		--wheel-dir dist dist/dfad_fast-$(VERSION).tar.gz
 
 # Runs of pytest, the longest first, as many at a time as there are cores; each prints its report when it is done. One
 # thread each, since they share the cores; tests about threads set their own number. A red one does not keep the others

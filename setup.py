@@ -9,6 +9,8 @@ Environment:
     TORCH_CUDA_ARCH_LIST            for which GPUs, such as "8.0;9.0+PTX"; as FORCE_CUDA=1. By default those visible
     CUDA_HOME                       the CUDA toolkit; by default nvcc is asked
     MAX_JOBS                        compile jobs; by default one per core, as far as memory goes
+    DFAD_FAST_TAG_TORCH=1           the version names the torch that the extension is built for, as 0.2.0+torch2.14.1:
+                                    for wheels that are handed on
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 REQUIRED = os.environ.get("DFAD_FAST_REQUIRE_EXTENSION") == "1"
+VERSION = re.findall(r'"(.+)"$', Path("dfad_fast/version.py").read_text(), re.MULTILINE)[-1]
 MIN_TORCH = "2.11"
 GIB_PER_JOB = 2
 FLAGS = [
@@ -201,6 +204,15 @@ def compiler_version() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.partition("\n")[0]
 
 
+def torch_tag(cuda: bool) -> str:
+    """Such as "+torch2.14.1", and "+torch2.14.1.cu130" with CUDA kernels: a local version."""
+    import torch
+    from packaging.version import Version
+
+    toolkit = f".cu{torch.version.cuda.replace('.', '')}" if cuda else ""
+    return f"+torch{Version(torch.__version__).public}{toolkit}"
+
+
 def extension_arguments() -> dict[str, Any]:
     """What setup() needs to build the extension; empty where there is nothing to build with."""
     if os.environ.get("DFAD_FAST_BUILD") == "0":
@@ -261,14 +273,18 @@ def extension_arguments() -> dict[str, Any]:
         },
         extra_link_args=["-fopenmp"],
     )
-    return {"ext_modules": [extension], "cmdclass": {"build_ext": Build}}
+    tag = torch_tag(cuda) if os.environ.get("DFAD_FAST_TAG_TORCH") == "1" else ""
+    return {"version": VERSION + tag, "ext_modules": [extension], "cmdclass": {"build_ext": Build}}
 
 
 setup(
     packages=find_packages(include=["dfad_fast*"]),
+    # An installed package holds the kernels; in a checkout dfad_fast/kernels leads to them.
+    package_dir={"dfad_fast.kernels": "kernels"},
+    include_package_data=False,  # else what leads to them would be installed as data, in their place
     package_data={
         "dfad_fast": ["_build_info.json", "py.typed"],
         "dfad_fast.reporting.report_page": ["page.html", "page.css", "page.js"],
     },
-    **extension_arguments(),
+    **({"version": VERSION} | extension_arguments()),
 )

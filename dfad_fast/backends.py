@@ -28,7 +28,12 @@ from dfad_fast.errors import UsageError, unknown_name
 
 BACKENDS = ("auto", "cpp", "triton", "reference")
 BUILD_INFO_FILE = Path(__file__).with_name("_build_info.json")
-REBUILD = "pip install --no-build-isolation -e ."
+# A wheel has no sources beside it.
+REBUILD = (
+    "pip install --no-build-isolation -e ."
+    if BUILD_INFO_FILE.parents[1].joinpath("csrc").is_dir()
+    else "pip install --no-build-isolation --no-deps --force-reinstall SOURCES (the .tar.gz of dfad_fast, or a folder)"
+)
 
 _logger = logging.getLogger(__name__)
 _F = TypeVar("_F", bound=Callable[..., Any])

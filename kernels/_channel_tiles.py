@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._layout import memory_order
+from ._layout import memory_order
 
 # Elements of a tile at a time: with 4 warps a thread gets 16 bytes at least of bfloat16.
 WARPS = 4

@@ -12,9 +12,9 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import widen
-from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import Ints, wide
+from ._device import widen
+from ._launch import launch
+from ._layout import Ints, wide
 
 # Of a program that serves a tile of rows and columns: on every GPU a thread gets 16 bytes at least of bfloat16.
 WARPS = 4

@@ -14,8 +14,8 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import float64, narrow
-from dfad_fast.kernels._launch import float64_bits, launch
+from ._device import float64, narrow
+from ._launch import float64_bits, launch
 
 _BLOCK = 4096
 

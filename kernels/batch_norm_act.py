@@ -19,7 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._channel_tiles import (
+from ._channel_tiles import (
     WARPS,
     Tiles,
     block_at,
@@ -31,8 +31,8 @@ from dfad_fast.kernels._channel_tiles import (
     tiles_of,
     values_in,
 )
-from dfad_fast.kernels._device import compute_dtype, narrow, widen
-from dfad_fast.kernels._launch import launch
+from ._device import compute_dtype, narrow, widen
+from ._launch import launch
 
 _FINISHED_CHANNELS = 8
 _FINISHED_CHUNKS = 128

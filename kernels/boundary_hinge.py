@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import (
+from ._device import (
     compute_dtype,
     float64,
     narrow,
@@ -24,10 +24,10 @@ from dfad_fast.kernels._device import (
     scalar_gradient,
     widen,
 )
-from dfad_fast.kernels._launch import float64_bits, launch
-from dfad_fast.kernels._layout import Ints, block_of, elementwise, memory_order
-from dfad_fast.kernels._reduce import finish
-from dfad_fast.kernels._signs import load_bits, rows_of_eight, store_bits
+from ._launch import float64_bits, launch
+from ._layout import Ints, block_of, elementwise, memory_order
+from ._reduce import finish
+from ._signs import load_bits, rows_of_eight, store_bits
 
 # The kernels are unrolled over the stages; longer lists take several launches.
 _STAGES = 8

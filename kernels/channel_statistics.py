@@ -18,9 +18,9 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, narrow, offsets, product, widen
-from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import Ints, block_of, elementwise, merge
+from ._device import compute_dtype, narrow, offsets, product, widen
+from ._launch import launch
+from ._layout import Ints, block_of, elementwise, merge
 
 # The kernels are unrolled over the tensors; longer lists take several launches.
 _STAGES = 8

@@ -14,10 +14,10 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, narrow, offsets, scalar_gradient, tile, widen
-from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import elementwise
-from dfad_fast.kernels._partners import (
+from ._device import compute_dtype, narrow, offsets, scalar_gradient, tile, widen
+from ._launch import launch
+from ._layout import elementwise
+from ._partners import (
     WARPS,
     inverse_of,
     lam_arguments,
@@ -26,8 +26,8 @@ from dfad_fast.kernels._partners import (
     tile_of,
     weight_of,
 )
-from dfad_fast.kernels._reduce import finish
-from dfad_fast.kernels.l1 import signed
+from ._reduce import finish
+from .l1 import signed
 
 
 @triton.jit

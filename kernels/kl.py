@@ -19,10 +19,10 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, narrow, offsets, scalar_gradient, tile, widen
-from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import Ints, merge
-from dfad_fast.kernels._reduce import finish
+from ._device import compute_dtype, narrow, offsets, scalar_gradient, tile, widen
+from ._launch import launch
+from ._layout import Ints, merge
+from ._reduce import finish
 
 _WARPS = 4
 _TILE = 2048

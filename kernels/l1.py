@@ -14,11 +14,11 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, narrow, offsets, product, scalar_gradient, widen
-from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import block_of, elementwise, memory_order
-from dfad_fast.kernels._reduce import finish
-from dfad_fast.kernels._signs import load_bits, rows_of_eight, store_bits
+from ._device import compute_dtype, narrow, offsets, product, scalar_gradient, widen
+from ._launch import launch
+from ._layout import block_of, elementwise, memory_order
+from ._reduce import finish
+from ._signs import load_bits, rows_of_eight, store_bits
 
 
 @triton.jit

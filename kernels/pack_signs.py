@@ -6,10 +6,10 @@ import torch
 import triton
 import triton.language as tl
 
-from dfad_fast.kernels._device import compute_dtype, offsets, product, widen
-from dfad_fast.kernels._launch import launch
-from dfad_fast.kernels._layout import block_of, elementwise, memory_order
-from dfad_fast.kernels._signs import rows_of_eight, store_bits
+from ._device import compute_dtype, offsets, product, widen
+from ._launch import launch
+from ._layout import block_of, elementwise, memory_order
+from ._signs import rows_of_eight, store_bits
 
 
 @triton.jit

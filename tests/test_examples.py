@@ -1,6 +1,9 @@
 """The examples run, and do what they say."""
 
 import importlib.util
+import os
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ def load(name):
 
 
 def test_every_example_is_run_here():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"own_loop", "step_by_step", "early_stop"}
+    assert {path.stem for path in EXAMPLES.iterdir()} == {"own_loop", "step_by_step", "early_stop", "digits"}
 
 
 def test_own_loop():
@@ -34,3 +37,33 @@ def test_step_by_step(capsys):
 def test_early_stop(capsys):
     assert load("early_stop").main(iterations=400, patience=1) < 400
     assert "agreement" in capsys.readouterr().out
+
+
+def notebook():
+    nbformat = pytest.importorskip("nbformat")
+    return nbformat.read(EXAMPLES / "digits.ipynb", as_version=4)
+
+
+def test_the_notebook_holds_no_outputs():
+    for cell in notebook().cells:
+        if cell.cell_type == "code":
+            assert (cell.outputs, cell.execution_count) == ([], None)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("sklearn")
+    # The kernel is a process of its own.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLES.parent), *sys.path]))
+    short = notebook()
+    assert "ITERATIONS = 350" in short.cells[1].source
+    short.cells[1].source = "EPOCHS = 8\nITERATIONS = 12"
+    nbclient.NotebookClient(short, timeout=200, resources={"metadata": {"path": tmp_path}}).execute()
+    shown = [output for cell in short.cells for output in cell.get("outputs", ())]
+    pictures = [output.data for output in shown if output.output_type == "display_data" or "data" in output]
+    assert sum("image/png" in data for data in pictures) == 2
+    accuracy = float(re.search(r"([\d.]+)% of the test images", shown[-1].text)[1])
+    assert accuracy > 50
+    assert (tmp_path / "runs/notebook/student.safetensors").is_file()

@@ -43,8 +43,8 @@ class Ensemble(nn.Module):
         for member in members:
             if is_black_box(member):
                 raise UsageError(
-                    "an ensemble's members are networks, got BlackBoxTeacher: average the answers in the callable of one "
-                    "BlackBoxTeacher"
+                    "an ensemble's members are networks, got BlackBoxTeacher: average the answers in one callable of "
+                    "one BlackBoxTeacher"
                 )
             if not isinstance(member, nn.Module) or isinstance(member, Ensemble):
                 raise UsageError(

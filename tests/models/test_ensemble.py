@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dfad_fast import Ensemble, UsageError
+from dfad_fast import BlackBoxTeacher, Ensemble, UsageError
 from dfad_fast.models.reading.check import count_classes
 from tests.small_networks import make_net
 
@@ -68,7 +68,7 @@ NET = make_net(4)
             ([NET, "resnet18"],),
             "an ensemble's members are networks (nn.Module), got str: name the single networks",
         ),
-        (([NET, BlackBoxTeacher(NET, 3)],), "got BlackBoxTeacher: average the answers in the callable"),
+        (([NET, BlackBoxTeacher(NET, 3)],), "got BlackBoxTeacher: average the answers in one callable"),
         (([NET, Ensemble([NET, make_net(4)])],), "members are networks (nn.Module), got Ensemble"),
         (([NET, make_net(4)], "median"), "unknown mean of an ensemble 'median'"),
         (([NET, make_net(4)], "logits", [1]), "an ensemble of 2 members has 2 weights, got 1"),

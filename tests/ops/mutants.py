@@ -29,7 +29,7 @@ def copy_of_the_package(folder: Path) -> Path:
     ignore = shutil.ignore_patterns("*.so", "__pycache__", "build", ".*", "results")
     for name in ("csrc", "dfad_fast", "kernels", "tests"):
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignore)
+            shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
 

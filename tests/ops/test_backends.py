@@ -168,7 +168,7 @@ def test_a_missing_extension_is_said_once_and_the_reference_serves(python, copy)
     assert result.returncode == 0, result.stderr
     assert "L1Discrepancy" not in result.stdout
     assert result.stderr.count("the C++ extension is missing") == 1
-    assert "it was never built: build it with pip install --no-build-isolation -e ." in result.stderr
+    assert "it was never built: build it with pip install --no-build-isolation " in result.stderr
 
 
 def test_a_forced_missing_extension_raises_and_says_what_is_missing(python, copy):

@@ -1,0 +1,20 @@
+"""The command line of ``run.py stale``."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("stale")
+def command() -> None:
+    """List the committed results whose code has changed since, by benchmarks/results/origins.yaml and git.
+
+    That is no error: old figures stay true of the revision that they name.
+    """
+    from benchmarks.stale.origins import NoOrigin, lines, read
+
+    try:
+        found = lines(read())
+    except NoOrigin as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("\n".join(found) or "no result is older than its code")
