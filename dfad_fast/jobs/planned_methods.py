@@ -16,7 +16,7 @@ _LEAST_SIDE = 16
 """Pixels, above digits' 8 and below the 28 of Fashion-MNIST."""
 
 _MINUTES_FOR_A_GENERATOR = 5.0
-"""Of a CPU, between the 2 in which drawn images did best and the 10 in which generated ones did."""
+"""On a CPU: between the 2 in which drawn images did best and the 10 in which generated ones did."""
 
 _PARTS = (
     "source", "student_terms", "generator_terms", "student_steps", "generator", "generator_lr", "generator_ema",

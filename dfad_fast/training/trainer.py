@@ -69,10 +69,8 @@ class DFADTrainer(RunSettings, _Networks):
 
     Args:
         teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
-            Or a :class:`dfad_fast.BlackBoxTeacher`, which gives its answers alone.
-            Any nn.Module, TorchScript too where the method reads no features. Wrappers (torch.compile, DataParallel,
-            DistributedDataParallel, AveragedModel) are taken off. Several networks teach with the mean of their logits;
-            an :class:`dfad_fast.Ensemble` of them averages otherwise.
+            Any nn.Module, TorchScript too where the method reads no features, a :class:`dfad_fast.BlackBoxTeacher`, or
+            several: their logits' mean, or a :class:`dfad_fast.Ensemble`. Wrappers such as DataParallel are taken off.
         student: the same, with as many classes, on the same device. Trained in place.
         image_shape: (C, H, W) of the images that the teacher was trained on.
         image_mean, image_std: what the teacher's images were normalized with, one value per channel: for showing

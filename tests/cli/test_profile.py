@@ -64,7 +64,7 @@ def test_quiet_prints_nothing(dfad_fast, own_job, tmp_path):
         (("--iterations", "0"), "--iterations must be at least 1, got 0", 2),
         (("--warm-up", "-1"), "--warm-up must be at least 0, got -1", 2),
         (("--json", "own.py/p.json"), "cannot write to folder own.py", 1),
-        (("--method", "dfda"), "did you mean 'dfad'", 2),
+        (("--method", "dfda"), "did you mean 'dfkd' or 'dfad'", 2),
         (("--out", "run"), "No such option", 2),
     ],
 )

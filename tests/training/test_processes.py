@@ -31,7 +31,7 @@ from dfad_fast.terms import (
     VirtualInterpolation,
     Weighted,
 )
-from tests.short_methods import SHORT
+from tests.short_methods import WITHOUT_FILES
 from tests.small_networks import forking, make_net
 
 SHAPE = (1, 8, 8)
@@ -155,7 +155,7 @@ def states_after(iterations, methods):
     return {m.name: state_after(iterations, torch.float64, {"method": m}) for m in methods}
 
 
-ALL = [*SHORT.values(), STATISTICS]
+ALL = [*WITHOUT_FILES.values(), STATISTICS]
 
 
 @pytest.mark.parametrize(("count", "methods"), [(2, ALL), (3, [METHODS["dfad-ar-vi-bn"], STATISTICS])])

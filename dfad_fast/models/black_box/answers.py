@@ -76,9 +76,9 @@ def _recognized(rows: np.ndarray) -> str:
 def as_logits(rows: Tensor, kind: str, classes: int) -> Tensor:
     """Logits [N, classes] of rows that :func:`check_answers` gave.
 
-    Of probabilities p they are log p less its mean over the classes: those of the teacher, but for a number that is
-    the same for all classes (DFME, Truong et al. 2021, arXiv 2011.14779, section 4). Of hard labels they are those of
-    a teacher who is entirely sure.
+    Probabilities p give log p less its mean over the classes: the teacher's logits, but for a number that is the same
+    for all classes (DFME, Truong et al. 2021, arXiv 2011.14779, section 4). Hard labels give those of a teacher that is
+    entirely sure.
     """
     if kind == "logits":
         return rows
