@@ -11,7 +11,7 @@ from .mutants import Extension, Mutation, Runner, copy_of_the_package, mutate, r
 
 pytestmark = [pytest.mark.mutants, pytest.mark.slow, pytest.mark.backends("cpp"), pytest.mark.timeout(600)]
 
-HINGE, L1 = "csrc/arithmetic/boundary_hinge.h", "csrc/arithmetic/absolute_difference.h"
+HINGE = "csrc/arithmetic/boundary_hinge.h"
 CHANNELS = "csrc/arithmetic/channel_statistics.h"
 KERNELS = {
     "margin's sign": Mutation(
@@ -36,7 +36,15 @@ KERNELS = {
     "a tie has a slope": Mutation(
         HINGE, "return u <= 0 ? zero : slope", "return u < 0 ? zero : slope", "test_hinge.py"
     ),
-    "a tie of L1 has a sign": Mutation(L1, "d > 0 ? one : (d < 0", "d >= 0 ? one : (d < 0", "test_l1.py"),
+    "a tie of L1 has a sign": Mutation(
+        "csrc/cpu/l1.inl", "at_most & valid_bits<A>(count)", "~at_least & valid_bits<A>(count)", "test_l1.py"
+    ),
+    "the sides of L1 are swapped": Mutation(
+        "csrc/arithmetic/absolute_difference.h",
+        "select(at_least, one, zero) - select(at_most, one, zero)",
+        "select(at_most, one, zero) - select(at_least, one, zero)",
+        "test_l1.py",
+    ),
     "no tail": Mutation(
         "csrc/cpu/lanes.inl", "if (i < n) body(i, Rest{n - i});", "", "test_guards.py", "l1 and tail"
     ),
@@ -226,14 +234,12 @@ TRITON = {
     ),
     "bits in the wrong order": Mutation(
         "kernels/_signs.py",
-        "tl.where(inside & (off == 0), 1, 0) << tl.arange(0, 8)",
-        "tl.where(inside & (off == 0), 1, 0) << (7 - tl.arange(0, 8))",
+        "tl.where(inside & on, 1, 0) << tl.arange(0, 8)",
+        "tl.where(inside & on, 1, 0) << (7 - tl.arange(0, 8))",
         "test_packed_signs.py",
         "bits",
     ),
-    "a tie has a sign": Mutation(
-        "kernels/l1.py", "tl.where(d > 0, 1, 0)", "tl.where(d >= 0, 1, 0)", "test_l1.py"
-    ),
+    "a tie has a sign": Mutation("kernels/l1.py", "s <= t", "s < t", "test_l1.py"),
     "chunks' squares are counted from their own shifts": Mutation(
         "kernels/batch_norm_act.py",
         "square - off * (2 * sum - values * off)",
