@@ -45,7 +45,9 @@ std::vector<at::Tensor> once_differentiable(
 }
 
 std::vector<at::Tensor> once_differentiable(const char* op, std::vector<at::Tensor> results) {
-  if (!at::GradMode::is_enabled()) return results;
+  // Those of a gradient that requires one have a node, which leads to it.
+  const bool have_node = std::any_of(results.begin(), results.end(), needs_node);
+  if (!at::GradMode::is_enabled() || have_node) return results;
   return once_differentiable(op, {at::empty({0}).requires_grad_()}, std::move(results));
 }
 
