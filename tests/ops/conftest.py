@@ -13,6 +13,7 @@ from tests import under_test
 @pytest.fixture(scope="session", autouse=True)
 def _backend(request):
     name, device = under_test.backend, request.config.getoption("--device")
+    served_by_triton = None
     if name != "reference" and backends.extension is None:
         if os.environ.get("DFAD_FAST_BUILD") == "0":
             pytest.skip("DFAD_FAST_BUILD=0: no extension was built")
@@ -24,7 +25,7 @@ def _backend(request):
     if name in under_test.PTX:
         from tests.ptx.serving import serve
 
-        library = serve(name)  # noqa: F841  Triton serves as long as it lives: see the yield
+        served_by_triton = serve(name)
     backends.use_backend(name if name in ("triton", "reference") else "auto")
     served = backends.choice(device)[0]
     expected = "cpp" if name in ("cuda-shim", *under_test.PTX) else name
@@ -32,7 +33,7 @@ def _backend(request):
         pytest.fail(f"the tests are about {expected}, but {device} tensors are served by {served}")
     if device == "cuda":
         torch.set_default_device("cuda")
-    yield
+    return served_by_triton  # as long as it lives
 
 
 @pytest.fixture(scope="session")

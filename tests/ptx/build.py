@@ -85,7 +85,12 @@ def cuda_ptx(kernel: str, architecture: str = ARCHITECTURE) -> Path:
     Raises:
         RuntimeError: it does not compile; the text is the compiler's.
     """
-    headers = [*CSRC.glob("*.h"), *CSRC.glob("arithmetic/*"), *CSRC.glob("cuda/*.h"), *CSRC.glob("cuda/*.cuh")]
+    headers = [
+        *CSRC.glob("*.h"),
+        *CSRC.glob("arithmetic/*"),
+        *CSRC.glob("cuda/*.h"),
+        *CSRC.glob("cuda/*.cuh"),
+    ]
     source = CSRC / "cuda" / f"{kernel}.cu"
     target = CACHE / architecture / f"{kernel}-{_digest(NVCC_FLAGS, [source, *headers])}.ptx"
     command = ["nvcc", "-ptx", f"-arch={architecture}", *NVCC_FLAGS, *INCLUDES, str(source), "-o"]

@@ -83,7 +83,16 @@ def launch(
     sizes = (ctypes.c_size_t * count)(*map(len, arguments))
     run = library().ptx_launch
     _checked(
-        run(module, kernel.encode(), blocks, threads, ctypes.c_size_t(shared), ctypes.c_size_t(count), addresses, sizes)
+        run(
+            module,
+            kernel.encode(),
+            blocks,
+            threads,
+            ctypes.c_size_t(shared),
+            ctypes.c_size_t(count),
+            addresses,
+            sizes,
+        )
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cuda.build_shim import ROOT
 from tests.ptx.build import missing
+from tests.ptx.exercise import CALLS
 from tests.ptx.mutants import MUTANTS
 
 nvcc = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -39,11 +40,7 @@ def run(module, *arguments):
 @nvcc
 @pytest.mark.parametrize(
     "kernel",
-    [
-        of(kernel)
-        for kernel in (SHORT, "batch_norm_act", "boundary_hinge", "channel_statistics")
-        + ("interpolated", "kl", "mixing")
-    ],
+    [of(kernel) for kernel in CALLS],
 )
 def test_nvccs_ptx_is_sound_and_agrees_with_the_references(kernel):
     done = run("exercise", "cuda", kernel)

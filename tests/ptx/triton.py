@@ -15,16 +15,26 @@ from tests.ptx.build import CACHE
 
 os.environ.setdefault("TRITON_CACHE_DIR", str(CACHE / "triton"))
 
-import triton  # noqa: E402
-from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.runtime.jit import JITFunction  # noqa: E402
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
 
-from benchmarks.aot.compiling import specialize  # noqa: E402
+from benchmarks.aot.compiling import specialize
 
 TARGET = GPUTarget("cuda", 80, 32)
 FORMATS = {
-    **{"i1": "?", "i8": "b", "i16": "h", "i32": "i", "i64": "q"},
-    **{"u1": "?", "u8": "B", "u16": "H", "u32": "I", "u64": "Q", "fp32": "f", "fp64": "d"},
+    "i1": "?",
+    "i8": "b",
+    "i16": "h",
+    "i32": "i",
+    "i64": "q",
+    "u1": "?",
+    "u8": "B",
+    "u16": "H",
+    "u32": "I",
+    "u64": "Q",
+    "fp32": "f",
+    "fp64": "d",
 }
 _modules: dict[str, tuple[int, Any]] = {}
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cfenv>
 #include <cmath>
+#include <functional>
 
 #include "error.h"
 #include "semantics.h"
@@ -39,7 +40,8 @@ template <class Real, class Integer>
 void binary(Thread& thread, const Instruction& instruction, const Real& real, const Integer& integer) {
   const Type type = instruction.type;
   if (type == Type::f32) {
-    return write_float(thread, instruction, real(read_float(thread, instruction, 0), read_float(thread, instruction, 1)));
+    const float a = read_float(thread, instruction, 0), b = read_float(thread, instruction, 1);
+    return write_float(thread, instruction, real(a, b));
   }
   const std::uint64_t a = read(thread, instruction.sources[0]), b = read(thread, instruction.sources[1]);
   std::uint64_t result;
@@ -93,15 +95,15 @@ float fused(float a, float b, float c, Rounding rounding) {
 }  // namespace
 
 void add(Thread& thread, const Instruction& instruction) {
-  binary(thread, instruction, [](auto a, auto b) { return a + b; }, [](auto a, auto b) { return std::uint64_t(a) + std::uint64_t(b); });
+  binary(thread, instruction, std::plus{}, [](auto a, auto b) { return std::uint64_t(a) + std::uint64_t(b); });
 }
 
 void subtract(Thread& thread, const Instruction& instruction) {
-  binary(thread, instruction, [](auto a, auto b) { return a - b; }, [](auto a, auto b) { return std::uint64_t(a) - std::uint64_t(b); });
+  binary(thread, instruction, std::minus{}, [](auto a, auto b) { return std::uint64_t(a) - std::uint64_t(b); });
 }
 
 void multiply(Thread& thread, const Instruction& instruction) {
-  binary(thread, instruction, [](auto a, auto b) { return a * b; }, [](auto a, auto b) { return std::uint64_t(a) * std::uint64_t(b); });
+  binary(thread, instruction, std::multiplies{}, [](auto a, auto b) { return std::uint64_t(a) * std::uint64_t(b); });
 }
 
 void divide(Thread& thread, const Instruction& instruction) {
@@ -120,7 +122,9 @@ void remainder(Thread& thread, const Instruction& instruction) {
 
 void minimum(Thread& thread, const Instruction& instruction) {
   const bool keep_nan = instruction.keep_nan;
-  binary(thread, instruction, [=](auto a, auto b) { return lesser(a, b, keep_nan); }, [](auto a, auto b) { return std::min(a, b); });
+  binary(
+      thread, instruction, [=](auto a, auto b) { return lesser(a, b, keep_nan); },
+      [](auto a, auto b) { return std::min(a, b); });
 }
 
 void maximum(Thread& thread, const Instruction& instruction) {
@@ -162,10 +166,11 @@ void fused_multiply_add(Thread& thread, const Instruction& instruction) {
   }
   const auto source = [&](std::size_t k) { return read(thread, instruction.sources[k]); };
   const auto in_double = [](double a, double b, double c) { return std::fma(a, b, c); };
-  write(
-      thread, instruction.to[0],
-      type == Type::f64 ? bits_of(in_double(double_of(source(0), type), double_of(source(1), type), double_of(source(2), type)))
-                        : by_halves(type, source(0), source(1), source(2), in_double));
+  if (is_halves(type)) {
+    return write(thread, instruction.to[0], by_halves(type, source(0), source(1), source(2), in_double));
+  }
+  const auto value = [&](std::size_t k) { return double_of(source(k), type); };
+  write(thread, instruction.to[0], bits_of(in_double(value(0), value(1), value(2))));
 }
 
 }  // namespace ptx

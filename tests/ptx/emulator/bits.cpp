@@ -44,7 +44,8 @@ void shift_right(Thread& thread, const Instruction& instruction) {
   const int amount = at_most(read(thread, instruction.sources[1]), bits);
   const std::uint64_t value = read(thread, instruction.sources[0]) & mask_of(bytes);
   if (is_signed(instruction.type)) {
-    return write(thread, instruction.to[0], static_cast<std::uint64_t>(sign_extended(value, bytes) >> std::min(amount, bits - 1)));
+    const std::int64_t shifted = sign_extended(value, bytes) >> std::min(amount, bits - 1);
+    return write(thread, instruction.to[0], static_cast<std::uint64_t>(shifted));
   }
   write(thread, instruction.to[0], amount == bits ? 0 : value >> amount);
 }
@@ -79,7 +80,8 @@ void insert_bits(Thread& thread, const Instruction& instruction) {
 
 // Each nibble of the third operand names one of the eight bytes of the others, or copies of its sign.
 void permute_bytes(Thread& thread, const Instruction& instruction) {
-  const std::uint64_t bytes = (read(thread, instruction.sources[0]) & mask_of(4)) | read(thread, instruction.sources[1]) << 32;
+  const std::uint64_t low = read(thread, instruction.sources[0]) & mask_of(4);
+  const std::uint64_t bytes = low | read(thread, instruction.sources[1]) << 32;
   const std::uint64_t choice = read(thread, instruction.sources[2]);
   std::uint64_t result = 0;
   for (int k = 0; k < 4; ++k) {

@@ -25,7 +25,8 @@ std::uint64_t integer_of(double value, Type type) {
   const double high = std::ldexp(1.0, is_signed(type) ? bits - 1 : bits);
   if (value <= low) return is_signed(type) ? std::uint64_t{1} << (bits - 1) : 0;
   if (value >= high) return is_signed(type) ? (std::uint64_t{1} << (bits - 1)) - 1 : mask_of(bits / 8);
-  return is_signed(type) ? static_cast<std::uint64_t>(static_cast<std::int64_t>(value)) : static_cast<std::uint64_t>(value);
+  if (is_signed(type)) return static_cast<std::uint64_t>(static_cast<std::int64_t>(value));
+  return static_cast<std::uint64_t>(value);
 }
 
 std::uint64_t from_float(std::uint64_t bits, Type to, const Instruction& instruction) {
@@ -43,14 +44,16 @@ std::uint64_t from_integer(std::uint64_t bits, Type to, const Instruction& instr
   if (to == Type::f32) return bits_of(negative ? static_cast<float>(value) : static_cast<float>(positive));
   if (is_float(to)) return rounded_to(negative ? static_cast<double>(value) : static_cast<double>(positive), to);
   const std::uint64_t result = negative ? static_cast<std::uint64_t>(value) : positive;
-  return is_signed(to) ? static_cast<std::uint64_t>(sign_extended(result, bytes_of(to))) : result & mask_of(bytes_of(to));
+  return is_signed(to) ? static_cast<std::uint64_t>(sign_extended(result, bytes_of(to)))
+                       : result & mask_of(bytes_of(to));
 }
 
 }  // namespace
 
 void convert(Thread& thread, const Instruction& instruction) {
   const Rounding rounding = instruction.rounding;
-  if (instruction.from == Type::none || rounding == Rounding::zero || rounding == Rounding::down || rounding == Rounding::up) {
+  const bool directed = rounding == Rounding::zero || rounding == Rounding::down || rounding == Rounding::up;
+  if (instruction.from == Type::none || directed) {
     fail("unknown conversion: " + instruction.text);
   }
   const auto one = [&](std::size_t source, Type to) {

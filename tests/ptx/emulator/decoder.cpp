@@ -51,7 +51,8 @@ void read_modifiers(const Words& modifiers, Instruction& instruction) {
     if (const Type type = type_named(modifier); type != Type::none) {
       (instruction.type == Type::none ? instruction.type : instruction.from) = type;
     }
-    if (const auto found = comparisons.find(modifier); found != comparisons.end()) instruction.comparison = found->second;
+    const auto comparison = comparisons.find(modifier);
+    if (comparison != comparisons.end()) instruction.comparison = comparison->second;
     if (const auto found = roundings.find(modifier); found != roundings.end()) instruction.rounding = found->second;
     if (const auto found = spaces.find(modifier); found != spaces.end()) instruction.space = found->second;
   }
@@ -77,7 +78,8 @@ void read_sources(const Words& operands, std::size_t first, const Names& names, 
 
 // Runs on all lanes of a warp that its last operand, a mask, names.
 void decode_warp(
-    const std::string& name, const Words& modifiers, const Words& operands, const Names& names, Instruction& instruction) {
+    const std::string& name, const Words& modifiers, const Words& operands, const Names& names,
+    Instruction& instruction) {
   instruction.scope = Scope::warp;
   for (const char* variant : {"up", "down", "bfly", "idx", "add", "min", "max", "all", "any", "ballot", "warp"}) {
     if (has(modifiers, variant)) instruction.variant = variant;
@@ -102,7 +104,8 @@ void decode_block_barrier(const Words& modifiers, const Words& operands, const N
 }
 
 void decode_operation(
-    const std::string& name, const Words& modifiers, const Words& operands, const Names& names, Instruction& instruction) {
+    const std::string& name, const Words& modifiers, const Words& operands, const Names& names,
+    Instruction& instruction) {
   if (const auto found = computations.find(name); found != computations.end()) {
     instruction.execute = found->second;
     if (name == "mul" && has(modifiers, "wide")) instruction.execute = multiply_wide;

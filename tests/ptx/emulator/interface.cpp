@@ -59,7 +59,8 @@ PTX_EXPORT int ptx_launch(
     int module, const char* kernel, unsigned blocks, unsigned threads, std::size_t dynamic_shared, std::size_t count,
     const void* const* values, const std::size_t* bytes) {
   return guarded([&] {
-    ptx::launch(*modules.at(static_cast<std::size_t>(module)), kernel, blocks, threads, dynamic_shared, {count, values, bytes});
+    ptx::Module& known = *modules.at(static_cast<std::size_t>(module));
+    ptx::launch(known, kernel, blocks, threads, dynamic_shared, {count, values, bytes});
     return 0;
   });
 }
@@ -76,7 +77,8 @@ PTX_EXPORT int ptx_host_launch(const cuda_shim::Launch& launch) {
   }
   const auto& [module, kernel] = found->second;
   return ptx_launch(
-      module, kernel.c_str(), launch.blocks, launch.threads, launch.dynamic_shared, launch.count, launch.arguments, launch.bytes);
+      module, kernel.c_str(), launch.blocks, launch.threads, launch.dynamic_shared, launch.count, launch.arguments,
+      launch.bytes);
 }
 
 PTX_EXPORT void ptx_seed(unsigned seed) {

@@ -72,7 +72,9 @@ void run_block() {
 
 void pass_arguments(Kernel& kernel, const Arguments& arguments) {
   if (kernel.parameters.size() != arguments.count) {
-    fail(kernel.name + " takes " + std::to_string(kernel.parameters.size()) + " arguments, got " + std::to_string(arguments.count));
+    fail(
+        kernel.name + " takes " + std::to_string(kernel.parameters.size()) + " arguments, got " +
+        std::to_string(arguments.count));
   }
   for (std::size_t k = 0; k < arguments.count; ++k) {
     const Parameter& parameter = kernel.parameters[k];
@@ -102,7 +104,9 @@ void prepare_threads(unsigned count) {
 
 }  // namespace
 
-void launch(Module& module, const std::string& kernel, unsigned blocks, unsigned threads, std::size_t dynamic_shared, const Arguments& arguments) {
+void launch(
+    Module& module, const std::string& kernel, unsigned blocks, unsigned threads, std::size_t dynamic_shared,
+    const Arguments& arguments) {
   Machine& m = machine();
   const auto found = module.kernels.find(kernel);
   if (found == module.kernels.end()) fail("no kernel " + kernel);

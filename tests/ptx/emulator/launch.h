@@ -14,6 +14,8 @@ struct Arguments {
   const std::size_t* bytes;
 };
 
-void launch(Module& module, const std::string& kernel, unsigned blocks, unsigned threads, std::size_t dynamic_shared, const Arguments& arguments);
+void launch(
+    Module& module, const std::string& kernel, unsigned blocks, unsigned threads, std::size_t dynamic_shared,
+    const Arguments& arguments);
 
 }  // namespace ptx

@@ -30,7 +30,8 @@ void move(Thread& thread, const Instruction& instruction) {
 void load_registers(Thread& thread, const Instruction& instruction) {
   std::array<char, most_bytes> values;
   const int bytes = bytes_of(instruction.type);
-  load(thread, instruction.space, address_of(thread, instruction), bytes * static_cast<int>(instruction.to.size()), values.data());
+  const int all = bytes * static_cast<int>(instruction.to.size());
+  load(thread, instruction.space, address_of(thread, instruction), all, values.data());
   for (std::size_t k = 0; k < instruction.to.size(); ++k) {
     std::uint64_t value = 0;
     std::memcpy(&value, &values[k * static_cast<std::size_t>(bytes)], static_cast<std::size_t>(bytes));
@@ -46,7 +47,8 @@ void store_registers(Thread& thread, const Instruction& instruction) {
     const std::uint64_t value = read(thread, instruction.sources[k]);
     std::memcpy(&values[k * static_cast<std::size_t>(bytes)], &value, static_cast<std::size_t>(bytes));
   }
-  store(thread, instruction.space, address_of(thread, instruction), bytes * static_cast<int>(instruction.sources.size()), values.data());
+  const int all = bytes * static_cast<int>(instruction.sources.size());
+  store(thread, instruction.space, address_of(thread, instruction), all, values.data());
 }
 
 }  // namespace ptx

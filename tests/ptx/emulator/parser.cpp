@@ -93,8 +93,9 @@ void read_directive(const std::string& statement, Module& module, Kernel& kernel
 }
 
 bool is_label(const std::string& text, std::size_t begin, std::size_t& end) {
+  const auto in_label = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$'; };
   end = begin;
-  while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '_' || text[end] == '$')) ++end;
+  while (end < text.size() && in_label(text[end])) ++end;
   return end > begin && text[end] == ':' && text[end + 1] != ':';
 }
 

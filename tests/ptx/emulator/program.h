@@ -40,7 +40,9 @@ enum class Comparison : std::uint8_t {
 
 enum class Combine : std::uint8_t { none, with_and, with_or, with_xor };
 
-enum class Rounding : std::uint8_t { nearest, zero, down, up, to_integer, to_integer_zero, to_integer_down, to_integer_up };
+enum class Rounding : std::uint8_t {
+  nearest, zero, down, up, to_integer, to_integer_zero, to_integer_down, to_integer_up,
+};
 
 struct Instruction {
   Scope scope = Scope::thread;

@@ -8,8 +8,8 @@ namespace {
 
 Cell::Access access_by(const Thread& thread) {
   const Machine& m = machine();
-  const auto number = m.block_turn * static_cast<std::int32_t>(m.threads_per_block) + static_cast<std::int32_t>(thread.id);
-  return {number, m.barriers, thread.warp_barriers};
+  const auto threads = static_cast<std::int32_t>(m.threads_per_block);
+  return {m.block_turn * threads + static_cast<std::int32_t>(thread.id), m.barriers, thread.warp_barriers};
 }
 
 // Whether the earlier access has come before this one whatever the order of threads.

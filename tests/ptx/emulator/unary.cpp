@@ -35,7 +35,9 @@ void negate(Thread& thread, const Instruction& instruction) {
 }
 
 void square_root(Thread& thread, const Instruction& instruction) {
-  if (instruction.type == Type::f32) return write_float(thread, instruction, std::sqrt(read_float(thread, instruction, 0)));
+  if (instruction.type == Type::f32) {
+    return write_float(thread, instruction, std::sqrt(read_float(thread, instruction, 0)));
+  }
   write(thread, instruction.to[0], bits_of(std::sqrt(double_of(read(thread, instruction.sources[0]), Type::f64))));
 }
 
@@ -54,12 +56,14 @@ void approximate_reciprocal(Thread& thread, const Instruction& instruction) {
 // Rounded correctly, as no GPU does: it may be off by some units in the last place.
 void exponential(Thread& thread, const Instruction& instruction) {
   check_float(instruction);
-  write_float(thread, instruction, static_cast<float>(std::exp2(static_cast<double>(read_float(thread, instruction, 0)))));
+  const double value = read_float(thread, instruction, 0);
+  write_float(thread, instruction, static_cast<float>(std::exp2(value)));
 }
 
 void logarithm(Thread& thread, const Instruction& instruction) {
   check_float(instruction);
-  write_float(thread, instruction, static_cast<float>(std::log2(static_cast<double>(read_float(thread, instruction, 0)))));
+  const double value = read_float(thread, instruction, 0);
+  write_float(thread, instruction, static_cast<float>(std::log2(value)));
 }
 
 }  // namespace ptx

@@ -65,7 +65,8 @@ std::uint32_t ended_lanes(const Lanes& lanes) {
 Meetings meetings_of(const Lanes& lanes) {
   Meetings meetings;
   for (unsigned lane = 0; lane < warp_size; ++lane) {
-    if (lanes[lane] != nullptr && lanes[lane]->state == Thread::State::waiting) meetings[lanes[lane]->next] |= 1u << lane;
+    const Thread* const thread = lanes[lane];
+    if (thread != nullptr && thread->state == Thread::State::waiting) meetings[thread->next] |= 1u << lane;
   }
   return meetings;
 }
