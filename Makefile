@@ -5,7 +5,7 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help setup distill wheel sdist test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-long test-golden test-mutants test-networks test-gpu cuda lint docs docs-serve clean
+.PHONY: help setup distill wheel sdist test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-long test-golden test-mutants test-networks test-ptx test-gpu cuda lint docs docs-serve clean
 
 help:
 	@echo "make distill   set up and run the main job: a digits teacher is distilled without data"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-long  set up and run the tests that take too long for make test"
 	@echo "make test-mutants  set up and see whether the tests notice faults that are put into the kernels"
 	@echo "make test-golden  set up and compare whole runs, to the bit, with those on record for this type of machine"
+	@echo "make test-ptx  set up and run the ops' tests on the PTX of the CUDA and Triton kernels, in an emulator"
 	@echo "make test-networks  set up, with timm, torchvision and transformers, and test the taps of their networks"
 	@echo "make wheel     set up and build a wheel with the kernels for the torch of .venv, in dist; make sdist without"
 	@echo "make lint      set up and run ruff, mypy and import-linter"
@@ -69,7 +70,7 @@ test-fast:
 	$(PYTEST) -m "not slow and not golden" --ignore=tests/benchmarks --ignore=tests/cli
 
 test-slow:
-	$(PYTEST) -m "slow and not long and not mutants"
+	$(PYTEST) -m "slow and not long and not mutants and not ptx"
 
 test-cli test-benchmarks: test-%:
 	$(PYTEST) -m "not slow" tests/$*
@@ -102,6 +103,12 @@ test-golden: setup
 test-networks: setup
 	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "$$PACKAGES_OF_EXTRA" networks)
 	$(PYTEST) tests/models/test_architectures.py
+
+# What nvcc and Triton make of the kernels, in an emulator. nvcc takes half a minute for each source that has changed.
+test-ptx: setup
+	$(PYTEST) tests/ptx
+	$(PYTEST) -m "not slow" tests/ops --backend=cuda-ptx
+	$(PYTEST) -m "not slow" tests/ops --backend=triton-ptx
 
 # On a machine with a GPU.
 test-gpu: setup

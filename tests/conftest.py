@@ -34,6 +34,10 @@ def pytest_configure(config):
     under_test.backend = config.getoption("--backend")
     if under_test.backend == "triton" and config.getoption("--device") == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which is later
+    if under_test.backend in under_test.PTX:
+        from tests.ptx.emulator import know_tensors
+
+        know_tensors()  # before a file of tests makes one
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,8 @@
 
 from typing import TypeVar
 
-BACKENDS = ("cpp", "triton", "cuda-shim", "reference")
+PTX = ("cuda-ptx", "triton-ptx")  # what nvcc and Triton make of the kernels, in an emulator
+BACKENDS = ("cpp", "triton", "cuda-shim", *PTX, "reference")
 
 T = TypeVar("T")
 
@@ -10,8 +11,8 @@ backend = "cpp"
 
 
 def emulated() -> bool:
-    """Whether kernels run in an emulator: Triton's interpreter, or CUDA threads as fibers of one CPU thread."""
-    return backend in ("triton", "cuda-shim")
+    """Whether kernels run in an emulator: of PTX, Triton's interpreter, or CUDA threads as fibers of one CPU thread."""
+    return backend in ("triton", "cuda-shim", *PTX)
 
 
 def sized(full: T, emulated_: T) -> T:

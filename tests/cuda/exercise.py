@@ -54,7 +54,7 @@ def _assert_close(
     torch.testing.assert_close(got.detach().double(), rounded, rtol=eps, atol=atol, equal_nan=True)
 
 
-def _compare(
+def compare(
     op: Callable[..., torch.Tensor],
     reference: Callable[..., torch.Tensor],
     *tensors: torch.Tensor,
@@ -90,20 +90,20 @@ def _pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 def _losses(s: torch.Tensor, t: torch.Tensor, reduction: str) -> None:
     lam, perm = torch.rand(len(s)), torch.randperm(len(s))
     ops = torch.ops.dfad_fast
-    _compare(
-        lambda s, t: ops.l1_discrepancy(s, t, reduction), lambda s, t: l1.reference(s, t, reduction), s, t
+    compare(
+        lambda s, t: ops.l1_discrepancy(s, t, reduction)[0], lambda s, t: l1.reference(s, t, reduction), s, t
     )
-    _compare(
+    compare(
         lambda s, t: ops.kl_discrepancy(s, t, 2.0, reduction)[0],
         lambda s, t: kl.reference(s, t, 2.0, reduction),
         *(s, t),
     )
-    _compare(
+    compare(
         lambda s, t: ops.interpolated_l1(s, t, lam, perm, reduction),
         lambda s, t: interpolated.reference(s, t, lam.double(), perm, reduction),
         *(s, t),
     )
-    _compare(
+    compare(
         lambda s, t: ops.boundary_hinge_loss([s], [t], [1.0], 1.0, reduction)[0],
         lambda s, t: boundary_hinge.reference([s], [t], [1.0], 1.0, reduction)[0],
         *(s, t),
@@ -125,7 +125,7 @@ def _stages() -> None:
     teachers = [torch.randn(shape).to(DTYPES[k // 4 % 4]) for k, shape in enumerate(shapes)]
     weights = [0.1 * k - 1 for k in range(len(shapes))]
     for reduction in ("sum", "mean"):
-        _compare(
+        compare(
             lambda *s, r=reduction: torch.ops.dfad_fast.boundary_hinge_loss(
                 s, teachers, weights, 1.0, r, True
             )[0],
@@ -142,8 +142,8 @@ def _statistics() -> None:
     tensors.append(_sliced(torch.randn(2, 3, 2, 3, 2, 3, 2)))
     statistics = torch.ops.dfad_fast.channel_statistics
     for x in tensors:
-        _compare(lambda x: statistics([x]), lambda x: channels.reference([x]), x)
-    _compare(lambda *x: statistics(x), lambda *x: channels.reference(x), *tensors)
+        compare(lambda x: statistics([x]), lambda x: channels.reference([x]), x)
+    compare(lambda *x: statistics(x), lambda *x: channels.reference(x), *tensors)
 
 
 def _mixtures() -> None:
@@ -154,7 +154,7 @@ def _mixtures() -> None:
     ]
     for lam in (torch.tensor(0.3), torch.rand(7), torch.rand(14)[::2].double(), torch.tensor(0.3).expand(7)):
         for x in tensors:
-            _compare(
+            compare(
                 lambda x, lam=lam: torch.ops.dfad_fast.mixup([x, x.detach()], lam, perm)[0],
                 lambda x, lam=lam: mixing.mix(x, lam.double(), 1 - lam.double(), perm),
                 x,
@@ -183,7 +183,7 @@ def _norm(
     statistics = None if given is None else given.to(torch.promote_types(x.dtype, torch.float32))
     wide = None if given is None else given.double()
     options = (given is not None, slope, 1e-5)
-    _compare(
+    compare(
         lambda *t: torch.ops.dfad_fast.batch_norm_act(*named(t), statistics, *options)[0],
         lambda *t: batch_norm.reference(*named(t), wide, *options)[0],
         *tensors,

@@ -13,6 +13,7 @@ from tests import under_test
 @pytest.fixture(scope="session", autouse=True)
 def _backend(request):
     name, device = under_test.backend, request.config.getoption("--device")
+    served_by_triton = None
     if name != "reference" and backends.extension is None:
         if os.environ.get("DFAD_FAST_BUILD") == "0":
             pytest.skip("DFAD_FAST_BUILD=0: no extension was built")
@@ -21,13 +22,18 @@ def _backend(request):
         from tests.cuda.build_shim import load_shim
 
         load_shim()
+    if name in under_test.PTX:
+        from tests.ptx.serving import serve
+
+        served_by_triton = serve(name)
     backends.use_backend(name if name in ("triton", "reference") else "auto")
     served = backends.choice(device)[0]
-    expected = "cpp" if name == "cuda-shim" else name
+    expected = "cpp" if name in ("cuda-shim", *under_test.PTX) else name
     if served != expected:
         pytest.fail(f"the tests are about {expected}, but {device} tensors are served by {served}")
     if device == "cuda":
         torch.set_default_device("cuda")
+    return served_by_triton  # as long as it lives
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +53,17 @@ def _poisoned_empties():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def _sound_accesses():
+    """On PTX a test also fails for what the emulator finds: bounds, alignment, races, barriers, unwritten values."""
+    yield
+    if under_test.backend in under_test.PTX:
+        from tests.ptx.emulator import take_findings
+
+        found = take_findings()
+        assert not found, "\n".join(map(str, found))
 
 
 @pytest.fixture

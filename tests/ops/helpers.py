@@ -24,7 +24,7 @@ from tests import under_test
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 DTYPE_PAIRS = tuple(itertools.product(DTYPES, DTYPES))
-compiled = pytest.mark.backends("cpp", "triton", "cuda-shim")
+compiled = pytest.mark.backends("cpp", "triton", "cuda-shim", *under_test.PTX)
 REDUCTIONS = ("mean", "sum", "none")
 SHAPE = (3, 5, 4, 6)
 

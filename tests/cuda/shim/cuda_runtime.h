@@ -59,6 +59,10 @@ struct cudaLaunchConfig_t {
 
 template <class... Params>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Params... args) {
-  cuda_shim::run_grid(config->gridDim.x, config->blockDim.x, [&] { kernel(args...); });
-  return 0;
+  const void* const arguments[] = {&args...};
+  const std::size_t bytes[] = {sizeof(Params)...};
+  return cuda_shim::run(
+      {reinterpret_cast<const void*>(kernel), config->gridDim.x, config->blockDim.x, config->dynamicSmemBytes,
+       sizeof...(Params), arguments, bytes},
+      [&] { kernel(args...); });
 }

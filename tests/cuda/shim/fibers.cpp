@@ -38,6 +38,8 @@ struct Fiber {
   std::abort();
 }
 
+Launcher the_launcher = nullptr;
+
 class Block;
 Block& the_block();
 
@@ -193,10 +195,16 @@ std::uint64_t exchange_bits(unsigned mask, std::uint64_t value, unsigned source)
   return source < warp_size ? the_block().lane_of_warp(source).left[turn] : value;
 }
 
-void run_grid(unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
+int run(const Launch& launch, const std::function<void()>& kernel) {
+  if (the_launcher != nullptr) return the_launcher(launch);
   static std::mutex one_grid;
   const std::lock_guard<std::mutex> lock(one_grid);
-  for (unsigned block = 0; block < blocks; ++block) the_block().run(block, threads, kernel);
+  for (unsigned block = 0; block < launch.blocks; ++block) the_block().run(block, launch.threads, kernel);
+  return 0;
 }
 
 }  // namespace cuda_shim
+
+void cuda_shim_set_launcher(cuda_shim::Launcher launcher) {
+  cuda_shim::the_launcher = launcher;
+}

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <functional>
 
+#include "launcher.h"
+
 namespace cuda_shim {
 
 constexpr unsigned warp_size = 32;
@@ -39,6 +41,7 @@ T exchange(unsigned mask, T value, unsigned source) {
   return value;
 }
 
-void run_grid(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
+// The kernel is one thread's work, for the fibers; a launcher that was set runs the launch by itself.
+int run(const Launch& launch, const std::function<void()>& kernel);
 
 }  // namespace cuda_shim

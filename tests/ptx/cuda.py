@@ -1,0 +1,73 @@
+"""nvcc's PTX of the CUDA kernels in the place of the C++ kernels: launched by the project's own host code, which the
+shim has compiled for the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.cuda.build_shim import CSRC, build_shim, load_shim
+from tests.ptx import emulator
+from tests.ptx.build import cuda_ptx
+
+KERNELS = tuple(path.stem for path in sorted(CSRC.glob("cuda/*.cu")) if path.stem != "build")
+SETTER = "cuda_shim_set_launcher"
+
+
+def demangled(names: Iterable[str]) -> list[str]:
+    """Without nvcc's name for what is one file's own."""
+    given = "\n".join(names)
+    text = subprocess.run(["c++filt"], input=given, capture_output=True, text=True, check=True).stdout
+    return [re.sub(r"_INTERNAL_\w+?::|\(anonymous namespace\)::", "", line) for line in text.splitlines()]
+
+
+@functools.cache
+def _host_functions(library: Path) -> dict[tuple[str, str], list[int]]:
+    """Where each function of each source lies, by its demangled name, from the library's beginning."""
+    text = subprocess.run(
+        ["nm", "--no-sort", "--debug-syms", library], capture_output=True, text=True, check=True
+    ).stdout
+    source, found = "", []
+    for line in text.splitlines():
+        address, kind, name = line[:16].strip(), line[17:18], line[19:]
+        if kind == "a":
+            source = name
+        elif kind in "tTwW":
+            found.append((source, name, int(address or "0", 16)))
+    functions = defaultdict(list)
+    for (source, _, address), name in zip(found, demangled(name for _, name, _ in found), strict=True):
+        functions[source, name].append(address)
+    return functions
+
+
+def serve_module(kernel: str, module: int) -> None:
+    """Let this module serve the kernels of ``csrc/cuda/KERNEL.cu``."""
+    path = build_shim()
+    functions = _host_functions(path)
+    (setter,) = (places[0] for (_, name), places in functions.items() if name == SETTER)
+    shim = ctypes.CDLL(str(path))
+    begin = ctypes.cast(getattr(shim, SETTER), ctypes.c_void_p).value - setter
+    entries = emulator.kernels(module)
+    for entry, name in zip(entries, demangled(entries), strict=True):
+        # None for what comes with a header and is never launched from this source.
+        for address in functions.get((f"{kernel}.cu", name), ()):
+            emulator.library().ptx_serve(begin + address, module, entry.encode())
+
+
+@functools.cache
+def module_of(kernel: str) -> int:
+    return emulator.load(cuda_ptx(kernel).read_text(), f"{kernel}.cu")
+
+
+def serve(kernels: Iterable[str] = KERNELS) -> None:
+    """From here on the ops run these kernels' PTX on CPU tensors, in this process; a launch of another one fails."""
+    load_shim()
+    shim = ctypes.CDLL(str(build_shim()))
+    getattr(shim, SETTER)(ctypes.cast(emulator.library().ptx_host_launch, ctypes.c_void_p))
+    for kernel in kernels:
+        serve_module(kernel, module_of(kernel))

@@ -1,0 +1,17 @@
+// What was found wrong, each kind once for each instruction, with how often.
+#pragma once
+
+#include <string>
+
+namespace ptx {
+
+// At the instruction that the machine executes.
+void report(const std::string& what);
+
+// Of the launch as a whole.
+void report_launch(const std::string& what);
+
+// Lines of "count<tab>what<tab>kernel<tab>instruction"; they are forgotten then.
+std::string take_findings();
+
+}  // namespace ptx

@@ -1,0 +1,65 @@
+#include "races.h"
+
+#include "findings.h"
+#include "machine.h"
+
+namespace ptx {
+namespace {
+
+Cell::Access access_by(const Thread& thread) {
+  const Machine& m = machine();
+  const auto threads = static_cast<std::int32_t>(m.threads_per_block);
+  return {m.block_turn * threads + static_cast<std::int32_t>(thread.id), m.barriers, thread.warp_barriers};
+}
+
+// Whether the earlier access has come before this one whatever the order of threads.
+bool is_before(const Cell::Access& earlier, const Cell::Access& now) {
+  if (earlier.thread < 0 || earlier.thread == now.thread) return true;
+  const auto threads = static_cast<std::int32_t>(machine().threads_per_block);
+  if (earlier.thread / threads != now.thread / threads) return false;
+  if (earlier.barriers < now.barriers) return true;
+  const auto warp = [&](std::int32_t thread) { return thread % threads / static_cast<std::int32_t>(warp_size); };
+  return warp(earlier.thread) == warp(now.thread) && earlier.warp_barriers < now.warp_barriers;
+}
+
+void begin_launch(Cell& cell) {
+  if (cell.launch == machine().launch) return;
+  cell = {};
+  cell.launch = machine().launch;
+}
+
+}  // namespace
+
+void note_read(const Thread& thread, Cell* cells, int bytes) {
+  const Cell::Access now = access_by(thread);
+  bool raced = false;
+  for (int i = 0; i < bytes; ++i) {
+    Cell& cell = cells[i];
+    begin_launch(cell);
+    raced |= !is_before(cell.writer, now);
+    cell.several_readers =
+        cell.reader.thread >= 0 && cell.reader.thread != now.thread && cell.reader.barriers == now.barriers;
+    cell.reader = now;
+  }
+  if (raced) report("race: a read of what another thread writes");
+}
+
+// Several threads that write the same value are no race: Triton's lanes do so.
+void note_write(const Thread& thread, Cell* cells, int bytes, const char* values) {
+  const Cell::Access now = access_by(thread);
+  bool raced = false, overtook = false;
+  for (int i = 0; i < bytes; ++i) {
+    Cell& cell = cells[i];
+    begin_launch(cell);
+    raced |= !is_before(cell.writer, now) && cell.value != values[i];
+    overtook |= cell.several_readers ? cell.reader.barriers >= now.barriers : !is_before(cell.reader, now);
+    cell.writer = now;
+    cell.reader = {};
+    cell.several_readers = false;
+    cell.value = values[i];
+  }
+  if (raced) report("race: two threads write different values");
+  if (overtook) report("race: a write of what another thread reads");
+}
+
+}  // namespace ptx

@@ -1,0 +1,120 @@
+"""A few calls of each op on PTX, compared with the references in float64: ``python -m tests.ptx.exercise cuda|triton
+KERNEL...``. A process of its own, as the kernels stay in the place of the C++ ones.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+
+from dfad_fast.ops import batch_norm, boundary_hinge, channels, interpolated, kl, l1, mixing
+from tests.cuda.exercise import compare
+from tests.ptx import emulator
+
+ops = torch.ops.dfad_fast
+SIZES = (13, 9001)  # a part of a vector; several chunks, the last one with such a part
+
+
+def _l1() -> None:
+    for size in SIZES:
+        for reduction in ("mean", "none"):
+            s, t = torch.randn(size), torch.randn(size)
+            compare(
+                lambda s, t, r=reduction: ops.l1_discrepancy(s, t, r)[0],
+                lambda s, t, r=reduction: l1.reference(s, t, r),
+                *(s, t),
+            )
+
+
+def _boundary_hinge() -> None:
+    for size in SIZES:
+        s, t = torch.randn(size), torch.randn(size)
+        compare(
+            lambda s, t=t: ops.boundary_hinge_loss([s], [t], [1.0], 1.0, "mean", True)[0],
+            lambda s, t=t: boundary_hinge.reference([s], [t], [1.0], 1.0, "mean")[0],
+            s,
+        )
+
+
+def _kl() -> None:
+    compare(
+        lambda s, t: ops.kl_discrepancy(s, t, 2.0, "mean")[0],
+        lambda s, t: kl.reference(s, t, 2.0, "mean"),
+        *(torch.randn(11, 70), torch.randn(11, 70)),
+    )
+
+
+def _mixing() -> None:
+    lam, perm = torch.rand(300), torch.arange(300).roll(1)
+    compare(
+        lambda x: ops.mixup([x], lam, perm)[0],
+        lambda x: mixing.mix(x, lam.double(), 1 - lam.double(), perm),
+        torch.randn(300, 10),
+    )
+
+
+def _interpolated() -> None:
+    lam, perm = torch.rand(9), torch.arange(9).roll(1)
+    compare(
+        lambda s, t: ops.interpolated_l1(s, t, lam, perm, "mean"),
+        lambda s, t: interpolated.reference(s, t, lam.double(), perm, "mean"),
+        *(torch.randn(9, 1000), torch.randn(9, 1000)),
+    )
+
+
+def _channel_statistics() -> None:
+    for x in (torch.randn(6, 3, 20, 20), torch.randn(700, 40)):
+        compare(lambda x: ops.channel_statistics([x]), lambda x: channels.reference([x]), x)
+
+
+def _batch_norm_act() -> None:
+    for x in (torch.randn(6, 3, 20, 20), torch.randn(300, 40)):
+        compare(
+            lambda x: ops.batch_norm_act(x, None, None, None, None, False, 0.0, 1e-5)[0],
+            lambda x: batch_norm.reference(x, None, None, None, None, False, 0.0, 1e-5)[0],
+            x,
+            ulps=64,  # sums whose terms cancel
+        )
+
+
+CALLS: dict[str, Callable[[], None]] = {
+    "batch_norm_act": _batch_norm_act,
+    "boundary_hinge": _boundary_hinge,
+    "channel_statistics": _channel_statistics,
+    "interpolated": _interpolated,
+    "kl": _kl,
+    "l1": _l1,
+    "mixing": _mixing,
+}
+
+
+def exercise(kernel: str) -> None:
+    """Raises AssertionError where values differ, or the emulator has found something."""
+    torch.manual_seed(0)
+    CALLS[kernel]()
+    found = emulator.take_findings()
+    assert not found, "\n".join(map(str, found))
+
+
+def main(compiler: str, *kernels: str) -> None:
+    emulator.know_tensors()
+    if compiler == "cuda":
+        from tests.ptx import cuda
+
+        cuda.serve(kernels)
+        served = None
+    else:
+        from tests.ptx import triton
+
+        served = triton.serve()
+    for kernel in kernels:
+        exercise(kernel)
+    del served
+    assert emulator.library().ptx_instructions() > 0
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    print("the PTX agrees with the references")

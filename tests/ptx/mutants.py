@@ -1,0 +1,131 @@
+"""The PTX of the CUDA kernels with one fault put into each: ``python -m tests.ptx.mutants KERNEL`` prints what shows of
+them, as JSON. A process of its own, as the kernels stay in the place of the C++ ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+
+from tests.ptx import cuda, emulator
+from tests.ptx.build import cuda_ptx
+from tests.ptx.exercise import exercise
+
+BARRIER = r"bar\.sync \t0;"
+SKIPPED_BY_ONE_THREAD = (
+    "{ .reg .pred %others; .reg .u32 %thread; mov.u32 %thread, %tid.x; setp.ne.u32 %others, %thread, 5; "
+    "@%others bar.sync 0; }"
+)
+VALUES = "are not close"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In the PTX of ``kernel`` each match of ``pattern`` becomes ``instead``; then ``shows`` must be found."""
+
+    name: str
+    kernel: str
+    pattern: str
+    instead: str
+    shows: str
+
+
+MUTANTS = (
+    Mutant("no barrier", "l1", BARRIER, "", "shared memory that nobody wrote"),
+    Mutant("a barrier that one thread skips", "l1", BARRIER, SKIPPED_BY_ONE_THREAD, "never reach"),
+    Mutant("shuffles the other way", "l1", r"shfl\.sync\.down", "shfl.sync.up", VALUES),
+    Mutant(
+        "a shuffle without the last lane",
+        "l1",
+        r"mov\.u32 \t(%r\d+), -1;",
+        r"mov.u32 \1, 0x7fffffff;",
+        "own member mask",
+    ),
+    Mutant(
+        "a tail as long as a vector",
+        "l1",
+        r"min\.s64 \t(%rd\d+), %rd\d+, 8;",
+        r"mov.u64 \1, 8;",
+        "out of bounds",
+    ),
+    Mutant(
+        "a vector that reaches beyond the end",
+        "l1",
+        r"(add\.s64 \t%rd\d+, %rd\d+), 8;(\s+setp\.gt\.s64)",
+        r"\1, 1;\2",
+        "out of bounds",
+    ),
+    Mutant(
+        "stores of half the width",
+        "l1",
+        r"st\.global\.wb\.v4\.u32 (\[%rd\d+\]), \{(%r\d+),(%r\d+),%r\d+,%r\d+\}",
+        r"st.global.wb.v2.u32 \1, {\2,\3}",
+        VALUES,
+    ),
+    Mutant(
+        "loads that lie 4 bytes off",
+        "l1",
+        r"(ld\.global\.v4\.f32 \t\{[^}]*\}, \[%rd\d+)\]",
+        r"\1+4]",
+        "not aligned",
+    ),
+    Mutant(
+        "blocks that all take the first chunk",
+        "l1",
+        r"mov\.u32 \t(%r\d+), %ctaid\.x;",
+        r"mov.u32 \1, 0;",
+        VALUES,
+    ),
+    Mutant(
+        "threads whose vectors overlap",
+        "l1",
+        r"mul\.wide\.u32 \t(%rd\d+), (%r\d+), 8;",
+        r"mul.wide.u32 \1, \2, 4;",
+        VALUES,
+    ),
+    Mutant(
+        "a sum that does not begin at 0", "l1", r"mov\.f64 \t%fd\d+, 0d0{16};", "", "which was not written"
+    ),
+    Mutant("an inverse without a barrier", "mixing", BARRIER, "", "race"),
+    Mutant("sums of channels without a barrier", "channel_statistics", BARRIER, "", "race"),
+    Mutant("norms without a barrier", "batch_norm_act", BARRIER, "", "nobody wrote"),
+    Mutant(
+        "a row's lanes that miss the farthest",
+        "kl",
+        r"mov\.u32 \t(%r\d+), 16;",
+        r"mov.u32 \1, 8;",
+        VALUES,
+    ),
+)
+
+
+def _mutated(mutant: Mutant) -> str:
+    ptx, count = re.subn(mutant.pattern, mutant.instead, cuda_ptx(mutant.kernel).read_text())
+    assert count > 0, f"the PTX of {mutant.kernel}.cu no longer has {mutant.pattern}: adapt the mutant"
+    return ptx
+
+
+def _seen(kernel: str) -> str:
+    """What is found in a run, and where values are wrong what the comparison says."""
+    try:
+        exercise(kernel)
+    except (AssertionError, RuntimeError) as error:
+        return "\n".join((str(error), *map(str, emulator.take_findings())))
+    return ""
+
+
+def main(kernel: str) -> None:
+    emulator.know_tensors()
+    cuda.serve([kernel])
+    seen = {"": _seen(kernel)}
+    for mutant in MUTANTS:
+        if mutant.kernel == kernel:
+            cuda.serve_module(kernel, emulator.load(_mutated(mutant), mutant.name))
+            seen[mutant.name] = _seen(kernel)
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
