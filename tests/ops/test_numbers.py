@@ -16,6 +16,8 @@ from dfad_fast.ops import (
     virtual_batch,
 )
 
+from .helpers import memory_of_others
+
 S, T = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
 PERM = torch.tensor([3, 2, 0, 1, 5, 4])
 WITH_A_NUMBER = {
@@ -145,6 +147,7 @@ LAMS = {
 }
 
 
+@memory_of_others
 @pytest.mark.parametrize("name", MIXTURES)
 @pytest.mark.parametrize("kind", LAMS)
 def test_all_kinds_of_lam_are_taken_alike(name, kind):

@@ -10,7 +10,7 @@ import torch
 from dfad_fast.ops import PackedSigns, boundary_hinge_loss, boundary_hinge_loss_with_agreement, pack_signs
 from tests.under_test import sized
 
-from .helpers import DTYPES, LAYOUTS, REDUCTIONS, SHAPE, assert_same, leaf
+from .helpers import DTYPES, LAYOUTS, REDUCTIONS, SHAPE, assert_same, leaf, memory_of_others
 
 SIZES = (0, 1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 255, 257, 4095, 4096, 4097)
 
@@ -107,6 +107,7 @@ def test_in_lists_beside_plain_teachers():
         assert torch.equal(a, b)
 
 
+@memory_of_others
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pickle_and_copies(layout):
     s, t = torch.randn(SHAPE), layout(torch.randn(SHAPE))
