@@ -14,7 +14,12 @@ from tests.cuda.build_shim import COMPILER, CSRC, LAUNCHED, ROOT, TORCH
 EMULATOR = Path(__file__).with_name("emulator")
 CACHE = ROOT / "build" / "ptx"
 ARCHITECTURE = "sm_80"
-INCLUDES = tuple(f"-isystem{TORCH / 'include' / folder}" for folder in ("", "torch/csrc/api/include"))
+# In two words, as nvcc wants it.
+INCLUDES = tuple(
+    word
+    for folder in ("", "torch/csrc/api/include")
+    for word in ("-isystem", str(TORCH / "include" / folder))
+)
 # As in setup.py and torch's own builds.
 NVCC_FLAGS = (
     *("-std=c++20", "-O3", "--fmad=false", "--expt-relaxed-constexpr"),

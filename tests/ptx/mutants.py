@@ -53,7 +53,7 @@ MUTANTS = (
     Mutant(
         "a vector that reaches beyond the end",
         "l1",
-        r"(add\.s64 \t%rd\d+, %rd\d+), 8;(\s+setp\.gt\.s64)",
+        r"(add\.s64 \t%rd\d+, %rd\d+), 8;((?:\s+ld\.param[^\n]*)?\s+setp\.gt\.s64)",
         r"\1, 1;\2",
         "out of bounds",
     ),
