@@ -36,7 +36,7 @@ _OF_TEACHER = (
 )
 @click.option("--out", required=True, metavar="FILE.safetensors", help="The record.")
 @click.option("--overwrite", is_flag=True, help="Write over a file that is there.")
-@click.option("--clusters", type=int, default=4, show_default=True, help="Of each class, at most.")
+@click.option("--clusters", type=int, default=4, show_default=True, help="Clusters of each class, at most.")
 @click.option(
     "--directions", type=int, default=8, show_default=True, help="Principal ones of each cluster, at most."
 )

@@ -88,7 +88,7 @@ def source_of(method: str | Method, source: str | SourceSpec = "auto") -> Source
 def _refuse_more_than_answers(method: Method) -> None:
     """Raises UsageError for a method that needs of a black-box teacher what it does not give."""
     needs = None
-    for part in method.source_spec.generating:
+    for part in method.source_spec.walk():
         if part.needs_teacher_gradient:
             needs = f"gradients through the teacher (its source {part.name} does)"
     if method.reads_statistics:

@@ -22,6 +22,8 @@ def refuse_unused(settings: DistillSettings) -> None:
     """Raises UsageError for settings of a black box where there is none, and for two teachers."""
     if settings.teacher_url and (settings.teacher or settings.teacher_weights):
         raise UsageError("--teacher-url and --teacher name two teachers: give one of them")
+    if settings.teacher_url and (settings.teacher_count > 1 or settings.ensemble_weights):
+        raise UsageError("--teacher-url names one teacher: average several behind the address")
     if settings.query_budget is not None and not (settings.teacher_url or settings.teacher_answers):
         raise UsageError(
             "--query-budget is for a black-box teacher: give --teacher-url, or --teacher-answers"

@@ -192,7 +192,7 @@ def _iterations(settings: DistillSettings) -> int | None:
     if settings.iterations is not None:
         return settings.iterations
     of_method = METHODS[settings.method].iterations if settings.method in METHODS else None
-    if of_method is not None:
+    if of_method is not None and settings.source == "auto":
         return of_method
     return DEFAULTS[settings.dataset].iterations if settings.dataset else 2000
 

@@ -68,15 +68,11 @@ def iterations_in(seconds: float, trainer: DFADTrainer, filling_share: float = 1
     """
     started, filling = time.perf_counter(), 0
     _step(trainer)
+    first = _since(started)
     while trainer.distiller.method.student_steps and not _shown(trainer):
         filling += 1
         _step(trainer)
-        if _since(started) > filling_share * seconds:
-            part = "the" if filling_share == 1.0 else f"{filling_share:.0%} of the"
-            raise FillingTakesTooLongError(
-                f"the source takes more than {part} {seconds:.0f} s of the run to make its first images: give more "
-                "minutes, or a smaller prefill or bank"
-            )
+        _refuse_long(_since(started), seconds, filling_share)
     if filling:
         seconds -= _since(started)
     for _ in range(_STEPS_BEFORE_GRAPH if trainer.distiller.levers.graph else _STEPS_BEFORE):
@@ -86,7 +82,21 @@ def iterations_in(seconds: float, trainer: DFADTrainer, filling_share: float = 1
         _step(trainer)
         count += 1
     each = _since(started) / count
+    if not filling:
+        # A source without steps of its own fills its bank within the first iteration.
+        beyond = max(0.0, first - each)
+        _refuse_long(beyond, seconds, filling_share)
+        seconds -= beyond
     return max(2, filling + max(1, round(seconds / each)))
+
+
+def _refuse_long(filling: float, seconds: float, share: float) -> None:
+    if filling > share * seconds:
+        part = "the" if share == 1.0 else f"{share:.0%} of the"
+        raise FillingTakesTooLongError(
+            f"the source takes more than {part} {seconds:.0f} s of the run to make its first images: give more "
+            "minutes, or a smaller prefill or bank"
+        )
 
 
 def _shown(trainer: DFADTrainer) -> bool:

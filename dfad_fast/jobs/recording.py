@@ -16,6 +16,7 @@ from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.teachers import Teacher
 from dfad_fast.models.ensemble import Ensemble
 from dfad_fast.models.reading.check import image_dtype
+from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.runs.whole_files import make_folder, write_tensors
 from dfad_fast.sources.folder.reading import read_images
 from dfad_fast.sources.form import ImageForm
@@ -51,13 +52,14 @@ def write_record(
     if isinstance(teacher.network, Ensemble):
         raise UsageError("a record is of one teacher: give the weights of one member")
     pixels, form = _pixels(settings, images, dataset, teacher)
-    kind = image_dtype(teacher.network)
+    network = unwrapped(teacher.network)
+    kind = image_dtype(network)
 
     def batches() -> Iterator[Tensor]:
         for part in pixels.split(_BATCH):
             yield form.normalize(part.to(device).float() / 255).to(kind)
 
-    record = measure_record(teacher.network, teacher.image_shape, batches(), detail, settings.seed)
+    record = measure_record(network, teacher.image_shape, batches(), detail, settings.seed)
     write_tensors(path, record.tensors(), record.header())
     return record
 

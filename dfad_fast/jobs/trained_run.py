@@ -158,7 +158,8 @@ def load_run(
     generates = bool(method.source_spec.generating)
     source = None if generates else source_at_rest(networks, method, form, batch_size, config.seed)
     if source is not None and checkpoint is not None and "source" in checkpoint:
-        source.recall(checkpoint["source"])
+        # Replayed batches, which a source at rest has none of, are around it.
+        source.recall(checkpoint["source"]["source"] if config.replay else checkpoint["source"])
     return TrainedRun(
         folder=folder,
         config=config,

@@ -47,6 +47,9 @@ class Around(Source):
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
         return self._source.held_out(count, batch_size)
 
+    def recall(self, state: dict[str, Any]) -> None:
+        self._source.recall(state["source"])
+
     def learned(self, batch: Batch, answers: Tensor) -> None:
         if batch.phase == "student":
             self._source.learned(batch, answers)

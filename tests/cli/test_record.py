@@ -45,8 +45,8 @@ def test_the_training_images_of_a_dataset(dfad_fast, tmp_path):
         ((*OWN, *NORMALIZED, "--images", "private.npz", "--out", "a.pt"), "give --out NAME.safetensors"),
         ((*OWN, *NORMALIZED, "--images", "gone", "--out", "a.safetensors"), "no file or folder 'gone'"),
         (
-            (*OWN, *NORMALIZED, "--images", "private.npz", "--out", "a.safetensors", "--least", "1"),
-            "least must be at least 2, got 1",
+            (*OWN, *NORMALIZED, "--images", "private.npz", "--out", "a.safetensors", "--least", "2"),
+            "least must be at least 3, got 2",
         ),
         (
             (

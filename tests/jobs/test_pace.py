@@ -51,6 +51,22 @@ def test_filling_may_be_given_a_share_of_the_time(monkeypatch):
         iterations_in(100.0, Timed(monkeypatch, filling=3), filling_share=0.1)
 
 
+def test_a_bank_that_is_filled_within_the_first_iteration_takes_its_time_too(monkeypatch):
+    timed = Timed(monkeypatch)
+    step = timed.step
+
+    def first():
+        timed.now += 30.0
+        timed.step = step
+        step()
+
+    timed.step = first
+    assert iterations_in(100.0, timed) == 140
+    timed.step = first
+    with pytest.raises(UsageError, match="takes more than the 20 s"):
+        iterations_in(20.0, timed)
+
+
 def test_one_that_is_longer_than_what_is_watched_counts(monkeypatch):
     assert iterations_in(600.0, Timed(monkeypatch, each=50.0)) == 12
 

@@ -148,6 +148,8 @@ def test_a_source_without_a_generator_works_with_the_methods_of_networks():
     ("settings", "said"),
     [
         ({"method": "dfad"}, "needs gradients through the teacher"),
+        ({"method": "tv-inversion"}, "gradients through the teacher .its source inverted does"),
+        ({"method": "dfkd"}, "gradients through the teacher .its source recorded does"),
         ({"method": "dfq"}, "needs the statistics of the teacher's batch norm layers"),
         ({"method": "fast-2"}, "needs the statistics"),
         ({"method": "dafl"}, "needs the teacher's features"),

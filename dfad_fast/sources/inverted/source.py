@@ -32,8 +32,8 @@ class Met:
     images: Tensor
 
     def or_better(self, later: Met) -> Met:
-        """Those of the lower loss. Waits for no device."""
-        lower = later.loss < self.loss
+        """Those of the lower loss, or of the later one where the first is NaN. Waits for no device."""
+        lower = (later.loss < self.loss) | self.loss.isnan()
         return Met(torch.where(lower, later.loss, self.loss), torch.where(lower, later.images, self.images))
 
 

@@ -31,6 +31,7 @@ class Inverted(InvertedSettings):
     name: ClassVar[str] = "inverted"
     optimizes_images: ClassVar[bool] = True
     needs_generator_step: ClassVar[bool] = True
+    needs_teacher_gradient: ClassVar[bool] = True
     gives_labels: ClassVar[bool] = True
 
     def make(self, bench: Workbench, plan: Plan) -> Source:

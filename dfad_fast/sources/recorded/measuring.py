@@ -29,7 +29,8 @@ class Detail:
     Attributes:
         clusters: of each class, at most.
         directions: principal directions of each cluster, at most.
-        least: images that a class or a cluster has, or it is left out: so that no mean is that of a few images.
+        least: images that a class or a cluster has at least, so that no mean is that of a few; a class of fewer is left
+            out.
     """
 
     clusters: int = 4
@@ -37,7 +38,7 @@ class Detail:
     least: int = 16
 
     def __post_init__(self) -> None:
-        for name, least in (("clusters", 1), ("directions", 1), ("least", 2)):
+        for name, least in (("clusters", 1), ("directions", 1), ("least", 3)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
@@ -142,10 +143,18 @@ def _summed_up(
 
 
 def _clusters(features: Tensor, detail: Detail, rng: torch.Generator) -> list[Tensor]:
-    """The features [M, D] of a class in parts of at least so many, by k-means; what is in smaller ones is left out."""
-    count = min(detail.clusters, len(features) // (2 * detail.least))
-    if count < 2:
-        return [features]
+    """The features [M, D] of a class in parts of at least so many, by k-means with as many centers as allow that.
+
+    Each image is in one of them: the difference between the class's sum and the parts' would tell of those left out.
+    """
+    for count in range(min(detail.clusters, len(features) // (2 * detail.least)), 1, -1):
+        parts = _k_means(features, count, rng)
+        if all(len(part) >= detail.least for part in parts):
+            return parts
+    return [features]
+
+
+def _k_means(features: Tensor, count: int, rng: torch.Generator) -> list[Tensor]:
     centers = features[torch.randperm(len(features), generator=rng)[:count]]
     for _ in range(_ROUNDS):
         nearest = torch.cdist(features, centers).argmin(1)
@@ -156,7 +165,7 @@ def _clusters(features: Tensor, detail: Detail, rng: torch.Generator) -> list[Te
         if torch.equal(moved, centers):
             break
         centers = moved
-    return [part for part in parts if len(part) >= detail.least] or [features]
+    return parts
 
 
 def _principal(features: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -143,12 +143,18 @@ def _check(record: Record) -> None:
         if tensor.dtype != kind:
             raise ValueError(f"{name} is {tensor.dtype}, expected {kind}")
     for name, tensor in record.tensors().items():
+        if name.startswith("layer_") and (
+            tensor.dim() != 2 or len(tensor) != 2 or tensor.dtype != torch.float32
+        ):
+            raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, expected float32 [2, channels]")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinite values")
-        if name.startswith("layer_") and (tensor.dim() != 2 or len(tensor) != 2):
-            raise ValueError(f"{name} is {list(tensor.shape)}, expected [2, channels]")
     inside = (record.cluster_classes >= 0) & (record.cluster_classes < classes)
     if not clusters or not bool(inside.all()):
         raise ValueError(f"cluster_classes are none, or none of {classes} classes")
     if bool((record.class_counts < 0).any()) or bool((record.cluster_counts < 1).any()):
         raise ValueError("a count is below its least")
+    if not torch.equal(record.class_counts.nonzero().flatten(), record.cluster_classes.unique()):
+        raise ValueError("the classes that have images are not those that have clusters")
+    if bool((record.class_variances < 0).any()) or bool((record.deviations < 0).any()):
+        raise ValueError("a variance or deviation is negative")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dfad_fast.errors import UsageError
@@ -30,11 +30,14 @@ class Recorded(RecordedSettings):
     """
 
     name: ClassVar[str] = "recorded"
+    needs_teacher_gradient: ClassVar[bool] = True
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
         """Raises UsageError where there is no record, or one of another teacher."""
         if not self.path:
+            named = replace(self, path="FILE")
             raise UsageError(
-                "recorded needs the file that dfad-fast record wrote: --source \"bank(recorded(path='FILE'))\""
+                f'recorded needs the file that dfad-fast record wrote: --source "bank({named})", with the settings of '
+                "the bank that you want"
             )
         return RecordedSource(self, read_record(self.path), bench, plan)
