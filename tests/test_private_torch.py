@@ -232,8 +232,8 @@ def test_no_other_module_uses_private_names_of_torch():
     package = Path(private_torch.__file__).parent
     private = re.compile(r"\btorch(\.\w+)*\._[a-z]|\bfrom torch[\w.]* import .*\b_|\bnn\.(\w+\.)*_[A-Za-z]")
     found = [
-        f"{path.relative_to(package)}: {line.strip()}"
-        for path in (*package.rglob("*.py"), *(package / "kernels").glob("*.py"))  # which is a link
+        f"{path.relative_to(package.parent)}: {line.strip()}"
+        for path in (*package.rglob("*.py"), *(package.parent / "kernels").glob("*.py"))
         if path != Path(private_torch.__file__)
         for line in path.read_text().splitlines()
         if private.search(line) and not line.lstrip().startswith("#")
