@@ -46,8 +46,9 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
     recorded = recorded_teachers()
     if recorded and context.get_parameter_source("teachers") is ParameterSource.DEFAULT:
         config = with_trained_teacher(config, recorded)
+    given = {name for name in settings if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     with TeacherBar(console) as bar:
-        job = prepare(config, bar, overwrite=overwrite)
+        job = prepare(config, bar, overwrite=overwrite, given=given)
     run_job(job, console)
 
 

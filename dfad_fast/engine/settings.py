@@ -60,10 +60,10 @@ class DistillerSettings:
     _: KW_ONLY
     recipe: str | Recipe = setting(
         "auto",
-        "Optimizers: auto (the method's), sgd, sgd-start, adam, published (DFAD's), or as published with zskt, dfq, "
-        "fast-2, fast-5, fast-10, nayer, cmi.",
-        details="Or a Recipe. Where the method has none, auto is sgd for a student with batch norm layers, sgd-start "
-        "where that starts from the teacher, and adam for others.",
+        "Optimizers: auto (the method's), sgd, sgd-drawn, sgd-start, adam, published (DFAD's), or as published with "
+        "zskt, dfq, fast-2, fast-5, fast-10, nayer, cmi.",
+        details="Or a Recipe. auto is the method's, or else sgd; in place of sgd and sgd-drawn a student with batch "
+        "norm layers that starts from the teacher gets sgd-start, and one without such layers adam.",
         option=str,
         resolved=True,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from dfad_fast.jobs.networks import (
 from dfad_fast.jobs.pace import FillingTakesTooLongError, Pace, find_pace
 from dfad_fast.jobs.planned_methods import Plan, planned_methods
 from dfad_fast.jobs.settings import LENGTHS, DistillSettings, as_plain, distill_settings
-from dfad_fast.methods import METHODS, Method
+from dfad_fast.methods import METHODS
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.levers import choose_levers, with_changes
@@ -73,11 +73,13 @@ def prepare(
     resume: bool = False,
     dry_run: bool = False,
     accept_changes: bool = False,
+    given: Collection[str] = (),
 ) -> Job:
     """Builds and checks everything that ``settings`` name, training a teacher where they name none.
 
     With ``dry_run`` nothing is written, no test images are read, and a teacher that would be trained is taken as
-    it is initialized. Pins the allocator of this process, unless a lever says otherwise.
+    it is initialized. Pins the allocator of this process, unless a lever says otherwise. A plan for a length of time
+    leaves settings alone whose names are ``given``.
 
     Raises UsageError for settings that do not fit each other.
     """
@@ -130,7 +132,7 @@ def prepare(
             with undisturbed(device):
                 plan, pace = _timed(
                     60 * settings.minutes,
-                    planned_methods(settings, pair, on_cpu=device.type == "cpu")
+                    planned_methods(settings, pair, device.type == "cpu", given)
                     or [Plan(settings.method, "")],
                     lambda **further: trainer_of(build(), log=(), **further),
                 )
@@ -138,6 +140,9 @@ def prepare(
             _log.info(f"{settings.minutes:g} minutes: about {counted(pace.iterations, 'iteration')} here")
             reason = plan.reason
             settings = replace(settings, minutes=None, iterations=pace.iterations, method=plan.method)
+            if plan.batch_size:
+                resolved["batch_size"] = plan.batch_size
+                settings = replace(settings, batch_size=plan.batch_size)
         iterations = _iterations(settings)
         there = {
             "out": out,
@@ -159,8 +164,9 @@ def _timed(seconds: float, plans: list[Plan], trainer_of: Callable[..., DFADTrai
     """The first of the plans that leaves time to train, and its pace; of the last one an error says that none does."""
     for plan in plans:
 
-        def trainer_in(folder: Path, method: str | Method = plan.method) -> DFADTrainer:
-            return trainer_of(method=method, out=folder)
+        def trainer_in(folder: Path, plan: Plan = plan) -> DFADTrainer:
+            sized = {"batch_size": plan.batch_size} if plan.batch_size else {}
+            return trainer_of(method=plan.method, out=folder, **sized)
 
         try:
             return plan, find_pace(seconds, trainer_in, plan.filling_share)

@@ -9,5 +9,6 @@ PROCEDURAL = Method(
     student=(Weighted(1.0, L1()),),
     generator=(),
     generator_steps=0,
-    batches="bank(procedural, new=0)",
+    batches="bank(procedural, new=0, balance=True)",
+    recipe="sgd-drawn",
 )

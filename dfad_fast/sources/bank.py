@@ -19,6 +19,10 @@ class Bank(SourceSpec):
     any comes again, in an order that begins anew with each segment of new images. ``new`` batches are added in an
     iteration; with 0 nothing is made once the bank is filled.
 
+    ``balance`` shows each of the classes that the teacher finds in the bank as often as the others, but no image more
+    than ``repeats`` times as often as without (Nayak et al., WACV 2021, arXiv 2011.09113). Images are then drawn with
+    replacement.
+
     The student's first step waits until ``prefill`` images are there, or a segment of them; with new=0 until the bank
     is full, unless ``prefill`` says less. Each image is kept with ``views`` of itself, the first one as it is, the
     others as the words of ``augment`` say (see :func:`dfad_fast.sources.augmenting.draw_views`), and with the teacher's
@@ -47,6 +51,8 @@ class Bank(SourceSpec):
     augment: str = "flip-shift"
     keep: str = "age"
     store: str = "uint8"
+    balance: bool = False
+    repeats: float = 10.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.of, SourceSpec):
@@ -60,6 +66,8 @@ class Bank(SourceSpec):
             raise UsageError(
                 f"bank: prefill must be at most images, {self.images}, got {self.prefill}: it would never be reached"
             )
+        if not self.repeats >= 1:
+            raise UsageError(f"bank: repeats must be at least 1, got {self.repeats:g}")
         parse_augment(self.augment)
         if self.keep not in KEEPING:
             raise unknown_name("way to keep images", self.keep, KEEPING)
@@ -69,5 +77,6 @@ class Bank(SourceSpec):
     def make(self, bench: Workbench, plan: Plan) -> Source:
         """Raises UsageError for fewer images than a batch, and for a bank that has no room."""
         filling = Filling(self.of, self.new, self.prefill or (1 if self.new else self.images))
-        keeping = Keeping(self.images, self.views, self.augment, self.keep, self.store)
+        repeats = self.repeats if self.balance else None
+        keeping = Keeping(self.images, self.views, self.augment, self.keep, self.store, repeats)
         return BankSource(filling, keeping, bench, plan)

@@ -9,10 +9,10 @@ from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.models import create_network
 
 
-def plans(image_shape=(3, 28, 28), network="resnet8-w16", classes=10, on_cpu=True, **settings):
+def planned(image_shape=(3, 28, 28), network="resnet8-w16", classes=10, on_cpu=True, given=(), **settings):
     teacher = create_network(network, image_shape, classes)
     pair = SimpleNamespace(teacher=teacher, image_shape=image_shape, classes=classes)
-    return [plan.method for plan in planned_methods(DistillSettings(**settings), pair, on_cpu)]
+    return planned_methods(DistillSettings(**settings), pair, on_cpu, given)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,21 @@ def plans(image_shape=(3, 28, 28), network="resnet8-w16", classes=10, on_cpu=Tru
     ],
 )
 def test_auto_follows_the_time_the_teacher_and_what_is_given(changes, expected):
-    assert plans(**changes) == expected
+    assert [plan.method for plan in planned(**changes)] == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "expected"),
+    [
+        ({"minutes": 2.0}, (), [64]),
+        ({"minutes": 2.0}, ("batch_size",), [None]),
+        ({"minutes": 2.0, "batch_per_process": 128}, (), [None]),
+        ({"minutes": 5.0}, (), [None, None]),
+        ({"minutes": 2.0, "on_cpu": False}, (), [None, None]),
+    ],
+)
+def test_short_runs_take_small_batches_unless_their_size_is_given(changes, given, expected):
+    assert [plan.batch_size for plan in planned(given=given, **changes)] == expected
 
 
 @pytest.fixture
@@ -68,6 +82,14 @@ def test_the_next_one_is_taken_where_a_bank_takes_too_long_to_fill(timed, caplog
     assert distill._timed(60.0, PLANS, lambda method, out: method) == (PLANS[1], "pace")
     assert tried == [("nayer", 0.5), ("procedural", 1.0)]
     assert "method nayer is not taken: too long" in caplog.text
+
+
+def test_the_batch_size_of_a_plan_is_the_one_that_is_timed(timed):
+    timed(too_long=[])
+    sizes = []
+    plan = Plan("procedural", "too little time", batch_size=64)
+    distill._timed(60.0, [plan], lambda batch_size, **_: sizes.append(batch_size))
+    assert sizes == [64]
 
 
 def test_an_error_says_that_none_is_quick_enough(timed):

@@ -367,6 +367,7 @@ def test_where_it_lies_may_change_and_a_lost_file_is_named(pair, tmp_path):
     ("inside", "said"),
     [
         ("images=0", "images must be at least 1, got 0"),
+        ("repeats=0.5", "repeats must be at least 1, got 0.5"),
         ("images=7", "images must be at least a batch, which has 8, got 7"),
         ("new=-1", "new must be at least 0, got -1"),
         ("prefill=-1", "prefill must be at least 0"),
@@ -399,6 +400,6 @@ def test_a_bank_that_has_no_room_is_refused(pair, tmp_path):
 
 
 def test_it_is_written_as_it_is_read():
-    text = "bank(noise, images=640, augment='flip-mix', keep=hardest)"
+    text = "bank(noise, images=640, augment='flip-mix', keep=hardest, balance=True)"
     assert str(as_source(text)) == text
     assert as_source(text).images == 640

@@ -38,9 +38,11 @@ class Counting:
 
 
 def store_of(images=32, segment=8, keep="age", form="half", views=3, augment="none", **settings):
-    ask = settings.pop("ask", teacher)
+    ask, labeled = settings.pop("ask", teacher), settings.pop("labeled", False)
     answering = Answering(ask, views, augment, 4, CPU, torch.float32)
-    return Store(Limits(images, segment, keep), form, answering, 0, **{"storage": NoStorage(), **settings})
+    return Store(
+        Limits(images, segment, keep, labeled), form, answering, 0, **{"storage": NoStorage(), **settings}
+    )
 
 
 def numbered(first, count, shape=(1, 4, 4)):
@@ -194,6 +196,39 @@ def test_balanced_takes_from_the_largest_class():
     assert classes.tolist() == [6, 6, 6, 6]
 
 
+def unbalanced(first, count):
+    """Of ten images in a row nine are of class 0 and one of class 1."""
+    images = numbered(first, count)
+    images[:, 0, 0, 0] = torch.tensor(
+        [4.0 * number + (number % 10 == 0) for number in range(first, first + count)]
+    )
+    return images
+
+
+@pytest.mark.parametrize(("repeats", "share"), [(10.0, 0.5), (2.0, 0.2), (1.0, 0.1), (None, 0.1)])
+@pytest.mark.parametrize("views", [0, 3])
+def test_with_repeats_the_classes_are_balanced_in_what_is_shown(repeats, share, views):
+    store = store_of(images=80, repeats=repeats, labeled=repeats is not None, views=views, augment="flip")
+    for first in range(0, 80, 8):
+        store.add(unbalanced(first, 8))
+    count = 2000
+    numbers = torch.cat([drawn(store, 20).images.round().flatten(1).amax(1) for _ in range(count // 20)])
+    found = float((numbers % 4 == 1).double().mean())
+    assert found == pytest.approx(share, abs=5 * (share * (1 - share) / count) ** 0.5)
+
+
+def test_images_that_are_added_later_are_balanced_too():
+    store = store_of(images=40, repeats=10.0, labeled=True)
+    for first in range(0, 40, 8):
+        store.add(unbalanced(first, 8))
+    drawn(store, 8)
+    late = numbered(0, 40)
+    late[:, 0, 0, 0] = 2.0
+    for part in late.split(8):
+        store.add(part)
+    assert set(drawn(store, 40).logits.argmax(1).tolist()) == {2}
+
+
 def test_of_equal_classes_the_smallest_key_goes_first():
     roll = of_numbers([0, 0, 0, 1, 1, 2], key=[0.1, 0.9, 0.5, 0.3, 0.2, 0.0])
     # What is third in its class goes first, then the second ones, then the first ones by their keys.
@@ -268,9 +303,12 @@ class Shelf:
 
 
 @pytest.mark.parametrize("on_shelf", [False, True])
-@pytest.mark.parametrize("keep", ["age", "random", "balanced", "hardest"])
-def test_it_goes_on_to_the_same_bits(keep, on_shelf):
-    settings = {"keep": keep, "augment": "flip-shift-mix"}
+@pytest.mark.parametrize(
+    ("keep", "repeats"),
+    [("age", None), ("age", 4.0), ("random", None), ("balanced", None), ("hardest", None)],
+)
+def test_it_goes_on_to_the_same_bits(keep, repeats, on_shelf):
+    settings = {"keep": keep, "augment": "flip-shift-mix", "repeats": repeats, "labeled": repeats is not None}
     if on_shelf:
         settings |= {"storage": Shelf(), "in_state": False}
     store = fill(store_of(**settings), 66, batch=6)

@@ -22,13 +22,15 @@ _FEWEST_SEGMENTS = 8
 
 @dataclass(frozen=True)
 class Keeping:
-    """At most ``images``, each with ``views`` by ``augment``, in the form ``store``; ``keep`` says which stay."""
+    """At most ``images``, each with ``views`` by ``augment``, in the form ``store``; ``keep`` says which stay. With
+    ``repeats`` the teacher's classes are balanced in what is shown, see :class:`dfad_fast.sources.balancing.Choice`."""
 
     images: int
     views: int
     augment: str
     keep: str
     store: str
+    repeats: float | None = None
 
 
 def open_store(
@@ -69,8 +71,9 @@ def open_store(
         dtype,
         torch.float16 if keeping.store == "half" else torch.float32,
     )
-    limits = Limits(keeping.images, segment, keeping.keep)
-    return Store(limits, keeping.store, answering, bench.seed, storage, in_state), notices
+    limits = Limits(keeping.images, segment, keeping.keep, labeled=keeping.repeats is not None)
+    store = Store(limits, keeping.store, answering, bench.seed, storage, in_state, keeping.repeats)
+    return store, notices
 
 
 def _bytes(keeping: Keeping, segment: int, bench: Workbench) -> int:

@@ -18,11 +18,13 @@ from dfad_fast.sources.storage import Storage
 
 @dataclass(frozen=True)
 class Limits:
-    """``images`` that stay at most, in segments of about ``segment``; ``keep`` says which, see ``KEEPING``."""
+    """``images`` that stay at most, in segments of about ``segment``; ``keep`` says which, see ``KEEPING``. With
+    ``labeled`` the roll knows the teacher's classes whatever ``keep`` says."""
 
     images: int
     segment: int
     keep: str = "age"
+    labeled: bool = False
 
 
 class Sealed:
@@ -67,11 +69,15 @@ class Sealed:
         of = [np.full(len(living), index) for index, living in enumerate(rows)]
         return Places(np.concatenate(of), np.concatenate(rows))
 
+    def living_labels(self) -> np.ndarray:
+        """The teacher's classes of the images of :meth:`living`, in that order; -1 where they are not known."""
+        return np.concatenate([roll.label[roll.living] for roll in self.rolls])
+
     def add(self, packed: Packed) -> None:
         """Seals a segment of ``packed`` images; older ones go where there are too many."""
         views, logits = self._answering.answer(self._rng, packed)
         label = np.full(len(packed), -1)
-        if self._limits.keep == "balanced":
+        if self._limits.labeled or self._limits.keep == "balanced":
             label = self._answering.labels(packed, logits).cpu().numpy()
         key, unseen = self._rng.random(len(packed)), np.full(len(packed), np.inf, np.float32)
         self._put(packed, views, logits, Roll(np.ones(len(packed), bool), key, label, unseen))

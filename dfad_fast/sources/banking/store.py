@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfad_fast.sources.balancing import Choice
 from dfad_fast.sources.banking.answering import Answering
 from dfad_fast.sources.banking.epochs import Epochs
 from dfad_fast.sources.banking.packing import Packed
@@ -33,7 +34,8 @@ class Store:
     """Keeps images in the form ``form``, of ``FORMS``, each with the answers that ``answering`` has of the teacher.
 
     What is added is open until it fills a segment, which is sealed then, see :class:`Sealed`. Only sealed images are
-    shown. ``seed`` fixes views, what goes by chance, and the order in which images are shown.
+    shown. ``seed`` fixes views, what goes by chance, and the order in which images are shown: each once before any
+    comes again or, with ``repeats``, drawn so that the teacher's classes are balanced, see :class:`Choice`.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Store:
         seed: int,
         storage: Storage,
         in_state: bool = True,
+        repeats: float | None = None,
     ) -> None:
         self._limits = limits
         self._form = form
@@ -51,7 +54,9 @@ class Store:
         self._rng = np.random.default_rng([seed, 2])
         self._epochs = Epochs(seed)
         self._open: list[Packed] = []
+        self._repeats = repeats
         self._living: Places | None = None
+        self._choice: Choice | None = None
         self.sealed = Sealed(limits, answering, self._rng, storage, in_state)
 
     @property
@@ -73,10 +78,16 @@ class Store:
             self._epochs.restart()
 
     def draw(self, count: int) -> tuple[Places, np.ndarray]:
-        """The next ``count`` images in the order of the epoch, and which view of each. There has to be one."""
+        """The next ``count`` images, and which view of each. There has to be one."""
         if self._living is None:
             self._living = self.sealed.living()
-        places = self._living[self._epochs.take(len(self._living), count)]
+            if self._repeats is not None:
+                self._choice = Choice(torch.from_numpy(self.sealed.living_labels()), self._repeats)
+        if self._choice is None:
+            rows = self._epochs.take(len(self._living), count)
+        else:
+            rows = self._choice.draw(self._rng, count).numpy()
+        places = self._living[rows]
         views = self._answering.views
         return places, self._rng.integers(0, views, count) if views else np.zeros(count, np.int64)
 

@@ -15,7 +15,7 @@ from dfad_fast.distributed import collectives, processes
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.models.reading.check import image_dtype
 from dfad_fast.sources.augmenting import apply_views, draw_views
-from dfad_fast.sources.folder.choosing import Choice
+from dfad_fast.sources.balancing import Choice
 from dfad_fast.sources.folder.reading import read_images
 from dfad_fast.sources.folder.recognition import recognize
 from dfad_fast.sources.form import ImageForm

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfad_fast.sources.folder.choosing import Choice
+from dfad_fast.sources.balancing import Choice
 
 
 def classes(*counts):
