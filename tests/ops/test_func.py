@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.func import grad, jacrev, jvp, vmap
 
-
 from tests.under_test import sized
 
 from .helpers import assert_close, compiled
