@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+SOURCES := setup.py pyproject.toml dfad_fast/version.py $(shell find csrc -type f)
 
 .PHONY: help setup distill wheel sdist test test-fast test-slow test-triton test-cli test-benchmarks test-cuda-shim test-reference test-long test-golden test-mutants test-networks test-ptx test-gpu cuda lint docs docs-serve clean
 
@@ -32,9 +32,13 @@ $(VENV)/.created:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	touch $@
 
+# What builds the package. Archives need no more: an editable install would put its own kernels into the checkout.
+$(VENV)/.tools: $(VENV)/.created
+	$(BIN)/python -m pip install --quiet '$(TORCH)' numpy packaging pybind11 ninja wheel build 'setuptools>=77'
+	touch $@
+
 # --no-build-isolation: the C++ kernels have to be built against the very torch that will load them.
-$(VENV)/.installed: $(VENV)/.created $(SOURCES)
-	$(BIN)/python -m pip install --quiet '$(TORCH)' numpy packaging pybind11 ninja wheel 'setuptools>=77'
+$(VENV)/.installed: $(VENV)/.tools $(SOURCES)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[digits,dev]'
 	$(BIN)/python -m dfad_fast.info
 	touch $@
@@ -42,15 +46,17 @@ $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 distill: setup
 	$(BIN)/dfad-fast distill --dataset digits --out runs/digits --overwrite
 
-sdist: setup
-	$(BIN)/python -m build --no-isolation --sdist --outdir dist
+# The package's own switches are set here and for the wheel, so that the caller's do not matter.
+sdist: $(VENV)/.tools
+	DFAD_FAST_BUILD=0 DFAD_FAST_TAG_TORCH=0 DFAD_FAST_REQUIRE_EXTENSION=0 \
+		$(BIN)/python -m build --no-isolation --sdist --outdir dist
 
 # From the source archive, which so is shown to be whole. The wheel's version names torch.
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' dfad_fast/version.py)
 
 wheel: sdist
-	DFAD_FAST_REQUIRE_EXTENSION=1 DFAD_FAST_TAG_TORCH=1 $(BIN)/python -m pip wheel --no-build-isolation --no-deps \
-		--wheel-dir dist dist/dfad_fast-$(VERSION).tar.gz
+	DFAD_FAST_BUILD=1 DFAD_FAST_TAG_TORCH=1 DFAD_FAST_REQUIRE_EXTENSION=1 \
+		$(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist dist/dfad_fast-$(VERSION).tar.gz
 
 # Runs of pytest, the longest first, as many at a time as there are cores; each prints its report when it is done. One
 # thread each, since they share the cores; tests about threads set their own number. A red one does not keep the others

@@ -6,7 +6,8 @@ Environment:
     DFAD_FAST_REQUIRE_EXTENSION=1   make a build that cannot happen, or fails, an error
     FORCE_CUDA=1, =0                build the CUDA kernels though no GPU is visible, or never; 1 makes it an error if
                                     they cannot be built
-    TORCH_CUDA_ARCH_LIST            for which GPUs, such as "8.0;9.0+PTX"; as FORCE_CUDA=1. By default those visible
+    TORCH_CUDA_ARCH_LIST            for which GPUs, such as "8.0;9.0+PTX"; as FORCE_CUDA=1. By default those visible,
+                                    and "8.0;9.0+PTX" where none is or DFAD_FAST_TAG_TORCH=1
     CUDA_HOME                       the CUDA toolkit; by default nvcc is asked
     MAX_JOBS                        compile jobs; by default one per core, as far as memory goes
     DFAD_FAST_TAG_TORCH=1           the version names the torch that the extension is built for, as 0.2.0+torch2.14.1:
@@ -30,6 +31,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 REQUIRED = os.environ.get("DFAD_FAST_REQUIRE_EXTENSION") == "1"
+HANDED_ON = os.environ.get("DFAD_FAST_TAG_TORCH") == "1"
 VERSION = re.findall(r'"(.+)"$', Path("dfad_fast/version.py").read_text(), re.MULTILINE)[-1]
 MIN_TORCH = "2.11"
 GIB_PER_JOB = 2
@@ -53,7 +55,7 @@ NVCC_FLAGS = [
     "--fmad=false",
     "-Xcompiler=-g0,-fvisibility=hidden",
 ]
-# Where no GPU is visible that would say.
+# Where no GPU is visible that would say, and for wheels that are handed on to other GPUs.
 CUDA_ARCHITECTURES = "8.0;9.0+PTX"
 
 
@@ -141,7 +143,7 @@ def builds_cuda(asked: bool) -> bool:
         print(f"dfad_fast: building without CUDA kernels: {reason}", file=sys.stderr)
         return False
     os.environ["CUDA_HOME"] = str(home)
-    if not torch.cuda.is_available() and not os.environ.get("TORCH_CUDA_ARCH_LIST"):
+    if not os.environ.get("TORCH_CUDA_ARCH_LIST") and (HANDED_ON or not torch.cuda.is_available()):
         os.environ["TORCH_CUDA_ARCH_LIST"] = CUDA_ARCHITECTURES
     return True
 
@@ -273,7 +275,7 @@ def extension_arguments() -> dict[str, Any]:
         },
         extra_link_args=["-fopenmp"],
     )
-    tag = torch_tag(cuda) if os.environ.get("DFAD_FAST_TAG_TORCH") == "1" else ""
+    tag = torch_tag(cuda) if HANDED_ON else ""
     return {"version": VERSION + tag, "ext_modules": [extension], "cmdclass": {"build_ext": Build}}
 
 

@@ -268,7 +268,7 @@ void check_filters(const char* op, const at::Tensor& weight, int64_t tile) {
 
 namespace {
 
-// Of float32, on the weight's device.
+// Another input must be float32 on the weight's device.
 void check_beside(const char* op, const char* name, const at::Tensor& x, const at::Tensor& weight) {
   TORCH_CHECK_TYPE(
       x.scalar_type() == at::kFloat, op, ": the compiled kernels take float32, got ", dtype_name(x), " for ", name);

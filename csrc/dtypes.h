@@ -12,8 +12,9 @@
 namespace dfad {
 
 // float64 where any input is, else float32: halves are never summed as halves.
-inline bool computes_in_double(const at::Tensor& a, const at::Tensor& b) {
-  return a.scalar_type() == at::kDouble || b.scalar_type() == at::kDouble;
+template <class... Tensors>
+bool computes_in_double(const Tensors&... inputs) {
+  return ((inputs.scalar_type() == at::kDouble) || ...);
 }
 
 // The dtype of statistics over tensors: float64 where any of them is, else float32.

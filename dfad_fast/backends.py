@@ -15,6 +15,7 @@ import importlib.util
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +30,10 @@ from dfad_fast.errors import UsageError, unknown_name
 BACKENDS = ("auto", "cpp", "triton", "reference")
 BUILD_INFO_FILE = Path(__file__).with_name("_build_info.json")
 # A wheel has no sources beside it.
+_HAS_SOURCES = BUILD_INFO_FILE.parents[1].joinpath("csrc").is_dir()
 REBUILD = (
     "pip install --no-build-isolation -e ."
-    if BUILD_INFO_FILE.parents[1].joinpath("csrc").is_dir()
+    if _HAS_SOURCES
     else "pip install --no-build-isolation --no-deps --force-reinstall SOURCES (the .tar.gz of dfad_fast, or a folder)"
 )
 
@@ -57,12 +59,23 @@ def _other_torch(built_for: object) -> bool:
     return Version(built_for).public != Version(torch.__version__).public
 
 
+def _not_built(info: dict[str, Any]) -> str:
+    """Why a build left the extension out, and what to do about it."""
+    if sys.platform in ("darwin", "win32"):
+        return "there is none for macOS and Windows"
+    if info.get("skipped") and not _HAS_SOURCES:
+        # Whoever built the package chose so; who installs it may not know that choice.
+        here = f"torch {torch.__version__.partition('+')[0]} and Python {sys.version_info[0]}.{sys.version_info[1]}"
+        return f"it is not in this package: install a wheel for {here}, or build it with {REBUILD}"
+    return f"{info.get('reason')}: build it with {REBUILD}"
+
+
 def _load() -> tuple[ModuleType | None, str]:
     """The extension, or None and why it is missing."""
     info = build_info()
     if info.get("built") is False:
         # Not even tried: a binary left from an earlier build would not fit the sources beside it.
-        return None, f"{info.get('reason')}: build it with {REBUILD}"
+        return None, _not_built(info)
     built_for = info.get("torch")
     if _other_torch(built_for):
         return (

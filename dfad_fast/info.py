@@ -16,6 +16,7 @@ import torch
 from dfad_fast import backends
 from dfad_fast.errors import UsageError
 from dfad_fast.terminal import outliving_readers
+from dfad_fast.version import __version__
 
 OPS = (
     "batch_norm_act",
@@ -82,7 +83,7 @@ def collect() -> dict[str, Any]:
     except UsageError as error:
         environment_error = str(error)
     return {
-        "dfad_fast": _version("dfad-fast"),
+        "dfad_fast": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,

@@ -109,7 +109,7 @@ class Tiles:
 
     @property
     def values(self) -> int:
-        """Of a channel."""
+        """How many values a channel has."""
         return self.outer * self.inner
 
     @property
@@ -135,7 +135,7 @@ class Tiles:
 
 
 def _columns(run: int) -> int:
-    """Of a tile: many neighbors, of which few are past the run's end."""
+    """How many columns a tile has: many neighbors, of which few are past the run's end."""
     widest = min(triton.next_power_of_2(run), _TILE)
 
     def idle(columns: int) -> int:

@@ -16,7 +16,7 @@ from ._device import widen
 from ._launch import launch
 from ._layout import Ints, wide
 
-# Of a program that serves a tile of rows and columns: on every GPU a thread gets 16 bytes at least of bfloat16.
+# Warps of a program that serves a tile of rows and columns: on every GPU a thread gets 16 bytes at least of bfloat16.
 WARPS = 4
 _TILE = 2048
 _BLOCK = 1024
@@ -65,7 +65,7 @@ def lam_arguments(lam: torch.Tensor) -> tuple[torch.Tensor | None, int, float]:
 
 
 def stride_of(x: torch.Tensor) -> int:
-    """Of a tensor with one element or one dimension."""
+    """The stride of a tensor with one element or one dimension; 0 for one element."""
     return x.stride(0) if x.dim() == 1 else 0
 
 

@@ -40,7 +40,7 @@ _FINISHED_CHUNKS = 128
 
 @triton.jit
 def _distances(x, of, first_row, start, at, there, shift, PLANES: tl.constexpr, ROWS: tl.constexpr):
-    """Of a block's values from the shift; 0 where there is no value."""
+    """How far a block's values are from the shift; 0 where there is no value."""
     where, inside = block_at(of, first_row, start, at, there, ROWS)
     value = widen(tl.load(x + where, mask=inside, other=0), shift.dtype)
     return tl.where(inside, value - per_channel(shift, PLANES), 0)
@@ -156,7 +156,7 @@ def _constants(statistics, weight, bias, channel, channels, eps, PLANES: tl.cons
 
 @triton.jit
 def _activated(value, off, slope, SLOPE: tl.constexpr):
-    """Of the activation's input, and of a gradient that comes to its output. Not a product for a ReLU: 0 times inf."""
+    """Applies to the activation's input and to its output's gradient. Not a product for a ReLU: 0 times inf is NaN."""
     if SLOPE == "zero":
         result = tl.where(off, 0, value)
     elif SLOPE == "one":

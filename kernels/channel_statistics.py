@@ -33,7 +33,7 @@ _BLOCK = 128
 
 @triton.jit
 def _deviations(columns, there, first, shift, sizes, strides, rows, ROWS: tl.constexpr):
-    """Of a tile from its channels' shifts; 0 where there is no value."""
+    """How far a tile's values are from their channels' shifts; 0 where there is no value."""
     row = first + tl.arange(0, ROWS)
     mask = (row < rows)[:, None] & there[None, :]
     at = columns[None, :] + offsets(row, sizes, strides)[:, None]
@@ -121,7 +121,7 @@ def _moments_kernel(
 
 @triton.jit
 def _join_kernel(moments, statistics, rows, channels, row, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Of one tensor: ``statistics`` are its first channel's mean, ``row`` from it lies its variance."""
+    """Join one tensor's moments: ``statistics`` is its first channel's mean, ``row`` further lies its variance."""
     channel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = channel < channels
     rows = tl.cast(rows, tl.int64)
@@ -212,7 +212,7 @@ def _gradient_kernel(
 
 
 def _firsts(features: Sequence[torch.Tensor]) -> list[int]:
-    """Of each tensor the place of its first channel among those of all."""
+    """The place of each tensor's first channel among those of all."""
     firsts = [0]
     for x in features:
         firsts.append(firsts[-1] + x.shape[1])

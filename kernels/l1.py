@@ -149,7 +149,7 @@ def gradient(
         strides[0],
         strides[len(outs) - 1],
         strides[-1],
-        DTYPE=tl.float64 if torch.float64 in {x.dtype for x in outs} else tl.float32,
+        DTYPE=tl.float64 if torch.float64 in {x.dtype for x in (grad, *outs)} else tl.float32,
         PER_ELEMENT=per_element,
         MEAN=reduction == "mean",
         BLOCK=block,

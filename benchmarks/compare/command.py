@@ -15,7 +15,7 @@ import click
 def command(before: Path, after: Path, threshold: float) -> None:
     """Differences between two result files beyond noise; exit code 1 where dfad_fast became slower or less accurate.
 
-    Of instruction counts, which repeat, a tenth of the threshold counts.
+    Instruction counts repeat, so for them a tenth of the threshold counts.
     """
     from rich.console import Console
 

@@ -41,7 +41,9 @@ def measuring(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("--quick", is_flag=True, help="Few cases, few rounds: under 3 minutes on 2 cores.")
     @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-    @click.option("--threads", type=click.IntRange(min=1), help="Of each contender; by default all cores.")
+    @click.option(
+        "--threads", type=click.IntRange(min=1), help="Threads of each contender; by default all cores."
+    )
     @out_option
     @functools.wraps(command)
     def wrapped(quick: bool, device: str, threads: int | None, out: Path, **others: Any) -> None:

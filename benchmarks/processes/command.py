@@ -20,7 +20,7 @@ import click
 @click.option("--pairs", default="lenet,resnet", show_default=True)
 @click.option("--method", default="dfad-ar-vi", show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--seconds", default=10.0, show_default=True, help="Of each contender in a round, at least.")
+@click.option("--seconds", default=10.0, show_default=True, help="Least time of each contender in a round.")
 @click.option("--out", default="benchmarks/results/processes", show_default=True)
 def command(pairs: str, method: str, rounds: int, seconds: float, out: str) -> None:
     """Race numbers of processes."""

@@ -22,7 +22,7 @@ QUICK_EPOCHS = 5  # of the teacher
 @click.option(
     "--images", type=click.IntRange(min=1), help="That every run generates.  [default: 268800; quick: 15360]"
 )
-@click.option("--seeds", metavar="N,N,...", help="Of the runs.  [default: 0,1,2]")
+@click.option("--seeds", metavar="N,N,...", help="Seeds of the runs.  [default: 0,1,2]")
 @click.option(
     "--teachers", default="runs/teachers", show_default=True, help="Folder of the trained teachers."
 )

@@ -120,7 +120,7 @@ struct InterpolatedKernels {
       const InterpolatedBatch&, const std::int64_t* inverse, const InterpolatedBatch::Rows& out, InterpolatedPart);
 };
 
-// Of one row of logits over the temperature: q = exp(s - student_max - student_log_sum), p likewise.
+// Statistics of one row of logits over the temperature: q = exp(s - student_max - student_log_sum), p likewise.
 template <class A>
 struct KLStatistics {
   A student_max, student_log_sum, teacher_max, teacher_log_sum, divergence;

@@ -61,7 +61,7 @@ std::vector<at::Tensor> l1_discrepancy_backward(
   for (const at::Tensor& out : grads) tensors.push_back(&out);
   if (reduction == Reduction::none) tensors.push_back(&grad);
   Stages stages;
-  stages.add(grads[0], std::move(tensors), computes_in_double(grads.front(), grads.back()));
+  stages.add(grads[0], std::move(tensors), computes_in_double(grad, grads.front(), grads.back()));
   const double scale = gradient_scale(reduction, grad, grads[0].numel());
   const Kernels& kernels = active_kernels();
   stages.for_each_block([&](size_t, const Stage& stage, int64_t block, auto zero) {

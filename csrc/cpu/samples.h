@@ -40,7 +40,7 @@ inline Mixing forward_mixing(const at::Tensor& lam, const at::Tensor& perm) {
   return mixing;
 }
 
-// Of gradients, by the inverse permutation.
+// Mixes gradients, by the inverse permutation.
 inline Mixing backward_mixing(const at::Tensor& lam, std::vector<int64_t> inverse) {
   const int64_t batch = static_cast<int64_t>(inverse.size());
   Mixing mixing = {lam_values(lam, batch), std::vector<double>(batch), std::move(inverse)};

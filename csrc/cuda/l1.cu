@@ -111,7 +111,7 @@ std::vector<at::Tensor> l1_discrepancy_backward(
        per_element ? grad : at::Tensor()},
       size, dense_strides(grads[0]), copies);
   launch(
-      computes_in_double(grads.front(), grads.back()) ? gradients<double> : gradients<float>,
+      computes_in_double(grad, grads.front(), grads.back()) ? gradients<double> : gradients<float>,
       ceil_div(loop.elements, chunk_size), loop, signs_in(signs), scale_of(grad, per_element),
       mean_factor(loop.elements, reduction));
   copies.write_back();

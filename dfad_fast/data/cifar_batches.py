@@ -39,6 +39,7 @@ class Layout:
 
     @property
     def files(self) -> tuple[str, ...]:
+        """All files with images."""
         return (*self.train_files, self.test_file, self.names_file)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Defaults:
+    """Names of networks, epochs and learning rate of the teacher's training, iterations of a distillation."""
+
     teacher: str
     student: str
     teacher_epochs: int

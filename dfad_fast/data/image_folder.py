@@ -37,6 +37,8 @@ def read_split(folder: Path, classes: tuple[str, ...], size: tuple[int, int]) ->
     """Read `folder/<class>/*.png` in the order of classes, then file names.
 
     Args:
+        folder: where the classes' folders are.
+        classes: their names, in the order of the labels.
         size: the (height, width) that every image must have.
 
     Returns:

@@ -62,6 +62,7 @@ def export(
     happens on the CPU, with as many threads as torch has, and needs the run's teacher.
 
     Args:
+        run: the run's folder.
         format: ``onnx``, a model for onnxruntime and its like, or ``torch``, a program of torch.export: both map images
             [B, C, H, W], any number of them, to logits [B, classes], and need none of the student's code. Or
             ``safetensors``, the weights for that code.
@@ -71,7 +72,9 @@ def export(
         best: whether to take the best student at the run's evaluations, and not the last one.
         out: the file; that in 8 bits is called ``NAME_int8.onnx``, beside it. By default in the run's folder.
         overwrite: whether files of these names are written over.
-        dataset, data_dir, teachers: as for :func:`dfad_fast.jobs.trained_run.load_run`.
+        dataset: as for :func:`dfad_fast.jobs.trained_run.load_run`.
+        data_dir: likewise.
+        teachers: likewise.
         samples: images that the file is checked on, at most.
         calibration_images: generated images that activations in 8 bits are scaled by.
 

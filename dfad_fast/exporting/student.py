@@ -30,6 +30,7 @@ class Student:
 
     @property
     def network(self) -> nn.Module:
+        """The run's own network, with its weights."""
         return self.run.networks.student
 
     def example(self) -> Tensor:

@@ -40,6 +40,7 @@ class BatchNormAct(nn.BatchNorm2d):
         return batch_norm_like(self, input, residual, self.slope)
 
     def extra_repr(self) -> str:
+        """The settings, as ``print`` shows them."""
         return f"{super().extra_repr()}, slope={self.slope}"
 
 

@@ -38,9 +38,11 @@ class BoundaryHingeLoss(nn.Module):
         student: torch.Tensor | Sequence[torch.Tensor],
         teacher: torch.Tensor | PackedSigns | Sequence[torch.Tensor | PackedSigns],
     ) -> torch.Tensor:
+        """The loss of features of one shape, or of a list of stages."""
         return boundary_hinge_loss(student, teacher, self.margin, self.reduction, self.weights)
 
     def extra_repr(self) -> str:
+        """The settings, as ``print`` shows them."""
         weights = "" if self.weights is None else f", weights={self.weights}"
         return f"margin={self.margin}, reduction={self.reduction!r}{weights}"
 
@@ -57,9 +59,11 @@ class L1Discrepancy(nn.Module):
         self.reduction = reduction
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """The loss of logits of one shape."""
         return l1_discrepancy(student, teacher, self.reduction)
 
     def extra_repr(self) -> str:
+        """The settings, as ``print`` shows them."""
         return f"reduction={self.reduction!r}"
 
 
@@ -77,9 +81,11 @@ class KLDiscrepancy(nn.Module):
         self.reduction = reduction
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """The loss of logits [B, C, ...] of one shape."""
         return kl_discrepancy(student, teacher, self.temperature, self.reduction)
 
     def extra_repr(self) -> str:
+        """The settings, as ``print`` shows them."""
         return f"temperature={self.temperature}, reduction={self.reduction!r}"
 
 
@@ -97,7 +103,9 @@ class InterpolatedL1(nn.Module):
     def forward(
         self, student: torch.Tensor, teacher: torch.Tensor, lam: float | torch.Tensor, perm: torch.Tensor
     ) -> torch.Tensor:
+        """The loss of logits [B, ...]; ``perm`` [B] names each sample's partner, ``lam`` its own share."""
         return interpolated_l1(student, teacher, lam, perm, self.reduction)
 
     def extra_repr(self) -> str:
+        """The settings, as ``print`` shows them."""
         return f"reduction={self.reduction!r}"

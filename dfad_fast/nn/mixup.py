@@ -12,11 +12,11 @@ from dfad_fast.private_torch import standard_gamma
 
 
 class Mixup(nn.Module):
-    r""":func:`dfad_fast.ops.mixup` with :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)` and a random
-    permutation.
+    r""":func:`dfad_fast.ops.mixup` with a random weight and a random permutation.
 
-    Both are drawn on the CPU, so that a seed gives the same mixtures on every device. Given a second tensor,
-    it is mixed alike (:func:`dfad_fast.ops.virtual_batch`). In eval mode the inputs pass through unchanged.
+    The weight is :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)`. Both are drawn on the CPU, so that a seed
+    gives the same mixtures on every device. Given a second tensor, it is mixed alike
+    (:func:`dfad_fast.ops.virtual_batch`). In eval mode the inputs pass through unchanged.
 
     Args:
         alpha: parameter of the Beta distribution, positive; 1 is uniform.
@@ -33,6 +33,7 @@ class Mixup(nn.Module):
     def forward(
         self, x: torch.Tensor, y: torch.Tensor | None = None, generator: torch.Generator | None = None
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """The mixture of ``x`` [B, ...], and of ``y`` alike. ``generator`` is torch's default on the CPU, if None."""
         if not self.training:
             return x if y is None else (x, y)
         batch = x.shape[0]
@@ -51,4 +52,5 @@ class Mixup(nn.Module):
         return torch.nan_to_num(first / (first + second), nan=1.0)
 
     def extra_repr(self) -> str:
+        """The settings, as ``print`` shows them."""
         return f"alpha={self.alpha}, per_sample={self.per_sample}"

@@ -114,8 +114,7 @@ def boundary_hinge_loss_with_agreement(
     reduction: str = "mean",
     weights: Sequence[Number] | torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`boundary_hinge_loss`, and from the same pass how far the student's neurons are on and off as the
-    teacher's are.
+    """:func:`boundary_hinge_loss`, and from the same pass the share of neurons that are on or off in both networks.
 
     Args and Raises: as for :func:`boundary_hinge_loss`.
 

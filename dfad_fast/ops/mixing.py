@@ -26,7 +26,7 @@ Lam: TypeAlias = float | torch.Tensor | Sequence[float] | np.ndarray | np.generi
 
 
 def lam_tensor(op: str, lam: Lam, device: torch.device) -> torch.Tensor:
-    """lam as the op takes it: a number becomes a float64 scalar on the CPU, several a float64 tensor on ``device``."""
+    """``lam`` as the op takes it: a number as a float64 scalar on the CPU, several as float64 on ``device``."""
     if isinstance(lam, torch.Tensor):
         return lam.reshape(()) if lam.dim() == 1 and lam.shape[0] == 1 else lam
     if not isinstance(lam, int | float | torch.SymFloat):

@@ -85,6 +85,7 @@ class PackedSigns:
 
     @property
     def device(self) -> torch.device:
+        """Where the bits are."""
         return self.bits.device
 
     @property

@@ -12,8 +12,10 @@ from dfad_fast.runs.writer import RunWriter
 
 
 class Progress(Protocol):
-    """What ``fit`` tells of a run while it lasts. A method ``tell(text)``, where there is one, gets lines that say how
-    far the scores at the end are."""
+    """What ``fit`` tells of a run while it lasts.
+
+    A method ``tell(text)``, where there is one, gets lines that say how far the scores at the end are.
+    """
 
     def advance(self, iteration: int) -> None:
         """One more iteration is done. Called often: must be cheap."""
@@ -29,12 +31,15 @@ class ToldProgress(Callback):
         self._progress = progress
 
     def stepped(self, event: Stepped) -> None:
+        """An iteration is done."""
         self._progress.advance(event.iteration)
 
     def recorded(self, event: Recorded) -> None:
+        """A record was written."""
         self._progress.log(dict(event.record))
 
     def told(self, text: str) -> None:
+        """The scores at the end have come so far."""
         if tell := getattr(self._progress, "tell", None):
             tell(text)
 

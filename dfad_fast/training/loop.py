@@ -31,10 +31,10 @@ _UNTIL_FIRST_CHECKPOINT = 5.0  # seconds
 
 
 class Loop:
-    """Runs a ``distiller`` by ``timetable``, with ``history`` as the records so far, and tells ``callbacks``. ``step``
-    takes an iteration: the trainer's own, which a subclass may have changed.
+    """Runs a ``distiller`` by ``timetable``, with ``history`` as the records so far, and tells ``callbacks``.
 
-    ``finish`` is what is done at the end, with the test set. ``stop_asked`` ends the run after the iteration in hand.
+    ``step`` takes an iteration: the trainer's own, which a subclass may have changed. ``finish`` is what is done at
+    the end, with the test set. ``stop_asked`` ends the run after the iteration in hand.
     """
 
     def __init__(

@@ -14,8 +14,11 @@ from dfad_fast.wording import counted
 
 @dataclass(frozen=True)
 class Timetable:
-    """When what happens: iterations between records and between evaluations, seconds and iterations between checkpoints
-    at least, and the iteration that is the last one."""
+    """When what happens.
+
+    Iterations between records and between evaluations, seconds and iterations between checkpoints at least, and the
+    iteration that is the last one.
+    """
 
     target: int
     log_every: int

@@ -169,7 +169,9 @@ class DFADTrainer(RunSettings, _Networks):
     @property
     def best_student(self) -> dict[str, Any] | None:
         """The state dictionary of the best student at an evaluation of ``fit`` so far; None before the first one.
-        ``best.describe()`` says which and by what, :class:`BestStudent` how it is chosen."""
+
+        ``best.describe()`` says which and by what, :class:`BestStudent` how it is chosen.
+        """
         return self.best.weights
 
     @property
@@ -213,6 +215,7 @@ class DFADTrainer(RunSettings, _Networks):
         the end, however that comes, the page report.html.
 
         Args:
+            iterations: how many more.
             evaluate: labeled test batches (images [B, C, H, W], labels [B]), in the same order each time; see
                 dfad_fast.data.labeled_batches for other forms. Reported, and used to choose ``best_student``
                 unless ``best_by`` is agreement; without them it is chosen on generated images.

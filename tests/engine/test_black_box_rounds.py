@@ -50,7 +50,7 @@ class PlainLoop:
         return logs - logs.mean(1, keepdim=True)
 
     def apart(self, student, teacher):
-        """Of each image."""
+        """How far the two are apart on each image."""
         teacher = teacher.double()
         if self.name == "dfme":
             return (student - teacher).abs().mean(1)

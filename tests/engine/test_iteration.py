@@ -109,7 +109,7 @@ def test_the_audit_sees_what_a_graph_could_not_hold(pair):
 
 
 def test_levers_leave_the_noise_and_the_mixtures_what_they_were(pair):
-    """Of one seed, exact runs with different levers see the same images."""
+    """With one seed, exact runs with different levers see the same images."""
     one, other = (trainer_of(pair, "dfad-ar-vi", speed) for speed in ("exact", PLAIN))
     for trainer in (one, other):
         trainer.step()

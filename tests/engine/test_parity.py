@@ -158,7 +158,7 @@ def test_the_trainer_follows_the_published_loop(pair, method, speed):
     "wrong", ["boundary", "margin", "virtual", "alpha", "student_lr", "generator_lr", "student_weight_decay"]
 )
 def test_a_small_error_is_seen(wrong):
-    """Of five percent; a weight decay of this size does little in a run so short, and is seen at 0.1."""
+    """The error is five percent; a weight decay of this size does little in a run so short, and is seen at 0.1."""
     trainer = PAIRS["resnet"].trainer("dfad-ar-vi")
     objective, recipe = OBJECTIVES["dfad-ar-vi"], trainer.recipe
     if hasattr(objective, wrong):

@@ -6,7 +6,7 @@ from torch.func import grad, jacrev, jvp, vmap
 
 from tests.under_test import sized
 
-from .helpers import assert_close
+from .helpers import assert_close, compiled
 from .samples import CALLS
 
 NAMES = pytest.mark.parametrize("name", CALLS)
@@ -52,6 +52,14 @@ def test_per_sample_gradients(name):
         one = s[i].clone().requires_grad_()
         scalar(name)(one, t[i]).backward()
         torch.testing.assert_close(got[i], one.grad)
+
+
+@compiled
+def test_batched_gradients_of_a_kernels_loss_are_refused():
+    s, t = inputs()
+    loss = CALLS["l1"].function(s.requires_grad_(), t)
+    with pytest.raises(RuntimeError, match="not implemented for dfad_fast::l1_discrepancy_backward"):
+        torch.autograd.grad(loss, s, torch.rand(3), is_grads_batched=True)
 
 
 @NAMES

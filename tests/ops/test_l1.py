@@ -65,6 +65,16 @@ def test_one_side_alone_has_its_own_dtype(wanted):
     assert torch.equal(side.grad, (slope if wanted == "student" else -slope).to(side.dtype))
 
 
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@pytest.mark.parametrize("wanted", ["student", "teacher"])
+def test_a_grad_too_large_for_float32_leaves_a_tie_alone(wanted, reduction):
+    """The side that is float64 wants no gradient here, but its loss's gradient is float64."""
+    narrow, wide = torch.tensor([1.0, 2.0], requires_grad=True), torch.ones(2, dtype=torch.float64)
+    loss = l1_discrepancy(*((narrow, wide) if wanted == "student" else (wide, narrow)), reduction)
+    loss.backward(torch.full_like(loss, 1e300))
+    assert narrow.grad.tolist() == [0.0, math.inf]
+
+
 def test_zero_dim():
     for reduction in ("mean", "sum", "none"):
         loss, student, teacher = run(l1_discrepancy, torch.tensor(0.5), torch.tensor(-0.25), reduction)

@@ -35,7 +35,7 @@ def test_the_hinge_over_more_elements_than_an_int_holds():
 
 @pytest.mark.memory(1)
 def test_sums_over_expanded_tensors():
-    """Of one element in memory."""
+    """The tensors have one element in memory."""
     s, t = torch.tensor([0.75], dtype=torch.float64), torch.tensor([0.25], dtype=torch.float64)
     assert l1_discrepancy(s.expand(SIZE), t.expand(SIZE), "sum") == 0.5 * SIZE
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from email.parser import Parser
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from dfad_fast import backends
 from dfad_fast.version import __version__
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py", "csrc", "dfad_fast", "kernels")
 KERNELS = {path.name for path in (ROOT / "kernels").glob("*.py")}
+EXTENSION = f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
 
@@ -37,8 +40,23 @@ def build(what, folder, out):
     return out / done.stdout.splitlines()[-1]
 
 
+# What setup.py would do to torch's build beside a GPU and a toolkit.
+ARCHITECTURES = """
+import os, runpy, setuptools, torch
+setuptools.setup = lambda **_: None
+torch.cuda.is_available = lambda: True
+for tagged, wanted in (("0", ""), ("1", ""), ("1", "7.5")):
+    os.environ |= {"DFAD_FAST_TAG_TORCH": tagged, "TORCH_CUDA_ARCH_LIST": wanted}
+    builds_cuda = runpy.run_path("setup.py")["builds_cuda"]
+    builds_cuda.__globals__["cannot_build_cuda"] = lambda home: ""
+    assert builds_cuda(False)
+    print(repr(os.environ["TORCH_CUDA_ARCH_LIST"]))
+"""
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
+    """A copy of the sources, in which an extension lies that an editable install built."""
     folder = tmp_path_factory.mktemp("checkout")
     ignore = shutil.ignore_patterns("*.so", "_build_info.json", "__pycache__")
     for name in PARTS:
@@ -46,6 +64,8 @@ def checkout(tmp_path_factory):
             shutil.copy if (ROOT / name).is_file() else lambda *paths: shutil.copytree(*paths, ignore=ignore)
         )
         copy(ROOT / name, folder / name)
+    (folder / "dfad_fast" / EXTENSION).write_bytes(b"an extension")
+    (folder / "dfad_fast/_build_info.json").write_text('{"built": true}')
     return folder
 
 
@@ -90,7 +110,7 @@ def test_the_source_archive_is_whole(sdist):
     } <= names
     assert {f"kernels/{name}" for name in KERNELS} <= names
     assert "dfad_fast/kernels/__init__.py" in names
-    assert "dfad_fast/_build_info.json" not in names
+    assert not names & {"dfad_fast/_build_info.json", f"dfad_fast/{EXTENSION}"}
 
 
 def test_a_wheel_holds_the_kernels_in_the_package(wheel):
@@ -113,6 +133,21 @@ def test_the_kernels_of_an_installed_wheel_are_its_own(installed):
     assert Path(printed) == installed / "dfad_fast/kernels/l1.py"
 
 
+def test_a_wheel_without_kernels_says_how_to_get_them(installed):
+    done = python("-m", "dfad_fast.info", "--json", folder=installed, PYTHONPATH=str(installed))
+    reason = json.loads(done.stdout)["extension"]["reason"]
+    assert "it is not in this package: install a wheel for torch" in reason
+    assert "or build it with pip install --no-build-isolation" in reason
+    assert "DFAD_FAST_BUILD" not in reason
+
+
+def test_where_there_are_no_kernels_nobody_is_told_to_build_them(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert (
+        backends._not_built({"built": False, "reason": "no OpenMP"}) == "there is none for macOS and Windows"
+    )
+
+
 def test_a_wheel_beside_another_torch_falls_back_and_says_how_to_get_on(installed):
     text = json.dumps({"built": True, "torch": "2.3.1"})
     (installed / "dfad_fast/_build_info.json").write_text(text)
@@ -126,7 +161,18 @@ def test_a_wheel_beside_another_torch_falls_back_and_says_how_to_get_on(installe
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(os.environ.get("DFAD_FAST_BUILD") == "0", reason="DFAD_FAST_BUILD=0: no kernels here")
+def test_a_wheel_that_is_handed_on_fits_more_than_the_gpu_of_its_builder(unpacked):
+    switches = {"DFAD_FAST_BUILD": "0", "FORCE_CUDA": ""}
+    assert python("-c", ARCHITECTURES, folder=unpacked, **switches).stdout.split() == [
+        "''",
+        "'8.0;9.0+PTX'",
+        "'7.5'",
+    ]
+
+
+@pytest.mark.skipif(
+    backends.extension is None, reason="no extension was built, perhaps for want of a compiler"
+)
 def test_a_wheel_that_is_handed_on_names_its_torch(unpacked, tmp_path):
     wishes = {"DFAD_FAST_TAG_TORCH": "1", "FORCE_CUDA": "0", "DFAD_FAST_REQUIRE_EXTENSION": "1"}
     python("setup.py", "egg_info", "--egg-base", tmp_path, folder=unpacked, **wishes)

@@ -115,7 +115,7 @@ def state_after(iterations, dtype, settings):
 
 
 def farthest(a, b):
-    """Of all entries, relative to the largest of their tensor."""
+    """The largest difference of all entries, relative to the largest of their tensor."""
     return max(
         ((a[key] - b[key]).abs().max() / b[key].abs().max().clamp_min(1e-3)).item()
         for key in b

@@ -43,7 +43,7 @@ class Statistics {
   Statistics(int64_t parts, int64_t channels, const at::Tensor& like)
       : channels_(channels), counts_(parts), values_(scratch(like, parts * 2 * channels)) {}
 
-  // Of part `index`, with so many values per channel. Parts may be set on several threads.
+  // The means of part `index`, which has `count` values per channel. Parts may be set on several threads.
   float* means(int64_t index, int64_t count) {
     counts_[index] = count;
     return values_.mutable_data_ptr<float>() + index * 2 * channels_;

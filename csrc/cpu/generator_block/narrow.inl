@@ -2,7 +2,7 @@
 // instruction set. Its products are so few that computing them twice is cheaper than keeping them: once for the sums
 // that the batch norm's gradient needs, and once, with these sums, for that gradient itself.
 
-// Of one row of pixels and one register of channels; `body` gets a pixel's index, value, and the gradient of what was
+// One row of pixels and one register of channels; `body` gets a pixel's index, value, and the gradient of what was
 // convolved.
 template <bool weights_wanted, class Lanes, class Body>
 DFAD_INLINE void narrow_row(

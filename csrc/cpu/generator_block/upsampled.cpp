@@ -41,12 +41,12 @@ struct Cut {
     return {height, width, image, std::min(images, batch - image), begin, std::min(begin + rows, down)};
   }
 
-  // Of the upsampled image.
+  // Rows of the upsampled image.
   Range output_range(const UpsampledTiles& of) const {
     return {std::max<int64_t>(4 * of.begin - 1, 0), std::min(4 * of.end - 1, 2 * height)};
   }
 
-  // Of an item, with the rows of tiles around it.
+  // The most tiles that an item has, with the rows of tiles around it.
   int64_t most_tiles(int64_t halo) const { return images * std::min(rows + halo, down) * across; }
 
   // The rows of tiles that have a product.
@@ -154,7 +154,7 @@ void weight_gradient(const TransformedTiles& filters, int64_t in, int64_t out, f
   }
 }
 
-// Of some rows of tiles in memory that begins with row `first`.
+// Where rows of tiles lie in memory that begins with row `first`.
 struct Rows {
   int64_t first, length;  // tiles of a row, of all images
 

@@ -81,7 +81,7 @@ class Plan {
     return std::clamp<int64_t>(by_blocks() ? kept_tiles / one : shared, 1, tiles);
   }
 
-  // Of whole images, because their tiles overlap.
+  // A block that holds whole images, because their tiles overlap.
   int64_t block_of_images(int64_t panels) const {
     return std::min(std::max<int64_t>(block(panels) / per_image, 1) * per_image, tiles);
   }

@@ -135,7 +135,7 @@ def test_two_processes_of_ours_that_differ_by_luck_hide_as_much():
 
     slower = {0: 1.3, 1: 1.3}
     assert len(compare(with_processes(1.0), with_processes(1.0, ours=slower, seed=1)).regressions) == 2
-    # Of another op's luck nothing follows.
+    # Another op's luck tells nothing about this one.
     (change,) = compare(with_processes(1.3), with_processes(1.3, ours=slower, seed=1)).regressions
     assert change.name == ("case 0", "forward")
 

@@ -5,10 +5,10 @@
 
 namespace ptx {
 
-// At the instruction that the machine executes.
+// Reports a fault at the instruction that the machine executes.
 void report(const std::string& what);
 
-// Of the launch as a whole.
+// Reports a fault of the launch as a whole.
 void report_launch(const std::string& what);
 
 // Lines of "count<tab>what<tab>kernel<tab>instruction"; they are forgotten then.

@@ -46,7 +46,7 @@ void reciprocal(Thread& thread, const Instruction& instruction) {
   write(thread, instruction.to[0], bits_of(1.0 / double_of(read(thread, instruction.sources[0]), Type::f64)));
 }
 
-// Of a double, only the upper half of the bits: a first guess that the code then improves.
+// A double gets only the upper half of its bits: a first guess that the code then improves.
 void approximate_reciprocal(Thread& thread, const Instruction& instruction) {
   if (instruction.type == Type::f32) return reciprocal(thread, instruction);
   const double value = 1.0 / double_of(read(thread, instruction.sources[0]), Type::f64);
