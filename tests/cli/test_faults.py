@@ -199,7 +199,7 @@ def test_a_strangers_configuration_runs_nothing_and_writes_nowhere_else(dfad_fas
     path.write_text(yaml.safe_dump(config))
     resumed = dfad_fast("resume", "run")
     assert resumed.code == 0, resumed.err
-    assert "running the code in own.py, as it was told to" in resumed.out
+    assert "running the code in own.py, as requested" in resumed.out
     assert dfad_fast("distill", "--config", "run", "--out", "again").code == 0
     # Of a dataset's teacher, which distill would train: resume does not, and neither writes there.
     config["distill"] |= {"dataset": "digits", "teacher": None, "teacher_weights": None, "student": None}

@@ -14,7 +14,7 @@ from dfad_fast.runs import checkpoints
 from dfad_fast.sources.banking.reading import KeptImages
 
 NORMALIZED = ("--mean", "0.5", "--std", "0.25")
-SAID = "running the code in own.py, as it was told to\n"
+SAID = "running the code in own.py, as requested\n"
 BANK = ("--source", "bank(fresh, images=64) + bank(fresh, images=32, views=0)", *NORMALIZED)
 
 
@@ -150,7 +150,7 @@ def test_what_is_there_is_left_alone(dfad_fast, run_of, tmp_path):
     for name in ("mine", "mine.npz"):
         refused = dfad_fast("images", "run", "--out", name)
         assert refused.code == 2
-        assert f"{name} is there already: give another place with --out, or remove it" in refused.err
+        assert f"{name} already exists: give another place with --out, or remove it" in refused.err
     assert (tmp_path / "mine.npz").read_text() == "not ours"
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["own.png"]
     assert dfad_fast("images", "run", "--count", "0").code == 2
