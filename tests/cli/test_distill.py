@@ -392,7 +392,7 @@ def test_a_signal_saves_everything_and_resume_goes_on(dfad_fast, own, tmp_path, 
     config.write_text(config.read_text().replace("1000000", str(reached + 2)))
     resumed = dfad_fast("resume", "run")
     assert resumed.code == 0, resumed.err
-    assert f"going on from iteration {reached}" in resumed.out
+    assert f"resuming from iteration {reached}" in resumed.out
     assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == reached + 2
 
 
@@ -498,7 +498,7 @@ def test_a_damaged_checkpoint_costs_what_came_after_the_one_before(dfad_fast, ow
     (tmp_path / "run/student.safetensors").unlink()
     resumed = dfad_fast("resume", "run")
     assert resumed.code == 0, resumed.err
-    assert "going on from iteration 4" in resumed.out
+    assert "resuming from iteration 4" in resumed.out
     lines = [line for line in resumed.err.splitlines() if "held-out generated images" not in line]
     assert len(lines) == 2
     assert lines[0].startswith("dfad-fast: run/checkpoint.pt is damaged (")

@@ -152,7 +152,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_again(dfad_fast, own,
     again = dfad_fast("resume", "run")
     assert again.code == 0, again.err
     assert "run holds no checkpoint yet: the run is begun again" in again.out
-    assert "going on" not in again.out
+    assert "resuming from" not in again.out
     assert (run / "student.safetensors").read_bytes() == student
     assert (run / "config.yaml").read_text() == config
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2

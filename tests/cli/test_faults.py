@@ -43,7 +43,7 @@ def test_a_teacher_that_fails_leaves_the_last_good_state(dfad_fast, own, tmp_pat
     assert all(line.startswith("dfad-fast: not ") for line in warned)  # measured or drawn
     assert "had enough" in (tmp_path / "run/traceback.txt").read_text()
     again = dfad_fast("resume", "run")  # as far as it comes this time
-    assert "going on from iteration" in again.out
+    assert "resuming from iteration" in again.out
     assert "Traceback" not in again.err
 
 
