@@ -502,7 +502,7 @@ def test_a_damaged_checkpoint_costs_what_came_after_the_one_before(dfad_fast, ow
     lines = [line for line in resumed.err.splitlines() if "held-out generated images" not in line]
     assert len(lines) == 2
     assert lines[0].startswith("dfad-fast: run/checkpoint.pt is damaged (")
-    assert lines[0].endswith("going on from checkpoint-2.pt, which was written before it")
+    assert lines[0].endswith("resuming from checkpoint-2.pt, which was written before it")
     assert (tmp_path / "run/student.safetensors").read_bytes() == before
 
 

@@ -200,7 +200,7 @@ def test_weights_that_are_newer_than_the_checkpoint_are_taken(dfad_fast, own_run
     done = dfad_fast("export", "run", "--format", "safetensors", *QUICK, "--quiet")
     assert done.code == 0, done.err
     assert (
-        "the checkpoint in run is older than student.safetensors, so the weights' files are taken" in done.err
+        "the checkpoint in run is older than student.safetensors, so the weights files are used" in done.err
     )
     torch.testing.assert_close(load_file(own_run / "student_export.safetensors"), newer, atol=0, rtol=0)
 

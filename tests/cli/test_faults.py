@@ -131,7 +131,7 @@ def test_a_disk_that_is_full_for_a_while_ends_no_run(tmp_path, how):
         if how == "tmpfs":
             subprocess.run(["umount", str(folder)], check=False)
     assert done.returncode == 0, done.stderr
-    assert "training goes on, with the checkpoint before it kept" in done.stderr
+    assert "training continues, and the previous checkpoint is kept" in done.stderr
     assert ("File too large" if how == "limit" else "No space left on device") in done.stderr
 
 
