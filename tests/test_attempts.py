@@ -77,7 +77,7 @@ def test_a_student_that_cannot_be_written_costs_nothing_else(pair, tmp_path, mon
 
     monkeypatch.setattr(RunFolder, "write_weights", fails)
     with pytest.raises(
-        RunError, match=r"student.safetensors \(no room for it\): .*go on with dfad-fast resume"
+        RunError, match=r"student.safetensors \(no room for it\): .*resume with dfad-fast resume"
     ):
         DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL).fit(1)
     assert names(tmp_path) & (WEIGHTS | PICTURES) == (WEIGHTS | PICTURES) - {"student.safetensors"}

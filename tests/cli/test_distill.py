@@ -384,7 +384,7 @@ def test_a_signal_saves_everything_and_resume_goes_on(dfad_fast, own, tmp_path, 
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
     assert "Traceback" not in err
-    assert "go on with dfad-fast resume run" in err
+    assert "resume with dfad-fast resume run" in err
     reached = json.loads((tmp_path / "run/summary.json").read_text())["iterations"]
     assert reached >= 1
     assert f"interrupted at iteration {reached} of 1000000" in err
