@@ -131,7 +131,7 @@ class DistillerSettings:
     )
     student_terms: Terms | None = setting(
         None,
-        "The student's terms, such as 'l1 + 0.1*boundary(margin=0.5, schedule=linear) + virtual(alpha=1.0)'.",
+        "The student's terms, instead of the method's: 'l1 + 0.1*boundary(margin=0.5, schedule=linear) + virtual'.",
         details="Or rows (Weighted): see dfad_fast.terms.",
         option=str,
         metavar="SUM",
@@ -140,7 +140,7 @@ class DistillerSettings:
     )
     generator_terms: Terms | None = setting(
         None,
-        "The generator's terms, such as '-l1 + 0.2*batch_norm'.",
+        "The generator's terms, instead of the method's: '-l1 + 0.2*batch_norm'.",
         details="Or rows (Weighted).",
         option=str,
         metavar="SUM",

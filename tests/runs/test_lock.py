@@ -77,7 +77,9 @@ def test_a_dead_writers_lock_is_taken_over(tmp_path, another, how):
     if how == "ended":
         another.wait()
     lock = RunLock(tmp_path)
-    with pytest.warns(DFADFastWarning, match=f"process {another.pid}, which was writing to .*, has ended"):
+    with pytest.warns(
+        DFADFastWarning, match=f"process {another.pid}, which was writing to .*, ended without"
+    ):
         lock.take()
     assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
