@@ -26,7 +26,7 @@ from dfad_fast.cli.threads import set_threads
 @click.option("--out", metavar="FILE", help="The file (default: RUN/student.onnx and the like).")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @images_option("--samples", 1000, "Maximum number of images to check and measure on.")
-@images_option("--calibration-images", 512, "Generated images that calibrate int8.")
+@images_option("--calibration-images", 512, "Generated images used to calibrate int8.")
 @data_options
 @threads_option()
 @quiet_option

@@ -31,8 +31,8 @@ class DistillerSettings:
         "auto",
         "auto (dfad-ar-vi-bn, or dfad-ar if the teacher has no batch norm layers; with --minutes, what does best in "
         "that time), dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq, fast-2, fast-5, fast-10, "
-        "nayer, cmi, procedural, deepinversion, adi, tv-inversion, dfkd, dream; for a black-box teacher dfme (also "
-        "auto), maze.",
+        "nayer, cmi, procedural, deepinversion, adi, tv-inversion, dfkd, dream; for a black-box teacher dfme (the "
+        "auto choice), maze.",
         details="Or a Method. auto leaves the activation regularizer out if no features match.",
         option=str,
         resolved=True,
@@ -99,8 +99,9 @@ class DistillerSettings:
     )
     generator_ema: float | None = setting(
         None,
-        "Decay of a moving average of the generator; the student takes one more step per iteration, on its images.",
-        details="The decay is per iteration. Turns the lever graph off.",
+        "Decay per iteration of a moving average of the generator; the student takes one more step per iteration, on "
+        "images of this average.",
+        details="Turns the lever graph off.",
         metavar="DECAY",
     )
     student_lr: float | None = setting(

@@ -26,7 +26,7 @@ class RunSettings(DistillerSettings):
     _: KW_ONLY
     checkpoint_seconds: float = setting(
         60.0,
-        "Minimum time between checkpoints.",
+        "Minimum seconds between checkpoints.",
         details="The first one is written after 5 seconds, or after the first iteration that ends later.",
         limits=Limits(least=0),
         after="speed",
