@@ -92,8 +92,8 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
         console.width = max(console.width, _WIDE)
     console.print(table)
     console.print(
-        "final, best and agreement are measured on test images; held-out (the agreement there), discrepancy and classes "
-        "(the effective number that the teacher sees) on generated images that no step trained on.",
+        "final, best and agreement are measured on test images; held-out (the agreement there), discrepancy and "
+        "classes (the effective number that the teacher sees) on generated images that no step trained on.",
         highlight=False,
     )
     for teacher in _teacher_accuracies(groups):
