@@ -29,8 +29,8 @@ def choose_method(
     """The method by its name, with terms, source and steps replaced if given.
 
     ``auto`` as method depends on the networks, ``auto`` as source is the method's own. The generator's terms are left
-    out if nothing minimizes them. Its warm-up is left out if the source reinitializes the generator, which would
-    discard the warm-up's effect.
+    out if nothing minimizes them. The generator's warm-up is left out if the source reinitializes the generator, which
+    would discard the warm-up's effect.
 
     The method ``auto`` is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without,
     since virtual samples do badly if no batch norm statistics constrain the generator. If no stage of the student

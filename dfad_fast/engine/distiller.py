@@ -282,9 +282,7 @@ class Distiller:
         if state["global_rng"] is not None:
             restore_global_state(state["global_rng"], self.device)
         for name, value in asdict(TrainState()).items():
-            setattr(
-                self.state, name, state.get(name, value)
-            )  # checkpoints of older versions lack some counts
+            setattr(self.state, name, state.get(name, value))  # older checkpoints lack some counts
         if self.queries:
             self.queries.reached = self.state.queries
         if "best_student" in state:  # not in checkpoints of older versions
