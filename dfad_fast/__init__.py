@@ -1,8 +1,8 @@
 """dfad_fast: data-free knowledge distillation with fused loss ops.
 
 ``DFADTrainer`` distills a trained classifier into a small student without its data; ``dfad_fast.ops`` holds the
-loss ops for use in any other loop. A method of one's own is a ``Method`` of ``Weighted`` terms; a term is a subclass of
-``Term``.
+loss ops for use in any other loop. A custom method is a ``Method`` of ``Weighted`` terms; a custom term is a subclass
+of ``Term``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
     "use_backend",
 ]
 
-# Imported when first asked for, so that `import dfad_fast.ops` does not pay for the trainer.
+# Imported on first access, so that `import dfad_fast.ops` does not also import the trainer.
 _HOMES = {
     "BlackBoxTeacher": "dfad_fast.models.black_box",
     "DFADFastError": "dfad_fast.errors",

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what a step frees for the next one, in large pages."""
+"""Makes the C library's allocator keep the memory that a step frees for the next step, in huge pages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HUGE_PAGE = 2 * 2**20
 def pin_allocator() -> bool:
     """Keeps freed memory in the process, on glibc; returns whether that was possible.
 
-    By default large blocks go back to the system when they are freed, and every step pays page faults for the same
-    memory again. Where the system gives large pages to those who ask, they are asked for: a step walks through
-    gigabytes. For the whole process, once, and not undone; nothing is taken from the system that is not used.
+    By default large freed blocks return to the system, and every step pays page faults for the same memory again.
+    Also requests huge pages if the system offers them, since a step walks through gigabytes. Applies to the whole
+    process and cannot be undone. Memory that is not used stays with the system.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -34,8 +34,8 @@ def pin_allocator() -> bool:
 
 
 def _ask_for_large_pages(libc: ctypes.CDLL) -> None:
-    """For the heap's next addresses, half as many as there is memory: they are reserved, marked, and given back to
-    malloc, which since trimming is off goes on from there."""
+    """Reserves the heap's next addresses, half the size of physical memory, marks them for huge pages, and returns them
+    to malloc. Since trimming is off, malloc continues from there."""
     malloc, free, madvise = libc.malloc, libc.free, libc.madvise
     malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     free.restype, free.argtypes = None, [ctypes.c_void_p]

@@ -1,4 +1,4 @@
-"""Several things that are to be done at the end of a run, of which one that fails costs no other."""
+"""Several actions at the end of a run, each tried even if another one failed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class Attempts:
-    """What was tried and failed, as names with reasons; as text in one line, equal reasons said once."""
+    """Collects failures as names with reasons. As text they are one line, with equal reasons given once."""
 
     def __init__(self) -> None:
         self.failures: list[tuple[str, str]] = []
 
     def attempt(self, name: str, do: Callable[[], T], together: bool = False) -> T | None:
-        """What ``do`` returns; None where it fails. ``together``: whether all processes of the run do it. With
-        several, errors are raised then, since the others would wait."""
+        """Returns what ``do`` returns, or None if it fails. ``together``: whether all processes of the run do this. If
+        so and there are several, errors are raised, since the other processes would wait."""
         try:
             return do()
         except Exception as error:
@@ -39,11 +39,11 @@ class Attempts:
 
 
 def _reason(error: Exception) -> str:
-    """The system's, where that is why a file could not be written: it is the same for several files."""
+    """The system's reason if a file could not be written, since it is the same for several files."""
     cause = error.__cause__
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    if number := re.search(r"\(os error (\d+)\)", str(cause)):  # as safetensors says it
+    if number := re.search(r"\(os error (\d+)\)", str(cause)):  # the form that safetensors uses
         return os.strerror(int(number[1]))
     said = in_one_line(error)
     return said if isinstance(error, RunError) else with_kind(error, said)

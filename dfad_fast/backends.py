@@ -1,11 +1,11 @@
 """Which code computes an op.
 
-``cpp``: compiled kernels, C++ for the CPU and, where they were built, CUDA C++ for NVIDIA GPUs. ``triton``: Triton
+``cpp``: compiled kernels, C++ for the CPU and, if they were built, CUDA C++ for NVIDIA GPUs. ``triton``: Triton
 kernels, on a GPU for which no CUDA kernels were built. ``reference``: plain PyTorch, for everything else.
 
 ``DFAD_FAST_BACKEND`` or :class:`use_backend` force one; ``DFAD_FAST_ISA`` forces an instruction-set tier of
 the C++ kernels (``base``, ``avx2``, ``avx512``). A missing or unloadable extension is reported once and never
-breaks an import: the reference then serves every op.
+breaks an import: every op then runs the reference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dfad_fast.errors import UsageError, unknown_name
 
 BACKENDS = ("auto", "cpp", "triton", "reference")
 BUILD_INFO_FILE = Path(__file__).with_name("_build_info.json")
-# A wheel has no sources beside it.
+# An installed wheel has no sources beside it.
 _HAS_SOURCES = BUILD_INFO_FILE.parents[1].joinpath("csrc").is_dir()
 REBUILD = (
     "pip install --no-build-isolation -e ."
@@ -42,7 +42,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def build_info() -> dict[str, Any]:
-    """What setup.py wrote down about its last build; empty where it never ran."""
+    """What setup.py recorded about its last build; empty if it never ran."""
     try:
         info = json.loads(BUILD_INFO_FILE.read_text())
     except (OSError, ValueError):
@@ -51,10 +51,10 @@ def build_info() -> dict[str, Any]:
 
 
 def _other_torch(built_for: object) -> bool:
-    """Whether the extension was built for another torch release, whose ABI may differ though it links."""
+    """Whether the extension was built for another torch release, whose ABI may differ even if it links."""
     if not isinstance(built_for, str) or built_for == torch.__version__:
         return False
-    from packaging.version import Version  # only reached where the strings differ, so a usual import skips it
+    from packaging.version import Version  # reached only if the strings differ, so most imports skip it
 
     return Version(built_for).public != Version(torch.__version__).public
 
@@ -71,10 +71,10 @@ def _not_built(info: dict[str, Any]) -> str:
 
 
 def _load() -> tuple[ModuleType | None, str]:
-    """The extension, or None and why it is missing."""
+    """The extension and "", or None and the reason why it is missing."""
     info = build_info()
     if info.get("built") is False:
-        # Not even tried: a binary left from an earlier build would not fit the sources beside it.
+        # Do not even try: a binary left from an earlier build would not match the sources beside it.
         return None, _not_built(info)
     built_for = info.get("torch")
     if _other_torch(built_for):
@@ -93,7 +93,7 @@ def _load() -> tuple[ModuleType | None, str]:
 
 
 def _report_missing(reason: str) -> None:
-    message = f"dfad_fast: the C++ extension is missing, the slower PyTorch reference serves ({reason})"
+    message = f"dfad_fast: the C++ extension is missing, using the slower PyTorch reference ({reason})"
     if build_info().get("skipped"):
         _logger.info(message)
     else:
@@ -101,12 +101,12 @@ def _report_missing(reason: str) -> None:
 
 
 class _State:
-    """The process-wide choice; an object, so that torch.compile guards on its attributes."""
+    """The process-wide choice. It is an object so that torch.compile guards on its attributes."""
 
     forced = "auto"
     # Registers the Triton launchers for a dispatch key; set by dfad_fast.ops.
     register_triton: Callable[[str], torch.library.Library] | None = None
-    # Registrations live as long as their Library.
+    # Registrations last as long as their Library.
     triton: torch.library.Library | None = None
     triton_over_others: tuple[torch.library.Library, ...] = ()
 
@@ -117,21 +117,21 @@ if extension is None:
     _report_missing(missing_reason)
 
 
-# Asked once: torch.compile cannot look into the extension's functions.
+# Computed once: torch.compile cannot trace into the extension's functions.
 _has_cuda_kernels = extension is not None and bool(extension.build_info().get("cuda"))
 
 
 @functools.cache
 def _unfit_gpu() -> str:
-    """Why the CUDA kernels do not run on the GPU that is there, or an empty string. Binary code runs on later minor
-    versions, and what was built last, as PTX, on later GPUs."""
+    """Why the CUDA kernels do not run on this GPU, or an empty string. Binary code runs on later minor versions; the
+    newest architecture, built as PTX too, runs on all later GPUs."""
     assert extension is not None
     built = [tuple(map(int, a.split("."))) for a in extension.build_info()["cuda_architectures"]]
     here = torch.cuda.get_device_capability()
     if here >= max(built) or any(here[0] == major and here[1] >= minor for major, minor in built):
         return ""
     return (
-        f"the CUDA kernels were built for {', '.join(f'{a}.{b}' for a, b in built)}, the GPU is "
+        f"the CUDA kernels were built for {', '.join(f'{a}.{b}' for a, b in built)}, but the GPU is "
         f"{here[0]}.{here[1]}: reinstall with TORCH_CUDA_ARCH_LIST={here[0]}.{here[1]}, or use_backend('triton')"
     )
 
@@ -149,7 +149,7 @@ def _interpreting() -> bool:
 
 
 def offer_triton(register: Callable[[str], torch.library.Library]) -> None:
-    """Let Triton serve the GPUs that no CUDA kernels were built for; costs no import of triton."""
+    """Lets Triton serve GPUs that no CUDA kernels were built for. Does not import triton."""
     _state.register_triton = register
     if not _has_cuda_kernels and not _missing_triton():
         _state.triton = register("CUDA")
@@ -168,18 +168,18 @@ def _force(name: str) -> None:
     if name not in BACKENDS:
         raise unknown_name("backend", name, BACKENDS)
     if name == "cpp" and extension is None:
-        raise UsageError(f"backend 'cpp' was asked for, but the C++ extension is missing: {missing_reason}")
+        raise UsageError(f"backend 'cpp' was requested, but the C++ extension is missing: {missing_reason}")
     if name == "triton" and (missing := _missing_triton()):
-        raise UsageError(f"backend 'triton' was asked for, but {missing}")
+        raise UsageError(f"backend 'triton' was requested, but {missing}")
     if (name == "triton") != (_state.forced == "triton"):
         _put_triton_first(name == "triton")
     _state.forced = name
 
 
 def apply_environment() -> None:
-    """Apply DFAD_FAST_BACKEND and, where there is an extension, DFAD_FAST_ISA.
+    """Applies DFAD_FAST_BACKEND and, if there is an extension, DFAD_FAST_ISA.
 
-    A wish that cannot be met raises UsageError.
+    Raises UsageError for a request that cannot be met.
     """
     _force(os.environ.get("DFAD_FAST_BACKEND") or "auto")
     tier = os.environ.get("DFAD_FAST_ISA")
@@ -197,10 +197,10 @@ class use_backend:
     Args:
         name: ``"cpp"`` (compiled kernels), ``"triton"`` (Triton kernels, on a GPU, or with ``TRITON_INTERPRET=1`` in
             Triton's interpreter on the CPU), ``"reference"`` (plain PyTorch), or ``"auto"``, the default: compiled
-            kernels where they serve the tensor's device, then Triton, and the reference elsewhere.
+            kernels if they serve the tensor's device, otherwise Triton, otherwise the reference.
 
     Raises:
-        UsageError: the name is unknown, or the backend is not there; the text says what is missing.
+        UsageError: the name is unknown, or the backend is not available; the message says what is missing.
     """
 
     def __init__(self, name: str) -> None:
@@ -210,7 +210,7 @@ class use_backend:
         _force(name)
 
     def __enter__(self) -> None:
-        if self._entered:  # a second time, perhaps inside the first
+        if self._entered:  # entered again, perhaps nested
             self._before.append(_state.forced)
         self._entered = True
         _force(self._name)
@@ -222,7 +222,7 @@ class use_backend:
 
 
 def inside_transform() -> bool:
-    """Whether a torch.func transform (vmap, grad, jvp) is at work in eager mode."""
+    """Whether a torch.func transform (vmap, grad, jvp) is active in eager mode."""
     return not torch.compiler.is_compiling() and private_torch.inside_function_transform()
 
 
@@ -230,17 +230,17 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def is_opaque(kind: type) -> bool:
-    """Whether tensors of this class compute by a dispatch of their own, as DTensor does: their memory is not theirs."""
+    """Whether this tensor class has its own dispatch, as DTensor does, so that kernels cannot read its memory."""
     own = getattr(kind, "__torch_dispatch__", torch.Tensor.__torch_dispatch__)
-    # What torch.compile and torch.export trace with, the kernels know.
+    # The kernels support the classes that torch.compile and torch.export trace with.
     return own is not torch.Tensor.__torch_dispatch__ and not private_torch.is_traced_kind(kind)
 
 
 def native(*tensors: torch.Tensor) -> bool:
-    """Whether a registered kernel serves these tensors. Where devices are mixed the reference says so.
+    """Whether a registered kernel serves these tensors. For mixed devices the reference raises the error.
 
-    Inside torch.func's transforms (vmap, grad, jvp) the reference serves, which they can look into, and of subclasses
-    of tensors with a dispatch of their own.
+    The reference also serves inside torch.func's transforms (vmap, grad, jvp), which can trace through it, and for
+    subclasses of tensors with their own dispatch.
     """
     if extension is None or _state.forced == "reference":
         return False
@@ -250,7 +250,7 @@ def native(*tensors: torch.Tensor) -> bool:
         if type(tensor) not in _PLAIN and is_opaque(type(tensor)):
             return False
         if tensor.is_cpu and _state.forced != "triton":
-            continue  # the usual case; asking for the device's name takes ten times as long
+            continue  # the usual case; reading the device's name takes ten times as long
         backend, reason = choice(tensor.device.type)
         if backend == "none":
             raise UsageError(reason)
@@ -260,9 +260,9 @@ def native(*tensors: torch.Tensor) -> bool:
 
 
 def native_on_cpu(*tensors: torch.Tensor) -> bool:
-    """Whether compiled kernels serve these tensors in an op that has them for the CPU and float32 alone.
+    """Whether compiled kernels serve these tensors, for an op that has kernels only for the CPU and float32.
 
-    Not under autocast, which would compute in halves.
+    False under autocast, which would compute in half precision.
     """
     if extension is None or _state.forced not in ("auto", "cpp") or inside_transform():
         return False
@@ -274,12 +274,12 @@ def native_on_cpu(*tensors: torch.Tensor) -> bool:
 
 
 def op(name: str) -> Any:
-    """The dispatcher's op of this name, or None where the extension is missing."""
+    """The dispatcher's op of this name, or None if the extension is missing."""
     return None if extension is None else getattr(torch.ops.dfad_fast, name).default
 
 
 def register_fake(name: str) -> Callable[[_F], _F]:
-    """Register a function as the op's fake kernel, where the extension has defined the op."""
+    """Registers a function as the op's fake kernel, if the extension has defined the op."""
 
     def decorate(fake: _F) -> _F:
         if extension is not None:
@@ -290,7 +290,7 @@ def register_fake(name: str) -> Callable[[_F], _F]:
 
 
 def choice(device: str) -> tuple[str, str]:
-    """The backend that serves an op on a device, and why; "none" where the forced one has no kernels for it."""
+    """The backend that serves an op on a device, and why; "none" if the forced one has no kernels for it."""
     forced = _state.forced
     if forced == "reference":
         return "reference", "forced"
@@ -300,16 +300,16 @@ def choice(device: str) -> tuple[str, str]:
         if device == "cuda" or device == "meta" or (device == "cpu" and _state.triton_over_others):
             return "triton", "forced"
         hint = ": TRITON_INTERPRET=1 runs it in Triton's interpreter" if device == "cpu" else ""
-        return "none", f"backend 'triton' was asked for, but it has no kernels for {device} tensors{hint}"
+        return "none", f"backend 'triton' was requested, but it has no kernels for {device} tensors{hint}"
     if device == "cpu" or device == "meta":
         return "cpp", "forced" if forced == "cpp" else "compiled kernels"
     if device == "cuda" and _has_cuda_kernels:
-        # While torch.compile traces, the eager call before it or the launch after it says what does not fit.
+        # While torch.compile traces, the eager call before or the launch after reports a mismatch.
         if not torch.compiler.is_compiling() and torch.cuda.is_available() and (unfit := _unfit_gpu()):
             return "none", unfit
         return "cpp", "forced" if forced == "cpp" else "compiled CUDA kernels"
     if forced == "cpp":
-        return "none", f"backend 'cpp' was asked for, but it has no kernels for {device} tensors"
+        return "none", f"backend 'cpp' was requested, but it has no kernels for {device} tensors"
     if device == "cuda" and _state.triton is not None:
         return "triton", "no CUDA kernels were built"
     missing = _missing_triton() if device == "cuda" else ""

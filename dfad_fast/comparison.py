@@ -1,4 +1,4 @@
-"""Runs beside each other: a table and a picture of their results, seeds of the same settings taken together."""
+"""Compares runs: a table and a picture of their results, grouped by settings with seeds averaged."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from dfad_fast.runs.resuming import with_replay_beside
 from dfad_fast.runs.summary import Summary
 
 _LONGEST_LABEL = 50  # characters
-_WIDE = 200  # columns, where the table is read from a file
+_WIDE = 200  # columns of a table that goes to a file
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of the same settings, but for their seeds; ``name`` says what these are."""
+    """Runs that differ only in their seeds; ``name`` describes their settings."""
 
     name: str
     runs: list[EndedRun]
 
     def values(self, figure: Callable[[Summary], float | None]) -> list[float]:
-        """A figure of each run's summary; empty where a run lacks it."""
+        """A figure from each run's summary; empty if any run lacks it."""
         found = [figure(run.summary) for run in self.runs]
         return [value for value in found if value is not None] if None not in found else []
 
 
 def group_runs(runs: Sequence[EndedRun]) -> list[Group]:
-    """By settings, in order; named after their method and the settings that set them apart from other groups."""
+    """Groups runs by settings, in order. Groups are named by method and the settings in which they differ."""
     together: dict[str, list[EndedRun]] = {}
     for run in runs:
         together.setdefault(json.dumps(_settings(run), sort_keys=True, default=str), []).append(run)
@@ -51,10 +51,10 @@ def group_runs(runs: Sequence[EndedRun]) -> list[Group]:
 
 
 def _settings(run: EndedRun) -> dict[str, Any]:
-    """What ``dfad-fast distill`` was told, or, of a trainer made in Python, what that was."""
+    """The settings of ``dfad-fast distill``, or of a trainer created in Python."""
     told = {k: v for k, v in with_replay_beside(run.config).items() if k != "versions"}
     if "distill" in run.config:
-        # A setting that came after the run had what is its default now.
+        # A setting newer than the run counts as its current default.
         told = {**as_plain(DistillSettings()), **run.config["distill"]}
     own = {name for name, setting in distill_settings().items() if not setting.changes_result} | {"seed"}
     return {name: value for name, value in told.items() if name not in own}
@@ -67,7 +67,7 @@ def _name(run: EndedRun, differing: Sequence[str]) -> str:
 
 
 def print_groups(console: Console, groups: Sequence[Group]) -> None:
-    """Means and, of several seeds, sample deviations, in percent."""
+    """Prints means and, for several seeds, sample deviations, in percent."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("run", min_width=16, overflow="fold")
     for column in (
@@ -92,19 +92,19 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
         console.width = max(console.width, _WIDE)
     console.print(table)
     console.print(
-        "final, best, agreement: on test images. held-out: agreement on generated images that no step was taken on, as "
-        "are discrepancy and classes, the effective number of those that the teacher sees.",
+        "final, best and agreement are measured on test images; held-out (the agreement there), discrepancy and "
+        "classes (the effective number that the teacher sees) on generated images that no step trained on.",
         highlight=False,
     )
     for teacher in _teacher_accuracies(groups):
         console.print(f"teacher: {100 * teacher:.2f} %", highlight=False)
     for run in (run for group in groups for run in group.runs):
         for notice in run.summary.notices:
-            console.print(f"beware, {run.folder}: {notice}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"note, {run.folder}: {notice}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _teacher_accuracies(groups: Sequence[Group]) -> list[float]:
-    """Each once."""
+    """The distinct accuracies of the groups' teachers."""
     found = (group.values(lambda summary: summary.teacher_accuracy) for group in groups)
     return sorted({accuracy for accuracies in found for accuracy in accuracies})
 
@@ -127,8 +127,8 @@ def _classes(group: Group) -> str:
 
 
 def draw_groups(path: Path, groups: Sequence[Group]) -> None:
-    """The students' accuracy over generated images where there are test images, and beside it their agreement on
-    held-out generated images, which every run has; one color per group."""
+    """Plots agreement on held-out generated images, which every run has, and, if there are test images, the students'
+    accuracy. The x axis counts generated images; each group has one color."""
     from matplotlib.figure import Figure
 
     tested = any(
@@ -160,14 +160,14 @@ def draw_groups(path: Path, groups: Sequence[Group]) -> None:
 
 
 def _label(group: Group) -> str:
-    """For a legend, which has room for a line: a long name is cut, and its folder told."""
+    """The group's name for the legend. A long name is shortened to one line, with the folder added."""
     if len(group.name) <= _LONGEST_LABEL:
         return group.name
     return f"{group.name[:_LONGEST_LABEL]}... ({group.runs[0].folder.name})"
 
 
 def _points(run: EndedRun, key: str) -> list[tuple[float, float]]:
-    """Generated images and percent. Runs of older versions recorded the agreement on batches alone."""
+    """Generated images and percent. Older versions recorded agreement only on batches."""
     if key == "agreement_generated" and not any(key in record for record in run.history):
         key = "agreement_batch"
     return [(r["generated_images"], 100 * r[key]) for r in run.history if key in r]

@@ -1,4 +1,4 @@
-"""What a run ran on, for its records."""
+"""The device and versions that a run used, for its records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dfad_fast.version import __version__
 
 
 def device_name(device: torch.device) -> str:
-    """Such as "NVIDIA H100", or "cpu (AVX512)" by the widest vectors that torch uses there."""
+    """Such as "NVIDIA H100", or "cpu (AVX512)" after the widest vectors that torch uses there."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return (

@@ -1,4 +1,4 @@
-"""Errors meant for the person at the keyboard: one line each, saying what was expected, what came and what to do."""
+"""Errors for users: one line each, saying what was expected, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DFADFastError(Exception):
 
 
 class DFADFastWarning(UserWarning):
-    """Something went wrong that a run goes on with."""
+    """Something went wrong, but the run continues."""
 
 
 class UsageError(DFADFastError, ValueError):
@@ -26,31 +26,31 @@ class UsageError(DFADFastError, ValueError):
 
 
 class ConfigError(UsageError):
-    """A file of settings is wrong, which the message names, and the settings by their names there."""
+    """A settings file is wrong. The message names the file, and settings by their names in it."""
 
 
 class RunError(DFADFastError, RuntimeError):
-    """The request was sound but the run could not go on, such as a loss that turned NaN. Exit code 1."""
+    """The request was valid but the run could not continue, for example because a loss became NaN. Exit code 1."""
 
 
 def in_one_line(error: BaseException, most: int = 200) -> str:
-    """What ``error`` says, or its kind where it says nothing, in at most so many characters."""
+    """The message of ``error``, or its type if there is none, in at most ``most`` characters."""
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 
 def first_line(error: BaseException, most: int | None = None) -> str:
-    """The same of the first line alone, for errors that go on with details, as torch's do with a C++ traceback."""
+    """The first line of the message, for errors followed by details, such as torch's C++ tracebacks."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:most]
 
 
 def with_kind(error: BaseException, said: str) -> str:
-    """Such as "KeyError: 'student'"; ``said`` is what one of the above returned."""
+    """Such as "KeyError: 'student'"; ``said`` is the result of one of the functions above."""
     kind = type(error).__name__
     return kind if said == kind else f"{kind}: {said}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that no registry knows, with the nearest names first."""
+    """The error for a name that is not registered, with the nearest names first."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""

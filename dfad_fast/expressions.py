@@ -1,4 +1,4 @@
-"""Sums written as text, such as ``l1 + 0.1*boundary(margin=0.5, schedule=linear)``: read, and never executed."""
+"""Parses sums such as ``l1 + 0.1*boundary(margin=0.5, schedule=linear)`` without executing them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, NoReturn, TypeVar
 from dfad_fast.errors import UsageError, unknown_name
 
 SCHEDULE = "schedule"
-"""What a row's settings say of how its weight goes over the run."""
+"""The setting of a row that says how its weight changes over the run."""
 
 T = TypeVar("T")
 _LARGEST = 1e38
 _WITHOUT_QUOTES = re.compile(r"""=\s*[^'"\s,()]*([/\\~]|[a-z]-[a-z])""")
-_SHOWN = 200  # characters of what cannot be read
+_SHOWN = 200  # characters of the text in an error
 
 
 @dataclass(frozen=True)
 class Row:
-    """``weight * name(of, **settings)``; ``of`` are the rows of the sum that stands first in its brackets."""
+    """``weight * name(of, **settings)``; ``of`` holds the rows of the sum that comes first in the parentheses."""
 
     weight: float
     name: str
@@ -30,9 +30,9 @@ class Row:
 
 
 def parse_sum(text: str, what: str, example: str, nested: bool = False) -> tuple[Row, ...]:
-    """The rows of a sum. ``nested``: whether a name's brackets may begin with another sum.
+    """The rows of a sum. ``nested``: whether a name's parentheses may start with another sum.
 
-    Raises UsageError for text of another form, which says ``what`` was read and gives the ``example``.
+    Raises UsageError for text of another form; the message names ``what`` was parsed and gives the ``example``.
     """
     reader = _Reader(text, what, example, nested)
     try:
@@ -46,10 +46,11 @@ def parse_sum(text: str, what: str, example: str, nested: bool = False) -> tuple
 def build(
     kind: type[T], name: str, settings: Mapping[str, Any], further: tuple[str, ...] = (), **given: Any
 ) -> T:
-    """An object of the dataclass ``kind``, with ``settings`` like the defaults of its fields, and what is ``given``.
+    """Creates an object of the class ``kind`` from ``settings`` and from what is ``given``.
 
-    One that is no dataclass takes none. ``further`` settings are known and read elsewhere. Raises UsageError for
-    unknown settings and values of another kind.
+    The settings of a dataclass are its fields with defaults, and values must have the defaults' types; other classes
+    have no settings. ``further`` names settings that are read elsewhere. Raises UsageError for unknown settings and
+    values of the wrong type.
     """
     own = {f.name: f.default for f in fields(kind) if f.default is not MISSING} if is_dataclass(kind) else {}
     for setting, value in settings.items():
@@ -86,7 +87,7 @@ class _Reader:
         return [self._row(node, weight)]
 
     def _number(self, node: ast.expr) -> float:
-        """A finite number, or a product of some."""
+        """A finite number, or a product of several."""
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
             return self._number(node.left) * self._number(node.right)
         value = self._value(node)
@@ -102,19 +103,19 @@ class _Reader:
                 self.refuse(ast.unparse(node))
             settings = {str(keyword.arg): self._value(keyword.value) for keyword in node.keywords}
             if len(settings) < len(node.keywords):
-                self.refuse(ast.unparse(node))  # one of them is given twice
+                self.refuse(ast.unparse(node))  # a setting is given twice
             of = tuple(row for argument in node.args for row in self.rows(argument, 1.0))
             node = node.func
         if not isinstance(node, ast.Name):
             self.refuse(ast.unparse(node))
         if not abs(weight) < _LARGEST:
             raise UsageError(
-                f"the weight of {node.id} in the {self._what} is {weight:g}: it must be a number of float32"
+                f"the weight of {node.id} in the {self._what} is {weight:g}: it must fit into float32"
             )
         return Row(weight, node.id, settings, of)
 
     def _value(self, node: ast.expr) -> Any:
-        """A number, True, False, or a word, with or without quotes."""
+        """A number, True, False, or a word with or without quotes."""
         if isinstance(node, ast.Name):
             return node.id
         if isinstance(node, ast.Constant) and _is_finite(node.value):
@@ -127,14 +128,14 @@ class _Reader:
 
 
 def _is_finite(value: object) -> bool:
-    """Whether it is a word or a number that float32 can hold."""
+    """Whether it is a word, or a number that float32 can hold."""
     if isinstance(value, bool | str):
         return True
     return isinstance(value, int | float) and abs(value) < _LARGEST
 
 
 def _fits(value: object, default: object) -> bool:
-    """Whether a value is of its setting's kind; a whole number will do for a float."""
+    """Whether a value has its setting's type; an int is accepted for a float."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):

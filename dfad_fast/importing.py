@@ -1,4 +1,4 @@
-"""A user's own code, which is run: a module by its name, or a file; and packages that may be missing."""
+"""Imports a user's code, a module or a file, and optional packages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ _FILES: set[str] = set()  # names of modules that came from files
 def import_package(package: str, module: str | None = None, install: str | None = None) -> Any:
     """An optional package, or a ``module`` that needs it.
 
-    Raises UsageError where it is missing or broken, with the command that installs it, or what else is to be installed
-    for it.
+    Raises UsageError if it is missing or broken, with the command that installs ``install`` (default: the package).
     """
     try:
         return importlib.import_module(module or package)
-    except Exception as error:  # one that is there, but does not fit the others, raises anything
+    except Exception as error:  # a package that does not fit the other ones may raise anything
         reason = in_one_line(error)
         raise UsageError(
             f"{package} is not installed or cannot be imported ({reason}): pip install {install or package}"
@@ -33,10 +32,10 @@ def import_package(package: str, module: str | None = None, install: str | None 
 
 @contextmanager
 def imported(source: str) -> Iterator[ModuleType]:
-    """The module of ``pkg.module`` or ``file.py``. Within it what the user's code may import can be imported.
+    """The module ``pkg.module`` or ``file.py``. Inside the block the user's code can also import files beside it.
 
-    These are a file's neighbors, or what lies in the current folder. Raises UsageError where the code cannot be found
-    or fails.
+    These are a file's neighbors, or, for a module, the files in the current folder. Raises UsageError if the code is
+    not found or fails.
     """
     folder = Path(source).parent if source.endswith(".py") else Path()
     with _importable(folder.resolve()):
@@ -64,10 +63,10 @@ def _import_file(path: Path) -> ModuleType:
     there = sys.modules.get(path.stem)
     if there is not None and path.stem not in _FILES:
         if getattr(there, "__file__", None) == str(path.absolute()):
-            return there  # imported by its name before
+            return there  # already imported by name
         raise UsageError(f"{path} has the name of a module that is in use ({path.stem}): rename the file")
     _FILES.add(path.stem)
-    sys.modules[path.stem] = module  # as import does: dataclasses and pickling look a class's module up there
+    sys.modules[path.stem] = module  # as import does: dataclasses and pickle look up a class's module there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -81,7 +80,7 @@ def _import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and name.startswith(error.name or "?")
-        hint = ": go to the folder that it is in, or add that to PYTHONPATH" if missing else ""
+        hint = ": change to the folder that contains it, or add that folder to PYTHONPATH" if missing else ""
         raise UsageError(
             f"module {name!r} could not be imported: {type(error).__name__}: {error}{hint}"
         ) from error

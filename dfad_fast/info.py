@@ -1,4 +1,4 @@
-"""``python -m dfad_fast.info [--json]``: versions, the build, and which backend serves each op and why."""
+"""``python -m dfad_fast.info [--json]``: versions, the build, and which backend serves each op, and why."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPS = (
     "winograd_conv2d",
     "winograd_weight",
 )
-# Elsewhere than on the CPU, torch's own convolution serves.
+# On other devices torch's own convolutions serve.
 CPU_OPS = (
     "generator_block",
     "narrow_conv2d",
@@ -74,10 +74,10 @@ def _serving(op: str, device: str) -> dict[str, str]:
 
 
 def collect() -> dict[str, Any]:
-    """Everything that the report prints, as plain data."""
+    """Everything in the report, as plain data."""
     devices = ("cpu", "cuda")
     try:
-        # Offers the Triton kernels, and applies what the environment asks for.
+        # Registers the Triton kernels and applies the environment variables.
         importlib.import_module("dfad_fast.ops")
         environment_error = None
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the iteration in hand is finished, then the run ends cleanly."""
+"""Ctrl-C, SIGTERM and SIGHUP: the run finishes the current iteration, then ends cleanly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def ending_signals() -> list[signal.Signals]:
-    """Those that ask this process to end."""
+    """The signals that ask this process to end."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
     if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
@@ -18,11 +18,11 @@ def ending_signals() -> list[signal.Signals]:
 
 
 class StopOnSignal:
-    """Inside the block the first of these signals only sets ``requested``; the second acts as it always did.
+    """Inside the block the first of these signals only sets ``requested``; the second acts as usual.
 
-    SIGHUP, which a terminal sends when it is closed, stays ignored where it is ignored, as under nohup.
+    SIGHUP, which a terminal sends when it is closed, stays ignored if it already is, as under nohup.
 
-    Python runs signal handlers in the main thread only; elsewhere the block changes nothing.
+    Python runs signal handlers only in the main thread; in other threads the block changes nothing.
     """
 
     def __init__(self) -> None:

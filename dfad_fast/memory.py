@@ -1,4 +1,4 @@
-"""How much memory can still be had."""
+"""How much memory is still available."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ GIB = 2**30
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had; None where the system does not say."""
+    """Bytes that are still available; None if the system does not say."""
     if device.type == "cuda":
-        # Held by torch, which can give it out.
+        # Cached by torch, which can reuse it.
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     if device.type != "cpu":

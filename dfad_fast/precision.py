@@ -1,4 +1,4 @@
-"""The precision in which statistics and losses are computed, and networks count as the same."""
+"""The precision of statistics and losses, and the tolerance up to which networks count as equal."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from torch import Tensor
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """``x``, in float32 where its dtype is narrower."""
+    """``x``, converted to float32 if its dtype is narrower."""
     return x.float() if x.dtype.itemsize < 4 else x
 
 
 def finite_log_softmax(logits: Tensor) -> Tensor:
-    """Logarithms of probabilities over dimension 1, in float32 or wider, that of a class masked by -inf a finite one.
+    """Log-probabilities over dimension 1, in float32 or wider, finite even for a class masked by -inf.
 
-    Its probability, ``exp`` of it, is 0, and so are the product of both and its gradient, unlike 0 times -inf.
+    The masked class has probability 0. The product of probability and log-probability and its gradient are 0 too,
+    unlike 0 times -inf.
     """
     log_p = at_least_float32(logits).log_softmax(1)
     return log_p.clamp(min=torch.finfo(log_p.dtype).min)
 
 
 def tolerance(answer: Tensor) -> float:
-    """The error, relative to the largest answer, up to which two ways to compute a network give the same."""
-    # TensorFloat-32, on by default in the convolutions of a GPU, keeps 10 bits.
+    """The error, relative to the largest output, up to which two ways to compute a network count as equal."""
+    # TensorFloat-32, the default in convolutions on a GPU, keeps 10 bits.
     tensor_cores = answer.device.type == "cuda" and answer.dtype == torch.float32
     return (2.0**-10 if tensor_cores else torch.finfo(answer.dtype).eps) ** 0.5

@@ -1,7 +1,7 @@
-"""The private parts of torch that this package uses, each with what the public ones lack.
+"""The private parts of torch that this package uses, each with the reason why the public API does not suffice.
 
-No other module uses a private name of torch. ``tests/test_private_torch.py`` fails under a version of torch that
-changes one of these.
+No other module uses a private name of torch. ``tests/test_private_torch.py`` fails if a version of torch changes one of
+them.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# Sees every operation while it runs, those inside of C++ too, which TorchFunctionMode does not. torch documents it, but
-# its module has no public name.
+# Sees every operation while it runs, including those inside C++, which TorchFunctionMode does not see. torch documents
+# it, but its module has no public name.
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 WRAPPER_NAMES = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""What wrappers put into the names of weights: data parallel training, torch.compile, FSDP, activation checkpoints.
+"""What wrappers add to the names of weights: data parallel training, torch.compile, FSDP, activation checkpoints.
 
-torch says none of them but the first; each would need the wrapper's own code to be imported.
+torch documents only the first; for the others the wrapper's code would have to be imported.
 """
 
 
 def is_batch_norm(module: nn.Module) -> bool:
-    """Whether ``module`` is a batch norm layer of torch's, or of a class derived from theirs.
+    """Whether ``module`` is one of torch's batch norm layers or a subclass.
 
-    Their common base, from which others derive synchronized ones, has no public name.
+    Their common base class, which third-party synchronized layers derive from, has no public name.
     """
     return isinstance(module, _BatchNorm)
 
 
 def has_own_convolution(layer: nn.Module) -> bool:
-    """Whether somebody replaced how this one convolution, and not its class, computes.
+    """Whether the computation of this one convolution, not of its class, was replaced.
 
-    Beside ``forward`` there is a method for the arithmetic alone, which has no public name.
+    Besides ``forward``, a method for the arithmetic alone can be replaced; it has no public name.
     """
     return not {"forward", "_conv_forward"}.isdisjoint(vars(layer))
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether a hook is registered on ``module``. torch has no question for that."""
+    """Whether a hook is registered on ``module``. torch has no public query for this."""
     return bool(
         module._forward_pre_hooks
         or module._forward_hooks
@@ -52,7 +52,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def has_global_hooks() -> bool:
-    """Whether there is a hook on all modules of the process. torch has no question for that."""
+    """Whether a global hook is registered for all modules. torch has no public query for this."""
     everywhere = torch.nn.modules.module
     return bool(
         everywhere._global_forward_pre_hooks
@@ -63,7 +63,7 @@ def has_global_hooks() -> bool:
 
 
 def remove_hooks(network: nn.Module) -> None:
-    """Removes every hook from the modules of ``network``. torch removes one by the handle that registering it gave."""
+    """Removes every hook from the modules of ``network``. torch can remove a hook only by its handle."""
     for module in network.modules():
         for hooks in (
             module._forward_pre_hooks,
@@ -75,17 +75,17 @@ def remove_hooks(network: nn.Module) -> None:
 
 
 def saves_by_hooks() -> bool:
-    """Whether hooks see what operations keep for backward, as while activations are checkpointed or computed again.
+    """Whether hooks on saved tensors are active, as during activation checkpointing.
 
-    torch.autograd.graph sets such hooks, and does not tell.
+    torch.autograd.graph sets such hooks, but has no public query for them.
     """
     return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 def compiled_module(network: nn.Module) -> nn.Module | None:
-    """The module that ``torch.compile(module)`` made ``network`` of; None where it is no such result.
+    """The module that ``torch.compile(module)`` wrapped into ``network``; None if ``network`` is no such wrapper.
 
-    The result's class is in a private package that takes a second to import, and it does not tell its module.
+    The wrapper's class is in a private package that takes a second to import, and does not expose its module.
     """
     if type(network).__name__ == "OptimizedModule" and isinstance(network._orig_mod, nn.Module):
         return network._orig_mod
@@ -93,12 +93,12 @@ def compiled_module(network: nn.Module) -> nn.Module | None:
 
 
 def is_compiled_in_place(network: nn.Module) -> bool:
-    """Whether ``network.compile()`` was called. torch does not tell."""
+    """Whether ``network.compile()`` was called. torch has no public query for this."""
     return network._compiled_call_impl is not None
 
 
 def module_versions(state: object) -> Mapping[str, Any]:
-    """What a state_dict notes of its modules, by their paths: the version of each one's format.
+    """The format version of each module, by path, as recorded in a state_dict.
 
     load_state_dict reads it from an attribute that has no public name.
     """
@@ -107,12 +107,12 @@ def module_versions(state: object) -> Mapping[str, Any]:
 
 
 def set_module_versions(state: Any, versions: Mapping[str, Any]) -> None:
-    """Notes in a state_dict what :func:`module_versions` reads."""
+    """Records in a state_dict what :func:`module_versions` reads."""
     state._metadata = versions
 
 
 def refused_global(error: Exception) -> str | None:
-    """The full name of the class or function that torch.load with weights_only does not know, if ``error`` says that.
+    """The full name of the class or function that torch.load with weights_only rejects, if ``error`` says so.
 
     Only the error's text names it, and get_unsafe_globals_in_checkpoint cannot read files older than PyTorch 1.6.
     """
@@ -121,9 +121,9 @@ def refused_global(error: Exception) -> str | None:
 
 
 def refused_container(error: Exception) -> tuple[str, Literal["list", "mapping"]] | None:
-    """The name of the class whose object torch.load with weights_only refuses to fill, and as what it is filled.
+    """The class whose object torch.load with weights_only refuses to fill, and whether it is a list or a mapping.
 
-    torch fills objects of a few classes alone, and only the error's text names the one that it met.
+    torch fills objects of only a few classes, and only the error's text names the rejected one.
     """
     found = re.search(r"Can only (SETITEM|append|extend)\w* .*\b(\w+)'", str(error))
     if not found:
@@ -132,7 +132,7 @@ def refused_container(error: Exception) -> tuple[str, Literal["list", "mapping"]
 
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draws from the Gamma distributions with these concentrations and rate 1, in their shape.
+    """Draws from Gamma distributions with these concentrations and rate 1, in the same shape.
 
     torch.distributions.Gamma takes no generator.
     """
@@ -140,7 +140,7 @@ def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> 
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance [C] of ``x`` [B, C, ...], by the batch norm's own kernel.
+    """Mean and biased variance [C] of ``x`` [B, C, ...], from the kernel of batch norm.
 
     The public torch.var_mean takes up to twenty times as long.
     """
@@ -148,26 +148,23 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inside_function_transform() -> bool:
-    """Whether a transform of torch.func (vmap, grad, jvp) is at work. torch.func does not tell."""
+    """Whether a transform of torch.func (vmap, grad, jvp) is active. torch.func has no public query for this."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def is_traced_kind(kind: type) -> bool:
-    """Whether tensors of this class are those that torch.compile and torch.export trace with.
-
-    They have no public name.
-    """
+    """Whether torch.compile and torch.export trace with tensors of this class. These classes have no public name."""
     return kind.__module__.startswith("torch._subclasses.")
 
 
 def next_sequence_number() -> int:
-    """The number that the next node of this thread's autograd graph gets.
+    """The number that the next node of this thread's autograd graph will get.
 
-    Public hooks of the graph tell when a node runs, not when it was made.
+    The graph's public hooks report when a node runs, not when it was created.
     """
     return torch.autograd._get_sequence_nr()
 
 
 def sequence_number(node: torch.autograd.graph.Node) -> int:
-    """The number that ``node`` got when it was made, see :func:`next_sequence_number`."""
+    """The number that ``node`` got when it was created, see :func:`next_sequence_number`."""
     return node._sequence_nr()

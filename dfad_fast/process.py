@@ -1,4 +1,4 @@
-"""What the system counts of this process. None where it does not tell."""
+"""What the system reports about processes. Figures are None if it does not report them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def peak_resident_bytes() -> int | None:
     if sys.platform == "win32":
         return None
     if sys.platform == "linux":
-        # getrusage's counts what the process that started this one held, too.
+        # getrusage's figure includes what the parent process held.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
@@ -24,7 +24,7 @@ def peak_resident_bytes() -> int | None:
 
 
 def page_faults() -> int | None:
-    """So far, those that were served from memory and those that were read from disk."""
+    """Page faults so far: those served from memory plus those read from disk."""
     if sys.platform == "win32":
         return None
     import resource
@@ -34,15 +34,15 @@ def page_faults() -> int | None:
 
 
 def start_of(process: int) -> str | None:
-    """When the process with this number began, in the system's own words; None where there is none.
+    """When the process with this id started, in the system's own format; None if there is no such process.
 
-    "" where the system does not tell: as of other people's processes on some, and of all on Windows.
+    "" if the system does not say: on some systems for other users' processes, on Windows for all.
     """
     if sys.platform == "win32":
         return ""
     if sys.platform == "linux":
         try:
-            # Its name, which may hold anything, is in parentheses.
+            # The name, which may contain anything, is in parentheses.
             told = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
             return "" if _exists(process) else None
@@ -53,7 +53,7 @@ def start_of(process: int) -> str | None:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},  # so that all processes read the same words
+        env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},  # so that all processes read the same text
     )
     return listed.stdout.strip() or None
 
@@ -62,7 +62,7 @@ def _exists(process: int) -> bool:
     try:
         os.kill(process, 0)
     except PermissionError:
-        return True  # another user's
+        return True  # another user's process
     except OSError:
         return False
     return True

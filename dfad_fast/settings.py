@@ -1,7 +1,7 @@
-"""How a setting is declared: once, as a field of a dataclass, with its help, its limits and what follows from it.
+"""How settings are declared: once, as a field of a dataclass, with help, limits and other properties.
 
-Options of the command line, the checks of config.yaml, ``DFADTrainer``'s signature and documentation and what a resumed
-run compares are read from these declarations.
+Command-line options, the checks of config.yaml, ``DFADTrainer``'s signature and documentation, and the comparison when
+a run is resumed all come from these declarations.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ _KINDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """The numbers that a setting may be: beyond them is a slip of the keyboard, or more than any machine can hold.
-    ``above`` is a limit that the number must exceed; None is no limit."""
+    """The range of a numeric setting. Values outside it are typos, or more than any machine can hold.
+
+    ``least`` and ``most`` are inclusive, ``above`` is exclusive; None is no limit.
+    """
 
     least: float | None = None
     most: float | None = None
     above: float | None = None
 
     def refuse(self, name: str, value: float | None) -> None:
-        """Raises UsageError for a number beyond the limits, under that name. None is no number."""
+        """Raises UsageError, naming the setting, for a number outside the limits. Accepts None."""
         if value is None:
             return
         problem = None
@@ -50,7 +52,7 @@ class Limits:
             raise UsageError(f"{name} must be {problem}, got {value}")
 
 
-# Beyond it torch takes seeds modulo 2**64, so that several would be the same.
+# Beyond this range torch takes seeds modulo 2**64, so that different seeds would be equal.
 SEED = Limits(least=0, most=2**63 - 1)
 COUNT = Limits(least=1, most=2**63 - 1)
 EPOCHS = Limits(least=1, most=10**9)
@@ -66,7 +68,7 @@ class Setting:
     details: str = ""
     limits: Limits = Limits()
     kind: Any = None
-    """What the command line and config.yaml take: bool, int, float, str or a tuple of one of them."""
+    """What the command line and config.yaml accept: bool, int, float, str or a tuple of one of them."""
     multiple: bool = False
     metavar: str | None = None
     after: str | None = None
@@ -77,7 +79,7 @@ class Setting:
 
     @property
     def expected(self) -> str:
-        """``kind`` in words, with None where that is allowed."""
+        """``kind`` in words, with None if it is allowed."""
         kind = str(self.kind) if get_origin(self.kind) else self.kind.__name__
         return f"{kind} | None" if self._optional else kind
 
@@ -86,14 +88,14 @@ class Setting:
         return self.default is None or self.default == ()
 
     def accepts(self, value: Any) -> bool:
-        """Whether ``value`` is of ``kind``, whatever the limits."""
+        """Whether ``value`` is of ``kind``. Ignores the limits."""
         return (value is None and self._optional) or _fits(value, self.kind)
 
 
 def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_fits(entry, get_args(kind)[0]) for entry in value)
-    if isinstance(value, bool):  # which to Python is a number
+    if isinstance(value, bool):  # a bool is an int in Python
         return kind is bool
     return isinstance(value, int | float if kind is float else kind)
 
@@ -115,14 +117,14 @@ def setting(
     """The field of a dataclass that declares a setting.
 
     Args:
-        help: what the command line says of it.
-        details: what the documentation in Python says beyond that.
-        option: what the command line and config.yaml take, where the annotation allows more.
-        multiple: whether a tuple is given as an option for each entry, and not separated by commas.
-        metavar: how the command line writes its value.
-        after: the setting that its option follows, where that is not the one declared before it.
-        changes_result: whether a run of another value is another run. Where not, runs are compared as the same.
-        resolved: whether a run records what it is resolved to (a method's terms, a recipe's rates), not its value.
+        help: its help text on the command line.
+        details: what the Python documentation adds to that.
+        option: what the command line and config.yaml accept, if the annotation allows more.
+        multiple: whether each entry of a tuple is a separate option, instead of one option with commas.
+        metavar: the placeholder for its value on the command line.
+        after: the setting that its option follows, if that is not the one declared before it.
+        changes_result: whether the value changes a run's result. If not, comparisons of runs ignore it.
+        resolved: whether a run records what it resolves to (a method's terms, a recipe's rates), not its value.
         profiled: whether a profile of a run's iterations depends on it.
     """
     declaration = Setting(
@@ -143,20 +145,20 @@ def declared(settings: type) -> dict[str, Setting]:
 
 
 def values(settings: object, of: type) -> dict[str, Any]:
-    """The values in ``settings`` of what the class ``of``, which it inherits from, declares."""
+    """The values in ``settings`` of the settings declared by its base class ``of``."""
     return {name: getattr(settings, name) for name in declared(of)}
 
 
 def refuse_beyond(
     given: Mapping[str, Any], declarations: Mapping[str, Setting], named: Callable[[str], str] = str
 ) -> None:
-    """Raises UsageError for a number beyond its setting's limits, under the name that ``named`` gives the setting."""
+    """Raises UsageError for a number outside its limits. ``named`` gives the setting's name in the message."""
     for name, value in given.items():
         declarations[name].limits.refuse(named(name), value)
 
 
 def described(settings: type, indent: int = 8, width: int = 118) -> str:
-    """The declarations as lines of a docstring's Args."""
+    """The declarations as lines for a docstring's Args."""
     return "\n".join(
         textwrap.fill(
             f"{name}: {own.help} {own.details}",
@@ -171,5 +173,5 @@ def described(settings: type, indent: int = 8, width: int = 118) -> str:
 
 
 def as_option(name: str) -> str:
-    """The setting as it is called on the command line."""
+    """The setting's name on the command line."""
     return f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""What is written to the terminal: nothing that could take it over, and no error where nobody reads any more."""
+"""Output to the terminal: no control sequences, and no error after the reader has gone."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Control characters but tab and newline, half characters (of file names that are no text), and what turns the writing
-# direction or ends a line.
+# Control characters except tab and newline, lone surrogates (from file names that are not valid text), and characters
+# that change the writing direction or end a line.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters and escape sequences spelled out, as ``\\x1b``: names of files, networks and
-    classes may hold any."""
+    """``text`` with control characters and escape sequences spelled out, as ``\\x1b``. Names of files, networks and
+    classes may contain any."""
     return _UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def quoted(path: str | Path) -> str:
-    """``path`` as a word of a shell's command line."""
+    """``path`` quoted for a shell."""
     name = str(path)
     return shlex.quote(f"./{name}" if name.startswith("-") else name)
 
 
 class Stream:
-    """A text stream whose reader may go away at any time: what cannot be written is dropped.
+    """A text stream whose reader may close it at any time: output that cannot be written is dropped.
 
-    None is a stream that was closed before the process began.
+    ``stream`` is None if it was closed before the process started.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream if stream is not None else open(os.devnull, "w")  # noqa: SIM115
         self.reader_left = False
-        """Whether it is a pipe that nobody reads any more."""
+        """Whether it is a pipe whose reader has closed it."""
 
     def write(self, text: str) -> int:
         with self._dropping():
@@ -63,7 +63,7 @@ class Stream:
         except OSError as error:
             if error.errno == errno.EPIPE:
                 self.reader_left = True
-            # Else what is still buffered fails again when Python ends.
+            # Otherwise what is still buffered fails again when Python exits.
             with contextlib.suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())
@@ -75,7 +75,7 @@ class Stream:
 
 @contextmanager
 def outliving_readers() -> Iterator[Stream]:
-    """Within it stdout and stderr are such streams; gives that of stdout."""
+    """Inside the block stdout and stderr are such streams; yields the one of stdout."""
     before = sys.stdout, sys.stderr
     guarded = Stream(sys.stdout), Stream(sys.stderr)
     sys.stdout, sys.stderr = guarded

@@ -9,7 +9,7 @@ def counted(number: float, thing: str, plural: str = "") -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Such as "98.67 %"; a dash for None, what could not be measured."""
+    """Such as "98.67 %"; a dash for None, which was not measured."""
     return "-" if fraction is None else f"{100 * fraction:.2f} %"
 
 

@@ -77,7 +77,7 @@ def test_a_student_that_cannot_be_written_costs_nothing_else(pair, tmp_path, mon
 
     monkeypatch.setattr(RunFolder, "write_weights", fails)
     with pytest.raises(
-        RunError, match=r"student.safetensors \(no room for it\): .*go on with dfad-fast resume"
+        RunError, match=r"student.safetensors \(no room for it\): .*resume with dfad-fast resume"
     ):
         DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL).fit(1)
     assert names(tmp_path) & (WEIGHTS | PICTURES) == (WEIGHTS | PICTURES) - {"student.safetensors"}
@@ -124,7 +124,7 @@ def test_scores_that_cannot_be_taken_cost_only_themselves(pair, tmp_path, monkey
     with pytest.warns(DFADFastWarning) as caught:
         summary = trainer.fit(2, log_every=1, evaluate_every=1)
     told = [str(w.message) for w in caught]
-    assert "not measured: scores on held-out generated images (MemoryError); training goes on" in told
+    assert "not measured: scores on held-out generated images (MemoryError); training continues" in told
     assert "missing in the summary: scores on held-out generated images (MemoryError)" in told
     assert summary["iterations"] == 2
     assert summary["agreement_generated"] is None

@@ -1,4 +1,4 @@
-"""The command line: ``dfad-fast distill``, and what resumes, shows or hands over what it made. One file per command."""
+"""The command line: ``dfad-fast distill``, and commands that resume, show or export its results. One file each."""
 
 from dfad_fast.cli.entry import main
 

@@ -14,14 +14,14 @@ from dfad_fast.errors import UsageError
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--out", default="compare.png", show_default=True, help="The picture: accuracy over images.")
 def compare(runs: tuple[str, ...], out: str) -> None:
-    """Show the runs in folders RUNS beside each other; seeds of the same settings are taken together."""
+    """Compare the runs in folders RUNS; seeds of the same settings form one group."""
     from dfad_fast import comparison
     from dfad_fast.runs.record import read_ended
     from dfad_fast.runs.whole_files import make_folder, write_whole
 
     picture = Path(out)
     if picture.suffix != ".png":
-        raise UsageError(f"--out is a picture, NAME.png, got {out}")
+        raise UsageError(f"--out must be a picture, NAME.png, got {out}")
     groups = comparison.group_runs([read_ended(Path(run)) for run in runs])
     console = open_console()
     comparison.print_groups(console, groups)

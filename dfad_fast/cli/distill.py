@@ -24,13 +24,13 @@ from dfad_fast.settings import as_option, refuse_beyond
 @click.command()
 @setting_options(distill_settings())
 @threads_option("CPU threads (default: all cores, shared by the processes here).")
-@click.option("--overwrite", is_flag=True, help="Write over another run in that folder.")
+@click.option("--overwrite", is_flag=True, help="Replace another run in that folder.")
 @quiet_option
 @config_option
 def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) -> None:
     """Distill a teacher into a student, without data.
 
-    Over several processes, on one machine or many: torchrun --nproc-per-node=2 -m dfad_fast distill ...
+    With several processes, on one machine or many: torchrun --nproc-per-node=2 -m dfad_fast distill ...
     """
     from dfad_fast.distributed import processes
     from dfad_fast.jobs.distill import prepare
@@ -53,7 +53,7 @@ def distill(threads: int | None, overwrite: bool, quiet: bool, **settings: Any) 
 
 
 def _drop_overridden_length(settings: dict[str, Any]) -> None:
-    """A length on the command line comes before another kind of length in --config."""
+    """A length on the command line overrides another kind of length in --config."""
     source = click.get_current_context().get_parameter_source
     if any(source(name) is ParameterSource.COMMANDLINE for name in LENGTHS):
         settings |= {name: None for name in LENGTHS if source(name) is ParameterSource.DEFAULT_MAP}

@@ -54,7 +54,7 @@ def _main() -> int:
 
 
 def _with_options(message: str) -> str:
-    """With settings named as on the command line, which have another name in Python."""
+    """``message`` with Python names of settings replaced by their command-line options."""
     names = {param.name for command in COMMANDS for param in load_command(command).params if param.name}
     underscored = "|".join(sorted(name for name in names if "_" in name))
     message = re.sub(
@@ -64,14 +64,15 @@ def _with_options(message: str) -> str:
 
 
 class _Ended(BaseException):
-    """By a signal, where nothing is to be saved. No error of the code that it interrupts."""
+    """Raised by a signal if there is nothing to save. Not an Exception, so that interrupted code does not catch it."""
 
 
 @contextmanager
 def _signals_raising() -> Iterator[None]:
-    """What asks this process to end does so as Ctrl-C does, not at once and without a word.
+    """Makes signals that ask this process to end act like Ctrl-C, instead of ending it at once without a message.
 
-    One of several may be waiting for another one, where no handler runs: there it ends at once, as torchrun expects.
+    A process of several may be waiting for another one, when no handler runs. It then ends at once, as torchrun
+    expects.
     """
 
     def end(_number: int, _frame: Any) -> None:
@@ -92,7 +93,7 @@ def _signals_raising() -> Iterator[None]:
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
 ) -> None:
-    """Ours without the place in the code that says them."""
+    """Prints this package's warnings without the place in the code."""
     if issubclass(category, DFADFastWarning):
         _complain(_with_options(str(message)), 0)
     else:
@@ -100,12 +101,12 @@ def _show_warning(
 
 
 def _is_one_of_several() -> bool:
-    """Whether torchrun started this process beside others."""
+    """Whether torchrun started this process together with others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _complain(message: str, code: int) -> int:
     process = f" (process {os.environ.get('RANK', '?')})" if _is_one_of_several() else ""
-    # In one write, so that processes do not write into each other's lines.
+    # In a single write, so that lines from several processes do not mix.
     sys.stderr.write(printable(f"dfad-fast{process}: {' '.join(message.split())}\n"))
     return code

@@ -20,19 +20,19 @@ from dfad_fast.cli.threads import set_threads
     show_default=True,
     help="onnx: a model for onnxruntime. torch: a program of torch.export, .pt2. safetensors: the weights.",
 )
-@click.option("--int8", is_flag=True, help="Write the ONNX model in 8-bit integers too.")
+@click.option("--int8", is_flag=True, help="Also write the ONNX model in 8-bit integers.")
 @click.option("--averaged", is_flag=True, help="The moving average of the student, if the run kept one.")
 @best_option
 @click.option("--out", metavar="FILE", help="The file (default: RUN/student.onnx and the like).")
-@click.option("--overwrite", is_flag=True, help="Write over files of these names.")
-@images_option("--samples", 1000, "Images to check on and to measure by, at most.")
-@images_option("--calibration-images", 512, "Generated images to scale int8 by.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@images_option("--samples", 1000, "Maximum number of images to check and measure on.")
+@images_option("--calibration-images", 512, "Generated images used to calibrate int8.")
 @data_options
 @threads_option()
 @quiet_option
 def export(run: str, format: str, threads: int | None, quiet: bool, **options: Any) -> None:
-    """Hand over the student of the run in folder RUN, finished or not, as a file that was checked against it. As
-    inspect, it needs the run's teacher: its weights, or its dataset's files."""
+    """Export the student of the run in folder RUN, finished or not, to a file that is checked against it. Like
+    inspect, this needs the run's teacher: its weights, or its dataset's files."""
     from dfad_fast.exporting import Int8Failed, export
     from dfad_fast.exporting.table import print_export
 

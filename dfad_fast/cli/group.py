@@ -1,4 +1,4 @@
-"""The commands of ``dfad-fast``, each imported when it is asked for."""
+"""The commands of ``dfad-fast``, each imported when it is used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from dfad_fast.version import __version__
 
-# Each is the function of its name in the module of its name.
+# Each name is both a module and the function in it.
 COMMANDS = (
     "compare",
     "distill",
@@ -24,7 +24,7 @@ COMMANDS = (
 
 
 class Commands(click.Group):
-    """A group that imports its commands late."""
+    """A group that imports its commands lazily."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -22,7 +22,7 @@ from dfad_fast.wording import counted
     "--count",
     type=int,
     callback=within(Limits(1, 10**7)),
-    help="So many, drawn by --seed (default: all of the bank, or 1000 new ones).",
+    help="Number of images, drawn by --seed (default: the whole bank, or 1000 new ones).",
 )
 @seed_option
 @click.option("--teachers", help="Folder of teachers trained here (default: the run's).")
@@ -41,13 +41,13 @@ def images(
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Write the images that the student of the run in folder RUN learned from, with the teacher's answers: those of the
-    run's bank, or where it kept none, new ones of its source. --source "folder(path='...')" reads them again."""
+    """Write the images that the student of the run in folder RUN learned from, with the teacher's answers. They come
+    from the run's bank or, if it kept none, are newly made by its source. --source "folder(path='...')" reads them."""
     from dfad_fast.jobs.images import write_images
     from dfad_fast.jobs.trained_run import load_run
 
     set_threads(threads)
     console = open_console(quiet)
     written = write_images(load_run(run, None, data_dir, teachers, device), out, count, seed)
-    origin = "of the run's bank" if written.from_bank else "made anew, since the run kept none"
+    origin = "from the run's bank" if written.from_bank else "newly made, since the run kept none"
     say(console, f"{counted(written.count, 'image')} {origin}: {written.path}")

@@ -25,9 +25,9 @@ from dfad_fast.cli.threads import set_threads
 @click.option(
     "--images",
     type=click.Choice(["real", "generated"]),
-    help="What the networks are compared on (default: real test images where the run names some).",
+    help="What the networks are compared on (default: real test images if the run names some).",
 )
-@images_option("--samples", 1000, "Images of each kind, at most.")
+@images_option("--samples", 1000, "Maximum number of images of each kind.")
 @best_option
 @click.option("--bins", type=int, default=15, show_default=True, help="Bins of the calibration error.")
 @seed_option
@@ -51,7 +51,7 @@ def inspect(
     out: str | None,
     quiet: bool,
 ) -> None:
-    """Show how alike teacher and student of the run in folder RUN are, finished or not: accuracy, features per
+    """Show how similar teacher and student of the run in folder RUN are, finished or not: accuracy, features per
     stage, calibration, agreement between images, classes of generated images. Trains and downloads nothing."""
     from dfad_fast.inspection.inspecting import inspect
     from dfad_fast.inspection.picture import draw_inspection
@@ -72,7 +72,7 @@ def inspect(
         best=best,
     )
     folder = Path(out) if out else trained.folder
-    make_folder(folder)  # before measuring in vain
+    make_folder(folder)  # before the measurements, so that an error comes early
     chosen = images or ("real" if trained.test_set else "generated")
     inspection = inspect(trained, chosen, samples, bins, seed)
     text = json.dumps(inspection.as_data(), indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""Options that several commands have, and those that are made of the settings of a run."""
+"""Options shared by several commands, and options created from the settings of a run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TYPES: dict[Any, click.ParamType] = {
 
 
 def within(limits: Limits) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A callback that refuses numbers beyond ``limits``."""
+    """A callback that refuses numbers outside ``limits``."""
 
     def refuse(_ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         limits.refuse(as_option(param.name or ""), value)
@@ -56,10 +56,10 @@ seed_option = click.option(
     default=0,
     show_default=True,
     callback=within(SEED),
-    help="Fixes everything that is drawn.",
+    help="Seed of all random numbers.",
 )
 
-quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print only errors and warnings.")
 
 
 def threads_option(help: str = "CPU threads (default: all cores).") -> Decorator:
@@ -72,24 +72,24 @@ best_option = click.option(
 
 
 def images_option(name: str, default: int, help: str) -> Decorator:
-    """A number of images that are looked at together."""
+    """An option for a number of images that are processed together."""
     limits = within(Limits(most=10**6))
     return click.option(name, type=int, default=default, show_default=True, callback=limits, help=help)
 
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where data and teacher of a run are now."""
+    """Options for where the data and the teacher of a run are now."""
     for name, help in (
         ("--teachers", "Folder of teachers trained here (default: the run's)."),
         ("--data-dir", "Folder with the dataset's files (default: the run's)."),
-        ("--dataset", "Dataset whose test images are looked at (default: the run's)."),
+        ("--dataset", "Dataset whose test images to use (default: the run's)."),
     ):
         command = click.option(name, help=help)(command)
     return command
 
 
 def setting_options(declarations: Mapping[str, Setting]) -> Decorator:
-    """Options of these settings, in their order."""
+    """Options for these settings, in their order."""
 
     def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, own in reversed(list(declarations.items())):
@@ -118,7 +118,7 @@ def _use_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     from dfad_fast.jobs.config import read_config
 
     settings = read_config(value)
-    # What a stranger's file may not name is where to write.
+    # A config.yaml from someone else must not decide where to write.
     settings.pop("out", None)
     ctx.meta[_RECORDED_TEACHERS] = settings.pop("teachers", None)
     ctx.default_map = {key: setting for key, setting in settings.items() if setting is not None}
@@ -129,11 +129,11 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_use_config,
-    help="Take settings from a run's folder or its config.yaml; options given here come before them.",
+    help="Take settings from a run's folder or its config.yaml; options given here override them.",
 )
 
 
 def recorded_teachers() -> str | None:
-    """The folder of teachers that ``--config`` names, which is no default: nothing may be written there."""
+    """The folder of teachers in ``--config``. It is not used as a default, since nothing may be written there."""
     recorded: str | None = click.get_current_context().meta.get(_RECORDED_TEACHERS)
     return recorded

@@ -19,22 +19,22 @@ _LOG = logging.getLogger("dfad_fast")
 
 
 def open_console(quiet: bool = False) -> Console:
-    """The console of the command that runs, which prints what the package logs until that ends."""
+    """The console of the current command. It prints the package's log until the command ends."""
     from dfad_fast.reporting.console import Console
 
-    # The first of several processes tells what all do.
+    # Of several processes only the first prints.
     console = Console(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
     click.get_current_context().with_resource(_printing_log(console))
     return console
 
 
 def say(console: Console, text: str) -> None:
-    """``text`` as it is, as a line of its own."""
+    """Prints ``text`` unchanged as one line."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Printing(logging.Handler):
-    """A message as a line of its own, as it is."""
+    """Prints each message unchanged as one line."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
@@ -46,7 +46,7 @@ class _Printing(logging.Handler):
 
 @contextmanager
 def _printing_log(console: Console) -> Iterator[None]:
-    """Within it ``console`` prints what the package logs, and nobody else does."""
+    """Inside the block only ``console`` prints the package's log."""
     printing = _Printing(console)
     level, propagate = _LOG.level, _LOG.propagate
     _LOG.addHandler(printing)
@@ -61,7 +61,7 @@ def _printing_log(console: Console) -> Iterator[None]:
 
 
 class TeacherBar:
-    """Epochs of a teacher in training: one line that is rewritten on a terminal, a line now and then elsewhere."""
+    """Progress of a teacher's training: on a terminal one line that is updated, elsewhere a line now and then."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -19,20 +19,22 @@ from dfad_fast.jobs.settings import DistillSettings, distill_settings
 @threads_option("CPU threads (default: all cores, shared by the processes here).")
 @quiet_option
 @config_option
-@click.option("--iterations", "measured", type=int, default=10, show_default=True, help="To be measured.")
-@click.option("--warm-up", type=int, default=3, show_default=True, help="Iterations before those.")
-@click.option("--json", "json_file", help="File to write the same to, for programs.")
+@click.option(
+    "--iterations", "measured", type=int, default=10, show_default=True, help="Iterations to measure."
+)
+@click.option("--warm-up", type=int, default=3, show_default=True, help="Iterations to run before those.")
+@click.option("--json", "json_file", help="Also write the results to this file as JSON.")
 def profile(
     measured: int, warm_up: int, json_file: str | None, threads: int | None, quiet: bool, **settings: Any
 ) -> None:
-    """Show where the time of a run's iterations goes. Takes the options of distill; nothing is trained to keep."""
+    """Show where the time of a run's iterations goes. Takes the options of distill; keeps nothing that it trains."""
     from dfad_fast.jobs.distill import prepare
     from dfad_fast.profiling.profiling import profile
     from dfad_fast.profiling.table import print_profile
     from dfad_fast.runs.whole_files import make_folder, write_whole
 
     if json_file:
-        make_folder(Path(json_file).parent)  # before measuring in vain
+        make_folder(Path(json_file).parent)  # before the measurements, so that an error comes early
     set_threads(threads)
     console = open_console(quiet)
     job = prepare(DistillSettings(**settings), dry_run=True)

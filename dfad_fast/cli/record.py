@@ -32,15 +32,15 @@ _OF_TEACHER = (
 @click.command()
 @setting_options({name: own for name, own in distill_settings().items() if name in _OF_TEACHER})
 @click.option(
-    "--images", metavar="FOLDER|FILE.npz", help="What to look at (default: the dataset's training images)."
+    "--images", metavar="FOLDER|FILE.npz", help="Images to record (default: the dataset's training images)."
 )
 @click.option("--out", required=True, metavar="FILE.safetensors", help="The record.")
-@click.option("--overwrite", is_flag=True, help="Write over a file that is there.")
-@click.option("--clusters", type=int, default=4, show_default=True, help="Clusters of each class, at most.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--clusters", type=int, default=4, show_default=True, help="Maximum clusters per class.")
 @click.option(
-    "--directions", type=int, default=8, show_default=True, help="Principal ones of each cluster, at most."
+    "--directions", type=int, default=8, show_default=True, help="Maximum principal directions per cluster."
 )
-@click.option("--least", type=int, default=16, show_default=True, help="Images behind any mean, at least.")
+@click.option("--least", type=int, default=16, show_default=True, help="Minimum images behind each mean.")
 @seed_option
 @threads_option()
 @quiet_option
@@ -56,8 +56,8 @@ def record(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Write statistics of a teacher's activations on its data to a small file, without any image in it. The methods
-    dfkd and dream distill from it where the data may not go."""
+    """Write statistics of a teacher's activations on its data to a small file that contains no images. The methods
+    dfkd and dream distill from this file where the data is not available."""
     from dfad_fast.jobs.recording import write_record
     from dfad_fast.sources.recorded.measuring import Detail
 

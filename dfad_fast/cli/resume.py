@@ -17,14 +17,16 @@ from dfad_fast.wording import counted
 @click.command()
 @click.argument("run")
 @click.option(
-    "--accept-changes", is_flag=True, help="Go on though versions, or what this machine can do, have changed."
+    "--accept-changes",
+    is_flag=True,
+    help="Resume although versions, or this machine's capabilities, have changed.",
 )
-@threads_option("CPU threads (default: as many as the run had).")
+@threads_option("CPU threads (default: the same number as before).")
 @click.option("--teachers", help="Folder of teachers trained here (default: the run's). None is trained.")
 @quiet_option
 def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | None, quiet: bool) -> None:
-    """Go on with the run in folder RUN, from its last checkpoint to the end it was meant to have. One that was killed
-    before its first checkpoint is begun again."""
+    """Resume the run in folder RUN from its last checkpoint and finish it as planned. A run that was killed before its
+    first checkpoint is restarted."""
     from dfad_fast.distributed import processes
     from dfad_fast.jobs.config import read_config, recorded_threads
     from dfad_fast.jobs.distill import prepare
@@ -35,7 +37,7 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
     config = DistillSettings(**{**read_config(run), **given})
     processes.join(config.process_timeout)
     console = open_console(quiet)
-    # Sums are ordered by the number of threads: with another one the run would not end as it would have.
+    # The number of threads determines the order of sums: with another one the result would differ.
     set_threads(recorded_threads(folder) if threads is None else threads)
     job = prepare(config, resume=True, accept_changes=accept_changes)
     if job.trainer.iteration >= job.iterations:
@@ -44,5 +46,5 @@ def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | 
             f"dfad-fast distill --config {quoted(folder)} --iterations N --out ANOTHER_FOLDER"
         )
     if job.trainer.iteration:
-        say(console, f"going on from iteration {job.trainer.iteration}")
+        say(console, f"resuming from iteration {job.trainer.iteration}")
     run_job(job, console)

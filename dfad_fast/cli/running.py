@@ -1,4 +1,4 @@
-"""Running a job in sight of a person, to its end or until it is told to stop."""
+"""Runs a job with visible progress, to its end or until it is stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run_job(job: Job, console: Console) -> None:
-    """Raises Interrupted where it was stopped before its end."""
+    """Runs the job and prints its summary. Raises Interrupted if it was stopped before its end."""
     from dfad_fast.distributed import processes
     from dfad_fast.reporting.progress import show_progress
     from dfad_fast.reporting.summary_table import print_summary
@@ -34,13 +34,13 @@ def run_job(job: Job, console: Console) -> None:
     if trainer.iteration < job.iterations and not trainer.distiller.ended:
         raise Interrupted(
             f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
-            f"{job.out}: go on with  {processes.command()} resume {quoted(job.out)}"
+            f"{job.out}: resume with  {processes.command()} resume {quoted(job.out)}"
         )
     print_summary(console, Summary.from_data(summary), job.out)
 
 
 class _StopsWithoutReader:
-    """``progress``, until nobody reads any more what the run prints: it then stops, as by SIGTERM."""
+    """Passes on ``progress`` and stops the run, like SIGTERM does, when the reader of its output has gone."""
 
     def __init__(self, progress: BarProgress | LineProgress, trainer: DFADTrainer) -> None:
         self._progress = progress

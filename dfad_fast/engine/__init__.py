@@ -1,1 +1,1 @@
-"""One iteration and its state: the mathematics of distillation. Opens no file and prints nothing."""
+"""One iteration and its state: the mathematics of distillation. Opens no files and prints nothing."""

@@ -1,4 +1,4 @@
-"""The best student of a run so far, which is kept beside the last one."""
+"""The best student of a run so far, kept beside the last one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_BYTES = 64 * 2**20  # of the images of all moments, which go into every ch
 
 @dataclass
 class _Moment:
-    """Held-out generated images of one moment of the run, and the teacher's and the best student's logits to them."""
+    """Held-out generated images from one moment of the run, with the teacher's and the best student's logits."""
 
     images: Tensor
     teacher: Tensor
@@ -35,25 +35,24 @@ class _Moment:
 
 
 class BestStudent:
-    """Weights of the student with the best score among those that met at the run's evaluations.
+    """Keeps the weights of the best student among those compared at the run's evaluations.
 
-    By ``accuracy``, which is what ``auto`` takes where there are test images, the score is its accuracy on them, then
-    its agreement with the teacher: a selection on the test set, so that the accuracy of the student selected is an
-    optimistic one.
+    ``accuracy``, which ``auto`` means if there are test images, ranks students by accuracy on them, then by agreement
+    with the teacher. This selects on the test set, so the selected student's accuracy is optimistic.
 
-    By ``agreement``, which needs no label, it is the agreement with the teacher on held-out generated images, then
-    the discrepancy. The agreement at one moment cannot be compared to that at another, since the generator looks
-    for images on which its student of that moment fails. So images of up to 8 moments, spread evenly over the run
-    so far, are kept, and the student at hand meets the best one on the very same images: those kept and the newest
-    ones. It is the mean of the agreements in each of the teacher's classes, since a generator may come to make
-    images of few classes only. So a student loses that has forgotten what earlier generators made. On digits the
-    student chosen so had a test accuracy of 58.0, 56.2, 41.6, 56.2, 95.3 and 91.6 % where the last one had 48.9,
-    48.7, 39.3, 53.1, 95.3 and 92.2 % (``dfad-vi``, ``dfad-ar-vi`` and ``dfad``, seeds 0 and 1, 350 iterations); one
-    chosen by the mean over all images was about as good as the last.
+    ``agreement``, which needs no labels, ranks students by agreement with the teacher on held-out generated images,
+    then by discrepancy. Agreements from different moments are not comparable, since the generator searches for images
+    on which the current student fails. So images from up to 8 moments, spread evenly over the run so far, are kept,
+    and the current student is compared with the best one on exactly the same images: the kept and the newest ones.
+    The score is the mean of the agreements in each of the teacher's classes, since a generator may end up making
+    images of only a few classes. A student that has forgotten what earlier generators made therefore loses. On digits
+    the student chosen this way had a test accuracy of 58.0, 56.2, 41.6, 56.2, 95.3 and 91.6 %; the last student had
+    48.9, 48.7, 39.3, 53.1, 95.3 and 92.2 % (``dfad-vi``, ``dfad-ar-vi`` and ``dfad``, seeds 0 and 1, 350 iterations).
+    A student chosen by the mean over all images was about as good as the last.
 
-    In both cases a later student takes the place of an equally good one.
+    Either way, a later student replaces an equally good one.
 
-    Raises UsageError for a ``by`` that is none of these.
+    Raises UsageError if ``by`` is none of these.
     """
 
     def __init__(self, by: str = "auto") -> None:
@@ -70,8 +69,8 @@ class BestStudent:
         self._stride = 1
 
     def describe(self) -> dict[str, Any] | None:
-        """``iteration``, ``by`` what, its ``value``, and its ``accuracy`` on the test images if there are some: all
-        fractions. None where no student has met."""
+        """``iteration``, ``by`` (what was compared), ``value``, and ``accuracy`` on the test images if there are any;
+        the last two are fractions. None before the first comparison."""
         if self.weights is None:
             return None
         return {
@@ -82,18 +81,18 @@ class BestStudent:
         }
 
     def refuse_untested(self) -> None:
-        """Raises UsageError where accuracy was asked for, which a run without test images cannot know."""
+        """Raises UsageError if accuracy was requested, which a run without test images cannot measure."""
         if self._asked == "accuracy":
             raise UsageError(
                 "best_by accuracy needs labeled test images, and there are none: give some, or choose agreement"
             )
 
     def meets_on_generated_images(self, tested: bool) -> bool:
-        """Whether it is chosen on them, in a run that is ``tested`` on labeled images or not."""
+        """Whether the best student is chosen on generated images. ``tested``: whether the run has labeled images."""
         return self._asked == "agreement" or not tested
 
     def meet_on_test_images(self, student: nn.Module, iteration: int, scores: TestScores) -> None:
-        """From here on only accuracy counts, unless agreement was asked for: then this does nothing."""
+        """From here on only accuracy counts. Does nothing if agreement was requested."""
         if self._asked == "agreement":
             return
         score = scores.student_accuracy, scores.agreement or 0.0
@@ -112,15 +111,17 @@ class BestStudent:
         student_logits: Tensor,
         accuracy: float | None = None,
     ) -> None:
-        """``images``: held-out ones of the generator as it is, [B, C, H, W], with both networks' logits to them. Only
-        the first of these are looked at. ``accuracy``: the student's on test images, kept for ``describe``. Does
-        nothing once accuracy counts."""
+        """Compares on held-out ``images`` [B, C, H, W] of the current generator, given both networks' logits for them.
+
+        Uses only the first images of the batch. ``accuracy`` is the student's on test images, kept for ``describe``.
+        Does nothing once accuracy counts.
+        """
         if self.by == BY_ACCURACY:
             return
         self.by = BY_AGREEMENT
         student.eval()
         most = max(1, _MOST_BYTES // _MOMENTS // images[0].nbytes)
-        # Copies, since nothing else of a batch is to be kept.
+        # Copies, so that the rest of the batch can be freed.
         images, teacher, newest_logits = (
             x[: min(_IMAGES, most)].clone() for x in (images, teacher_logits, student_logits)
         )
@@ -150,7 +151,7 @@ class BestStudent:
         self.iteration, self._score, self._accuracy = iteration, score, accuracy
 
     def _keep(self, newest: _Moment, most: int) -> None:
-        """Keeps of all moments so far every second, fourth ... one, so that there are at most so many."""
+        """Keeps every second, fourth, ... moment so far, so that at most ``most`` remain."""
         if most and self._met % self._stride == 0:
             self._moments.append(newest)
         self._met += 1
@@ -159,7 +160,7 @@ class BestStudent:
             self._stride *= 2
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing writes to the tensors in it."""
+        """Nothing writes to its tensors later."""
         return {
             "weights": self.weights,
             "iteration": self.iteration,
@@ -172,13 +173,13 @@ class BestStudent:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Begins anew where the best student of before was chosen by test labels, and none are to be used now."""
+        """Starts over if the saved best student was chosen by test labels and these must not be used now."""
         if self._asked == "agreement" and state["by"] == BY_ACCURACY:
             return
         self.weights = state["weights"]
         self.iteration, self.by = state["iteration"], state["by"]
         self._score = state["score"][0], state["score"][1]
-        # Checkpoints of older versions have none, and no run of theirs was both tested and chosen by agreement.
+        # Missing in checkpoints of older versions, whose runs were never both tested and chosen by agreement.
         self._accuracy = state.get("accuracy", self._score[0] if self.by == BY_ACCURACY else None)
         self._moments = [
             _Moment(**{name: tensor.to(device) for name, tensor in moment.items()})
@@ -188,13 +189,13 @@ class BestStudent:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that ``state_dict`` holds."""
+        """All tensors in ``state_dict``."""
         held = [x for x in (self.weights or {}).values() if isinstance(x, Tensor)]
         return [*held, *(tensor for moment in self._moments for tensor in vars(moment).values())]
 
 
 class _holding:
-    """Within it ``network`` has other weights; its own are put back, to the bit, however the block ends."""
+    """Gives ``network`` other weights inside the block; restores its own, bit for bit, however the block ends."""
 
     def __init__(self, network: nn.Module, weights: Mapping[str, Any]) -> None:
         self._network, self._weights = network, weights
@@ -212,8 +213,8 @@ class _holding:
 
 
 def _score(student: Tensor, teacher: Tensor) -> tuple[float, float]:
-    """For logits [N, classes]: the mean over the teacher's classes of the agreement in each, and the discrepancy with a
-    minus, so that more is better in both."""
+    """For logits [N, classes]: the mean agreement per class of the teacher, and the negated discrepancy. For both,
+    higher is better."""
     answers = teacher.argmax(1)
     seen = answers.bincount(minlength=teacher.shape[1])
     alike = answers[student.argmax(1) == answers].bincount(minlength=teacher.shape[1])

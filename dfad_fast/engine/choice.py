@@ -1,4 +1,4 @@
-"""Which method a run takes, by name or by what its networks allow."""
+"""Which method a run uses, by name or by what its networks allow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dfad_fast.sources import Fresh, GeneratorsBatch, SourceSpec, as_source
 from dfad_fast.terms import TERMS, Term, Weighted, parse_terms, reads_student
 
 Terms = str | Sequence[Weighted]
-"""Rows of a table, or their text."""
+"""Rows of a table, or the same as text."""
 
 
 def choose_method(
@@ -26,17 +26,18 @@ def choose_method(
     source: str | SourceSpec = "auto",
     student_steps: int | None = None,
 ) -> Method:
-    """The method by its name, with other terms, another source and other steps where some are given. ``auto`` uses what
-    the networks have, and as source the method's own. Where nothing minimizes the generator's
-    terms, they are left out; where the source has it begin with weights of its own, its warm-up, of which nothing would
-    be left.
+    """The method by its name, with terms, source and steps replaced if given.
 
-    That is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without, since virtual
-    samples do badly where no batch norm statistics hold the generator; where no stage of the student matches one of
-    the teacher, the same without its activation regularizer: ``dfad-vi-bn`` and ``dfad``.
+    ``auto`` as method depends on the networks, ``auto`` as source is the method's own. The generator's terms are left
+    out if nothing minimizes them. The generator's warm-up is left out if the source reinitializes the generator, which
+    would discard the warm-up's effect.
 
-    Raises UsageError for an unknown name, terms and sources that cannot be read, for a method that reads batch norm
-    statistics of a teacher without them, and for one that reads features that do not match.
+    The method ``auto`` is ``dfad-ar-vi-bn`` for a teacher with batch norm layers and ``dfad-ar`` for one without,
+    since virtual samples do badly if no batch norm statistics constrain the generator. If no stage of the student
+    matches one of the teacher, the activation regularizer is dropped: ``dfad-vi-bn`` and ``dfad``.
+
+    Raises UsageError for an unknown name, for terms and sources that cannot be parsed, for a method that reads batch
+    norm statistics the teacher does not have, and for one that reads features if none match.
     """
     method = _by_name(method, networks)
     if isinstance(networks.teacher, BlackBoxTeacher) and networks.teacher.gives_labels:
@@ -70,7 +71,7 @@ def choose_method(
         )
     if method.reads_last_stage and networks.matching.last_stage is None:
         raise UsageError(
-            f"method {method.name!r} reads the teacher's last stage, but no stage is found in it: choose terms that "
+            f"method {method.name!r} reads the teacher's last stage, but no stage was found in it: choose terms that "
             "read no features"
         )
     _check_tables(method, networks)
@@ -78,7 +79,7 @@ def choose_method(
 
 
 def source_of(method: str | Method, source: str | SourceSpec = "auto") -> SourceSpec:
-    """The source that :func:`choose_method` will take, before there are networks. Unknown methods are its to refuse."""
+    """The source that :func:`choose_method` will use, before there are networks. Does not check the method's name."""
     if source != "auto":
         return as_source(source)
     known = METHODS.get(method) if isinstance(method, str) else method
@@ -86,7 +87,7 @@ def source_of(method: str | Method, source: str | SourceSpec = "auto") -> Source
 
 
 def _refuse_more_than_answers(method: Method) -> None:
-    """Raises UsageError for a method that needs of a black-box teacher what it does not give."""
+    """Raises UsageError for a method that needs more than a black-box teacher's answers."""
     needs = None
     for part in method.source_spec.walk():
         if part.needs_teacher_gradient:
@@ -97,36 +98,36 @@ def _refuse_more_than_answers(method: Method) -> None:
         needs = "the teacher's features"
     if needs:
         raise UsageError(
-            f"method {method.name!r} needs {needs}, and a black box gives its answers alone: choose dfme or maze, or a "
+            f"method {method.name!r} needs {needs}, but a black box gives only its answers: choose dfme or maze, or a "
             "source that trains no generator, such as --source procedural with --student-terms kl"
         )
 
 
 def _refuse_others(trained: Sequence[SourceSpec]) -> None:
-    """Raises UsageError where one source would undo what another teaches the generator."""
+    """Raises UsageError if one source would undo what another teaches the generator."""
     if len(trained) > 1:
         anew = next(part.name for part in trained if part.begins_generator)
         raise UsageError(
-            f"{anew} has the run's generator begin with weights of its own in each round, so that no other source can "
-            f"train it too, got {' and '.join(part.name for part in trained)}: leave one out, or choose restart=none"
+            f"{anew} reinitializes the run's generator in each round, so no other source can train it too, "
+            f"got {' and '.join(part.name for part in trained)}: leave one out, or choose restart=none"
         )
 
 
 def _check_tables(method: Method, networks: Trio) -> None:
-    """Now, before a run's folder is made, and not in the first step."""
+    """Checks both sides' terms before the run's folder is created, not in the first step."""
     for side, rows, steps in (
         ("student", method.student, method.student_steps),
         ("generator", method.generator, method.generator_steps),
     ):
         if steps and not rows:
-            raise UsageError(f"method {method.name!r}: the {side} has steps and no term: give it one")
+            raise UsageError(f"method {method.name!r}: the {side} has steps but no term: give it one")
         for row in rows if steps else ():
             _refuse_unread(row.term, side, method, networks)
             row.term.check(networks.matching.shapes)
             apart = any(part.tells_images_apart for part in method.source_spec.generating)
             if side == "generator" and apart and not row.term.gives_images_apart:
                 raise UsageError(
-                    f"{row.term.name} does not tell what each image's part of it is, which the source estimated needs: "
+                    f"{row.term.name} gives no value per image, which the source estimated needs: "
                     "choose l1, kl or cross_entropy for the generator"
                 )
             if row.term.student_stage is not None:
@@ -139,7 +140,7 @@ def _check_tables(method: Method, networks: Trio) -> None:
 
 
 def _refuse_unread(term: Term, side: str, method: Method, networks: Trio) -> None:
-    """Raises UsageError where ``term`` reads what one of the generator's steps would not have for it."""
+    """Raises UsageError if ``term`` reads something that one of the generator's steps does not provide."""
     minimizing = method.source_spec.minimizing
     if method.warm_up:
         minimizing.append(GeneratorsBatch())
@@ -152,7 +153,7 @@ def _refuse_unread(term: Term, side: str, method: Method, networks: Trio) -> Non
         )
     if term.reads_contrast and (side == "student" or not all(part.gives_contrast for part in minimizing)):
         raise UsageError(
-            f"{term.name} compares a generator's images with former ones, which the source has to keep: leave it "
+            f"{term.name} compares a generator's images with earlier ones, which the source has to keep: leave it "
             "out of the student's terms, and choose restarted with features, as in restarted(features=4096)"
         )
 

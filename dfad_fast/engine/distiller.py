@@ -40,13 +40,13 @@ from dfad_fast.sources.storage import NoStorage, Storage
 
 
 class Distiller:
-    """Teacher, student and generator of a run, with all that changes while it lasts: weights, optimizers, sources of
-    images and of randomness, and the position (``state``).
+    """Teacher, student and generator of a run, and everything that changes during it: weights, optimizers, sources of
+    images and randomness, and the position (``state``).
 
-    It opens no file and prints nothing. ``form`` says what the teacher's images are like, ``settings`` are those of
-    :class:`dfad_fast.DFADTrainer`; ``facts`` further ones that all processes of a run have to agree on. ``storage``
-    takes images that are too many for memory. ``begun``: of a run that is resumed, whether its student was begun from
-    the teacher, which is not done again.
+    Opens no files and prints nothing. ``form`` describes the teacher's images. ``settings`` are those of
+    :class:`dfad_fast.DFADTrainer`; ``facts`` are further values that all processes of a run must agree on. ``storage``
+    holds images that do not fit into memory. ``begun`` is for a run that is resumed: whether its student was
+    initialized from the teacher, which is not repeated.
 
     Raises UsageError for networks that do not fit each other or the image shape, and for unknown names.
     """
@@ -65,8 +65,8 @@ class Distiller:
         self.storage = storage or NoStorage()
         self.form = form
         self.last: Result | None = None
-        """What the last step left."""
-        self.ended: list[str] = []  # why nothing more can be learned, in a line, where that is so
+        """The result of the last step."""
+        self.ended: list[str] = []  # one line saying why nothing more can be learned, if so
         with torch.inference_mode(False), used_alone(teacher, student), modes_kept(teacher, student):
             self._layouts = Layouts(teacher, student)
             try:
@@ -80,7 +80,7 @@ class Distiller:
         self.networks, self.prober, self.random = made.trio, made.prober, made.random
         self.method, self.recipe, self.levers = made.method, made.recipe, made.levers
         self.start = made.start
-        """What the student was begun from, in words; of a run that is resumed only whether that was the teacher."""
+        """What the student was initialized from, in words; for a resumed run only whether it was the teacher."""
         self.student_start = made.start.as_data() if settings.student_init != "random" else {}
         """The same as the run recorded it, as plain values."""
         self.device = device_of(self.networks.student)
@@ -117,7 +117,7 @@ class Distiller:
         )
 
     def describe(self) -> dict[str, Any]:
-        """What the settings came to, as plain values: all that decides how a run ends, but for weights and versions."""
+        """The resolved settings as plain values: everything that determines the result except weights and versions."""
         return describe(
             self.settings,
             self.networks,
@@ -130,31 +130,31 @@ class Distiller:
 
     @property
     def notices(self) -> list[str]:
-        """What a lever could not do here, a line each."""
+        """What a lever could not do here, one line each."""
         notices = [*self.networks.notices, *self.prober.notices, *self.source.notices]
         if self.method.reads_features and (poor := self.networks.matching.describe_poor_match()):
             notices.append(poor)
         if idle := idle_levers(self.method, self.levers):
-            notices.append(f"{' and '.join(idle)}: no effect, since the source hands out batches of its own")
+            notices.append(f"{' and '.join(idle)}: no effect, since the source makes its own batches")
         if self._left_off_graph:
             notices.append(
-                "no CUDA graph: it is left off with replay, generator_ema, terms that change over a run, and sources "
+                "no CUDA graph: it is off with replay, generator_ema, terms that change over a run, and sources "
                 "that draw on the host"
             )
         return notices
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Within it the user's networks are laid out as steps have them; after it they are as they were handed in, but
-        for the student's weights, and in the modes that they were in before."""
+        """Inside the block the user's networks have the memory layout of steps. Afterwards they have their original
+        layout and modes; only the student's weights differ."""
         networks = self.networks
         both = networks.teacher, networks.student
         with used_alone(*both), modes_kept(*both, networks.generator), self._layouts.in_use():
             yield
 
     def step(self) -> Result:
-        """One iteration. Nothing is read back from the device. Outside of ``working`` the networks' weights stay in the
-        layout of steps, in which the next one finds them."""
+        """One iteration. Reads nothing back from the device. Outside of ``working`` the networks' weights stay in the
+        layout of steps, for the next one."""
         both = self.networks.teacher, self.networks.student
         with used_alone(*both), modes_kept(*both):
             self._layouts.take()
@@ -168,7 +168,7 @@ class Distiller:
         self.student_optimizer.set_rate(recipe.student_lr * recipe.rate_factor(progress))
         self.generator_optimizer.set_rate(recipe.generator_lr * recipe.generator_rate_factor(progress))
         if state.warm_up_iterations is None:
-            # Once: a plan that grows later does not make the generator's warm-up longer.
+            # Only once: extending the plan later does not lengthen the generator's warm-up.
             state.warm_up_iterations = self._schedule.warm_up_iterations(state.planned_iterations)
         iteration = self._schedule.at(state.iteration, state.warm_up_iterations)
         state.iteration += 1
@@ -176,7 +176,7 @@ class Distiller:
             phase: [row.weight_at(progress) for row in rows]
             for phase, rows in (("student", self.method.student), ("generator", self.method.generator))
         }
-        # The caller may have switched them off.
+        # The caller may have disabled gradients.
         with torch.inference_mode(False), torch.enable_grad():
             draws = self.random.draw_for(iteration, progress)
             result = self._schedule.runner(iteration)(draws, weights, progress)
@@ -192,7 +192,7 @@ class Distiller:
 
     @property
     def queries(self) -> Queries | None:
-        """Those of a black-box teacher."""
+        """The queries of a black-box teacher; None for any other."""
         teacher = self.networks.teacher
         return teacher.queries if isinstance(teacher, BlackBoxTeacher) else None
 
@@ -202,7 +202,7 @@ class Distiller:
         return self._schedule.whole.generated_images
 
     def iterations_for(self, images: int) -> int:
-        """Iterations of a run that generates about so many images, the warm-up counted."""
+        """Iterations of a run that generates about ``images`` images, including the warm-up."""
         return self._schedule.iterations_for(images)
 
     @property
@@ -212,13 +212,13 @@ class Distiller:
 
     @property
     def rates(self) -> dict[str, float]:
-        """The learning rates of the last step, by their names in records."""
+        """The learning rates of the last step, by name as in records."""
         return {"student_lr": self.student_optimizer.rate, "generator_lr": self.generator_optimizer.rate}
 
     def held_out_batches(self, count: int) -> Iterator[Tensor]:
-        """``count`` images that no step sees, in batches of which one is held at a time: the source's own, or generated
-        ones from noise that no step draws, generator in train mode. The same in every process of a run over several."""
-        # Not the whole batch of a run over many processes, which no single one has room for.
+        """``count`` images that no step sees, one batch in memory at a time: the source's own, or generated from noise
+        that no step draws, with the generator in train mode. Every process of a run gets the same images."""
+        # Not the whole batch of a run over many processes, which does not fit into a single one.
         size = self.settings.batch_size // processes.count()
         if (own := self.source.held_out(count, size)) is not None:
             return own
@@ -228,8 +228,8 @@ class Distiller:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on: weights, optimizers, sources of images and of randomness, position. Each process
-        of several has sources of its own."""
+        """All that is needed to continue: weights, optimizers, sources of images and randomness, position. In a run
+        over several processes each has its own sources."""
         return {
             "weights": self.trained.weights(),
             "student_optimizer": self.student_optimizer.state_dict(),
@@ -245,7 +245,7 @@ class Distiller:
         }
 
     def state_of_all(self) -> dict[str, Any]:
-        """``state_dict``, with what the other processes have of their own."""
+        """``state_dict``, including the other processes' own sources."""
         state = self.state_dict()
         if processes.count() > 1:
             state["global_rng"] = collectives.collect(state["global_rng"])
@@ -253,8 +253,8 @@ class Distiller:
         return state
 
     def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
-        """This process's part of what all saved together. One that the run had none of has its own sources of
-        randomness."""
+        """This process's part of the state that all processes saved together. A process that the run did not have
+        before keeps its own sources of randomness."""
         sources = state["global_rng"]
         if isinstance(sources, list):
             sources = sources[processes.rank()] if processes.rank() < len(sources) else None
@@ -268,12 +268,12 @@ class Distiller:
         return {"best_accuracy": self.state.best_accuracy, "best_student": self.best.state_dict()}
 
     def snapshot(self) -> dict[str, Any]:
-        """The state as it is now. What nothing writes to, such as batches that are kept for replay, is not copied."""
+        """A copy of the current state. Tensors that nothing writes to, such as replayed batches, are not copied."""
         shared = [*self.source.unchanging, *self.best.tensors]
         return copy.deepcopy(self.state_dict(), {id(tensor): tensor for tensor in shared})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where ``state_dict`` was taken, the global sources of randomness included."""
+        """Restores the state from ``state_dict``, including the global sources of randomness."""
         self._schedule.forget()
         self.trained.load(state["weights"])
         self.student_optimizer.load_state_dict(state["student_optimizer"])
@@ -282,7 +282,7 @@ class Distiller:
         if state["global_rng"] is not None:
             restore_global_state(state["global_rng"], self.device)
         for name, value in asdict(TrainState()).items():
-            setattr(self.state, name, state.get(name, value))  # checkpoints of older versions count less
+            setattr(self.state, name, state.get(name, value))  # older checkpoints lack some counts
         if self.queries:
             self.queries.reached = self.state.queries
         if "best_student" in state:  # not in checkpoints of older versions

@@ -1,4 +1,4 @@
-"""An evaluation during a run, at which the student may become the best one so far."""
+"""An evaluation during a run, after which the student may be the best one so far."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from dfad_fast.errors import DFADFastWarning
 
 HELD_OUT_IMAGES = 1024
 _SHARE = 1 / 100
-"""Held-out images in an evaluation during a run, as a part of those generated for training since the one before. To
-measure on an image costs about as much time as to train on one."""
+"""Held-out images per evaluation, as a fraction of the images generated for training since the previous evaluation.
+Measuring on an image takes about as long as training on one."""
 _FEWEST_IMAGES = 32
 
 
 def held_out_images(distiller: Distiller, evaluate_every: int) -> int:
-    """How many are looked at in each evaluation of a run."""
-    # Where none are generated, by what the student is shown.
+    """How many held-out images each evaluation of a run uses."""
+    # If iterations generate none, count the images that the student sees.
     images = distiller.images_per_iteration or distiller.method.student_steps * distiller.settings.batch_size
     few = int(_SHARE * evaluate_every * images)
     return min(HELD_OUT_IMAGES, max(few, _FEWEST_IMAGES))
 
 
 def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> dict[str, float]:
-    """For the record of this iteration, on the test images and on ``held_out`` generated ones. Changes nothing else of
-    the run than ``best`` and the best accuracy."""
+    """Figures for the record of this iteration, on the test images and on ``held_out`` generated ones. Changes nothing
+    in the run except ``best`` and the best accuracy."""
     networks, state, best = distiller.networks, distiller.state, distiller.best
     found: dict[str, float] = {}
     tested = test_set is not None
@@ -47,7 +47,7 @@ def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> d
         if distiller.averaged_student is not None:
             found["averaged_accuracy"] = test_set.scores(distiller.averaged_student).student_accuracy
 
-    if networks.teacher_is_black_box:  # it is asked nothing that the student does not learn from
+    if networks.teacher_is_black_box:  # every query must be one that the student learns from
         return found
 
     def measure() -> GeneratedScores:
@@ -63,13 +63,13 @@ def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> d
             if best.meets_on_generated_images(tested):
                 accuracy = found.get("student_accuracy")
                 best.meet_on_generated_images(networks.student, state.iteration, *looked[0], accuracy)
-        # The first process's, since running statistics may differ between them.
+        # From the first process, since running statistics may differ between them.
         return collectives.on_first(lambda: own)
 
     attempts = Attempts()
     generated = attempts.attempt("scores on held-out generated images", measure, together=True)
     if generated is None:
-        warnings.warn(f"not measured: {attempts}; training goes on", DFADFastWarning, stacklevel=2)
+        warnings.warn(f"not measured: {attempts}; training continues", DFADFastWarning, stacklevel=2)
         return found
     found.setdefault("largest_class_student", generated.student_balance.most_frequent[1])
     found.setdefault("largest_class_teacher", generated.balance.most_frequent[1])

@@ -1,4 +1,4 @@
-"""How good is a student? On labeled images where there are some, on generated ones where there are none."""
+"""How good a student is: on labeled images if there are any, otherwise on generated ones."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from dfad_fast.precision import at_least_float32
 
 @dataclass(frozen=True)
 class TestScores:
-    """Fractions of the labeled test images. Those that the teacher's answers are needed for are None of a black box,
-    which is asked nothing that the student does not learn from."""
+    """Fractions of the labeled test images. Those that need the teacher's answers are None for a black box, whose
+    queries are spent only on images that the student learns from."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
@@ -38,14 +38,14 @@ class TestScores:
     student_accuracy: float
     agreement: float | None
     largest_class: float
-    """The class that the student answers most often: its share of the images."""
+    """Fraction of the images for which the student gives its most frequent class."""
     largest_class_teacher: float | None
     images: int
 
 
 @dataclass(frozen=True)
 class GeneratedScores:
-    """What can be said without any data, on ``images`` generated images that no step was taken on."""
+    """What can be measured without data, on ``images`` generated images that no step trained on."""
 
     images: int
     discrepancy: float
@@ -54,21 +54,21 @@ class GeneratedScores:
     """The teacher's answers."""
     student_balance: ClassBalance
     variety: float
-    """How far the images differ from each other: the root mean square deviation of a pixel from that pixel's mean over
-    the images, as a fraction of that of all pixels from the mean of all. 0 where all images are one."""
+    """How much the images differ: the root mean square deviation of each pixel from its mean over the images, divided
+    by the same deviation of all pixels from their common mean. 0 if all images are identical."""
     sign_agreement: dict[str, float]
-    """Per stage of the teacher: fraction of hidden neurons that student and teacher have on or off alike."""
+    """Per stage of the teacher: fraction of hidden neurons that are on or off in both student and teacher."""
 
 
 def ask(network: nn.Module, images: Tensor) -> Tensor:
-    """Its logits to images [B, C, H, W], which it gets a copy of, where and in the precision that its parameters are:
-    a network may work on its input in place."""
+    """The network's logits for images [B, C, H, W], moved to the device and dtype of its parameters. It gets a copy,
+    since a network may modify its input in place."""
     return network(images.to(device_of(network), image_dtype(network), copy=True))
 
 
 @torch.no_grad()
 def accuracy(network: nn.Module, batches: Batches) -> float:
-    """Fraction of images on which ``network``, in eval mode, answers the label."""
+    """Fraction of images that ``network``, in eval mode, classifies as their label."""
     network.eval()
     right, seen = 0, 0
     for images, labels in read_batches(batches):
@@ -81,10 +81,10 @@ def accuracy(network: nn.Module, batches: Batches) -> float:
 
 
 class TestSet:
-    """Labeled images with the frozen teacher's answers, which are computed once; looked at by the first process.
+    """Labeled images with the frozen teacher's answers, which are computed once. Only the first process reads them.
 
-    Neither the images nor the global sources of randomness are changed, though a loader may draw from these. Raises
-    UsageError for batches that are no images with their labels, see :mod:`dfad_fast.data.labeled_batches`.
+    Changes neither the images nor the global sources of randomness, though a loader may draw from these. Raises
+    UsageError for batches that are not images with labels, see :mod:`dfad_fast.data.labeled_batches`.
     """
 
     __test__ = False
@@ -96,10 +96,10 @@ class TestSet:
         self._labels: list[Tensor] = []
         refuse_single_batch(batches)
         with undisturbed(self._device):
-            # An iterator would be empty the second time.
+            # An iterator would be exhausted the second time.
             self._batches = list(batches) if isinstance(batches, Iterator) else batches
             if is_sharded(teacher):
-                self._ask(teacher)  # which is done together
+                self._ask(teacher)  # all processes have to run it
             else:
                 collectives.on_first(lambda: self._ask(teacher))
 
@@ -128,7 +128,7 @@ class TestSet:
         self._labels.append(labels.to(self._device))
 
     def scores(self, student: nn.Module) -> TestScores:
-        """The student's scores in eval mode. Raises UsageError if the batches come in another order than before."""
+        """The student's scores in eval mode. Raises UsageError if the order of the batches has changed."""
         with undisturbed(self._device):
             return collectives.on_first(lambda: self._scores(student))
 
@@ -158,7 +158,7 @@ def _share(right: Tensor) -> float:
 
 
 def sign_agreement(student: Tensor, teacher: Tensor) -> float:
-    """Fraction of hidden neurons that are on (> 0) or off in both: pre-activations of one shape, [B, ...]."""
+    """Fraction of hidden neurons that are on (> 0) or off in both. Takes pre-activations of equal shape [B, ...]."""
     return ((student > 0) == (teacher > 0)).float().mean().item()
 
 
@@ -171,11 +171,11 @@ def generated_scores(
     connectors_trained: bool = False,
     look: Callable[[Tensor, Tensor, Tensor], None] = lambda images, teacher, student: None,
 ) -> GeneratedScores:
-    """Discrepancy, agreement, classes and, with ``stages``, sign agreement per stage on batches [B, C, H, W] of
-    ``count`` images together, of which only one batch is held at a time. All networks in eval mode.
+    """Discrepancy, agreement, classes and, with ``stages``, sign agreement per stage, on batches [B, C, H, W] with
+    ``count`` images in total. One batch is in memory at a time. All networks are in eval mode.
 
-    A stage whose student is narrower than its teacher is compared through its connector, so only if that was
-    trained. ``look`` is called with each batch and both networks' logits to it.
+    A stage that is narrower in the student is compared through its connector, so only if the connector was trained.
+    ``look`` is called with each batch and both networks' logits for it.
     """
     networks.teacher.eval()
     networks.student.eval()
@@ -232,7 +232,7 @@ class _Variety:
     def add(self, batch: Tensor) -> None:
         if not self._images:
             self._first = batch[:1].clone()
-        # From the first image, so that images that are all one are exactly 0 apart.
+        # Relative to the first image, so that identical images give exactly 0.
         apart = at_least_float32(batch) - self._first
         self._sum = self._sum.to(batch.device) + apart.sum(0, dtype=torch.float64)
         self._squares = self._squares.to(batch.device) + apart.square().sum(0, dtype=torch.float64)

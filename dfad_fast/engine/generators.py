@@ -18,8 +18,7 @@ def generator_of(
     batch_size: int,
     fused: bool = True,
 ) -> nn.Module:
-    """The generator by its name, or as it is given; ``auto`` is the one that ``source`` was published with, if it was
-    with one.
+    """The generator by its name, or as given; ``auto`` is the one that ``source`` was published with, if any.
 
     Raises UsageError for an unknown name.
     """

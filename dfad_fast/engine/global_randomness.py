@@ -1,4 +1,4 @@
-"""The global sources of randomness of a process: what a user's networks, such as dropout, may draw from."""
+"""The global sources of randomness of a process. A user's networks may draw from them, for dropout for example."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dfad_fast.distributed import processes
 
 
 def global_state(device: torch.device) -> dict[str, Any]:
-    """torch's (the device's too), numpy's and Python's, as plain values and tensors."""
+    """The states of torch (including the device), numpy and Python, as plain values and tensors."""
     numpy: Any = np.random.get_state(legacy=False)
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
@@ -43,7 +43,7 @@ def restore_global_state(state: dict[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
-    """What is drawn from the global sources inside the block is drawn again after it."""
+    """Restores the global sources after the block, so that what it draws does not change later draws."""
     state = global_state(device)
     try:
         yield
@@ -52,7 +52,7 @@ def undisturbed(device: torch.device) -> Iterator[None]:
 
 
 def differ_between_processes() -> None:
-    """Gives every process but the first global sources of its own, so that they do not all drop the same neurons."""
+    """Reseeds the global sources in every process but the first, so that not all drop the same neurons."""
     if processes.is_first():
         return
     seeds = np.random.SeedSequence([torch.initial_seed(), processes.rank()]).generate_state(3)

@@ -1,4 +1,4 @@
-"""A whole iteration as one CUDA graph: the host launches it at once, however many kernels it has."""
+"""A whole iteration as one CUDA graph: a single launch from the host, however many kernels it has."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dfad_fast.errors import RunError, in_one_line
 from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.networks.probing import Draws
 
-# Iterations before the capture, on a stream of their own: libraries choose their algorithms in them.
+# Iterations before the capture, on a separate stream, in which libraries choose their algorithms.
 _WARM_UP = 3
 ITERATIONS_UNTIL_CAPTURED = _WARM_UP + 1
 
 
 class CapturedIteration:
-    """Runs like ``iteration.run``: the first few times as it is, then captured, then replayed.
+    """Runs like ``iteration.run``: eagerly the first few times, then captured, then replayed.
 
-    What changes from one iteration to the next is copied into memory that the graph reads: the terms' random numbers
-    and the rows' weights. Learning rates have to be tensors on the device, and ``noise`` is made known to the graph.
-    What an iteration leaves is overwritten by the next one. Python code in a network, such as a hook or a branch on the
-    host, runs for the last time when it is captured.
+    What changes between iterations, the terms' random numbers and the rows' weights, is copied into memory that the
+    graph reads. Learning rates have to be tensors on the device, and ``noise`` is registered with the graph. Each
+    iteration overwrites the result of the previous one. Python code in a network, such as a hook or a branch on the
+    host, runs for the last time during the capture.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class CapturedIteration:
         self._result: Result | None = None
 
     def forget(self) -> None:
-        """Capture anew: after weights, optimizers or the source of noise were put elsewhere in memory."""
+        """Discards the capture, after weights, optimizers or the source of noise moved in memory."""
         self._runs, self._graph, self._result = 0, None, None
 
     def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Result:
-        """``progress`` is not looked at: what changes with it is not captured."""
+        """``progress`` is ignored: iterations that depend on it are never captured."""
         if self._runs == 0:
             self._draws = [[tuple(x.clone() for x in drawn) for drawn in rows] for rows in draws]
             self._weights = {
@@ -78,7 +78,7 @@ class CapturedIteration:
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream), warnings.catch_warnings():
-            # Adam says that it is made for a graph and runs without one.
+            # Adam warns that it is capturable but runs outside of a graph.
             warnings.filterwarnings("ignore", message=".*capturable=True.*")
             result = self._step()
         current.wait_stream(self._stream)
@@ -95,7 +95,7 @@ class CapturedIteration:
         except RuntimeError as error:
             reason = in_one_line(error)
             raise RunError(
-                f"an iteration cannot be captured as a CUDA graph ({reason}): a network that waits for the device, "
-                "such as by .item(), cannot; run without it, --lever graph=off (in Python, Levers(graph=False))"
+                f"an iteration cannot be captured as a CUDA graph ({reason}): networks must not wait for the device, "
+                "such as by .item(); run without the graph, --lever graph=off (in Python, Levers(graph=False))"
             ) from error
         self._graph = graph

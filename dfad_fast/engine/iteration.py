@@ -1,4 +1,4 @@
-"""One iteration: what the source hands out, and a student's step on each batch. Nothing in it waits for the device."""
+"""One iteration: the source's batches, and a student's step on each. Nothing in it waits for the device."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dfad_fast.sources.source import StepLosses
 from dfad_fast.terms import weigh
 
 Weights = Mapping[str, Sequence[float | Tensor]]
-"""What each row of an objective is multiplied by, by ``student`` and ``generator``."""
+"""The factor of each row of an objective, for the keys ``student`` and ``generator``."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an iteration took: images that were made, and those that went through each network, of all processes."""
+    """Images that an iteration generated and ran through each network, summed over all processes."""
 
     generated_images: int
     teacher_passes: int
@@ -32,23 +32,23 @@ class Cost:
 
 @dataclass(frozen=True)
 class Result:
-    """What an iteration leaves, all of it on the device."""
+    """The result of an iteration, all of it on the device."""
 
     losses: list[StepLosses]
     """Each step's unweighted terms."""
     answers: tuple[Tensor, Tensor] | None
-    """The student's and the teacher's logits in the student's last step on new images; None where it took none."""
+    """The student's and the teacher's logits in the student's last step on new images; None if there was none."""
     cost: Cost
 
 
 class Iteration:
-    """Runs iterations of ``method`` on what ``source`` hands out.
+    """Runs iterations of ``method`` on the batches of ``source``.
 
-    Randomness comes in from outside: ``draw`` makes the terms' random numbers on the host, and the source draws noise
-    on the device. Between them the same operations run on the same shapes each time, as a CUDA graph needs it.
+    Randomness comes from outside: ``draw`` makes the terms' random numbers on the host, and the source draws noise
+    on the device. Everything else runs the same operations on the same shapes each time, as a CUDA graph requires.
 
-    ``batch_size`` is the whole batch's. Each process of several shows its part of it to the networks, and gradients are
-    averaged.
+    ``batch_size`` counts the whole batch. With several processes, each runs its part of the batch through the networks,
+    and gradients are averaged.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Iteration:
         self._source = source
         self._optimizer = optimizer
         self._batch_size = batch_size
-        # A warm-up has no student's step, and other steps than the methods' have no use for a loss.
+        # A warm-up has no student steps and needs no student loss.
         if method.student_steps:
             self._averaged_loss = averaging_gradients(
                 self._student_loss, *prober.trio.read_by(method.student)
@@ -67,12 +67,12 @@ class Iteration:
 
     @property
     def generated_images(self) -> int:
-        """Images that an iteration makes as a rule, see :class:`Source`."""
+        """Images that an iteration usually generates, see :class:`Source`."""
         return self._source.generated_images
 
     def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
-        """The terms' random numbers for an iteration: of each step, of each row of its objective. The student's steps
-        on new images come first, then the source's own steps, then the student's further ones."""
+        """The terms' random numbers for an iteration, per step and per row of its objective. The student's steps on new
+        images come first, then the source's own steps, then the student's further ones."""
         first = self._draw_student(rng, self._method.student_steps)
         own = self._source.draw(rng, progress)
         return [*first, *own, *self._draw_student(rng, self._source.student_steps - len(first))]
@@ -81,9 +81,9 @@ class Iteration:
         return [[row.term.draw(rng, self._batch_size) for row in self._method.student] for _ in range(steps)]
 
     def run(self, draws: Sequence[Draws], weights: Weights, progress: float = 0.0) -> Result:
-        """One iteration, with random numbers as ``draw`` gave them, as tensors on the device.
+        """One iteration. ``draws`` are the random numbers from ``draw``, as tensors on the device.
 
-        ``progress`` is the fraction of the run that is done.
+        ``progress`` is the completed fraction of the run.
         """
         first = self._method.student_steps
         further = len(draws) - (self._source.student_steps - first)
@@ -100,7 +100,7 @@ class Iteration:
                     )
                 losses, both = self._student_step(batch, drawn, weights["student"], progress)
                 turn.losses.append(losses)
-                if len(both[0]) == len(batch.images):  # none where no term reads the student
+                if len(both[0]) == len(batch.images):  # empty if no term reads the student
                     self._source.learned(batch, both[0])
                 if batch.phase == "student":
                     answers = both

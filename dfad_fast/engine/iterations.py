@@ -1,4 +1,4 @@
-"""The iterations of a run: what each is made of, and when it runs."""
+"""The iterations of a run: what each consists of, and when it runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plan_iterations(
     optimizers: Sequence[ScaledOptimizer],
     storage: Storage,
 ) -> tuple[Source, Schedule]:
-    """The source at work and the schedule of a run; ``optimizers`` are the student's and the generator's."""
+    """The source and the schedule of a run; ``optimizers`` are the student's and the generator's."""
     of_student, of_generator = optimizers
     bench = Workbench(
         prober,
@@ -50,7 +50,7 @@ def plan_iterations(
     whole = Iteration(prober, method, source, of_student, settings.batch_size)
     warm_up = None
     if method.warm_up:
-        # Whatever else the student learns from later, it is the run's generator that is warmed up.
+        # Whatever the student learns from later, the warm-up is for the run's generator.
         alone = replace(method, student_steps=0, batches=GeneratorsBatch())
         generator = alone.source_spec.make(bench, plan_for(alone, levers))
         warm_up = Iteration(prober, alone, generator, of_student, settings.batch_size)
@@ -59,7 +59,7 @@ def plan_iterations(
 
 
 def source_at_rest(networks: Trio, method: Method, form: ImageForm, batch_size: int, seed: int) -> Source:
-    """The source of a run that is over, for the images that no step saw."""
+    """The source of a finished run, for images that no step saw."""
 
     def no_noise(own: int, whole: int) -> Tensor:
         raise AssertionError("a source at rest makes no batches")

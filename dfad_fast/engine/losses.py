@@ -1,4 +1,4 @@
-"""A run's losses, kept on the device until somebody asks, so that no step waits for them."""
+"""A run's losses, kept on the device until they are needed, so that no step waits for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NotFinite:
 
 
 class Losses:
-    """Collects the losses of every step and hands them over, once in a while, in one transfer."""
+    """Collects the losses of every step and now and then copies them to the host in one transfer."""
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, list[str], Tensor]] = []

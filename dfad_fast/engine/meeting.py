@@ -1,4 +1,4 @@
-"""The processes of a run meet: all have the same task and begin with the same weights, and each draws for itself."""
+"""The start of a run over several processes: same task, same initial weights, separate global randomness."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dfad_fast.networks.trio import Trio
 
 
 def meet(networks: Trio, settings: Mapping[str, Any], facts: Mapping[str, object]) -> None:
-    """Raises UsageError in every process where weights of the teacher, ``settings``, versions, networks or ``facts``
-    are not the same in all."""
+    """Synchronizes the processes of a run. Raises UsageError in every process if the teacher's weights, ``settings``,
+    versions, networks or ``facts`` differ between them."""
     if processes.count() == 1:
         return
     processes.meet()
     trained = (networks.student, networks.generator, *networks.beside_student)
     collectives.refuse_differences(
         {
-            # Each process has a part of its own of a sharded one.
+            # Each process holds a different part of a sharded teacher.
             "the teacher's weights": None
             if networks.teacher_is_sharded
             else checksum(networks.teacher.state_dict()),

@@ -1,4 +1,4 @@
-"""The source of a run's images, as method, levers and settings would have it."""
+"""The source of a run's images, according to method, levers and settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dfad_fast.sources import (
 
 
 def with_levers(method: Method, levers: Levers) -> SourceSpec:
-    """The method's source with the batches that the levers ask for, where they may."""
+    """The method's source with the batches that the levers request, where the source allows that."""
 
     def changed(spec: SourceSpec) -> SourceSpec:
         if spec.shares_batches:
@@ -34,7 +34,7 @@ def with_levers(method: Method, levers: Levers) -> SourceSpec:
 
 
 def idle_levers(method: Method, levers: Levers) -> list[str]:
-    """The levers on the generator's batches that are set and find none to work on."""
+    """The levers on the generator's batches that are set but have no effect."""
     if any(part.shares_batches for part in method.source_spec.walk()):
         return []
     found = {"student_batches": levers.student_batches is not None, "sample_together": levers.sample_together}
@@ -42,14 +42,14 @@ def idle_levers(method: Method, levers: Levers) -> list[str]:
 
 
 def can_be_captured(method: Method, settings: DistillerSettings) -> bool:
-    """Whether iterations are the same operations each time, as a CUDA graph needs it."""
+    """Whether iterations run the same operations each time, as a CUDA graph requires."""
     older = settings.replay or settings.generator_ema is not None
     parts = method.source_spec.walk()
     return all(part.can_be_captured for part in parts) and not older and not method.reads_progress
 
 
 def plan_for(method: Method, levers: Levers) -> Plan:
-    """What an iteration is to do."""
+    """What an iteration does."""
     batches = levers.student_batches
     return Plan(
         student=method.student,
@@ -65,41 +65,41 @@ def plan_for(method: Method, levers: Levers) -> Plan:
 def with_older_images(
     source: Source, method: Method, bench: Workbench, settings: DistillerSettings
 ) -> Source:
-    """``source``, and further student's steps on images of the run so far, where the settings ask for them."""
+    """``source``, with additional student steps on earlier images of the run if the settings request them."""
     if settings.replay:
         source = Replay(source, bench, method.student, settings.replay, settings.seed)
     if settings.generator_ema is not None:
         if not method.source_spec.generating or not method.generator_steps:
-            raise UsageError("generator_ema averages a generator, and none is trained here: leave it out")
+            raise UsageError("generator_ema averages a generator, but none is trained here: leave it out")
         if any(part.draws_weights for part in method.source_spec.walk()):
             raise UsageError(
-                "generator_ema averages a generator, and this source gives it new weights once in a while: leave it out"
+                "generator_ema averages a generator, but this source reinitializes it now and then: leave it out"
             )
         source = AveragedGenerator(source, bench, method.student, settings.generator_ema)
     return source
 
 
 def older_images(settings: DistillerSettings) -> list[float | None]:
-    """What checkpoints say of them, since their state fits no other settings."""
+    """What checkpoints record about older images, whose state fits no other settings."""
     return [settings.replay, settings.generator_ema]
 
 
 def kind_of_source(spec: SourceSpec) -> str:
-    """What checkpoints say of it: all but where files are, which may be elsewhere by now."""
+    """What checkpoints record about a source: everything except paths, since files may have moved."""
     return str(spec.with_paths(lambda _: ""))
 
 
 def state_of_source(
     state: Mapping[str, Any], settings: DistillerSettings, spec: SourceSpec
 ) -> dict[str, Any]:
-    """The source's part of a run's state. Raises RuntimeError where it is of another source or of other older images,
-    or of a version that kept them in another form."""
+    """The source's part of a run's state. Raises RuntimeError if it belongs to another source or to other settings of
+    older images, or comes from a version that kept them in another form."""
     if state.get("rehearsal"):
-        raise RuntimeError("it is of an earlier version, which kept older images in another form")
+        raise RuntimeError("it comes from an earlier version, which kept older images in another form")
     own, others = older_images(settings), state.get("older_images")
     if own not in ([0, None], others):
-        raise RuntimeError(f"its replay and generator_ema are {others} and not {own}")
+        raise RuntimeError(f"its replay and generator_ema are {others}, not {own}")
     if state.get("source_spec", kind_of_source(spec)) != kind_of_source(spec):
-        raise RuntimeError(f"its images come from {state['source_spec']} and not from {kind_of_source(spec)}")
+        raise RuntimeError(f"its images come from {state['source_spec']}, not from {kind_of_source(spec)}")
     source: dict[str, Any] = state.get("source", {})
     return source

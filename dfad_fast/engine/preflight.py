@@ -1,4 +1,4 @@
-"""A look at what was handed in before anything is set up: what would fail late, or teach a student nothing, is said."""
+"""Checks of the user's networks before setup: finds what would fail late or teach a student nothing."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from dfad_fast.memory import GIB, free_memory
 from dfad_fast.models.ensemble import named_members
 from dfad_fast.models.reading.check import is_lazy, left_as_it_was, noise_images
 
-# Smaller than what any generator made here has: channels of its last features, and of its first ones.
+# A lower bound for any generator made here: channels of its last features, and of its first ones.
 _FEWEST_CHANNELS = 16
 # Weights, their gradients and Adam's two averages.
 _COPIES_OF_WEIGHTS = 4
-# Images, their gradient, and a mixture of them or the features that they are made of.
+# Images, their gradients, and either a mixture of images or the features that they are made from.
 _COPIES_OF_IMAGES = 3
 _LOOKED_AT = 16
 
 
 def refuse_unfit(teacher: nn.Module, student: nn.Module) -> None:
-    """Raises UsageError for networks that share weights, or whose weights no gradient or no number comes out of."""
+    """Raises UsageError for networks that share weights, or whose weights allow no gradient or are not finite."""
     if teacher is student:
         raise UsageError(
-            "teacher and student are one network: give the student as copy.deepcopy(teacher), or another"
+            "teacher and student are the same network: pass copy.deepcopy(teacher) as the student, or another network"
         )
     of_teacher = {id(p): name for name, p in teacher.named_parameters()}
     for name, parameter in student.named_parameters():
         if id(parameter) in of_teacher:
             raise UsageError(
                 f"the student's {name} is the teacher's {of_teacher[id(parameter)]}, so training would change the "
-                "teacher: build the student with weights of its own, such as by copy.deepcopy"
+                "teacher: build the student with its own weights, such as by copy.deepcopy"
             )
     for what, network in (("teacher", teacher), ("student", student)):
         for name, values in _numbers(network):
@@ -44,12 +44,12 @@ def refuse_unfit(teacher: nn.Module, student: nn.Module) -> None:
                 )
             if not bool(values.isfinite().all()):
                 raise UsageError(
-                    f"the {what}'s {name} holds NaN or infinite values: give weights that were saved before it diverged"
+                    f"the {what}'s {name} holds NaN or infinite values: use weights that were saved before it diverged"
                 )
 
 
 def _numbers(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights and running statistics. Other buffers may rightly be infinite, such as an attention's mask."""
+    """Weights and running statistics. Other buffers, such as attention masks, may be infinite on purpose."""
     for name, parameter in network.named_parameters():
         if parameter.device.type == "meta":
             raise UsageError(
@@ -70,7 +70,7 @@ def refuse_unaffordable(
     dtype: torch.dtype,
     own_generator: bool,
 ) -> None:
-    """Raises UsageError where not even the images, and what a generator made here takes, fit into the free memory.
+    """Raises UsageError if even the images, and a generator if it is made here, do not fit into the free memory.
 
     Args:
         batch_size: images of a batch in this process.
@@ -85,7 +85,7 @@ def refuse_unaffordable(
     if free is not None and needed > free:
         raise UsageError(
             f"batches of {batch_size:,} images {list(image_shape)} made from {latent_dim:,} numbers each need at least "
-            f"{needed / GIB:,.1f} GiB of memory on {device}, and {free / GIB:,.1f} GiB are free: give a smaller "
+            f"{needed / GIB:,.1f} GiB of memory on {device}, but {free / GIB:,.1f} GiB are free: use a smaller "
             "batch_size, image_shape or latent_dim"
         )
 
@@ -93,12 +93,12 @@ def refuse_unaffordable(
 def look_at_answers(
     teacher: nn.Module, image_shape: tuple[int, int, int], batch_size: int, generator_reads_student: bool
 ) -> None:
-    """Warns where the teacher answers probabilities, and where no gradient flows through it to its images.
+    """Warns if the teacher returns probabilities, or if no gradient flows through it to its images.
 
-    Each member of an ensemble is looked at by itself.
+    Checks each member of an ensemble separately.
 
     Raises:
-        UsageError: its answers are not finite, or no gradient flows and the generator has no other loss.
+        UsageError: its logits are not finite, or no gradient flows and the generator has no other loss.
     """
     for what, member in named_members(teacher):
         _look_at(member, what, image_shape, batch_size, generator_reads_student)
@@ -116,20 +116,20 @@ def _look_at(
     try:
         with left_as_it_was(teacher), torch.enable_grad(), torch.random.fork_rng(devices=devices):
             answer = teacher.eval()(images)
-    except Exception as error:  # of whatever kind: it is the user's code
+    except Exception as error:  # the user's code may raise anything
         raise UsageError(
-            f"the {what} cannot take images {list(images.shape)} that want a gradient: {in_one_line(error)}: give the "
-            "image shape and batch size that it was made for"
+            f"the {what} cannot take images {list(images.shape)} that require a gradient: {in_one_line(error)}: give "
+            "the image shape and batch size that it was made for"
         ) from error
     logits = answer.detach()
     if not bool(logits.isfinite().any(1).all()) or bool(logits.isnan().any()):
         raise UsageError(
-            f"the {what} answers NaN or infinite logits to images of normal noise: check its weights, and that it is "
-            "meant for images with mean 0 and deviation 1"
+            f"the {what} returns NaN or infinite logits for images of normal noise: check its weights, and that it "
+            "expects images with mean 0 and deviation 1"
         )
     if kind := _probabilities(logits.double()):
         _warn(
-            f"the {what} answers {kind}, not logits, and methods compare logits: leave out the softmax at its end, or "
+            f"the {what} returns {kind}, not logits, but methods compare logits: remove the softmax at its end, or "
             "wrap the teacher in a module that does"
         )
     if not answer.requires_grad:
@@ -139,13 +139,13 @@ def _look_at(
         )
         if not generator_reads_student:
             raise UsageError(
-                f"{text}, and the generator learns from nothing else: choose a method such as dfad"
+                f"{text}, but the generator learns from nothing else: choose a method such as dfad"
             )
-        _warn(f"{text}: the generator learns from the student's answers alone")
+        _warn(f"{text}: the generator learns only from the student's answers")
 
 
 def _probabilities(logits: Tensor) -> str | None:
-    """What the rows are, if not logits."""
+    """What the rows are instead of logits, or None."""
     if bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(()), atol=1e-3):
         return "probabilities"
     if bool((logits <= 0).all()) and torch.allclose(logits.exp().sum(1), logits.new_ones(()), atol=1e-3):

@@ -1,4 +1,4 @@
-"""All that a run draws: the generator's noise on the device, the terms' numbers on the host."""
+"""All random numbers of a run: the generator's noise on the device, the terms' numbers on the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dfad_fast.networks.probing import Draws
 
 
 class RandomNumbers:
-    """Fixed by ``seed``. All processes of several draw the same numbers, for the whole batch, and use their rows."""
+    """Fixed by ``seed``. Every process draws the same numbers for the whole batch and uses its own rows."""
 
     def __init__(self, seed: int, latent_dim: int, device: torch.device, dtype: torch.dtype) -> None:
         self._seed = seed
@@ -26,8 +26,8 @@ class RandomNumbers:
         self._mixing = np.random.default_rng(seed)
 
     def held_out(self) -> torch.Generator:
-        """A source of noise that no step draws, at its beginning."""
-        # Not an offset of the seed: torch's CPU generator looks at its low 32 bits only.
+        """A new source of noise that no step draws from."""
+        # Not an offset of the seed: torch's CPU generator uses only its low 32 bits.
         seed = int(np.random.SeedSequence([self._seed, 1]).generate_state(1)[0])
         return torch.Generator(self._device).manual_seed(seed)
 
@@ -36,8 +36,8 @@ class RandomNumbers:
         return torch.randn(count, self._latent_dim, generator=source, device=self._device, dtype=self._dtype)
 
     def draw_own_noise(self, count: int, batch_size: int) -> Tensor:
-        """Noise for ``count`` of this process's images: its rows of what all draw alike for batches of ``batch_size``
-        images of all processes."""
+        """Noise for ``count`` images of this process: its rows of the noise for whole batches of ``batch_size`` images,
+        which all processes draw identically."""
         noise = self.draw_noise(count * processes.count(), self.noise)
         batches = noise.view(-1, batch_size, self._latent_dim)
         return batches[:, processes.own_rows(batch_size)].reshape(count, self._latent_dim)
@@ -53,7 +53,7 @@ class RandomNumbers:
         floating = torch.float64 if self._dtype == torch.float64 else torch.float32
         x = torch.as_tensor(drawn, device="cpu", dtype=floating if drawn.dtype.kind == "f" else None)
         if self._device.type == "cuda":
-            x = x.pin_memory()  # else the host would wait for the copy
+            x = x.pin_memory()  # so that the host does not wait for the copy
         return x.to(self._device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:

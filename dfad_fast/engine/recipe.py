@@ -19,10 +19,10 @@ RateDecay = Literal["constant", "cosine", "steps"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimizers and learning rates; ``generator_momentum`` is Adam's first.
+    """Optimizers and learning rates; ``generator_momentum`` is the first beta of Adam.
 
     ``steps`` multiplies the rate by 0.1 after 20 % and 40 % of the run. ``generator_decays``: whether the generator's
-    rate goes the way of the student's, or stays as it is.
+    rate decays like the student's or stays constant.
     """
 
     student_optimizer: OptimizerName = "adam"
@@ -38,7 +38,7 @@ class Recipe:
         RATE.refuse("generator_lr", self.generator_lr)
 
     def student(self, parameters: list[nn.Parameter], captured: bool = False) -> torch.optim.Optimizer:
-        """The student's optimizer (its momentum is 0.9 where it is SGD). ``captured``: for use in a CUDA graph."""
+        """The student's optimizer (momentum 0.9 for SGD). ``captured``: for use in a CUDA graph."""
         fused = _can_fuse(parameters)
         rate = _rate(self.student_lr, parameters, captured)
         decay = self.student_weight_decay
@@ -54,7 +54,7 @@ class Recipe:
         return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=fused, capturable=captured)
 
     def rate_factor(self, progress: float) -> float:
-        """What the learning rates are multiplied by after the fraction ``progress`` of the run."""
+        """The factor of the learning rates after the fraction ``progress`` of the run."""
         if self.lr_decay == "cosine":
             return 0.5 * (1.0 + math.cos(math.pi * progress))
         if self.lr_decay == "steps":
@@ -62,12 +62,12 @@ class Recipe:
         return 1.0
 
     def generator_rate_factor(self, progress: float) -> float:
-        """The same of the generator's rate."""
+        """The same for the generator's rate."""
         return self.rate_factor(progress) if self.generator_decays else 1.0
 
 
 def _model_inversion(generator_lr: float, student_lr: float = 0.2) -> Recipe:
-    """What FastDFKD, NAYER and CMI have in common. The generator's rate is that of each round's steps."""
+    """What FastDFKD, NAYER and CMI have in common. The generator's rate applies to the steps of each round."""
     return Recipe(
         "sgd",
         student_lr,
@@ -79,32 +79,32 @@ def _model_inversion(generator_lr: float, student_lr: float = 0.2) -> Recipe:
 
 
 RECIPES = {
-    # Students with batch norm: SGD ended higher than Adam in short runs on digits.
+    # Students with batch norm: in short runs on digits, SGD reached a higher accuracy than Adam.
     "sgd": Recipe("sgd", student_lr=0.2, student_weight_decay=5e-4),
-    # Such students that start from their teacher, of which a higher rate unlearns a part. On digits (resnet8-w32 ->
-    # w16, 60 iterations, seeds 0-2) 0.05 ended at 98.6 %, 0.02 at 98.3 %, 0.1 at 97.9 %; a random start, at 0.2, at
-    # 96.2 %. Longer runs and other data have not been measured yet.
+    # The same students started from their teacher: a higher rate makes them forget part of it. On digits
+    # (resnet8-w32 -> w16, 60 iterations, seeds 0-2) 0.05 reached 98.6 %, 0.02 98.3 %, 0.1 97.9 %; a random start at
+    # 0.2 reached 96.2 %. Longer runs and other data have not been measured yet.
     "sgd-start": Recipe("sgd", student_lr=0.05, student_weight_decay=5e-4),
-    # Students with batch norm on images that rules draw, in runs of a few minutes. On Fashion-MNIST (resnet10-w16 ->
-    # w8, random weights, 819 iterations of 5 batches of 64, seed 0) 0.4 ended at 87.3 %, 0.2 at 85.9 and 86.6 % (two
-    # runs that round differently), 0.8 at 86.3 %, 0.1 at 84.1 %.
+    # Students with batch norm on drawn images, in runs of a few minutes. On Fashion-MNIST (resnet10-w16 -> w8, random
+    # weights, 819 iterations of 5 batches of 64, seed 0) 0.4 reached 87.3 %, 0.2 85.9 and 86.6 % (two runs that round
+    # differently), 0.8 86.3 %, 0.1 84.1 %.
     "sgd-drawn": Recipe("sgd", student_lr=0.4, student_weight_decay=5e-4),
-    # Students without: SGD diverged on a LeNet-5 pair, at a rate of 0.02 already.
+    # Students without batch norm: SGD diverged on a LeNet-5 pair even at a rate of 0.02.
     "adam": Recipe("adam", student_lr=2e-3),
-    # ZSKT's (arXiv 1905.09768).
+    # From ZSKT (arXiv 1905.09768).
     "zskt": Recipe("adam", student_lr=2e-3, generator_lr=1e-3),
-    # The generator's is DFQ's (arXiv 2005.04136); the student's is this library's.
+    # The generator's optimizer is from DFQ (arXiv 2005.04136), the student's is this library's.
     "dfq": Recipe("sgd", student_lr=0.1, student_weight_decay=5e-4, generator_momentum=0.5),
-    # Those of FastDFKD for CIFAR-10, with 2, 5 and 10 steps a round (arXiv 2112.06253, published code).
+    # From FastDFKD for CIFAR-10, with 2, 5 and 10 steps per round (arXiv 2112.06253, published code).
     "fast-2": _model_inversion(5e-3),
     "fast-5": _model_inversion(3e-3),
     "fast-10": _model_inversion(2e-3),
-    # NAYER's (arXiv 2310.00258) and CMI's (arXiv 2105.08584); the latter's rate goes in steps there.
+    # From NAYER (arXiv 2310.00258) and CMI (arXiv 2105.08584); CMI's published rate decays in steps.
     "nayer": _model_inversion(4e-3),
     "cmi": _model_inversion(1e-3, student_lr=0.1),
-    # The generator's is DeepInversion's of the images for CIFAR-10 (arXiv 1912.08795, published code).
+    # The generator's optimizer is DeepInversion's for images on CIFAR-10 (arXiv 1912.08795, published code).
     "inversion": replace(_model_inversion(0.1), generator_momentum=0.9),
-    # DFAD's for CIFAR-10 (arXiv 1912.11006, published code): 500 epochs, x0.1 at epochs 100 and 200.
+    # From DFAD for CIFAR-10 (arXiv 1912.11006, published code): 500 epochs, x0.1 at epochs 100 and 200.
     "published": Recipe("sgd", student_lr=0.1, student_weight_decay=5e-4, lr_decay="steps"),
 }
 
@@ -120,11 +120,10 @@ def choose_recipe(
     student_lr: float | None = None,
     generator_lr: float | None = None,
 ) -> Recipe:
-    """The recipe by its name, with other learning rates where some are given; ``auto`` is the method's own, and ``sgd``
-    where that is ``auto`` too.
+    """The recipe by its name, with learning rates replaced if given; ``auto`` is the method's own.
 
-    In place of an ``auto`` recipe ``sgd`` or ``sgd-drawn``, a student with batch norm layers that starts
-    ``from_teacher`` gets ``sgd-start``, and one without such layers ``adam``.
+    If that is ``auto`` too, it is ``sgd``. In place of an ``auto`` recipe ``sgd`` or ``sgd-drawn``, a student with
+    batch norm layers that starts ``from_teacher`` gets ``sgd-start``, and a student without such layers gets ``adam``.
 
     Raises UsageError for an unknown name.
     """

@@ -1,4 +1,4 @@
-"""Which iteration a run does when: the generator's warm-up, where the method has one, and whole iterations after it."""
+"""When a run does which iteration: first the generator's warm-up, if the method has one, then whole iterations."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dfad_fast.networks.optimizers import ScaledOptimizer
 
 
 class Schedule:
-    """``whole`` iterations, after ``warm_up`` ones for the share ``share`` of the run.
+    """``whole`` iterations, after ``warm_up`` ones for the fraction ``share`` of the run.
 
-    ``captured`` is the source of noise of CUDA graphs; where there is one, iterations run as graphs. ``optimizers`` are
-    those of both networks.
+    ``captured`` is the source of noise for CUDA graphs; if given, iterations run as graphs. ``optimizers`` are those of
+    both networks.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class Schedule:
         return self._whole
 
     def warm_up_iterations(self, planned: int | None) -> int:
-        """Those of a run of ``planned`` iterations; without a plan there is no warm-up."""
+        """The warm-up iterations in a run of ``planned`` iterations; 0 without a plan."""
         return math.ceil(self._share * planned) if planned else 0
 
     def iterations_for(self, images: int) -> int:
-        """How many a run has that generates about so many images, at least 1.
+        """Iterations of a run that generates about ``images`` images, at least 1.
 
-        Raises UsageError where iterations generate none.
+        Raises UsageError if iterations generate none.
         """
         each: float = self._whole.generated_images
         if self._warm_up is not None:
@@ -70,6 +70,6 @@ class Schedule:
         return self._graphs[iteration].run if self._graphs else iteration.run
 
     def forget(self) -> None:
-        """Capture anew, see :meth:`CapturedIteration.forget`."""
+        """Discards all captures, see :meth:`CapturedIteration.forget`."""
         for graph in self._graphs.values():
             graph.forget()

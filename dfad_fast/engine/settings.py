@@ -1,4 +1,4 @@
-"""The settings that change what a run ends with."""
+"""The settings that change the result of a run."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from dfad_fast.sources import SourceSpec
 
 STUDENT_INIT = (
-    "Where the student starts: random (as it is), teacher (from its weights), auto (that where it fits)."
+    "Where the student starts: random (as it is), teacher (from its weights), auto (teacher where that fits)."
 )
 
 
-# Not compared: a trainer inherits from it, and two of equal settings are two.
+# No __eq__: trainers inherit from it, and two trainers with equal settings are still two.
 @dataclass(eq=False, repr=False)
 class DistillerSettings:
-    """What the student is trained with, and how. Each is recorded, and compared where a run is resumed."""
+    """What the student is trained with, and how. Each setting is recorded, and compared when a run is resumed."""
 
     method: str | Method = setting(
         "auto",
-        "auto (dfad-ar-vi-bn, or dfad-ar where the teacher has no batch norm layers; with --minutes, what does best in "
+        "auto (dfad-ar-vi-bn, or dfad-ar if the teacher has no batch norm layers; with --minutes, what does best in "
         "that time), dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq, fast-2, fast-5, fast-10, "
-        "nayer, cmi, procedural, deepinversion, adi, tv-inversion, dfkd, dream; for a teacher that gives answers "
-        "alone dfme (then auto too), maze.",
-        details="Or a Method. auto leaves the activation regularizer out where no features match.",
+        "nayer, cmi, procedural, deepinversion, adi, tv-inversion, dfkd, dream; for a black-box teacher dfme (the "
+        "auto choice), maze.",
+        details="Or a Method. auto leaves the activation regularizer out if no features match.",
         option=str,
         resolved=True,
     )
     generator: str | nn.Module = setting(
         "auto",
-        "auto (the source's own, else DFAD's, narrower), conditional (told a class), or as published: dfad, zskt, "
-        "dafl, dcgan (64 pixels).",
+        "auto (the source's own, otherwise a narrower DFAD one), conditional (takes a class), or as published: dfad, "
+        "zskt, dafl, dcgan (64 pixels).",
         details="Or any nn.Module that maps noise [B, latent_dim] to images in the teacher's normalized input space.",
         option=str,
         resolved=True,
@@ -51,9 +51,9 @@ class DistillerSettings:
     batch_size: int = setting(128, "Images per step, of all processes.", limits=BATCH)
     seed: int = setting(
         0,
-        "Fixes everything that is drawn.",
-        details="That is the generator's weights, noise and mixtures; dropout in a network of the user's draws from "
-        "torch's global generator.",
+        "Seed of all random numbers.",
+        details="These are the generator's weights, noise and mixtures. Dropout in your networks draws from torch's "
+        "global generator.",
         limits=SEED,
         after="sync_batch_norm",
     )
@@ -71,63 +71,68 @@ class DistillerSettings:
         "random",
         STUDENT_INIT,
         details="teacher cuts the teacher's channels and blocks down to the student's and refuses a student of another "
-        "family; auto leaves such a one as it was handed in, and one that was trained before.",
+        "family; auto leaves such a student unchanged, and also one that was trained before.",
         metavar="auto|teacher|random",
         resolved=True,
     )
     best_by: str = setting(
         "auto",
         "How the student in student_best.safetensors is chosen: accuracy (on test images), agreement (with the teacher "
-        "on held-out generated images: no label is used), auto (accuracy where there are test images).",
+        "on held-out generated images, without labels), auto (accuracy if there are test images).",
         details="See dfad_fast.engine.best.BestStudent.",
         metavar="auto|accuracy|agreement",
         profiled=False,
     )
     student_ema: float | None = setting(
         None,
-        "Keep a moving average of the student too, such as 0.99 per iteration: evaluated and saved beside it.",
-        details="It is averaged_student.",
+        "Decay per iteration, such as 0.99, of a moving average of the student, evaluated and saved beside it.",
+        details="The average is averaged_student.",
         metavar="DECAY",
         profiled=False,
     )
     replay: int = setting(
         0,
-        "Keep so many batches from before; the student takes one more step an iteration, on one of them.",
-        details="The lever graph is off with it.",
+        "Number of earlier batches to keep; the student takes one more step per iteration, on one of them.",
+        details="Turns the lever graph off.",
         limits=Limits(most=10**6),
         metavar="BATCHES",
     )
     generator_ema: float | None = setting(
         None,
-        "Keep a moving average of the generator; the student takes one more step an iteration, on what it makes.",
-        details="The value is the decay per iteration. The lever graph is off with it.",
+        "Decay per iteration of a moving average of the generator; the student takes one more step per iteration, on "
+        "images of this average.",
+        details="Turns the lever graph off.",
         metavar="DECAY",
     )
-    student_lr: float | None = setting(None, "Instead of the recipe's.", limits=RATE, resolved=True)
-    generator_lr: float | None = setting(None, "Instead of the recipe's.", limits=RATE, resolved=True)
+    student_lr: float | None = setting(
+        None, "The student's learning rate, instead of the recipe's.", limits=RATE, resolved=True
+    )
+    generator_lr: float | None = setting(
+        None, "The generator's learning rate, instead of the recipe's.", limits=RATE, resolved=True
+    )
     taps_teacher: Sequence[str] | None = setting(
         None,
-        "Where to read the teacher's features, instead of what is found.",
+        "Where to read the teacher's features, instead of the taps found automatically.",
         details="See dfad_fast.models.reading.taps.",
         option=tuple[str, ...],
         resolved=True,
     )
     taps_student: Sequence[str] | None = setting(
         None,
-        "Where to read the student's features, instead of what is found.",
+        "Where to read the student's features, instead of the taps found automatically.",
         option=tuple[str, ...],
         resolved=True,
     )
     speed: str | Levers = setting(
         "auto",
-        "exact: the published mathematics in float32. auto: in bfloat16 where that is fast. fast: fewer batches too.",
+        "exact: the published mathematics in float32. auto: bfloat16 where that is fast. fast: also fewer batches.",
         details="Or Levers, one switch each: see dfad_fast.networks.levers.",
         option=str,
         resolved=True,
     )
     student_terms: Terms | None = setting(
         None,
-        "Instead of the method's: 'l1 + 0.1*boundary(margin=0.5, schedule=linear) + virtual(alpha=1.0)'.",
+        "The student's terms, instead of the method's: 'l1 + 0.1*boundary(margin=0.5, schedule=linear) + virtual'.",
         details="Or rows (Weighted): see dfad_fast.terms.",
         option=str,
         metavar="SUM",
@@ -136,7 +141,7 @@ class DistillerSettings:
     )
     generator_terms: Terms | None = setting(
         None,
-        "Instead of the method's: '-l1 + 0.2*batch_norm'.",
+        "The generator's terms, instead of the method's: '-l1 + 0.2*batch_norm'.",
         details="Or rows (Weighted).",
         option=str,
         metavar="SUM",
@@ -145,7 +150,7 @@ class DistillerSettings:
     )
     source: str | SourceSpec = setting(
         "auto",
-        "Where the student's images come from: auto (the method's), or a sum with shares of each batch, such as "
+        "Where the student's images come from: auto (the method's source), or a sum with shares of each batch, such as "
         "'0.5*procedural(schedule=linear) + 0.5*fresh' or 'bank(fresh)'.",
         details="Or a SourceSpec: see dfad_fast.sources.",
         option=str,
@@ -158,18 +163,18 @@ class DistillerSettings:
     )
     sync_batch_norm: bool = setting(
         False,
-        "Batch norm by the whole batch of all processes, not by each process's part.",
-        details="That of student and generator.",
+        "Compute batch norm over the whole batch of all processes, not over each process's part.",
+        details="Applies to student and generator.",
         profiled=False,
     )
 
 
 def recorded_by_value() -> dict[str, Any]:
-    """The settings that a run's config.yaml holds as they are given, each with its default. The others are recorded
-    as what they are resolved to: the method's terms, the recipe, levers and taps."""
+    """The settings that a run's config.yaml records as given, each with its default. The others are recorded in
+    resolved form: the method's terms, the recipe, levers and taps."""
     return {name: own.default for name, own in declared(DistillerSettings).items() if not own.resolved}
 
 
 def recorded(settings: DistillerSettings) -> dict[str, Any]:
-    """What a run's config.yaml holds of ``settings`` as they are given."""
+    """The part of ``settings`` that a run's config.yaml records as given."""
     return {name: getattr(settings, name) for name in recorded_by_value()}

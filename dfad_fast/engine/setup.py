@@ -1,4 +1,4 @@
-"""What a run is made of, out of what the user hands in: networks, method and recipe, checked before anything runs."""
+"""Builds the parts of a run from the user's input: networks, method and recipe, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from dfad_fast.networks.validation import classes_of_teacher
 from dfad_fast.sources import ImageForm
 from dfad_fast.terms import reads_student
 
-# Trainers made in several threads would seed it for each other.
+# Trainers created in several threads would otherwise reseed it for each other.
 _GLOBAL_GENERATOR = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that is fixed when a run begins."""
+    """Everything that is fixed when a run starts."""
 
     trio: Trio
     prober: Prober
@@ -61,9 +61,9 @@ def set_up(
     settings: DistillerSettings,
     begun: bool | None = None,
 ) -> Setup:
-    """``begun``: of a run that is resumed, whether its student was begun from the teacher.
+    """``begun`` is for a run that is resumed: whether its student was initialized from the teacher.
 
-    Raises UsageError where what was handed in does not fit together; see :class:`dfad_fast.DFADTrainer`.
+    Raises UsageError if the user's input does not fit together; see :class:`dfad_fast.DFADTrainer`.
     """
     shape = form.shape
     teacher, student = unwrapped(teacher), unwrapped(student)
@@ -77,12 +77,12 @@ def set_up(
         levers = _levers_with_black_box(levers)
         if settings.best_by == "agreement":
             raise UsageError(
-                "best_by agreement asks the teacher about images that no step sees, which a black box is not: choose "
+                "best_by agreement would spend queries of a black-box teacher on images that no step sees: choose "
                 "accuracy, or auto"
             )
     if processes.count() > 1:
         levers = _levers_of_several(levers, settings.batch_size, settings.sync_batch_norm)
-    # Networks made here draw from torch's global generator, and the user's from what they like.
+    # Networks made here draw from torch's global generator; the user's may draw from anything.
     with _GLOBAL_GENERATOR, undisturbed(device), used_alone(teacher, student):
         torch.manual_seed(settings.seed)
         classes = classes_of_teacher(teacher, shape)
@@ -120,7 +120,7 @@ def set_up(
         )
         trio.equip(method.rows)
         method = replace(method, batches=with_levers(method, levers))
-        _, first = named_members(teacher)[0]  # an ensemble's members have channels of their own order
+        _, first = named_members(teacher)[0]  # the channels of an ensemble's members are ordered differently
         start = start_student(
             settings.student_init, first, student, lambda: draw_images(prober, form, settings.seed), begun
         )
@@ -140,18 +140,18 @@ def set_up(
 
 
 def _levers_with_black_box(levers: Levers) -> Levers:
-    """Raises UsageError with several processes, each of which would count queries of its own."""
+    """Raises UsageError with several processes, since each would count only its own queries."""
     if processes.count() > 1:
         raise UsageError("a black-box teacher counts its queries in one process: run without torchrun")
     return replace(levers, graph=False)
 
 
 def _levers_of_several(levers: Levers, batch_size: int, sync_batch_norm: bool) -> Levers:
-    """What can be had with several processes. Raises UsageError where the batch has no equal parts."""
+    """The levers that work with several processes. Raises UsageError if the batch does not divide evenly."""
     if batch_size % processes.count() or batch_size < 2 * processes.count():
         raise UsageError(
             f"a batch of {batch_size} images cannot be shared by {processes.count()} processes: give a multiple of "
-            f"{processes.count()}, and at least 2 for each"
+            f"{processes.count()}, at least 2 images for each"
         )
     if levers.compile and sync_batch_norm:
         raise UsageError("compile has not been tried with synchronized batch norm: choose one of them")
@@ -167,7 +167,7 @@ def describe(
     form: ImageForm,
     from_teacher: bool,
 ) -> dict[str, Any]:
-    """What is recorded of a run and compared where it is resumed, as plain values."""
+    """What a run records, and what is compared when it is resumed, as plain values."""
     black_box = networks.teacher
     return {
         "method": method.name,

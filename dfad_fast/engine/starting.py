@@ -1,4 +1,4 @@
-"""What the student starts from: as it was handed in, or its teacher's weights."""
+"""What the student starts from: its own weights as passed in, or its teacher's weights."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from dfad_fast.sources.procedural.kinds import parse_kinds
 
 STUDENT_INITS = ("auto", "teacher", "random")
 _ROW = 31
-"""The images of the start have a random generator of their own, seeded [seed, _ROW]."""
+"""The images for the start come from a separate random generator, seeded [seed, _ROW]."""
 _BATCH = 128
 _PIXELS = 2**20
-"""Pixels of all images that the start is fitted on, so that large ones cost no more than small ones."""
+"""Total pixels of the images that the start is fitted on, so that large images cost no more than small ones."""
 _SMALLEST, _LARGEST = 128, 1024
 
 
@@ -38,14 +38,14 @@ def start_student(
     draw: Callable[[], Sequence[Tensor]],
     begun: bool | None = None,
 ) -> Start:
-    """Begins ``student`` as ``student_init`` says, and tells what became of it. The same in every process. ``draw``
-    gives batches of images [B, C, H, W], where they are needed.
+    """Initializes ``student`` according to ``student_init`` and returns the result, the same in every process. ``draw``
+    returns batches of images [B, C, H, W]; it is called only if they are needed.
 
-    ``auto`` leaves a student alone that was trained before, or that does not show whether it was, having no batch norm
-    layers, and one that is of another family than the teacher. A student that was ``begun`` before, from the teacher
-    (True) or not, in a run that is resumed, is not begun again.
+    ``auto`` leaves a student unchanged if it was trained before, if that cannot be known because it has no batch norm
+    layers, or if it is of another family than the teacher. In a run that is resumed, ``begun`` says whether the student
+    was initialized from the teacher; it is not initialized again.
 
-    Raises UsageError for an unknown name, and where ``teacher`` asks for what cannot be.
+    Raises UsageError for an unknown name, and if ``teacher`` is requested but impossible.
     """
     if student_init not in STUDENT_INITS:
         raise unknown_name("student_init", student_init, STUDENT_INITS)
@@ -53,7 +53,7 @@ def start_student(
         return Start(from_teacher=begun, reason="")
     if student_init == "random":
         return Start(from_teacher=False, reason="")
-    # The first process's, for all get its student, and all have to draw images or none.
+    # Decided by the first process: all get its student, and either all draw images or none does.
     problem = collectives.on_first(lambda: _problem(student_init, teacher, student))
     start = Start(False, problem) if problem else start_from_teacher(teacher, student, draw())
     if student_init == "teacher" and not start.from_teacher:
@@ -66,8 +66,8 @@ def start_student(
 
 @contextmanager
 def undone_on_failure(student: nn.Module, student_init: str) -> Iterator[None]:
-    """Where what is inside fails, ``student`` has its own weights again: else a second try would find one that looks
-    trained, or a user's own weights would be lost for a slip elsewhere."""
+    """Restores the weights of ``student`` if the block fails. Otherwise a second attempt would find a student that
+    looks trained, or an unrelated mistake would cost the user's own weights."""
     if student_init == "random":
         yield
         return
@@ -97,15 +97,15 @@ def _problem(student_init: str, teacher: nn.Module, student: nn.Module) -> str |
 
 
 def draw_images(prober: Prober, form: ImageForm, seed: int) -> list[Tensor]:
-    """Images that a program draws, of the kinds that fit the teacher's batch norm statistics best, in batches.
+    """Procedural images of the kinds that fit the teacher's batch norm statistics best, in batches.
 
-    On CIFAR-10 (ResNet-20 -> two blocks a stage) a start on drawings, 70 % of them dead leaves, had 51 % of 1,000 test
-    images right, one on colored noise 17 %; on digits both did alike.
+    On CIFAR-10 (ResNet-20 -> two blocks per stage) a start fitted on procedural images, 70 % of them dead leaves, had
+    51 % of 1,000 test images right, one fitted on colored noise 17 %. On digits both did equally well.
     """
     student = prober.trio.student
     passes = prober.passes.teacher
     drawing = choose_drawing(parse_kinds("all"), "auto", prober, form, seed)
-    prober.passes.teacher = passes  # counts are those of iterations
+    prober.passes.teacher = passes  # only iterations are counted
     _, height, width = form.shape
     count = min(_LARGEST, max(_SMALLEST, _PIXELS // (height * width)))
     source = np.random.default_rng([seed, _ROW])

@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""The position of a run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from dataclasses import dataclass
 class TrainState:
     """The position of a run, beside its weights, optimizers and random numbers.
 
-    ``planned_iterations`` is what learning rates and weights fade over; None where no plan was made.
-    ``warm_up_iterations`` is fixed by the first step, ``generated_images`` counts those that were made for steps, and
-    passes the images that went through a network in them, ``queries`` those that a black-box teacher was sent,
-    ``seconds`` are those of steps and records,
-    ``best_accuracy`` is the highest so far on test images.
+    Learning rates and weights decay over ``planned_iterations``; None without a plan. The first step fixes
+    ``warm_up_iterations``. ``generated_images`` counts images made for steps, the passes count images that went through
+    a network in steps, and ``queries`` counts images sent to a black-box teacher. ``seconds`` is the time of steps and
+    records. ``best_accuracy`` is the highest so far on test images.
     """
 
     iteration: int = 0
@@ -28,5 +27,5 @@ class TrainState:
 
     @property
     def progress(self) -> float:
-        """The fraction of the plan that is done, at most 1; 0 without a plan."""
+        """The completed fraction of the plan, at most 1; 0 without a plan."""
         return min(1.0, self.iteration / self.planned_iterations) if self.planned_iterations else 0.0

@@ -11,7 +11,7 @@ from dfad_fast.networks.states import load_state, state_of
 
 
 class Trained:
-    """Modules by name. ``weights`` are state dictionaries by those names."""
+    """Modules by name. ``weights`` returns state dictionaries by the same names."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self._modules = modules
@@ -21,7 +21,7 @@ class Trained:
         return name in self._modules
 
     def state_of(self, name: str) -> dict[str, Any]:
-        """The state dictionary of one."""
+        """The state dictionary of one module."""
         return state_of(self._modules[name])
 
     def weights(self) -> dict[str, dict[str, Any]]:
@@ -32,7 +32,7 @@ class Trained:
             load_state(module, weights[name])
 
     def has_diverged(self) -> bool:
-        """Whether a weight or statistic that was finite at first is NaN or infinite. Waits for the device."""
+        """Whether a weight or statistic that was finite at first is now NaN or infinite. Waits for the device."""
         return any(name not in self._infinite_from_the_start for name in self._not_finite())
 
     def _not_finite(self) -> Iterator[tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""What the command line runs: settings, networks from names, devices; distilling and training a teacher."""
+"""What the command line runs: settings, networks by name, devices, distillation and teacher training."""

@@ -1,4 +1,4 @@
-"""The settings of ``dfad-fast distill`` as a run's config.yaml holds them."""
+"""The settings of ``dfad-fast distill`` in a run's config.yaml."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from dfad_fast.settings import refuse_beyond
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The settings of ``dfad-fast distill`` in a run's config.yaml, with the paths as they are now where the run was
-    moved. Raises UsageError where it holds none."""
+    """The settings of ``dfad-fast distill`` in a run's config.yaml, with paths adjusted if the run was moved.
+
+    Raises UsageError if it has no such settings.
+    """
     path = Path(path)
     path = path / CONFIG if path.is_dir() else path
     try:
@@ -42,7 +44,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
         ) from error
     except (TypeError, KeyError, ValueError) as error:
         raise UsageError(
-            f"{path} is no {CONFIG} of dfad-fast distill: give a run's folder or its {CONFIG}"
+            f"{path} is not a {CONFIG} of dfad-fast distill: give a run's folder or its {CONFIG}"
         ) from error
     if unknown:
         raise ConfigError(
@@ -56,7 +58,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def _with_measured(settings: dict[str, Any], levers: Any) -> dict[str, Any]:
-    """``settings`` with what was measured when the run began, so that it is repeated with that."""
+    """``settings`` with the precision that was measured when the run started, so that a repetition uses it too."""
     found = levers.get("teacher_precision") if isinstance(levers, dict) else None
     given = settings.get("lever")
     if found is None or not isinstance(given, list):
@@ -69,7 +71,7 @@ def _with_measured(settings: dict[str, Any], levers: Any) -> dict[str, Any]:
 
 
 def with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    """Lists as tuples, and one value of a setting that may be given several times as one of them."""
+    """Lists become tuples. For a setting that may be given several times, a single value becomes a tuple too."""
 
     def as_tuple(key: str, value: Any) -> Any:
         if isinstance(value, str) and distill_settings()[key].multiple:
@@ -87,7 +89,7 @@ def _refuse_other_types(settings: dict[str, Any], path: Path) -> None:
 
 
 def _refuse_other_values(settings: dict[str, Any], path: Path) -> None:
-    """Those that can be told from the settings alone, so that the error can name the file."""
+    """Refuses values that can be checked without anything else, so that the error can name the file."""
     try:
         refuse_beyond(settings, distill_settings())
         if settings.get("image_shape") is not None:
@@ -102,8 +104,8 @@ def _refuse_other_values(settings: dict[str, Any], path: Path) -> None:
 
 
 def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
-    """The names that some of ``settings`` have to be among. A plugin may add methods; the dataset to evaluate on need
-    not be known where other images are looked at."""
+    """The known names for some of ``settings``. A plugin may add methods. The dataset to evaluate on is not checked,
+    since other images may be used instead."""
     if not settings.get("plugin") and settings.get("method", "auto") not in ("auto", *METHODS):
         load_plugins()  # of installed packages
     known: dict[str, Collection[str]] = {
@@ -121,13 +123,13 @@ def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
 
 
 def to_record(settings: DistillSettings, out: Path, iterations: int | None) -> dict[str, Any]:
-    """The settings as config.yaml holds them: the run's own folder and length, whole paths, plain lists."""
+    """The settings as recorded in config.yaml: the run's own folder and length, absolute paths, plain lists."""
     absolute = made_absolute({**as_plain(settings), "out": str(out), "iterations": iterations})
     return {key: list(value) if isinstance(value, tuple) else value for key, value in absolute.items()}
 
 
 def recorded_threads(folder: Path) -> int | None:
-    """The CPU threads of the run in ``folder``; None where it does not say, or had another number of processes."""
+    """The CPU threads of the run in ``folder``; None if not recorded, or if the number of processes was different."""
     config = recorded_config(folder)
     threads = config.get("threads")
     known = isinstance(threads, int) and threads > 0 and config.get("processes", 1) == processes.count()

@@ -1,4 +1,4 @@
-"""The device that a run is on, and its memory."""
+"""The device of a run, and its memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfad_fast.errors import UsageError, in_one_line
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` and ``cuda`` are a GPU of each process's own. Raises UsageError where it cannot be used."""
+    """The device by name; ``auto`` and ``cuda`` give each process its own GPU. Raises UsageError if it is unusable."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and processes.count() > 1:
@@ -30,7 +30,7 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def fitting_into_memory() -> Iterator[None]:
-    """Raises UsageError where the networks of a run are more than there is memory for."""
+    """Raises UsageError if the networks of a run do not fit into memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

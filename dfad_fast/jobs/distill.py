@@ -1,4 +1,4 @@
-"""The main job, as the command line runs it: settings in, a run's folder and a summary out."""
+"""The main job of the command line: settings in, a run's folder and a summary out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is set up and ready to go."""
+    """A run that is set up and ready to start."""
 
     trainer: DFADTrainer
     iterations: int
@@ -61,7 +61,7 @@ class Job:
     out: Path
 
     def run(self, progress: Progress | None = None) -> dict[str, Any]:
-        """Runs what is left of it and returns the summary."""
+        """Runs the remaining iterations and returns the summary."""
         return self.trainer.fit(self.iterations - self.trainer.iteration, self.evaluate, progress=progress)
 
 
@@ -75,17 +75,17 @@ def prepare(
     accept_changes: bool = False,
     given: Collection[str] = (),
 ) -> Job:
-    """Builds and checks everything that ``settings`` name, training a teacher where they name none.
+    """Builds and checks everything that ``settings`` name; trains a teacher if they name none.
 
-    With ``dry_run`` nothing is written, no test images are read, and a teacher that would be trained is taken as
-    it is initialized. Pins the allocator of this process, unless a lever says otherwise. A plan for a length of time
-    leaves settings alone whose names are ``given``.
+    With ``dry_run`` nothing is written, no test images are read, and a teacher that would be trained is only
+    initialized. Pins the allocator of this process unless a lever turns that off. A plan for a length of time does not
+    change settings whose names are in ``given``.
 
     Raises UsageError for settings that do not fit each other.
     """
     refuse_beyond(as_plain(settings), distill_settings(), as_option)
     run_plugins(settings)
-    # Before a teacher is trained in vain. A run that goes on may do so on a machine with fewer packages.
+    # Before a teacher is trained, so that errors come early. A run may resume on a machine with fewer packages.
     log = available(settings.log or ()) if resume else settings.log or ()
     Loggers(log)
     out = Path(settings.out or f"runs/{settings.dataset or 'distill'}-{settings.method}-seed{settings.seed}")
@@ -96,10 +96,10 @@ def prepare(
     _refuse_unaffordable(settings, device)
     _refuse_two_lengths(settings)
     if settings.minutes is not None and (settings.teacher_url or settings.teacher_answers):
-        raise UsageError("--minutes would spend queries of a black-box teacher on timing: give --iterations")
+        raise UsageError("--minutes would spend queries of a black-box teacher on timing: use --iterations")
     best = BestStudent(settings.best_by)
     if not (dry_run or settings.dataset or settings.evaluate):
-        best.refuse_untested()  # before a teacher is trained, and a run is overwritten
+        best.refuse_untested()  # before a teacher is trained or a run is overwritten
 
     def build() -> Pair:
         return _build_pair(settings, dataset, device, resume, dry_run, teacher_progress)
@@ -161,7 +161,7 @@ def prepare(
 
 
 def _timed(seconds: float, plans: list[Plan], trainer_of: Callable[..., DFADTrainer]) -> tuple[Plan, Pace]:
-    """The first of the plans that leaves time to train, and its pace; of the last one an error says that none does."""
+    """The first plan that leaves time to train, and its pace. Raises the last plan's error if none does."""
     for plan in plans:
 
         def trainer_in(folder: Path, plan: Plan = plan) -> DFADTrainer:
@@ -173,12 +173,12 @@ def _timed(seconds: float, plans: list[Plan], trainer_of: Callable[..., DFADTrai
         except FillingTakesTooLongError as error:
             if plan is plans[-1]:
                 raise
-            _log.info(f"method {plan.method} is not taken: {error}")
+            _log.info(f"method {plan.method} is not used: {error}")
     raise AssertionError("there is at least one plan")
 
 
 def _refuse_folder(out: Path, may_hold_run: bool) -> None:
-    """Before a teacher is trained in vain."""
+    """Refuses a folder in use before a teacher is trained, so that the error comes early."""
     refuse_held(out)
     if not may_hold_run:
         refuse_other_run(out)
@@ -187,12 +187,12 @@ def _refuse_folder(out: Path, may_hold_run: bool) -> None:
 def _refuse_two_lengths(settings: DistillSettings) -> None:
     given = [f"--{name}" for name in LENGTHS if getattr(settings, name) is not None]
     if len(given) > 1:
-        say = "both say" if len(given) == 2 else "say"
-        raise UsageError(f"{' and '.join(given)} {say} how long the run is: give one of them")
+        both = "both set" if len(given) == 2 else "all set"
+        raise UsageError(f"{' and '.join(given)} {both} the length of the run: give only one of them")
 
 
 def _iterations(settings: DistillSettings) -> int | None:
-    """None where images are counted instead."""
+    """The iterations of the run; None if its length is given in images."""
     if settings.images is not None:
         return None
     if settings.iterations is not None:
@@ -204,14 +204,14 @@ def _iterations(settings: DistillSettings) -> int | None:
 
 
 def _batch_size(settings: DistillSettings) -> int:
-    """That of all processes together."""
+    """The batch size of all processes together."""
     if settings.batch_per_process:
         return settings.batch_per_process * processes.count()
     return settings.batch_size
 
 
 def _refuse_unaffordable(settings: DistillSettings, device: torch.device) -> None:
-    """Before a network is shown images of that size."""
+    """Refuses images that do not fit into memory before a network sees any."""
     if settings.image_shape:
         own_batch = _batch_size(settings) // processes.count()
         shape = as_image_shape(settings.image_shape)
@@ -226,10 +226,10 @@ def _build_pair(
     dry_run: bool,
     progress: Callable[[int, float], None] | None,
 ) -> Pair:
-    # A run that goes on needs the very teacher that it began with.
+    # A resumed run needs exactly the teacher that it started with.
     missing_teacher: MissingTeacher = "initialize" if dry_run else "refuse" if resume else "train"
 
-    # A teacher that is trained by the first process is read by the others.
+    # The first process trains the teacher, the others read it.
     return collectives.first_then_others(
         lambda: build_pair(settings, dataset, device, missing_teacher, progress)
     )
@@ -238,20 +238,20 @@ def _build_pair(
 def _test_batches(
     settings: DistillSettings, dataset: Dataset | None, pair: Pair, device: torch.device
 ) -> list[tuple[Tensor, Tensor]] | None:
-    """None where there are no test images; of several processes only the first one looks at them."""
+    """The test batches; None if there are no test images. Only the first process reads them."""
     test_set = find_test_set(settings, dataset, pair)
     if test_set is None:
         return None
     if settings.teacher and not settings.mean:
         name = (dataset or test_set).name
         _log.info(
-            f"test images are normalized by {name}'s own mean and deviation: --mean and --std set others"
+            f"test images are normalized by {name}'s own mean and deviation: change them with --mean and --std"
         )
     return list(test_set.test_batches(512, device)) if processes.is_first() else []
 
 
 def _recorded(settings: DistillSettings, out: Path, iterations: int | None, pair: Pair) -> dict[str, Any]:
-    """What config.yaml holds beside what the trainer records."""
+    """What config.yaml holds in addition to the trainer's records."""
     repeated = f"{processes.command()} distill --config {quoted((out / CONFIG).absolute())}"
     return {
         "distill": to_record(settings, out, iterations),
@@ -262,7 +262,7 @@ def _recorded(settings: DistillSettings, out: Path, iterations: int | None, pair
 
 
 def _reason(networks: Trio) -> str:
-    """Why ``auto`` takes its method where nothing but the networks decides."""
+    """Why ``auto`` chose its method, if only the networks determine it."""
     if networks.teacher_is_black_box:
         return "the teacher is a black box"
     reason = (
@@ -271,12 +271,12 @@ def _reason(networks: Trio) -> str:
         else "has no batch norm layers (virtual samples do badly without)"
     )
     return f"the teacher {reason}" + (
-        "" if networks.tap_pairs else " and no stage of the student matches one of its own"
+        "" if networks.tap_pairs else ", and no stage of the student matches one of its stages"
     )
 
 
 def _tell_choices(trainer: DFADTrainer, reason: str | None) -> None:
-    """Which method is taken and what it reads; with ``reason`` why ``auto`` took it."""
+    """Logs the chosen method and what it reads; ``reason`` is why ``auto`` chose it."""
     method, networks = trainer.distiller.method, trainer.networks
     _log.info(f"method: {method.name}" + (f", since {reason}" if reason else ""))
     _log.info(f"source of images: {method.source_spec}")

@@ -1,4 +1,4 @@
-"""The images that a run's student learned from, as a data set with the teacher's answers."""
+"""The images that a run's student learned from, as a dataset with the teacher's answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GENERATED = 1000
 
 @dataclass(frozen=True)
 class Written:
-    """``count`` images at ``path``. ``from_bank``: whether the run had kept them; else they were made for it."""
+    """``count`` images at ``path``. ``from_bank``: whether they come from the run's bank or were newly generated."""
 
     path: Path
     count: int
@@ -35,22 +35,21 @@ class Written:
 
 
 def write_images(run: TrainedRun, out: str | None, count: int | None, seed: int) -> Written:
-    """Writes the images of the run's bank, or where it has none new ones of its source, to ``out``: a folder of PNGs,
-    or an .npz. ``count`` of them, drawn by ``seed``; by default all of the bank, or 1,000 new ones.
+    """Writes images to ``out``, a folder of PNGs or an .npz: those of the run's bank, or if it has none, new ones from
+    its source. Draws ``count`` images by ``seed``; the default is the whole bank, or 1,000 new ones.
 
-    Colors are true where the run says how the teacher's images were normalized; else each image goes from its darkest
-    to its brightest value. The folder source reads both.
+    Colors are true if the run records how the teacher's images were normalized. Otherwise each image is scaled from
+    its darkest to its brightest value. The folder source reads both formats.
 
-    Raises UsageError where there is something at ``out`` already, or there are no images, or no PNGs of them, and
-    RunError where it cannot be written.
+    Raises UsageError if ``out`` exists, there are no images, or they cannot be PNGs, and RunError if writing fails.
     """
     path = Path(out) if out else run.folder / "images"
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UsageError(f"{path} is there already: give another place with --out, or remove it")
+        raise UsageError(f"{path} already exists: give another place with --out, or remove it")
     as_archive, channels = path.suffix == ".npz", run.image_shape[0]
     if not as_archive and channels not in (1, 3):
         raise UsageError(
-            f"a PNG has 1 channel or 3, and these images have {channels}: give --out NAME.npz, which has any number"
+            f"a PNG has 1 or 3 channels, but these images have {channels}: use --out NAME.npz, which takes any number"
         )
     kept = _kept(run)
     found = _of_bank(run, kept, count, seed) if len(kept) else _made(run, count or _GENERATED, seed)
@@ -66,7 +65,7 @@ def write_images(run: TrainedRun, out: str | None, count: int | None, seed: int)
 
 def _kept(run: TrainedRun) -> KeptImages:
     state = record.read_state(run.folder)
-    # Nothing is written or removed there.
+    # Only for reading: nothing is written or removed.
     files = BankFiles(run.folder, keep_checkpoints=1, memory=0)
     return KeptImages(state["source"] if state and "source" in state else {}, files.read)
 
@@ -84,7 +83,7 @@ def _of_bank(
 def _made(run: TrainedRun, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     if not run.makes_images:
         raise UsageError(
-            f"{run.folder} holds no bank, and neither a checkpoint nor a generator that could make images: run it again"
+            f"{run.folder} has no bank, and no checkpoint or generator that could make images: run it again"
         )
     for images in run.generated_batches(count, seed):
         yield images, _answers(run, images)

@@ -1,4 +1,4 @@
-"""The two networks of a run, by the names that its settings give them."""
+"""The two networks of a run, built from their names in the settings."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from dfad_fast.networks.validation import classes_of_teacher
 from dfad_fast.runs.config_file import recorded_config
 
 MissingTeacher = Literal["train", "initialize", "refuse"]
-"""What happens where the dataset's teacher has not been trained before."""
+"""What to do if the dataset's teacher has not been trained yet."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The two networks of a run, for images ``image_shape``."""
+    """The two networks of a run, for images of shape ``image_shape``."""
 
     teacher: nn.Module
     student: nn.Module
@@ -52,17 +52,17 @@ class Pair:
     classes: int
     teacher_weights: tuple[Path, ...]
     teacher_origin: str | None
-    """Where the teacher's weights come from, in words; None where the settings say it."""
+    """Where the teacher's weights come from, in words; None if the settings say so."""
 
     @property
     def teacher_digest(self) -> str | list[str] | None:
-        """SHA-256 of the teacher's weights file, of each member's in an ensemble; None where its factory made them."""
+        """SHA-256 of the teacher's weights file, or of each member's in an ensemble; None if a factory made them."""
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.teacher_weights]
         return digests if len(digests) > 1 else digests[0] if digests else None
 
 
 def run_plugins(settings: DistillSettings) -> None:
-    """Runs the plugins, after naming all code that the settings name: that of factories and programs too."""
+    """Runs the plugins. First logs all code that the settings name, including factories and programs."""
     factories = [
         name.rpartition(":")[0]
         for name in (settings.teacher, settings.student)
@@ -70,7 +70,7 @@ def run_plugins(settings: DistillSettings) -> None:
     ]
     programs = [settings.teacher] if settings.teacher and runs_code(settings.teacher) else []
     for code in dict.fromkeys([*factories, *programs, *(settings.plugin or ())]):
-        _log.info(f"running the code in {code}, as it was told to")
+        _log.info(f"running the code in {code}, as requested")
     load_plugins(settings.plugin or ())
 
 
@@ -106,7 +106,7 @@ def build_teacher(
     missing: MissingTeacher,
     progress: Callable[[int, float], None] | None = None,
 ) -> Teacher:
-    """The teacher of :func:`build_pair`, which raises the same for it."""
+    """The teacher of :func:`build_pair`, with the same errors."""
     torch.manual_seed(settings.seed)  # a factory may draw the teacher's weights
     if dataset and _is_trained_here(settings):
         return _dataset_teacher(settings, dataset, device, missing, progress)
@@ -114,7 +114,7 @@ def build_teacher(
 
 
 def student_name(settings: DistillSettings) -> str:
-    """The student's network or factory. Raises UsageError where none is named."""
+    """The student's network or factory. Raises UsageError if none is named."""
     if settings.student:
         return settings.student
     if settings.dataset:
@@ -128,21 +128,21 @@ def build_student(settings: DistillSettings, shape: tuple[int, int, int], classe
 
 
 def refuse_other_teacher(pair: Pair, folder: Path) -> None:
-    """Raises UsageError where the run in ``folder`` was started with other weights of the teacher."""
+    """Raises UsageError if the run in ``folder`` was started with other teacher weights."""
     recorded = recorded_config(folder).get("teacher_weights_sha256")
     if pair.teacher_digest != recorded:
         files = " and ".join(map(str, pair.teacher_weights)) or None
         raise UsageError(
             f"the teacher's weights ({files}) are not those that the run in {folder} was started "
-            "with: bring them back, or start anew with dfad-fast distill"
+            "with: restore those, or start a new run with dfad-fast distill"
         )
 
 
 def find_test_set(settings: DistillSettings, dataset: Dataset | None, pair: Pair) -> Dataset | None:
-    """The dataset whose test images ``settings`` name, normalized as the teacher's images are; None for none.
+    """The dataset whose test images ``settings`` name, normalized like the teacher's images; None for none.
 
     ``dataset`` is the teacher's, if the run names it: its mean and deviation normalize the images, unless
-    ``settings`` give others. Raises UsageError where the images are not the teacher's kind.
+    ``settings`` give others. Raises UsageError if the images do not fit the teacher.
     """
     shown = dataset
     if settings.evaluate and not (dataset and settings.evaluate == dataset.name):
@@ -151,17 +151,17 @@ def find_test_set(settings: DistillSettings, dataset: Dataset | None, pair: Pair
         return None
     if shown.image_shape != pair.image_shape or len(shown.classes) != pair.classes:
         raise UsageError(
-            f"{shown.name} has images {list(shown.image_shape)} of {len(shown.classes)} classes and the "
-            f"teacher takes {list(pair.image_shape)} and answers {pair.classes}: evaluate on the teacher's own "
-            "kind of data"
+            f"{shown.name} has images {list(shown.image_shape)} of {len(shown.classes)} classes, but the "
+            f"teacher takes {list(pair.image_shape)} and knows {pair.classes}: evaluate on data that fits the "
+            "teacher"
         )
     known = dataset or shown
     return replace(shown, mean=settings.mean or known.mean, std=settings.std or known.std)
 
 
 def with_trained_teacher(settings: DistillSettings, teachers: str) -> DistillSettings:
-    """``settings`` with that folder of teachers, where the one that they need was trained before: nothing is then
-    written there."""
+    """``settings`` with the folder ``teachers``, if it holds the teachers that they need, so that nothing is written
+    there."""
     if settings.dataset not in DEFAULTS:
         return settings
     trainings = _trainings(settings, settings.dataset)
@@ -175,7 +175,7 @@ def _trainings(settings: DistillSettings, dataset: str) -> list[Training]:
 
 
 def _is_trained_here(settings: DistillSettings) -> bool:
-    """Whether the settings name a dataset's teacher, and no weights of their own."""
+    """Whether the settings name a dataset's teacher and no weights."""
     return settings.teacher is None or (
         ":" not in settings.teacher and not is_program(settings.teacher) and not settings.teacher_weights
     )
@@ -196,7 +196,7 @@ def _dataset_teacher(
             create_network(training.network, dataset.image_shape, len(dataset.classes)).to(device)
             for training in trainings
         ]
-        origin = f"{trainings[0].network} as it is initialized; none is trained for this"
+        origin = f"{trainings[0].network} with initial weights; none is trained for this"
         return Teacher(_as_one(settings, networks), dataset.image_shape, origin=origin)
     folder, train = Path(settings.teachers), missing_teacher == "train"
     members = [
@@ -211,7 +211,7 @@ def _dataset_teacher(
 
 
 def _as_one(settings: DistillSettings, networks: Sequence[nn.Module]) -> nn.Module:
-    """The teacher, or an ensemble of several. Raises UsageError where a single one is weighted."""
+    """The teacher, or an ensemble of several. Raises UsageError if weights are given for a single one."""
     if len(networks) > 1:
         return Ensemble(networks, settings.ensemble_mean, settings.ensemble_weights)
     if settings.ensemble_weights:
@@ -222,7 +222,7 @@ def _as_one(settings: DistillSettings, networks: Sequence[nn.Module]) -> nn.Modu
 
 
 def _given_teacher(settings: DistillSettings, dataset: Dataset | None, device: torch.device) -> Teacher:
-    """The teacher that the settings name, with its weights, or as its factory makes it."""
+    """The teacher that the settings name, with its weights, or as its factory builds it."""
     name = settings.teacher
     if name is None:
         raise UsageError("no teacher: give --teacher and --teacher-weights, or --dataset to train one")
@@ -232,7 +232,7 @@ def _given_teacher(settings: DistillSettings, dataset: Dataset | None, device: t
     image_shape = as_image_shape(shape)
     if settings.teacher_count > 1:
         raise UsageError(
-            "--teacher-count is for teachers that are trained here: give --teacher-weights once for each member"
+            "--teacher-count is for teachers trained here: give --teacher-weights once for each member"
         )
     files = settings.teacher_weights or ()
     if is_program(name):
@@ -250,19 +250,19 @@ def _given_teacher(settings: DistillSettings, dataset: Dataset | None, device: t
 
 
 def _origin(teacher: str) -> str:
-    """Where the weights of a teacher come from that was given no file of them."""
+    """Where a teacher's weights come from if no weights file was given."""
     if has_weights(teacher):
         return f"weights from the folder {teacher.partition(':')[2]}"
     drawn = is_packaged(teacher) or ":" not in teacher
     return "no --teacher-weights given, so " + (
-        "its weights are random" if drawn else "it is taken as its factory built it"
+        "its weights are random" if drawn else "its weights are those from its factory"
     )
 
 
 def _network(name: str, shape: tuple[int, int, int], classes: int | None, what: str) -> nn.Module:
-    if is_program(name):  # the teacher's are loaded elsewhere
+    if is_program(name):  # the teacher's programs are loaded elsewhere
         raise UsageError(
-            f"{name} is a program, which is not trained: name the {what}'s network, or file.py:factory"
+            f"{name} is a program, which cannot be trained: name the {what}'s network, or file.py:factory"
         )
     if is_packaged(name):
         return create_packaged_network(name, shape, classes)

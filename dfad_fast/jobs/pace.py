@@ -1,4 +1,4 @@
-"""How many iterations a length of time holds, as some iterations on this machine show."""
+"""Measures on this machine how many iterations fit into a given time."""
 
 from __future__ import annotations
 
@@ -17,35 +17,34 @@ from dfad_fast.errors import DFADFastError, RunError, UsageError, first_line
 from dfad_fast.networks.levers import TeacherPrecision
 from dfad_fast.training.trainer import DFADTrainer
 
-# Iterations whose time is not looked at: they make room, and a CUDA graph is captured in the fourth.
+# Iterations that are not timed: they allocate memory, and the fourth one captures a CUDA graph.
 _STEPS_BEFORE, _STEPS_BEFORE_GRAPH = 2, 5
 _SECONDS_WATCHED = 6.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a run was timed for: its iterations, and the precision that the teacher had meanwhile."""
+    """The result of timing a run: its iterations, and the teacher's precision while it was timed."""
 
     iterations: int
     teacher_precision: TeacherPrecision
 
 
 class FillingTakesTooLongError(UsageError):
-    """A source makes its first images for longer than it may."""
+    """A source takes longer to make its first images than it may."""
 
 
 def find_pace(seconds: float, trainer_in: Callable[[Path], DFADTrainer], filling_share: float = 1.0) -> Pace:
-    """Times a trainer that ``trainer_in`` makes with a folder of its own, where a bank may lie. Folder and trainer are
-    gone after it.
+    """Times a trainer that ``trainer_in`` creates in a temporary folder, which may hold a bank. Then removes both.
 
-    Raises FillingTakesTooLongError as :func:`iterations_in`, RunError for what a network or a term of one's own raises.
+    Raises FillingTakesTooLongError like :func:`iterations_in`, and RunError if a network or a custom term fails.
     """
     folder = Path(collectives.on_first(lambda: tempfile.mkdtemp(prefix="dfad-fast-timing-")))
     try:
         return _pace_of(trainer_in(folder / "run"), seconds, filling_share)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        gc.collect()  # networks and optimizers refer to each other, and a GPU has no room for two runs
+        gc.collect()  # networks and optimizers form reference cycles, and a GPU may not hold two runs
 
 
 def _pace_of(trainer: DFADTrainer, seconds: float, filling_share: float) -> Pace:
@@ -59,12 +58,12 @@ def _pace_of(trainer: DFADTrainer, seconds: float, filling_share: float) -> Pace
 
 
 def iterations_in(seconds: float, trainer: DFADTrainer, filling_share: float = 1.0) -> int:
-    """How many iterations take about so long; at least 2. Evaluations come on top, and so does this measurement.
+    """How many iterations take about ``seconds`` seconds, at least 2, without evaluations and this measurement.
 
-    ``trainer`` is trained meanwhile: for a few seconds, and before that until its source hands out images, which takes
-    its own part of the time. The same in every process of a run over several, which go through it together.
+    Trains ``trainer`` for a few seconds, after its source has started to hand out images. The time until then is
+    subtracted from ``seconds``. All processes of a run call this together and get the same result.
 
-    Raises FillingTakesTooLongError where the source needs more than ``filling_share`` of that for its first images.
+    Raises FillingTakesTooLongError if the source needs more than ``filling_share`` of the time for its first images.
     """
     started, filling = time.perf_counter(), 0
     _step(trainer)
@@ -83,7 +82,7 @@ def iterations_in(seconds: float, trainer: DFADTrainer, filling_share: float = 1
         count += 1
     each = _since(started) / count
     if not filling:
-        # A source without steps of its own fills its bank within the first iteration.
+        # A source without its own steps fills its bank within the first iteration.
         beyond = max(0.0, first - each)
         _refuse_long(beyond, seconds, filling_share)
         seconds -= beyond
@@ -100,7 +99,7 @@ def _refuse_long(filling: float, seconds: float, share: float) -> None:
 
 
 def _shown(trainer: DFADTrainer) -> bool:
-    """Whether the student was shown images in the last iteration."""
+    """Whether the student saw images in the last iteration."""
     return trainer.distiller.last is not None and trainer.distiller.last.answers is not None
 
 
@@ -111,5 +110,5 @@ def _step(trainer: DFADTrainer) -> None:
 
 
 def _since(started: float) -> float:
-    """Seconds by the first process's clock, so that all go on as long."""
+    """Seconds by the first process's clock, so that all processes stop together."""
     return collectives.on_first(lambda: time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""The files and folders that the settings of a run name: whole paths, so that it resumes from anywhere."""
+"""Makes the paths in a run's settings absolute, so that it can be resumed from any folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dfad_fast.sources import as_source
 
 
 def made_absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of ``dfad-fast distill`` with whole paths, for those from the current folder.
+    """The settings of ``dfad-fast distill`` with absolute paths, resolved from the current folder.
 
-    A module that is a file there is named by that file.
+    A module that is a file there is named by its file.
     """
     named = dict(settings)
     for name in ("teacher", "student"):
@@ -30,10 +30,10 @@ def made_absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def found_from(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings of the run that is in ``folder`` now, with paths as one would write them in the current folder.
+    """The settings of the run that is in ``folder`` now, with paths relative to the current folder where possible.
 
-    Where the run's folder was moved or copied, paths inside it follow it; so do those inside a folder around it, where
-    something that the run names has come along.
+    If the run's folder was moved or copied, paths inside it follow. Paths inside a parent folder follow too, if
+    something that the run names was moved along with it.
     """
     named: set[str] = set()
 
@@ -59,13 +59,13 @@ def found_from(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _rebased(path: str, before: str, after: str) -> str | None:
-    """``path`` of the folder ``before`` in ``after``; None of another folder's, and for the folder itself."""
+    """``path`` moved from the folder ``before`` to ``after``; None if it is not inside ``before``."""
     inside = os.path.relpath(path, before) if os.path.isabs(path) else os.curdir
     return None if inside.split(os.sep)[0] in (os.curdir, os.pardir) else os.path.join(after, inside)
 
 
 def _moved(was: Any, now: str) -> list[tuple[str, str]]:
-    """Where a folder and those around it were and are, as far out as their names are the same."""
+    """Old and new paths of a moved folder and of its parents, as far up as their names are equal."""
     if not isinstance(was, str) or not os.path.isabs(was) or was == now:
         return []
     roots = [(was, now)]
@@ -100,13 +100,13 @@ def _with_paths(settings: Mapping[str, Any], change: Callable[[str], str]) -> di
 def _with_paths_of_sources(text: str, change: Callable[[str], str]) -> str:
     try:
         source = as_source(text)
-    except UsageError:  # what reads it later says why, or knows more sources by then
+    except UsageError:  # reported when it is read later, when more sources may be known
         return text
     return str(source.with_paths(change)) if any(part.paths for part in source.walk()) else text
 
 
 def _with_path(network: str, change: Callable[[str], str]) -> str:
-    """The path in ``file.py:factory``, ``hf:FOLDER`` or a file; what else a network is named by is no path."""
+    """Changes the path in ``file.py:factory``, ``hf:FOLDER`` or a file. Other names of networks have no path."""
     source, _, factory = network.rpartition(":")
     if source.endswith(".py"):
         return f"{change(source)}:{factory}"

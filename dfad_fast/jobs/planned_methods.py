@@ -1,6 +1,6 @@
-"""The method that ``auto`` stands for where the length of the run is given as a time, and its batches.
+"""The method that ``auto`` stands for if the length of the run is given as a time, and its batches.
 
-``docs/guides/methods.md`` has the figures behind the limits.
+``docs/guides/methods.md`` has the measurements behind the limits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LEAST_SIDE = 16
 """Pixels, above digits' 8 and below the 28 of Fashion-MNIST."""
 
 _MINUTES_FOR_A_GENERATOR = 5.0
-"""On a CPU: between the 2 in which drawn images did best and the 10 in which generated ones did."""
+"""On a CPU: with 2 minutes procedural images did best, with 10 minutes generated ones."""
 
 _SMALL_BATCH = 64
 """For drawn images on a CPU, where more steps on fewer images each end higher."""
@@ -26,15 +26,15 @@ _PARTS = (
     "source", "student_terms", "generator_terms", "student_steps", "generator", "generator_lr", "generator_ema",
     "recipe", "replay",
 )  # fmt: skip
-"""What a method is made of. A user who gives some of it builds on ``auto`` as it is without a time."""
+"""The parts of a method. If the user sets one, ``auto`` means the same as without a time."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A method by its name, and why it is taken, in words.
+    """A method, and why it is used, in words.
 
-    ``filling_share`` of the run is the most that may pass before the student is shown its first images. Without a
-    ``batch_size`` it is that of the settings.
+    At most the fraction ``filling_share`` of the run may pass before the student sees its first images. Without a
+    ``batch_size`` the settings' is used.
     """
 
     method: str | Method
@@ -46,8 +46,8 @@ class Plan:
 def planned_methods(
     settings: DistillSettings, pair: Pair, on_cpu: bool, given: Collection[str] = ()
 ) -> list[Plan]:
-    """The first that is quick enough is taken. None where the length of the run is no time, and where ``auto`` stays
-    what it is without one. Settings whose names are ``given`` stay as they are."""
+    """Candidate plans; the first that is fast enough is used. Empty if the length of the run is not given as a time, or
+    if ``auto`` does not depend on it. No plan changes settings whose names are in ``given``."""
     if settings.minutes is None or settings.method != "auto" or _builds_on_auto(settings):
         return []
     if min(pair.image_shape[1:]) < _LEAST_SIDE or not batch_norm_layers(pair.teacher) or pair.classes < 2:

@@ -1,4 +1,4 @@
-"""A record of a teacher's activations on its data, written to a file that holds no image."""
+"""Writes a record of a teacher's activations on its data to a file that holds no images."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ _BATCH = 256
 def write_record(
     settings: DistillSettings, images: str | None, out: str, detail: Detail, overwrite: bool = False
 ) -> Record:
-    """Shows the teacher that ``settings`` name the images at ``images``, a folder or an .npz, or else the training
-    images of its dataset, and writes what it makes of them to ``out``, a .safetensors file.
+    """Runs the teacher that ``settings`` name on the images at ``images``, a folder or an .npz, or by default on the
+    training images of its dataset. Writes a record of its activations to ``out``, a .safetensors file.
 
-    Raises UsageError where there are no images, there is something at ``out``, or the teacher is an ensemble, and
-    RunError where the file cannot be written.
+    Raises UsageError if there are no images, ``out`` exists, or the teacher is an ensemble, and RunError if the file
+    cannot be written.
     """
     path = Path(out)
     if path.suffix != ".safetensors":
-        raise UsageError(f"a record is a .safetensors file, got {out}: give --out NAME.safetensors")
+        raise UsageError(f"a record is a .safetensors file, got {out}: use --out NAME.safetensors")
     if path.exists() and not overwrite:
-        raise UsageError(f"{path} is there already: give another place with --out, or --overwrite")
+        raise UsageError(f"{path} already exists: give another place with --out, or --overwrite")
     if images is None and settings.dataset is None:
         raise UsageError(
-            "nothing to look at: give --images FOLDER|FILE.npz, or --dataset for its training images"
+            "no images to record: give --images FOLDER|FILE.npz, or --dataset for its training images"
         )
     run_plugins(settings)
     device = choose_device(settings.device)
     dataset = load_dataset(settings.dataset, settings.data_dir) if settings.dataset else None
-    make_folder(path.parent)  # before looking in vain
+    make_folder(path.parent)  # before the long part, so that an error comes early
     teacher = build_teacher(settings, dataset, device, "train")
     if isinstance(teacher.network, Ensemble):
         raise UsageError("a record is of one teacher: give the weights of one member")
@@ -67,7 +67,7 @@ def write_record(
 def _pixels(
     settings: DistillSettings, images: str | None, dataset: Dataset | None, teacher: Teacher
 ) -> tuple[Tensor, ImageForm]:
-    """The images as bytes [N, C, H, W], and how the teacher's are normalized."""
+    """The images as bytes [N, C, H, W], and the normalization of the teacher's images."""
     mean, std = (
         settings.mean or (dataset.mean if dataset else None),
         settings.std or (dataset.std if dataset else None),
@@ -79,12 +79,10 @@ def _pixels(
         return read_images(images, teacher.image_shape, 0, np.random.default_rng(0)).pixels, form
     assert dataset is not None
     if not len(dataset.train_images):
-        raise UsageError(
-            f"{dataset.name}: there are test images only: give --images with those of the training"
-        )
+        raise UsageError(f"{dataset.name} has only test images: give the training images with --images")
     if dataset.image_shape != teacher.image_shape:
         raise UsageError(
-            f"{dataset.name} has images {list(dataset.image_shape)} and the teacher takes "
+            f"{dataset.name} has images {list(dataset.image_shape)}, but the teacher takes "
             f"{list(teacher.image_shape)}: give images of the teacher's shape"
         )
     return dataset.train_images, form

@@ -1,4 +1,4 @@
-"""Training a teacher on a dataset, with a schedule that works for the networks here."""
+"""Trains a teacher on a dataset, with a schedule that works for the networks here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def train_teacher(
     """Trains ``network`` in place on the training images, with the dataset's own augmentation.
 
     Cross-entropy, SGD with Nesterov momentum 0.9 and weight decay 5e-4, batches of 128; the learning rate
-    warms up linearly over the first tenth and follows a cosine to 0. ``progress`` is told of each finished epoch
+    warms up linearly over the first tenth and follows a cosine to 0. ``progress`` receives each finished epoch
     and its mean loss.
 
     Raises UsageError for epochs that are not positive and RunError for a loss that is not finite.

@@ -1,4 +1,4 @@
-"""Teachers trained here, kept by what they were trained with, so that the next run takes them as they are."""
+"""Teachers trained here, cached by their training settings, so that later runs reuse them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Training:
-    """What a teacher is trained with, and known by."""
+    """The settings that a teacher is trained with; they identify it."""
 
     dataset: str
     network: str
@@ -35,7 +35,7 @@ class Training:
 
     @property
     def file(self) -> str:
-        """The name of its weights' file."""
+        """The name of the weights file."""
         return (
             f"{self.dataset}-{self.network}-{self.epochs}epochs-lr{self.learning_rate:g}-seed{self.seed}"
             ".safetensors"
@@ -49,7 +49,7 @@ def training_on(
     learning_rate: float | None = None,
     seed: int = 0,
 ) -> Training:
-    """The training of a teacher of ``dataset``, with the dataset's own defaults for what is None."""
+    """The training of a teacher for ``dataset``, with the dataset's defaults in place of None."""
     defaults = DEFAULTS[dataset]
     return Training(
         dataset,
@@ -62,14 +62,14 @@ def training_on(
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher for images ``image_shape``, its weights' files, and where the weights come from, in words."""
+    """A teacher for images of shape ``image_shape``, its weights files, and where the weights come from, in words."""
 
     network: nn.Module
     image_shape: tuple[int, int, int]
     weights: tuple[Path, ...] = ()
-    """One, or one for each member of an ensemble; none where its factory made them."""
+    """One file, or one per member of an ensemble; empty if a factory made the weights."""
     origin: str | None = None
-    """None where the settings name the file."""
+    """None if the settings name the file."""
 
 
 def find_or_train_teacher(
@@ -80,11 +80,11 @@ def find_or_train_teacher(
     progress: Callable[[int, float], None] | None = None,
     train: bool = True,
 ) -> Teacher:
-    """The teacher of that training: read from ``folder``, or trained and saved there.
+    """The teacher for ``training``: read from ``folder``, or trained and saved there.
 
-    Beside the weights stands a .json with the training and the accuracy on the test images.
+    A .json beside the weights holds the training settings and the accuracy on the test images.
 
-    Raises UsageError where there is none and ``train`` is off.
+    Raises UsageError if there is none and ``train`` is off.
     """
     path = folder / training.file
     torch.manual_seed(training.seed)
@@ -94,11 +94,11 @@ def find_or_train_teacher(
         return Teacher(network, dataset.image_shape, (path,), f"{path} (trained before)")
     if not train:
         raise UsageError(
-            f"there is no teacher {path}, from where you are: go to the folder that the run was started in, or name "
-            "the folder of the teachers with --teachers"
+            f"there is no teacher {path} relative to the current folder: change to the folder that the run was started "
+            "in, or name the folder of the teachers with --teachers"
         )
     _log.info(f"teacher: training {training.network} on {dataset.name}, {counted(training.epochs, 'epoch')}")
-    make_folder(folder)  # before training in vain
+    make_folder(folder)  # before the training, so that an error comes early
     train_teacher(network, dataset, training.epochs, training.seed, training.learning_rate, progress)
     test_accuracy = accuracy(network, dataset.test_batches(256, device))
     _save(network, path, dataset, training, test_accuracy)

@@ -1,4 +1,4 @@
-"""A run's networks as its folder holds them, finished or interrupted. Nothing in the folder is changed."""
+"""Loads a run's networks from its folder, finished or interrupted. Changes nothing in the folder."""
 
 from __future__ import annotations
 
@@ -35,46 +35,46 @@ class TrainedRun:
 
     folder: Path
     config: DistillSettings
-    """The run's own, with the places where its things are now."""
+    """The run's own settings, with the current paths."""
     method: str
     seed: int
     iteration: int | None
-    """None where the checkpoint, which knows it, is gone."""
+    """None if the checkpoint that records it is gone."""
     planned_iterations: int | None
     networks: Trio
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...] | None
-    """With ``std`` what the teacher's images were normalized with, per channel; None where the run does not say."""
+    """With ``std``, the normalization of the teacher's images per channel; None if the run does not record it."""
     std: tuple[float, ...] | None
     connectors_trained: bool
     makes_images: bool
-    """Whether there are images to be had that no step saw: a generator's, or those of a source that has some itself."""
+    """Whether images that no step saw are available, from a generator or from the source itself."""
     source: Source | None
-    """None where the images are the generator's."""
+    """None if the images come from the generator."""
     latent_dim: int
     batch_size: int
     test_set: Dataset | None
     no_test_set: str
-    """Why there is none."""
+    """Why there is no test set."""
     best_iteration: int | None = None
-    """That of the student, where it is the best one and not the last."""
+    """The iteration of the student if it is the best one, not the last."""
 
     @property
     def device(self) -> torch.device:
         return next(self.networks.student.parameters()).device
 
     def generated(self, count: int, seed: int) -> Tensor:
-        """All of ``generated_batches`` together, [count, C, H, W]."""
+        """All images of ``generated_batches`` in one tensor [count, C, H, W]."""
         return torch.cat(list(self.generated_batches(count, seed)))
 
     def generated_batches(self, count: int, seed: int) -> Iterator[Tensor]:
-        """``count`` images that no step saw, in batches [n, C, H, W], generated from noise by ``seed`` or the source's
-        own. Needs ``makes_images``."""
+        """``count`` images that no step saw, in batches [n, C, H, W]: the source's own, or generated from noise by
+        ``seed``. Needs ``makes_images``."""
         own = self.source.held_out(count, self.batch_size) if self.source else None
         if own is not None:
             return own
         dtype = next(self.networks.student.parameters()).dtype
-        # 2, since a run draws its steps' noise from its seed and its held-out noise from [seed, 1].
+        # 2, since a run draws the noise of its steps from its seed and its held-out noise from [seed, 1].
         drawn_from = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
         source = torch.Generator(self.device).manual_seed(drawn_from)
         return sample_batches(
@@ -112,18 +112,19 @@ def load_run(
     """Reads the run in folder ``path``.
 
     Args:
-        dataset: whose test images to look at, instead of those that the run was evaluated on.
-        data_dir, teachers: where dataset and teachers are now, instead of where they were.
-        real_images_needed: whether test images that cannot be read are an error, and not merely missing.
-        averaged: whether the student is the moving average of the run's.
-        best: whether it is the best one at the run's evaluations, see :class:`dfad_fast.engine.best.BestStudent`.
+        dataset: the dataset whose test images to use, instead of those that the run was evaluated on.
+        data_dir, teachers: where dataset and teachers are now, if they were moved.
+        real_images_needed: whether test images that cannot be read are an error instead of being left out.
+        averaged: whether to load the moving average of the student.
+        best: whether to load the best student at the run's evaluations, see
+            :class:`dfad_fast.engine.best.BestStudent`.
 
     Raises:
-        UsageError: no run is there, or none that has saved anything, or not that student; its teacher or its data is
-            not there, or is another one than it was started with. Nothing is trained or downloaded.
+        UsageError: there is no run, or it has saved nothing, or not that student; or its teacher or data is missing or
+            not the one that it was started with. Nothing is trained or downloaded.
     """
     if averaged and best:
-        raise UsageError("--averaged and --best name two students: give one of them")
+        raise UsageError("--averaged and --best select different students: give only one of them")
     folder = folder_of(path)
     given = {"data_dir": data_dir, "teachers": teachers, "device": device}
     changes = {key: value for key, value in given.items() if value is not None}
@@ -158,7 +159,7 @@ def load_run(
     generates = bool(method.source_spec.generating)
     source = None if generates else source_at_rest(networks, method, form, batch_size, config.seed)
     if source is not None and checkpoint is not None and "source" in checkpoint:
-        # Replayed batches, which a source at rest has none of, are around it.
+        # With replay the source's state is nested in the state of the replayed batches.
         source.recall(checkpoint["source"]["source"] if config.replay else checkpoint["source"])
     return TrainedRun(
         folder=folder,
@@ -172,7 +173,7 @@ def load_run(
         image_shape=pair.image_shape,
         mean=mean,
         std=std,
-        # Connectors are those of the last student.
+        # The connectors belong to the last student.
         connectors_trained=checkpoint is not None and not best and reads_features(method.student),
         makes_images=not method.source_spec.minimizing
         or checkpoint is not None
@@ -199,7 +200,7 @@ def _with_generator(pair: Pair, config: DistillSettings, form: ImageForm, batch_
 
 
 def _evaluated(config: DistillSettings) -> Dataset | None:
-    """The dataset that the run was evaluated on, where it can be read."""
+    """The dataset that the run was evaluated on, if it can be read."""
     try:
         return load_dataset(config.evaluate, config.data_dir) if config.evaluate else None
     except UsageError:
@@ -207,7 +208,7 @@ def _evaluated(config: DistillSettings) -> Dataset | None:
 
 
 def _batch_size(config: DistillSettings, folder: Path) -> int:
-    """That of all the run's processes together, which ``batch_per_process`` alone does not tell."""
+    """The batch size of all the run's processes together, which cannot be derived from ``batch_per_process`` alone."""
     recorded = recorded_config(folder).get("batch_size")
     return recorded if isinstance(recorded, int) and recorded > 0 else config.batch_size
 

@@ -1,4 +1,4 @@
-"""The weights in a run's folder, put into the networks that its settings name."""
+"""Loads the weights in a run's folder into the networks that its settings name."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ def refuse_nothing_saved(folder: Path) -> None:
     """Raises UsageError for a run without a checkpoint and a student."""
     if not checkpoints_in(folder) and not (folder / STUDENT).is_file():
         raise UsageError(
-            f"{folder} holds neither {CHECKPOINT} nor {STUDENT}: the run has saved nothing yet, or they were "
+            f"{folder} holds neither {CHECKPOINT} nor {STUDENT}: the run has saved nothing yet, or these files were "
             "removed; wait for its first checkpoint, or run dfad-fast distill --overwrite"
         )
 
 
 def load_trained_weights(networks: Trio, folder: Path, which: str) -> dict[str, Any] | None:
-    """Puts the run's weights into ``networks`` and returns its checkpoint: from that, or from the weights' files where
-    it is gone, or older, and then None. ``which``: the file of the student. Raises UsageError where it has none, or
-    where weights and networks do not fit."""
+    """Loads the run's weights into ``networks`` and returns its checkpoint. If the checkpoint is gone or older than the
+    weights files, loads these and returns None. ``which``: the student's file.
+
+    Raises UsageError if there is no such student, or if weights and networks do not fit.
+    """
     state = record.read_state(folder)
     if state is None:
         if not (folder / which).is_file():
@@ -55,7 +57,7 @@ def load_trained_weights(networks: Trio, folder: Path, which: str) -> dict[str, 
         reason = in_one_line(error)
         raise UsageError(
             f"the checkpoint in {folder} does not fit the networks that its config.yaml names ({reason}): "
-            "bring the networks back that the run was started with"
+            "restore the networks that the run was started with"
         ) from error
     return state
 
@@ -70,7 +72,7 @@ def best_iteration(checkpoint: dict[str, Any] | None, folder: Path) -> int:
 def _no_such_student(folder: Path, which: str) -> UsageError:
     if which == BEST:
         return UsageError(
-            f"the run in {folder} kept no best student, since it had no evaluation or is of an older version: leave "
+            f"the run in {folder} kept no best student, since it had no evaluation or is from an older version: leave "
             "--best out"
         )
     if which == AVERAGED:

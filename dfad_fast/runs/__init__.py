@@ -1,1 +1,1 @@
-"""The folder of a run: where its files lie, writing them whole, and reading them again."""
+"""The folder of a run: where its files are, how they are written atomically, and how they are read."""

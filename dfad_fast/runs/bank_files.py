@@ -1,4 +1,4 @@
-"""The files of a bank in a run's folder: each is written once, and read by memory maps."""
+"""The files of a bank in a run's folder: each is written once and read through a memory map."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dfad_fast.sources.storage import NoStorage, Storage
 
 
 def storage_for(settings: RunSettings) -> Storage:
-    """Where a run keeps a bank that is too large for memory: in its folder, where it has one. Several processes only
-    read there, what a single one has left."""
+    """Where a run keeps a bank that is too large for memory: in its folder, if it has one. In a run over several
+    processes they only read there what a single process wrote before."""
     most = settings.bank_memory * GIB
     if settings.out is None:
         return NoStorage(most)
@@ -28,8 +28,8 @@ def storage_for(settings: RunSettings) -> Storage:
 class BankFiles:
     """A :class:`dfad_fast.sources.storage.Storage` in the folder ``bank`` of the run in ``run``.
 
-    What is removed is deleted once ``keep_checkpoints`` newer states have been saved: until then a run that goes on
-    from an older checkpoint needs it. ``memory`` is how many bytes a source has in its state before it comes here.
+    A removed file is deleted only after ``keep_checkpoints`` newer states were saved: until then a run that resumes
+    from an older checkpoint needs it. ``memory`` is how many bytes a source keeps in its state before it uses files.
     """
 
     is_there = True
@@ -39,10 +39,10 @@ class BankFiles:
         self._run = run
         self._keep = keep_checkpoints
         self._saved_since: dict[str, int] = {}
-        """By the name of what is removed, how often the run's state has been saved since then."""
+        """For each removed name, how often the run's state was saved since."""
 
     def keep(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        # A folder that was removed may be another run's by now, whose images would become ours at its next resume.
+        # If the folder was removed, another run may use it now. It would load these images at its next resume.
         refuse_held(self._run)
         path = layout.bank_file(self._run, name)
         make_folder(path.parent)
@@ -57,8 +57,8 @@ class BankFiles:
             tensors = load_file(path)
         except Exception as error:
             raise RunError(
-                f"{path}, which belongs to the run's bank, cannot be read ({in_one_line(error)}): bring it back, or "
-                "start anew with dfad-fast distill --overwrite"
+                f"{path}, which belongs to the run's bank, cannot be read ({in_one_line(error)}): restore it, or "
+                "start over with dfad-fast distill --overwrite"
             ) from error
         self._saved_since.pop(name, None)
         return tensors

@@ -1,4 +1,4 @@
-"""The last checkpoints of a run, each with a checksum: a damaged one costs the time since the one before it."""
+"""The last checkpoints of a run, each with a checksum. A damaged one only costs the time since the one before it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHECKSUM = "checksum"
 
 
 def rotate(folder: Path, keep: int) -> None:
-    """Keeps the last one under an older name too, where another will take its own, so that there will be ``keep``."""
+    """Links the last checkpoint under an older name, before a new one replaces it, and keeps ``keep`` in total."""
     last = folder / CHECKPOINT
     if last.is_file() and keep > 1:
         for number in range(keep - 1, 1, -1):
@@ -33,7 +33,7 @@ def rotate(folder: Path, keep: int) -> None:
 
 
 def _keep_as(path: Path, name: Path) -> None:
-    """Under a second name, with no moment at which either is missing or torn."""
+    """Gives ``path`` a second ``name``. Neither file is missing or incomplete at any moment."""
     temporary = name.with_name(f".{name.name}")
     temporary.unlink(missing_ok=True)
     try:
@@ -41,16 +41,16 @@ def _keep_as(path: Path, name: Path) -> None:
     except OSError:  # a file system without links
         shutil.copyfile(path, temporary)
     temporary.replace(name)
-    temporary.unlink(missing_ok=True)  # which is left where both names were the same file already
+    temporary.unlink(missing_ok=True)  # it remains if both names already were the same file
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
-    """Raises OSError where the disk does not take it."""
+    """Writes ``state`` with its checksum. Raises OSError if the disk cannot store it."""
     try:
         with path.open("wb") as file:
             torch.save({**state, _CHECKSUM: checksum(state)}, file)
     except RuntimeError as error:
-        # After a failed write torch complains of where it is in the file.
+        # After a failed write torch raises an error about its position in the file.
         raise _from_the_disk(error) or error from error
 
 
@@ -62,7 +62,7 @@ def _from_the_disk(error: BaseException | None) -> OSError | None:
 
 @dataclass(frozen=True)
 class Found:
-    """The last checkpoint that is whole, and those after it, which are not."""
+    """The last intact checkpoint, and the damaged ones after it."""
 
     state: dict[str, Any]
     path: Path
@@ -70,18 +70,18 @@ class Found:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The state in the last checkpoint in ``folder`` that is whole, see :func:`find`."""
+    """The state in the last intact checkpoint in ``folder``, see :func:`find`."""
     return find(folder).state
 
 
 def find(folder: Path) -> Found:
-    """Warns of each checkpoint that is not whole. Executes nothing.
+    """The last intact checkpoint in ``folder``. Warns about each damaged one. Executes no code from the files.
 
-    Raises UsageError where there is none, or none that is whole.
+    Raises UsageError if there is none, or none that is intact.
     """
     kept = checkpoints_in(folder)
     if not kept:
-        raise UsageError(f"{folder} holds no {CHECKPOINT} to go on from: start anew with dfad-fast distill")
+        raise UsageError(f"{folder} holds no {CHECKPOINT} to resume from: start over with dfad-fast distill")
     damaged: dict[Path, str] = {}
     for path in kept:
         try:
@@ -91,16 +91,16 @@ def find(folder: Path) -> Found:
         else:
             for damage in damaged.values():
                 warnings.warn(
-                    f"{damage}: going on from {path.name}, which was written before it",
+                    f"{damage}: resuming from {path.name}, which was written before it",
                     DFADFastWarning,
                     stacklevel=2,
                 )
             return Found(state, path, list(damaged))
-    raise UsageError(f"{'; '.join(damaged.values())}: start anew with dfad-fast distill --overwrite")
+    raise UsageError(f"{'; '.join(damaged.values())}: start over with dfad-fast distill --overwrite")
 
 
 class ChecksumDiffers(Exception):
-    """What was read is not what was written."""
+    """The content read differs from the content written."""
 
 
 def _read_whole(path: Path) -> dict[str, Any]:

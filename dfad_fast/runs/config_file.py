@@ -14,16 +14,16 @@ from dfad_fast.runs.layout import CONFIG
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Executes nothing, and reads no aliases: a few lines of them can stand for more than
-    memory holds.
+    """The mapping in a YAML file. Executes nothing, and refuses aliases, since a few lines of them can expand to more
+    than fits into memory.
 
-    Raises OSError where there is no file, and ValueError for one that holds no mapping.
+    Raises OSError if there is no file, and ValueError if it holds no mapping.
     """
     held = path.read_bytes()
     try:
         value = yaml.load(held.decode(), _WithoutAliases)
-    except Exception as error:  # PyYAML raises many kinds for odd values
-        raise ValueError(f"no YAML that can be read ({type(error).__name__})") from error
+    except Exception as error:  # PyYAML raises many types for unusual values
+        raise ValueError(f"no valid YAML ({type(error).__name__})") from error
     if not isinstance(value, dict):
         raise ValueError(f"expected a mapping, got {type(value).__name__}")
     return value
@@ -37,23 +37,21 @@ class _WithoutAliases(yaml.SafeLoader):
 
 
 def recorded_config(folder: Path) -> dict[str, Any]:
-    """All of the run's config.yaml. Raises UsageError where there is none that can be read, or none of a run."""
+    """The run's whole config.yaml. Raises UsageError if it is missing, unreadable or not from a run."""
     try:
         config = read_settings(folder / CONFIG)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{folder} holds no {CONFIG} that can be read: start anew with dfad-fast distill"
-        ) from error
+        raise UsageError(f"{folder} holds no readable {CONFIG}: start over with dfad-fast distill") from error
     wrong = _first_of_another_kind(config)
     if wrong:
         came = reprlib.repr(config[wrong])
-        raise ConfigError(f"{folder / CONFIG}: {wrong} is {came}, which no run has written: correct it")
+        raise ConfigError(f"{folder / CONFIG}: {wrong} is {came}, which no run writes: correct it")
     return config
 
 
 def _first_of_another_kind(config: Mapping[str, Any]) -> str | None:
-    """The first entry of another kind than was written. Those of ``dfad-fast distill`` are looked at in
-    dfad_fast.jobs.config."""
+    """The first entry with a type that no run writes. dfad_fast.jobs.config checks the entries of ``dfad-fast
+    distill``."""
     return next((name for name, fits in _KINDS.items() if name in config and not fits(config[name])), None)
 
 

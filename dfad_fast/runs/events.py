@@ -1,4 +1,4 @@
-"""What a run tells those who listen to it. None of them holds the trainer."""
+"""The events of a run, for its callbacks. No event holds the trainer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dfad_fast.runs.summary import Summary
 
 
 class LabeledSamples(NamedTuple):
-    """Generated images [N, C, H, W] from 0 to 1 on the CPU, shrunk where they are large, and the teacher's and the
-    student's labels [N]. ``size``: their height and width before that."""
+    """Generated images [N, C, H, W] from 0 to 1 on the CPU, shrunk if they are large, with the teacher's and the
+    student's labels [N]. ``size``: height and width before shrinking."""
 
     images: Tensor
     teacher: Tensor
@@ -24,10 +24,10 @@ class LabeledSamples(NamedTuple):
 
 @dataclass(frozen=True)
 class Started:
-    """The run begins, or goes on after ``iteration`` iterations, to iteration ``target``."""
+    """The run starts, or resumes after ``iteration`` iterations, and will end at iteration ``target``."""
 
     folder: Path | None
-    """None without a folder, and in all processes of a run but the first."""
+    """None without a folder, and in every process but the first."""
     iteration: int
     target: int
     history: Sequence[Mapping[str, Any]]
@@ -36,21 +36,21 @@ class Started:
 
 @dataclass(frozen=True)
 class Stepped:
-    """One more iteration is done."""
+    """An iteration has ended."""
 
     iteration: int
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A record of metrics.jsonl was made."""
+    """A record was added to metrics.jsonl."""
 
     record: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """The moment of a sheet of generated images."""
+    """Generated images for a sheet are available."""
 
     iteration: int
     generated_images: int
@@ -59,7 +59,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Ended:
-    """The run came to its end or was stopped. ``samples`` is None where a network failed on them."""
+    """The run reached its end or was stopped. ``samples`` is None if a network failed on them."""
 
     iteration: int
     generated_images: int
@@ -70,30 +70,30 @@ class Ended:
 
 @dataclass(frozen=True)
 class Failed:
-    """An error ends the run. Its folder holds the last good state, or no more than the last checkpoint."""
+    """An error ends the run. Its folder holds the last good state, or only the last checkpoint."""
 
     error: Exception
 
 
 class Callback:
-    """Listens to a run; every method may be left out.
+    """Receives the events of a run; every method is optional.
 
-    ``started`` comes first and ``closed`` last, however the run ends. Each process of several has callbacks of its own;
-    ``sampled``, ``ended`` and ``failed`` come in the first one only, and where the run has a folder. An exception ends
-    the run, which can go on from its last checkpoint; in ``told`` it costs the scores that it told of.
+    ``started`` comes first and ``closed`` last, however the run ends. Each process has its own callbacks; ``sampled``,
+    ``ended`` and ``failed`` come only in the first process, and only if the run has a folder. An exception ends the
+    run, which can resume from its last checkpoint; an exception in ``told`` only loses the scores being measured.
     """
 
     def started(self, event: Started) -> None: ...
 
     def stepped(self, event: Stepped) -> None:
-        """Comes after every iteration: must be cheap."""
+        """Called after every iteration, so it must be cheap."""
 
     def recorded(self, event: Recorded) -> None: ...
 
     def sampled(self, event: Sampled) -> None: ...
 
     def told(self, text: str) -> None:
-        """A line that says how far the scores at the end are."""
+        """Receives a line of text about the progress of the final scores."""
 
     def ended(self, event: Ended) -> None: ...
 

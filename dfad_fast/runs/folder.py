@@ -1,4 +1,4 @@
-"""The folder of a run: everything that came out, and exactly how to repeat it."""
+"""The folder of a run: all of its results, and exactly how to repeat it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from dfad_fast.terminal import quoted
 
 
 def refuse_other_run(path: Path) -> None:
-    """Raises UsageError where ``path`` holds the files of a run."""
+    """Raises UsageError if ``path`` holds the files of a run."""
     held = [name for name in layout.FILES if (path / name).exists()]
     if held:
         raise UsageError(
             f"{path} holds another run ({held[0]}): give another folder with --out, or --overwrite, "
-            f"or go on with it: dfad-fast resume {quoted(path)}"
+            f"or resume it: dfad-fast resume {quoted(path)}"
         )
 
 
 def has_saved_nothing(path: Path) -> bool:
-    """Whether the run in ``path`` ended before its first checkpoint, so that it can only begin again.
+    """Whether the run in ``path`` ended before its first checkpoint, so that it can only be restarted.
 
-    Raises UsageError where no run's settings are there that can be read.
+    Raises UsageError if the folder holds no readable settings of a run.
     """
     recorded_config(path)
     return not layout.checkpoints_in(path) and not any(
@@ -44,18 +44,18 @@ def has_saved_nothing(path: Path) -> bool:
 
 
 class LockLost(RunError):
-    """The folder of a run was removed or its lock was, and another run was begun there."""
+    """The run's folder or its lock was removed, and another run was started there."""
 
 
 class RunFolder:
-    """Reads and writes a run's files. Each is written beside its name and renamed, so it is whole or not there.
+    """Reads and writes a run's files. Each is written to a temporary name and renamed, so it is complete or missing.
 
-    It has the folder's lock while it removes a run, between ``begin_writing`` and ``end_writing``, and while it writes
-    weights and checkpoints, see :mod:`dfad_fast.runs.lock`.
+    It holds the folder's lock while it removes a run, between ``begin_writing`` and ``end_writing``, and while it
+    writes weights and checkpoints, see :mod:`dfad_fast.runs.lock`.
 
-    Raises UsageError where the folder holds another run (unless told to overwrite or to continue it) or another
-    process writes to it, and RunError where it cannot be written. ``keep_queries``: of a run that is removed,
-    all but the journal of its black-box teacher.
+    Raises UsageError if the folder holds another run (without ``overwrite`` or ``resume``) or another process writes
+    to it, and RunError if it cannot be written. ``keep_queries``: removing a run keeps the journal of its black-box
+    teacher.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class RunFolder:
             self.lock.give_back()
 
     def begin_writing(self) -> None:
-        """For a ``fit``. Raises UsageError where another process or trainer has the folder, or has had it since
-        ``end_writing``, so that this one would take the run back to where it was."""
+        """Locks the folder for a ``fit``. Raises UsageError if another process or trainer uses the folder, or has used
+        it since ``end_writing``, since this one would revert the run to its earlier state."""
         make_folder(self.path)
         self.lock.take()
         if self._is_lost or any(
@@ -97,28 +97,28 @@ class RunFolder:
         ):
             self.lock.give_back()
             raise UsageError(
-                f"another trainer or process has written to {self.path} since this trainer was made or its last fit: "
-                "make it anew with resume=True, or give another folder"
+                f"another trainer or process has written to {self.path} since this trainer was created or its last "
+                "fit: create a new one with resume=True, or give another folder"
             )
 
     def end_writing(self) -> None:
-        """For a ``fit``, or for what is written before the first one."""
-        if not self._is_lost:  # to another run, whose files are none of ours
+        """Unlocks the folder after a ``fit``, or after the files that are written before the first one."""
+        if not self._is_lost:  # otherwise the files belong to another run
             self._times = self._times_now()
         self.lock.give_back()
 
     def _times_now(self) -> list[int | None]:
-        """When what every writer writes was written; None of what is not there."""
+        """Modification times of the files that every writer writes; None for a missing file."""
         paths = [self.path / name for name in (layout.CONFIG, layout.CHECKPOINT)]
         return [path.stat().st_mtime_ns if path.is_file() else None for path in paths]
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Around what a run cannot do without. Raises LockLost where another run has the folder now."""
+        """Holds the lock while essential files are written. Raises LockLost if another run has the folder now."""
         if not self.path.is_dir():
             make_folder(self.path)
             warnings.warn(
-                f"{self.path} was removed while the run wrote to it: it is made anew, without what was in it",
+                f"{self.path} was removed while the run wrote to it: it was created again, without its old files",
                 DFADFastWarning,
                 stacklevel=4,
             )
@@ -131,11 +131,11 @@ class RunFolder:
         try:
             yield
         finally:
-            if not was_ours:  # of a trainer that is told to save after its fit
+            if not was_ours:  # a trainer may save after its fit
                 self.lock.give_back()
 
     def _refuse_links(self) -> None:
-        """Folders in it that lead elsewhere, where nothing is to be written or removed."""
+        """Refuses subfolders that are links to somewhere else, where nothing may be written or removed."""
         for name in (layout.LOGS, layout.SHEETS, layout.BANK):
             if (self.path / name).is_symlink():
                 raise UsageError(
@@ -172,18 +172,18 @@ class RunFolder:
             write_tensors(self.path / name, state, metadata)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """The last one from now on; so many of those before it are kept that there are ``keep_checkpoints``."""
+        """Writes the new last checkpoint. Keeps ``keep_checkpoints`` in total."""
 
         def write(path: Path) -> None:
             checkpoints.save(state, path)
-            checkpoints.rotate(self.path, self._keep)  # only once the new one is there
+            checkpoints.rotate(self.path, self._keep)  # only after the new one is complete
 
         with self._locked():
             self._write(layout.CHECKPOINT, write)
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """See :func:`dfad_fast.runs.checkpoints.find`. Damaged ones are renamed, so that none takes a whole one's
-        place."""
+        """See :func:`dfad_fast.runs.checkpoints.find`. Renames damaged ones, so that they do not replace intact
+        ones."""
         found = checkpoints.find(self.path)
         for path in found.damaged:
             path.replace(path.with_name(f"{path.name}.damaged"))
@@ -202,17 +202,17 @@ class RunFolder:
         write_whole(path, lambda p: sheet_file.save(sheet, p))
 
     def cut_sheets(self, up_to_iteration: int) -> None:
-        """Removes what a run that was killed showed after that iteration."""
+        """Removes the sheets that a killed run wrote after that iteration."""
         for path in layout.sheets_in(self.path):
             if layout.sheet_iteration(path) > up_to_iteration:
                 path.unlink()
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
-        """One line of metrics.jsonl. A line that cannot be written is no reason to stop a run: warns."""
+        """Appends one line to metrics.jsonl. Only warns if it cannot be written, so that the run continues."""
         metrics_file.append(self.path / layout.METRICS, record)
 
     def read_metrics(self, up_to_iteration: int) -> list[dict[str, Any]]:
-        """The records up to an iteration; what came after it (a run that was killed) is cut off the file."""
+        """The records up to an iteration. Removes later ones, of a run that was killed, from the file."""
         path = self.path / layout.METRICS
         records = metrics_file.read_records(path) if path.is_file() else []
         records = [record for record in records if record["iteration"] <= up_to_iteration]

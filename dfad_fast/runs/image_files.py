@@ -1,4 +1,4 @@
-"""Images with a teacher's answers, as files that others read too."""
+"""Images with a teacher's answers, in common file formats."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Part = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 def write_folder(folder: Path, parts: Iterable[Part]) -> int:
-    """PNGs 000000.png and so on, of 1 channel or 3, and labels.csv: file, the teacher's class and its logits. Returns
-    how many there are; labels.csv comes last. Raises RunError where they cannot be written."""
+    """Writes PNGs 000000.png and so on, with 1 or 3 channels, and finally labels.csv with file, the teacher's class and
+    its logits. Returns the number of images. Raises RunError if a file cannot be written."""
     from PIL import Image
 
     make_folder(folder)
@@ -46,8 +46,8 @@ def write_folder(folder: Path, parts: Iterable[Part]) -> int:
 
 
 def write_archive(file: Path, parts: Iterable[Part], told: Mapping[str, Any]) -> int:
-    """An .npz with ``images`` uint8 [N, H, W, C], ``logits`` float32 [N, classes], and what else is ``told``. Returns
-    N. Raises RunError where it cannot be written."""
+    """Writes an .npz with ``images`` uint8 [N, H, W, C], ``logits`` float32 [N, classes] and the arrays ``told``.
+    Returns N. Raises RunError if it cannot be written."""
     make_folder(file.parent)
     both = list(parts)
     images = np.concatenate([images for images, _ in both])

@@ -1,4 +1,4 @@
-"""Where each file of a run lies in its folder."""
+"""Where each file of a run is in its folder."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ REPORT = "report.html"
 INSPECTION = "inspect.json"
 INSPECTION_PICTURE = "inspect.png"
 LOGS = "log"
-"""A folder: what loggers write, each in a folder of its own."""
+"""A folder: the output of loggers, each in its own subfolder."""
 LOG_FOLDERS = ("tensorboard", "wandb", "mlflow")
 QUERIES = "queries.jsonl"
-"""The journal of a black-box teacher. It outlives a run that is begun again before its first checkpoint."""
+"""The journal of a black-box teacher. It is kept when a run is restarted before its first checkpoint."""
 LOCK = "run.lock"
 EXPORT_ENDINGS = {
     "onnx": ".onnx",
@@ -37,7 +37,7 @@ EXPORT_ENDINGS = {
     "safetensors": "_export.safetensors",
 }
 EXPORT_RECORD = ".json"
-"""What is measured of an exported file stands in one with this after its name."""
+"""Suffix of the file with the measurements of an exported file."""
 
 FILES = (
     *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, BEST, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
@@ -49,12 +49,12 @@ FILES = (
         for record in ("", EXPORT_RECORD)
     ),
 )
-"""Those by which a run is known in a folder, and which go with it. Beside them lie older checkpoints, sheets, a bank,
+"""The files that identify a run in a folder and are removed with it. Beside them are older checkpoints, sheets, a bank,
 logs and the lock."""
 
 
 def folder_of(run: str | Path) -> Path:
-    """The folder of a run that is named by it, or by a file in it."""
+    """The folder of a run, given the folder or a file in it."""
     return Path(run).parent if Path(run).is_file() else Path(run)
 
 
@@ -64,7 +64,7 @@ def checkpoint_name(age: int) -> str:
 
 
 def checkpoint_age(path: Path) -> int:
-    """How many were written after it; -1 of a file that is none of ours."""
+    """How many checkpoints were written after it; -1 for a file that is not a checkpoint."""
     if path.name == CHECKPOINT:
         return 0
     number = path.stem.removeprefix("checkpoint-")
@@ -72,24 +72,24 @@ def checkpoint_age(path: Path) -> int:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """Those that are there, the last one first."""
+    """The existing checkpoints, newest first."""
     ages = {checkpoint_age(path): path for path in folder.glob("checkpoint*.pt")}
     return [path for age, path in sorted(ages.items()) if age >= 0]
 
 
 def sheet_file(folder: Path, iteration: int) -> Path:
-    """The sheet of that iteration, there or not."""
+    """The path of that iteration's sheet, which may not exist."""
     return folder / SHEETS / f"{iteration:06d}.png"
 
 
 def sheet_iteration(path: Path) -> int:
-    """-1 of a file that is none of ours."""
+    """The iteration of a sheet; -1 for a file that is not a sheet."""
     digits = path.stem.isdecimal() and path.stem.isascii()
     return int(path.stem) if digits and path == sheet_file(path.parent.parent, int(path.stem)) else -1
 
 
 def sheets_in(folder: Path) -> list[Path]:
-    """Those that are there, the first one first."""
+    """The existing sheets, oldest first."""
     paths = [path for path in (folder / SHEETS).glob("*.png") if sheet_iteration(path) >= 0]
     return sorted(paths, key=sheet_iteration)
 
@@ -99,17 +99,17 @@ _ADDED_BY_MKSTEMP = "[a-z0-9_]{8}"
 
 
 def bank_file(folder: Path, name: str) -> Path:
-    """A segment of a bank by its name, such as 00000012 or b-00000012, there or not."""
+    """The path of a bank's segment, such as 00000012 or b-00000012, which may not exist."""
     return folder / BANK / f"{name}.safetensors"
 
 
 def bank_files_in(folder: Path) -> list[Path]:
-    """Those that are there. What else lies beside them is none of ours."""
+    """The existing segments. Ignores other files beside them."""
     return _in_bank(folder, _SEGMENT_NAME)
 
 
 def torn_bank_files_in(folder: Path) -> list[Path]:
-    """What is left of those in whose midst a run was killed."""
+    """Temporary files of segments that a killed run was writing."""
     return _in_bank(folder, rf"\.{_SEGMENT_NAME}-{_ADDED_BY_MKSTEMP}")
 
 

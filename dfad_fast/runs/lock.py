@@ -1,4 +1,4 @@
-"""One writer at a time: a file in the run's folder says which process that is."""
+"""One writer at a time: a file in the run's folder names the process."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class Owner:
-    """A process. ``started`` tells it from a later one with its number."""
+    """A process. ``started`` distinguishes it from a later one with the same id."""
 
     host: str
     process: int
     started: str
     space: str = ""
-    """Which numbers its number is among: containers of one host may share a folder, and count for themselves."""
+    """The namespace of its id: containers on one host may share a folder but number processes separately."""
 
     @staticmethod
     def this() -> Owner:
@@ -47,7 +47,7 @@ class Owner:
 
     @property
     def has_ended(self) -> bool:
-        """False too where that cannot be seen from here."""
+        """Also False if that cannot be seen from here."""
         if not self.is_seen_from_here:
             return False
         found = start_of(self.process)
@@ -58,14 +58,16 @@ _UNKNOWN = Owner("", 0, "")
 
 
 def _numbers_here() -> str:
-    """The name of the space that process numbers are from; "" where the system has but one."""
+    """The name of the process id namespace; "" if the system has only one."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
 
 
-_holders: dict[tuple[int, Path], RunLock] = {}  # by process too: a forked one has none of its parent's
+_holders: dict[
+    tuple[int, Path], RunLock
+] = {}  # keyed by process too: a fork holds none of its parent's locks
 _changing = threading.Lock()
 
 
@@ -80,9 +82,9 @@ class RunLock:
         self._file = folder.resolve() / LOCK
 
     def take(self) -> None:
-        """Does nothing where it is taken already.
+        """Takes the lock. Does nothing if this object already holds it.
 
-        Raises UsageError where another process has it, or another trainer of this one, and RunError where the file
+        Raises UsageError if another process or another trainer in this process holds it, and RunError if the file
         cannot be written.
         """
         key = (os.getpid(), self._file)
@@ -111,7 +113,7 @@ class RunLock:
 
 
 def refuse_held(folder: Path) -> None:
-    """Raises UsageError where another process, which may be alive, writes to ``folder``."""
+    """Raises UsageError if another process, which may be alive, writes to ``folder``."""
     owner = _read(folder / LOCK)
     if owner is not None and owner != Owner.this() and not owner.has_ended:
         raise _held(folder, owner)
@@ -128,8 +130,8 @@ def _take(folder: Path, file: Path) -> None:
                 raise _held(folder, owner)
             file.unlink(missing_ok=True)
             warnings.warn(
-                f"process {owner.process}, which was writing to {folder}, has ended without a word: its lock is taken "
-                "over",
+                f"process {owner.process}, which was writing to {folder}, ended without releasing its lock: the lock "
+                "is taken over",
                 DFADFastWarning,
                 stacklevel=4,
             )
@@ -141,8 +143,8 @@ def _take(folder: Path, file: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process of this machine at a time, so that a single one takes a stale lock over.
-    Where the system or the file system has no such locks they race, and one notices by its next checkpoint."""
+    """Admits one process of this machine at a time, so that only one takes over a stale lock.
+    Without such locks in the system or file system they race, and the loser notices at its next checkpoint."""
     handle = None
     try:
         if fcntl is not None:
@@ -156,7 +158,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _create(file: Path, owner: Owner) -> bool:
-    """False where there is one already."""
+    """Creates the lock file. Returns False if there already is one."""
     try:
         with file.open("x") as opened:
             try:
@@ -176,7 +178,7 @@ def _create(file: Path, owner: Owner) -> bool:
 
 
 def _read(file: Path) -> Owner | None:
-    """None where there is none. What cannot be read is somebody's all the same, who may be about to write it."""
+    """The lock's owner; None if there is no lock. An unreadable lock counts too: its owner may still be writing it."""
     for _ in range(_TRIES):
         try:
             told = json.loads(file.read_bytes())
@@ -198,7 +200,7 @@ def _held(folder: Path, owner: Owner) -> UsageError:
         return UsageError(f"{folder} has a lock that cannot be read: if no process writes there, rm {file}")
     if not owner.is_seen_from_here:
         return UsageError(
-            f"process {owner.process} on {owner.host} writes to {folder}, and whether it still runs cannot be seen "
+            f"process {owner.process} on {owner.host} writes to {folder}, but whether it still runs cannot be seen "
             f"from here: give another folder with --out, or, if it has ended, rm {file}"
         )
     return UsageError(

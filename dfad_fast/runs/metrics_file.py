@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: a run's records, a line each."""
+"""``metrics.jsonl``: a run's records, one per line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _POSITION = ("iteration", "generated_images")
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Up to the first line that is no record, as the last one of a run that was killed may be.
+    """The records up to the first invalid line, such as the last line of a run that was killed.
 
-    Raises OSError where there is no file.
+    Raises OSError if there is no file.
     """
     records: list[dict[str, Any]] = []
     for line in path.read_bytes().splitlines():
@@ -26,7 +26,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             break
-        # A truth value is a number to Python, and a number may have more digits than anything counts.
+        # A bool is an int in Python, and an int may be larger than any real count.
         if not isinstance(record, dict) or not all(
             type(record.get(name)) is int and 0 <= record[name] < 2**63 for name in _POSITION
         ):
@@ -36,7 +36,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """A line that cannot be written is no reason to stop a run: warns."""
+    """Appends a record. Only warns if it cannot be written, so that the run continues."""
     whole = None
     try:
         with path.open("ab") as file:
@@ -45,14 +45,14 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
     except OSError as error:
         if whole is not None:
             with contextlib.suppress(OSError):
-                os.truncate(path, whole)  # else the next line would be one with the part that fitted
+                os.truncate(path, whole)  # otherwise the next line would continue the incomplete one
         warnings.warn(
-            f"metrics are not being written to {path.parent}: {error.strerror}",
+            f"metrics cannot be written to {path.parent}: {error.strerror}",
             DFADFastWarning,
             stacklevel=3,
         )
 
 
 def line(record: Mapping[str, Any]) -> str:
-    """``record`` as it stands in the file."""
+    """``record`` as a line of the file."""
     return json.dumps(record) + "\n"

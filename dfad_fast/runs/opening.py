@@ -1,4 +1,4 @@
-"""A run's folder is opened: for a new run, or to go on with the run that it holds."""
+"""Opens a run's folder, for a new run or to resume the run that it holds."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from dfad_fast.runs.writer import RunWriter
 def _open_folder(
     out: Path, overwrite: bool, resume: bool, keep_checkpoints: int
 ) -> tuple[RunFolder | None, bool]:
-    """The folder, in the first process alone, and whether the run in it, which was to be resumed, is begun again: it
-    ended before its first checkpoint."""
+    """The folder, only in the first process, and whether a run that should be resumed is restarted because it ended
+    before its first checkpoint."""
     opened: list[RunFolder] = []
 
     def open_first() -> bool:
@@ -43,15 +43,15 @@ def _open_folder(
 
 
 def _resumed(out: Path | None, resume: bool) -> Path | None:
-    """The folder of a run that is resumed; None for one that begins, or begins again."""
+    """The folder of a run that is resumed; None for one that starts or restarts."""
     if out is None or not resume or collectives.on_first(lambda: has_saved_nothing(out)):
         return None
     return out
 
 
 def begun_before(out: Path | None, resume: bool, student_init: str) -> bool | None:
-    """Whether the run in ``out``, which is resumed, began its student from the teacher: as recorded, where
-    ``student_init`` leaves that open. None for a run that begins, or begins again.
+    """Whether the resumed run in ``out`` initialized its student from the teacher. If ``student_init`` is auto, the
+    run's record says so. None for a run that starts or restarts.
 
     Raises UsageError for a folder that holds no run.
     """
@@ -63,8 +63,7 @@ def begun_before(out: Path | None, resume: bool, student_init: str) -> bool | No
 
 
 def measured_before(out: Path | None, resume: bool, speed: str | Levers) -> str | Levers:
-    """``speed``, with the ``teacher_precision`` that the run in ``out`` recorded when it was first measured, where that
-    run is resumed."""
+    """``speed``; if the run in ``out`` is resumed, with the ``teacher_precision`` that it measured and recorded."""
     if isinstance(speed, str) or speed.teacher_precision != "measured":
         return speed
     if (folder := _resumed(out, resume)) is None:
@@ -76,7 +75,7 @@ def measured_before(out: Path | None, resume: bool, speed: str | Levers) -> str 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """Who writes the run, its records so far, and what is to be known of it, a line each."""
+    """The writer of a run, its records so far, and notices for the user, one line each."""
 
     writer: RunWriter
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -92,9 +91,9 @@ def open_run(
     accept_changes: bool,
     config: Mapping[str, Any],
 ) -> OpenedRun:
-    """Begins the run of ``distiller`` in the folder ``out``, or takes ``distiller`` to where the run that it holds is.
+    """Starts the run of ``distiller`` in the folder ``out``, or restores ``distiller`` from the run that it holds.
 
-    Raises UsageError where the folder holds another run, or the run was begun with other settings or networks.
+    Raises UsageError if the folder holds another run, or if the run was started with other settings or networks.
     """
     if out is None:
         return OpenedRun(RunWriter(None, None))
@@ -105,7 +104,7 @@ def open_run(
         opened = _resume(writer, distiller, recorded, accept_changes)
     else:
         writer.on_folder(lambda folder: folder.write_config({**config, **recorded}))
-        again = f"{out} holds no checkpoint yet: the run is begun again"
+        again = f"{out} holds no checkpoint yet: the run is restarted"
         opened = OpenedRun(writer, notices=[again] if begun_again else [])
     writer.on_folder(RunFolder.end_writing)
     return opened
@@ -114,7 +113,7 @@ def open_run(
 def _resume(
     writer: RunWriter, distiller: Distiller, config: Mapping[str, Any], accept_changes: bool
 ) -> OpenedRun:
-    """From the last checkpoint, which the first process reads for all."""
+    """Resumes from the last checkpoint, which the first process reads for all."""
 
     def read() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         folder = writer.folder
@@ -140,8 +139,8 @@ def _resume(
     notices = []
     if len(counts) > 1:
         notices.append(
-            f"the run has had {' and '.join(map(str, counts))} processes: it does not end with the "
-            "very bits that it would have ended with"
+            f"the run has had {' and '.join(map(str, counts))} processes: its result is not bit-equal to that of a run "
+            "without this change"
         )
     return OpenedRun(writer, history, notices)
 
@@ -149,11 +148,11 @@ def _resume(
 def _load(distiller: Distiller, state: dict[str, Any], out: Path | None) -> None:
     try:
         distiller.load_state_dict(distiller.own_part(state))
-    except DFADFastError:  # says itself what is wrong, such as a file of a bank that is missing
+    except DFADFastError:  # already says what is wrong, such as a missing file of a bank
         raise
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = in_one_line(error)
         raise UsageError(
-            f"the checkpoint in {out} does not fit these networks and this device ({reason}): go on "
-            "with what the run was started with, or start anew with dfad-fast distill"
+            f"the checkpoint in {out} does not fit these networks and this device ({reason}): resume with what the "
+            "run was started with, or start over with dfad-fast distill"
         ) from error

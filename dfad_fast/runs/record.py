@@ -1,4 +1,4 @@
-"""Reading a run's folder: all that it tells, what an ended run must have, and the last state that was saved."""
+"""Reads a run's folder: everything it records, what a finished run must have, and the last saved state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Checkpoint:
 
     name: str
     iteration: int | None
-    """None where it cannot be read."""
+    """None if it cannot be read."""
     planned_iterations: int | None
     size: int
     written: datetime
@@ -35,7 +35,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Record:
-    """A run's files as plain values. What is not there is None or empty, and named in ``missing``."""
+    """A run's files as plain values. Missing ones are None or empty, and named in ``missing``."""
 
     folder: Path
     config: dict[str, Any]
@@ -45,18 +45,18 @@ class Record:
     """The finite numbers of each record of the metrics, by name."""
     sheets: list[Sheet]
     samples: bytes | None
-    """The picture that older runs have in place of sheets."""
+    """The picture that older runs have instead of sheets."""
     curves: bytes | None
     """The picture that a run without metrics may have."""
     inspection: dict[str, Any]
     checkpoints: list[Checkpoint]
-    """The last one first."""
+    """Newest first."""
     traceback: str
     missing: list[str]
 
     @property
     def iteration(self) -> int | None:
-        """The last one of which something was recorded."""
+        """The last iteration with a record."""
         known = [record["iteration"] for record in self.history[-1:]]
         if self.summary:
             known.append(self.summary.iterations)
@@ -74,13 +74,12 @@ class Record:
 
     @property
     def summary_is_old(self) -> bool:
-        """Whether the run went on after it, to no recorded end."""
+        """Whether the run continued after its summary without a recorded end."""
         return self.summary is not None and self.iteration != self.summary.iterations
 
 
 def read(folder: Path) -> Record:
-    """All that is there. Raises UsageError for a folder that holds neither settings nor metrics nor a summary of a
-    run."""
+    """Reads all existing files. Raises UsageError for a folder without settings, metrics and summary of a run."""
     if not any((folder / name).is_file() for name in _TELLING):
         raise UsageError(f"{folder} holds no run ({', '.join(_TELLING)}): give a folder of dfad-fast distill")
     missing: list[str] = []
@@ -91,7 +90,7 @@ def read(folder: Path) -> Record:
         except FileNotFoundError:
             if needed:
                 missing.append(f"{name} is not there")
-        except Exception as error:  # as many kinds as there are ways in which a file is damaged
+        except Exception as error:  # a damaged file may raise anything
             reason = in_one_line(error)
             missing.append(f"{name} cannot be read: {reason}")
         return otherwise
@@ -103,7 +102,7 @@ def read(folder: Path) -> Record:
         if (sheet := attempt(str(path.relative_to(folder)), sheet_file.read, None)) is not None
     ]
     if not shown:
-        missing.append(f"{layout.SHEETS}/ holds no images of the run's course")
+        missing.append(f"{layout.SHEETS}/ holds no images from the run")
     return Record(
         folder=folder,
         config=attempt(layout.CONFIG, read_settings, {}),
@@ -124,7 +123,7 @@ def read(folder: Path) -> Record:
 
 @dataclass(frozen=True)
 class EndedRun:
-    """What a run that has finished, or was stopped, has for certain; see :class:`Record`."""
+    """What every finished or stopped run has; see :class:`Record`."""
 
     folder: Path
     config: dict[str, Any]
@@ -133,7 +132,7 @@ class EndedRun:
 
 
 def read_ended(folder: Path) -> EndedRun:
-    """Raises UsageError for a folder without config.yaml or summary.json, or with one that is damaged."""
+    """Reads a finished or stopped run. Raises UsageError if config.yaml or summary.json is missing or damaged."""
     metrics = folder / layout.METRICS
     try:
         return EndedRun(
@@ -152,12 +151,12 @@ def read_ended(folder: Path) -> EndedRun:
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """The last checkpoint that is whole, see :func:`dfad_fast.runs.checkpoints.find`. None where there is none, and,
-    with a warning, where the student's weights are newer, as after a run whose end found the disk full."""
+    """The last intact checkpoint, see :func:`dfad_fast.runs.checkpoints.find`. None if there is none, or, with a
+    warning, if the student's weights are newer, for example because the disk was full at the end of the run."""
     state = checkpoints.read(folder) if layout.checkpoints_in(folder) else None
     if state and state["iteration"] < iteration_of_weights(folder / layout.STUDENT):
         warnings.warn(
-            f"the checkpoint in {folder} is older than {layout.STUDENT}, so the weights' files are taken",
+            f"the checkpoint in {folder} is older than {layout.STUDENT}, so the weights files are used",
             DFADFastWarning,
             stacklevel=3,
         )
@@ -166,7 +165,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
 
 
 def iteration_of_weights(path: Path) -> int:
-    """What a weights' file says; -1 of one that is not there, or says nothing."""
+    """The iteration recorded in a weights file; -1 if the file or its record is missing."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -176,7 +175,7 @@ def iteration_of_weights(path: Path) -> int:
         return -1
 
 
-_LARGEST_PICTURE = 8 * 2**20  # bytes: older versions drew images of any size
+_LARGEST_PICTURE = 8 * 2**20  # bytes; older versions drew pictures of any size
 _TELLING = (layout.CONFIG, layout.METRICS, layout.SUMMARY)
 
 
@@ -209,20 +208,20 @@ def _history(path: Path) -> list[dict[str, Any]]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is one that is finite."""
+    """Whether ``value`` is a finite number."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and abs(value) <= sys.float_info.max
 
 
 def _checkpoint(path: Path) -> Checkpoint | None:
-    """None of one that a run that is going on has put away meanwhile."""
+    """The checkpoint; None if a running process has removed it meanwhile."""
     try:
         status = path.stat()
         written = datetime.fromtimestamp(status.st_mtime, timezone.utc)
     except (OSError, ValueError, OverflowError):
         return None
     state: dict[str, Any] = {}
-    with contextlib.suppress(Exception):  # as many kinds as there are ways in which a file is damaged
+    with contextlib.suppress(Exception):  # a damaged file may raise anything
         state = dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     return Checkpoint(
         path.name, state.get("iteration"), state.get("planned_iterations"), status.st_size, written

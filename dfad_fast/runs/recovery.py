@@ -1,4 +1,4 @@
-"""A run's last good state, and what is left of the run when something goes wrong."""
+"""A run's last good state, and what is kept when something goes wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dfad_fast.runs.writer import RunWriter
 
 
 class Recovery:
-    """Goes back to the last good state and says so. ``save`` saves the state at hand, or raises RunError."""
+    """Restores the last good state and reports it. ``save`` saves the current state, or raises RunError."""
 
     def __init__(self, distiller: Distiller, writer: RunWriter, save: Callable[[], None]) -> None:
         self._distiller = distiller
@@ -24,23 +24,23 @@ class Recovery:
         self._last_good = distiller.snapshot()
 
     def keep(self) -> None:
-        """The state at hand is good."""
+        """Keeps the current state as the last good one."""
         self._last_good = self._distiller.snapshot()
 
     def keep_evaluation(self) -> None:
-        """So is what an evaluation changed of it."""
+        """Updates the last good state with what an evaluation changed."""
         self._last_good.update(self._distiller.evaluated())
 
     def give_up(self, bad: NotFinite) -> NoReturn:
         kept = self._go_back()
         raise RunError(
             f"{bad.name} is not finite at iteration {bad.iteration}; {kept}: lower the learning rates "
-            "(--student-lr, --generator-lr; in Python, recipe=) or choose another method; a teacher that "
-            "answers NaN or inf shows at iteration 1"
+            "(--student-lr, --generator-lr; in Python, recipe=) or choose another method; at iteration 1 the "
+            "cause may be a teacher that returns NaN or inf"
         )
 
     def fail(self, error: Exception) -> NoReturn:
-        """After a step that raised, which may have updated one network and not the other."""
+        """Handles a step that raised, which may have updated only one of the networks."""
         failed, trace = self._distiller.state.iteration, traceback.format_exc()
         named = with_kind(error, first_line(error, 300))
         if processes.count() > 1:
@@ -50,15 +50,15 @@ class Recovery:
             kept = self._go_back()
             where = self._writer.write_failure(trace)
         except Exception as further:
-            # As on a GPU after a failed assertion, where nothing can be read or written any more, or on a full disk.
-            kept = f"the last good state could not be brought back or saved ({in_one_line(further)})"
+            # For example on a full disk, or on a GPU that cannot be used any more after a failed assertion.
+            kept = f"the last good state could not be restored or saved ({in_one_line(further)})"
         if isinstance(error, DFADFastError):
             raise error
         raise RunError(f"iteration {failed} failed ({named}); {kept}{where}") from error
 
     def _fail_alone(self, error: Exception, named: str, trace: str) -> NoReturn:
-        """In one process of several. The others can no longer be asked for their part of the state, so that the last
-        checkpoint stays what it is; they notice when this process ends."""
+        """Handles a failure in one process of several. The others can no longer contribute their part of the state, so
+        the last checkpoint stays unchanged. They notice when this process ends."""
         failed, lost = self._distiller.state.iteration, processes.as_lost(error)
         where = "" if lost else self._writer.write_failure_alone(trace)
         if lost or isinstance(error, DFADFastError):
@@ -68,10 +68,10 @@ class Recovery:
         ) from error
 
     def _go_back(self) -> str:
-        """To the last good state; says so."""
+        """Restores the last good state and returns a description of it."""
         distiller, out = self._distiller, self._writer.out
         distiller.load_state_dict(self._last_good)
-        self.keep()  # optimizers took over the last one's very tensors
+        self.keep()  # a new copy, since the optimizers now use the tensors of the old one
         kept = f"everything is back at the last good state, iteration {distiller.state.iteration}"
         if out:
             try:
@@ -83,7 +83,7 @@ class Recovery:
 
     @contextmanager
     def telling_of_lost_processes(self) -> Iterator[None]:
-        """Says so where another process's end is what caused an error."""
+        """Replaces an error that was caused by the end of another process with one that says so."""
         try:
             yield
         except Exception as error:

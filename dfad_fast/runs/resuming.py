@@ -1,4 +1,4 @@
-"""What differs between a run that is resumed and the settings it was started with."""
+"""The differences between the settings of a resumed run and those that it was started with."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _BESIDE_SETTINGS = (
 
 
 def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[str, Any]:
-    """The settings in ``config`` that are not those of the run so far. Raises UsageError where there are some and
-    ``accept`` is not set."""
+    """The settings in ``config`` that differ from those of the run so far. Raises UsageError if there are any, unless
+    ``accept`` is set."""
     config_before = folder.read_config()
-    # A run of before there was some setting had what is its default now.
+    # For a run older than a setting, its current default applies.
     before = {**recorded_by_value(), "ensemble": None}
     for noted in (config_before, *config_before.get("changes", [])):
         before |= with_replay_beside(noted)
     now = yaml.safe_load(yaml.safe_dump(dict(config)))
     if before.get("processes", 1) != now["processes"]:
-        # There are CUDA graphs of single processes only.
+        # CUDA graphs exist only for single processes.
         for levers in (before.get("levers", {}), now["levers"]):
             levers.pop("graph", None)
     told, changed = [], {}
@@ -50,14 +50,14 @@ def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[
             changed[name] = now.get(name)
     if told and not accept:
         raise UsageError(
-            f"the run in {folder.path} was started with other settings ({'; '.join(told)}): go on with those, "
+            f"the run in {folder.path} was started with other settings ({'; '.join(told)}): resume with those, "
             "or with accept_changes=True"
         )
     return changed
 
 
 def with_replay_beside(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's config.yaml, where older versions wrote three settings under a name of their own."""
+    """A run's config.yaml with three settings moved out of the separate entry that older versions wrote."""
     beside = {name: value for name, value in config.items() if name != "cures"}
     cures = config.get("cures")
     return {**(cures if isinstance(cures, dict) else {}), **beside}
@@ -70,16 +70,16 @@ def processes_so_far(before: Mapping[str, Any]) -> list[int]:
 
 
 def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:
-    """Both, but of dictionaries only the entries that differ, and of taps the names: shapes are the networks'. A Python
-    of another version changes nothing."""
+    """Both values, reduced to the differing entries of dictionaries and to the names of taps, whose shapes follow from
+    the networks. Ignores the version of Python."""
     if name == "taps":
         old, new = ([f"{row['teacher']} <- {row['student']}" for row in taps] for taps in (before, now))
         return old, new
     if not isinstance(before, dict) or not isinstance(now, dict):
         return before, now
-    if name == "recipe":  # as of settings: what recipes of before had not is as it is by default
+    if name == "recipe":  # as for settings, the default applies to what older recipes did not have
         before = {key: value for key, value in asdict(Recipe()).items() if key in now} | before
-    if name == "levers":  # those of which older runs knew nothing change rounding alone, and are taken up
+    if name == "levers":  # levers that older runs did not have change only rounding, and are adopted
         taken_up = {lever: now[lever] for lever in ("fused_norms", "direct_convolutions") if lever in now}
         then = {"teacher_precision": "same"} if "teacher_precision" in now else {}
         before = then | taken_up | before

@@ -1,4 +1,4 @@
-"""The settings of a run beside those that change what it ends with: what it writes, and when."""
+"""The settings of a run beside those that change its result: what it writes, and when."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RunSettings(DistillerSettings):
         None,
         "The run's folder.",
         details="None keeps everything in memory. fit locks it, so that no other process or trainer writes to it "
-        "meanwhile, and refuses where one did since the trainer was made, or since its last fit.",
+        "meanwhile, and fails if one did since the trainer was created or since its last fit.",
         option=str,
         changes_result=False,
         profiled=False,
@@ -26,8 +26,8 @@ class RunSettings(DistillerSettings):
     _: KW_ONLY
     checkpoint_seconds: float = setting(
         60.0,
-        "Between checkpoints, at least.",
-        details="The first one comes after 5 seconds, or after the first iteration that ends later.",
+        "Minimum seconds between checkpoints.",
+        details="The first one is written after 5 seconds, or after the first iteration that ends later.",
         limits=Limits(least=0),
         after="speed",
         changes_result=False,
@@ -35,8 +35,8 @@ class RunSettings(DistillerSettings):
     )
     keep_checkpoints: int = setting(
         2,
-        "How many of the last ones are kept.",
-        details="A resumed run takes the last one that is whole.",
+        "Number of checkpoints to keep.",
+        details="A resumed run uses the last intact one.",
         limits=Limits(1, 1000),
         after="checkpoint_seconds",
         changes_result=False,
@@ -44,7 +44,7 @@ class RunSettings(DistillerSettings):
     )
     checkpoint_iterations: int | None = setting(
         None,
-        "A checkpoint after each so many iterations, too.",
+        "Also write a checkpoint each time this number of iterations has passed.",
         limits=COUNT,
         after="keep_checkpoints",
         changes_result=False,
@@ -52,7 +52,7 @@ class RunSettings(DistillerSettings):
     )
     bank_memory: float = setting(
         1.0,
-        "GiB that a bank of images may take of memory: a larger one lies in the run's folder.",
+        "GiB of memory for a bank of images; a larger bank is stored in the run's folder.",
         details="See dfad_fast.sources.Bank.",
         limits=Limits(least=0),
         metavar="GIB",
@@ -62,7 +62,7 @@ class RunSettings(DistillerSettings):
     )
     log: Sequence[str] = setting(
         (),
-        "Write the records there too: csv, tensorboard, wandb, mlflow; may be given several times.",
+        "Also write the records to csv, tensorboard, wandb or mlflow; may be given several times.",
         details="See dfad_fast.reporting.loggers.",
         option=tuple[str, ...],
         multiple=True,

@@ -1,5 +1,5 @@
-"""A sheet of ``samples/``: generated images at a moment of a run, as a PNG file that also tells what both networks saw
-in them."""
+"""A sheet of ``samples/``: images generated at one moment of a run, as a PNG file that also records both networks'
+labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOLD = "dfad_fast"  # the PNG file's text chunk
 
 @dataclass(frozen=True)
 class Sheet:
-    """Images [N, H, W, 1 or 3] of uint8 at an iteration, and the labels [N] that both networks gave them."""
+    """Images [N, H, W, 1 or 3] of uint8 at an iteration, with both networks' labels [N]."""
 
     iteration: int
     generated_images: int
@@ -25,7 +25,7 @@ class Sheet:
     student: list[int]
 
     def grid(self) -> np.ndarray:
-        """The images in rows, white lines between them: uint8 [H, W, 1 or 3]."""
+        """The images in rows, separated by white lines: uint8 [H, W, 1 or 3]."""
         count, height, width, channels = self.images.shape
         rows = -(-count // _COLUMNS)
         shape = (rows * (height + _GAP) - _GAP, _COLUMNS * (width + _GAP) - _GAP, channels)
@@ -73,8 +73,8 @@ def read(path: Path) -> Sheet:
         if images.shape[1:3] != (height, width) or len(student) != len(teacher) or not images.size:
             raise ValueError("labels and images differ in number or size")
         return Sheet(int(told["iteration"]), int(told["generated_images"]), images, teacher, student)
-    except Exception as error:  # as many kinds as there are ways in which a picture is damaged
-        raise ValueError(f"{path} is no sheet of generated images: {error}") from error
+    except Exception as error:  # a damaged picture may raise anything
+        raise ValueError(f"{path} is not a sheet of generated images: {error}") from error
 
 
 def _corners(count: int, height: int, width: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""How steady a run was, read from its records: collapses while they happen, and how much its student still moved."""
+"""How stable a run was, from its records: collapses as they happen, and how much its student still changed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from dfad_fast.engine.evaluation import TestScores
 
 ONE_CLASS = 0.95
-"""The largest share of the images in one class: with more, figures on them say little about the others."""
+"""The largest acceptable share of one class: beyond it, figures on these images say little about other classes."""
 ALIKE = 0.02
-"""Variety of images that are all nearly one, see :class:`dfad_fast.engine.evaluation.GeneratedScores`."""
+"""Images with less variety are nearly identical, see :class:`dfad_fast.engine.evaluation.GeneratedScores`."""
 _BEHIND = 0.02
-"""By so much accuracy a student may fall behind the best one without a word."""
+"""A student may fall behind the best one by this much accuracy without a warning."""
 _BY_CHANCE = 3.0
-"""And by so many standard errors of a difference, since the best is the luckiest of many evaluations."""
+"""Or by this many standard errors of the difference, since the best one is the luckiest of many evaluations."""
 _LONG = 4
-"""Evaluations of a run that is long enough for its best student to say something."""
+"""Minimum number of evaluations for the best student to be meaningful."""
 
 _Record = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def _shows_one_image(record: _Record) -> bool:
 
 
 def _shows_one_answer(record: _Record) -> bool:
-    """Not before it has learned from a batch, since untrained students may do so."""
+    """Only after the student has learned from a batch, since untrained students may also give one answer."""
     return "agreement_batch" in record and record.get("largest_class_student", 0.0) >= ONE_CLASS > record.get(
         "largest_class_teacher", 1.0
     )
@@ -66,8 +66,8 @@ _SIGNS = (
 
 
 def new_collapses(history: Sequence[_Record]) -> list[str]:
-    """Warnings of collapses that the last record of ``history`` shows for the second evaluation in a row: one at the
-    beginning of a run means nothing, and one that lasts is told once."""
+    """Warnings about collapses that the last record of ``history`` shows for the second evaluation in a row. A single
+    one early in a run means nothing, and a lasting one is reported only once."""
     return [
         f"{sign.what}, at iterations {spell[0]} and {spell[1]}: {sign.advice}"
         for sign, spells in _spells_of_all(history)
@@ -77,7 +77,7 @@ def new_collapses(history: Sequence[_Record]) -> list[str]:
 
 
 def collapses(history: Sequence[_Record]) -> list[str]:
-    """All collapses of a run that lasted for two evaluations or more, a line each."""
+    """All collapses of a run that lasted for two evaluations or more, one line each."""
     return [
         f"from iteration {spell[0]} to {spell[-1]} {sign.what}: {sign.advice}"
         for sign, spells in _spells_of_all(history)
@@ -87,7 +87,7 @@ def collapses(history: Sequence[_Record]) -> list[str]:
 
 
 def fallen_behind(history: Sequence[_Record], final: TestScores) -> list[str]:
-    """A line where the last student, of these scores, is worse than the best one on the test images by more than
+    """A line if the last student, with the scores ``final``, is worse than the best one on the test images by more than
     chance."""
     scored = [record for record in history if "student_accuracy" in record]
     if len(scored) < _LONG:
@@ -99,12 +99,12 @@ def fallen_behind(history: Sequence[_Record], final: TestScores) -> list[str]:
         return []
     return [
         f"the last student is {100 * behind:.1f} points behind that of iteration {best['iteration']} on the test "
-        "images: try a lower --student-lr or --student-ema 0.99, or take the best student"
+        "images: try a lower --student-lr or --student-ema 0.99, or use the best student"
     ]
 
 
 def deviation(history: Sequence[_Record], name: str) -> float | None:
-    """The standard deviation of a figure over the evaluations in the last third of the run; None of fewer than two."""
+    """The standard deviation of a figure over the evaluations in the last third of the run; None for fewer than two."""
     if not history:
         return None
     last = history[-1]["iteration"]
@@ -117,7 +117,7 @@ def deviation(history: Sequence[_Record], name: str) -> float | None:
 
 
 def _spells_of_all(history: Sequence[_Record]) -> Iterator[tuple[_Sign, list[list[int]]]]:
-    """For each sign its spells: the iterations of evaluations in a row that show it."""
+    """For each sign its spells: runs of consecutive evaluations that show it, as lists of iterations."""
     evaluated = [record for record in history if "largest_class_generated" in record]
     for sign in _SIGNS:
         spells: list[list[int]] = []

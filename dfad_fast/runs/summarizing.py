@@ -1,4 +1,4 @@
-"""The summary of a run: scores of the student as it is, and what was spent on it."""
+"""The summary of a run: scores of the current student, and the cost of training it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def summarize(
     history: Sequence[Mapping[str, Any]],
     tell: Callable[[str], None] = lambda text: None,
 ) -> Summary:
-    """Scores that cannot be taken are None, with a warning; a generator that collapsed is a warning too."""
+    """Measures the summary. Scores that cannot be measured are None, with a warning. Also warns if the generator has
+    collapsed."""
     networks, state = distiller.networks, distiller.state
     attempts = Attempts()
 
@@ -50,7 +51,7 @@ def summarize(
             )
 
     own = None
-    if not networks.teacher_is_black_box:  # which is asked nothing that the student does not learn from
+    if not networks.teacher_is_black_box:  # every query must be one that the student learns from
         own = attempts.attempt("scores on held-out generated images", score, together=True)
     generated = collectives.on_first(lambda: own)
     final = averaged = None
@@ -70,8 +71,8 @@ def summarize(
         *(_notices(generated) if generated else []),
         *(stability.fallen_behind(history, final) if final else []),
     ]
-    # For a run that was interrupted or failed, one line is enough; its summary and page say this too, and collapses
-    # were told while they happened.
+    # A run that was interrupted or failed should print one line. Its summary and page contain these notices too, and
+    # collapses were reported when they happened.
     is_done = state.planned_iterations is None or state.iteration >= state.planned_iterations
     for notice in notices if processes.is_first() and is_done else []:
         warnings.warn(notice, DFADFastWarning, stacklevel=2)
@@ -123,7 +124,7 @@ def summarize(
 
 
 def _notices(generated: GeneratedScores) -> list[str]:
-    """What makes the figures on generated images say little, a line each."""
+    """Why figures on generated images say little, one line each."""
     label, share = generated.balance.most_frequent
     if generated.variety < stability.ALIKE:
         found = f"the {generated.images:,} held-out generated images are nearly all alike"
@@ -143,7 +144,7 @@ def _notices(generated: GeneratedScores) -> list[str]:
 def _averaged(
     history: Sequence[Mapping[str, Any]], final: float | None
 ) -> tuple[float, float] | tuple[None, None]:
-    """The averaged student's accuracies, final and best, where there is one and images to test it on."""
+    """The averaged student's final and best accuracy; None without an averaged student or test images."""
     if final is None:
         return None, None
     seen = [record["averaged_accuracy"] for record in history if "averaged_accuracy" in record]

@@ -1,4 +1,4 @@
-"""``summary.json``: what came out of a run."""
+"""``summary.json``: the results of a run."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Best:
     by: str
     """What was compared."""
     value: float
-    """Its own value of that, from 0 to 1."""
+    """The student's value of that, from 0 to 1."""
     accuracy: float | None = None
-    """On test images; None without any, and in files of older versions."""
+    """On test images; None without any, and in files from older versions."""
 
 
 @dataclass(frozen=True)
 class Summary:
     """The fields of summary.json, in its order. Accuracies and agreements are fractions.
 
-    None is what was not measured: on test images, where there are none; on generated ones, where a network failed.
-    Fields that came later than others are None, or empty, of older files too.
+    None means not measured: on test images if there are none, on generated ones if a network failed. Fields that were
+    added later are None or empty for older files.
     """
 
     method: str
     seed: int
     iterations: int
     planned_iterations: int | None
-    """More than ``iterations`` where the run was stopped."""
+    """More than ``iterations`` if the run was stopped."""
     teacher_accuracy: float | None
     student_accuracy_final: float | None
     student_accuracy_best: float | None
@@ -46,65 +46,65 @@ class Summary:
     agreement_final: float | None
     """With the teacher, on test images."""
     averaged_accuracy_final: float | None
-    """That of the student's moving average; both are left out of the file where none is kept."""
+    """Accuracy of the student's moving average; both are left out of the file if none is kept."""
     averaged_accuracy_best: float | None
     best_student: Best | None
     held_out_images: int | None
-    """Generated images that no step was taken on; what is measured on them ends in ``_generated``."""
+    """Generated images that no step trained on; the fields measured on them end in ``_generated``."""
     discrepancy_generated: float | None
     """Mean L1 distance of the logits."""
     agreement_generated: float | None
     agreement_generated_deviation: float | None
-    """As that of the accuracy."""
+    """As for the accuracy."""
     sign_agreement_generated: Mapping[str, float]
     """By the teacher's stage."""
     classes: int | None
-    """Those that the teacher knows."""
+    """Number of classes that the teacher knows."""
     classes_generated: int | None
-    """Those that it sees in the held-out images."""
+    """Number of classes that the teacher sees in the held-out images."""
     effective_classes_generated: float | None
-    """So many classes, all equally frequent, have the same entropy."""
+    """Number of equally frequent classes that would have the same entropy."""
     entropy_generated: float | None
     """From 0, one class, to 1, all equally frequent."""
     variety_generated: float | None
-    """How different the held-out images are; 0: all alike."""
+    """How different the held-out images are; 0 if all are identical."""
     student_start: Mapping[str, Any]
-    """What the student was begun from, see :class:`dfad_fast.models.starting.record.Start`; empty where it is as it was
-    handed in because that was asked for."""
+    """What the student was initialized from, see :class:`dfad_fast.models.starting.record.Start`; empty with
+    ``student_init`` random."""
     notices: list[str]
-    """What went wrong in the run, and what makes the figures on generated images say little, a line each."""
+    """What went wrong in the run, and why figures on generated images say little, one line each."""
     teacher_parameters: int | None
-    """None of a black box, which shows none."""
+    """None for a black box, which shows none."""
     student_parameters: int
     source: str | None
     """Where the student's images came from."""
     data_free: bool | None
-    """Whether all of these images were made, and none was somebody's own."""
+    """Whether all of these images were synthetic, and none was given by the user."""
     generated_images: int
     teacher_passes: int | None
-    """Images that the teacher was asked about in steps."""
+    """Images that went through the teacher in steps."""
     student_passes: int | None
     """Images that went through the student in steps."""
     queries: int | None
-    """Images that were sent to a black-box teacher; left out of the file of any other."""
+    """Images sent to a black-box teacher; left out of the file for any other."""
     teacher_answers: str | None
-    """What it was found to answer: logits, probabilities or labels; likewise."""
+    """What a black-box teacher returned: logits, probabilities or labels; left out of the file for any other."""
     seconds_distill: float
     device: str
     threads: int
     """CPU threads of each process."""
     processes: int | None
     versions: Mapping[str, str]
-    """Those of this library, torch and numpy, by name."""
+    """Versions of this library, Python, torch and numpy, by name."""
 
     @property
     def size_ratio(self) -> float | None:
-        """The student's parameters, as a part of the teacher's; None where these are not known."""
+        """The student's number of parameters divided by the teacher's; None if the latter is unknown."""
         return self.student_parameters / self.teacher_parameters if self.teacher_parameters else None
 
     @property
     def keeps_most_accurate(self) -> bool:
-        """Whether the student of ``student_accuracy_best`` is the best one, whose weights are kept."""
+        """Whether the best student, whose weights are kept, is that of ``student_accuracy_best``."""
         return self.best_student is None or self.best_student.by == BY_ACCURACY
 
     def as_data(self) -> dict[str, Any]:
@@ -117,10 +117,10 @@ class Summary:
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> Summary:
-        """Reads a summary of this version or an older one. Values but tables are taken as they are: those of a
+        """Reads a summary from this version or an older one. Checks only the types of tables: other values from a
         damaged file may be of any type.
 
-        Raises ValueError where a field is missing that every version has written.
+        Raises ValueError if a field is missing that every version writes.
         """
         names = [field.name for field in dataclasses.fields(Summary)]
         missing = [name for name in names if name not in data and name not in _ADDED_LATER]

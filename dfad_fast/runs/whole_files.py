@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever happens while they are written."""
+"""Writes files atomically: they are complete or missing, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dfad_fast.errors import DFADFastError, RunError
 
 
 def make_folder(path: Path) -> None:
-    """Raises RunError where it cannot be made or written to."""
+    """Creates the folder. Raises RunError if it cannot be created or written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
@@ -27,14 +27,14 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets ``write`` write a file beside ``path`` and renames it: ``path`` is whole or as it was before, even after a
-    power cut.
+    """Lets ``write`` write a file beside ``path`` and renames it: ``path`` is complete or unchanged, even after a power
+    failure.
 
-    Raises RunError where that cannot be done, such as on a full disk.
+    Raises RunError if that is impossible, for example on a full disk.
     """
     temporary: Path | None = None
     try:
-        # With the same suffix, since matplotlib and safetensors look at it.
+        # With the same suffix, since matplotlib and safetensors check it.
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -55,7 +55,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def cannot_write(path: Path, reason: object) -> RunError:
-    """The error for it, with the room that is left."""
+    """The error for a file that cannot be written, with the free space."""
     free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
     return RunError(
         f"cannot write {path}: {reason} ({free / 2**20:.0f} MiB are free there): make room, or give another folder"
@@ -63,15 +63,15 @@ def cannot_write(path: Path, reason: object) -> RunError:
 
 
 def write_tensors(path: Path, state: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
-    """A state dictionary as safetensors. Raises RunError as :func:`write_whole`."""
+    """Writes a state dictionary as safetensors. Raises RunError like :func:`write_whole`."""
     from safetensors.torch import save_file
 
     write_whole(path, lambda p: save_file(plain_tensors(state), p, dict(metadata or {}) or None))
 
 
 def plain_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A state dictionary as safetensors takes it: on the CPU, contiguous, with no memory shared, as tied weights do.
-    A module's extra state is left out."""
+    """A state dictionary as safetensors needs it: on the CPU, contiguous, without memory shared between tied weights.
+    Leaves out a module's extra state."""
     return {
         key: value.detach().cpu().contiguous().clone()
         for key, value in state.items()
@@ -80,7 +80,7 @@ def plain_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _flush(path: Path) -> None:
-    """Onto the disk, where the system lets a file, or a folder with its names, be flushed."""
+    """Flushes a file, or the names in a folder, to the disk if the system supports it."""
     handle = None
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -94,5 +94,5 @@ def _flush(path: Path) -> None:
 
 
 def _is_write_failure(error: Exception) -> bool:
-    """safetensors reports a full disk with an exception of its own."""
+    """Whether writing failed. safetensors reports a full disk with its own exception."""
     return isinstance(error, OSError) or type(error).__name__ == "SafetensorError"

@@ -1,4 +1,4 @@
-"""Weights, checkpoints and records of a run that goes on, written to the folder that the first process has."""
+"""Writes weights, checkpoints and records of a run to its folder, in the first process."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _WEIGHTS = {
     layout.AVERAGED: "averaged_student",
     layout.GENERATOR: "generator",
 }
-"""Files of weights, and what is in them by its name in ``Distiller.trained``."""
+"""Weights files, and the names of their contents in ``Distiller.trained``."""
 
 
 class RunWriter:
-    """Writes to the folder ``out``, which in all processes but the first is none. All processes call the same methods.
+    """Writes to the folder ``out``. All processes call the same methods; ``folder`` is None in all but the first.
 
     Without ``out`` it writes nothing. ``saved`` is called after each checkpoint.
     """
@@ -42,7 +42,7 @@ class RunWriter:
         self._saved = saved
 
     def on_folder(self, use: Callable[[RunFolder], T]) -> T | None:
-        """What ``use`` returns of the folder; None where there is none."""
+        """What ``use`` returns for the folder; None if there is no folder."""
         return collectives.on_first(lambda: use(self.folder) if self.folder else None)
 
     @property
@@ -54,11 +54,11 @@ class RunWriter:
         self.on_folder(RunFolder.begin_writing)
 
     def forget_failure(self) -> None:
-        """That of an earlier ``fit``."""
+        """Removes the traceback of an earlier ``fit``."""
         self.on_folder(lambda folder: (folder.path / layout.TRACEBACK).unlink(missing_ok=True))
 
     def end(self) -> None:
-        """The other processes may be gone."""
+        """Unlocks the folder. Does not need the other processes, which may be gone."""
         if self.folder:
             self.folder.end_writing()
 
@@ -67,7 +67,7 @@ class RunWriter:
             self.folder.append_metrics(record)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """A full disk is no reason to end a run that may find room again: warns."""
+        """Writes a checkpoint. Only warns if the disk is full, since space may become free again."""
 
         def write(folder: RunFolder) -> None:
             try:
@@ -76,7 +76,7 @@ class RunWriter:
                 raise
             except RunError as error:
                 warnings.warn(
-                    f"{error}; training goes on, with the checkpoint before it kept",
+                    f"{error}; training continues, and the previous checkpoint is kept",
                     DFADFastWarning,
                     stacklevel=2,
                 )
@@ -95,8 +95,8 @@ class RunWriter:
         iteration: int,
         state: Callable[[], Mapping[str, Any]],
     ) -> None:
-        """The student's weights first, the checkpoint, which is the largest file, last. ``state``: what is in it, which
-        all processes collect."""
+        """Writes the student's weights first and the checkpoint, the largest file, last. ``state`` returns its content,
+        which all processes collect together."""
         if not self.out:
             return
 
@@ -123,23 +123,23 @@ class RunWriter:
             attempts.failures += self.on_folder(write_state) or []
 
     def write_failure(self, trace: str) -> str:
-        """In the first process; says where it stands."""
+        """Writes the traceback in the first process and returns where it is."""
         if not self.folder:
             return ""
         self.folder.write_text(layout.TRACEBACK, trace)
-        return f"; where it happened stands in {layout.TRACEBACK} there"
+        return f"; the traceback is in {layout.TRACEBACK} there"
 
     def write_failure_alone(self, trace: str) -> str:
-        """In any process, where the others cannot be asked."""
+        """Writes the traceback in any process, without the others."""
         if self.out:
             path = self.out / layout.TRACEBACK
-            with suppress(RunError):  # a machine that does not share the folder
+            with suppress(RunError):  # this machine may not share the folder
                 write_whole(path, lambda temporary: temporary.write_text(trace))
-                return f"; where it happened stands in {layout.TRACEBACK} there"
+                return f"; the traceback is in {layout.TRACEBACK} there"
         return ""
 
     def note_failure(self, error: Exception) -> bool:
-        """An error that ends the run stands in its folder, if that can still be written to; returns whether it can."""
+        """Records the error that ends the run in its folder. Returns whether the folder still belongs to this run."""
         folder = self.folder
         if not folder or not folder.lock.is_ours:
             return False
@@ -149,14 +149,14 @@ class RunWriter:
         return True
 
     def describe_kept(self) -> str:
-        """What there is to go on from, where not all processes can save it together."""
+        """What the run can resume from, if the processes cannot save their state together."""
         if not self.has_checkpoint:
             return "nothing of the run is saved yet"
-        return f"{self.out} holds the last checkpoint: go on with dfad-fast resume {quoted(self.out or '')}"
+        return f"{self.out} holds the last checkpoint: resume with dfad-fast resume {quoted(self.out or '')}"
 
 
 def write_best(folder: RunFolder, best: BestStudent) -> None:
-    """The best student's weights, if there is one."""
+    """Writes the best student's weights, if there is one."""
     if best.weights is not None:
         # One entry, since the order of several would differ from file to file.
         folder.write_weights(layout.BEST, best.weights, {"iteration": str(best.iteration)})

@@ -1,1 +1,1 @@
-"""``DFADTrainer``, and the loop of a run."""
+"""``DFADTrainer`` and the loop of a run."""

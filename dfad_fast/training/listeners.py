@@ -1,4 +1,4 @@
-"""Who listens to a run: what ``fit`` is given as ``progress``, and all others."""
+"""The callbacks of a run: the ``progress`` argument of ``fit``, and all others."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dfad_fast.runs.writer import RunWriter
 
 
 class Progress(Protocol):
-    """What ``fit`` tells of a run while it lasts.
+    """What ``fit`` reports during a run.
 
-    A method ``tell(text)``, where there is one, gets lines that say how far the scores at the end are.
+    An optional method ``tell(text)`` receives lines about the progress of the final scores.
     """
 
     def advance(self, iteration: int) -> None:
-        """One more iteration is done. Called often: must be cheap."""
+        """Called after every iteration, so it must be cheap."""
 
     def log(self, record: dict[str, Any]) -> None:
-        """A record of metrics.jsonl was written."""
+        """Called after a record was written to metrics.jsonl."""
 
 
 class ToldProgress(Callback):
@@ -47,7 +47,7 @@ class ToldProgress(Callback):
 def listeners_of(
     writer: RunWriter, loggers: Loggers, progress: Progress | None, callbacks: Sequence[Callback]
 ) -> list[Callback]:
-    """All who listen to a run; pictures are drawn where there is a folder."""
+    """All callbacks of a run. Pictures are drawn only if there is a folder."""
     drawings = [Drawings(writer.folder, loggers)] if writer.folder else []
     told = [ToldProgress(progress)] if progress else []
     return [loggers, *drawings, *told, *callbacks]

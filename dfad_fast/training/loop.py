@@ -31,10 +31,10 @@ _UNTIL_FIRST_CHECKPOINT = 5.0  # seconds
 
 
 class Loop:
-    """Runs a ``distiller`` by ``timetable``, with ``history`` as the records so far, and tells ``callbacks``.
+    """Runs a ``distiller`` by ``timetable`` and reports to ``callbacks``. ``history`` holds the records so far.
 
-    ``step`` takes an iteration: the trainer's own, which a subclass may have changed. ``finish`` is what is done at
-    the end, with the test set. ``stop_asked`` ends the run after the iteration in hand.
+    ``step`` runs an iteration; it is the trainer's method, which a subclass may override. ``run`` calls ``finish`` with
+    the test set at the end. ``stop_asked`` ends the run after the current iteration.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Loop:
         self._has_checkpoint = writer.out is None or writer.has_checkpoint
         self.stop_asked = False
         self.signalled = False
-        """Whether it was a signal that ended it."""
+        """Whether a signal ended the run."""
 
     def run(
         self, batches: Batches | None, finish: Callable[[TestSet | None], dict[str, Any]]
     ) -> dict[str, Any]:
-        """What ``finish`` returns."""
+        """Runs to the target or a stop. Returns what ``finish`` returns."""
         self._distiller.ended = []
         self._writer.begin()
         try:
@@ -79,12 +79,12 @@ class Loop:
                 self._recovery.telling_of_lost_processes(),
             ):
                 self._tell_of_start()
-                collectives.wait()  # a logger may take its time
+                collectives.wait()  # loggers may take long to start
                 teacher = self._distiller.networks.teacher
                 test_set = TestSet(teacher, batches, self._distiller.device) if batches is not None else None
                 self._iterate(test_set, stop)
-                if not self._losses.empty:  # nothing unchecked is saved
-                    # Who sends a signal may not wait for an evaluation.
+                if not self._losses.empty:  # check the losses before saving
+                    # After a signal there may be no time for an evaluation.
                     self._record(test_set, evaluated=not self.signalled)
                 return finish(test_set)
         finally:
@@ -95,7 +95,7 @@ class Loop:
             tell(callback)
 
     def _tell_all(self, tell: Callable[[Callback], None], failed: bool) -> None:
-        """Each of them, though another one raises. Where the run ``failed``, its own error is the one to be seen."""
+        """Calls every callback even if one raises. If the run ``failed``, its own error takes precedence."""
         raised: list[Exception] = []
         for callback in self._callbacks:
             try:
@@ -144,7 +144,7 @@ class Loop:
                     self._show_sheet()
             stepped = Stepped(state.iteration)
             self._tell(lambda callback: callback.stepped(stepped))  # noqa: B023
-            # What only some of the processes noticed, so that all do the same.
+            # Only some processes may have noticed these; now all act the same.
             self.signalled, stop_asked, checkpoint_due = collectives.any_of(
                 stop.requested,
                 self.stop_asked,
@@ -152,7 +152,7 @@ class Loop:
             )
             if self.signalled or stop_asked or self._distiller.ended:
                 return
-            if checkpoint_due and not last:  # at the end all is saved
+            if checkpoint_due and not last:  # everything is saved at the end anyway
                 if not self._losses.empty:
                     self._record(None, evaluated=False)
                 self._writer.write_checkpoint(self._distiller.state_of_all())
@@ -176,14 +176,17 @@ class Loop:
         state.seconds += time.perf_counter() - started
 
     def _end(self, spent: QueryBudgetSpent) -> None:
-        """Once a black box is not to be asked any more: the student is kept as it is."""
+        """Ends the run when the query budget of a black box is spent. The student is kept."""
         state = self._distiller.state
         ended = f"{spent}: the run ends in iteration {state.iteration:,} of {self._times.target:,}"
         self._distiller.ended = [ended]
         warnings.warn(f"{ended}, and its student is kept", DFADFastWarning, stacklevel=4)
 
     def _is_checkpoint_due(self, seconds: float) -> bool:
-        """After so many seconds since the last one, or iterations; the first one soon, for a run that is killed."""
+        """Whether the seconds since the last checkpoint, or the iterations, require one.
+
+        The first comes early, in case the run is killed.
+        """
         every, most = self._times.checkpoint_iterations, self._times.checkpoint_seconds
         due = every is not None and self._distiller.state.iteration % every == 0
         return due or seconds > (most if self._has_checkpoint else min(most, _UNTIL_FIRST_CHECKPOINT))
@@ -193,7 +196,7 @@ class Loop:
             return
         try:
             samples = try_to_label_samples(self._distiller, self._normalization, sheets.IMAGES)
-        except Exception as error:  # of a network of the user's, as in a step
+        except Exception as error:  # from the user's networks, as in a step
             self._recovery.fail(error)
         if samples is not None:
             shown = Sampled(self._distiller.state.iteration, self._distiller.state.generated_images, samples)
@@ -207,19 +210,19 @@ class Loop:
         if evaluated:
             try:
                 record |= evaluate(self._distiller, test_set, self._held_out)
-            except Exception as error:  # of a network or a loader of the user's, as in a step
+            except Exception as error:  # from the user's networks or loader, as in a step
                 self._recovery.fail(error)
             self._recovery.keep_evaluation()
         self._history.append(record)
         self._writer.record(record)
         if evaluated and processes.is_first():
-            goes_on = "; training goes on" if state.iteration < self._times.target else ""
+            goes_on = "; training continues" if state.iteration < self._times.target else ""
             for collapse in stability.new_collapses(self._history):
                 warnings.warn(f"{collapse}{goes_on}", DFADFastWarning, stacklevel=3)
         self._tell(lambda callback: callback.recorded(Recorded(dict(record))))
 
     def _checked_record(self) -> dict[str, Any]:
-        """The metrics since the last record. The only place of a run that waits for the device."""
+        """The metrics since the last record. The only place in a run that waits for the device."""
         distiller = self._distiller
         losses, bad = self._losses.take()
         if bad is None and distiller.trained.has_diverged():
@@ -241,7 +244,7 @@ class Loop:
         }
 
     def _batch_agreement(self) -> dict[str, float]:
-        """On the last batch that the student learned from; nothing where it has learned from none."""
+        """Agreement on the last batch that the student learned from; empty if there was none."""
         if self._answers is None:
             return {}
         student, teacher = self._answers

@@ -1,4 +1,4 @@
-"""``Recipe`` by the path that loops written for earlier versions import it from."""
+"""``Recipe`` under its old path, for loops written for earlier versions."""
 
 from dfad_fast.engine.recipe import Recipe
 

@@ -1,4 +1,4 @@
-"""What is saved of a run: its state at any time, and everything at its end."""
+"""Saves a run: its state at any time, and everything at its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dfad_fast.runs.writer import RunWriter, write_best
 
 @dataclass(frozen=True)
 class Saver:
-    """Writes by ``writer`` what ``distiller`` holds and what ``history`` tells."""
+    """Writes the state of ``distiller`` and the results in ``history`` through ``writer``."""
 
     distiller: Distiller
     writer: RunWriter
@@ -45,9 +45,9 @@ class Saver:
         )
 
     def save(self, test_set: TestSet | None, callbacks: Sequence[Callback]) -> dict[str, Any]:
-        """See :meth:`dfad_fast.DFADTrainer.save`. ``callbacks`` are told of the end in the first process."""
+        """See :meth:`dfad_fast.DFADTrainer.save`. In the first process, ``callbacks`` receive the event ``Ended``."""
         distiller, out, attempts = self.distiller, self.writer.out, Attempts()
-        # First, since the rest takes a while in which a run that is stopped may be killed, and draws numbers.
+        # First, since a stopped run may be killed while the rest is computed, and since the rest draws random numbers.
         self._try_to_save_state(attempts)
         best = distiller.best.iteration
 
@@ -68,7 +68,7 @@ class Saver:
 
             def write(folder: RunFolder) -> list[tuple[str, str]]:
                 own = Attempts()
-                if distiller.best.iteration != best:  # the evaluation at the end of a run that was stopped
+                if distiller.best.iteration != best:  # changed by the final evaluation of a stopped run
                     own.attempt(layout.BEST, lambda: write_best(folder, distiller.best))
                 own.attempt(layout.SUMMARY, lambda: folder.write_summary(summary))
                 for callback in callbacks:
@@ -79,6 +79,6 @@ class Saver:
         if attempts.failures:
             raise RunError(
                 f"not everything could be saved in {out}: {attempts}: make room there"
-                + (f" and go on with dfad-fast resume {out}" if self.writer.has_checkpoint else "")
+                + (f", then resume with dfad-fast resume {out}" if self.writer.has_checkpoint else "")
             )
         return summary.as_data()

@@ -1,4 +1,4 @@
-"""When a run records, evaluates and saves, and how far it goes."""
+"""When a run records, evaluates and saves, and when it ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dfad_fast.wording import counted
 
 @dataclass(frozen=True)
 class Timetable:
-    """When what happens.
+    """When a run records, evaluates and saves.
 
-    Iterations between records and between evaluations, seconds and iterations between checkpoints at least, and the
-    iteration that is the last one.
+    Iterations between records and between evaluations, seconds and iterations between checkpoints, and the last
+    iteration, ``target``.
     """
 
     target: int
@@ -35,7 +35,7 @@ def make_timetable(
     evaluate_every: int | None,
     evaluated: bool,
 ) -> Timetable:
-    """Plans so many more iterations, the same in all processes. Warns where a learning rate would rise again."""
+    """Plans ``iterations`` more iterations, the same in all processes. Warns if a learning rate would rise again."""
     state = distiller.state
     target, planned = state.iteration + iterations, state.planned_iterations
     if planned is None or planned < target:
@@ -51,7 +51,7 @@ def make_timetable(
 
 
 def _warn_of_higher_rate(distiller: Distiller, planned: int | None, target: int) -> None:
-    """Where a plan that grows would take back some of the schedule."""
+    """Warns if extending the plan would partly undo the schedule's decay."""
     recipe, iteration = distiller.recipe, distiller.state.iteration
     if planned is None or not iteration or not processes.is_first():
         return
@@ -62,7 +62,7 @@ def _warn_of_higher_rate(distiller: Distiller, planned: int | None, target: int)
         warnings.warn(
             f"the student's learning rate rises again, from {before * rate:.3g} to {after * rate:.3g}, since its "
             f"schedule was planned for {counted(planned, 'iteration')} and is stretched to {target:,}: to avoid "
-            "that, plan all of them from the beginning (trainer.planned_iterations, before the first fit), or take "
+            "that, plan all iterations from the start (trainer.planned_iterations, before the first fit), or use "
             "a Recipe with lr_decay='constant'",
             DFADFastWarning,
             stacklevel=4,

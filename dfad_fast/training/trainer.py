@@ -1,4 +1,4 @@
-"""DFADTrainer: student and generator in alternation, against a frozen teacher."""
+"""DFADTrainer: trains student and generator in turns against a frozen teacher."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from dfad_fast.training.timetable import make_timetable
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was stopped by Ctrl-C or SIGTERM, after everything was saved."""
+    """A run was stopped by Ctrl-C or SIGTERM after everything was saved."""
 
 
 @dataclass(eq=False, repr=False)
@@ -56,32 +56,33 @@ class _Networks:
 class DFADTrainer(RunSettings, _Networks):
     """Distills ``teacher`` into ``student`` without data.
 
-    One iteration is the method's student steps followed by its generator steps, each on fresh noise (``fast``: the
-    generator's first, and the student's on its batch).
+    One iteration is the method's student steps followed by its generator steps, each on fresh noise. With ``fast`` the
+    generator's steps come first, and the student's steps use their batch.
 
-    Only the student's weights and running statistics change: each call leaves both networks in the modes, with the
-    flags and in the memory layout that it found. ``step`` alone leaves weights of convolutions in channels_last for the
-    next one, until ``fit``, ``save`` or ``summary``. Hooks exist only while a step runs.
+    Only the student's weights and running statistics change: each call restores the modes, flags and memory layout of
+    both networks. The exception is ``step``, which leaves convolution weights in channels_last for the next step, until
+    ``fit``, ``save`` or ``summary``. Hooks exist only while a step runs.
 
-    The processes of torch.distributed's default group, as torchrun starts them, share one run: each shows its part of
-    every batch to the networks, gradients are averaged, the first one writes the folder. All make the trainer alike and
-    call the same methods; weights are the first one's.
+    The processes of torch.distributed's default group, as started by torchrun, share one run: each runs its part of
+    every batch through the networks, gradients are averaged, and the first process writes the folder. All create the
+    same trainer and call the same methods; the initial weights come from the first process.
 
     Args:
         teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
-            Any nn.Module, TorchScript too where the method reads no features, a :class:`dfad_fast.BlackBoxTeacher`, or
-            several: their logits' mean, or a :class:`dfad_fast.Ensemble`. Wrappers such as DataParallel are taken off.
+            Any nn.Module (TorchScript too, if the method reads no features), a :class:`dfad_fast.BlackBoxTeacher`, or
+            several networks: the mean of their logits, or a :class:`dfad_fast.Ensemble`. Wrappers such as DataParallel
+            are removed.
         student: the same, with as many classes, on the same device. Trained in place.
         image_shape: (C, H, W) of the images that the teacher was trained on.
-        image_mean, image_std: what the teacher's images were normalized with, one value per channel: for showing
-            generated images in their true colors, where otherwise each is shown from its darkest to its brightest
-            value, and for sources whose images are no generator's.
-        overwrite: whether a folder that holds another run may be written over.
-        resume: go on with the run that the folder holds, from its last checkpoint. The networks and settings
-            must be what they were. A run that ended before its first checkpoint is begun again.
-        accept_changes: whether to resume with other settings, or versions of this library, torch or numpy, than the
-            run was started with: it then ends otherwise than it would have. The changes are noted in config.yaml.
-        config: further settings to be recorded in the run's config.yaml.
+        image_mean, image_std: the normalization of the teacher's images, one value per channel. Used to show generated
+            images in their true colors (otherwise each is scaled from its darkest to its brightest value), and by
+            sources whose images do not come from a generator.
+        overwrite: whether to replace another run in the folder.
+        resume: resume the run in the folder from its last checkpoint. Networks and settings must be the same as
+            before. A run that ended before its first checkpoint is restarted.
+        accept_changes: whether to resume with different settings or versions of this library, torch or numpy. The
+            result then differs from an uninterrupted run. The changes are recorded in config.yaml.
+        config: further settings to record in the run's config.yaml.
         {settings}
 
     Raises:
@@ -109,13 +110,13 @@ class DFADTrainer(RunSettings, _Networks):
         journal = self.teacher, self.out, self.resume
         with undone_on_failure(self.student, self.student_init), queries_noted(*journal):
             made = self.distiller = Distiller(*networks, form, settings, facts, storage_for(self), begun)
-            # What settings came to.
+            # The resolved settings.
             self.method, self.recipe, self.speed = made.method, made.recipe, made.levers
             self.normalization = form.normalization
             self.loggers = Loggers(self.log)
             if self.loggers and self.out is None:
-                raise UsageError(f"log={self.log!r} writes to a run's folder: give one, as out=")
-            there = self.overwrite, self.resume, self.accept_changes  # what becomes of a run that is there
+                raise UsageError(f"log={self.log!r} writes to a run's folder: give one with out=")
+            there = self.overwrite, self.resume, self.accept_changes  # how to treat an existing run
             opened = open_run(made, self.out, self.keep_checkpoints, *there, self.config or {})
         self.writer, self._further_notices = opened.writer, opened.notices
         self.history = opened.history
@@ -125,7 +126,7 @@ class DFADTrainer(RunSettings, _Networks):
 
     @property
     def networks(self) -> Trio:
-        """The networks as steps call them, with what is trained beside the student."""
+        """The networks as steps call them, with the modules trained beside the student."""
         return self.distiller.networks
 
     @property
@@ -135,7 +136,7 @@ class DFADTrainer(RunSettings, _Networks):
 
     @property
     def planned_iterations(self) -> int | None:
-        """What learning rates and weights fade over; ``fit`` sets it where it is None."""
+        """The iterations over which learning rates and weights decay; ``fit`` sets it if it is None."""
         return self.distiller.state.planned_iterations
 
     @planned_iterations.setter
@@ -153,7 +154,7 @@ class DFADTrainer(RunSettings, _Networks):
         return self.distiller.images_per_iteration
 
     def iterations_for(self, images: int) -> int:
-        """Iterations of a run that generates about so many images, the warm-up counted."""
+        """Iterations of a run that generates about ``images`` images, including the warm-up."""
         return self.distiller.iterations_for(images)
 
     @property
@@ -163,33 +164,33 @@ class DFADTrainer(RunSettings, _Networks):
 
     @property
     def best(self) -> BestStudent:
-        """Which student was the best one at an evaluation so far, and by what."""
+        """The best student at an evaluation so far, and how it was chosen."""
         return self.distiller.best
 
     @property
     def best_student(self) -> dict[str, Any] | None:
         """The state dictionary of the best student at an evaluation of ``fit`` so far; None before the first one.
 
-        ``best.describe()`` says which and by what, :class:`BestStudent` how it is chosen.
+        ``best.describe()`` returns its iteration and score; :class:`BestStudent` explains how it is chosen.
         """
         return self.best.weights
 
     @property
     def rates(self) -> dict[str, float]:
-        """The learning rates of the last step, by their names in records."""
+        """The learning rates of the last step, by name as in records."""
         return self.distiller.rates
 
     @property
     def notices(self) -> list[str]:
-        """What a lever could not do here, and what is to be known of a resumed run, a line each."""
+        """What a lever could not do here, and remarks about a resumed run, one line each."""
         return [*self.distiller.notices, *self._further_notices]
 
     def step(self) -> dict[str, Tensor]:
         """One iteration. Returns the unweighted terms of its last student and generator step, on the device.
 
-        Nothing is read back from the device, so a loss that is not finite is the caller's to notice. Learning
-        rates and weights that change over a run follow ``planned_iterations``, which ``fit`` sets; they are
-        constant where it is None, and stay at their last value after it.
+        Reads nothing back from the device, so the caller has to check that losses are finite. Learning rates and
+        weights that change over a run follow ``planned_iterations``, which ``fit`` sets. They are constant if it is
+        None, and keep their last value after it.
         """
         last: dict[str, Tensor] = {}
         for losses in self.distiller.step().losses:
@@ -208,32 +209,32 @@ class DFADTrainer(RunSettings, _Networks):
     ) -> dict[str, Any]:
         """Runs ``iterations`` more iterations and returns the summary (which is summary.json, if there is a folder).
 
-        The learning rates fall over ``planned_iterations``, which are those of this call where they are not set. A
-        later call that goes beyond them stretches the schedule, so that the rates rise again: it warns.
+        The learning rates decay over ``planned_iterations``, by default those of this call. A later call that goes
+        beyond them stretches the schedule, so that the rates rise again, and warns.
 
-        The folder also gets a sheet of generated images at the first evaluation and in each tenth of the run, and at
-        the end, however that comes, the page report.html.
+        The folder also gets a sheet of generated images at the first evaluation and in each tenth of the run, and the
+        page report.html at the end, however the run ends.
 
         Args:
             iterations: how many more.
             evaluate: labeled test batches (images [B, C, H, W], labels [B]), in the same order each time; see
-                dfad_fast.data.labeled_batches for other forms. Reported, and used to choose ``best_student``
+                dfad_fast.data.labeled_batches for other forms. Scores on them are reported and choose ``best_student``,
                 unless ``best_by`` is agreement; without them it is chosen on generated images.
-            log_every: iterations between records of metrics (default: 100 records a run). There is one more
+            log_every: iterations between records of metrics (default: 100 records per run). There is one more
                 before each checkpoint.
             evaluate_every: iterations between evaluations, a multiple of ``log_every`` (default: 4 times that).
-            progress: gets every iteration and record.
-            callbacks: get more: see :class:`dfad_fast.runs.events.Callback`.
+            progress: receives every iteration and record.
+            callbacks: receive more events: see :class:`dfad_fast.runs.events.Callback`.
 
         Raises:
             UsageError: a number of iterations that is not positive, or ``best_by`` accuracy without ``evaluate``.
-            RunError: a loss or weight that is not finite, or a step that raised, as a network or a term of one's own
-                may. The networks and the folder keep the last good state. Or files of the run's end that cannot be
-                written, see ``save``.
-            Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, when the iteration in hand is done and all is
-                saved. A second Ctrl-C does not wait for that and raises a plain KeyboardInterrupt.
+            RunError: a loss or weight is not finite, or a step raised, for example in a network or a custom term. The
+                networks and the folder keep the last good state. Also if files at the run's end cannot be written, see
+                ``save``.
+            Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, once the current iteration has ended and everything
+                is saved. A second Ctrl-C does not wait and raises a plain KeyboardInterrupt.
         """
-        # What it keeps of the state is trained on later.
+        # The kept state is trained later, so it must not contain inference tensors.
         with torch.inference_mode(False), self.distiller.working():
             COUNT.refuse("iterations", iterations)
             if evaluate is None:
@@ -263,48 +264,48 @@ class DFADTrainer(RunSettings, _Networks):
         return summary
 
     def stop(self) -> None:
-        """Ends ``fit`` after the iteration in hand, with everything saved: for what its callbacks call."""
+        """Ends ``fit`` after the current iteration and saves everything. For use in callbacks."""
         if self._loop:
             self._loop.stop_asked = True
 
     def sample(self, count: int) -> Tensor:
-        """``count`` generated images [count, C, H, W] from noise that no step draws, generator in train mode.
+        """``count`` generated images [count, C, H, W] from noise that no step draws, with the generator in train mode.
 
-        The same in every process of a run over several.
+        Every process of a run gets the same images.
         """
         with modes_kept(self.networks.generator):
             return torch.cat(list(self.distiller.held_out_batches(count)))
 
     def summary(self, test_set: TestSet | None = None) -> dict[str, Any]:
-        """What came out, as plain values. Accuracies are fractions; None without test images.
+        """The results as plain values. Accuracies are fractions; None without test images.
 
-        Warns where a figure could not be taken, and where the generator has collapsed."""
+        Warns if a figure could not be measured or the generator has collapsed."""
         with self.distiller.working():
             return summarize(self.distiller, test_set, self.history).as_data()
 
     def save(self, test_set: TestSet | None = None) -> dict[str, Any]:
-        """Writes everything the run's folder should hold (if there is one) and returns the summary.
+        """Writes everything that belongs in the run's folder (if there is one) and returns the summary.
 
-        The student's weights come first and each file is written by itself: one that cannot be costs no other. Figures,
-        pictures or a page that cannot be made are named in a warning.
+        The student's weights come first. Each file is written separately, so that one failure does not prevent the
+        others. A warning names figures, pictures or a page that cannot be made.
 
         Raises:
-            RunError: weights, checkpoint or summary cannot be written. All else was tried before.
+            RunError: weights, checkpoint or summary cannot be written. Everything else is tried first.
         """
         folder = self.writer.folder
         with self.distiller.working():
             return self._saver.save(test_set, [Drawings(folder, self.loggers)] if folder else [])
 
     def save_state(self) -> None:
-        """Writes weights and checkpoint. Raises RunError for those that cannot be written, once all were tried."""
+        """Writes weights and checkpoint. Tries all of them, then raises RunError for those that cannot be written."""
         self._saver.save_state()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on: weights, optimizers, sources of images and randomness, position."""
+        """All that is needed to continue: weights, optimizers, sources of images and randomness, position."""
         return self.distiller.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where ``state_dict`` was taken, the global sources of randomness included."""
+        """Restores the state from ``state_dict``, including the global sources of randomness."""
         self.distiller.load_state_dict(state)
 
 

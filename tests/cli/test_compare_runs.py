@@ -69,7 +69,8 @@ def test_a_name_is_no_markup_and_a_torn_line_no_end(dfad_fast, runs, tmp_path):
 
 def test_what_is_no_ended_run_is_one_line(dfad_fast, runs, tmp_path):
     assert (
-        "--out is a picture, NAME.png, got table.csv" in dfad_fast("compare", *runs, "--out", "table.csv").err
+        "--out must be a picture, NAME.png, got table.csv"
+        in dfad_fast("compare", *runs, "--out", "table.csv").err
     )
     (tmp_path / "dfad-1/summary.json").write_text("{}")
     assert "summary.json lacks method, seed" in dfad_fast("compare", "dfad-1").err

@@ -252,7 +252,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--generator", "dfda", "did you mean 'dfad'"),
         ("--recipe", "publishd", "did you mean 'published'"),
         ("--evaluate", "digts", "did you mean 'digits'"),
-        ("--evaluate", "digits", "10 classes and the teacher takes [1, 8, 8] and answers 3"),
+        ("--evaluate", "digits", "10 classes, but the teacher takes [1, 8, 8] and knows 3"),
         ("--iterations", "0", "--iterations must be at least 1, got 0"),
         ("--iterations", "-5", "--iterations must be at least 1, got -5"),
         ("--iterations", f"1{'0' * 30}", "--iterations must be at most 9223372036854775807, got 1000"),
@@ -265,8 +265,8 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--checkpoint-seconds", "nan", "--checkpoint-seconds must be at least 0, got nan"),
         ("--process-timeout", "1e30", "--process-timeout must be at most 100000000"),
         ("--student-lr", "inf", "--student-lr must be at most"),
-        ("--images", "100", "--iterations and --images both say how long the run is"),
-        ("--minutes", "2", "--iterations and --minutes both say how long the run is"),
+        ("--images", "100", "--iterations and --images both set the length of the run"),
+        ("--minutes", "2", "--iterations and --minutes both set the length of the run"),
         ("--minutes", "0", "--minutes must be > 0, got 0"),
         ("--iterations", "many", "'many' is not a valid integer"),
         ("--batch-size", "1", "--batch-size must be at least 2, got 1"),
@@ -384,7 +384,7 @@ def test_a_signal_saves_everything_and_resume_goes_on(dfad_fast, own, tmp_path, 
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
     assert "Traceback" not in err
-    assert "go on with dfad-fast resume run" in err
+    assert "resume with dfad-fast resume run" in err
     reached = json.loads((tmp_path / "run/summary.json").read_text())["iterations"]
     assert reached >= 1
     assert f"interrupted at iteration {reached} of 1000000" in err
@@ -392,7 +392,7 @@ def test_a_signal_saves_everything_and_resume_goes_on(dfad_fast, own, tmp_path, 
     config.write_text(config.read_text().replace("1000000", str(reached + 2)))
     resumed = dfad_fast("resume", "run")
     assert resumed.code == 0, resumed.err
-    assert f"going on from iteration {reached}" in resumed.out
+    assert f"resuming from iteration {reached}" in resumed.out
     assert json.loads((tmp_path / "run/summary.json").read_text())["iterations"] == reached + 2
 
 
@@ -498,11 +498,11 @@ def test_a_damaged_checkpoint_costs_what_came_after_the_one_before(dfad_fast, ow
     (tmp_path / "run/student.safetensors").unlink()
     resumed = dfad_fast("resume", "run")
     assert resumed.code == 0, resumed.err
-    assert "going on from iteration 4" in resumed.out
+    assert "resuming from iteration 4" in resumed.out
     lines = [line for line in resumed.err.splitlines() if "held-out generated images" not in line]
     assert len(lines) == 2
     assert lines[0].startswith("dfad-fast: run/checkpoint.pt is damaged (")
-    assert lines[0].endswith("going on from checkpoint-2.pt, which was written before it")
+    assert lines[0].endswith("resuming from checkpoint-2.pt, which was written before it")
     assert (tmp_path / "run/student.safetensors").read_bytes() == before
 
 

@@ -151,8 +151,8 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_again(dfad_fast, own,
             path.unlink()
     again = dfad_fast("resume", "run")
     assert again.code == 0, again.err
-    assert "run holds no checkpoint yet: the run is begun again" in again.out
-    assert "going on" not in again.out
+    assert "run holds no checkpoint yet: the run is restarted" in again.out
+    assert "resuming from" not in again.out
     assert (run / "student.safetensors").read_bytes() == student
     assert (run / "config.yaml").read_text() == config
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
@@ -161,7 +161,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_again(dfad_fast, own,
         path.unlink()
     kept = dfad_fast("resume", "run")
     assert (kept.code, kept.err.count("\n")) == (2, 1)
-    assert "holds no checkpoint.pt to go on from" in kept.err
+    assert "holds no checkpoint.pt to resume from" in kept.err
     assert (run / "student.safetensors").read_bytes() == student
 
 

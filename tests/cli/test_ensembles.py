@@ -94,7 +94,7 @@ def test_a_run_of_one_teacher_records_none(dfad_fast, own, tmp_path):
     [
         (("--ensemble-mean", "median"), "unknown mean of an ensemble 'median'"),
         (("--ensemble-weights", "1,2,3"), "an ensemble of 2 members has 2 weights, got 3"),
-        (("--teacher-count", "2"), "--teacher-count is for teachers that are trained here"),
+        (("--teacher-count", "2"), "--teacher-count is for teachers trained here"),
         (("--teacher-weights", "gone.pt"), "no weights file gone.pt"),
     ],
 )

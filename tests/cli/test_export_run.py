@@ -23,7 +23,7 @@ from dfad_fast.runs.folder import RunFolder
 from dfad_fast.runs.layout import CHECKPOINT
 
 QUICK = ("--samples", "70", "--calibration-images", "16")
-SAID = "running the code in own.py, as it was told to\n"
+SAID = "running the code in own.py, as requested\n"
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
@@ -200,7 +200,7 @@ def test_weights_that_are_newer_than_the_checkpoint_are_taken(dfad_fast, own_run
     done = dfad_fast("export", "run", "--format", "safetensors", *QUICK, "--quiet")
     assert done.code == 0, done.err
     assert (
-        "the checkpoint in run is older than student.safetensors, so the weights' files are taken" in done.err
+        "the checkpoint in run is older than student.safetensors, so the weights files are used" in done.err
     )
     torch.testing.assert_close(load_file(own_run / "student_export.safetensors"), newer, atol=0, rtol=0)
 
@@ -239,14 +239,18 @@ def test_a_best_student_that_the_run_did_not_keep(dfad_fast, own_run):
         (("--format", "tflite"), "'tflite' is not one of 'onnx', 'torch', 'safetensors'", 2),
         (("--format", "torch", "--int8"), "--int8 is for --format onnx, got --format torch", 2),
         (("--format", "safetensors", "--int8"), "--int8 is for --format onnx, got --format safetensors", 2),
-        (("--averaged", "--best"), "--averaged and --best name two students: give one of them", 2),
+        (
+            ("--averaged", "--best"),
+            "--averaged and --best select different students: give only one of them",
+            2,
+        ),
         (("--samples", "0"), "--samples must be at least 1, got 0", 2),
         (("--samples", f"1{'0' * 20}"), "--samples must be at most 1000000, got 1000", 2),
         (("--calibration-images", "0"), "--calibration-images must be at least 1, got 0", 2),
         (("--out", "student.pt2"), "--out is a file NAME.onnx for --format onnx, got student.pt2", 2),
         (("--out", "own.py/there.onnx"), "cannot write to folder own.py", 1),
         (("--dataset", "digts"), "did you mean 'digits'", 2),
-        (("--dataset", "digits"), "10 classes and the teacher takes [1, 8, 8] and answers 3", 2),
+        (("--dataset", "digits"), "10 classes, but the teacher takes [1, 8, 8] and knows 3", 2),
         (("--threads", "0"), "--threads must be at least 1, got 0", 2),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_teacher_that_fails_leaves_the_last_good_state(dfad_fast, own, tmp_pat
     assert all(line.startswith("dfad-fast: not ") for line in warned)  # measured or drawn
     assert "had enough" in (tmp_path / "run/traceback.txt").read_text()
     again = dfad_fast("resume", "run")  # as far as it comes this time
-    assert "going on from iteration" in again.out
+    assert "resuming from iteration" in again.out
     assert "Traceback" not in again.err
 
 
@@ -131,7 +131,7 @@ def test_a_disk_that_is_full_for_a_while_ends_no_run(tmp_path, how):
         if how == "tmpfs":
             subprocess.run(["umount", str(folder)], check=False)
     assert done.returncode == 0, done.stderr
-    assert "training goes on, with the checkpoint before it kept" in done.stderr
+    assert "training continues, and the previous checkpoint is kept" in done.stderr
     assert ("File too large" if how == "limit" else "No space left on device") in done.stderr
 
 
@@ -199,7 +199,7 @@ def test_a_strangers_configuration_runs_nothing_and_writes_nowhere_else(dfad_fas
     path.write_text(yaml.safe_dump(config))
     resumed = dfad_fast("resume", "run")
     assert resumed.code == 0, resumed.err
-    assert "running the code in own.py, as it was told to" in resumed.out
+    assert "running the code in own.py, as requested" in resumed.out
     assert dfad_fast("distill", "--config", "run", "--out", "again").code == 0
     # A dataset's teacher, which distill would train, resume does not train. Neither writes there.
     config["distill"] |= {"dataset": "digits", "teacher": None, "teacher_weights": None, "student": None}

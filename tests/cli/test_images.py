@@ -14,7 +14,7 @@ from dfad_fast.runs import checkpoints
 from dfad_fast.sources.banking.reading import KeptImages
 
 NORMALIZED = ("--mean", "0.5", "--std", "0.25")
-SAID = "running the code in own.py, as it was told to\n"
+SAID = "running the code in own.py, as requested\n"
 BANK = ("--source", "bank(fresh, images=64) + bank(fresh, images=32, views=0)", *NORMALIZED)
 
 
@@ -63,7 +63,7 @@ def test_a_bank_as_a_folder_and_as_an_archive(dfad_fast, run_of):
     images, logits = bank_images(run)
     assert len(images) == 64 + 32
     said = dfad_fast("images", "run")
-    assert (said.code, said.out) == (0, f"{SAID}96 images of the run's bank: run/images\n")
+    assert (said.code, said.out) == (0, f"{SAID}96 images from the run's bank: run/images\n")
     pixels, classes, answers = read_folder(run / "images")
     assert np.array_equal(pixels, as_bytes(images))
     np.testing.assert_allclose(answers, logits, rtol=1e-4, atol=1e-5)
@@ -93,21 +93,21 @@ def test_some_of_them_are_drawn_by_a_seed(dfad_fast, run_of):
     drawn = []
     for seed, name in ((0, "a.npz"), (0, "b.npz"), (1, "c.npz")):
         said = dfad_fast("images", "run", "--count", "10", "--seed", seed, "--out", name)
-        assert said.out == f"{SAID}10 images of the run's bank: {name}\n"
+        assert said.out == f"{SAID}10 images from the run's bank: {name}\n"
         with np.load(name) as archive:
             drawn.append(archive["images"])
     assert all({image.tobytes() for image in images} <= everything for images in drawn)
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
     all_of_them = dfad_fast("images", "run", "--count", "1000", "--out", "all.npz")
-    assert all_of_them.out == f"{SAID}96 images of the run's bank: all.npz\n"
+    assert all_of_them.out == f"{SAID}96 images from the run's bank: all.npz\n"
 
 
 def test_a_bank_in_the_runs_folder_is_read_from_there(dfad_fast, run_of):
     run = run_of("on disk", "--source", "bank(fresh, images=64, keep=random)", "--bank-memory", "0")
     files = {path: path.stat().st_mtime_ns for path in (run / "bank").iterdir()}
     said = dfad_fast("images", "run", "--out", "set.npz")
-    assert said.out == f"{SAID}64 images of the run's bank: set.npz\n"
+    assert said.out == f"{SAID}64 images from the run's bank: set.npz\n"
     assert files == {path: path.stat().st_mtime_ns for path in (run / "bank").iterdir()}
     with np.load("set.npz") as archive:
         # Without mean and deviation each image has its own range.
@@ -122,7 +122,7 @@ def test_a_bank_in_the_runs_folder_is_read_from_there(dfad_fast, run_of):
 def test_a_run_without_a_bank_has_new_ones_made(dfad_fast, run_of):
     run_of("plain", *NORMALIZED)
     said = dfad_fast("images", "run", "--count", "40", "--out", "some")
-    assert said.out == f"{SAID}40 images made anew, since the run kept none: some\n"
+    assert said.out == f"{SAID}40 images newly made, since the run kept none: some\n"
     trained = load_run("run")
     images = trained.generated(40, 0)
     pixels, _, logits = read_folder(trained.folder.parent / "some")
@@ -150,7 +150,7 @@ def test_what_is_there_is_left_alone(dfad_fast, run_of, tmp_path):
     for name in ("mine", "mine.npz"):
         refused = dfad_fast("images", "run", "--out", name)
         assert refused.code == 2
-        assert f"{name} is there already: give another place with --out, or remove it" in refused.err
+        assert f"{name} already exists: give another place with --out, or remove it" in refused.err
     assert (tmp_path / "mine.npz").read_text() == "not ours"
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["own.png"]
     assert dfad_fast("images", "run", "--count", "0").code == 2

@@ -9,7 +9,7 @@ from dfad_fast.runs import checkpoints
 from dfad_fast.runs.layout import CHECKPOINT
 
 QUICK = ("--samples", "64")
-SAID = "running the code in own.py, as it was told to\n"
+SAID = "running the code in own.py, as requested\n"
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def _no_settings(run):
     [
         (shutil.rmtree, "cannot read run: No such file or directory: give a run's folder"),
         (lambda run: (run / "config.yaml").unlink(), "cannot read run/config.yaml"),
-        (_no_settings, "run/config.yaml is no config.yaml of dfad-fast distill"),
+        (_no_settings, "run/config.yaml is not a config.yaml of dfad-fast distill"),
         (_no_weights, "run holds neither checkpoint.pt nor student.safetensors"),
         (_other_teacher, "are not those that the run in run was started with"),
         (_no_teacher, "no weights file teacher.pt"),
@@ -190,7 +190,7 @@ def test_a_run_that_cannot_be_read_is_one_line_and_exit_code_2(dfad_fast, own_ru
         (("--images", "real"), "the run names no dataset: give one with --dataset", 2),
         (("--images", "fake"), "'fake' is not one of 'real', 'generated'", 2),
         (("--dataset", "digts"), "did you mean 'digits'", 2),
-        (("--dataset", "digits"), "10 classes and the teacher takes [1, 8, 8] and answers 3", 2),
+        (("--dataset", "digits"), "10 classes, but the teacher takes [1, 8, 8] and knows 3", 2),
         (("--device", "cuda:99"), "device 'cuda:99' cannot be used", 2),
         (("--out", "own.py/there"), "cannot write to folder own.py", 1),
     ],

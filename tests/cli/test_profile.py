@@ -38,7 +38,7 @@ def test_a_table_and_the_same_as_data(dfad_fast, own_job, tmp_path):
 def test_no_teacher_is_trained_for_a_profile(dfad_fast, tmp_path):
     done = dfad_fast("profile", "--dataset", "digits", "--batch-size", "4", *SHORT, "--method", "dfad")
     assert done.code == 0, done.err
-    assert "teacher: resnet8-w32 as it is initialized; none is trained for this" in done.out
+    assert "teacher: resnet8-w32 with initial weights; none is trained for this" in done.out
     assert list(tmp_path.iterdir()) == []
 
 

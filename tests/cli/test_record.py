@@ -40,9 +40,9 @@ def test_the_training_images_of_a_dataset(dfad_fast, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((*OWN, *NORMALIZED, "--out", "a.safetensors"), "nothing to look at: give --images"),
+        ((*OWN, *NORMALIZED, "--out", "a.safetensors"), "no images to record: give --images"),
         ((*OWN, "--images", "private.npz", "--out", "a.safetensors"), "give --mean and --std"),
-        ((*OWN, *NORMALIZED, "--images", "private.npz", "--out", "a.pt"), "give --out NAME.safetensors"),
+        ((*OWN, *NORMALIZED, "--images", "private.npz", "--out", "a.pt"), "use --out NAME.safetensors"),
         ((*OWN, *NORMALIZED, "--images", "gone", "--out", "a.safetensors"), "no file or folder 'gone'"),
         (
             (*OWN, *NORMALIZED, "--images", "private.npz", "--out", "a.safetensors", "--least", "2"),
@@ -73,5 +73,5 @@ def test_a_file_that_is_there_stays(dfad_fast, images, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"mine")
     done = dfad_fast("record", *OWN, *NORMALIZED, *images, "--out", "a.safetensors")
     assert done.code == 2
-    assert "a.safetensors is there already: give another place with --out, or --overwrite" in done.err
+    assert "a.safetensors already exists: give another place with --out, or --overwrite" in done.err
     assert (tmp_path / "a.safetensors").read_bytes() == b"mine"

@@ -78,7 +78,7 @@ def test_a_program_teaches_and_is_announced_recorded_and_inspected(dfad_fast, ow
         (
             "own.py:teacher",
             ("--student", "own.pt"),
-            "own.pt is a program, which is not trained: name the student",
+            "own.pt is a program, which cannot be trained: name the student",
         ),
     ],
 )
@@ -119,4 +119,4 @@ def test_a_folder_in_bfloat16_teaches_in_float32_with_its_own_weights(dfad_fast,
 
 def test_it_is_said_where_the_weights_of_other_teachers_come_from(dfad_fast, own):
     done = dfad_fast("distill", *without_weights(own))
-    assert "no --teacher-weights given, so it is taken as its factory built it" in done.out
+    assert "no --teacher-weights given, so its weights are those from its factory" in done.out

@@ -166,7 +166,7 @@ def test_members_that_do_not_fit_are_named(second, told):
 
 
 def test_a_member_that_answers_probabilities_is_named():
-    with pytest.warns(UserWarning, match="the teacher's member 1 answers probabilities, not logits"):
+    with pytest.warns(UserWarning, match="the teacher's member 1 returns probabilities, not logits"):
         trainer_of([lived_in(8, 0), nn.Sequential(lived_in(8, 1), nn.Softmax(1))])
 
 

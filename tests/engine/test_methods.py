@@ -271,7 +271,7 @@ def test_images_are_turned_into_iterations_with_the_warm_up():
 
 @pytest.mark.parametrize("side", ["student", "generator"])
 def test_a_table_without_rows_is_refused(side):
-    with pytest.raises(UsageError, match=f"the {side} has steps and no term"):
+    with pytest.raises(UsageError, match=f"the {side} has steps but no term"):
         trainer_of("dfad", **{f"{side}_terms": ()})
 
 

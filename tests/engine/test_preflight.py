@@ -45,7 +45,7 @@ def in_inference_mode():
 @pytest.mark.parametrize(
     ("pair", "text"),
     [
-        (lambda: (net(),) * 2, "teacher and student are one network: give the student as copy.deepcopy"),
+        (lambda: (net(),) * 2, "teacher and student are the same network: pass copy.deepcopy"),
         (shared, "the student's 4.weight is the teacher's 4.weight"),
         (lambda: (with_nan(net(), lambda n: n[0].weight), net()), r"the teacher's 0\.weight holds NaN"),
         (
@@ -55,7 +55,7 @@ def in_inference_mode():
         (lambda: (net(), with_nan(net(), lambda n: n[4].bias)), r"the student's 4\.bias holds NaN"),
         (lambda: (in_inference_mode(), net()), "the teacher was built inside torch.inference_mode"),
         (lambda: (net().to("meta"), net()), r"0\.weight is on the meta device, without values"),
-        (lambda: (net(end=[Log()]), net()), "the teacher answers NaN or infinite logits"),
+        (lambda: (net(end=[Log()]), net()), "the teacher returns NaN or infinite logits"),
         (lambda: (net(end=[nn.Linear(4, 1)]), net()), "the teacher answers with 1 logit"),
     ],
 )
@@ -84,8 +84,8 @@ def test_what_memory_may_hold_is_not_refused():
 @pytest.mark.parametrize(
     ("end", "text"),
     [
-        (nn.Softmax(1), "the teacher answers probabilities, not logits"),
-        (nn.LogSoftmax(1), "the teacher answers log-probabilities"),
+        (nn.Softmax(1), "the teacher returns probabilities, not logits"),
+        (nn.LogSoftmax(1), "the teacher returns log-probabilities"),
     ],
 )
 def test_a_softmax_at_the_teachers_end_is_said(end, text):

@@ -81,7 +81,7 @@ def test_the_next_one_is_taken_where_a_bank_takes_too_long_to_fill(timed, caplog
     tried = timed(too_long=["nayer"])
     assert distill._timed(60.0, PLANS, lambda method, out: method) == (PLANS[1], "pace")
     assert tried == [("nayer", 0.5), ("procedural", 1.0)]
-    assert "method nayer is not taken: too long" in caplog.text
+    assert "method nayer is not used: too long" in caplog.text
 
 
 def test_the_batch_size_of_a_plan_is_the_one_that_is_timed(timed):

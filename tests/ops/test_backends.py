@@ -175,7 +175,7 @@ def test_a_forced_missing_extension_raises_and_says_what_is_missing(python, copy
     write_build_info(copy, built=False, reason="no C++ compiler: c++ is not on PATH")
     result = python(OPS, copy, DFAD_FAST_BACKEND="cpp")
     assert result.returncode == 1
-    assert "UsageError: backend 'cpp' was asked for" in result.stderr
+    assert "UsageError: backend 'cpp' was requested" in result.stderr
     assert "no C++ compiler" in result.stderr
 
 
@@ -234,7 +234,7 @@ def test_info_survives_a_wrong_environment(python, copy):
     result = python(["dfad_fast.info", "--json"], copy, DFAD_FAST_BACKEND="cpp")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert "backend 'cpp' was asked for" in report["environment_error"]
+    assert "backend 'cpp' was requested" in report["environment_error"]
     reason = report["ops"]["mixup"]["cpu"]["reason"]
     assert report["extension"] == {"loaded": False, "reason": reason}
 

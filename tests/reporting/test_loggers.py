@@ -310,5 +310,5 @@ def test_of_a_run_that_goes_on_an_unknown_logger_is_still_refused():
 def test_wrong_names_and_a_missing_folder_are_refused(pair):
     with pytest.raises(UsageError, match="unknown logger 'tensorbord': did you mean 'tensorboard'"):
         Loggers(["tensorbord"])
-    with pytest.raises(UsageError, match=r"log=\['csv'\] writes to a run's folder: give one, as out="):
+    with pytest.raises(UsageError, match=r"log=\['csv'\] writes to a run's folder: give one with out="):
         DFADTrainer(*pair, SHAPE, log=["csv"], **SMALL)

@@ -134,7 +134,7 @@ def test_a_file_that_is_no_sheet_is_refused(tmp_path, spoil):
         path.write_bytes(path.read_bytes()[:-400])
     else:
         Image.new("L", (9, 9)).save(path)
-    with pytest.raises(ValueError, match="is no sheet of generated images"):
+    with pytest.raises(ValueError, match="is not a sheet of generated images"):
         sheet_file.read(path)
 
 

@@ -73,7 +73,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
     files.keep("00000000", TENSORS)
     path = tmp_path / "bank" / "00000000.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(RunError, match="start anew with dfad-fast distill --overwrite"):
+    with pytest.raises(RunError, match="start over with dfad-fast distill --overwrite"):
         files.read("00000000")
 
 

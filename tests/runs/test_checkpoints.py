@@ -76,7 +76,7 @@ def test_of_a_damaged_one_the_one_before_is_taken(tmp_path, damage):
     for number in (1, 2):
         folder.write_checkpoint({"iteration": number, "weights": {"a": torch.arange(1000.0)}})
     damage(tmp_path / "checkpoint.pt")
-    with pytest.warns(UserWarning, match=r"checkpoint.pt is damaged .*: going on from checkpoint-1.pt"):
+    with pytest.warns(UserWarning, match=r"checkpoint.pt is damaged .*: resuming from checkpoint-1.pt"):
         assert folder.read_checkpoint()["iteration"] == 1
     # It was set aside: the next one takes no whole one's place.
     assert names(tmp_path) == ["checkpoint-1.pt"]
@@ -131,7 +131,7 @@ def test_a_full_disk_does_not_end_a_run_that_finds_room_again(pair, tmp_path, mo
         whole(state, path)
 
     monkeypatch.setattr(checkpoints, "save", save)
-    with pytest.warns(UserWarning, match="No space left on device.*training goes on") as told:
+    with pytest.warns(UserWarning, match="No space left on device.*training continues") as told:
         trainer.fit(4)
     assert len([w for w in told if "No space" in str(w.message)]) == 2
     assert [iteration(path) for path in checkpoints_in(tmp_path)] == [4, 1]
@@ -155,12 +155,12 @@ def test_the_first_one_is_written_soon(pair, tmp_path, monkeypatch):
 
 
 def test_a_trainer_begins_a_run_again_that_has_saved_nothing(pair, tmp_path):
-    with pytest.raises(UsageError, match=r"holds no config.yaml that can be read"):
+    with pytest.raises(UsageError, match=r"holds no readable config.yaml"):
         trainer_of(pair, out=tmp_path / "nowhere", resume=True)
     assert not (tmp_path / "nowhere").exists()
     trainer_of(pair, out=tmp_path)
     trainer = trainer_of(pair, out=tmp_path, resume=True)
-    assert trainer.notices == [f"{tmp_path} holds no checkpoint yet: the run is begun again"]
+    assert trainer.notices == [f"{tmp_path} holds no checkpoint yet: the run is restarted"]
     assert trainer.fit(1)["iterations"] == 1
 
 

@@ -63,7 +63,7 @@ def test_metrics_after_the_checkpoint_are_cut_off(tmp_path):
 def test_metrics_that_cannot_be_written_warn_and_do_not_stop_a_run(tmp_path):
     folder = RunFolder(tmp_path / "run")
     (tmp_path / "run/metrics.jsonl").mkdir()
-    with pytest.warns(UserWarning, match="metrics are not being written"):
+    with pytest.warns(UserWarning, match="metrics cannot be written"):
         folder.append_metrics({"iteration": 1})
 
 
@@ -100,5 +100,5 @@ def test_a_config_that_no_run_has_written_is_named(tmp_path, name, value):
     folder.write_config({"processes": 1, "taps": [], "changes": [{"processes": 2}], "mine": "too"})
     assert folder.read_config()["mine"] == "too"
     folder.write_config({name: value})
-    with pytest.raises(ConfigError, match=f"config.yaml: {name} is .*, which no run has written: correct it"):
+    with pytest.raises(ConfigError, match=f"config.yaml: {name} is .*, which no run writes: correct it"):
         folder.read_config()

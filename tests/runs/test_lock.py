@@ -77,7 +77,9 @@ def test_a_dead_writers_lock_is_taken_over(tmp_path, another, how):
     if how == "ended":
         another.wait()
     lock = RunLock(tmp_path)
-    with pytest.warns(DFADFastWarning, match=f"process {another.pid}, which was writing to .*, has ended"):
+    with pytest.warns(
+        DFADFastWarning, match=f"process {another.pid}, which was writing to .*, ended without"
+    ):
         lock.take()
     assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
@@ -153,12 +155,12 @@ def test_trainers_of_one_folder_follow_each_other(pair, tmp_path):
     first = trainer_of(pair, out=tmp_path)
     assert not (tmp_path / LOCK).exists()
     later = trainer_of(pair, out=tmp_path, overwrite=True)
-    with pytest.raises(UsageError, match=r"has written to .* since this trainer was made or its last fit"):
+    with pytest.raises(UsageError, match=r"has written to .* since this trainer was created or its last fit"):
         first.fit(1)
     later.fit(1)
     later.fit(1)
     trainer_of(pair, out=tmp_path, resume=True).fit(1)
-    with pytest.raises(UsageError, match="make it anew with resume=True"):
+    with pytest.raises(UsageError, match="create a new one with resume=True"):
         later.fit(1)
     assert checkpoints.read(tmp_path)["iteration"] == 3
     assert not (tmp_path / LOCK).exists()
@@ -185,7 +187,7 @@ def test_a_trainer_in_its_fit_is_not_disturbed(pair, tmp_path):
     assert refused == [1]
 
 
-@pytest.mark.filterwarnings("ignore:metrics are not being written")
+@pytest.mark.filterwarnings("ignore:metrics cannot be written")
 def test_a_folder_that_is_removed_during_a_run_is_made_anew(pair, tmp_path, another):
     class Removes:
         def advance(self, iteration):

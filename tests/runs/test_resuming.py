@@ -21,7 +21,7 @@ def folder(**config):
 
 def test_a_run_of_before_some_settings_had_their_defaults():
     assert changes(folder(), NOW, accept=False) == {}
-    with pytest.raises(UsageError, match=r"other settings \(replay: 0 then, 3 now\): go on"):
+    with pytest.raises(UsageError, match=r"other settings \(replay: 0 then, 3 now\): resume"):
         changes(folder(), {**NOW, "replay": 3}, accept=False)
 
 

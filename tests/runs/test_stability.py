@@ -121,7 +121,7 @@ def test_a_run_tells_of_its_collapse_while_it_happens_and_at_its_end(pair, tmp_p
     trainer = DFADTrainer(teacher, student, SHAPE, "dfad", _OneImage(), out=tmp_path, **SMALL)
     with pytest.warns(DFADFastWarning) as caught:
         summary = trainer.fit(4, log_every=1, evaluate_every=1)
-    during = [str(w.message) for w in caught if "training goes on" in str(w.message)]
+    during = [str(w.message) for w in caught if "training continues" in str(w.message)]
     assert len(during) == 2  # one image is of one class
     assert all("at iterations 1 and 2" in text for text in during)
     assert sum("from iteration 1 to 4" in notice for notice in summary["notices"]) == 2

@@ -118,7 +118,7 @@ def test_any_method_learns_from_the_source_that_is_asked_for(pair):
     assert torch.equal(trainer.sample(3), torch.ones(3, 1, 8, 8))
     with pytest.raises(UsageError, match="no length in images: give iterations"):
         trainer.iterations_for(1000)
-    with pytest.raises(UsageError, match="generator_ema averages a generator, and none is trained"):
+    with pytest.raises(UsageError, match="generator_ema averages a generator, but none is trained"):
         trainer_of(pair, source="noise", generator_ema=0.9)
 
 
@@ -139,7 +139,7 @@ def test_a_run_is_not_resumed_with_images_of_another_source(pair, tmp_path):
     trainer_of(pair, source="noise", out=tmp_path).fit(1)
     with pytest.raises(UsageError, match="source: noise then, fresh now"):
         trainer_of(pair, source="fresh", out=tmp_path, resume=True)
-    with pytest.raises(UsageError, match="its images come from noise and not from fresh"):
+    with pytest.raises(UsageError, match="its images come from noise, not from fresh"):
         trainer_of(pair, source="fresh", out=tmp_path, resume=True, accept_changes=True)
     assert trainer_of(pair, source="noise", out=tmp_path, resume=True).iteration == 1
 

@@ -160,7 +160,7 @@ def test_a_source_without_a_generator_works_with_the_methods_of_networks():
         ({"taps_teacher": ["0"]}, "the teacher is a black box"),
         ({"generator_terms": "-js"}, "choose l1, kl or cross_entropy"),
         ({"student_init": "teacher"}, "a black box shows no weights"),
-        ({"best_by": "agreement"}, "best_by agreement asks the teacher"),
+        ({"best_by": "agreement"}, "best_by agreement would spend queries"),
         ({"source": "estimated(directions=0)"}, "directions must be at least 1"),
         ({"source": "estimated(epsilon=0)"}, "epsilon must be > 0"),
         ({"source": "replayed(estimated, steps=1)"}, "steps must be at least 2"),

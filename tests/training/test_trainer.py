@@ -613,7 +613,7 @@ def test_the_last_stage_is_read_where_nothing_matches(pair):
     view = trainer.distiller.prober.look(images, trainer.method.generator, graph=False)
     torch.testing.assert_close(view.last_stage, teacher[:6](images), rtol=1e-4, atol=1e-5)
     assert view.features == []
-    with pytest.raises(UsageError, match="reads the teacher's last stage, but no stage is found"):
+    with pytest.raises(UsageError, match="reads the teacher's last stage, but no stage was found"):
         DFADTrainer(copy.deepcopy(student), student, SHAPE, "dafl", **SMALL)
 
 

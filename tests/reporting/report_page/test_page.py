@@ -240,7 +240,7 @@ def test_an_older_run_shows_its_pictures_and_says_what_is_missing(finished):
     text, words = read_page(finished), words_of(finished)
     assert text.count('<img class="picture" src="data:image/png;base64,') == 2
     assert "metrics.jsonl is not there" in words
-    assert "samples/ holds no images of the run's course" in words
+    assert "samples/ holds no images from the run" in words
 
 
 @pytest.mark.parametrize("kept", ["config.yaml", "metrics.jsonl", "summary.json"])

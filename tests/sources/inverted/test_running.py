@@ -120,7 +120,7 @@ def test_a_teacher_without_batch_norm_is_refused_by_adi(pair):
 
 
 def test_there_is_no_generator_to_average(pair):
-    with pytest.raises(UsageError, match="generator_ema averages a generator, and none is trained here"):
+    with pytest.raises(UsageError, match="generator_ema averages a generator, but none is trained here"):
         trainer_of(pair, generator_ema=0.9)
 
 

@@ -115,7 +115,7 @@ def test_the_generator_is_the_sources_own_unless_one_is_named(pair):
 
 
 def test_a_generator_of_new_weights_has_no_average(pair):
-    with pytest.raises(UsageError, match="this source gives it new weights once in a while: leave it out"):
+    with pytest.raises(UsageError, match="this source reinitializes it now and then: leave it out"):
         trainer_of(pair, "nayer", generator_ema=0.9)
     trainer_of(pair, generator_ema=0.9).step()
 
@@ -193,7 +193,7 @@ def test_it_works_in_half_precision(pair, name, precision):
 
 
 def test_contrast_needs_a_source_that_keeps_features(pair):
-    with pytest.raises(UsageError, match="contrast compares a generator's images with former ones"):
+    with pytest.raises(UsageError, match="contrast compares a generator's images with earlier ones"):
         trainer_of(pair, "cmi", "restarted(steps=2)")
     with pytest.raises(UsageError, match="choose restarted with features"):
         DFADTrainer(*pair, (1, 8, 8), "dfad", generator_terms="-l1 + contrast", latent_dim=8, batch_size=8)
@@ -287,7 +287,9 @@ def test_it_may_be_a_part_of_a_mixture(pair):
 @pytest.mark.parametrize("restart", ["meta", "whole"])
 def test_what_it_would_undo_is_refused_or_left_out(pair, restart):
     source = f"restarted(steps=2, restart={restart})"
-    with pytest.raises(UsageError, match=r"weights of its own in each round, .* got fresh and restarted"):
+    with pytest.raises(
+        UsageError, match=r"reinitializes the run's generator in each round, .* got fresh and restarted"
+    ):
         trainer_of(pair, source=f"fresh + bank({source})")
     settings = {"latent_dim": 8, "batch_size": 8}
     assert DFADTrainer(*pair, (1, 8, 8), "dfq", source=source, **settings).method.warm_up == 0
@@ -314,6 +316,6 @@ def test_vectors_are_found_from_another_folder(tmp_path, monkeypatch):
 
 
 def test_levers_without_effect_are_told(pair):
-    told = "student_batches: no effect, since the source hands out batches of its own"
+    told = "student_batches: no effect, since the source makes its own batches"
     assert told in trainer_of(pair, speed="fast").notices
     assert told not in trainer_of(pair, "dfad", "fresh", speed="fast").notices
