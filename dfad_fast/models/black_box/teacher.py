@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.errors import RunError, UsageError, first_line, unknown_name, with_kind
+from dfad_fast.errors import DFADFastError, RunError, UsageError, first_line, unknown_name, with_kind
 from dfad_fast.models.black_box.answers import ANSWERS, as_logits, check_answers
 from dfad_fast.models.black_box.endpoint import HTTPEndpoint
 from dfad_fast.models.black_box.queries import Queries, image_key
+from dfad_fast.terminal import printable
 
 
 class BlackBoxTeacher(nn.Module):
@@ -104,10 +105,10 @@ class BlackBoxTeacher(nn.Module):
                     if isinstance(ask, HTTPEndpoint)
                     else ask(images)
                 )
-        except RunError:
+        except DFADFastError:
             raise
         except Exception as error:  # of whatever kind: it is the user's code
-            said = with_kind(error, first_line(error, 200))
+            said = printable(with_kind(error, first_line(error, 200)))
             raise RunError(
                 f"the black-box teacher failed on images {list(images.shape)} ({said}): correct it, and resume the run"
             ) from error
