@@ -44,6 +44,26 @@ def test_logits_are_recovered_from_probabilities_but_for_their_mean():
     assert teacher.queries.kind == "probabilities"
 
 
+@pytest.mark.parametrize("classes", [2, 10, 100])
+@pytest.mark.parametrize(
+    "rounded", [lambda p: p.round(decimals=3), lambda p: p.bfloat16(), lambda p: p.half()]
+)
+def test_rounded_probabilities_are_recognized(rounded, classes):
+    logits = torch.randn(50, classes, generator=torch.Generator().manual_seed(0))
+    teacher = BlackBoxTeacher(lambda x: rounded(logits.softmax(1)), classes)
+    torch.testing.assert_close(teacher(images_of(0, 50)).softmax(1), logits.softmax(1), atol=2e-3, rtol=0.02)
+    assert teacher.queries.kind == "probabilities"
+
+
+@pytest.mark.parametrize(
+    "row", [[0.5, 0.6, 0.0, 0.0], [1.5, 0.0, 0.0, 0.0], [0.0] * 4, [1.1, -0.1, 0.0, 0.0]]
+)
+def test_other_numbers_are_logits(row):
+    teacher = answering(lambda x: torch.tensor([row] * len(x)))
+    torch.testing.assert_close(teacher(images_of(0, 1)), torch.tensor([row]))
+    assert teacher.queries.kind == "logits"
+
+
 @pytest.mark.parametrize("as_array", [False, True])
 def test_logits_are_taken_as_they_are(as_array):
     images = images_of(0)
@@ -81,7 +101,12 @@ def test_a_session_of_onnxruntime_is_a_callable(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
-        (lambda x: torch.full((len(x), CLASSES), float("nan")), "auto", "NaN or infinite"),
+        (lambda x: torch.full((len(x), CLASSES), float("nan")), "auto", "NaN or numbers"),
+        (
+            lambda x: torch.full((len(x), CLASSES), 1e39, dtype=torch.float64),
+            "auto",
+            "NaN or .* infinite in float32",
+        ),
         (lambda x: torch.zeros(len(x), CLASSES + 1), "auto", r"answers \[5, 5\] to 5 images"),
         (lambda x: torch.zeros(len(x) - 1, CLASSES), "auto", r"answers \[4, 4\] to 5 images"),
         (lambda x: "cat", "auto", "str and not numbers"),
