@@ -273,7 +273,12 @@ class Distiller:
         return copy.deepcopy(self.state_dict(), {id(tensor): tensor for tensor in shared})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where ``state_dict`` was taken, the global sources of randomness included."""
+        """Goes back to where ``state_dict`` was taken, the global sources of randomness included.
+
+        Raises UsageError where it is a position that a black-box teacher's journal does not reach.
+        """
+        if self.queries:
+            self.queries.go_back(state.get("queries", 0))
         self._schedule.forget()
         self.trained.load(state["weights"])
         self.student_optimizer.load_state_dict(state["student_optimizer"])
@@ -283,8 +288,6 @@ class Distiller:
             restore_global_state(state["global_rng"], self.device)
         for name, value in asdict(TrainState()).items():
             setattr(self.state, name, state.get(name, value))  # checkpoints of older versions count less
-        if self.queries:
-            self.queries.reached = self.state.queries
         if "best_student" in state:  # not in checkpoints of older versions
             self.best.load_state_dict(state["best_student"], self.device)
         self.student_start = state.get("student_start", {})

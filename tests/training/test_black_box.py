@@ -7,6 +7,7 @@ import torch
 
 from dfad_fast import BlackBoxTeacher, DFADFastWarning, DFADTrainer, RunError, UsageError
 from dfad_fast.runs.layout import QUERIES
+from dfad_fast.runs.lock import RunLock
 from tests.small_networks import make_net
 
 SHAPE, CLASSES, BATCH = (1, 8, 8), 4, 8
@@ -119,7 +120,53 @@ def test_another_run_in_the_folder_begins_a_journal_of_its_own(tmp_path):
 def test_another_kind_of_answers_is_another_run(tmp_path):
     trainer_of(Teacher(), out=tmp_path / "run").fit(1)
     with pytest.raises(UsageError, match="black_box"):
-        trainer_of(Teacher(), "logits", out=tmp_path / "run", resume=True)
+        trainer_of(Teacher(), "probabilities", out=tmp_path / "run", resume=True)
+    with pytest.raises(
+        UsageError, match="are probabilities, and logits were expected: go on with answers='proba"
+    ):
+        trainer_of(Teacher(), "logits", out=tmp_path / "run", resume=True, accept_changes=True)
+
+
+def test_a_journal_that_tells_of_too_little_is_refused(tmp_path):
+    trainer_of(Teacher(), out=tmp_path / "run").fit(2)
+    journal = tmp_path / "run" / QUERIES
+    lines = journal.read_bytes().splitlines(keepends=True)
+    teacher = Teacher()
+    for rest in (b"".join(lines[:-2]), None):
+        journal.write_bytes(rest) if rest else journal.unlink()
+        with pytest.raises(
+            UsageError, match=rf"has sent {2 * A_ROUND} images .* tells of \d+: bring back the file"
+        ):
+            trainer_of(teacher, out=tmp_path / "run", resume=True, accept_changes=True)
+    assert not journal.exists()
+    journal.write_bytes(b"".join(lines))
+    trainer_of(teacher, out=tmp_path / "run", resume=True)
+    assert teacher.asked == 0
+
+
+def test_the_journal_of_a_run_that_goes_on_is_left_alone(tmp_path):
+    trainer_of(Teacher(), out=tmp_path / "run").fit(1)
+    journal = tmp_path / "run" / QUERIES
+    torn = journal.read_bytes() + b'{"sent": "a line that is being written'
+    journal.write_bytes(torn)
+    lock = RunLock(tmp_path / "run")
+    lock.take()
+    with pytest.raises(UsageError, match="is writing to"):
+        trainer_of(Teacher(), out=tmp_path / "run", resume=True)
+    assert journal.read_bytes() == torn
+    lock.give_back()
+    trainer_of(Teacher(), out=tmp_path / "run", resume=True)
+    assert torn.startswith(journal.read_bytes())
+
+
+def test_a_teacher_may_be_used_for_another_run_in_the_same_place(tmp_path):
+    teacher = Teacher()
+    black_box = BlackBoxTeacher(teacher, CLASSES)
+    for more in ({}, {"overwrite": True}, {"resume": True}):
+        settings = {"method": "dfme", "batch_size": BATCH, "latent_dim": 5, "out": tmp_path / "run", **more}
+        assert DFADTrainer(black_box, student_of(), SHAPE, **settings).fit(1)["queries"] == teacher.asked
+    # The second run has the first one's images, and other ones only once its student is another.
+    assert teacher.asked == 2 * A_ROUND
 
 
 def test_a_teacher_that_fails_leaves_the_last_good_state(tmp_path):

@@ -66,7 +66,7 @@ class BlackBoxTeacher(nn.Module):
         self.classes = classes
         self.answers = answers
         self.max_batch = max_batch
-        self.queries = Queries(query_budget)
+        self.queries = Queries(query_budget, answers)
 
     @property
     def gives_labels(self) -> bool:
