@@ -221,6 +221,43 @@ def test_what_needs_more_than_answers_is_refused_before_anything_is_asked(settin
     assert teacher.asked == 0
 
 
+def inside(teacher):
+    return torch.nn.Sequential(teacher, torch.nn.Identity())
+
+
+@pytest.mark.parametrize(
+    ("around", "said"),
+    [
+        (inside, "the teacher is a module with a BlackBoxTeacher inside"),
+        (
+            lambda teacher: [make_net(6), inside(teacher)],
+            "the teacher's member 1 is a module with a BlackBoxTeacher",
+        ),
+    ],
+)
+def test_a_black_box_inside_of_a_module_is_not_asked_in_secret(around, said):
+    teacher = Teacher()
+    with pytest.raises(UsageError, match=said):
+        DFADTrainer(
+            around(BlackBoxTeacher(teacher, CLASSES)), student_of(), SHAPE, method="dfme", batch_size=BATCH
+        )
+    assert teacher.asked == 0
+
+
+def test_one_inside_of_a_wrapper_has_a_journal(tmp_path):
+    black_box = BlackBoxTeacher(Teacher(), CLASSES)
+    wrapped = torch.nn.DataParallel(black_box)
+    DFADTrainer(wrapped, student_of(), SHAPE, method="dfme", batch_size=BATCH, out=tmp_path / "run")
+    assert (tmp_path / "run" / QUERIES).is_file()
+
+
+@pytest.mark.parametrize("student", [lambda box: box, inside])
+def test_a_black_box_is_no_student(student):
+    boxes = [BlackBoxTeacher(Teacher(), CLASSES) for _ in range(2)]
+    with pytest.raises(UsageError, match=r"the student is a (black box|module with a BlackBoxTeacher)"):
+        DFADTrainer(boxes[0], student(boxes[1]), SHAPE, method="dfme", batch_size=BATCH)
+
+
 def test_a_network_may_have_its_gradient_estimated_too():
     trainer = DFADTrainer(make_net(6), student_of(), SHAPE, method="maze", batch_size=BATCH)
     assert "queries" not in trainer.fit(1)

@@ -119,3 +119,13 @@ class BlackBoxTeacher(nn.Module):
 def is_black_box(network: nn.Module) -> bool:
     """Whether ``network`` is a teacher that gives its answers alone."""
     return isinstance(network, BlackBoxTeacher)
+
+
+def refuse_hidden_black_box(network: nn.Module, what: str) -> None:
+    """Raises UsageError where a black box is inside of ``network``: it would be asked as a network is, again and again
+    and beyond what a step learns from."""
+    if any(is_black_box(module) for module in network.modules() if module is not network):
+        raise UsageError(
+            f"the {what} is a module with a BlackBoxTeacher inside of it, whose queries nobody would hold: give the "
+            "BlackBoxTeacher itself, and put what is around it into its callable"
+        )
