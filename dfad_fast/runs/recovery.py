@@ -31,8 +31,13 @@ class Recovery:
         """So is what an evaluation changed of it."""
         self._last_good.update(self._distiller.evaluated())
 
+    def go_back(self) -> None:
+        """To the last good state."""
+        self._distiller.load_state_dict(self._last_good)
+        self.keep()  # optimizers took over the last one's very tensors
+
     def give_up(self, bad: NotFinite) -> NoReturn:
-        kept = self._go_back()
+        kept = self._go_back_and_save()
         raise RunError(
             f"{bad.name} is not finite at iteration {bad.iteration}; {kept}: lower the learning rates "
             "(--student-lr, --generator-lr; in Python, recipe=) or choose another method; a teacher that "
@@ -47,7 +52,7 @@ class Recovery:
             self._fail_alone(error, named, trace)
         where = ""
         try:
-            kept = self._go_back()
+            kept = self._go_back_and_save()
             where = self._writer.write_failure(trace)
         except Exception as further:
             # As on a GPU after a failed assertion, where nothing can be read or written any more, or on a full disk.
@@ -67,11 +72,10 @@ class Recovery:
             f"iteration {failed} failed in process {processes.rank()} ({named}); {self._writer.describe_kept()}{where}"
         ) from error
 
-    def _go_back(self) -> str:
-        """To the last good state; says so."""
+    def _go_back_and_save(self) -> str:
+        """Says so."""
         distiller, out = self._distiller, self._writer.out
-        distiller.load_state_dict(self._last_good)
-        self.keep()  # optimizers took over the last one's very tensors
+        self.go_back()
         kept = f"everything is back at the last good state, iteration {distiller.state.iteration}"
         if out:
             try:

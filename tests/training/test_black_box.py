@@ -8,6 +8,7 @@ import torch
 from dfad_fast import BlackBoxTeacher, DFADFastWarning, DFADTrainer, RunError, UsageError
 from dfad_fast.runs.layout import QUERIES
 from dfad_fast.runs.lock import RunLock
+from dfad_fast.training.budget import IterationStart
 from tests.small_networks import make_net
 
 SHAPE, CLASSES, BATCH = (1, 8, 8), 4, 8
@@ -65,11 +66,11 @@ def test_a_run_ends_with_its_budget(tmp_path):
     budget = 2 * A_ROUND + 3 * BATCH
     trainer = trainer_of(teacher, budget=budget, out=tmp_path / "run")
     with pytest.warns(
-        DFADFastWarning, match=r"budget of 136 is used up.* ends in iteration 3 of 9, and its student"
+        DFADFastWarning, match=r"budget of 136 is used up.* ends after iteration 2 of 9, and its student"
     ):
         summary = trainer.fit(9)
     assert teacher.asked == summary["queries"] == budget
-    assert summary["iterations"] == 3
+    assert summary["iterations"] == 2
     assert "the query budget of 136 is used up" in summary["notices"][0]
     assert (tmp_path / "run" / "student.safetensors").is_file()
     trainer.distiller.queries.budget = None
@@ -95,6 +96,36 @@ def test_a_resumed_run_ends_with_the_same_bits_and_asks_nothing_again(tmp_path):
         strict=True,
     ):
         torch.testing.assert_close(own, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+@pytest.mark.parametrize(
+    ("budget", "whole"),
+    [(BATCH, 0), (2 * A_ROUND + 3 * BATCH, 2)],
+    ids=["of less than an iteration", "of two"],
+)
+def test_an_iteration_that_the_budget_ends_in_is_taken_whole_later(tmp_path, budget, whole, log_every):
+    expected = trainer_of(Teacher())
+    expected.fit(4)
+    first, second = Teacher(), Teacher()
+    with pytest.warns(DFADFastWarning, match=f"ends after iteration {whole} of 4"):
+        summary = trainer_of(first, budget=budget, out=tmp_path / "run").fit(4, log_every=log_every)
+    assert (summary["iterations"], summary["queries"]) == (whole, first.asked)
+    resumed = trainer_of(second, out=tmp_path / "run", resume=True)
+    resumed.fit(4 - resumed.iteration, log_every=log_every)
+    assert first.asked + second.asked == 4 * A_ROUND
+    assert [record["iteration"] for record in resumed.history] == sorted(
+        {r["iteration"] for r in resumed.history}
+    )
+    own, other = (trainer.networks.student.state_dict() for trainer in (resumed, expected))
+    assert all(torch.equal(own[name], other[name]) for name in other)
+
+
+def test_an_iteration_that_takes_more_than_any_before_goes_back_to_the_last_record(monkeypatch):
+    monkeypatch.setattr(IterationStart, "begin", lambda self: None)
+    with pytest.warns(DFADFastWarning, match="ends after iteration 2 of 9"):
+        summary = trainer_of(Teacher(), budget=4 * A_ROUND - 1).fit(9, log_every=2)
+    assert (summary["iterations"], summary["queries"]) == (2, 4 * A_ROUND - BATCH)
 
 
 def test_a_run_that_is_begun_again_asks_nothing_again(tmp_path):
