@@ -19,7 +19,7 @@ from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
 from dfad_fast.models.surgery.quick_layers import QuickLayers
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.trio import Trio
-from dfad_fast.precision import at_least_float32
+from dfad_fast.precision import at_least_float32, without_tensor_float32
 from dfad_fast.terms import (
     Probe,
     Weighted,
@@ -193,6 +193,22 @@ class Prober:
     def mixed_precision(self) -> torch.autocast:
         """In it networks compute in halves, if that was asked for, and losses in float32."""
         return self._computing_in(self._autocast)
+
+    @property
+    def narrower(self) -> torch.dtype | None:
+        """What the teacher, or else the other networks, compute in where that is not their own type."""
+        return self._teacher_autocast or self._autocast
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Within it no network computes in halves or in TensorFloat-32, whatever the levers say."""
+        before = self._autocast, self._teacher_autocast
+        self._autocast = self._teacher_autocast = None
+        try:
+            with without_tensor_float32():
+                yield
+        finally:
+            self._autocast, self._teacher_autocast = before
 
     def _computing_in(self, dtype: torch.dtype | None) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
