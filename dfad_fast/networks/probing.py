@@ -219,11 +219,11 @@ class Prober:
             return self._runners[self.trio.generator](noise) if by is None else by(noise)
 
     def asker(
-        self, graph: bool, statistics: bool = False, hooked: bool = False
+        self, graph: bool, statistics: bool = False, hooked: bool = False, of: nn.Module | None = None
     ) -> Callable[[Tensor], Tensor]:
         """Asks the teacher for its logits. ``graph``: whether gradients flow to the images through it, as the
         generator's phase needs them and the student's does not. ``statistics``: whether its batch norm layers run.
-        ``hooked``: whether something inside of it is read."""
+        ``hooked``: whether something inside of it is read. ``of``: the member of an ensemble that is asked alone."""
         run = self._runners[self.trio.teacher if statistics else self.quick_teacher]
 
         def ask(images: Tensor) -> Tensor:
@@ -232,7 +232,7 @@ class Prober:
                 images = at_least_float32(images)
             with torch.set_grad_enabled(graph), self._computing_in(self._teacher_autocast):
                 # Losses are computed from float32 (or float64), whatever the network computed in.
-                return at_least_float32(run(images, hooked))
+                return at_least_float32(run(images, hooked) if of is None else of(images))
 
         return ask
 
