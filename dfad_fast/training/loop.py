@@ -22,10 +22,10 @@ from dfad_fast.models.black_box import QueryBudgetSpent
 from dfad_fast.reporting import sheets
 from dfad_fast.reporting.samples import Normalization, try_to_label_samples
 from dfad_fast.runs import stability
+from dfad_fast.runs.budget import IterationStart
 from dfad_fast.runs.events import Callback, Failed, Recorded, Sampled, Started, Stepped
 from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.writer import RunWriter
-from dfad_fast.training.budget import IterationStart
 from dfad_fast.training.timetable import Timetable
 
 _UNTIL_FIRST_CHECKPOINT = 5.0  # seconds

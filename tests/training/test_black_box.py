@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from dfad_fast import BlackBoxTeacher, DFADFastWarning, DFADTrainer, RunError, UsageError
+from dfad_fast.runs.budget import IterationStart
 from dfad_fast.runs.layout import QUERIES
 from dfad_fast.runs.lock import RunLock
-from dfad_fast.training.budget import IterationStart
 from tests.small_networks import make_net
 
 SHAPE, CLASSES, BATCH = (1, 8, 8), 4, 8

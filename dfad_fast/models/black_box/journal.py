@@ -99,7 +99,7 @@ class Journal:
                     while written < len(line):
                         written += file.write(line[written:]) or 0
                     os.fsync(file.fileno())
-                except OSError:
+                except BaseException:  # Ctrl-C too
                     with suppress(OSError):
                         file.truncate(at)
                     raise
