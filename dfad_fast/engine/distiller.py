@@ -193,8 +193,7 @@ class Distiller:
     @property
     def queries(self) -> Queries | None:
         """Those of a black-box teacher."""
-        teacher = self.networks.teacher
-        return teacher.queries if isinstance(teacher, BlackBoxTeacher) else None
+        return teacher.queries if isinstance(teacher := self.networks.teacher, BlackBoxTeacher) else None
 
     @property
     def images_per_iteration(self) -> int:
@@ -273,10 +272,8 @@ class Distiller:
         return copy.deepcopy(self.state_dict(), {id(tensor): tensor for tensor in shared})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where ``state_dict`` was taken, the global sources of randomness included.
-
-        Raises UsageError where it is a position that a black-box teacher's journal does not reach.
-        """
+        """Goes back to where ``state_dict`` was taken, the global sources of randomness included. Raises UsageError
+        where a black-box teacher's journal of queries does not reach there."""
         if self.queries:
             self.queries.go_back(state.get("queries", 0))
         self._schedule.forget()
