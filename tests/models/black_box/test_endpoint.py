@@ -13,6 +13,7 @@ import torch
 
 from dfad_fast import BlackBoxTeacher, RunError, UsageError
 from dfad_fast.models.black_box import HTTPEndpoint, endpoint
+from examples import teacher_server
 from examples.teacher_server import TeacherServer
 from tests.small_networks import make_net
 
@@ -61,6 +62,14 @@ def test_a_request_that_is_repeated_counts_once(server):
     ask.answer(IMAGES.numpy(), "other")
     ask(IMAGES)
     assert server.count == 9
+
+
+def test_the_server_forgets_old_requests(server, monkeypatch):
+    monkeypatch.setattr(teacher_server, "KEPT_ANSWERS", 2)
+    ask = HTTPEndpoint(server.url)
+    for key in ("a", "b", "c", "b", "c"):
+        ask.answer(IMAGES.numpy(), key)
+    assert server.requests == len(server._answers) + 1 == 3
 
 
 @pytest.mark.parametrize(
