@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -26,3 +29,17 @@ def tolerance(answer: Tensor) -> float:
     # TensorFloat-32, the default in convolutions on a GPU, keeps 10 bits.
     tensor_cores = answer.device.type == "cuda" and answer.dtype == torch.float32
     return (2.0**-10 if tensor_cores else torch.finfo(answer.dtype).eps) ** 0.5
+
+
+@contextmanager
+def without_tensor_float32() -> Iterator[None]:
+    """Within it float32 on a GPU is computed in its 24 bits, in the whole process."""
+    operations = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = [operation.fp32_precision for operation in operations]
+    try:
+        for operation in operations:
+            operation.fp32_precision = "ieee"
+        yield
+    finally:
+        for operation, precision in zip(operations, before, strict=True):
+            operation.fp32_precision = precision

@@ -2,9 +2,10 @@
 
     python examples/teacher_server.py --network resnet8-w32 --image-shape 1,8,8 --classes 10 --weights FILE.safetensors
 
-It answers on the loopback interface alone, with a network's probabilities, and counts the images that it was asked
-about. A request that comes again with the same Idempotency-Key gets the first one's answer and is not counted. The page
-/count tells the count. It has no encryption and no users, and is no server to show to the world.
+It listens on the loopback interface only, answers with a network's probabilities, and counts the images that it was
+asked about. It remembers the last 1,000 requests: one that comes again with the same Idempotency-Key gets the first
+one's answer and is not counted. The page /count shows the count. The server has no encryption and no users, so do not
+open it to the world.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from dfad_fast.models import create_network, load_weights
 
 LARGEST_REQUEST = 2**28  # bytes
+KEPT_ANSWERS = 1000  # the last ones: a client repeats what it asked last
 
 
 class TeacherServer(ThreadingHTTPServer):
@@ -54,6 +56,8 @@ class TeacherServer(ThreadingHTTPServer):
             np.save(file, probabilities, allow_pickle=False)
             if key:
                 self._answers[key] = file.getvalue()
+                if len(self._answers) > KEPT_ANSWERS:
+                    del self._answers[next(iter(self._answers))]
             return file.getvalue()
 
 

@@ -193,8 +193,7 @@ class Distiller:
     @property
     def queries(self) -> Queries | None:
         """The queries of a black-box teacher; None for any other."""
-        teacher = self.networks.teacher
-        return teacher.queries if isinstance(teacher, BlackBoxTeacher) else None
+        return teacher.queries if isinstance(teacher := self.networks.teacher, BlackBoxTeacher) else None
 
     @property
     def images_per_iteration(self) -> int:
@@ -273,7 +272,12 @@ class Distiller:
         return copy.deepcopy(self.state_dict(), {id(tensor): tensor for tensor in shared})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state from ``state_dict``, including the global sources of randomness."""
+        """Restores the state from ``state_dict``, including the global sources of randomness.
+
+        Raises UsageError if a black-box teacher's journal of queries does not reach that state.
+        """
+        if self.queries:
+            self.queries.go_back(state.get("queries", 0))
         self._schedule.forget()
         self.trained.load(state["weights"])
         self.student_optimizer.load_state_dict(state["student_optimizer"])
@@ -283,8 +287,6 @@ class Distiller:
             restore_global_state(state["global_rng"], self.device)
         for name, value in asdict(TrainState()).items():
             setattr(self.state, name, state.get(name, value))  # older checkpoints lack some counts
-        if self.queries:
-            self.queries.reached = self.state.queries
         if "best_student" in state:  # not in checkpoints of older versions
             self.best.load_state_dict(state["best_student"], self.device)
         self.student_start = state.get("student_start", {})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
 from dfad_fast.memory import GIB, free_memory
+from dfad_fast.models.black_box import is_black_box
 from dfad_fast.models.ensemble import named_members
 from dfad_fast.models.reading.check import is_lazy, left_as_it_was, noise_images
 
@@ -29,6 +30,8 @@ def refuse_unfit(teacher: nn.Module, student: nn.Module) -> None:
         raise UsageError(
             "teacher and student are the same network: pass copy.deepcopy(teacher) as the student, or another network"
         )
+    if is_black_box(student):
+        raise UsageError("the student is a black box, which has nothing to train: give a network")
     of_teacher = {id(p): name for name, p in teacher.named_parameters()}
     for name, parameter in student.named_parameters():
         if id(parameter) in of_teacher:

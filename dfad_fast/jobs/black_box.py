@@ -14,6 +14,7 @@ from dfad_fast.errors import UsageError
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.teachers import Teacher
 from dfad_fast.models.black_box import BlackBoxTeacher, HTTPEndpoint
+from dfad_fast.models.black_box.endpoint import TOKEN
 from dfad_fast.models.reading.answers import find_logits
 from dfad_fast.models.reading.check import as_image_shape, device_of
 
@@ -31,7 +32,10 @@ def refuse_unused(settings: DistillSettings) -> None:
 
 
 def behind_address(settings: DistillSettings, dataset: Dataset | None) -> Teacher:
-    """The teacher at ``settings.teacher_url``, which is asked nothing yet."""
+    """The teacher at ``settings.teacher_url``, which is asked nothing yet.
+
+    Raises UsageError for an address with a query, where secrets often are: config.yaml would hold it.
+    """
     shape = settings.image_shape or (dataset.image_shape if dataset else None)
     classes = settings.classes or (len(dataset.classes) if dataset else None)
     if shape is None or classes is None:
@@ -40,6 +44,11 @@ def behind_address(settings: DistillSettings, dataset: Dataset | None) -> Teache
             "CHANNELS,HEIGHT,WIDTH and --classes N, or --dataset"
         )
     assert settings.teacher_url is not None
+    if "?" in settings.teacher_url or "#" in settings.teacher_url:
+        raise UsageError(
+            f"--teacher-url has a query (?...), which a run would record: put a token into {TOKEN}, and give a "
+            "harmless query in Python, to HTTPEndpoint"
+        )
     endpoint = HTTPEndpoint(settings.teacher_url, settings.query_timeout, settings.query_retries)
     return Teacher(
         _black_box(endpoint, settings, classes), as_image_shape(shape), origin=settings.teacher_url

@@ -16,6 +16,7 @@ from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.best import BestStudent
+from dfad_fast.engine.choice import source_of
 from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.engine.preflight import refuse_unaffordable
 from dfad_fast.errors import UsageError
@@ -97,6 +98,8 @@ def prepare(
     _refuse_two_lengths(settings)
     if settings.minutes is not None and (settings.teacher_url or settings.teacher_answers):
         raise UsageError("--minutes would spend queries of a black-box teacher on timing: use --iterations")
+    for part in source_of(settings.method, settings.source).walk():
+        part.check_files()
     best = BestStudent(settings.best_by)
     if not (dry_run or settings.dataset or settings.evaluate):
         best.refuse_untested()  # before a teacher is trained or a run is overwritten

@@ -62,7 +62,7 @@ class DistillSettings(RunSettings):
     )
     query_retries: int = setting(
         4,
-        "How often to retry a request without an answer, after 0.5, 1, 2 ... seconds.",
+        "How often to retry a request without a whole answer, after 0.5, 1, 2 ... seconds, at most 60.",
         limits=Limits(0, 20),
         changes_result=False,
         profiled=False,

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfad_fast.distributed import differentiable, processes
+
 _OWN = ("lr", "fused", "foreach", "capturable")
 _around_backward: list[Callable[[Tensor], AbstractContextManager[None]]] = []
 
@@ -47,6 +49,7 @@ class ScaledOptimizer:
     ) -> None:
         self.optimizer = optimizer
         self._clip_norm = clip_norm
+        self._each_own = False
         self._scaler = torch.amp.GradScaler(device.type) if scaled else None
 
     def set_rate(self, rate: float) -> None:
@@ -60,10 +63,12 @@ class ScaledOptimizer:
     def rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def around(self, optimizer: torch.optim.Optimizer) -> ScaledOptimizer:
-        """Another optimizer with the same scaler, so that both have one scale, and the same clipping."""
+    def around(self, optimizer: torch.optim.Optimizer, each_own: bool = False) -> ScaledOptimizer:
+        """Another optimizer with the same scaler, so that both have one scale, and the same clipping. ``each_own``:
+        every process has parameters of its own; a step that overflows in one is left out in all, whose scale is one."""
         other = copy.copy(self)
         other.optimizer = optimizer
+        other._each_own = each_own
         return other
 
     def descend(self, loss: Tensor, look: Callable[[], None] | None = None) -> None:
@@ -75,18 +80,31 @@ class ScaledOptimizer:
             self.optimizer.step()
             return
         _backward(self._scaler.scale(loss))
+        if self._each_own and processes.count() > 1:
+            self._spread_overflow()
         if self._clip_norm is not None or look is not None:
             self._scaler.unscale_(self.optimizer)
             self._finish_gradients(look)
         self._scaler.step(self.optimizer)
         self._scaler.update()
 
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _spread_overflow(self) -> None:
+        """Gradients become infinite in all processes where they are not finite in one. Waits for no device."""
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        own = torch.stack([~gradient.isfinite().all() for gradient in gradients]).any()
+        of_any = differentiable.mean(own.float()) > 0
+        for gradient in gradients:
+            gradient.masked_fill_(of_any, float("inf"))
+
     def _finish_gradients(self, look: Callable[[], None] | None) -> None:
         if look is not None:
             look()
         if self._clip_norm is not None:
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
 
     def state_dict(self) -> dict[str, Any]:
         state = self.optimizer.state_dict()

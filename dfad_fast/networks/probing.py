@@ -19,7 +19,7 @@ from dfad_fast.models.surgery.folding import Folded, fold_batch_norm
 from dfad_fast.models.surgery.quick_layers import QuickLayers
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.trio import Trio
-from dfad_fast.precision import at_least_float32
+from dfad_fast.precision import at_least_float32, without_tensor_float32
 from dfad_fast.terms import (
     Probe,
     Weighted,
@@ -194,6 +194,22 @@ class Prober:
         """In it networks compute in halves, if that was asked for, and losses in float32."""
         return self._computing_in(self._autocast)
 
+    @property
+    def narrower(self) -> torch.dtype | None:
+        """What the teacher, or else the other networks, compute in where that is not their own type."""
+        return self._teacher_autocast or self._autocast
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Within it no network computes in halves or in TensorFloat-32, whatever the levers say."""
+        before = self._autocast, self._teacher_autocast
+        self._autocast = self._teacher_autocast = None
+        try:
+            with without_tensor_float32():
+                yield
+        finally:
+            self._autocast, self._teacher_autocast = before
+
     def _computing_in(self, dtype: torch.dtype | None) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -203,11 +219,11 @@ class Prober:
             return self._runners[self.trio.generator](noise) if by is None else by(noise)
 
     def asker(
-        self, graph: bool, statistics: bool = False, hooked: bool = False
+        self, graph: bool, statistics: bool = False, hooked: bool = False, of: nn.Module | None = None
     ) -> Callable[[Tensor], Tensor]:
         """Asks the teacher for its logits. ``graph``: whether gradients flow to the images through it, as the
         generator's phase needs them and the student's does not. ``statistics``: whether its batch norm layers run.
-        ``hooked``: whether something inside of it is read."""
+        ``hooked``: whether something inside of it is read. ``of``: the member of an ensemble that is asked alone."""
         run = self._runners[self.trio.teacher if statistics else self.quick_teacher]
 
         def ask(images: Tensor) -> Tensor:
@@ -216,7 +232,7 @@ class Prober:
                 images = at_least_float32(images)
             with torch.set_grad_enabled(graph), self._computing_in(self._teacher_autocast):
                 # Losses are computed from float32 (or float64), whatever the network computed in.
-                return at_least_float32(run(images, hooked))
+                return at_least_float32(run(images, hooked) if of is None else of(images))
 
         return ask
 

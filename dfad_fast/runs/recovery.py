@@ -31,8 +31,13 @@ class Recovery:
         """Updates the last good state with what an evaluation changed."""
         self._last_good.update(self._distiller.evaluated())
 
+    def go_back(self) -> None:
+        """Restores the last good state."""
+        self._distiller.load_state_dict(self._last_good)
+        self.keep()  # a new copy, since the optimizers now use the tensors of the old one
+
     def give_up(self, bad: NotFinite) -> NoReturn:
-        kept = self._go_back()
+        kept = self._go_back_and_save()
         raise RunError(
             f"{bad.name} is not finite at iteration {bad.iteration}; {kept}: lower the learning rates "
             "(--student-lr, --generator-lr; in Python, recipe=) or choose another method; at iteration 1 the "
@@ -47,7 +52,7 @@ class Recovery:
             self._fail_alone(error, named, trace)
         where = ""
         try:
-            kept = self._go_back()
+            kept = self._go_back_and_save()
             where = self._writer.write_failure(trace)
         except Exception as further:
             # For example on a full disk, or on a GPU that cannot be used any more after a failed assertion.
@@ -67,11 +72,10 @@ class Recovery:
             f"iteration {failed} failed in process {processes.rank()} ({named}); {self._writer.describe_kept()}{where}"
         ) from error
 
-    def _go_back(self) -> str:
-        """Restores the last good state and returns a description of it."""
+    def _go_back_and_save(self) -> str:
+        """Restores the last good state, saves it, and returns a description of it."""
         distiller, out = self._distiller, self._writer.out
-        distiller.load_state_dict(self._last_good)
-        self.keep()  # a new copy, since the optimizers now use the tensors of the old one
+        self.go_back()
         kept = f"everything is back at the last good state, iteration {distiller.state.iteration}"
         if out:
             try:

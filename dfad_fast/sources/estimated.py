@@ -29,8 +29,9 @@ class Estimated(SourceSpec):
 
     with m random directions u_i of length 1 (``directions``; MAZE, Kariyappa et al. 2021, arXiv 2005.03161, section
     4.2; DFME, Truong et al. 2021, arXiv 2011.14779, section 3.2), and goes on through the generator. A generator's step
-    takes (m + 1) queries an image. ``exact_student``: the student's answers are left as they are in the differences,
-    and the gradient through the student is the exact one; its variance is then lower.
+    takes (m + 1) queries an image. All networks compute it in float32, whatever the levers say: differences of narrower
+    numbers are their rounding. ``exact_student``: the student's answers are left as they are in the differences, and
+    the gradient through the student is the exact one; its variance is then lower.
 
     Raises UsageError for fewer than 1 direction, or ``epsilon`` that is not positive.
     """
@@ -65,6 +66,15 @@ class EstimatedSource(AdversarialGenerator):
     def generated_images(self) -> int:
         return self._plan.student_steps * self._bench.batch_size + super().generated_images
 
+    @property
+    def notices(self) -> list[str]:
+        if (narrower := self._bench.prober.narrower) is None:
+            return []
+        kind = str(narrower).removeprefix("torch.")
+        return [
+            f"the generator's steps run in float32: in {kind} the differences that they estimate by are rounding"
+        ]
+
     def batches(self, turn: Turn) -> Iterator[Batch]:
         self._update(turn)
         for _ in range(self._plan.student_steps):
@@ -79,6 +89,12 @@ class EstimatedSource(AdversarialGenerator):
         for_student: bool,
     ) -> tuple[Tensor, StepLosses, Batch]:
         """A sum whose gradient is the estimated one, the terms as they are, and the batch."""
+        with self._bench.prober.in_float32():
+            return self._estimated_loss(noise, draws, weights, progress)
+
+    def _estimated_loss(
+        self, noise: Tensor, draws: Draws, weights: Sequence[float | Tensor], progress: float
+    ) -> tuple[Tensor, StepLosses, Batch]:
         prober, rows = self._bench.prober, self._plan.generator
         images = prober.generate(noise)
         view = prober.look(images.detach(), rows, graph=False)
@@ -86,8 +102,7 @@ class EstimatedSource(AdversarialGenerator):
         labels = prober.trio.labels_of(noise)
         with torch.set_grad_enabled(self._spec.exact_student):
             probes = prober.probe(shown, view, rows, draws, progress, labels)
-            with prober.mixed_precision():
-                total, losses = weigh(rows, probes, weights, "generator")
+            total, losses = weigh(rows, probes, weights, "generator")
         gradient = self._estimate(images.detach(), view, probes, draws, weights, progress)
         pull = (images * gradient).sum()
         # Its value is the loss, and its gradient that of both parts.

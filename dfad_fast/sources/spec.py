@@ -49,6 +49,9 @@ class SourceSpec:
         """Those of its settings that name a file or folder, empty for none."""
         return ()
 
+    def check_files(self) -> None:
+        """Raises UsageError where one of them is missing or damaged: before a teacher is trained in vain."""
+
     @property
     def draws_weights(self) -> bool:
         """Whether it gives the generator new weights while the run goes on."""

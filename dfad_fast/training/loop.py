@@ -22,6 +22,7 @@ from dfad_fast.models.black_box import QueryBudgetSpent
 from dfad_fast.reporting import sheets
 from dfad_fast.reporting.samples import Normalization, try_to_label_samples
 from dfad_fast.runs import stability
+from dfad_fast.runs.budget import IterationStart
 from dfad_fast.runs.events import Callback, Failed, Recorded, Sampled, Started, Stepped
 from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.writer import RunWriter
@@ -57,6 +58,7 @@ class Loop:
         self._callbacks = callbacks
         self._normalization = normalization
         self._losses = Losses()
+        self._iteration_start = IterationStart(distiller)
         self._answers: tuple[Tensor, Tensor] | None = None
         self._held_out = held_out_images(distiller, timetable.evaluate_every)
         self._has_checkpoint = writer.out is None or writer.has_checkpoint
@@ -134,7 +136,8 @@ class Loop:
         assert state.planned_iterations is not None
         saved_at = time.monotonic()
         while state.iteration < times.target:
-            self._step_once()
+            if not self._step_once():
+                return
             last = state.iteration == times.target
             if last or state.iteration % times.log_every == 0:
                 self._record(test_set, evaluated=last or state.iteration % times.evaluate_every == 0)
@@ -150,7 +153,7 @@ class Loop:
                 self.stop_asked,
                 processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
             )
-            if self.signalled or stop_asked or self._distiller.ended:
+            if self.signalled or stop_asked:
                 return
             if checkpoint_due and not last:  # everything is saved at the end anyway
                 if not self._losses.empty:
@@ -159,8 +162,10 @@ class Loop:
                 self._has_checkpoint = True
                 saved_at = time.monotonic()
 
-    def _step_once(self) -> None:
+    def _step_once(self) -> bool:
+        """False where a black box is not to be asked any more."""
         state, started = self._distiller.state, time.perf_counter()
+        self._iteration_start.begin()
         try:
             self._step()
             result = self._distiller.last
@@ -169,16 +174,23 @@ class Loop:
                 self._losses.add(state.iteration, losses)
         except QueryBudgetSpent as spent:
             self._end(spent)
-            return
+            return False
         except Exception as error:
             self._recovery.fail(error)
         self._answers = result.answers
         state.seconds += time.perf_counter() - started
+        return True
 
     def _end(self, spent: QueryBudgetSpent) -> None:
-        """Ends the run when the query budget of a black box is spent. The student is kept."""
-        state = self._distiller.state
-        ended = f"{spent}: the run ends in iteration {state.iteration:,} of {self._times.target:,}"
+        """Ends the run when the query budget of a black box is spent.
+
+        The unfinished iteration is undone, so that a run with a larger budget repeats it from its start.
+        """
+        if not self._iteration_start.go_back():
+            self._losses.take()
+            self._recovery.go_back()
+        iteration = self._distiller.state.iteration
+        ended = f"{spent}: the run ends after iteration {iteration:,} of {self._times.target:,}"
         self._distiller.ended = [ended]
         warnings.warn(f"{ended}, and its student is kept", DFADFastWarning, stacklevel=4)
 

@@ -102,6 +102,15 @@ def test_a_budget_without_a_black_box(dfad_fast, own):
     assert "--query-budget is for a black-box teacher" in result.err
 
 
+def test_an_address_with_a_query_is_not_recorded(dfad_fast, tmp_path):
+    place = ("--student", "lenet5", "--classes", "3", "--image-shape", "1,8,8", "--out", "run")
+    result = dfad_fast("distill", "--teacher-url", "http://127.0.0.1:1/?key=hidden", *place)
+    assert result.code == 2
+    assert "--teacher-url has a query" in result.err
+    assert "hidden" not in result.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_classes_and_shape_are_needed(dfad_fast):
     result = dfad_fast("distill", "--teacher-url", "http://127.0.0.1:1/", "--student", "lenet5")
     assert result.code == 2

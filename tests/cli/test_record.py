@@ -30,6 +30,17 @@ def test_a_record_is_written_distilled_from_and_looked_at(dfad_fast, own, images
     assert done.code == 0, done.err
 
 
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [((), "recorded needs the file"), (("--source", "bank(recorded(path='gone.safetensors'))"), "no record")],
+)
+def test_a_missing_record_is_told_before_a_teacher_is_trained(dfad_fast, tmp_path, source, told):
+    done = dfad_fast("distill", "--dataset", "digits", "--method", "dfkd", "--teachers", "teachers", *source)
+    assert done.code == 2
+    assert told in done.err
+    assert not (tmp_path / "teachers").exists()
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_training_images_of_a_dataset(dfad_fast, tmp_path):
     done = dfad_fast("record", "--dataset", "digits", "--teacher-epochs", "1", "--out", "digits.safetensors")

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from dfad_fast.distributed import differentiable, processes
 from dfad_fast.networks.optimizers import ScaledOptimizer
 
 
@@ -45,3 +46,15 @@ def test_another_optimizer_shares_the_scale_and_the_clipping():
     assert second == 1
     other.descend((3.0 * second).sum())
     assert (first.item(), second.item()) == (1.0, pytest.approx(0.5))
+
+
+@pytest.mark.parametrize("overflows", [False, True])
+def test_a_step_that_overflows_in_another_process_is_left_out_here_too(monkeypatch, overflows):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(differentiable, "mean", lambda own: (own + float(overflows)) / 2)
+    first, images = (nn.Parameter(torch.ones(1)) for _ in range(2))
+    one = ScaledOptimizer(torch.optim.SGD([first], lr=0.5), torch.device("cpu"), scaled=True)
+    before = one.state_dict()["scaler"]["scale"]
+    one.around(torch.optim.SGD([images], lr=0.5), each_own=True).descend(images.sum())
+    assert images == (1.0 if overflows else 0.5)
+    assert one.state_dict()["scaler"]["scale"] == (before / 2 if overflows else before)

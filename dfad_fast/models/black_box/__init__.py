@@ -7,3 +7,4 @@ from dfad_fast.models.black_box.queries import Queries as Queries
 from dfad_fast.models.black_box.queries import QueryBudgetSpent as QueryBudgetSpent
 from dfad_fast.models.black_box.teacher import BlackBoxTeacher as BlackBoxTeacher
 from dfad_fast.models.black_box.teacher import is_black_box as is_black_box
+from dfad_fast.models.black_box.teacher import refuse_hidden_black_box as refuse_hidden_black_box

@@ -13,7 +13,6 @@ from dfad_fast.errors import RunError
 ANSWERS = ("auto", "logits", "probabilities", "labels")
 """The kinds of answers; ``auto`` is recognized by the first ones."""
 
-_SUM = 1e-3  # how far from 1 the probabilities of an image may sum up to
 _LEAST = 1e-7  # a probability that was rounded to 0 has a logarithm too
 _SURE = 40.0  # the softmax of such a logit beside zeros is 1 to float32
 
@@ -35,9 +34,11 @@ def check_answers(answers: Any, count: int, classes: int, kind: str) -> tuple[np
             f"the teacher answers {list(rows.shape)} to {count} images, and [{count}, {classes}] or [{count}] labels "
             "were expected: give the number of classes that it knows, and one answer an image"
         )
+    with np.errstate(over="ignore"):
+        rows = rows.astype(np.float32)
     if not np.isfinite(rows).all():
         raise RunError(
-            "the teacher answers NaN or infinite numbers: check what it makes of normalized images"
+            "the teacher answers NaN or numbers that are infinite in float32: check what it makes of normalized images"
         )
     found = "labels" if labels else _recognized(rows) if kind == "auto" else kind
     if kind != "auto" and (kind == "labels") != labels:
@@ -53,7 +54,7 @@ def check_answers(answers: Any, count: int, classes: int, kind: str) -> tuple[np
             "the teacher answers numbers that are no probabilities (negative, or with another sum than 1): choose "
             "answers='logits'"
         )
-    return rows.astype(np.float32).reshape(count, -1), found
+    return rows.reshape(count, -1), found
 
 
 def _as_array(answers: Any) -> np.ndarray | None:
@@ -69,16 +70,19 @@ def _as_array(answers: Any) -> np.ndarray | None:
 
 
 def _recognized(rows: np.ndarray) -> str:
-    sums_to_one = np.allclose(rows.sum(1, dtype=np.float64), 1.0, rtol=0.0, atol=_SUM)
-    return "probabilities" if (rows >= 0).all() and sums_to_one else "logits"
+    """Probabilities may be rounded, to two decimals or to bfloat16."""
+    most = min(0.5, max(0.02, 0.005 * rows.shape[1]))
+    sums = rows.sum(1, dtype=np.float64)
+    fits = (rows >= 0).all() and (rows <= 1.02).all() and (abs(sums - 1) <= most).all()
+    return "probabilities" if fits else "logits"
 
 
 def as_logits(rows: Tensor, kind: str, classes: int) -> Tensor:
     """Logits [N, classes] of rows that :func:`check_answers` gave.
 
     Probabilities p give log p less its mean over the classes: the teacher's logits, but for a number that is the same
-    for all classes (DFME, Truong et al. 2021, arXiv 2011.14779, section 4). Hard labels give those of a teacher that is
-    entirely sure.
+    for all classes (DFME, Truong et al. 2021, arXiv 2011.14779, section 4). Those of rounded ones are the same whatever
+    their sum. Hard labels give those of a teacher that is entirely sure.
     """
     if kind == "logits":
         return rows

@@ -7,6 +7,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,19 @@ KEY_BYTES = 16
 
 
 class Journal:
-    """Lines in the file ``path``, appended and handed to the system at once, so that a killed process loses none.
+    """Lines in the file ``path``, appended and handed to the system at once, so that a killed process loses none. What
+    could not be written whole is taken back. It is begun, or its entries are read, before anything is noted.
 
-    Raises RunError where the file cannot be written.
+    Raises RunError where the file cannot be written or read, or is not as the last line left it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._size = 0
 
     def begin(self, run: str) -> None:
         """In place of what the file holds. ``run`` names the run to the teacher's server."""
+        self._size = 0
         self._write({"run": run}, "wb")
 
     def kind(self, kind: str) -> None:
@@ -37,56 +41,94 @@ class Journal:
     def sent(self, request: str, images: Sequence[bytes]) -> None:
         self._write({"sent": request, "images": _text(b"".join(images))})
 
-    def answered(self, request: str, rows: np.ndarray) -> None:
-        self._write({"answered": request, "rows": _text(np.ascontiguousarray(rows, "<f4").tobytes())})
+    def answered(self, request: str, rows: np.ndarray) -> int:
+        """Where :meth:`read_rows` finds them."""
+        text = _text(np.ascontiguousarray(rows, "<f4").tobytes())
+        return self._write({"answered": request, "rows": text})
 
-    def _write(self, entry: Mapping[str, str], mode: str = "ab") -> None:
+    def entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Those of the file, with ``images`` as a list of keys and ``rows`` as float32 [N, width], and where each one
+        stands. A last line that a killed process left unfinished is cut off.
+
+        Raises UsageError where another line is no entry.
+        """
+        self._size, images = 0, dict[str, list[bytes]]()
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open(mode) as file:
-                file.write(json.dumps(entry).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            with self._path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    if not line.endswith(b"\n"):
+                        os.truncate(self._path, self._size)
+                        return
+                    try:
+                        entry = _parsed(line, images)
+                    except (ValueError, KeyError, TypeError, AttributeError) as error:
+                        raise UsageError(
+                            f"{self._path}, line {number}, is no entry of a journal of queries ({in_one_line(error)}): "
+                            "bring the file back, or start anew with dfad-fast distill"
+                        ) from error
+                    yield self._size, entry
+                    self._size += len(line)
         except OSError as error:
+            raise UsageError(f"cannot read {self._path}: {error.strerror}: bring the file back") from error
+
+    def read_rows(self, at: int, width: int) -> np.ndarray:
+        """The answers [N, width] float32 that were noted there."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(at)
+                return _rows(json.loads(file.readline())).reshape(-1, width)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"cannot note the queries in {self._path} ({error.strerror}), and none is sent without: make room there"
+                f"cannot read answers back from {self._path} ({in_one_line(error)}): bring the file back, then resume "
+                "the run"
             ) from error
 
+    def _write(self, entry: Mapping[str, str], mode: str = "ab") -> int:
+        """Where the line stands."""
+        at, line = self._size, json.dumps(entry).encode() + b"\n"
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open(mode, buffering=0) as file:
+                if file.tell() != at:
+                    raise RunError(
+                        f"{self._path} is not as this run left it (another process wrote there, or it was removed): "
+                        "end the other one, or bring the file back, then resume the run"
+                    )
+                try:
+                    written = 0
+                    while written < len(line):
+                        written += file.write(line[written:]) or 0
+                    os.fsync(file.fileno())
+                except BaseException:  # Ctrl-C too
+                    with suppress(OSError):
+                        file.truncate(at)
+                    raise
+        except OSError as error:
+            raise RunError(
+                f"cannot note the queries in {self._path} ({error.strerror}), and none is sent without: make room "
+                "there, then resume the run"
+            ) from error
+        self._size = at + len(line)
+        return at
 
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of the file, with ``images`` as a list of keys and ``rows`` as float32 [N, width]. A last line that a
-    killed process left unfinished is cut off the file.
 
-    Raises UsageError where another line is no entry.
-    """
-    whole, images = 0, dict[str, list[bytes]]()
-    try:
-        content = path.read_bytes()
-        for number, line in enumerate(content.splitlines(keepends=True), 1):
-            if not line.endswith(b"\n"):
-                os.truncate(path, whole)
-                return
-            try:
-                entry = json.loads(line)
-                if "sent" in entry:
-                    keys = base64.b64decode(entry["images"], validate=True)
-                    entry["images"] = [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
-                    images[entry["sent"]] = entry["images"]
-                elif "answered" in entry:
-                    values = np.frombuffer(base64.b64decode(entry["rows"], validate=True), "<f4")
-                    entry["rows"] = values.reshape(len(images[entry["answered"]]), -1)
-                elif not entry.keys() & {"run", "kind"}:
-                    raise ValueError("no entry")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UsageError(
-                    f"{path}, line {number}, is no entry of a journal of queries ({in_one_line(error)}): bring the "
-                    "file back, or start anew with dfad-fast distill"
-                ) from error
-            whole += len(line)
-            yield entry
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}: bring the file back") from error
+def _parsed(line: bytes, images: dict[str, list[bytes]]) -> dict[str, Any]:
+    """``images`` holds those of each request so far."""
+    entry: dict[str, Any] = json.loads(line)
+    if "sent" in entry:
+        keys = base64.b64decode(entry["images"], validate=True)
+        entry["images"] = [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
+        images[entry["sent"]] = entry["images"]
+    elif "answered" in entry:
+        entry["rows"] = _rows(entry).reshape(len(images[entry["answered"]]), -1)
+    elif not entry.keys() & {"run", "kind"}:
+        raise ValueError("no entry")
+    return entry
 
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def _rows(entry: Mapping[str, str]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(entry["rows"], validate=True), "<f4")

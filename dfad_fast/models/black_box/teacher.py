@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.errors import RunError, UsageError, first_line, unknown_name, with_kind
+from dfad_fast.errors import DFADFastError, RunError, UsageError, first_line, unknown_name, with_kind
 from dfad_fast.models.black_box.answers import ANSWERS, as_logits, check_answers
 from dfad_fast.models.black_box.endpoint import HTTPEndpoint
 from dfad_fast.models.black_box.queries import Queries, image_key
+from dfad_fast.terminal import printable
 
 
 class BlackBoxTeacher(nn.Module):
@@ -65,7 +66,7 @@ class BlackBoxTeacher(nn.Module):
         self.classes = classes
         self.answers = answers
         self.max_batch = max_batch
-        self.queries = Queries(query_budget)
+        self.queries = Queries(query_budget, answers)
 
     @property
     def gives_labels(self) -> bool:
@@ -104,10 +105,10 @@ class BlackBoxTeacher(nn.Module):
                     if isinstance(ask, HTTPEndpoint)
                     else ask(images)
                 )
-        except RunError:
+        except DFADFastError:
             raise
         except Exception as error:  # of whatever kind: it is the user's code
-            said = with_kind(error, first_line(error, 200))
+            said = printable(with_kind(error, first_line(error, 200)))
             raise RunError(
                 f"the black-box teacher failed on images {list(images.shape)} ({said}): correct it, and resume the run"
             ) from error
@@ -118,3 +119,13 @@ class BlackBoxTeacher(nn.Module):
 def is_black_box(network: nn.Module) -> bool:
     """Whether ``network`` is a teacher that gives its answers alone."""
     return isinstance(network, BlackBoxTeacher)
+
+
+def refuse_hidden_black_box(network: nn.Module, what: str) -> None:
+    """Raises UsageError where a black box is inside of ``network``: it would be asked as a network is, again and again
+    and beyond what a step learns from."""
+    if any(is_black_box(module) for module in network.modules() if module is not network):
+        raise UsageError(
+            f"the {what} is a module with a BlackBoxTeacher inside of it, whose queries nobody would hold: give the "
+            "BlackBoxTeacher itself, and put what is around it into its callable"
+        )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from dfad_fast.errors import UsageError, in_one_line
-from dfad_fast.models.black_box import BlackBoxTeacher
+from dfad_fast.models.black_box import BlackBoxTeacher, refuse_hidden_black_box
 from dfad_fast.models.reading.answers import find_logits
 from dfad_fast.private_torch import is_batch_norm
 
@@ -96,11 +96,13 @@ def count_classes(
 
     A black box says it itself, and is not asked.
 
-    The network is left as it was. Raises UsageError where it cannot take the images, answers with anything that
-    holds no tensor [B, classes] (see :func:`dfad_fast.models.reading.answers.find_logits`), or with a single logit.
+    The network is left as it was. Raises UsageError where a black box is inside of it, where it cannot take the images,
+    answers with anything that holds no tensor [B, classes] (see
+    :func:`dfad_fast.models.reading.answers.find_logits`), or with a single logit.
     """
     if isinstance(network, BlackBoxTeacher):
         return network.classes
+    refuse_hidden_black_box(network, what)
     classes = 0
     try:
         give_shapes(network, image_shape, what)

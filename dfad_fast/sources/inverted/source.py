@@ -92,7 +92,7 @@ class InvertedSource(Source):
         assert self._bench.optimizer is not None
         rates, spec = self._bench.optimizer, self._spec
         betas = rates.optimizer.param_groups[0]["betas"]
-        optimizer = rates.around(torch.optim.Adam([images], lr=rates.rate, betas=betas))
+        optimizer = rates.around(torch.optim.Adam([images], lr=rates.rate, betas=betas), each_own=True)
         _, height, width = self._bench.form.shape
         best: Met | None = None
         for _ in range(steps):

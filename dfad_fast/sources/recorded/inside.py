@@ -19,7 +19,7 @@ from dfad_fast.sources.recorded.record import Record
 
 
 class Inside:
-    """Shows images to the teacher of ``prober``, or in an ensemble to its first member among others, and reads there.
+    """Shows images to the teacher of ``prober``, or in an ensemble to its first member alone, and reads there.
 
     ``with_layers``: whether the stages are read too. Raises UsageError where ``record`` is of another teacher.
     """
@@ -40,7 +40,7 @@ class Inside:
                 )
             example = example_images(shown, prober.trio.image_shape)
             self._taps = Taps(shown, named_taps(shown, example, record.about.taps))
-        self._ask = prober.asker(graph=True, statistics=with_layers, hooked=True)
+        self._ask = prober.asker(graph=True, statistics=with_layers, hooked=True, of=shown)
         self._running = [layer.to(prober.device).unbind() for layer in record.layers]
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:

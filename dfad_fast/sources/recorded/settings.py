@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.settings import RATE
+from dfad_fast.sources.recorded.record import Record, read_record
 from dfad_fast.sources.recorded.targets import DRAWS
 from dfad_fast.sources.spec import SourceSpec
 
@@ -37,3 +38,13 @@ class RecordedSettings(SourceSpec):
     @property
     def paths(self) -> tuple[str, ...]:
         return ("path",)
+
+    def read(self) -> Record:
+        """Raises UsageError where there is no record."""
+        if not self.path:
+            named = replace(self, path="FILE")
+            raise UsageError(
+                f'recorded needs the file that dfad-fast record wrote: --source "bank({named})", with the settings of '
+                "the bank that you want"
+            )
+        return read_record(self.path)

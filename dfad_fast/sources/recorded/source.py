@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,18 +24,37 @@ from dfad_fast.sources.source import Batch, Plan, Source, StepLosses, Turn, Work
 _SEED, _HELD_OUT_SEED = 41, 42
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A record, and what is made by it."""
+
+    record: Record
+    targets: Targets
+    inside: Inside
+    digest: str
+
+
 class RecordedSource(Source):
     """See :class:`dfad_fast.sources.recorded.spec.Recorded`. Every process draws for the whole batch, and optimizes
-    its own rows."""
+    its own rows. At rest it opens the record once it makes images."""
 
-    def __init__(self, spec: RecordedSettings, record: Record, bench: Workbench, plan: Plan) -> None:
+    def __init__(self, spec: RecordedSettings, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)
-        self._spec, self._record = spec, record
+        self._spec = spec
         self._rng = np.random.default_rng([bench.seed, _SEED])
-        self._targets = Targets(record, spec.draws)
-        self._inside = Inside(bench.prober, record, spec.layers > 0)
         self._held_out: list[Tensor] = []
-        self._digest = checksum(record.tensors())
+        self._opened = None if bench.optimizer is None else self._open()
+
+    def _open(self) -> _Opened:
+        spec, record = self._spec, self._spec.read()
+        inside = Inside(self._bench.prober, record, spec.layers > 0)
+        return _Opened(record, Targets(record, spec.draws), inside, checksum(record.tensors()))
+
+    @property
+    def _by(self) -> _Opened:
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
 
     @property
     def generated_images(self) -> int:
@@ -42,9 +62,10 @@ class RecordedSource(Source):
 
     @property
     def notices(self) -> list[str]:
-        about, counts = self._record.about, self._record.class_counts
+        record = self._by.record
+        about, counts = record.about, record.class_counts
         left_out = int((counts == 0).sum())
-        told = f"record of {about.images:,} images: {len(self._record.cluster_means)} clusters"
+        told = f"record of {about.images:,} images: {len(record.cluster_means)} clusters"
         return [f"{told}; {left_out} of {len(counts)} classes are not in it" if left_out else told]
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
@@ -58,8 +79,8 @@ class RecordedSource(Source):
     def _make(self, rng: np.random.Generator, size: int, own: slice) -> tuple[Tensor, StepLosses]:
         """A batch of ``size`` images, of which the rows ``own`` are optimized and returned, with the last step's
         losses."""
-        bench, spec, trio = self._bench, self._spec, self._bench.prober.trio
-        wanted = self._targets.draw(rng, size)[own].to(bench.device)
+        bench, spec, trio, by = self._bench, self._spec, self._bench.prober.trio, self._by
+        wanted = by.targets.draw(rng, size)[own].to(bench.device)
         noise = torch.from_numpy(rng.standard_normal((size, *bench.form.shape), dtype=np.float32))
         images = (
             noise[own]
@@ -67,12 +88,13 @@ class RecordedSource(Source):
             .contiguous(memory_format=torch.channels_last)
         )
         images = self._within(images).requires_grad_()
-        optimizer = ScaledOptimizer(torch.optim.Adam([images], lr=spec.lr), bench.device, scaled=False)
+        scaled = bench.prober.narrower == torch.float16
+        optimizer = ScaledOptimizer(torch.optim.Adam([images], lr=spec.lr), bench.device, scaled)
         trio.teacher.eval()
         with frozen(trio.teacher):
             for _ in range(spec.steps):
-                features, layers = self._inside(images)
-                apart = ((features - wanted) / self._record.scale).square().mean()
+                features, layers = by.inside(images)
+                apart = ((features - wanted) / by.record.scale).square().mean()
                 optimizer.descend(apart + spec.layers * layers + spec.smooth * _roughness(images))
                 images.data = self._within(images.data)
         losses = {"images/features": apart.detach()}
@@ -98,11 +120,11 @@ class RecordedSource(Source):
         return iter(torch.cat(self._held_out)[:count].split(batch_size))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rng": self._rng.bit_generator.state, "record": self._digest}
+        return {"rng": self._rng.bit_generator.state, "record": self._by.digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises RuntimeError where the record is another one."""
-        if state["record"] != self._digest:
+        if state["record"] != self._by.digest:
             raise RuntimeError("the record that its source reads is another than it was: put that one back")
         self._rng.bit_generator.state = state["rng"]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from dfad_fast.errors import UsageError
-from dfad_fast.sources.recorded.record import read_record
 from dfad_fast.sources.recorded.settings import RecordedSettings
 from dfad_fast.sources.recorded.source import RecordedSource
 from dfad_fast.sources.source import Plan, Source, Workbench
@@ -32,12 +30,9 @@ class Recorded(RecordedSettings):
     name: ClassVar[str] = "recorded"
     needs_teacher_gradient: ClassVar[bool] = True
 
+    def check_files(self) -> None:
+        self.read()
+
     def make(self, bench: Workbench, plan: Plan) -> Source:
-        """Raises UsageError where there is no record, or one of another teacher."""
-        if not self.path:
-            named = replace(self, path="FILE")
-            raise UsageError(
-                f'recorded needs the file that dfad-fast record wrote: --source "bank({named})", with the settings of '
-                "the bank that you want"
-            )
-        return RecordedSource(self, read_record(self.path), bench, plan)
+        """Raises UsageError where there is no record, or one of another teacher; at rest only once images are made."""
+        return RecordedSource(self, bench, plan)

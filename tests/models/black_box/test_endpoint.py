@@ -13,6 +13,7 @@ import torch
 
 from dfad_fast import BlackBoxTeacher, RunError, UsageError
 from dfad_fast.models.black_box import HTTPEndpoint, endpoint
+from examples import teacher_server
 from examples.teacher_server import TeacherServer
 from tests.small_networks import make_net
 
@@ -63,6 +64,14 @@ def test_a_request_that_is_repeated_counts_once(server):
     assert server.count == 9
 
 
+def test_the_server_forgets_old_requests(server, monkeypatch):
+    monkeypatch.setattr(teacher_server, "KEPT_ANSWERS", 2)
+    ask = HTTPEndpoint(server.url)
+    for key in ("a", "b", "c", "b", "c"):
+        ask.answer(IMAGES.numpy(), key)
+    assert server.requests == len(server._answers) + 1 == 3
+
+
 @pytest.mark.parametrize(
     "body",
     [b"no array", b"", np.array([{}]).dumps(), "double", "flat"],
@@ -87,7 +96,7 @@ class Answering(BaseHTTPRequestHandler):
         self.server.asked.append(dict(self.headers))
         status, headers, body = self.server.replies[min(len(self.server.asked), len(self.server.replies)) - 1]
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -138,18 +147,47 @@ def test_it_gives_up_after_so_many_times(at_once):
     ("reply", "said"),
     [
         ((404, {}, b"not here\n\nat all"), r"HTTP 404 \(not here at all\)"),
+        ((404, {}, b"\x1b[2J"), r"HTTP 404 \(\\x1b\[2J\)"),
         ((302, {"Location": "http://127.0.0.1:1/"}, b""), "HTTP 302"),
-        ((200, {}, b"hello"), "no .npy array"),
-        ((200, {}, b""), "no .npy array"),
-        ((200, {}, npy(np.array([{"a": 1}], object))), "no .npy array"),
-        ((200, {}, npy(np.zeros((3, 4)))[:-3]), "no .npy array"),
     ],
 )
 def test_other_answers_are_one_line(at_once, reply, said):
     with replying(reply) as server, pytest.raises(RunError, match=said) as caught:
         HTTPEndpoint(server.url)(IMAGES)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert len(server.asked) == 1
+
+
+BROKEN = {
+    "text": (200, {}, b"hello"),
+    "none": (200, {}, b""),
+    "pickle": (200, {}, npy(np.array([{"a": 1}], object))),
+    "short": (200, {}, npy(np.zeros((3, 4)))[:-3]),
+    "zip": (200, {}, b"PK\x03\x04 and no more"),
+    "cut off": (200, {"Content-Length": "999"}, npy(np.zeros((3, 4)))),
+}
+
+
+@pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN)
+def test_a_broken_answer_is_asked_for_again(at_once, reply):
+    with replying(reply, GOOD) as server:
+        assert HTTPEndpoint(server.url).answer(IMAGES.numpy(), "key").shape == (3, 4)
+    assert [asked["Idempotency-Key"] for asked in server.asked] == ["key"] * 2
+    with replying(reply) as server, pytest.raises(RunError, match=r"no .npy array|no answer from") as caught:
+        HTTPEndpoint(server.url, retries=1)(IMAGES)
+    assert str(caught.value).isprintable()
+    assert len(server.asked) == 2
+
+
+def test_waits_grow_and_end(monkeypatch):
+    waits = []
+    monkeypatch.setattr(endpoint.time, "sleep", waits.append)
+    busy = 503, {}, b""
+    with replying(
+        *[busy] * 3, *((429, {"Retry-After": wait}, b"") for wait in ("7", "9" * 20, "soon")), GOOD
+    ) as server:
+        HTTPEndpoint(server.url, retries=6)(IMAGES)
+    assert waits == [0.5, 1.0, 2.0, 7.0, 60.0, 16.0]
 
 
 def test_an_archive_and_a_long_answer_are_refused(at_once, monkeypatch):
@@ -181,10 +219,28 @@ def test_a_server_that_says_nothing_is_not_waited_for(at_once):
 
 
 def test_the_token_goes_along(monkeypatch):
-    monkeypatch.setenv(endpoint.TOKEN, "secret")
+    monkeypatch.setenv(endpoint.TOKEN, " secret\r\n")
     with replying(GOOD) as server:
         HTTPEndpoint(server.url)(IMAGES)
     assert server.asked[0]["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("token", ["sec\nret", "sec\x1bret", "secr\u00e9t"])
+def test_another_token_is_refused_and_not_shown(monkeypatch, token):
+    with replying(GOOD) as server:
+        ask = HTTPEndpoint(server.url)
+        monkeypatch.setenv(endpoint.TOKEN, token)
+        for make in (lambda: HTTPEndpoint(server.url), lambda: BlackBoxTeacher(ask, 4)(IMAGES)):
+            with pytest.raises(UsageError, match="not printable ASCII") as caught:
+                make()
+            assert "sec" not in str(caught.value)
+    assert not server.asked
+
+
+def test_errors_show_no_query(at_once):
+    with replying((404, {}, b"")) as server, pytest.raises(RunError, match="HTTP 404") as caught:
+        HTTPEndpoint(f"{server.url}?key=secret#secret")(IMAGES)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -193,9 +249,14 @@ def test_the_token_goes_along(monkeypatch):
         ("file:///etc/hosts", "is http://HOST"),
         ("localhost:80", "is http://HOST"),
         ("http://", "is http://HOST"),
+        ("http://[::1/", r"is http://HOST.* got 'http://\[::1/'"),
+        ("http://host:99999/", "is http://HOST"),
+        ("http://me:secret/", "is http://HOST"),
+        ("ftp://me:sec/ret@host/?key=secret", "got 'ftp://host/'"),
         ("http://me:secret@host/", "put a token into DFAD_FAST_TEACHER_TOKEN"),
     ],
 )
 def test_other_addresses_are_refused(url, said):
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=said) as caught:
         HTTPEndpoint(url)
+    assert "@" not in str(caught.value)

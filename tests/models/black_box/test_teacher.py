@@ -1,5 +1,6 @@
 """A callable as a teacher: what it may answer, and that nothing is asked twice or beyond the budget."""
 
+import errno
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from dfad_fast import BlackBoxTeacher, RunError, UsageError
-from dfad_fast.models.black_box import OnnxSession, QueryBudgetSpent
+from dfad_fast.models.black_box import OnnxSession, QueryBudgetSpent, kept
 from tests.small_networks import make_net
 
 CLASSES = 4
@@ -42,6 +43,26 @@ def test_logits_are_recovered_from_probabilities_but_for_their_mean():
     teacher = BlackBoxTeacher(Asked(), CLASSES)
     torch.testing.assert_close(teacher(images), logits - logits.mean(1, keepdim=True))
     assert teacher.queries.kind == "probabilities"
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+@pytest.mark.parametrize(
+    "rounded", [lambda p: p.round(decimals=3), lambda p: p.bfloat16(), lambda p: p.half()]
+)
+def test_rounded_probabilities_are_recognized(rounded, classes):
+    logits = torch.randn(50, classes, generator=torch.Generator().manual_seed(0))
+    teacher = BlackBoxTeacher(lambda x: rounded(logits.softmax(1)), classes)
+    torch.testing.assert_close(teacher(images_of(0, 50)).softmax(1), logits.softmax(1), atol=2e-3, rtol=0.02)
+    assert teacher.queries.kind == "probabilities"
+
+
+@pytest.mark.parametrize(
+    "row", [[0.5, 0.6, 0.0, 0.0], [1.5, 0.0, 0.0, 0.0], [0.0] * 4, [1.1, -0.1, 0.0, 0.0]]
+)
+def test_other_numbers_are_logits(row):
+    teacher = answering(lambda x: torch.tensor([row] * len(x)))
+    torch.testing.assert_close(teacher(images_of(0, 1)), torch.tensor([row]))
+    assert teacher.queries.kind == "logits"
 
 
 @pytest.mark.parametrize("as_array", [False, True])
@@ -81,7 +102,12 @@ def test_a_session_of_onnxruntime_is_a_callable(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
-        (lambda x: torch.full((len(x), CLASSES), float("nan")), "auto", "NaN or infinite"),
+        (lambda x: torch.full((len(x), CLASSES), float("nan")), "auto", "NaN or numbers"),
+        (
+            lambda x: torch.full((len(x), CLASSES), 1e39, dtype=torch.float64),
+            "auto",
+            "NaN or .* infinite in float32",
+        ),
         (lambda x: torch.zeros(len(x), CLASSES + 1), "auto", r"answers \[5, 5\] to 5 images"),
         (lambda x: torch.zeros(len(x) - 1, CLASSES), "auto", r"answers \[4, 4\] to 5 images"),
         (lambda x: "cat", "auto", "str and not numbers"),
@@ -223,3 +249,62 @@ def test_nothing_is_sent_that_cannot_be_noted(tmp_path):
     with pytest.raises(RunError, match="cannot note the queries"):
         teacher(images_of(0))
     assert not asked.batches
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_taken_back(tmp_path, monkeypatch):
+    path = tmp_path / "queries.jsonl"
+    asked = Asked()
+    teacher = BlackBoxTeacher(asked, CLASSES)
+    teacher.queries.begin_journal(path)
+    teacher(images_of(0))
+    whole = path.read_bytes()
+
+    def no_space(_handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", no_space)
+        with pytest.raises(RunError, match="No space left on device"):
+            teacher(images_of(1))
+    assert asked.images == 5
+    assert path.read_bytes() == whole
+    teacher(images_of(1))
+    again = BlackBoxTeacher(Asked(), CLASSES)
+    again.queries.go_on_with_journal(path)
+    assert again.queries.count == 10
+
+
+def test_nothing_is_sent_where_another_one_wrote_to_the_journal(tmp_path):
+    path = tmp_path / "queries.jsonl"
+    asked = Asked()
+    teachers = [BlackBoxTeacher(asked, CLASSES) for _ in range(2)]
+    teachers[0].queries.begin_journal(path)
+    teachers[1].queries.go_on_with_journal(path)
+    teachers[1](images_of(0))
+    for seed, change in ((1, lambda: None), (2, path.unlink)):
+        change()
+        with pytest.raises(RunError, match="is not as this run left it"):
+            teachers[0](images_of(seed))
+    assert asked.images == 5
+
+
+def test_answers_beside_a_journal_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "_MOST", 100)  # bytes: one answer to 5 images, and not two
+    path = tmp_path / "queries.jsonl"
+    asked = Asked()
+    teacher = BlackBoxTeacher(asked, CLASSES)
+    before = teacher(images_of(0))
+    teacher.queries.begin_journal(path)
+    for seed in range(1, 9):
+        teacher(images_of(seed))
+    again = BlackBoxTeacher(asked, CLASSES)
+    again.queries.go_on_with_journal(path)
+    for reader in (teacher, again):
+        assert reader.queries._kept._bytes <= 100
+        torch.testing.assert_close(reader(images_of(0)), before, rtol=0, atol=0)
+    assert asked.images == 45
+    teacher.queries.leave_journal()
+    path.unlink()
+    torch.testing.assert_close(teacher(images_of(0)), before, rtol=0, atol=0)
+    with pytest.raises(RunError, match="cannot read answers back"):
+        again(images_of(3))

@@ -10,10 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from dfad_fast import DFADTrainer, Ensemble, UsageError
+from dfad_fast.engine.iterations import source_at_rest
 from dfad_fast.engine.recipe import Recipe
+from dfad_fast.methods import METHODS
+from dfad_fast.networks.levers import Levers
 from dfad_fast.runs.whole_files import write_tensors
+from dfad_fast.sources import ImageForm
 from dfad_fast.sources.recorded import Recorded
 from dfad_fast.sources.recorded.measuring import Detail, measure_record
+from dfad_fast.sources.recorded.targets import Targets
 from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
@@ -167,6 +172,49 @@ def test_an_ensemble_is_read_in_its_first_member(pair, file):
     torch.manual_seed(7)
     together = trainer_of((Ensemble([teacher, make_net(6)]), student), file)
     assert together.step()["images/features"].isfinite()
+
+
+@pytest.mark.parametrize("layers", [0.0, 0.1])
+def test_the_other_members_of_an_ensemble_answer_the_finished_images_alone(pair, file, layers):
+    teacher, student = pair
+    torch.manual_seed(7)
+    trainer = trainer_of(
+        (Ensemble([teacher, make_net(6)]), student), file, spec=Recorded(str(file), steps=5, layers=layers)
+    )
+    seen = []
+    for ensemble in {trainer.networks.teacher, trainer.distiller.prober.quick_teacher}:
+        ensemble.members[1].register_forward_hook(lambda *_: seen.append("other"))
+    trainer.step()
+    assert seen == ["other"]
+
+
+def test_small_gradients_do_not_vanish_in_float16(pair, file, record):
+    """Adam moves each pixel at its rate, however small its gradient, where there is one."""
+    wide = replace(record, class_variances=1e8 * record.class_variances, deviations=1e4 * record.deviations)
+    write_tensors(file, wide.tensors(), wide.header())
+
+    def moved(precision):
+        spec = Recorded(str(file), steps=1, smooth=0.0)
+        trainer = trainer_of(pair, file, spec=spec, speed=Levers(precision=precision))
+        (images,) = trainer.distiller.source.held_out(64, 64)
+        begun = np.random.default_rng([trainer.seed, 42])
+        Targets(wide, "clusters").draw(begun, 64)
+        noise = torch.from_numpy(begun.standard_normal((64, *SHAPE), dtype=np.float32)).clamp(-2, 2)
+        return ((images - noise).abs() > 0.01).float().mean().item()
+
+    assert moved("float16") > 0.9 * moved("float32") > 0.5
+
+
+def test_a_source_at_rest_reads_the_record_once_it_makes_images(pair, file):
+    networks = trainer_of(pair, file).networks
+    form = ImageForm(SHAPE, (0.5,), (0.25,))
+    method = replace(METHODS["dream"], batches=Recorded(str(file), steps=1))
+    rested = source_at_rest(networks, method, form, 8, 0)
+    assert len(next(rested.held_out(4, 4))) == 4
+    file.unlink()
+    rested = source_at_rest(networks, method, form, 8, 0)
+    with pytest.raises(UsageError, match="no record"):
+        rested.held_out(4, 4)
 
 
 def test_the_record_of_another_teacher_is_refused(pair, file):
