@@ -92,7 +92,7 @@ class Profile:
 
 
 def profile(trainer: DFADTrainer, iterations: int, warm_up: int) -> Profile:
-    """Runs ``warm_up`` iterations of ``trainer``, then ``iterations`` without hooks and as many with hooks.
+    """Runs ``warm_up`` iterations of ``trainer``, then ``iterations`` without and again with hooks.
 
     Raises UsageError if ``iterations`` is less than 1 or ``warm_up`` is negative.
     """
