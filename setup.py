@@ -1,17 +1,17 @@
-"""Builds the C++ extension where torch and a C++ compiler are at hand, with CUDA kernels where there is a GPU and a
-CUDA toolkit; installs in pure Python, saying so, elsewhere.
+"""Builds the C++ extension if torch and a C++ compiler are available, with CUDA kernels if there are a GPU and a CUDA
+toolkit. Otherwise installs in pure Python and says so.
 
 Environment:
     DFAD_FAST_BUILD=0               do not build the extension
-    DFAD_FAST_REQUIRE_EXTENSION=1   make a build that cannot happen, or fails, an error
-    FORCE_CUDA=1, =0                build the CUDA kernels though no GPU is visible, or never; 1 makes it an error if
-                                    they cannot be built
-    TORCH_CUDA_ARCH_LIST            for which GPUs, such as "8.0;9.0+PTX"; as FORCE_CUDA=1. By default those visible,
-                                    and "8.0;9.0+PTX" where none is or DFAD_FAST_TAG_TORCH=1
-    CUDA_HOME                       the CUDA toolkit; by default nvcc is asked
-    MAX_JOBS                        compile jobs; by default one per core, as far as memory goes
-    DFAD_FAST_TAG_TORCH=1           the version names the torch that the extension is built for, as 0.2.0+torch2.14.1:
-                                    for wheels that are handed on
+    DFAD_FAST_REQUIRE_EXTENSION=1   raise an error if the extension cannot be built
+    FORCE_CUDA=1                    build the CUDA kernels even if no GPU is visible; an error if they cannot be built
+    FORCE_CUDA=0                    never build the CUDA kernels
+    TORCH_CUDA_ARCH_LIST            the GPUs to build for, such as "8.0;9.0+PTX"; implies FORCE_CUDA=1. By default the
+                                    visible ones, and "8.0;9.0+PTX" if none is or with DFAD_FAST_TAG_TORCH=1
+    CUDA_HOME                       the CUDA toolkit; by default that of nvcc
+    MAX_JOBS                        compile jobs; by default one per core, if memory allows
+    DFAD_FAST_TAG_TORCH=1           add the torch version to the package's version, such as 0.2.0+torch2.14.1, for
+                                    wheels that are distributed
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ MIN_TORCH = "2.11"
 GIB_PER_JOB = 2
 FLAGS = [
     "-O3",
-    # Python may have been built with -g; debug information triples the compile time and weighs 30 MB.
+    # Python may have been built with -g. Debug information triples the compile time and takes 30 MB.
     "-g0",
-    # Without OpenMP, at::parallel_for compiles to a loop on one thread.
+    # Without OpenMP, at::parallel_for is a single-threaded loop.
     "-fopenmp",
-    # The tiers must round alike: no fused multiply-add unless the code says so.
+    # All instruction sets must round the same way: no fused multiply-add unless the code says so.
     "-ffp-contract=off",
-    # Neither changes a result; both let the compiler turn branches into vector selects.
+    # Neither flag changes results; both let the compiler turn branches into vector selects.
     "-fno-trapping-math",
     "-fno-math-errno",
     "-fvisibility=hidden",
@@ -51,11 +51,11 @@ FLAGS = [
 ]
 NVCC_FLAGS = [
     "-O3",
-    # Rounded as on the CPU, so that what its tests show holds here; the kernels wait for memory, not for arithmetic.
+    # Rounds as on the CPU, so that its tests are valid here. The kernels are memory-bound, so this costs no time.
     "--fmad=false",
     "-Xcompiler=-g0,-fvisibility=hidden",
 ]
-# Where no GPU is visible that would say, and for wheels that are handed on to other GPUs.
+# Used if no GPU is visible, and for wheels that are distributed to other GPUs.
 CUDA_ARCHITECTURES = "8.0;9.0+PTX"
 
 
@@ -84,7 +84,7 @@ def cannot_build() -> str:
 
 
 def cuda_home() -> Path | None:
-    """The CUDA toolkit. The nvcc on PATH may be a script that calls another, so it is asked where it lives."""
+    """The CUDA toolkit. The nvcc on PATH may be a script that calls another one, so its dry run tells the folder."""
     candidates = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
     if nvcc := shutil.which("nvcc"):
         asked = subprocess.run(
@@ -106,7 +106,7 @@ def cannot_build_cuda(home: Path | None) -> str:
     if torch.version.cuda is None:
         return "torch was built without CUDA"
     if home is None:
-        return "no CUDA toolkit: neither CUDA_HOME nor nvcc on PATH leads to one with include/cuda_runtime.h"
+        return "no CUDA toolkit: neither CUDA_HOME nor nvcc on PATH points to one with include/cuda_runtime.h"
     try:
         text = subprocess.run(
             [home / "bin" / "nvcc", "--version"], capture_output=True, text=True, check=True
@@ -116,9 +116,7 @@ def cannot_build_cuda(home: Path | None) -> str:
     release = re.search(r"release (\d+)\.(\d+)", text)
     if release is None or release[1] != torch.version.cuda.partition(".")[0]:
         found = f"CUDA {release[1]}.{release[2]}" if release else "of an unknown version"
-        return (
-            f"nvcc is {found}, torch was built for CUDA {torch.version.cuda}: the major versions must agree"
-        )
+        return f"nvcc is {found}, but torch was built for CUDA {torch.version.cuda}: the major versions must match"
     return ""
 
 
@@ -128,7 +126,7 @@ def cuda_is_asked_for() -> bool:
 
 
 def builds_cuda(asked: bool) -> bool:
-    """Whether CUDA kernels are built, too; sets what torch's build reads of the environment."""
+    """Whether CUDA kernels are built, too. Sets the environment variables that torch's build reads."""
     import torch
 
     if os.environ.get("FORCE_CUDA") == "0":
@@ -136,9 +134,9 @@ def builds_cuda(asked: bool) -> bool:
     home = cuda_home()
     reason = cannot_build_cuda(home)
     if reason and asked:
-        raise SystemExit(f"dfad_fast: CUDA kernels were asked for, but cannot be built: {reason}")
+        raise SystemExit(f"dfad_fast: CUDA kernels were requested, but cannot be built: {reason}")
     if not reason and not asked and not torch.cuda.is_available():
-        reason = "no GPU is visible (FORCE_CUDA=1 builds them all the same)"
+        reason = "no GPU is visible (FORCE_CUDA=1 builds them anyway)"
     if reason:
         print(f"dfad_fast: building without CUDA kernels: {reason}", file=sys.stderr)
         return False
@@ -168,7 +166,7 @@ def use_sensible_parallelism() -> None:
 
 def notice(reason: str) -> None:
     print(
-        f"dfad_fast: the C++ extension was not built, the pure-Python reference will serve: {reason}",
+        f"dfad_fast: the C++ extension was not built, so the pure-Python reference is used: {reason}",
         file=sys.stderr,
     )
 
@@ -182,13 +180,14 @@ def give_up(reason: str) -> None:
 
 
 def write_build_info(folder: Path, **info: Any) -> None:
-    """Beside the package: a load failure can then say what the extension was built for, or why it was not."""
+    """Writes a file next to the package, from which a load error can say what the extension was built for, or why it
+    was not built."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
 
 
 def pure_python(**info: Any) -> dict[str, Any]:
-    """What setup() needs to leave a note of why there is no extension, where the package is really installed."""
+    """Arguments for setup() that record in the installed package why there is no extension."""
 
     class BuildPython(build_py):
         def run(self) -> None:
@@ -207,7 +206,7 @@ def compiler_version() -> str:
 
 
 def torch_tag(cuda: bool) -> str:
-    """Such as "+torch2.14.1", and "+torch2.14.1.cu130" with CUDA kernels: a local version."""
+    """The local version, such as "+torch2.14.1", or "+torch2.14.1.cu130" with CUDA kernels."""
     import torch
     from packaging.version import Version
 
@@ -216,7 +215,7 @@ def torch_tag(cuda: bool) -> str:
 
 
 def extension_arguments() -> dict[str, Any]:
-    """What setup() needs to build the extension; empty where there is nothing to build with."""
+    """Arguments for setup() that build the extension; empty if it cannot be built."""
     if os.environ.get("DFAD_FAST_BUILD") == "0":
         notice("DFAD_FAST_BUILD=0")
         return pure_python(skipped=True, reason="DFAD_FAST_BUILD=0")
@@ -236,10 +235,10 @@ def extension_arguments() -> dict[str, Any]:
             try:
                 super().build_extensions()
             except Exception as error:
-                # The compiler's own lines are above; give_up raises where the extension is required.
+                # The compiler has printed its errors already; give_up raises if the extension is required.
                 reason = f"the build failed: {(str(error).strip() or repr(error)).splitlines()[-1]}"
                 if cuda_asked:
-                    raise SystemExit(f"dfad_fast: CUDA kernels were asked for, but {reason}") from error
+                    raise SystemExit(f"dfad_fast: CUDA kernels were requested, but {reason}") from error
                 if cuda:
                     reason += " (FORCE_CUDA=0 builds without CUDA kernels)"
                 give_up(reason)
@@ -261,7 +260,7 @@ def extension_arguments() -> dict[str, Any]:
     use_ninja()
     use_sensible_parallelism()
     files = sorted(path for path in Path("csrc").rglob("*.*") if cuda or path.parent.name != "cuda")
-    # Not torch's CUDAExtension: it links libraries that a bare toolkit lacks.
+    # torch's CUDAExtension would link libraries that a minimal toolkit lacks.
     extension = CppExtension(
         "dfad_fast._C",
         [str(path) for path in files if path.suffix in (".cpp", ".cu")],
@@ -281,9 +280,9 @@ def extension_arguments() -> dict[str, Any]:
 
 setup(
     packages=find_packages(include=["dfad_fast*"]),
-    # An installed package holds the kernels; in a checkout dfad_fast/kernels leads to them.
+    # An installed package contains the kernels; in a checkout dfad_fast/kernels points to them.
     package_dir={"dfad_fast.kernels": "kernels"},
-    include_package_data=False,  # else what leads to them would be installed as data, in their place
+    include_package_data=False,  # otherwise dfad_fast/kernels would be installed as data instead of the kernels
     package_data={
         "dfad_fast": ["_build_info.json", "py.typed"],
         "dfad_fast.reporting.report_page": ["page.html", "page.css", "page.js"],

@@ -1,1 +1,1 @@
-"""Measures dfad_fast beside eager mode, torch.compile and the machine's own limits; a package per command of run.py."""
+"""Benchmarks of dfad_fast against eager mode, torch.compile and the machine's limits; a package per run.py command."""

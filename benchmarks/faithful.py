@@ -1,10 +1,9 @@
-"""DFAD as it is published, written plainly: what a step of ours is measured and checked against.
+"""DFAD as published, in plain PyTorch: the reference against which our step is measured and checked.
 
-float32, contiguous memory, and autograd on everywhere. In the student's step the generator and the teacher build
-graphs that are dropped; in the generator's step the weight gradients of teacher and student are computed and never
+It uses float32, contiguous memory, and autograd everywhere. In the student's step the generator and the teacher build
+graphs that are discarded. In the generator's step the weight gradients of teacher and student are computed but never
 used. Losses are eager PyTorch, optimizers loop over their parameters, and every step waits for its loss. The activation
-regularizer has the form that its source publishes (AB distillation), and virtual samples are mixed and forwarded as a
-batch of their own.
+regularizer has its published form (AB distillation). Virtual samples are mixed and forwarded as a separate batch.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from dfad_fast.models.reading.taps import Tap
 
 @dataclass(frozen=True)
 class Objective:
-    """What the student minimizes beside the L1 distance of logits.
+    """The student's terms in addition to the L1 distance of logits.
 
-    ``boundary`` and ``virtual`` are weights; 0 leaves a term out. The first fades linearly over a run.
+    ``boundary`` and ``virtual`` are weights; 0 leaves a term out. ``boundary`` decays linearly over a run.
     """
 
     boundary: float = 0.0
@@ -46,7 +45,7 @@ OBJECTIVES = {
 
 
 def boundary_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], margin: float) -> Tensor:
-    """The mean over stages of the mean over elements, with masks, as published."""
+    """The mean over stages of the mean over elements, computed with masks as published."""
     stages = []
     for s, t in zip(student, teacher, strict=True):
         off = ((s > -margin) & (t <= 0)).float()
@@ -74,7 +73,7 @@ class Features:
             )
 
     def take(self) -> list[Tensor]:
-        """The features, which are forgotten here."""
+        """Returns the features and forgets them."""
         seen = [x for x in self._seen if x is not None]
         self._seen = [None] * len(self._seen)
         return seen
@@ -96,10 +95,10 @@ def optimizers(
 
 
 class FaithfulLoop:
-    """The published loop, started from copies of a trainer's networks and drawing what the trainer draws.
+    """The published loop on copies of a trainer's networks, with the same random draws as the trainer.
 
-    Make it before the trainer's first step. ``planned_iterations`` is the length of the run that rates and weights
-    follow; None keeps them constant. ``teacher``, ``student``, ``generator`` and ``connectors`` are the copies.
+    Create it before the trainer's first step. ``planned_iterations`` is the length of the schedules of learning rates
+    and weights; None keeps them constant. ``teacher``, ``student``, ``generator`` and ``connectors`` are the copies.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class FaithfulLoop:
             trainer.distiller.method.generator_steps,
         )
         self._noise_shape = trainer.batch_size, trainer.latent_dim
-        # The published loop draws on the host; on the networks' device, so that a GPU's draws are the trainer's.
+        # The published loop draws on the host. Here the networks' device draws, so that draws equal the trainer's.
         self._noise = torch.Generator(trainer.distiller.device).manual_seed(trainer.seed)
         self._mixing = np.random.default_rng(trainer.seed)
         self._student_optimizer, self._generator_optimizer = optimizers(
@@ -144,7 +143,7 @@ class FaithfulLoop:
         return self.iteration * (self._student_steps + self._generator_steps) * self._noise_shape[0]
 
     def step(self) -> dict[str, float]:
-        """One iteration: the losses of its last student and generator step, named as the trainer names them."""
+        """Runs one iteration. Returns the losses of its last student and generator step under the trainer's names."""
         planned = self.planned_iterations
         progress = min(1.0, self.iteration / planned) if planned else 0.0
         factor = self.recipe.rate_factor(progress)

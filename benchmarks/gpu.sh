@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What to run where a GPU is at hand for minutes only, the most important first: what is installed, the ops' tests, the
-# ops beside eager mode with the CUDA and the Triton kernels, whole iterations, then torch.compile and the rest.
+# What to run if a GPU is available for a few minutes only, the most important first: the installation, the ops' tests,
+# the ops compared with eager mode by the CUDA and Triton kernels, whole iterations, then torch.compile and the rest.
 #
 #   benchmarks/gpu.sh [--dry-run] [--minutes N] [--out FOLDER]
 #
-# FOLDER (default: benchmarks/results/ and the device's name) gets the results, and a log of each step. A step that fails
-# or takes too long keeps no later one from running; the exit code is then 1. --dry-run prints the steps.
+# FOLDER (default: benchmarks/results/ and the device's name) gets the results and a log of each step. If a step fails
+# or takes too long, the later steps still run and the exit code is 1. --dry-run prints the steps.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 minutes=10 out="" dry=""

@@ -1,4 +1,4 @@
-"""Measures dfad_fast beside eager mode, torch.compile and the machine's own limits.
+"""Benchmarks dfad_fast against eager mode, torch.compile and the machine's limits.
 
     python benchmarks/run.py all --quick
     python benchmarks/run.py ops --out runs/benchmarks
@@ -7,8 +7,8 @@
     python benchmarks/run.py instructions
     python benchmarks/run.py compare BEFORE.json AFTER.json
 
-On the CPU let nothing else run: every process here uses all cores that it is given. Each command is the package of its
-name; its ``command.py`` is imported when it is asked for.
+On the CPU run nothing else at the same time: every process here uses all its cores. Each command is a package of the
+same name, whose ``command.py`` is imported on demand.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 import click
 
 if not __package__:
-    # As a script: Python put this folder on the path, where the packages are called as others may be. The folder that
-    # holds it takes its place, here and in the contenders' processes, which import this file too.
+    # For a script Python puts this folder on the path, but its packages may have the same names as others. Its parent
+    # replaces it, here and in the contenders' processes, which import this file, too.
     here = Path(__file__).resolve().parent
     root = str(here.parent)
     sys.path[:] = [root, *(path for path in sys.path if path != root and Path(path).resolve() != here)]
@@ -45,7 +45,7 @@ COMMANDS = (
 
 
 class Commands(click.Group):
-    """``benchmarks.NAME.command`` for each name."""
+    """Loads ``benchmarks.NAME.command`` for the command NAME."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -1,4 +1,4 @@
-"""A callback that logs in its own way and ends a run once agreement no longer grows.
+"""A callback with its own logging that ends a run once agreement no longer grows.
 
 python examples/early_stop.py
 """
@@ -19,10 +19,10 @@ class EarlyStop:
         self._trainer, self._patience = trainer, patience
 
     def advance(self, iteration: int) -> None:
-        """After every iteration: cheap things only."""
+        """Called after every iteration, so it must be cheap."""
 
     def log(self, record: dict[str, Any]) -> None:
-        """After every record of metrics."""
+        """Called after every record of metrics."""
         agreement = record["agreement_batch"]
         print(f"iteration {record['iteration']}: agreement {agreement:.1%}")
         self.waited = 0 if agreement > self.best else self.waited + 1
@@ -32,10 +32,10 @@ class EarlyStop:
 
 
 def main(iterations: int = 200, patience: int = 3) -> int:
-    """Returns the number of iterations that it came to."""
+    """Returns the number of iterations that were run."""
     torch.manual_seed(0)
     shape, classes = (1, 8, 8), 10
-    teacher = create_network("resnet8-w16", shape, classes)  # in earnest: a trained one
+    teacher = create_network("resnet8-w16", shape, classes)  # in practice: a trained one
     student = create_network("resnet8-w16", shape, classes)
     trainer = DFADTrainer(teacher, student, shape, "dfad", batch_size=32)
     trainer.fit(iterations, log_every=2, progress=EarlyStop(trainer, patience))

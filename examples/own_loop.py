@@ -1,8 +1,8 @@
-"""The fused losses in a plain PyTorch loop: a student learns from a teacher on images at hand.
+"""The fused losses in a plain PyTorch loop: a student learns from a teacher on given images.
 
     python examples/own_loop.py
 
-Every line is PyTorch's but for four ops of dfad_fast; none of its trainer is used.
+Everything is plain PyTorch except four ops of dfad_fast; its trainer is not used.
 """
 
 import torch
@@ -13,7 +13,7 @@ from dfad_fast.ops import boundary_hinge_loss, interpolated_l1, l1_discrepancy, 
 
 
 class Network(nn.Module):
-    """Logits, and the pre-activations of two stages."""
+    """Returns logits, and the pre-activations of two stages."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Network(nn.Module):
 def train(
     teacher: Network, images: torch.Tensor, labels: torch.Tensor, steps: int, batch: int = 128
 ) -> float:
-    """A teacher on labels; returns its last loss."""
+    """Trains a teacher on labels; returns its last loss."""
     optimizer = torch.optim.Adam(teacher.parameters(), 3e-3)
     for _ in range(steps):
         chosen = torch.randint(len(images), (batch,))
@@ -42,7 +42,7 @@ def train(
 
 
 def distill(teacher: Network, student: Network, images: torch.Tensor, steps: int, batch: int = 128) -> float:
-    """The student on the teacher's answers: logits, hidden neurons, and answers to mixtures. Returns the last loss."""
+    """Trains the student on the teacher's logits, hidden neurons, and logits for mixtures; returns its last loss."""
     optimizer = torch.optim.Adam(student.parameters(), 1e-2)
     for _ in range(steps):
         x = images[torch.randint(len(images), (batch,))]

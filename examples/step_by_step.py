@@ -1,4 +1,4 @@
-"""The trainer driven step by step, for a loop of one's own around it.
+"""The trainer driven step by step from a custom loop.
 
 python examples/step_by_step.py
 """
@@ -13,10 +13,10 @@ def main(iterations: int = 20) -> float:
     """Returns the last discrepancy between teacher and student."""
     torch.manual_seed(0)
     shape, classes = (1, 8, 8), 10
-    teacher = create_network("resnet8-w16", shape, classes)  # in earnest: a trained one
+    teacher = create_network("resnet8-w16", shape, classes)  # in practice: a trained one
     student = create_network("resnet8-w16", shape, classes)
     trainer = DFADTrainer(teacher, student, shape, "dfad-ar-vi", batch_size=32)
-    trainer.planned_iterations = iterations  # what learning rates and weights fade over
+    trainer.planned_iterations = iterations  # the length of the schedules of learning rates and weights
     for number in range(iterations):
         losses = trainer.step()  # tensors on the device: reading one waits for it
         if number % 5 == 4:

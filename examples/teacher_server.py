@@ -1,11 +1,11 @@
-"""A teacher behind an address, for black-box distillation: the form of requests and answers in a few lines.
+"""A small teacher server for black-box distillation that shows the format of requests and responses.
 
     python examples/teacher_server.py --network resnet8-w32 --image-shape 1,8,8 --classes 10 --weights FILE.safetensors
 
-It listens on the loopback interface only, answers with a network's probabilities, and counts the images that it was
-asked about. It remembers the last 1,000 requests: one that comes again with the same Idempotency-Key gets the first
-one's answer and is not counted. The page /count shows the count. The server has no encryption and no users, so do not
-open it to the world.
+It listens on the loopback interface only, returns a network's probabilities, and counts the images in the requests. It
+remembers the last 1,000 requests: a repeated one with the same Idempotency-Key gets the first response again and is not
+counted. The page /count shows the count. The server has no encryption and no authentication, so do not expose it to the
+internet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEPT_ANSWERS = 1000  # the last ones: a client repeats what it asked last
 
 
 class TeacherServer(ThreadingHTTPServer):
-    """Answers with what ``ask`` makes of images [N, C, H, W]. ``count`` images were asked about, ``requests`` times."""
+    """Responds with the result of ``ask`` for images [N, C, H, W]; counts ``requests`` and, in ``count``, images."""
 
     daemon_threads = True
 
@@ -70,20 +70,18 @@ class Handler(BaseHTTPRequestHandler):
             told = {"images": self.server.count, "requests": self.server.requests}
             self._reply(200, "application/json", json.dumps(told).encode())
         else:
-            self._reply(404, "text/plain", b"only /count is here")
+            self._reply(404, "text/plain", b"the only page is /count")
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         if not 0 < length <= LARGEST_REQUEST:
-            self.close_connection = True  # what was not read would be taken for the next request
-            self._reply(413, "text/plain", f"a request has 1 to {LARGEST_REQUEST:,} bytes".encode())
+            self.close_connection = True  # otherwise the unread body would be parsed as the next request
+            self._reply(413, "text/plain", f"a request must have 1 to {LARGEST_REQUEST:,} bytes".encode())
             return
         try:
             images = np.load(io.BytesIO(self.rfile.read(length)), allow_pickle=False)
             if images.dtype != np.float32 or images.ndim != 4 or not len(images):
-                raise ValueError(
-                    f"float32 images [N, C, H, W] were expected, got {images.dtype} {images.shape}"
-                )
+                raise ValueError(f"expected float32 images [N, C, H, W], got {images.dtype} {images.shape}")
             body = self.server.answer(images, self.headers.get("Idempotency-Key"))
         except (ValueError, RuntimeError, EOFError) as error:
             self._reply(400, "text/plain", str(error).encode())
@@ -98,16 +96,16 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """A line for each request would hide everything else."""
+        """Logs nothing, because one line per request would hide everything else."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--network", required=True, help="a network's name, such as resnet8-w32")
-    parser.add_argument("--weights", help="its weights, .safetensors")
+    parser.add_argument("--network", required=True, help="name of the network, such as resnet8-w32")
+    parser.add_argument("--weights", help="file with its weights, .safetensors")
     parser.add_argument("--image-shape", default="1,8,8", help="CHANNELS,HEIGHT,WIDTH")
     parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--port", type=int, default=8765, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=8765, help="port; 0 picks a free one")
     options = parser.parse_args()
     channels, height, width = map(int, options.image_shape.split(","))
     torch.manual_seed(0)

@@ -1,8 +1,10 @@
-"""How programs go through a dense tensor channel by channel; csrc/cuda/channel_tiles.cuh has the same plan.
+"""How programs traverse a dense tensor channel by channel; csrc/cuda/channel_tiles.cuh has the same plan.
 
-A dense tensor ``[B, C, ...]`` is ``[outer, C, inner]`` in memory. Where inner is 1 a row is one run of all channels;
-else it is a run per channel (``PLANES``). A program serves a tile: some neighbors of one run, in a chunk of the rows.
-Sizes alone say which, so that neither grid nor device enters a sum.
+A dense tensor ``[B, C, ...]`` is ``[outer, C, inner]`` in memory. If inner is 1, each row is one run of all channels;
+otherwise it is one run per channel (``PLANES``). A program processes a tile: neighbors of one run, in a chunk of the
+rows. The plan depends only on the sizes, so the sums do not depend on the grid or the device.
+
+The argument ``of`` of the kernels is (outer, channels, inner, chunk_rows, tiles), 5 ints.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import triton.language as tl
 
 from ._layout import memory_order
 
-# Elements of a tile at a time: with 4 warps a thread gets 16 bytes at least of bfloat16.
+# Elements of a tile per step. With 4 warps each thread gets at least 16 bytes, even for bfloat16.
 WARPS = 4
 _TILE = 2048
 _CHANNELS = 64
@@ -27,9 +29,10 @@ _MOST_STEPS = 64
 
 @triton.jit
 def place(of, PLANES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The program's chunk, channels, first row, and what of a row lies in its tile: where, and which of it is there.
+    """The position of this program's tile.
 
-    The channel is one number for a plane, else one per column.
+    Returns the chunk, the channel (a scalar for a plane, otherwise ``[COLUMNS]``), the first row, and per column, as
+    ``[COLUMNS]``, the offset within a row and whether the column is inside the run.
     """
     _outer, channels, inner, chunk_rows, tiles = of
     program = tl.program_id(0)
@@ -49,7 +52,10 @@ def place(of, PLANES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def block_at(of, first_row, start, at, there, ROWS: tl.constexpr):
-    """Where the next rows of the program's tile lie, and which elements are there."""
+    """Offsets ``[ROWS, COLUMNS]`` of the next rows of the tile, and which of them are inside the tensor.
+
+    ``at`` and ``there`` are ``[COLUMNS]``, from :func:`place`.
+    """
     outer, channels, inner, _chunk_rows, _tiles = of
     row = first_row + start + tl.arange(0, ROWS)
     length = tl.cast(channels, tl.int64) * inner
@@ -58,19 +64,19 @@ def block_at(of, first_row, start, at, there, ROWS: tl.constexpr):
 
 @triton.jit
 def per_channel(values, PLANES: tl.constexpr):
-    """A number per channel, as it is combined with a block."""
+    """A value per channel (a scalar for a plane, otherwise ``[COLUMNS]``), shaped to broadcast with a block."""
     return values if PLANES else values[None, :]
 
 
 @triton.jit
 def tile_sum(block, PLANES: tl.constexpr):
-    """The sum of a block for its channels."""
+    """The sum of a block ``[ROWS, COLUMNS]`` per channel: a scalar for a plane, otherwise ``[COLUMNS]``."""
     return tl.sum(block) if PLANES else tl.sum(block, axis=0)
 
 
 @triton.jit
 def store_part(to, chunk, channel, channels, value, PLANES: tl.constexpr):
-    """A number per channel, in ``to[chunk][channel]``."""
+    """Store a value per channel in ``to[chunk][channel]``; ``to`` is ``[chunks, channels]``."""
     at = to + tl.cast(chunk, tl.int64) * channels + channel
     if PLANES:
         tl.store(at, value)
@@ -80,7 +86,7 @@ def store_part(to, chunk, channel, channels, value, PLANES: tl.constexpr):
 
 @triton.jit
 def values_in(chunk, of, rows, PLANES: tl.constexpr, COLUMNS: tl.constexpr):
-    """Values of one channel in the first rows, or all, of these chunks, in float64."""
+    """How many values of one channel lie in the first ``rows`` rows of each chunk, in float64."""
     outer, _channels, inner, chunk_rows, tiles = of
     chunk = tl.cast(chunk, tl.int64)
     if PLANES:
@@ -93,7 +99,7 @@ def values_in(chunk, of, rows, PLANES: tl.constexpr, COLUMNS: tl.constexpr):
 
 @dataclass(frozen=True)
 class Tiles:
-    """The plan for a tensor; ``numbers`` and ``constants`` are what the kernels take."""
+    """The plan for a tensor. The kernels take ``numbers`` (their argument ``of``) and ``constants``."""
 
     outer: int
     count: int
@@ -118,7 +124,7 @@ class Tiles:
 
     @property
     def chunks(self) -> int:
-        """Partial sums of a channel."""
+        """Number of partial sums per channel."""
         return self.row_chunks * (self.tiles if self.planes else 1)
 
     @property
@@ -167,7 +173,7 @@ def tiles_of(x: torch.Tensor) -> Tiles:
 
 
 def laid_out(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """x with the strides of ``empty_like(like)``: itself, or a copy."""
+    """x with the strides of ``empty_like(like)``: x itself or a copy."""
     strides = memory_order(like).stride()
     if all(n == 1 or a == b for n, a, b in zip(x.shape, x.stride(), strides, strict=True)):
         return x

@@ -1,4 +1,4 @@
-"""On the device: what the kernels share. Offsets are int64 throughout."""
+"""Device functions that the kernels share. All offsets are int64."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 @triton.constexpr_function
 def compute_dtype(a: tl.dtype, b: tl.dtype) -> tl.dtype:
-    """float64 where either of a pair is, else float32: halves are never summed as halves."""
+    """float64 if either dtype is float64, otherwise float32: 16-bit values are never summed in 16 bits."""
     return tl.float64 if tl.float64 in (a, b) else tl.float32
 
 
 @triton.jit
 def product(sizes):
-    # Sizes that fit 32 bits each come as such; their product may not.
+    # Triton passes sizes that fit in 32 bits as int32, but their product may not fit.
     result = tl.cast(sizes[0], tl.int64)
     for d in tl.static_range(1, len(sizes)):
         result = result * sizes[d]
@@ -25,7 +25,8 @@ def product(sizes):
 
 @triton.jit
 def offsets(index, sizes, strides):
-    """Where the elements at these positions of the loop lie. One dimension of stride 1 is the index itself."""
+    """Offsets in memory of the loop's positions ``index``, in the shape of ``index``; ``sizes`` and ``strides`` are D
+    ints. For one dimension of stride 1 the offset is the index itself."""
     result = tl.zeros_like(index)
     for d in tl.static_range(len(sizes) - 1, 0, -1):
         result += (index % sizes[d]) * strides[d]
@@ -35,7 +36,7 @@ def offsets(index, sizes, strides):
 
 @triton.jit
 def tile(program, elements, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Rows and columns of this program, for rows of so many elements each."""
+    """Rows ``[ROWS]`` and columns ``[COLUMNS]`` of this program, for rows of ``elements`` elements each."""
     column_blocks = tl.cdiv(tl.cast(elements, tl.int64), COLUMNS)
     row = (program // column_blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = (program % column_blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
@@ -44,11 +45,11 @@ def tile(program, elements, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def float64(bits):
-    """The other end of ``float64_bits``."""
+    """Inverse of ``float64_bits`` for one number."""
     return tl.cast(bits, tl.int64).to(tl.float64, bitcast=True)
 
 
-# The interpreter's own conversions cut bfloat16 off instead of rounding it, and lose its subnormal numbers.
+# The interpreter's own conversions truncate bfloat16 instead of rounding, and flush its subnormal numbers.
 @triton.jit
 def widen(x, dtype: tl.constexpr):
     if x.dtype == tl.bfloat16 and _INTERPRETED:
@@ -58,7 +59,7 @@ def widen(x, dtype: tl.constexpr):
 
 @triton.jit
 def narrow(x, dtype: tl.constexpr):
-    """Round to nearest even. 16-bit types are reached through float32, as in PyTorch."""
+    """Round to nearest even. Conversions to 16-bit types go through float32, as in PyTorch."""
     if dtype == tl.float16 or dtype == tl.bfloat16:
         x = x.to(tl.float32)
     if dtype == tl.bfloat16 and _INTERPRETED:
@@ -72,7 +73,7 @@ def narrow(x, dtype: tl.constexpr):
 
 @triton.jit
 def scalar_gradient(grad, weight, count, MEAN: tl.constexpr):
-    """The loss's one gradient times the stage's weight, over the mean's count, in float64."""
+    """The gradient of the 0-dim loss times the stage's weight, for a mean divided by ``count``, in float64."""
     scale = widen(tl.load(grad), tl.float64) * weight
     if MEAN:
         scale = scale / tl.cast(count, tl.float64)

@@ -1,7 +1,7 @@
 """How every kernel is launched: a flat grid on the tensor's device, and no fused multiply-add.
 
-Without fusion a product is rounded before it is added, as in the C++ kernels, so that the backends agree to the
-last bit wherever the order of a sum does not enter. The kernels are bound by memory: it costs nothing.
+Without fusion a product is rounded before it is added, as in the C++ kernels. So the backends agree to the last bit
+wherever the order of a sum does not matter. The kernels are memory-bound, so this costs no time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 def launch(
     kernel: Any, programs: int, on: torch.Tensor, *arguments: Any, warps: int = 8, **constants: Any
 ) -> None:
-    """Launch so many programs on the device of the tensor ``on``."""
+    """Launch ``programs`` programs on the device of the tensor ``on``."""
     if programs == 0:
         return
     with torch.cuda.device_of(on):
@@ -24,5 +24,5 @@ def launch(
 
 
 def float64_bits(values: Sequence[float]) -> tuple[int, ...]:
-    """Floats as integers: Triton would pass the floats of a tuple as float32."""
+    """Bit patterns of floats as int64, because Triton passes floats in a tuple as float32."""
     return struct.unpack(f"{len(values)}q", struct.pack(f"{len(values)}d", *values))

@@ -1,4 +1,8 @@
-"""On the host: one loop over several tensors of equal sizes, with as few dimensions as their strides allow."""
+"""Host side: one loop over several tensors of equal sizes, with as few dimensions as their strides allow.
+
+Kernels take such a loop as ``sizes`` and, per tensor, ``strides``: D ints each, for the D merged dimensions. A kernel's
+comment "[sizes]" stands for a tensor of these sizes that is addressed by its strides.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,10 @@ Ints = tuple[int, ...]
 def merge(
     sizes: Sequence[int], strides: Sequence[Sequence[int]], order: Iterable[int]
 ) -> tuple[Ints, list[Ints]]:
-    """The dimensions in ``order``, outermost first, neighbors merged where every tensor allows it.
+    """The dimensions in ``order``, outermost first; neighbors are merged if the strides of every tensor allow it.
 
-    Returns the merged sizes and, per tensor, the merged strides. There is always at least one dimension, and
-    where all tensors are dense with equal strides it is the only one, of stride 1.
+    Returns the merged sizes and, per tensor, the merged strides. There is always at least one dimension. If all tensors
+    are dense with equal strides, it is the only one and has stride 1.
     """
     merged_sizes: list[int] = []
     merged: list[list[int]] = [[] for _ in strides]
@@ -46,15 +50,15 @@ def elementwise(tensors: Sequence[torch.Tensor], first_dim: int = 0) -> tuple[In
 
 
 def memory_order(x: torch.Tensor) -> torch.Tensor:
-    """A tensor with the strides of ``empty_like(x)``, in whose memory order packed signs lie; for its strides only."""
+    """A tensor with the strides of ``empty_like(x)``, the memory order of packed signs. Only its strides are valid."""
     return x if x.is_contiguous() else torch.empty_like(x, device="meta")
 
 
 def wide(sizes: Ints, strides: Iterable[Ints]) -> bool:
-    """Whether a thread can load 16 bytes at once: one dense dimension for all, of a multiple of 16 elements."""
+    """Whether a thread can load 16 bytes at once: all tensors share one dense dimension, a multiple of 16 elements."""
     return len(sizes) == 1 and sizes[0] % 16 == 0 and all(s == (1,) for s in strides)
 
 
 def block_of(sizes: Ints, strides: Iterable[Ints]) -> int:
-    """Elements of one program; fewer where they are loaded one by one, since their addresses take registers."""
+    """Elements per program; fewer if they are loaded one by one, since their addresses take registers."""
     return 4096 if wide(sizes, strides) else 1024

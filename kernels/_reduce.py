@@ -1,7 +1,7 @@
 r"""The second pass of a reduction: one program adds the blocks' sums, always in the same order.
 
-The first pass leaves one float64 per block of elements, so neither the grid nor the device enters the result, and
-there are no atomics. Weights and the mean's 1/n are applied here:
+The first pass writes one float64 per block of elements. So the result does not depend on the grid or the device, and
+there are no atomics. The second pass applies the weights and the mean's 1/n:
 
 .. math:: L = \sum_k w_k \left(\frac1{n_k}\right) \sum_b \mathrm{partial}_{k,b}
 """
@@ -32,7 +32,15 @@ def _sum(partials, first, blocks, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["blocks", "counts", "weights"])
 def _finish_kernel(
-    partials, agreed, blocks, counts, weights, loss, agreement, MEAN: tl.constexpr, BLOCK: tl.constexpr
+    partials,  # float64 [sum of blocks], or None
+    agreed,  # float64 [sum of blocks], or None
+    blocks,  # int per stage
+    counts,  # int per stage, elements
+    weights,  # int64 per stage, the bits of a float64
+    loss,  # 0-dim, or None
+    agreement,  # float32 [stages], or None
+    MEAN: tl.constexpr,
+    BLOCK: tl.constexpr,  # partial sums per step
 ):
     total = tl.full((), 0, tl.float64)
     first = 0
@@ -60,14 +68,17 @@ def finish(
     loss: torch.Tensor | None,
     agreement: torch.Tensor | None,
 ) -> None:
-    """Write the 0-dim ``loss`` and the stages' ``agreement``, each where it is wanted.
+    """Write the 0-dim ``loss`` and the stages' ``agreement``, each unless it is None.
 
     Args:
-        partials: float64, the blocks' sums, stage after stage; None where there is no block.
-        agreed: float64, the blocks' numbers of elements that agree.
-        blocks: blocks of each stage.
-        counts: elements of each stage; 0 gives NaN for a mean and for the agreement.
+        partials: float64 ``[sum of blocks]``, the blocks' sums, stage after stage; None if there are no blocks.
+        agreed: float64 ``[sum of blocks]``, the number of elements that agree in each block.
+        blocks: number of blocks of each stage.
+        counts: number of elements of each stage; 0 gives NaN for a mean and for the agreement.
         weights: factor of each stage.
+        mean: whether to divide each stage's sum by its count.
+        loss: 0-dim, any floating dtype.
+        agreement: float32 ``[stages]``, in [0, 1].
     """
     out = loss if loss is not None else agreement
     if out is None:

@@ -1,4 +1,4 @@
-r"""Batch norm, a residual and the activation, each channel by its mean and biased variance.
+r"""Batch norm with residual and activation; each channel is normalized by its mean and biased variance.
 
 .. math:: y = a(v), \quad v = (x - \mu)\,\gamma / \sqrt{\sigma^2 + \epsilon} + \beta + r, \quad
           a(v) = v \text{ for } v > 0 \text{ else } \mathrm{slope} \cdot v
@@ -8,9 +8,12 @@ With g the gradient before the activation and n values per channel,
 .. math:: \partial x = s g + ((x - \mu)\,b + l), \quad s = \gamma / \sqrt{\sigma^2 + \epsilon}, \quad
           b = -\frac{s \sum g (x - \mu)}{n (\sigma^2 + \epsilon)}, \quad l = -\frac{s}{n} \sum g
 
-Forward reads x twice: for its statistics, and to apply them. The sums of a chunk are in the compute dtype and put
-together in float64, in a fixed order. Backward first takes its two sums and writes the residual's gradient, then the
+Forward reads x twice: to compute its statistics, and to apply them. Chunks are summed in the compute dtype and combined
+in float64, in a fixed order. Backward first computes its two sums and writes the residual's gradient, then writes the
 gradient of x.
+
+In the comments below, "dense" tensors ``[B, C, ...]`` have the strides of ``empty_like(x)``. The compute dtype is
+float64 if x is float64, otherwise float32.
 """
 
 from __future__ import annotations
@@ -50,9 +53,9 @@ def _distances(x, of, first_row, start, at, there, shift, PLANES: tl.constexpr, 
 def _shift(
     x, of, chunk, first_row, at, there, PLANES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """Where values are counted from, so that little is lost where they are far from 0.
+    """The shift per channel that is subtracted before summing, to keep precision if values are far from 0.
 
-    The mean of the chunk's first rows, as one value alone may be an outlier; 0 where it is NaN or infinite.
+    It is the mean of the chunk's first rows, since one value alone may be an outlier; 0 if that mean is not finite.
     """
     dtype: tl.constexpr = compute_dtype(x.dtype.element_ty, x.dtype.element_ty)
     row = x + first_row * of[1] * of[2]
@@ -65,7 +68,15 @@ def _shift(
 
 
 @triton.jit
-def _moments_kernel(x, parts, of, chunks, PLANES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _moments_kernel(
+    x,  # [B, C, ...], dense
+    parts,  # [3, chunks, C] in the compute dtype: shift, sum, sum of squares, the sums after subtracting the shift
+    of,  # 5 ints, Tiles.numbers
+    chunks,  # int
+    PLANES: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     dtype: tl.constexpr = compute_dtype(x.dtype.element_ty, x.dtype.element_ty)
     chunk, channel, first_row, at, there = place(of, PLANES, ROWS, COLUMNS)
     channels = of[1]
@@ -84,7 +95,7 @@ def _moments_kernel(x, parts, of, chunks, PLANES: tl.constexpr, ROWS: tl.constex
 
 @triton.jit
 def _part(parts, k: tl.constexpr, chunk, chunks, channel, channels):
-    """These chunks' numbers for these channels, in float64, and which of them are there."""
+    """``parts[k]`` of these chunks and channels, float64 ``[chunk's size, channel's size]``; 0 outside."""
     inside = (chunk < chunks)[:, None] & (channel < channels)[None, :]
     at = (tl.cast(chunks, tl.int64) * k + chunk)[:, None] * channels + channel[None, :]
     return tl.load(parts + at, mask=inside, other=0).to(tl.float64)
@@ -92,14 +103,14 @@ def _part(parts, k: tl.constexpr, chunk, chunks, channel, channels):
 
 @triton.jit
 def _statistics_kernel(
-    parts,
-    statistics,
-    of,
-    chunks,
+    parts,  # [3, chunks, C] in the compute dtype, from _moments_kernel
+    statistics,  # [2, C] in the compute dtype, written
+    of,  # 5 ints, Tiles.numbers
+    chunks,  # int
     PLANES: tl.constexpr,
     COLUMNS: tl.constexpr,
-    CHUNKS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    CHUNKS: tl.constexpr,  # chunks per step
+    CHANNELS: tl.constexpr,  # channels per program
 ):
     channels = of[1]
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
@@ -120,7 +131,7 @@ def _statistics_kernel(
         square = _part(parts, 2, chunk, chunks, channel, channels)
         squares += tl.where((chunk < chunks)[:, None], square - off * (2 * sum - values * off), 0)
     variance = tl.sum(squares, axis=0) / count
-    variance = tl.where(variance < 0, 0, variance)  # NaN stays
+    variance = tl.where(variance < 0, 0, variance)  # unlike maximum, this keeps NaN
     dtype: tl.constexpr = statistics.dtype.element_ty
     there = channel < channels
     tl.store(statistics + channel, mean.to(dtype), mask=there)
@@ -143,13 +154,13 @@ def _scale(statistics, weight, channel, channels, eps):
 
 @triton.jit
 def _constants(statistics, weight, bias, channel, channels, eps, PLANES: tl.constexpr):
-    """Mean, scale and bias of the program's channels, in the compute dtype."""
+    """Mean, scale and bias of the program's channels, in the compute dtype, shaped to broadcast with a block."""
     dtype: tl.constexpr = statistics.dtype.element_ty
     mean = tl.load(statistics + channel, mask=channel < channels, other=0)
     scale = _scale(statistics, weight, channel, channels, eps).to(dtype)
     shift = tl.zeros_like(mean)
     if bias is not None:
-        # Through float64 a half is the same number.
+        # The bias may have any floating dtype. Its conversion to float64 is exact.
         shift = widen(tl.load(bias + channel, mask=channel < channels, other=0), tl.float64).to(dtype)
     return per_channel(mean, PLANES), per_channel(scale, PLANES), per_channel(shift, PLANES)
 
@@ -168,16 +179,16 @@ def _activated(value, off, slope, SLOPE: tl.constexpr):
 
 @triton.jit
 def _apply_kernel(
-    x,
-    residual,
-    weight,
-    bias,
-    statistics,
-    out,
-    of,
+    x,  # [B, C, ...], dense
+    residual,  # [B, C, ...], dense, or None
+    weight,  # [C], or None for 1
+    bias,  # [C], or None for 0
+    statistics,  # [2, C] in the compute dtype: mean, biased variance
+    out,  # [B, C, ...], dense, written
+    of,  # 5 ints, Tiles.numbers
     slope: tl.float64,
     eps: tl.float64,
-    SLOPE: tl.constexpr,
+    SLOPE: tl.constexpr,  # "zero", "one" or another value
     PLANES: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -197,7 +208,10 @@ def _apply_kernel(
 
 @triton.jit
 def _before_activation(grad, value, out, where, inside, mean, scale, shift, slope, SLOPE: tl.constexpr):
-    """The gradient that comes to the values before the activation. ``out`` tells on which side they were, else x."""
+    """The gradient before the activation, ``[ROWS, COLUMNS]``.
+
+    The sign of the activation's input comes from ``out``, or is recomputed from x if ``out`` is None.
+    """
     dtype: tl.constexpr = value.dtype
     g = widen(tl.load(grad + where, mask=inside, other=0), dtype)
     if SLOPE != "one":
@@ -211,16 +225,16 @@ def _before_activation(grad, value, out, where, inside, mean, scale, shift, slop
 
 @triton.jit
 def _sums_kernel(
-    grad,
-    x,
-    out,
-    weight,
-    bias,
-    statistics,
-    residual_grad,
-    parts,
-    of,
-    chunks,
+    grad,  # [B, C, ...], dense
+    x,  # [B, C, ...], dense
+    out,  # [B, C, ...], dense, the forward's output; or None
+    weight,  # [C], or None for 1
+    bias,  # [C], or None for 0
+    statistics,  # [2, C] in the compute dtype: mean, biased variance
+    residual_grad,  # [B, C, ...], dense, written; or None
+    parts,  # [2, chunks, C] in the compute dtype, written: sums of g and of g (x - mean); or None
+    of,  # 5 ints, Tiles.numbers
+    chunks,  # int
     slope: tl.float64,
     eps: tl.float64,
     SLOPE: tl.constexpr,
@@ -252,17 +266,17 @@ def _sums_kernel(
 
 @triton.jit
 def _finish_kernel(
-    parts,
-    weight,
-    statistics,
-    weight_grad,
-    bias_grad,
-    through,
-    of,
-    chunks,
+    parts,  # [2, chunks, C] in the compute dtype, from _sums_kernel
+    weight,  # [C], or None for 1
+    statistics,  # [2, C] in the compute dtype: mean, biased variance
+    weight_grad,  # [C], written; or None
+    bias_grad,  # [C], written; or None
+    through,  # [2, C] in the compute dtype, written: b and l of the formula; or None
+    of,  # 5 ints, Tiles.numbers
+    chunks,  # int
     eps: tl.float64,
-    CHUNKS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    CHUNKS: tl.constexpr,  # chunks per step
+    CHANNELS: tl.constexpr,  # channels per program
 ):
     channels = of[1]
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
@@ -289,15 +303,15 @@ def _finish_kernel(
 
 @triton.jit
 def _gradient_kernel(
-    grad,
-    x,
-    out,
-    weight,
-    bias,
-    statistics,
-    through,
-    x_grad,
-    of,
+    grad,  # [B, C, ...], dense
+    x,  # [B, C, ...], dense
+    out,  # [B, C, ...], dense, the forward's output; or None
+    weight,  # [C], or None for 1
+    bias,  # [C], or None for 0
+    statistics,  # [2, C] in the compute dtype: mean, biased variance
+    through,  # [2, C] in the compute dtype, from _finish_kernel; or None for constant statistics
+    x_grad,  # [B, C, ...], dense, written
+    of,  # 5 ints, Tiles.numbers
     slope: tl.float64,
     eps: tl.float64,
     SLOPE: tl.constexpr,
@@ -331,7 +345,7 @@ def _contiguous(x: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def _finish_arguments(of: Tiles) -> tuple[int, dict[str, int]]:
-    """Programs and constants of a second pass."""
+    """Number of programs and the constants of a second pass."""
     chunks = min(triton.next_power_of_2(max(of.chunks, 1)), _FINISHED_CHUNKS)
     return triton.cdiv(of.count, _FINISHED_CHANNELS), {"CHUNKS": chunks, "CHANNELS": _FINISHED_CHANNELS}
 
@@ -376,7 +390,19 @@ def forward(
     out: torch.Tensor,
     statistics: torch.Tensor,
 ) -> None:
-    """Write the output, and the ``[2, C]`` statistics where they are not known."""
+    """Write the output, and the statistics unless they are known.
+
+    Args:
+        x: ``[B, C, ...]``; float64, float32, float16 or bfloat16, any strides.
+        residual: same shape and dtype as x, any strides, or None.
+        weight: ``[C]``, or None for 1.
+        bias: ``[C]``, or None for 0.
+        known: whether ``statistics`` are already filled in.
+        slope: slope of the activation below 0.
+        eps: added to the variance.
+        out: like ``empty_like(x)``.
+        statistics: ``[2, C]``, mean and biased variance, in float32 (float64 if x is float64).
+    """
     x = laid_out(x, out)
     if residual is not None:
         residual = laid_out(residual, out)
@@ -417,7 +443,19 @@ def gradient(
     weight_grad: torch.Tensor | None,
     bias_grad: torch.Tensor | None,
 ) -> None:
-    """Write the gradients that are wanted; those of x and the residual with the strides of ``empty_like(x)``."""
+    """Write the gradients that are not None.
+
+    Args:
+        grad: gradient of the output, ``[B, C, ...]``, any strides.
+        x, weight, bias, slope, eps: as for :func:`forward`.
+        out: the output of :func:`forward`, needed if there are a residual and an activation; otherwise None.
+        statistics: ``[2, C]``, from :func:`forward`.
+        constant: whether the statistics do not depend on x.
+        x_grad: like ``empty_like(x)``.
+        residual_grad: like ``empty_like(x)``.
+        weight_grad: ``[C]``.
+        bias_grad: ``[C]``.
+    """
     grad, out = laid_out(grad, x), None if out is None else laid_out(out, x)
     x = laid_out(x, x)
     weight, bias, statistics = _contiguous(weight), _contiguous(bias), statistics.contiguous()
@@ -468,7 +506,7 @@ def gradient(
     if x_grad is None:
         return
     if residual_grad is not None:
-        # The gradient before the activation lies there already.
+        # residual_grad already holds the gradient before the activation.
         grad, out, slope = residual_grad, None, 1.0
     launch(
         _gradient_kernel,

@@ -3,8 +3,8 @@ r"""Squared hinge on the teacher's activation boundary, all stages in one launch
 .. math:: h(s, t) = \mathrm{relu}(u)^2, \quad u = m + s \text{ if } t \le 0 \text{ else } m - s \qquad
           \partial h/\partial s = \pm 2\,\mathrm{relu}(u)
 
-A program serves one block of one stage. The loss's pass also counts where the signs agree and packs the teacher's
-signs; the gradient's pass reads those packed signs in the teacher's place.
+Each program processes one block of one stage. The loss pass also counts the elements whose signs agree and packs the
+teacher's signs; the gradient pass reads these packed signs instead of the teacher.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _STAGES = 8
 
 @triton.jit
 def _loss_stage(
-    program,
-    block,
-    student,
-    teacher,
-    signs,
-    out,
-    partials,
-    agreed,
-    sizes,
-    student_strides,
-    teacher_strides,
-    margin,
-    BLOCK: tl.constexpr,
+    program,  # int, index of the block in the launch
+    block,  # int, index of the block in its stage
+    student,  # [sizes]
+    teacher,  # [sizes], or packed signs, uint8 [ceil(elements / 8)]
+    signs,  # uint8 [ceil(elements / 8)], written; or None
+    out,  # [sizes], dense in the loop's order, written; or None
+    partials,  # float64 [programs], written; or None
+    agreed,  # float64 [programs], written; or None
+    sizes,  # D ints
+    student_strides,  # D ints
+    teacher_strides,  # D ints
+    margin,  # float64
+    BLOCK: tl.constexpr,  # elements per program
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
     count = product(sizes)
@@ -75,17 +75,17 @@ def _loss_stage(
 
 @triton.jit
 def _loss_kernel(
-    students,
-    teachers,
-    signs,
-    out,
-    partials,
-    agreed,
-    sizes,
-    student_strides,
-    teacher_strides,
+    students,  # per stage [sizes]
+    teachers,  # per stage [sizes], or packed signs, uint8 [ceil(elements / 8)]
+    signs,  # per stage uint8 [ceil(elements / 8)], written; or None
+    out,  # [sizes] of the only stage, written; or None
+    partials,  # float64 [programs], written; or None
+    agreed,  # float64 [programs], written; or None
+    sizes,  # per stage D ints
+    student_strides,  # per stage D ints
+    teacher_strides,  # per stage D ints
     margin: tl.float64,
-    BLOCKS: tl.constexpr,
+    BLOCKS: tl.constexpr,  # per stage an int, elements per program
 ):
     program = tl.program_id(0)
     first = 0
@@ -112,19 +112,19 @@ def _loss_kernel(
 
 @triton.jit
 def _gradient_stage(
-    block,
-    grad,
-    student,
-    signs,
-    out,
-    sizes,
-    student_strides,
-    grad_strides,
-    weight,
-    margin,
+    block,  # int, index of the block in its stage
+    grad,  # one element, or [sizes] if PER_ELEMENT
+    student,  # [sizes]
+    signs,  # uint8 [ceil(elements / 8)]
+    out,  # [sizes], dense in the loop's order, written
+    sizes,  # D ints
+    student_strides,  # D ints
+    grad_strides,  # D ints
+    weight,  # float64
+    margin,  # float64
     PER_ELEMENT: tl.constexpr,
     MEAN: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr,  # elements per program
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, out.dtype.element_ty)
     count = product(sizes)
@@ -145,18 +145,18 @@ def _gradient_stage(
 
 @triton.jit(do_not_specialize=["weights"])
 def _gradient_kernel(
-    grad,
-    students,
-    signs,
-    outs,
-    sizes,
-    student_strides,
-    grad_strides,
-    weights,
+    grad,  # one element, or [sizes] of the only stage if PER_ELEMENT
+    students,  # per stage [sizes]
+    signs,  # per stage uint8 [ceil(elements / 8)]
+    outs,  # per stage [sizes], dense in the loop's order, written
+    sizes,  # per stage D ints
+    student_strides,  # per stage D ints
+    grad_strides,  # D ints
+    weights,  # int64 per stage, the bits of a float64
     margin: tl.float64,
     PER_ELEMENT: tl.constexpr,
     MEAN: tl.constexpr,
-    BLOCKS: tl.constexpr,
+    BLOCKS: tl.constexpr,  # per stage an int, elements per program
 ):
     program = tl.program_id(0)
     first = 0
@@ -182,7 +182,7 @@ def _gradient_kernel(
 
 
 def _groups(stages: Sequence[torch.Tensor]) -> list[list[int]]:
-    """Indices of the stages that are not empty, so many as one launch takes."""
+    """Indices of the nonempty stages, in groups that fit one launch."""
     filled = [k for k, x in enumerate(stages) if x.numel() > 0]
     return [filled[i : i + _STAGES] for i in range(0, len(filled), _STAGES)]
 
@@ -200,11 +200,15 @@ def loss(
     """Write the loss.
 
     Args:
-        student: one tensor per stage.
-        teacher: per stage a floating tensor of the student's shape, or its packed signs (uint8).
+        student: one floating-point tensor per stage, any shape and strides.
+        teacher: per stage a floating-point tensor of the student's shape, or packed signs, uint8
+            ``[ceil(elements / 8)]``.
+        weights: factor of each stage.
+        margin: distance from the boundary.
+        reduction: ``"mean"``, ``"sum"``, or for a single stage ``"none"``.
         out: 0-dim, or for ``"none"`` like ``empty_like(student[0])``.
-        agreement: float32 ``[stages]``, where it is wanted.
-        signs: where they are wanted, a uint8 tensor per stage, or None where the teacher is already packed.
+        agreement: float32 ``[stages]``, or None if not wanted.
+        signs: per stage uint8 ``[ceil(elements / 8)]``, or None if the teacher is packed; None if not wanted.
     """
     reduced = reduction != "none"
     loops = [_loss_loop(s, t) for s, t in zip(student, teacher, strict=True)]
@@ -241,7 +245,7 @@ def loss(
 
 
 def _loss_loop(student: torch.Tensor, teacher: torch.Tensor) -> tuple[Ints, Ints, Ints]:
-    """Sizes and both strides of the loop, which follows the order of the packed signs."""
+    """Sizes, student's strides and teacher's strides of the loop, which follows the order of the packed signs."""
     order = memory_order(student)
     if teacher.dtype == torch.uint8:
         sizes, (_, student_strides) = elementwise([order, student])
@@ -259,10 +263,16 @@ def gradient(
     reduction: str,
     outs: Sequence[torch.Tensor],
 ) -> None:
-    """Write the students' gradients into ``outs``, each like ``empty_like`` of its student.
+    """Write the students' gradients.
 
-    ``grad`` has one element, or for ``"none"`` the student's shape and any strides; ``weights`` then count for
-    nothing.
+    Args:
+        grad: one element, or for ``"none"`` the student's shape with any strides.
+        student: as for :func:`loss`.
+        signs: per stage uint8 ``[ceil(elements / 8)]``, the teacher's packed signs.
+        weights: factor of each stage; ignored for ``"none"``.
+        margin: as for :func:`loss`.
+        reduction: as for :func:`loss`.
+        outs: per stage like ``empty_like(student)``.
     """
     per_element = reduction == "none"
     for group in _groups(student):

@@ -4,10 +4,13 @@ r"""Mean and biased variance of each channel, all tensors in one launch, and the
           \partial L/\partial x = s_c (x - \mu_c) + l_c, \quad
           s_c = \frac2n\,\partial L/\partial\sigma^2_c, \quad l_c = \frac1n\,\partial L/\partial\mu_c
 
-A program of the first pass serves one block of one tensor's values and one block of its channels. It sums the values
-less a shift, the mean of the first of them, and leaves mean and squared deviations in float64. The second pass joins
-the blocks of a channel in their order. Where channels are neighbors in memory, a tile spans channels, else one
-channel's values.
+Each program of the first pass processes one block of a tensor's values and one block of its channels. It subtracts a
+shift, the mean of its first values, before summing, and writes mean and squared deviations in float64. The second pass
+combines the blocks of each channel in order. If channels are neighbors in memory, a tile spans several channels;
+otherwise it holds values of one channel.
+
+In the comments below, "[sizes]" stands for a tensor's values of one channel: all its dimensions but the channels,
+merged.
 """
 
 from __future__ import annotations
@@ -42,16 +45,16 @@ def _deviations(columns, there, first, shift, sizes, strides, rows, ROWS: tl.con
 
 @triton.jit
 def _moments_stage(
-    program,
-    x,
-    moments,
-    sizes,
-    strides,
-    channel_stride,
-    channels,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    TILES: tl.constexpr,
+    program,  # int, index among the tensor's programs
+    x,  # [B, C, ...], any strides
+    moments,  # float64 [blocks, 2, C], written: mean, sum of squared deviations
+    sizes,  # D ints, all dimensions but the channels
+    strides,  # D ints
+    channel_stride,  # int
+    channels,  # int, C
+    ROWS: tl.constexpr,  # values of a channel per tile
+    COLUMNS: tl.constexpr,  # channels per tile
+    TILES: tl.constexpr,  # tiles per block
 ):
     dtype: tl.constexpr = compute_dtype(x.dtype.element_ty, x.dtype.element_ty)
     rows = product(sizes)
@@ -62,7 +65,8 @@ def _moments_stage(
     first = block * (ROWS * TILES)
     columns = x + column * channel_stride
 
-    # The first value, and from the first tile how far the values are from it: one alone may be an outlier.
+    # The shift is the mean of the first tile, since one value alone may be an outlier. The mean itself is computed
+    # relative to the first value.
     one = tl.zeros((1,), tl.int64) + first
     shift = widen(tl.load(columns + offsets(one, sizes, strides), mask=there, other=0), dtype)
     d = _deviations(columns, there, first, shift, sizes, strides, rows, ROWS)
@@ -86,15 +90,15 @@ def _moments_stage(
 
 @triton.jit
 def _moments_kernel(
-    features,
-    moments,
-    sizes,
-    strides,
-    channel_strides,
-    channels,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    TILES: tl.constexpr,
+    features,  # per tensor [B, C, ...], any strides
+    moments,  # float64, per tensor [blocks, 2, C], concatenated, written
+    sizes,  # per tensor D ints
+    strides,  # per tensor D ints
+    channel_strides,  # int per tensor
+    channels,  # int per tensor, C
+    ROWS: tl.constexpr,  # int per tensor
+    COLUMNS: tl.constexpr,  # int per tensor
+    TILES: tl.constexpr,  # tiles per block
 ):
     program = tl.program_id(0)
     first = 0
@@ -119,6 +123,9 @@ def _moments_kernel(
         first_moment += blocks * 2 * channels[k]
 
 
+# For one tensor. moments: float64 [blocks, 2, C]. statistics: points to element [0, first channel] of [2, sum of C],
+# written. rows: int, values per channel. channels: int, C. row: int, stride of the statistics' dimension 0.
+# BLOCK_ROWS: values per block. BLOCK: channels per program.
 @triton.jit
 def _join_kernel(moments, statistics, rows, channels, row, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """Join one tensor's moments: ``statistics`` is its first channel's mean, ``row`` further lies its variance."""
@@ -146,18 +153,18 @@ def _join_kernel(moments, statistics, rows, channels, row, BLOCK_ROWS: tl.conste
 
 @triton.jit
 def _gradient_stage(
-    block,
-    grad,
-    x,
-    statistics,
-    out,
-    sizes,
-    strides,
-    grad_row,
-    grad_channel,
-    channels,
-    inner,
-    BLOCK: tl.constexpr,
+    block,  # int, index of the block in the tensor
+    grad,  # [2, C], strides grad_row and grad_channel
+    x,  # [B, C, ...], any strides
+    statistics,  # [C], the means
+    out,  # like empty_like(x), written
+    sizes,  # D ints, all dimensions in memory order of out
+    strides,  # D ints, of x
+    grad_row,  # int
+    grad_channel,  # int
+    channels,  # int, C
+    inner,  # int, neighbors in memory of out that belong to one channel
+    BLOCK: tl.constexpr,  # elements per program
 ):
     dtype: tl.constexpr = compute_dtype(x.dtype.element_ty, x.dtype.element_ty)
     count = product(sizes)
@@ -176,18 +183,18 @@ def _gradient_stage(
 
 @triton.jit
 def _gradient_kernel(
-    grad,
-    features,
-    statistics,
-    outs,
-    sizes,
-    strides,
-    grad_row,
-    grad_channel,
-    channels,
-    inners,
-    firsts,
-    BLOCKS: tl.constexpr,
+    grad,  # [2, sum of C], strides grad_row and grad_channel
+    features,  # per tensor [B, C, ...], any strides
+    statistics,  # [2, sum of C], contiguous
+    outs,  # per tensor like empty_like of its features, written
+    sizes,  # per tensor D ints
+    strides,  # per tensor D ints, of the features
+    grad_row,  # int
+    grad_channel,  # int
+    channels,  # int per tensor, C
+    inners,  # int per tensor
+    firsts,  # int per tensor, index of its first channel in grad and statistics
+    BLOCKS: tl.constexpr,  # int per tensor, elements per program
 ):
     program = tl.program_id(0)
     first = 0
@@ -220,7 +227,7 @@ def _firsts(features: Sequence[torch.Tensor]) -> list[int]:
 
 
 def _groups(features: Sequence[torch.Tensor]) -> list[list[int]]:
-    """Indices of the tensors that are not empty, so many as one launch takes."""
+    """Indices of the nonempty tensors, in groups that fit one launch."""
     filled = [k for k, x in enumerate(features) if x.numel() > 0]
     return [filled[i : i + _STAGES] for i in range(0, len(filled), _STAGES)]
 
@@ -235,14 +242,19 @@ def _rows(x: torch.Tensor) -> tuple[Ints, Ints]:
 
 
 def _tile(x: torch.Tensor) -> tuple[int, int]:
-    """Rows and channels of a tile: channels where they are neighbors in memory, else one channel's values."""
+    """Rows and channels of a tile: several channels if they are neighbors in memory, otherwise one."""
     columns = min(triton.next_power_of_2(x.shape[1]), _CHANNELS) if x.stride(1) == 1 else 1
     rows = min(_TILE // columns, triton.next_power_of_2(max(x.numel() // x.shape[1], 1)))
     return rows, columns
 
 
 def statistics(features: Sequence[torch.Tensor], out: torch.Tensor) -> None:
-    """Write means and variances of tensors [B, C, ...] into ``out`` [2, channels of all], contiguous."""
+    """Write means and biased variances.
+
+    Args:
+        features: tensors ``[B, C, ...]``; float64, float32, float16 or bfloat16, any strides.
+        out: ``[2, sum of C]``, contiguous, float32 or float64.
+    """
     firsts = _firsts(features)
     for group in _groups(features):
         chosen = [features[k] for k in group]
@@ -297,8 +309,14 @@ def gradient(
     statistics: torch.Tensor,
     outs: Sequence[torch.Tensor],
 ) -> None:
-    """Write the gradients into ``outs``, each like ``empty_like`` of its tensor. ``grad`` [2, channels of all] has any
-    strides."""
+    """Write the gradients.
+
+    Args:
+        grad: gradient of the statistics, ``[2, sum of C]``, any strides.
+        features: as for :func:`statistics`.
+        statistics: ``[2, sum of C]``, from :func:`statistics`.
+        outs: per tensor like ``empty_like`` of its features.
+    """
     firsts = _firsts(features)
     for group in _groups(features):
         loops = [elementwise([outs[k], features[k]]) for k in group]
@@ -323,5 +341,5 @@ def gradient(
 
 
 def _inner(dense: torch.Tensor) -> int:
-    """So many neighbors in memory belong to one channel."""
+    """Number of neighbors in memory that belong to one channel."""
     return dense.stride(1) if dense.shape[1] > 1 else dense.numel()

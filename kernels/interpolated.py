@@ -1,11 +1,14 @@
-r"""Absolute difference from an interpolated label, which is never written to memory.
+r"""Absolute difference from an interpolated label; the label is never written to memory.
 
 .. math:: y_i = \lambda_i t_i + (1 - \lambda_i)\, t_{\pi(i)}, \qquad L = \mathrm{reduce}\,|s - y|
 
 .. math:: v = g\,\mathrm{sign}(s - y), \qquad \partial L/\partial s = v, \qquad
           \partial L/\partial t_i = -(\lambda_i v_i + (1 - \lambda_j)\, v_j), \quad j = \pi^{-1}(i)
 
-The teacher's gradient recomputes ``v`` of both rows that its row went into: gathers, no atomics.
+Each row of the teacher contributes to two labels. Its gradient recomputes ``v`` of both rows, by gathers without
+atomics.
+
+In the comments below, "[batch, sizes]" stands for a tensor ``[B, ...]``, whose dimensions after the first are merged.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ def _load(x, row, column, there, batch_stride, sizes, strides, dtype: tl.constex
 
 @triton.jit
 def _label(own, mine, theirs, found):
-    """The mixture of two rows, NaN where the second is not there."""
+    """The mixture ``[ROWS, COLUMNS]`` of two rows, NaN if the second does not exist; ``own`` and ``found`` are
+    ``[ROWS]``."""
     dtype: tl.constexpr = mine.dtype
     mixed = own.to(dtype)[:, None] * mine + (1 - own).to(dtype)[:, None] * theirs
     return tl.where(found[:, None], mixed, float("nan"))
@@ -46,24 +50,24 @@ def _label(own, mine, theirs, found):
 
 @triton.jit
 def _loss_kernel(
-    student,
-    teacher,
-    out,
-    partials,
-    batch_strides,
-    elements,
-    sizes,
-    student_strides,
-    teacher_strides,
-    out_strides,
-    lam,
-    lam_stride,
-    lam_value: tl.float64,
-    perm,
-    perm_stride,
-    batch,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    student,  # [batch, sizes]
+    teacher,  # [batch, sizes]
+    out,  # [batch, sizes], written; or None
+    partials,  # float64 [programs], written; or None
+    batch_strides,  # 3 ints: student, teacher, out
+    elements,  # int, product of sizes
+    sizes,  # D ints
+    student_strides,  # D ints
+    teacher_strides,  # D ints
+    out_strides,  # D ints
+    lam,  # [batch] or 0-dim, or None if it was a scalar on the host
+    lam_stride,  # int
+    lam_value: tl.float64,  # used if lam is None
+    perm,  # int64 [batch]
+    perm_stride,  # int
+    batch,  # int
+    ROWS: tl.constexpr,  # samples per program
+    COLUMNS: tl.constexpr,  # elements of a sample per program
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
     row, column = tile(tl.program_id(0), elements, ROWS, COLUMNS)
@@ -87,30 +91,30 @@ def _loss_kernel(
 
 @triton.jit
 def _gradient_kernel(
-    grad,
-    student,
-    teacher,
-    student_out,
-    teacher_out,
-    batch_strides,
-    elements,
-    sizes,
-    student_strides,
-    teacher_strides,
-    student_out_strides,
-    teacher_out_strides,
-    grad_strides,
-    lam,
-    lam_stride,
-    lam_value: tl.float64,
-    perm,
-    perm_stride,
-    inverse,
-    batch,
+    grad,  # one element, or [batch, sizes] if PER_ELEMENT
+    student,  # [batch, sizes]
+    teacher,  # [batch, sizes]
+    student_out,  # [batch, sizes], written; or None
+    teacher_out,  # [batch, sizes], written; or None
+    batch_strides,  # 5 ints: student, teacher, student_out, teacher_out, grad
+    elements,  # int, product of sizes
+    sizes,  # D ints
+    student_strides,  # D ints
+    teacher_strides,  # D ints
+    student_out_strides,  # D ints
+    teacher_out_strides,  # D ints
+    grad_strides,  # D ints
+    lam,  # [batch] or 0-dim, or None if it was a scalar on the host
+    lam_stride,  # int
+    lam_value: tl.float64,  # used if lam is None
+    perm,  # int64 [batch]
+    perm_stride,  # int
+    inverse,  # int64 [batch], contiguous, the inverse of perm; or None
+    batch,  # int
     PER_ELEMENT: tl.constexpr,
     MEAN: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,  # samples per program
+    COLUMNS: tl.constexpr,  # elements of a sample per program
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
     row, column = tile(tl.program_id(0), elements, ROWS, COLUMNS)
@@ -135,7 +139,7 @@ def _gradient_kernel(
         tl.store(student_out + at, narrow(v, student_out.dtype.element_ty), mask=mask)
 
     if teacher_out is not None:
-        # This row of the teacher is also the partner of the row that perm sends here.
+        # This row of the teacher is also the partner of the row whose entry in perm points here.
         user, used = partner_of(inverse, 1, row, inside, batch)
         user_mask = mask & used[:, None]
         user_own = weight_of(lam, lam_stride, lam_value, user, used)
@@ -160,9 +164,15 @@ def loss(
     reduction: str,
     out: torch.Tensor,
 ) -> None:
-    """Write the loss of ``[B, ...]`` tensors into ``out``: 0-dim, or for ``"none"`` of the student's shape.
+    """Write the loss.
 
-    ``lam`` is ``[B]`` or a scalar, which may lie on the host; ``perm`` is ``[B]``, int64.
+    Args:
+        student: ``[B, ...]``, floating-point, any strides.
+        teacher: same shape as the student, floating-point, any strides.
+        lam: ``[B]``, or a scalar on the device or the host.
+        perm: int64 ``[B]``.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        out: 0-dim, or for ``"none"`` of the student's shape.
     """
     per_element = reduction == "none"
     batch, count = perm.numel(), student.numel()
@@ -212,7 +222,14 @@ def gradient(
     student_out: torch.Tensor | None,
     teacher_out: torch.Tensor | None,
 ) -> None:
-    """Write the gradients that are wanted. ``grad`` has one element, or for ``"none"`` the student's shape."""
+    """Write the gradients that are not None.
+
+    Args:
+        grad: one element, or for ``"none"`` the student's shape with any strides.
+        student, teacher, lam, perm, reduction: as for :func:`loss`.
+        student_out: like ``empty_like(student)``.
+        teacher_out: like ``empty_like(teacher)``.
+    """
     outs = [x for x in (student_out, teacher_out) if x is not None]
     if not outs or student.numel() == 0:
         return

@@ -6,9 +6,13 @@ r"""Kullback-Leibler divergence of softened class probabilities, one row of logi
 .. math:: \partial L_r/\partial s = (q - p) / T, \qquad
           \partial L_r/\partial t = p\,((\log p - \log q) - L_r) / T
 
-The loss's pass goes over a row's classes twice: once for both log-sum-exps, with the maximum kept up to date, and
-once for the sum. A log-sum-exp stays in two parts, the maximum and the logarithm of what is left, because (x - maximum)
-- logarithm loses less than x - logsumexp. These four and ``L_r`` are the row's statistics; the gradient needs no more.
+The loss pass reads a row's classes twice: once for both log-sum-exps, with a running maximum, and once for the sum. A
+log-sum-exp is kept in two parts, the maximum and the logarithm of the remaining sum, because (x - maximum) - logarithm
+is more precise than x - logsumexp. These four numbers and ``L_r`` are the row's statistics. The gradient needs nothing
+else.
+
+In the comments below, "[sizes, classes]" stands for logits ``[B, C, ...]``: all dimensions but the class, merged, and
+the class.
 """
 
 from __future__ import annotations
@@ -26,13 +30,16 @@ from ._reduce import finish
 
 _WARPS = 4
 _TILE = 2048
-# Where the classes lie apart, neighboring threads take neighboring rows.
+# If a row's classes are not adjacent in memory, neighboring threads process neighboring rows.
 _APART = 16
 
 
 @triton.jit
 def _softened(rows, start, classes, class_stride, inside, inverse, COLUMNS: tl.constexpr):
-    """So many classes of each row over the temperature; -inf past the last class."""
+    """``COLUMNS`` classes of each row divided by the temperature; -inf past the last class.
+
+    ``rows`` are pointers ``[ROWS]``. Returns the logits and their mask, each ``[ROWS, COLUMNS]``.
+    """
     column = start + tl.arange(0, COLUMNS).to(tl.int64)
     mask = inside[:, None] & (column < classes)[None, :]
     x = tl.load(rows[:, None] + (column * class_stride)[None, :], mask=mask, other=float("-inf"))
@@ -41,29 +48,29 @@ def _softened(rows, start, classes, class_stride, inside, inverse, COLUMNS: tl.c
 
 @triton.jit
 def _running(maximum, total, x):
-    """Take more classes into the maximum and into the sum of exp(x - maximum)."""
+    """Update the maximum and the sum of exp(x - maximum), each ``[ROWS]``, with more classes ``[ROWS, COLUMNS]``."""
     new = tl.maximum(maximum, tl.max(x, axis=1))
-    base = tl.where(new == float("-inf"), 0, new)  # -inf - -inf is NaN
+    base = tl.where(new == float("-inf"), 0, new)  # because -inf - -inf is NaN
     return new, total * tl.exp(maximum - base) + tl.sum(tl.exp(x - base[:, None]), axis=1)
 
 
 @triton.jit
 def _loss_kernel(
-    student,
-    teacher,
-    statistics,
-    out,
-    partials,
-    sizes,
-    student_strides,
-    teacher_strides,
-    student_class_stride,
-    teacher_class_stride,
-    rows,
-    classes,
+    student,  # [sizes, classes]
+    teacher,  # [sizes, classes]
+    statistics,  # [5, rows] in the compute dtype, written
+    out,  # [rows], contiguous, written; or None
+    partials,  # float64 [programs], written; or None
+    sizes,  # D ints
+    student_strides,  # D ints
+    teacher_strides,  # D ints
+    student_class_stride,  # int
+    teacher_class_stride,  # int
+    rows,  # int, product of sizes
+    classes,  # int
     inverse_temperature: tl.float64,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,  # rows per program
+    COLUMNS: tl.constexpr,  # classes per step
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
     inverse = tl.full((), inverse_temperature, tl.float64).to(dtype)
@@ -112,29 +119,29 @@ def _statistic(statistics, i: tl.constexpr, row, rows):
 
 @triton.jit
 def _gradient_kernel(
-    grad,
-    student,
-    teacher,
-    statistics,
-    student_out,
-    teacher_out,
-    sizes,
-    student_strides,
-    teacher_strides,
-    student_out_strides,
-    teacher_out_strides,
-    grad_strides,
-    student_class_stride,
-    teacher_class_stride,
-    student_out_class_stride,
-    teacher_out_class_stride,
-    rows,
-    classes,
+    grad,  # one element, or [sizes] if PER_ELEMENT
+    student,  # [sizes, classes]
+    teacher,  # [sizes, classes]
+    statistics,  # [5, rows] in the compute dtype
+    student_out,  # [sizes, classes], written; or None
+    teacher_out,  # [sizes, classes], written; or None
+    sizes,  # D ints
+    student_strides,  # D ints
+    teacher_strides,  # D ints
+    student_out_strides,  # D ints
+    teacher_out_strides,  # D ints
+    grad_strides,  # D ints
+    student_class_stride,  # int
+    teacher_class_stride,  # int
+    student_out_class_stride,  # int
+    teacher_out_class_stride,  # int
+    rows,  # int, product of sizes
+    classes,  # int
     inverse_temperature: tl.float64,
     PER_ELEMENT: tl.constexpr,
     MEAN: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,  # rows per program
+    COLUMNS: tl.constexpr,  # classes per program
 ):
     dtype: tl.constexpr = compute_dtype(student.dtype.element_ty, teacher.dtype.element_ty)
     inverse = tl.full((), inverse_temperature, tl.float64).to(dtype)
@@ -166,7 +173,7 @@ def _gradient_kernel(
 
 
 def _rows(logits: Sequence[torch.Tensor], per_row: Sequence[torch.Tensor] = ()) -> tuple[Ints, list[Ints]]:
-    """The loop over all dimensions but the class, row-major, as the statistics lie."""
+    """The loop over all dimensions but the class, in row-major order like the statistics."""
     sizes = [n for d, n in enumerate(logits[0].shape) if d != 1]
     strides = [[n for d, n in enumerate(x.stride()) if d != 1] for x in logits]
     return merge(sizes, [*strides, *(x.stride() for x in per_row)], range(len(sizes)))
@@ -182,7 +189,8 @@ def _tile(logits: Sequence[torch.Tensor], rows: int) -> tuple[int, int]:
 
 
 def _inverse(temperature: float, dtype: torch.dtype) -> float:
-    """Neither 0 nor infinite in the compute dtype, however extreme the temperature: 0 times -inf is no logit."""
+    """1 / temperature, clamped to finite positive numbers of the compute dtype, because 0 times a logit of -inf is
+    NaN."""
     limits = torch.finfo(dtype)
     return min(max(1 / temperature, limits.tiny), limits.max)
 
@@ -195,12 +203,16 @@ def loss(
     out: torch.Tensor,
     statistics: torch.Tensor,
 ) -> None:
-    """Write the loss and the statistics of logits ``[B, C, ...]``.
+    """Write the loss and the statistics.
 
     Args:
+        student: logits ``[B, C, ...]``, floating-point, any strides.
+        teacher: same shape as the student, floating-point, any strides.
+        temperature: divisor of the logits.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         out: 0-dim, or for ``"none"`` the logits' shape without dimension 1, contiguous.
-        statistics: ``[5, rows]`` in the dtype of the computation: maximum and logarithm for the student, the same for
-            the teacher, and the rows' losses.
+        statistics: ``[5, rows]`` in the compute dtype: maximum and logarithm for the student, the same for the teacher,
+            and the rows' losses.
     """
     per_row = reduction == "none"
     count = statistics.shape[1]
@@ -246,7 +258,15 @@ def gradient(
     student_out: torch.Tensor | None,
     teacher_out: torch.Tensor | None,
 ) -> None:
-    """Write the gradients that are wanted. ``grad`` has one element, or for ``"none"`` one per row."""
+    """Write the gradients that are not None.
+
+    Args:
+        grad: one element, or for ``"none"`` one per row, ``[B, ...]`` with any strides.
+        student, teacher, temperature, reduction: as for :func:`loss`.
+        statistics: ``[5, rows]``, from :func:`loss`.
+        student_out: of the student's shape.
+        teacher_out: of the teacher's shape.
+    """
     outs = [x for x in (student_out, teacher_out) if x is not None]
     if not outs or student.numel() == 0:
         return

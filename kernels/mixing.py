@@ -3,7 +3,9 @@ r"""Convex combinations of the samples of a batch, several tensors in one launch
 .. math:: \tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)} \qquad
           \partial L/\partial x_i = \lambda_i g_i + (1 - \lambda_j)\, g_j, \quad j = \pi^{-1}(i)
 
-The gradient is itself a mixture, by the inverse permutation and the partner's weight: gathers, no atomics.
+The gradient is itself a mixture, by the inverse permutation and the partner's weight. It gathers and needs no atomics.
+
+In the comments below, "[batch, sizes]" stands for a tensor ``[B, ...]``, whose dimensions after the first are merged.
 """
 
 from __future__ import annotations
@@ -33,23 +35,23 @@ _TENSORS = 8
 
 @triton.jit
 def _mix_tensor(
-    program,
-    x,
-    out,
-    batch_strides,
-    elements,
-    sizes,
-    x_strides,
-    out_strides,
-    lam,
-    lam_stride,
-    lam_value,
-    partners,
-    partners_stride,
-    batch,
-    PARTNERS_WEIGHT: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    program,  # int, index among the tensor's programs
+    x,  # [batch, sizes]
+    out,  # [batch, sizes], written
+    batch_strides,  # 2 ints: x, out
+    elements,  # int, product of sizes
+    sizes,  # D ints
+    x_strides,  # D ints
+    out_strides,  # D ints
+    lam,  # [batch] or 0-dim, or None if it was a scalar on the host
+    lam_stride,  # int
+    lam_value,  # float64, used if lam is None
+    partners,  # int64 [batch]
+    partners_stride,  # int
+    batch,  # int
+    PARTNERS_WEIGHT: tl.constexpr,  # whether the partner counts by its own 1 - lam
+    ROWS: tl.constexpr,  # samples per program
+    COLUMNS: tl.constexpr,  # elements of a sample per program
 ):
     dtype: tl.constexpr = compute_dtype(x.dtype.element_ty, x.dtype.element_ty)
     row, column = tile(program, elements, ROWS, COLUMNS)
@@ -71,21 +73,21 @@ def _mix_tensor(
 
 @triton.jit
 def _mix_kernel(
-    tensors,
-    outs,
-    batch_strides,
-    elements,
-    sizes,
-    x_strides,
-    out_strides,
-    lam,
-    lam_stride,
-    lam_value: tl.float64,
-    partners,
-    partners_stride,
-    batch,
-    PARTNERS_WEIGHT: tl.constexpr,
-    TILES: tl.constexpr,
+    tensors,  # per tensor [batch, sizes]
+    outs,  # per tensor [batch, sizes], written
+    batch_strides,  # per tensor 2 ints: tensor, out
+    elements,  # int per tensor, product of its sizes
+    sizes,  # per tensor D ints
+    x_strides,  # per tensor D ints
+    out_strides,  # per tensor D ints
+    lam,  # [batch] or 0-dim, or None if it was a scalar on the host
+    lam_stride,  # int
+    lam_value: tl.float64,  # used if lam is None
+    partners,  # int64 [batch]
+    partners_stride,  # int
+    batch,  # int
+    PARTNERS_WEIGHT: tl.constexpr,  # whether the partner counts by its own 1 - lam
+    TILES: tl.constexpr,  # per tensor 2 ints: samples and elements of a sample per program
 ):
     program = tl.program_id(0)
     first = 0
@@ -154,12 +156,26 @@ def _mix(
 def mix(
     tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor, outs: Sequence[torch.Tensor]
 ) -> None:
-    """Write the mixtures of tensors ``[B, ...]``; ``lam`` is ``[B]`` or a scalar, which may lie on the host."""
+    """Write the mixtures.
+
+    Args:
+        tensors: ``[B, ...]`` each, floating-point, any strides.
+        lam: ``[B]``, or a scalar on the device or the host.
+        perm: int64 ``[B]``.
+        outs: like ``empty_like`` of the tensors.
+    """
     _mix(tensors, lam, perm, outs, partners_weight=False)
 
 
 def gradient(
     grads: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor, outs: Sequence[torch.Tensor]
 ) -> None:
-    """Write the gradients of what was mixed."""
+    """Write the gradients of the tensors that were mixed.
+
+    Args:
+        grads: gradients of the mixtures, ``[B, ...]`` each, any strides.
+        lam: as for :func:`mix`.
+        perm: as for :func:`mix`.
+        outs: like ``empty_like`` of the gradients.
+    """
     _mix(grads, lam, inverse_of(perm), outs, partners_weight=True)

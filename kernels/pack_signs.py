@@ -1,4 +1,4 @@
-"""The teacher's signs as bits, 1 where the element is on: not (t <= 0), so NaN is on. It has no gradient."""
+"""The teacher's signs as bits, 1 if the element is on: not (t <= 0), so NaN is on. There is no gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from ._signs import rows_of_eight, store_bits
 
 
 @triton.jit
-def _pack_kernel(teacher, signs, sizes, strides, BLOCK: tl.constexpr):
+def _pack_kernel(
+    teacher,  # [sizes]
+    signs,  # uint8 [ceil(elements / 8)], written
+    sizes,  # D ints
+    strides,  # D ints
+    BLOCK: tl.constexpr,  # elements per program
+):
     count = product(sizes)
     row, index, inside = rows_of_eight(tl.program_id(0), count, BLOCK)
     t = tl.load(teacher + offsets(index, sizes, strides), mask=inside, other=0)
@@ -22,7 +28,10 @@ def _pack_kernel(teacher, signs, sizes, strides, BLOCK: tl.constexpr):
 
 
 def pack_signs(teacher: torch.Tensor, signs: torch.Tensor) -> None:
-    """Write the bits of ``teacher`` into uint8 ``signs``, in the memory order of ``empty_like(teacher)``."""
+    """Write the bits of ``teacher``, of any shape and strides, into ``signs``, uint8 ``[ceil(elements / 8)]``.
+
+    The bits follow the memory order of ``empty_like(teacher)``.
+    """
     sizes, (_, strides) = elementwise([memory_order(teacher), teacher])
     block = block_of(sizes, [strides])
     launch(

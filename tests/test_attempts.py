@@ -109,7 +109,9 @@ def test_pictures_that_cannot_be_drawn_are_one_line(pair, tmp_path, monkeypatch,
 
 def test_sheets_that_cannot_be_drawn_during_the_run_do_not_end_it(pair, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.warns(DFADFastWarning, match=r"samples/ \(ModuleNotFoundError.*training goes on without it"):
+    with pytest.warns(
+        DFADFastWarning, match=r"samples/ \(ModuleNotFoundError.*training continues without it"
+    ):
         DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL).fit(3, log_every=1, evaluate_every=1)
     assert names(tmp_path) >= WEIGHTS | {"summary.json", "report.html"}
 

@@ -1,8 +1,8 @@
-"""Runs a study of accuracy, arms x data x seeds, from a file, and resumes one that was interrupted.
+"""Runs a study of accuracy, arms x data x seeds, from a file, and resumes it after an interruption.
 
     python benchmarks/run.py accuracy benchmarks/studies/paper-digits.yaml --jobs 2 --out runs/paper-digits
 
-The file names settings of ``dfad-fast distill`` for all runs, for each data set and for each arm:
+The file holds settings of ``dfad-fast distill`` for all runs, for each data set and for each arm:
 
     seeds: [0, 1, 2]
     baseline: dfad
@@ -13,9 +13,9 @@ The file names settings of ``dfad-fast distill`` for all runs, for each data set
       dfad: {method: dfad}
       real images: {method: dfad, source: "folder(path='{real}')", student_terms: l1}
 
-``{real}`` is the file of the data's training images, without labels: the ceiling. OUT/runs.jsonl gets a line for each
-run, with its summary and its curve, OUT/accuracy.md the tables, and OUT gets a picture for each data set. A run whose
-settings have changed is run again; one that was killed is resumed from its last checkpoint.
+``{real}`` is the file of the data's training images without labels, which give an upper bound. OUT/runs.jsonl gets a
+line per run with its summary and its curve, OUT/accuracy.md the tables, and OUT a picture per data set. A run with
+changed settings is run again; a killed run is resumed from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ import click
 
 @click.command("accuracy")
 @click.argument("study", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of parallel runs."
+)
 @click.option("--out", default="runs/accuracy", show_default=True, type=click.Path(path_type=Path))
-@click.option("--only-report", is_flag=True, help="Run nothing: tables and pictures of what there is.")
+@click.option("--only-report", is_flag=True, help="Only write tables and pictures of existing runs.")
 def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
-    """Run what is missing of the STUDY in a YAML file; tables with confidence intervals, and pictures."""
+    """Run the missing runs of the STUDY in a YAML file, and write tables with confidence intervals and pictures."""
     from benchmarks.accuracy.pictures import draw
     from benchmarks.accuracy.runs import read_records, run_missing
     from benchmarks.accuracy.study import done, read_study
@@ -41,9 +43,7 @@ def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
     try:
         from benchmarks.accuracy.report import sheets
     except ImportError as error:
-        raise click.ClickException(
-            f"tables need scipy, which is missing: pip install scipy ({error})"
-        ) from error
+        raise click.ClickException(f"the tables need scipy: pip install scipy ({error})") from error
     try:
         read = read_study(study)
     except UsageError as error:
@@ -54,7 +54,7 @@ def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
     lost = [] if only_report else run_missing(missing, out, jobs, click.echo)
     records = read_records(out)
     if not list(done(records, read.runs)):
-        raise click.ClickException("nothing to report: no run has ended" + "".join(f"\n{x}" for x in lost))
+        raise click.ClickException("nothing to report: no run has finished" + "".join(f"\n{x}" for x in lost))
     text = "\n".join(sheet.markdown() for sheet in sheets(read, records))
     (out / "accuracy.md").write_text(text)
     for data in read.data:
@@ -62,5 +62,5 @@ def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
     click.echo(f"\n{text}")
     if lost:
         raise click.ClickException(
-            "\n".join(["these runs did not end. Run the same command again to resume them:", *lost])
+            "\n".join(["these runs did not finish. Run the same command again to resume them:", *lost])
         )

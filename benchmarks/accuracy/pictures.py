@@ -1,4 +1,4 @@
-"""Accuracy against what it costs, a picture for each data set of a study."""
+"""Accuracy over its cost, one picture per data set of a study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy.study import Records, Study
 
 _AXES = {
-    "generated_images": "images made",
+    "generated_images": "generated images",
     "seconds": "seconds",
     "teacher_passes": "images through the teacher",
     "student_passes": "images through the student",
@@ -19,7 +19,7 @@ _AXES = {
 
 
 def draw(study: Study, records: Records, data: str, path: Path) -> None:
-    """Draws the mean over seeds, and a band from the lowest to the highest."""
+    """Draws the mean over seeds, and a band from the lowest to the highest seed."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     for axes, (cost, label) in zip(figure.subplots(2, 2).flat, _AXES.items(), strict=True):
         for arm in study.arms:
@@ -39,7 +39,7 @@ def draw(study: Study, records: Records, data: str, path: Path) -> None:
 
 
 def _points(curves: list[list[dict[str, Any]]], cost: str) -> list[tuple[float, float, float, float]]:
-    """Mean cost, and mean, lowest and highest accuracy, for each evaluation that all seeds have."""
+    """Mean cost, and mean, lowest and highest accuracy, for each evaluation that exists for all seeds."""
     points = []
     for records in zip(*curves, strict=False):
         if all(cost in record for record in records):

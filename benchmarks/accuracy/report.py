@@ -16,12 +16,12 @@ _COSTS = ("seconds_distill", "generated_images", "teacher_passes", "student_pass
 
 
 def sheets(study: Study, records: Records) -> list[Sheet]:
-    """One for each data set."""
+    """One table per data set."""
     return [_sheet(study, records, data) for data in study.data]
 
 
 def confidence(values: Sequence[float]) -> tuple[float, float] | None:
-    """Mean and half of the 95 % confidence interval of it, by Student's t; None of fewer than two values."""
+    """Mean and half-width of its 95 % confidence interval by Student's t; None for fewer than two values."""
     if len(values) < 2:
         return None
     error = statistics.stdev(values) / len(values) ** 0.5
@@ -35,9 +35,17 @@ def _sheet(study: Study, records: Records, data: str) -> Sheet:
     }
     base = found[study.baseline] if study.baseline else None
     teachers = {f"{100 * run['teacher_accuracy']:.2f}" for runs in found.values() for run in runs.values()}
-    columns = ["arm", "seeds", "final %", "best %", "agreement %", "of the teacher's %", "worst of it %"]
+    columns = [
+        "arm",
+        "seeds",
+        "final %",
+        "best %",
+        "agreement %",
+        "share of the teacher's %",
+        "worst share %",
+    ]
     if study.baseline:
-        columns.append(f"final less {study.baseline}'s (95 %)")
+        columns.append(f"final minus {study.baseline}'s (95 %)")
     columns += ["seconds", "images", "through the teacher", "through the student"]
     lines = [_line(arm, runs, base) for arm, runs in found.items() if runs]
     return Sheet(f"{data}: teacher {' or '.join(sorted(teachers))} %", tuple(columns), tuple(lines))
@@ -61,7 +69,7 @@ def _line(
 
 
 def _difference(runs: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]]) -> str:
-    """Over the seeds that both have."""
+    """The difference over the seeds that both have."""
     if runs is base:
         return "-"
     final = "student_accuracy_final"

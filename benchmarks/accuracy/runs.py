@@ -1,4 +1,4 @@
-"""Runs what is missing of a study, several runs at a time, and resumes those that were interrupted."""
+"""Runs the missing runs of a study in parallel, and resumes interrupted ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.runs.folder import has_saved_nothing
 
 Work = Callable[[Run], dict[str, Any]]
-"""What a process does with a run."""
+"""The work of a process on a run."""
 
 RECORDS = "runs.jsonl"
 _CURVE = ("iteration", "seconds", "generated_images", "teacher_passes", "student_passes")
@@ -48,7 +48,7 @@ _OF_INTEREST = ("student_accuracy", "agreement", "agreement_generated")
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """What was run so far; nothing where there is no file. A last line that was cut off is left out."""
+    """The records so far; empty if there is no file. A truncated last line is ignored."""
     path = folder / RECORDS
     records = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -60,13 +60,13 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def run_missing(runs: Sequence[Run], folder: Path, jobs: int, tell: Callable[[str], None]) -> list[str]:
-    """Runs all of ``runs``; a line is added to ``runs.jsonl`` for each that ends. Returns why others did not.
+    """Runs ``runs`` and appends a line to ``runs.jsonl`` for each that finishes. Returns the errors of the others.
 
-    With several ``jobs`` the cores are shared out among them. Teachers are trained before, each once.
+    With several ``jobs`` the cores are divided among them. Each teacher is trained once, before the runs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lost = []
-    code = revision()  # of what runs, whatever is committed meanwhile
+    code = revision()  # of the running code, even if there are commits meanwhile
     _train_teachers(runs, folder)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     for done, result in _each(runs, partial(run_once, folder=folder, threads=threads), jobs):
@@ -92,22 +92,22 @@ def run_missing(runs: Sequence[Run], folder: Path, jobs: int, tell: Callable[[st
 def _append(path: Path, record: dict[str, Any]) -> None:
     text = path.read_text() if path.exists() else ""
     with path.open("a") as file:
-        # A line that was cut off stays a line of its own.
+        # A truncated line stays a separate line.
         file.write("\n" * (bool(text) and not text.endswith("\n")) + json.dumps(record) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def _each(runs: Sequence[Run], work: Work, jobs: int) -> Iterator[tuple[Run, dict[str, Any] | str]]:
-    """What each run gave, or why it gave nothing, as they end. Where a process is killed, all that it worked beside are
-    lost with it: those are run again, each alone."""
+    """Each run's result, or its error, in the order in which they finish. If a process is killed, the pool loses all
+    pending runs; these are run again, each alone."""
     beside: list[Run] = []
     yield from _in_pool(runs, work, jobs, beside)
     for run in beside:
         killed: list[Run] = []
         yield from _in_pool([run], work, 1, killed)
         if killed:
-            yield run, "its process was killed, perhaps for want of memory"
+            yield run, "its process was killed, perhaps because memory ran out"
 
 
 def _in_pool(
@@ -122,14 +122,14 @@ def _in_pool(
                 yield run, future.result()
             except BrokenProcessPool:
                 killed.append(run)
-            except Exception as error:  # whatever a network or a term of somebody's raised
+            except Exception as error:  # a user's network or term may raise anything
                 yield run, f"{type(error).__name__}: {error}"
-    finally:  # after Ctrl-C too: what has not begun is not waited for
+    finally:  # also after Ctrl-C: runs that have not started are canceled
         pool.shutdown(cancel_futures=True)
 
 
 def _train_teachers(runs: Sequence[Run], folder: Path) -> None:
-    """Before several processes would train the same one."""
+    """Trains each teacher now, because otherwise several processes would train the same one."""
     seen = []
     for run in runs:
         config = run.config(folder, "")
@@ -137,20 +137,20 @@ def _train_teachers(runs: Sequence[Run], folder: Path) -> None:
         if teacher in seen:
             continue
         seen.append(teacher)
-        # What is wrong with it, its runs will tell.
+        # Its runs will report the error.
         with suppress(DFADFastError):
             dataset = load_dataset(config.dataset, config.data_dir) if config.dataset else None
             build_pair(config, dataset, choose_device(config.device), "train", None)
 
 
 def run_once(run: Run, folder: Path, threads: int) -> dict[str, Any]:
-    """Summary and curve of a run, from where it was cut off if it was."""
+    """Summary and curve of a run, which is resumed if it was interrupted."""
     torch.set_num_threads(threads)
     real = real_images(run, folder) if run.wants_real_images else ""
     config = run.config(folder, real)
     job = _resumed(config) or prepare(config, overwrite=True)
     if job.evaluate is None:
-        raise UsageError("there are no test images: give dataset or evaluate")
+        raise UsageError("there are no test images: set dataset or evaluate")
     if job.trainer.iteration < job.iterations:
         summary = job.run()
     else:  # it was killed before its line was written
@@ -164,23 +164,23 @@ def run_once(run: Run, folder: Path, threads: int) -> dict[str, Any]:
 
 
 def _resumed(config: DistillSettings) -> Job | None:
-    """The run that is in its folder already; None where it is to begin."""
+    """The run to resume from its folder; None if it has to start."""
     out = Path(str(config.out))
     try:
         if not out.exists() or has_saved_nothing(out):
             return None
-        # Sums are ordered by the number of threads: with another one it would not end as it would have.
+        # The order of sums depends on the number of threads, so another number would change the result.
         torch.set_num_threads(recorded_threads(out) or torch.get_num_threads())
         return prepare(DistillSettings(**{**read_config(out), "out": str(out)}), resume=True)
-    except DFADFastError:  # such as one of another version, or a folder that was never finished
+    except DFADFastError:  # such as a run of another version, or an incomplete folder
         return None
 
 
 def real_images(run: Run, folder: Path) -> str:
-    """The path of the training images of the run's data, in a file without labels, which is made where it is not."""
+    """The path of a file with the training images of the run's data, without labels. It is created if missing."""
     name = run.settings.get("dataset")
     if not isinstance(name, str):
-        raise UsageError("real images are those of a dataset: give dataset")
+        raise UsageError("real images come from a dataset: set dataset")
     place = run.settings.get("data_dir")
     of_place = f"-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}" if place else ""
     path = (folder / f"{name}{of_place}-train.npz").absolute()

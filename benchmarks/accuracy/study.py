@@ -1,4 +1,4 @@
-"""A study: which runs are compared, as a YAML file says."""
+"""A study: the runs to compare, read from a YAML file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from dfad_fast.settings import SEED, refuse_beyond
 
 _PARTS = ("seeds", "settings", "data", "arms", "baseline")
 Records = Sequence[Mapping[str, Any]]
-"""Lines of what was run."""
+"""Lines of runs.jsonl."""
 
 REAL = "{real}"
-"""In a setting, the file of the data's own training images, without labels: for the ceiling."""
+"""Placeholder in a setting for the file of the data's training images without labels, which give an upper bound."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a study; ``settings`` are those of ``dfad-fast distill``."""
+    """One run of a study, with settings of ``dfad-fast distill``."""
 
     data: str
     arm: str
@@ -36,18 +36,18 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """A name of its own, and another one where the settings are others."""
+        """A unique name, which changes with the settings."""
         name = as_file_name(f"{self.data}-{self.arm}")
         text = json.dumps([self.data, self.arm, self.settings], sort_keys=True)
         return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-seed{self.seed}"
 
     def is_that_of(self, record: Mapping[str, Any]) -> bool:
-        """Whether ``record``, a line of what was run, is of this run."""
+        """Whether ``record``, a line of runs.jsonl, belongs to this run."""
         own = {"data": self.data, "arm": self.arm, "seed": self.seed, "settings": self.settings}
         return all(record.get(name) == value for name, value in own.items())
 
     def config(self, out: Path, real: str) -> DistillSettings:
-        """For :func:`dfad_fast.jobs.distill.prepare`."""
+        """Settings for :func:`dfad_fast.jobs.distill.prepare`."""
         settings: dict[str, Any] = {
             name: value.replace(REAL, real) if isinstance(value, str) else value
             for name, value in self.settings.items()
@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """Every arm on every data set with every seed. ``baseline`` is the arm that others are compared with, seed by
+    """Every arm on every data set with every seed. The other arms are compared with the arm ``baseline`` seed by
     seed."""
 
     runs: tuple[Run, ...]
@@ -70,13 +70,13 @@ class Study:
     baseline: str | None
 
     def found(self, records: Records, data: str, arm: str) -> dict[int, Mapping[str, Any]]:
-        """Those of ``records`` that are of this arm on this data set, by their seeds."""
+        """The ``records`` of this arm on this data set, by seed."""
         runs = [run for run in self.runs if (run.data, run.arm) == (data, arm)]
         return {run.seed: record for run, record in done(records, runs)}
 
 
 def read_study(path: Path) -> Study:
-    """Raises UsageError for a file that is no study, with what is wrong and where."""
+    """Raises UsageError if the file is not a valid study; the message says what is wrong and where."""
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -97,7 +97,7 @@ def _parse(content: Any) -> Study:
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise UsageError(f"seeds is {seeds!r}, expected a list of whole numbers")
     if len(set(seeds)) < len(seeds):
-        raise UsageError(f"seeds names one twice: {seeds}")
+        raise UsageError(f"seeds contains duplicates: {seeds}")
     baseline = content.get("baseline")
     for seed in seeds:
         SEED.refuse("seeds", seed)
@@ -114,7 +114,7 @@ def _parse(content: Any) -> Study:
 
 
 def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Later ones come before earlier ones, and a length before another kind of length."""
+    """Later settings override earlier ones. A length also overrides an earlier length of another kind."""
     merged: dict[str, Any] = {}
     for part in parts:
         if any(name in part for name in LENGTHS):
@@ -125,7 +125,7 @@ def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mapping(what: str, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
-        raise UsageError(f"{what}: expected names with what they stand for, got {content!r:.80}")
+        raise UsageError(f"{what}: expected a mapping of names to values, got {content!r:.80}")
     return content
 
 
@@ -137,7 +137,7 @@ def _settings(where: str, content: Any) -> dict[str, Any]:
     )
     lengths = [name for name in LENGTHS if name in settings]
     if len(lengths) > 1:
-        raise UsageError(f"{where}: {' and '.join(lengths)} say how long a run is: give one of them")
+        raise UsageError(f"{where}: {' and '.join(lengths)} all set the length of a run: give only one")
     for name, value in with_tuples(settings).items():
         if not known[name].accepts(value):
             given = settings[name]
@@ -156,7 +156,7 @@ def _refuse_other_names(what: str, names: Collection[str], known: Collection[str
 
 
 def done(records: Records, runs: Collection[Run]) -> Iterator[tuple[Run, Mapping[str, Any]]]:
-    """Those of ``runs`` that are among ``records``, each with its last one."""
+    """The finished ``runs``, each with its last record."""
     for run in runs:
         found = [record for record in records if run.is_that_of(record)]
         if found:

@@ -11,16 +11,16 @@ from benchmarks.ops import command as ops
 from benchmarks.step import command as step
 from benchmarks.train import command as train
 
-IMAGES = 38_400  # of train, which alone takes half an hour
+IMAGES = 38_400  # for train, which takes half an hour even so
 
 
 @click.command("all")
 @measuring
 def command(options: Options) -> None:
-    """Measure ops, step and train, each into a folder of its own in --out.
+    """Measure ops, step and train, each into a separate folder in --out.
 
-    Shorter than each alone: train generates 38,400 images a run, ops leave half precision out on the CPU.
-    --quick: the ops without torch.compile and without the allocator as it comes.
+    Shorter than the separate commands: train generates 38,400 images per run, and ops skips half precision on the CPU.
+    --quick: ops without torch.compile and without the default allocator.
     """
     into_ops, into_step, into_train = (
         replace(options, out=options.out / name) for name in ("ops", "step", "train")

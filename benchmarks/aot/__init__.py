@@ -1,1 +1,1 @@
-"""``run.py aot``: what the compiler makes of the Triton kernels."""
+"""``run.py aot``: what the compiler produces from the Triton kernels."""

@@ -1,4 +1,4 @@
-"""Calls of every launcher, as in use, on tensors of the host."""
+"""Realistic calls of every launcher, on host tensors."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SHAPE = (8, 64, 32)
 class Case:
     """A call of a launcher on dense, aligned tensors.
 
-    ``narrow`` gives the bytes of the loads that are not of the tensors' own elements, for elements of so many bytes;
-    None where the kernel reads none of them.
+    ``narrow`` maps an element's size in bytes to the sizes of all loads that do not read the tensors' elements. None if
+    the kernel reads no tensor elements.
     """
 
     kernel: str

@@ -1,8 +1,8 @@
-"""What the compiler makes of the Triton kernels: registers, spills, shared memory and bytes per load. Needs no GPU.
+"""Compiles the Triton kernels and reports registers, spills, shared memory and bytes per load. Needs no GPU.
 
     python benchmarks/run.py aot --json benchmarks/results/aot.json
 
-Every launcher is called as in use; its launches are caught and compiled for each target.
+Every launcher is called as in real use. Its launches are intercepted and compiled for each target.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ from benchmarks.aot.targets import TARGETS
 
 
 @click.command("aot")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also a .md table beside it.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Result file; a .md table is written next to it.",
+)
 @click.option("--target", "targets", multiple=True, type=click.Choice(list(TARGETS)), help="Default: all.")
 def command(json_file: Path | None, targets: tuple[str, ...]) -> None:
-    """Compile every kernel for every target and print what came out."""
+    """Compile every kernel for every target and print the result."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise click.UsageError("TRITON_INTERPRET=1 is set: nothing would be compiled")
     import triton

@@ -1,6 +1,6 @@
-"""Launches that are caught and compiled for a target.
+"""Intercepts launches and compiles them for a target.
 
-They get the very specialization (dtypes, alignment, divisibility) that they would have on a GPU.
+They get exactly the specialization (dtypes, alignment, divisibility) that they would have on a GPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.aot.targets import TARGETS
 
 @contextmanager
 def caught() -> Iterator[list[tuple[JITFunction, tuple[Any, ...], dict[str, Any]]]]:
-    """Launches are noted instead of done."""
+    """Records launches instead of running them."""
     launches: list[tuple[JITFunction, tuple[Any, ...], dict[str, Any]]] = []
 
     def note(self: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ def caught() -> Iterator[list[tuple[JITFunction, tuple[Any, ...], dict[str, Any]
 def specialize(
     target: GPUTarget, kernel: JITFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[ASTSource, Any]:
-    """The kernel as a launch with these arguments on this target would compile it, and the compiler's options."""
+    """The source that a launch with these arguments on this target would compile, and the compiler's options."""
     backend = make_backend(target)
     bind = create_function_from_signature(kernel.signature, kernel.params, backend)
     bound, specialization, options = bind(*args, **kwargs)

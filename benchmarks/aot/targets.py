@@ -1,4 +1,4 @@
-"""What the kernels are compiled for: backend, architecture, threads that run in step."""
+"""Compilation targets of the kernels: backend, architecture, and threads per warp."""
 
 TARGETS: dict[str, tuple[str, int | str, int]] = {
     "sm_80": ("cuda", 80, 32),

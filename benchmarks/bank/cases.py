@@ -1,4 +1,4 @@
-"""What ``run.py bank`` races: pairs of networks, and where the student's images come from."""
+"""The cases and contenders of ``run.py bank``: pairs of networks, and sources of the student's images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.step.cases import PAIRS, Pair
 
 @dataclass(frozen=True)
 class Case:
-    """A pair, and how many ``images`` its banks hold, with the teacher's answers to ``views`` of each."""
+    """A pair of networks; its banks hold ``images`` images, with the teacher's outputs for ``views`` views of each."""
 
     pair: Pair
     images: int
@@ -24,8 +24,9 @@ CASES = {
 
 @dataclass(frozen=True)
 class Contender:
-    """``source`` of the student's images; {images} and {views} are the case's, {few} are as many as make each iteration
-    seal a segment. ``generator``: whether the generator takes a step in each iteration. ``terms``: of the student.
+    """A ``source`` of the student's images. {images} and {views} stand for the case's numbers, {few} for the number of
+    images with which each iteration seals a segment. ``generator``: whether the generator takes a step in each
+    iteration. ``terms``: the student's terms.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Contender:
 
 
 def _once(name: str, further: str = "", terms: str = "l1", on_disk: bool = False) -> Contender:
-    """Filled by a generator that takes no steps, which is quicker and changes nothing of what is measured."""
+    """A bank that is filled by a generator without steps. This is faster and does not change the measurements."""
     inside = ", ".join(["fresh", "images={images}", "views={views}", "new=0", *[further] * bool(further)])
     return Contender(name, f"bank({inside})", False, terms, on_disk)
 

@@ -1,10 +1,10 @@
-"""A student's steps on a bank with the teacher's answers, beside those on fresh images.
+"""A student's steps on a bank with stored teacher outputs, compared with steps on fresh images.
 
     python benchmarks/run.py bank --threads 1                     # about 15 minutes
     python benchmarks/run.py bank --cases fashion --rounds 3
 
-All contenders are in one process and take turns, an iteration of 5 student's steps each. Prints the tables (Markdown)
-and writes them to OUT/bank.md, the figures to OUT/bank.json.
+All contenders run in one process and take turns of one iteration (5 student steps) each. Prints the tables (Markdown)
+and writes them to OUT/bank.md, and the figures to OUT/bank.json.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import click
 @click.command("bank")
 @click.option("--cases", default="fashion,resnet", show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="By default all cores.")
-@click.option("--match", default="", help="Only contenders whose names this pattern finds, and fresh.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads; by default all cores.")
+@click.option("--match", default="", help="Only contenders whose names match this pattern, and fresh.")
 @click.option("--out", default="benchmarks/results/bank", show_default=True)
 def command(cases: str, rounds: int, threads: int | None, match: str, out: str) -> None:
     """Race banks of images against fresh ones."""
@@ -34,7 +34,7 @@ def command(cases: str, rounds: int, threads: int | None, match: str, out: str) 
 
     unknown = set(cases.split(",")) - set(CASES)
     if unknown:
-        raise click.UsageError(f"no case {', '.join(sorted(unknown))}: there are {', '.join(CASES)}")
+        raise click.UsageError(f"unknown case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
     if threads:
         torch.set_num_threads(threads)
     pin_allocator()

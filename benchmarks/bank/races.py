@@ -1,4 +1,4 @@
-"""The contenders take turns in one process, an iteration each."""
+"""The contenders take turns of one iteration each in one process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dfad_fast import DFADTrainer
 from dfad_fast.methods import DFAD
 
 STEPS = 5
-"""The student's in an iteration."""
+"""Steps of the student per iteration."""
 _SEGMENTS = 8
-"""Batches in a bank that gets new ones: as many segments, so that each iteration seals one."""
+"""Batches in a bank that gets new ones. It has the same number of segments, so each iteration seals one."""
 
 
 @dataclass
@@ -27,15 +27,15 @@ class Racer:
     contender: Contender
     trainer: DFADTrainer
     seconds: list[float] = field(default_factory=list)
-    """A student's step's share of each turn."""
+    """Seconds per student step, in each turn."""
     asked: float = 0.0
-    """Images that the teacher saw, for each that the student learned from."""
+    """Images through the teacher per image that the student learned from."""
 
 
 def measure(
     case: Case, contenders: Sequence[Contender], rounds: int, tell: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """A row for each contender: ratios are medians over rounds, whose turns were moments apart."""
+    """A row per contender. Ratios are medians over rounds, because the turns of a round are close in time."""
     with ExitStack() as stack:
         racers = []
         for contender in contenders:
@@ -51,7 +51,7 @@ def measure(
 
 
 def _filled(case: Case, contender: Contender, folder: Path) -> DFADTrainer:
-    """Past its first iteration with a student's step."""
+    """A trainer after its first iteration with a student step."""
     pair = case.pair
     teacher, student = make_networks(pair)
     method = replace(DFAD, student_steps=STEPS)

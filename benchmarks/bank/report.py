@@ -20,12 +20,12 @@ def sheet(case: Case, rows: list[dict[str, Any]]) -> Sheet:
         )
 
     columns = (
-        "images from",
-        "a student's step",
+        "source of images",
+        "student step",
         "steps/s",
         "x fresh",
         "x fresh, no generator's step",
-        "teacher asked, per image",
+        "teacher passes per image",
     )
     title = f"{case.pair.label}: {case.images:,} images in a bank, {case.views} views of each"
     return Sheet(title, columns, tuple(map(line, rows)))

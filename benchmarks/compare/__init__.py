@@ -1,1 +1,1 @@
-"""``run.py compare``: what differs between two files of results beyond noise."""
+"""``run.py compare``: differences between two result files that exceed noise."""

@@ -13,9 +13,9 @@ import click
 @click.argument("after", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--threshold", default=0.1, show_default=True, help="Smallest relative change that counts.")
 def command(before: Path, after: Path, threshold: float) -> None:
-    """Differences between two result files beyond noise; exit code 1 where dfad_fast became slower or less accurate.
+    """Show differences between two result files that exceed noise; exit code 1 if dfad_fast is slower or less accurate.
 
-    Instruction counts repeat, so for them a tenth of the threshold counts.
+    Instruction counts are reproducible, so a tenth of the threshold applies to them.
     """
     from rich.console import Console
 

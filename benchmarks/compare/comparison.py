@@ -1,7 +1,7 @@
 """Differences between two runs of the same benchmark that noise does not explain.
 
-What is compared is this library's time in proportion to that of contenders which are no part of it and took turns with
-it, so that a slower machine is no slower library. Instruction counts repeat, and are compared as they are.
+The comparison uses this library's time relative to baseline contenders, which are not part of it and took turns with
+it. So a slower machine does not count as a slower library. Instruction counts are reproducible and compared directly.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from benchmarks.measuring.results import Results
 
 DEVIATIONS = 3.0
 ACCURACY_STEP = 0.01  # smallest difference of mean accuracy that counts
-COUNTS_THRESHOLD = 0.1  # of the threshold for times
+COUNTS_THRESHOLD = 0.1  # share of the threshold for times
 
 
 class Unlike(Exception):
-    """Two files that cannot be compared; the text says why."""
+    """The two files cannot be compared; the message says why."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A difference between two runs that noise does not explain; above 1 the second run is slower."""
+    """A difference between two runs that noise does not explain; a ratio above 1 means that the second is slower."""
 
     name: tuple[str, str]
     ratio: float
@@ -35,7 +35,7 @@ class Change:
 
 @dataclass(frozen=True)
 class AccuracyChange:
-    """A difference of mean accuracy over seeds beyond its error, as fractions."""
+    """A difference of the mean accuracy over seeds that exceeds its error, as fractions."""
 
     name: str
     before: float
@@ -45,9 +45,10 @@ class AccuracyChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed in dfad_fast from one run to another.
+    """The changes of dfad_fast between two runs.
 
-    ``lost`` was measured in the first and not in the second; ``drift`` is what the others' times were multiplied by.
+    ``lost`` measurements exist only in the first run; ``drift`` is the factor by which the baseline contenders' times
+    changed.
     """
 
     kind: str
@@ -67,18 +68,20 @@ class Comparison:
 def compare(before: Results, after: Results, threshold: float = 0.1) -> Comparison:
     """Changes that exceed ``threshold`` (instructions: a tenth of it) and three deviations.
 
-    The deviation is that of the rounds, of the controls among themselves, and of processes of the same program: others'
-    and, in the comparison of ops, our own.
+    The deviation combines that between rounds, between controls, and between processes of the same program. Such
+    processes are the baseline contenders', and for ops also our own.
     """
     if before["kind"] != after["kind"]:
-        raise Unlike(f"one file is of {before['kind']}, the other of {after['kind']}: compare two of a kind")
+        raise Unlike(
+            f"one file is of {before['kind']}, the other of {after['kind']}: both must be of the same kind"
+        )
     counts = before["kind"] == "instructions"
     old = {m.name: m for m in measurements(before)}
     new = {m.name: m for m in measurements(after)}
     found = [difference_between(old[name], m) for name, m in new.items() if name in old]
     if not found:
         raise Unlike("the files have no measurement in common: compare runs of the same command")
-    # A file that was cut short, or of fewer cases, lacks some by its nature; one that is whole lost them.
+    # An interrupted run naturally lacks some measurements; a complete run lost them.
     lost = tuple(name for name in old if name not in new) if after["complete"] else ()
     luck = luck_of_others(before, after)
     own_luck = luck_of_ours([*old.values(), *new.values()])
@@ -121,20 +124,20 @@ def _warnings(before: Results, after: Results) -> Iterable[str]:
             yield f"the {when} run was interrupted"
     for name, what in (("job", "runs"), ("pairs", "pairs of networks")):
         if before.get(name) != after.get(name):
-            yield f"the {what} differ: what is compared is not the same work"
+            yield f"the {what} differ, so the compared work is not the same"
     if single := [
         m.name for m in measurements(after) if len(m.rounds) < 2 and after["kind"] != "instructions"
     ]:
-        yield f"measured only once, which tells nothing: {', '.join(name for name, _ in single)}"
+        yield f"measured only once, so noise is unknown: {', '.join(name for name, _ in single)}"
     for name in ("cpu", "cores", "device"):
         if before["machine"][name] != after["machine"][name]:
             yield f"{name} differs: {before['machine'][name]} and {after['machine'][name]}"
     if before["settings"]["threads"] != after["settings"]["threads"]:
         yield f"threads differ: {before['settings']['threads']} and {after['settings']['threads']}"
     if before["machine"]["versions"]["torch"] != after["machine"]["versions"]["torch"]:
-        yield "versions of torch differ, and with them the contenders that changes are measured against"
+        yield "versions of torch differ, and so do the contenders against which changes are measured"
     controls = {m.name: set(m.controls) for m in measurements(before)}
     alone = [m.name for m in measurements(after) if not controls.get(m.name, set()) & set(m.controls)]
     if alone and after["kind"] != "instructions":
         names = ", ".join(dict.fromkeys(name for name, _ in alone))
-        yield f"nothing that is no part of dfad_fast ran beside these, so a slower machine counts: {names}"
+        yield f"no baseline contender ran next to these, so a slower machine counts as a change: {names}"

@@ -1,4 +1,4 @@
-"""What is ours in a file of results, beside what is not ours and ran in the same rounds."""
+"""Our measurements in a result file, with the controls: baseline contenders that ran in the same rounds."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from benchmarks.ops.heats import heats
 
 @dataclass(frozen=True)
 class Measurement:
-    """Something of ours round by round, and beside it what is not ours and ran in the same rounds."""
+    """A measurement of ours by round, with the controls that ran in the same rounds."""
 
     name: tuple[str, str]
     rounds: Sequence[float]
     controls: dict[str, Sequence[float]] = field(default_factory=dict)
-    processes: Sequence[float] = ()  # medians of those that ours ran in at once
-    kin: str = ""  # what measurements share whose processes are as lucky as each other
+    processes: Sequence[float] = ()  # median of each process, if ours ran in several at once
+    kin: str = ""  # group of measurements with the same deviation between processes
 
     def relative(self, controls: Sequence[str]) -> list[float]:
-        """Logarithms of ours over the geometric mean of ``controls``, by round."""
+        """By round, the logarithm of our time over the geometric mean of ``controls``."""
         columns = [self.rounds, *(self.controls[name] for name in controls)]
         logs = [[math.log(value) for value in row] for row in zip(*columns, strict=False)]
         return [row[0] - (statistics.mean(row[1:]) if controls else 0.0) for row in logs]
 
     @property
     def apart(self) -> float | None:
-        """How far two processes of ours are from each other, as a logarithm; None of one."""
+        """The difference between two processes of ours as a logarithm; None if there is only one."""
         if len(self.processes) != 2:
             return None
         return abs(math.log(self.processes[0] / self.processes[1]))
 
 
 def measurements(results: Results) -> Iterator[Measurement]:
-    """Whatever is ours in a file."""
+    """All our measurements in a file."""
     if results["kind"] == "ops":
         yield from _of_ops(results)
     elif results["kind"] == "instructions":
@@ -55,7 +55,7 @@ def _of_ops(results: Results) -> Iterator[Measurement]:
                 for name, row in heat.rows.items()
                 if name not in (OURS, *CEILINGS)
             }
-            mode = heat.mode if heat.allocator == "pinned" else f"{heat.mode}, allocator as it comes"
+            mode = heat.mode if heat.allocator == "pinned" else f"{heat.mode}, default allocator"
             processes = ours.get("process_medians_seconds", ())  # older files have one process
             yield Measurement(
                 (heat.case, mode), ours["round_medians_seconds"], controls, processes, ours["op"]
@@ -63,7 +63,7 @@ def _of_ops(results: Results) -> Iterator[Measurement]:
 
 
 def _of_loops(results: Results) -> Iterator[Measurement]:
-    """Those of whole iterations: the trainer's beside the published loop's."""
+    """Measurements of whole iterations: the trainer, with the published loop as control."""
     rows = [row for row in results["rows"] if row.get("seconds")]
     for row in rows:
         if row["loop"] != "faithful":

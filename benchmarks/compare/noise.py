@@ -1,4 +1,4 @@
-"""How much two runs of the same program differ: from round to round, and from one process to the next."""
+"""Noise between two runs of the same program: between rounds, and between processes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from benchmarks.compare.measurements import Measurement
 from benchmarks.measuring.results import OURS, Results
 from benchmarks.ops.heats import heats
 
-ENOUGH_ROUNDS = 5  # for quartiles; of fewer the deviation counts
-ENOUGH_OTHERS = 8  # to tell from them how much a process differs from the next
-UNLUCKY = 0.95  # share of processes that are apart by less than their luck explains
+ENOUGH_ROUNDS = 5  # minimum for quartiles; with fewer rounds the standard deviation is used
+ENOUGH_OTHERS = 8  # minimum number of baseline contenders to estimate the deviation between processes
+UNLUCKY = 0.95  # quantile of the distances between processes from which the deviation is estimated
 
 
 def _spread(rounds: Sequence[float]) -> float:
-    """The deviation of a round."""
+    """The standard deviation of a round."""
     if len(rounds) < 2:
         return math.inf
     if len(rounds) < ENOUGH_ROUNDS:
@@ -28,7 +28,7 @@ def _spread(rounds: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """Logarithms: of ours, of the controls' own, and the deviation that rounds and controls let expect."""
+    """Logarithms: our relative change, the controls' change, and the deviation expected from rounds and controls."""
 
     name: tuple[str, str]
     kin: str
@@ -46,7 +46,7 @@ def difference_between(before: Measurement, after: Measurement) -> Difference:
     ]
     deviation = math.hypot(
         _spread(old), _spread(new), statistics.pstdev(moved) if moved else 0.0
-    )  # controls that moved apart show what a process's luck does
+    )  # different changes of the controls show how much processes vary
     return Difference(
         after.name,
         after.kin,
@@ -57,7 +57,7 @@ def difference_between(before: Measurement, after: Measurement) -> Difference:
 
 
 def _others(results: Results) -> dict[tuple[str, ...], float]:
-    """Seconds of all that is no part of dfad_fast, ceilings too, with the pinned allocator."""
+    """Seconds of all baseline contenders and ceilings, with the pinned allocator."""
     if results["kind"] == "ops":
         return {
             (heat.case, heat.mode, heat.allocator, name): statistics.median(row["round_medians_seconds"])
@@ -73,10 +73,10 @@ def _others(results: Results) -> dict[tuple[str, ...], float]:
 
 
 def luck_of_others(before: Results, after: Results) -> float:
-    """The deviation from one process to the next of the same program: of the others, none of which changed.
+    """The deviation between processes of the same program, from the baseline contenders, which did not change.
 
-    A process whose memory lies well is faster in all its rounds, which do not show that; few are lucky, so the tail
-    counts.
+    A process with a lucky memory layout is faster in all its rounds, so rounds do not show this deviation. Such luck is
+    rare, so the tail of the distribution is used.
     """
     old, new = _others(before), _others(after)
     moved = [math.log(new[name] / old[name]) for name in new if name in old]
@@ -87,10 +87,10 @@ def luck_of_others(before: Results, after: Results) -> float:
 
 
 def luck_of_ours(measured: Iterable[Measurement]) -> dict[str, float]:
-    """The same of our own processes, two of which ran at once, by kin: the deviation of two runs' difference.
+    """The deviation of the difference between two runs by kin, from our own pairs of processes that ran at once.
 
-    A run's time is the mean of its two processes', so two runs differ as much as two processes over the square root of
-    two, and two processes are apart by the square root of two times a process's deviation.
+    Two processes differ by the square root of two times the deviation of one process. A run's time is the mean of its
+    two processes, so two runs differ by the difference of two processes over the square root of two.
     """
     distances: dict[str, list[float]] = {}
     for measurement in measured:
@@ -100,6 +100,6 @@ def luck_of_ours(measured: Iterable[Measurement]) -> dict[str, float]:
 
 
 def _deviation_of_the_unlucky(distances: Sequence[float]) -> float:
-    """That of a normal distribution with as far a tail."""
+    """The deviation of a normal distribution with the same tail."""
     tail = sorted(distances)[math.ceil(UNLUCKY * len(distances)) - 1]
     return tail / statistics.NormalDist().inv_cdf((1 + UNLUCKY) / 2)

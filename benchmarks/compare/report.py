@@ -1,4 +1,4 @@
-"""A comparison, printed."""
+"""Prints a comparison."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ def print_comparison(found: Comparison, console: Console) -> None:
     drift = (
         ""
         if found.kind == "instructions"
-        else f"; the contenders that are no part of dfad_fast took {found.drift:.2f}x their earlier time (median), "
-        "which is taken out"
+        else f"; the baseline contenders took {found.drift:.2f}x their earlier time (median), which is factored out"
     )
     console.print(f"{found.compared} measurements compared{drift}.")
     for name, where in found.lost:
-        console.print(f"lost: {name}, {where} was measured in the first run and not in the second")
+        console.print(f"lost: {name}, {where} was measured in the first run but not in the second")
     if not found.changes and not found.accuracies and not found.lost:
         console.print("no difference beyond noise")
     noun = "instructions" if found.kind == "instructions" else "time"

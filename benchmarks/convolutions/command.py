@@ -1,11 +1,11 @@
-"""Each algorithm for a convolution beside torch's, layer by layer, on the CPU.
+"""Compares each convolution algorithm with torch's, layer by layer, on the CPU.
 
     python benchmarks/run.py convolutions --threads 1             # about 2 minutes
     python benchmarks/run.py convolutions --networks resnet20-w8
 
-The layers are those of the networks, on a batch of 128 images, and the contenders take turns. The rule of
-dfad_fast/models/surgery/convolutions.py comes from here. Prints the table (Markdown) and writes it to
-OUT/convolutions.md, the figures to OUT/convolutions.json.
+It runs the layers of the networks on a batch of 128 images, and the algorithms take turns. The rule in
+dfad_fast/models/surgery/convolutions.py is based on these results. Prints the table (Markdown) and writes it to
+OUT/convolutions.md, and the figures to OUT/convolutions.json.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _NETWORKS = "resnet8-w32,resnet10-w8,resnet10-w16,resnet20-w8,resnet20,wrn-16-2,
 
 @click.command("convolutions")
 @click.option(
-    "--networks", default=_NETWORKS, show_default=True, help="Names of the package's own, by commas."
+    "--networks", default=_NETWORKS, show_default=True, help="The package's networks, separated by commas."
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="By default all cores.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads; by default all cores.")
 @click.option("--out", default="benchmarks/results/convolutions", show_default=True)
 def command(networks: str, rounds: int, threads: int | None, out: str) -> None:
     """Race algorithms for convolutions, layer by layer."""
@@ -46,7 +46,7 @@ def command(networks: str, rounds: int, threads: int | None, out: str) -> None:
     text = sheet(rows).markdown()
     text += (
         f"\n{machine['cpu']}, {torch.get_num_threads()} threads, torch {machine['versions']['torch']}; quickest of "
-        f"{rounds} rounds. Bold: what the trainer takes. d: narrow_conv2d; t: narrow_conv2d by tiles; w: "
+        f"{rounds} rounds. Bold: the trainer's choice. d: narrow_conv2d; t: narrow_conv2d by tiles; w: "
         "winograd_conv2d.\n"
     )
     folder = Path(out)

@@ -1,4 +1,4 @@
-"""The convolutions of networks, each kind once."""
+"""The distinct convolutions of networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfad_fast.models import create_network
 from dfad_fast.models.surgery.convolutions import Algorithm
 
 _SIDES = {"resnet8-w32": (1, 8), "resnet10-w8": (1, 28), "resnet10-w16": (1, 28)}
-_MOST_NARROW = 128  # what narrow_conv2d is made for
+_MOST_NARROW = 128  # largest number of channels for which narrow_conv2d is useful
 
 
 class Layer(NamedTuple):
@@ -32,7 +32,7 @@ class Layer(NamedTuple):
 
     @property
     def algorithms(self) -> tuple[Algorithm, ...]:
-        """Those that can compute it."""
+        """The algorithms that can compute this layer."""
         tiles = self.kernel == 3 and self.stride == 1
         found: list[Algorithm] = ["torch"]
         if max(self.channels, self.filters) <= _MOST_NARROW:
@@ -41,7 +41,8 @@ class Layer(NamedTuple):
 
 
 def layers_of(networks: Sequence[str]) -> list[Layer]:
-    """Sorted by stride, kernel and channels. CIFAR's image size, but where the package's own data sets have another."""
+    """Layers sorted by stride, kernel and channels. Images have CIFAR's size unless the package's data set for the
+    network has another."""
     seen: set[Layer] = set()
 
     def see(convolution: nn.Conv2d, args: tuple[Any, ...]) -> None:

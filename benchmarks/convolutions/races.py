@@ -15,13 +15,13 @@ from dfad_fast.models.surgery.convolutions import Algorithm, quickest
 from dfad_fast.ops import WinogradWeight, narrow_conv2d, winograd_conv2d, winograd_weight
 
 BATCH = 128
-# What is wanted: the images' gradient, and the weights'. A frozen teacher answers, and passes gradients on to the
-# generator; a student's first layer learns; its others do both.
+# Whether the gradients of (images, weights) are needed. A frozen teacher needs neither, or those of the images for the
+# generator. A student's first layer needs those of the weights, its other layers need both.
 WAYS = {"forward": (False, False), "images": (True, False), "weights": (False, True), "both": (True, True)}
 
 
 def measure(layer: Layer, rounds: int) -> dict[str, Any]:
-    """Seconds of each algorithm in each way, the least of all rounds: what else the machine does only adds to it."""
+    """Seconds of each algorithm in each way, the minimum over rounds, because other load only adds time."""
     torch.manual_seed(0)
     convolution = layer.made()
     images = torch.randn(BATCH, layer.channels, layer.side, layer.side).to(memory_format=torch.channels_last)
@@ -33,7 +33,7 @@ def measure(layer: Layer, rounds: int) -> dict[str, Any]:
         if "winograd" in layer.algorithms and not weights_wanted:
             transformed = winograd_weight(convolution.weight, adjoint=images_wanted)
         seconds = dict.fromkeys(layer.algorithms, math.inf)
-        for turn in range(-1, rounds):  # the first one warms up
+        for turn in range(-1, rounds):  # the first turn is a warm-up
             for algorithm in layer.algorithms:
                 taken = _time(algorithm, convolution, leaf, transformed)
                 if turn >= 0:

@@ -1,1 +1,1 @@
-"""``run.py instructions``: what the C++ kernels take, counted by valgrind."""
+"""``run.py instructions``: instruction counts of the C++ kernels, by valgrind."""

@@ -13,7 +13,7 @@ from benchmarks.measuring.terminal import finish, make_console
 @click.command("instructions")
 @out_option
 def command(out: Path) -> None:
-    """Count the instructions of the C++ kernels, under valgrind: instructions.json and so on in --out."""
+    """Count the instructions of the C++ kernels under valgrind; writes instructions.json, .csv and .md in --out."""
     from benchmarks.instructions import counting, report
 
     try:

@@ -1,4 +1,4 @@
-"""Instructions that the C++ kernels take, by valgrind's callgrind: the same on a noisy machine as on a quiet one."""
+"""Instruction counts of the C++ kernels, by valgrind's callgrind. They do not depend on the machine's load."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from benchmarks.measuring.settings import Settings
 
 PROGRAMS = ("valgrind", "callgrind_control")
 MODULE = "benchmarks.instructions.worker"
-SECONDS = 600  # past which it is given up
+SECONDS = 600  # timeout
 
 
 class Unavailable(Exception):
-    """Instructions cannot be counted here; the text says why."""
+    """Instructions cannot be counted here; the message says why."""
 
 
 def run() -> Results:
     """Results as plain data."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
-        raise Unavailable(f"instructions need {' and '.join(missing)} (Debian: package valgrind)")
+        raise Unavailable(f"counting instructions needs {' and '.join(missing)} (Debian: package valgrind)")
     if not torch._C._valgrind_supported_platform():
         raise Unavailable("this build of torch has no support for valgrind")
     if find_spec("dfad_fast._C") is None:
@@ -44,7 +44,7 @@ def run() -> Results:
         rows = json.loads(table.read_text())
         counts = [_total(Path(scratch, f"counts.{i + 1}")) for i in range(REPEATS * len(rows))]
     for i, row in enumerate(rows):
-        # The least: whatever is filled at a first call is no part of a kernel.
+        # The minimum, because first calls also fill caches, which is not part of a kernel.
         fewest = min(counts[REPEATS * i : REPEATS * (i + 1)])
         results["rows"].append(
             {
@@ -65,14 +65,14 @@ def _under_callgrind(counts: Path, arguments: Sequence[str]) -> None:
         "valgrind", "--tool=callgrind", "--instr-atstart=no", "--collect-atstart=no",
         f"--callgrind-out-file={counts}", sys.executable, *arguments,
     ]  # fmt: skip
-    # What is drawn or ordered by chance is to be the same each time.
+    # Makes random draws and hash orders reproducible.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     try:
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"valgrind was not done after {SECONDS} s") from error
+        raise Unavailable(f"valgrind did not finish within {SECONDS} s") from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line and not line.startswith("==")]
         raise Unavailable(f"under valgrind: {lines[-1] if lines else f'exit code {done.returncode}'}")
@@ -82,4 +82,4 @@ def _total(dump: Path) -> int:
     for line in dump.read_text().splitlines():
         if line.startswith("totals:"):
             return int(line.split()[1])
-    raise Unavailable(f"{dump.name}, written by callgrind, holds no total")
+    raise Unavailable(f"{dump.name}, written by callgrind, contains no total")

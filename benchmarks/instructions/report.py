@@ -18,15 +18,15 @@ def sheet(results: Results) -> Sheet:
         for row in results["rows"]
     )
     return Sheet(
-        "Instructions of a call, its dispatch included", ("kernel", "", "instructions", "per element"), lines
+        "Instructions per call, including dispatch", ("kernel", "", "instructions", "per element"), lines
     )
 
 
 def print_report(results: Results, console: Console) -> None:
     console.print(sheet(results).drawn())
-    console.print("AVX-512 is not counted: valgrind shows programs a processor without it.")
+    console.print("AVX-512 kernels are not counted, because valgrind emulates a processor without it.")
 
 
 def save(results: Results, folder: Path) -> list[Path]:
-    """The run as JSON, CSV and Markdown; what was written."""
+    """Writes the run as JSON, CSV and Markdown; returns the files."""
     return write(results, COLUMNS, sheet(results).markdown(), folder)

@@ -1,4 +1,4 @@
-r"""Calls every C++ kernel under valgrind's callgrind, and has it write down what each call took.
+r"""Calls every C++ kernel under valgrind's callgrind, which records the instructions of each call.
 
     valgrind --tool=callgrind --instr-atstart=no --collect-atstart=no \
         python -m benchmarks.instructions.worker TABLE.json
@@ -80,7 +80,7 @@ def main(table: Path) -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    # Not from the start: torch's import would take minutes.
+    # Counting starts only now, because under callgrind torch's import would take minutes.
     subprocess.run(["callgrind_control", "--instr=on", str(os.getpid())], check=True, capture_output=True)
     rows = []
     for tier in _C.supported_tiers():

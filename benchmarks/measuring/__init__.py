@@ -1,1 +1,1 @@
-"""What several commands share: processes that take turns, the machine, files of results, tables."""
+"""Code shared by several commands: processes that take turns, machine data, result files, tables."""

@@ -1,4 +1,4 @@
-"""What a measurement ran on, for its records."""
+"""The machine and software of a measurement, for its records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints; None where it is missing or fails."""
+    """The output of a command; None if it is missing or fails."""
     if shutil.which(command[0]) is None:
         return None
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -27,7 +27,7 @@ def _output(*command: str) -> str | None:
 
 
 def revision() -> str | None:
-    """Such as "17b6088", and "17b6088-dirty" where files have changed since."""
+    """The git revision, such as "17b6088", or "17b6088-dirty" if files have uncommitted changes."""
     return _output("git", "describe", "--always", "--dirty")
 
 
@@ -42,7 +42,7 @@ def cpu_model() -> str:
 
 
 def caches() -> dict[str, str]:
-    """Sizes of the first core's caches, where Linux tells them."""
+    """Sizes of the first core's caches, if Linux reports them."""
     sizes = {}
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
@@ -54,7 +54,7 @@ def caches() -> dict[str, str]:
 
 
 def huge_pages() -> str | None:
-    """Such as "madvise": whether Linux backs large blocks with huge pages by itself, which changes page faults."""
+    """Linux's setting for transparent huge pages, such as "madvise". It changes the number of page faults."""
     try:
         text = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
     except OSError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def memory_available() -> int:
-    """Bytes that the system can still give, or a very large number where it does not say."""
+    """Bytes of available memory, or a very large number if the system does not report it."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -20,7 +20,7 @@ def memory_available() -> int:
 
 
 def release_memory() -> None:
-    """Give freed memory back, so that what came before does not count."""
+    """Return freed memory to the system, so that earlier use does not count."""
     import torch
 
     gc.collect()
@@ -32,9 +32,9 @@ def release_memory() -> None:
 
 
 def resident_bytes(field: str) -> int:
-    """``VmRSS``, what this process holds in memory now, or ``VmHWM``, the most it ever held; 0 off Linux.
+    """``VmRSS``, this process's current resident memory, or ``VmHWM``, its peak, in bytes; 0 if not on Linux.
 
-    Not getrusage's ru_maxrss: that one is inherited from the process that started this one.
+    getrusage's ru_maxrss is not used, because a process inherits it from its parent.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

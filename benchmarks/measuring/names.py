@@ -1,4 +1,4 @@
-"""Names of files and folders for what tables call by longer ones."""
+"""File and folder names from the longer names in tables."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def as_file_name(name: str) -> str:
-    """``name`` with a dash in place of what a file system or a shell may take ill."""
+    """``name`` with dashes instead of characters that are unsafe in a file system or a shell."""
     return re.sub(r"[^A-Za-z0-9.=_+-]+", "-", name)

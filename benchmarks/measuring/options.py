@@ -21,7 +21,7 @@ out_option = click.option(
 
 @dataclass(frozen=True)
 class Options:
-    """What every measuring command takes."""
+    """The options of every measuring command."""
 
     quick: bool
     device: str
@@ -29,7 +29,7 @@ class Options:
     out: Path
 
     def __post_init__(self) -> None:
-        # Late: the command line is to answer before torch is there.
+        # Imported late, so that the command line responds before torch is loaded.
         import torch
 
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -37,7 +37,7 @@ class Options:
 
 
 def measuring(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options, and hands them on as one argument."""
+    """Adds the options and passes them to the command as one argument."""
 
     @click.option("--quick", is_flag=True, help="Few cases, few rounds: under 3 minutes on 2 cores.")
     @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
@@ -53,6 +53,6 @@ def measuring(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def fail_if(lost: list[str]) -> None:
-    """Ends the command where contenders failed that should not."""
+    """Ends the command with an error if contenders failed that must not fail."""
     if lost:
         raise click.ClickException(f"failed, see above: {', '.join(dict.fromkeys(lost))}")

@@ -1,9 +1,9 @@
 """Contenders' processes.
 
-A process is told what to do over a pipe and answers with what it measured, so that contenders take turns and all see
-the same minutes of the machine. Their C library's allocator is pinned: by default it returns large blocks to the system
-after use and pays page faults for them at the next call, which can make eager mode several times slower from one
-process to the next. Both are measured, pinned by default.
+A process receives commands over a pipe and returns its measurements. So contenders can take turns and all see the same
+load of the machine. The C library's allocator is pinned: by default it returns large blocks to the system after use and
+pays page faults for them at the next call. This can make eager mode several times slower in one process than in
+another. Some cases are also measured with the default allocator.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ ALLOCATORS = {"pinned": PINNED, "default": {}}
 
 
 class Lost(Exception):
-    """A contender's process failed, died or fell silent; the text says which."""
+    """A contender's process failed, died or timed out; the message says which."""
 
 
 def _serve(pipe: Connection, log: str, threads: int, device: str, module: str) -> None:
-    # Ctrl-C reaches the whole group; the parent alone answers it, and ends its children.
+    # Ctrl-C reaches the whole process group. Only the parent handles it, and ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -80,9 +80,9 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 class Process:
-    """A child that runs contestants; questions go to it without waiting, answers come in order.
+    """A child process that runs contestants. Requests are sent without waiting; responses arrive in order.
 
-    ``module`` names the contestants' module, whose ``enter`` makes one.
+    ``module`` is the name of the contestants' module, whose ``enter`` creates one.
     """
 
     def __init__(self, settings: Settings, allocator: str, folder: Path, module: str) -> None:
@@ -94,7 +94,7 @@ class Process:
             **ALLOCATORS[allocator],
             "OMP_NUM_THREADS": str(settings.threads),
             "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-            # Workers that wait for something to compile would outlive the compilation.
+            # Idle compile workers would outlive the compilation.
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
         }
         context = get_context("spawn")
@@ -115,7 +115,7 @@ class Process:
         try:
             if not self._pipe.poll(self._settings.answer_seconds):
                 self.close()
-                raise Lost(f"no answer within {self._settings.answer_seconds:g} s")
+                raise Lost(f"no response within {self._settings.answer_seconds:g} s")
             succeeded, value = self._pipe.recv()
         except (EOFError, OSError):
             raise self._death() from None
@@ -141,7 +141,7 @@ class Process:
 
 def _first_line(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[0][:300] if lines else "an error without a text"
+    return lines[0][:300] if lines else "an error without a message"
 
 
 @dataclass
@@ -161,7 +161,7 @@ class Entry:
         return self._attempt(self.process.answer)
 
     def _attempt(self, action: Callable[[], Any]) -> Any:
-        """None, and the reason noted, where the process is lost."""
+        """The action's result; None, with the reason recorded, if the process is lost."""
         if self.problem is not None:
             return None
         try:

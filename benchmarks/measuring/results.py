@@ -1,4 +1,4 @@
-"""The files that hold a run's results: how all of them begin, are written and are read."""
+"""The result files of a run: their common fields, writing and reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Results = dict[str, Any]
 
 
 def begin(kind: str, settings: Settings) -> Results:
-    """What a run knows before it measures anything; ``complete`` until then is False."""
+    """The results of a run before the first measurement; ``complete`` is False until the end."""
     return {
         "kind": kind,
         "schema": SCHEMA,
@@ -32,7 +32,7 @@ def begin(kind: str, settings: Settings) -> Results:
 
 
 def origin(results: Results) -> str:
-    """On what, and of which revision, results were measured."""
+    """The machine and revision on which results were measured."""
     found, threads = results["machine"], results["settings"]["threads"]
     revision = (found["git_revision"] or "unknown")[:10] + (", changed" if found["git_changes"] else "")
     return (
@@ -43,7 +43,7 @@ def origin(results: Results) -> str:
 
 
 def write(results: Results, columns: Sequence[str], text: str, folder: Path) -> list[Path]:
-    """KIND.json, KIND.csv with ``columns`` of the rows, and KIND.md with ``text``."""
+    """Writes KIND.json, KIND.csv with ``columns`` of the rows, and KIND.md with ``text``; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{results['kind']}.{ending}" for ending in ("json", "csv", "md")]
     files[0].write_text(_lines(results))
@@ -56,7 +56,7 @@ def write(results: Results, columns: Sequence[str], text: str, folder: Path) -> 
 
 
 def _lines(results: Results) -> str:
-    """JSON with a row a line: small, and its changes can be read."""
+    """JSON with one row per line, which is compact and has readable diffs."""
     parts = []
     for name, value in results.items():
         rows = isinstance(value, list) and value
@@ -66,11 +66,11 @@ def _lines(results: Results) -> str:
 
 
 class Unreadable(Exception):
-    """A file that holds no results of ours; the text says what is wrong with it."""
+    """A file does not hold benchmark results; the message says what is wrong with it."""
 
 
 def load(path: Path) -> Results:
-    """Results from a file."""
+    """Results from a file. Raises Unreadable if it holds none."""
     try:
         results = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""How long and on what to measure."""
+"""Settings of a measurement: its duration and hardware."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and on what to measure.
+    """Duration and hardware of a measurement.
 
     Attributes:
-        threads: of each contender.
+        threads: threads of each contender.
         device: cpu or cuda.
         rounds: turns of each contender per mode.
-        warm_seconds: of each turn, untimed.
-        timed_seconds: of each turn.
-        budget_seconds: per mode; past it no further round is started, once ``fewest_rounds`` are done.
-        answer_seconds: a process that is silent for longer is ended.
-        processes: in which dfad_fast runs at once.
+        warm_seconds: untimed warm-up of each turn.
+        timed_seconds: timed part of each turn.
+        budget_seconds: time per mode after which no further round starts, once ``fewest_rounds`` are done.
+        answer_seconds: timeout after which a process that does not respond is ended.
+        processes: number of processes in which dfad_fast runs at once.
     """
 
     threads: int

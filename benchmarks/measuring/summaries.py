@@ -1,4 +1,4 @@
-"""Many measurements in few numbers."""
+"""Summary statistics of measurements."""
 
 from __future__ import annotations
 

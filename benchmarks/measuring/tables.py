@@ -1,4 +1,4 @@
-"""Tables for a terminal and for Markdown, and quantities in words."""
+"""Tables for the terminal and for Markdown, and formatted quantities."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def size(count: float) -> str:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table before it is drawn."""
+    """A table, independent of its output format."""
 
     title: str
     columns: tuple[str, ...]
@@ -36,7 +36,7 @@ class Sheet:
         for i, column in enumerate(self.columns):
             table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
         for line in self.lines:
-            # A losing case is marked, so that it is seen and not only listed.
+            # Marks losing cases, so that they stand out.
             table.add_row(*line, style="red" if any(cell.endswith("slower") for cell in line) else None)
         return table
 

@@ -1,4 +1,4 @@
-"""What a measuring command shows while it runs and at its end."""
+"""Terminal output of a measuring command during and after the run."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ if TYPE_CHECKING:
     from benchmarks.measuring.results import Results
 
 WIDTH = 160  # columns that the tables need
-BUSY = 0.5  # load per core above which a measurement is doubtful
-Progress = Callable[[int, int, str], None]  # done, of, name
+BUSY = 0.5  # load per core above which measurements are unreliable
+Progress = Callable[[int, int, str], None]  # done, total, name
 
 
 def make_console() -> Console:
-    """Wide enough for the tables; says where the machine is busy."""
+    """A console wide enough for the tables. Prints a warning if the machine is busy."""
     from rich.console import Console
 
     console = Console()
     console.width = max(console.width, WIDTH)
     if os.getloadavg()[0] > BUSY * (os.cpu_count() or 1):
-        console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): times will be doubtful.")
+        console.print(
+            f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): times will be unreliable."
+        )
     return console
 
 
 @contextmanager
 def progress(console: Console) -> Iterator[Progress]:
-    """What is told as a bar. Inside, Ctrl-C and SIGTERM raise KeyboardInterrupt."""
+    """Shows progress as a bar. Inside the block Ctrl-C and SIGTERM raise KeyboardInterrupt."""
     from rich.progress import Progress as Bar
 
-    # A batch system's SIGTERM is to keep what was measured too, as is Ctrl-C, which a shell's background jobs ignore.
+    # Measurements must also survive a batch system's SIGTERM, and Ctrl-C in a shell's background jobs, which ignore it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     with Bar(console=console, transient=True) as bar:
@@ -55,5 +57,5 @@ def finish(results: Results, report: ModuleType, folder: Path, console: Console)
         console.print(f"skipped: {skipped['case']}: {skipped['reason']}")
     console.print(f"written: {', '.join(str(file) for file in files)}")
     if not results["complete"]:
-        console.print("interrupted: the tables hold what was measured until then")
+        console.print("interrupted: the tables contain the measurements so far")
         sys.exit(130)

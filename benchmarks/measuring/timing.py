@@ -1,4 +1,4 @@
-"""Timing a call by a device's own clock."""
+"""Times a call with the device's clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dfad_fast.profiling.timeline import Clock
 
 
 def timed(call: Callable[[], object], clock: Clock) -> float:
-    """Seconds of one call, until the device is done."""
+    """Seconds of one call until the device is done."""
     first = clock.read()
     call()
     last = clock.read()

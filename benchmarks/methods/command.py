@@ -1,5 +1,4 @@
-"""Compares methods, levers or sources on one teacher: equal iterations, images or seconds, several seeds, final and
-best accuracy.
+"""Compares methods, levers or sources on one teacher over several seeds, for equal iterations, images or seconds.
 
     python benchmarks/run.py methods --dataset digits --seeds 0,1,2,3,4 --jobs 2 --out runs/methods
     python benchmarks/run.py methods --images 268800 --methods dfad-ar-vi-bn,zskt,dafl,dfq --seeds 0,1,2
@@ -7,9 +6,9 @@ best accuracy.
     python benchmarks/run.py methods --methods dfad --seconds 120 --with 'source=fresh; student_init=teacher'
     python benchmarks/run.py methods --methods dfad --speed exact --speed fast --speed exact+precision=bfloat16
 
-Every run is the one that ``dfad-fast distill --dataset D --method M --seed S --student-init random`` makes, in
-OUT/M-seedS. Prints a table (Markdown) and writes it to OUT/methods.md, the figures to OUT/methods.json. With several
-jobs the cores are shared out among them: accuracies stay comparable, seconds are of that share.
+Every run equals ``dfad-fast distill --dataset D --method M --seed S --student-init random``, in OUT/M-seedS. Prints a
+table with final and best accuracy (Markdown) and writes it to OUT/methods.md, and the figures to OUT/methods.json. With
+several jobs the cores are divided among them: accuracies stay comparable, and seconds refer to a job's share.
 """
 
 from __future__ import annotations
@@ -35,20 +34,24 @@ import click
     "variants",
     multiple=True,
     metavar="NAME=VALUE[; NAME=VALUE]...",
-    help="Each method with these settings of a run, too, named as in config.yaml; several times.",
+    help="Also run each method with these settings, named as in config.yaml; repeatable.",
 )
-@click.option("--only-with", is_flag=True, help="Leave out each method as it is.")
+@click.option("--only-with", is_flag=True, help="Leave out the methods without the settings of --with.")
 @click.option("--seeds", default="0,1,2,3,4", show_default=True)
 @click.option("--iterations", type=click.IntRange(min=1), help="Default: the dataset's.")
 @click.option(
-    "--images", type=click.IntRange(min=1), help="Generated images of each run, instead of iterations."
+    "--images",
+    type=click.IntRange(min=1),
+    help="Length of each run in generated images, instead of iterations.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
-    help="About so long a run, by the speed of its own iterations, instead of iterations.",
+    help="Approximate length of each run in seconds, by its own speed, instead of iterations.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of parallel runs."
+)
 @click.option("--out", default="runs/methods", show_default=True)
 def command(
     dataset: str,
@@ -64,7 +67,7 @@ def command(
     jobs: int,
     out: str,
 ) -> None:
-    """Compare methods on one teacher, each at every speed, and with every setting that is given."""
+    """Compare methods on one teacher, each at every given speed and with every given setting."""
     from benchmarks.methods import runs
     from benchmarks.methods.report import tabulate
     from dfad_fast.errors import DFADFastError, unknown_name
@@ -77,7 +80,7 @@ def command(
             raise click.BadParameter(str(unknown_name("method", name, METHODS)))
     if sum(length is not None for length in (iterations, images, seconds)) > 1:
         raise click.BadParameter(
-            "--iterations, --images and --seconds say how long a run is: give one of them"
+            "--iterations, --images and --seconds all set the length of a run: give only one"
         )
     if not all(seed.isdigit() for seed in seeds.split(",")):
         raise click.BadParameter(f"--seeds takes whole numbers separated by commas, got {seeds!r}")
@@ -92,12 +95,12 @@ def command(
         for variant, changes in settings.items()
     ]
     if len({row.folder for row in rows}) < len(rows):
-        raise click.BadParameter("two of the settings would be written to one folder: give them in two calls")
+        raise click.BadParameter("two of the settings would write to the same folder: use two separate calls")
 
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     logging.getLogger("dfad_fast").setLevel(logging.INFO)
     folder = Path(out)
-    # As methods are published; --with student_init=auto is as dfad-fast distill does it.
+    # Methods are published with a random student; --with student_init=auto gives the default of dfad-fast distill.
     common = DistillSettings(
         dataset=dataset, data_dir=data_dir, iterations=iterations, images=images, student_init="random"
     )

@@ -24,7 +24,7 @@ def _line(name: str, rows: list[dict[str, Any]], accuracy: str) -> str:
 
 
 def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
-    """A row per method: mean and deviation over seeds, in percent; one more of its averaged student, if it has one."""
+    """One row per method with mean and deviation over seeds in percent; another one for an averaged student."""
     lines = [
         "| method | final accuracy | best accuracy | agreement | worst final / teacher | seconds | generated images "
         "| images through the teacher | images through the student |",
@@ -39,6 +39,6 @@ def tabulate(runs: dict[str, list[dict[str, Any]]]) -> str:
     lines.append("")
     lines.append(
         f"Teacher {100 * first['teacher_accuracy']:.2f} %, {len(rows)} seeds, mean ± sample deviation, in percent; "
-        f"{first['threads']} thread(s) a run on {first['device']}, torch {first['versions']['torch']}."
+        f"{first['threads']} thread(s) per run on {first['device']}, torch {first['versions']['torch']}."
     )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The runs that are compared: their settings, and their summaries."""
+"""The compared runs: their settings and summaries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SET_HERE = ("dataset", "data_dir", "method", "speed", "seed", *LENGTHS, "out")
 
 @dataclass(frozen=True)
 class Row:
-    """A method at a speed (with levers as SPEED+LEVER=VALUE) with more settings of a run; a row of the table."""
+    """A row of the table: a method at a speed (SPEED+LEVER=VALUE with levers), with further settings of the run."""
 
     name: str
     method: str
@@ -52,10 +52,10 @@ def compare(
     out: Path,
     seconds: float | None = None,
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The summaries of each row, seed by seed; so many runs at a time, which share the cores. ``seconds`` is the length
-    of a run, where it is not told in iterations or images."""
+    """The summaries of each row by seed. ``jobs`` runs share the cores in parallel. ``seconds`` is the length of a run,
+    if it is not given in iterations or images."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    # Trains the teacher, once, for all.
+    # Trains the teacher once for all runs.
     prepare(rows[0].config(common, 0, out), overwrite=True)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         pending = {
@@ -77,12 +77,12 @@ def run_once(config: DistillSettings, threads: int, seconds: float | None) -> di
 
 
 def settings_of(text: str) -> dict[str, Any]:
-    """One or several of a run, NAME=VALUE; NAME=VALUE..."""
+    """Parses one or several settings of a run, NAME=VALUE; NAME=VALUE..."""
     return {name: value for part in text.split(";") for name, value in setting(part.strip()).items()}
 
 
 def setting(text: str) -> dict[str, Any]:
-    """As ``dfad-fast distill`` takes it."""
+    """Parses one setting as ``dfad-fast distill`` does."""
     name, equals, value = text.partition("=")
     if not equals:
         raise click.BadParameter(f"--with takes NAME=VALUE, got {text!r}")

@@ -1,1 +1,1 @@
-"""``run.py ops``: every op beside the same formulas in plain PyTorch."""
+"""``run.py ops``: every op compared with the same formulas in plain PyTorch."""

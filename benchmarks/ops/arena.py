@@ -1,7 +1,7 @@
-"""Races: the contenders of a case take turns, each in a process of its own.
+"""Races: the contenders of a case take turns, each in a separate process.
 
-Where a process's memory happens to lie changes its times by up to a third, in all of its rounds. dfad_fast therefore
-runs in two processes, whose times are taken together; how far they differ is what luck does.
+A process's memory layout changes its times by up to a third, in all of its rounds. dfad_fast therefore runs in two
+processes, whose times are combined. Their difference shows how much the layout matters.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from benchmarks.ops.contenders import CEILINGS
 from benchmarks.ops.problems import Case
 
 MODULE = "benchmarks.ops.contestant"
-# A race holds all contenders' inputs, gradients and temporaries at once: this many times one operand.
+# A race holds the inputs, gradients and temporaries of all contenders at once, this many times the size of an operand.
 MEMORY_PER_INPUT_BYTE = 56
 
 
 class Arena:
-    """Runs races. The ceilings' processes last from race to race and are always pinned, contenders' last for one."""
+    """Runs races. Contenders' processes last for one race; the ceilings' processes are reused and always pinned."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -52,11 +52,11 @@ class Arena:
     def race(
         self, case: Case, contenders: Sequence[str], modes: Sequence[str], allocator: str = "pinned"
     ) -> dict[str, Any]:
-        """Rows (a contender in a mode), the contenders' facts, and how loaded the machine was."""
+        """Rows (one per contender and mode), facts about the contenders, and the machine's load."""
         load = os.getloadavg()[0]
         entries = []
         try:
-            # Appended one by one, so that an interrupt here leaves none behind.
+            # Appended one by one, so that an interrupt here leaves no process running.
             for name in contenders:
                 for _ in range(self.settings.processes if name == OURS else 1):
                     entries.append(Entry(name, self._start(allocator)))
@@ -97,7 +97,7 @@ class Arena:
         }
 
     def _prepare(self, case: Case, entries: Sequence[Entry]) -> dict[str, int]:
-        """First calls side by side, then the correctness gate; the bytes that each mode must move."""
+        """Runs the first calls in parallel, then checks correctness; returns the minimum bytes moved per mode."""
         moved: dict[str, int] = {}
         for entry in entries:
             entry.ask("enter", case, entry.contender)
@@ -122,11 +122,11 @@ class Arena:
     def _take_turns(self, mode: str, entries: Sequence[Entry]) -> None:
         settings = self.settings
         end = time.perf_counter() + settings.budget_seconds
-        # The round before the first is thrown away: memory is touched, and the number of calls per run is found.
+        # A first, discarded round touches the memory and determines the number of calls per run.
         for round_ in range(-1, settings.rounds):
             if round_ >= settings.fewest_rounds and time.perf_counter() > end:
                 break
-            # Each round starts with another contender, so that none always follows the same one.
+            # Each round starts with another contender, so that the order changes.
             shift = round_ % len(entries) if entries else 0
             for entry in (*entries[shift:], *entries[:shift]):
                 entry.ask(
@@ -137,7 +137,7 @@ class Arena:
                     entry.turns.setdefault(mode, []).append(samples)
 
     def _weigh(self, entries: Sequence[Entry]) -> None:
-        # The first of several processes of one contender: memory is the same in all of them.
+        # Only the first of a contender's processes, because memory is the same in all of them.
         first = {entry.contender: entry for entry in reversed(entries)}
         contenders = [entry for name, entry in first.items() if name not in CEILINGS]
         for entry in contenders:
@@ -149,7 +149,7 @@ class Arena:
 
 
 def _row(case: Case, team: Sequence[Entry], mode: str, allocator: str, moved: int | None) -> dict[str, Any]:
-    """What the processes of one contender measured."""
+    """The combined measurements of one contender's processes."""
     turns = [entry.turns[mode] for entry in team]
     seconds = [value for taken in turns for turn in taken for value in turn.seconds]
     first, median, third = quartiles(seconds)
@@ -179,5 +179,5 @@ def _row(case: Case, team: Sequence[Entry], mode: str, allocator: str, moved: in
 
 
 def memory_needed(case: Case) -> int:
-    """A careful guess at what a race takes."""
+    """A conservative estimate of the memory that a race needs, in bytes."""
     return MEMORY_PER_INPUT_BYTE * math.ceil(case.elements * case.dtype.itemsize)

@@ -1,4 +1,4 @@
-"""The shapes and dtypes that the ops are measured on."""
+"""The shapes and dtypes with which the ops are measured."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ IMAGES, LARGE_IMAGES = (256, 3, 32, 32), (64, 3, 224, 224)
 
 
 def resnet_stages(batch: int) -> tuple[tuple[int, ...], ...]:
-    """What a CIFAR ResNet-18 or -34 gives per stage."""
+    """Feature shapes per stage of a CIFAR ResNet-18 or -34."""
     return ((batch, 64, 32, 32), (batch, 128, 16, 16), (batch, 256, 8, 8), (batch, 512, 4, 4))
 
 
 def wrn_stages(batch: int) -> tuple[tuple[int, ...], ...]:
-    """What a CIFAR WRN-40-2 gives per stage."""
+    """Feature shapes per stage of a CIFAR WRN-40-2."""
     return ((batch, 32, 32, 32), (batch, 64, 16, 16), (batch, 128, 8, 8))
 
 
 def batch_norm_layers(batch: int) -> tuple[tuple[int, ...], ...]:
-    """What the batch norm layers of the ResNet-10 of width 16 get for images of 28x28."""
+    """Input shapes of the batch norm layers of the ResNet-10 of width 16 for 28x28 images."""
     stem = ((batch, 16, 28, 28),) * 3
     return (*stem, *((batch, 32, 14, 14),) * 3, *((batch, 64, 7, 7),) * 3, *((batch, 128, 4, 4),) * 3)
 

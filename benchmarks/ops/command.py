@@ -10,19 +10,19 @@ import click
 from benchmarks.measuring.options import Options, fail_if, measuring
 from benchmarks.measuring.terminal import finish, make_console, progress
 
-SECONDS = 2.0  # per case and mode, past which no further round is started
+SECONDS = 2.0  # per case and mode; after that no further round starts
 
 
 @click.command("ops")
 @measuring
 @click.option(
-    "--no-compile", is_flag=True, help="Without torch.compile, whose compilations take half of the time."
+    "--no-compile", is_flag=True, help="Skip torch.compile, whose compilations take half of the time."
 )
 @click.option(
-    "--match", multiple=True, metavar="TEXT", help="Only cases whose name holds this, or one of several."
+    "--match", multiple=True, metavar="TEXT", help="Only cases whose name contains TEXT; repeatable."
 )
 def command(options: Options, no_compile: bool, match: tuple[str, ...]) -> None:
-    """Measure the ops: ops.json, ops.csv, ops.md and plots in --out."""
+    """Measure the ops; writes ops.json, ops.csv, ops.md and plots in --out."""
     fail_if(measure(options, not no_compile, match))
 
 
@@ -33,7 +33,7 @@ def measure(
     unpinned: bool = True,
     halves: bool = True,
 ) -> list[str]:
-    """The cases where dfad_fast itself failed."""
+    """Returns the cases in which dfad_fast itself failed."""
     from benchmarks.measuring.results import OURS
     from benchmarks.measuring.settings import Settings
     from benchmarks.ops import races, report
@@ -43,7 +43,7 @@ def measure(
     if match:
         cases = [c for c in cases if any(text in c.name for text in match)]
     if not cases:
-        raise click.BadParameter(f"no case's name holds {' or '.join(match)}", param_hint="--match")
+        raise click.BadParameter(f"no case's name contains {' or '.join(match)}", param_hint="--match")
     if not halves:
         cases = [case for case in cases if case.dtype.itemsize > 2]
     if not unpinned:

@@ -1,9 +1,9 @@
-"""What competes: each op's formulas in plain PyTorch, and the op itself.
+"""The contenders: each op's formulas in plain PyTorch, and the op itself.
 
-``published`` is how the op's source wrote a formula, ``best`` the fastest form we know of in eager mode; where only
-``best`` stands the two are the same. torch.compile gets the best one, and where another form compiles to faster code
-that one too, as ``tuned``. All take the same arguments, those that the op's inputs are made of in
-:mod:`benchmarks.ops.problems`, and return a tensor or a tuple of them.
+``published`` is the formula as written in the op's source, ``best`` the fastest form in eager mode that we know. If
+there is only ``best``, the two are the same. torch.compile gets the best one. If another form compiles to faster code,
+it gets that one, too, as ``tuned``. All take the same arguments, the inputs that :mod:`benchmarks.ops.problems` makes,
+and return a tensor or a tuple of tensors.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from dfad_fast import ops
 
 MARGIN = 1.0
 TEMPERATURE = 4.0
-CEILINGS = ("copy", "read")  # of as many bytes: what the machine can do
+CEILINGS = ("copy", "read")  # the machine's limits for the same number of bytes
 Contender = Callable[..., Any]
 
 
 def hinge_published(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
-    # Heo et al. 2019, arXiv 1811.03233, with means for sums.
+    # Heo et al. 2019, arXiv 1811.03233, with means instead of sums.
     m = MARGIN
     losses = [
         (
@@ -38,7 +38,7 @@ def hinge_published(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> T
 
 def _squared_distance(students: Sequence[Tensor], off: Sequence[Tensor]) -> Tensor:
     # relu(m + s)^2 or relu(m - s)^2 is the squared distance of s from the nearest point on the teacher's side of the
-    # margin; held constant, that point leaves mse_loss with one kernel forward and one backward.
+    # margin. With that point held constant, mse_loss needs only one kernel forward and one backward.
     losses = []
     for s, o in zip(students, off, strict=True):
         with torch.no_grad():
@@ -52,8 +52,8 @@ def hinge_best(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor
 
 
 def _signed_distance(students: Sequence[Tensor], towards: Sequence[Tensor]) -> Tensor:
-    # The same distance in arithmetic alone. Inductor (torch 2.14) reads masks, and writes those that backward needs, by
-    # scalar code that takes longer than all the rest.
+    # The same distance by arithmetic only. Inductor (torch 2.14) reads masks, and writes those for backward, with
+    # scalar code that takes longer than everything else.
     losses = []
     for s, sign in zip(students, towards, strict=True):
         with torch.no_grad():
@@ -72,7 +72,7 @@ def hinge_ours(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor
     return ops.boundary_hinge_loss(students, teachers, MARGIN)
 
 
-# With the teacher's signs kept from when it ran: a mask, the same as int8 (1 where off, -1 where on), or packed.
+# With the teacher's signs saved from its forward pass: as a mask, as int8 (1 if off, -1 if on), or packed.
 def hinge_kept_best(
     students: Sequence[Tensor], off: Sequence[Tensor], towards: object, packed: object
 ) -> Tensor:
@@ -106,7 +106,7 @@ def l1_best(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def kl_published(student: Tensor, teacher: Tensor) -> Tensor:
-    # As in most published distillation code, after Hinton et al. 2015, arXiv 1503.02531.
+    # As in most published distillation code, following Hinton et al. 2015, arXiv 1503.02531.
     q, p = F.log_softmax(student / TEMPERATURE, dim=1), F.softmax(teacher / TEMPERATURE, dim=1)
     return F.kl_div(q, p, reduction="batchmean")
 
@@ -121,7 +121,7 @@ def kl_ours(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def batch_norm_act_best(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    # He et al. 2016, arXiv 1512.03385, as everybody writes it; running statistics left out.
+    # He et al. 2016, arXiv 1512.03385, in the usual form, without running statistics.
     return F.relu(F.batch_norm(x, None, None, weight, bias, training=True) + residual)
 
 
@@ -159,7 +159,7 @@ def statistics_by_var_mean(
 def statistics_best(
     features: Sequence[Tensor], means: Sequence[Tensor], variances: Sequence[Tensor]
 ) -> Tensor:
-    # The mean of squares instead of var_mean, which reads channels_last slowly.
+    # The mean of squares instead of var_mean, which is slow for channels_last.
     losses = []
     for x, *running in zip(features, means, variances, strict=True):
         rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])

@@ -1,4 +1,4 @@
-"""One contender on one case, inside its own process: it prepares, proves itself, and measures when told to."""
+"""One contender on one case, in its own process: it prepares, is checked, and measures on request."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from benchmarks.ops.problems import Case, Problem
 from benchmarks.ops.proof import backward, make_problem, relative_error, results
 from benchmarks.ops.registry import BACKWARD, BOTH, GRAPH, INFERENCE, OPS, tolerance
 
-WIDEST_TRUTH = 2**23  # elements up to which the truth is computed in float64
-RUN_SECONDS = 5e-4  # a timed run holds as many calls as fill this
+WIDEST_TRUTH = 2**23  # largest number of elements for which the truth is computed in float64
+RUN_SECONDS = 5e-4  # a timed run has enough calls to last this long
 MOST_CALLS = 200
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Seconds per call of each run, and page faults per call over all of them."""
+    """Seconds per call of each run, and page faults per call over all runs."""
 
     seconds: list[float]
     calls: int
@@ -36,7 +36,7 @@ class Samples:
 
 
 class Measured:
-    """Measures in turns; what a call is, is the subclass's."""
+    """Measures in turns; subclasses define the call."""
 
     def __init__(self, case: Case, device: str) -> None:
         self.case, self.device = case, device
@@ -48,7 +48,7 @@ class Measured:
         raise NotImplementedError
 
     def measure(self, mode: str, warm_seconds: float, timed_seconds: float) -> Samples:
-        """One turn: calls that warm up, then timed runs, at least one of each."""
+        """One turn: warm-up calls, then timed runs, at least one of each."""
         with torch.no_grad() if mode == INFERENCE else nullcontext():
             end = time.perf_counter() + warm_seconds
             fastest = float("inf")
@@ -81,7 +81,7 @@ class Contestant(Measured):
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def prepare(self) -> dict[str, Any]:
-        """The first calls, with compilation where there is any."""
+        """Runs the first calls, including compilation."""
         start = time.perf_counter()
         if not self.contender.startswith("compile"):
             self._first_calls()
@@ -97,13 +97,13 @@ class Contestant(Measured):
             self.call()
 
     def step(self) -> None:
-        """Forward, and backward where the op has one."""
+        """Runs forward, and backward if the op has one."""
         out = self.call()
         if self.problem.leaves:
             backward(out, self.problem)
 
     def check(self) -> dict[str, Any]:
-        """The error against the op's first formula, in float64 as far as that is affordable."""
+        """The error against the op's first formula, computed in float64 if it is not too large."""
         op = OPS[self.case.op]
         got = results(self.function, self.problem)
         wide = torch.float64 if self.case.elements <= WIDEST_TRUTH else torch.float32
@@ -127,7 +127,7 @@ class Contestant(Measured):
 
 
 class Ceiling(Measured):
-    """What the machine can do with the op's least bytes: copy half of them onto the other half, or read them all."""
+    """The machine's limit for the op's minimum bytes: copying half of them to the other half, or reading all."""
 
     def __init__(self, case: Case, contender: str, device: str) -> None:
         super().__init__(case, device)
@@ -146,7 +146,7 @@ class Ceiling(Measured):
         release_memory()
         elements = max(1, self.moved[mode] // 4)
         parts = (elements - elements // 2, elements // 2) if self._kind == "copy" else (elements,)
-        # Sizes to the copy's halves agree to an element.
+        # The halves of the copy have equal sizes up to one element.
         self._buffers = tuple(torch.ones(min(parts) or 1, device=self.device) for _ in parts)
         self._mode = mode
 
@@ -161,6 +161,6 @@ class Ceiling(Measured):
 
 
 def enter(case: Case, contender: str, device: str) -> Measured:
-    """The contestant or ceiling of this name, ready to be asked."""
+    """Creates the contestant or ceiling of this name."""
     kind = Ceiling if contender in CEILINGS else Contestant
     return kind(case, contender, device)

@@ -1,4 +1,4 @@
-"""The rows of a run of the ops, put together by what was raced."""
+"""The rows of an ops run, grouped by race."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Heat:
     rows: dict[str, Row]
 
     def speedup(self, contender: str) -> float | None:
-        """How many times longer than ours another contender takes: the median over rounds, whose two turns were
-        moments apart. None where either is missing."""
+        """Another contender's time over ours: the median over rounds, because a round's turns are close in time. None
+        if either is missing."""
         ours, other = self.rows.get(OURS), self.rows.get(contender)
         if ours is None or other is None:
             return None

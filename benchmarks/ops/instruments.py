@@ -1,4 +1,4 @@
-"""What a contender is measured by: time, peak memory, and whether compiled code uses vectors."""
+"""Measuring instruments: time, peak memory, and whether compiled code is vectorized."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS_BEFORE_CAPTURE = 3
 
 
 def peak_bytes(step: Callable[[], object], device: str) -> int:
-    """The most memory that torch's allocator held at once for a step, beyond what was there before it."""
+    """Peak bytes that torch's allocator held during a step, beyond those held before it."""
     gc.collect()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -32,8 +32,8 @@ def peak_bytes(step: Callable[[], object], device: str) -> int:
 
 
 def health(codes: Sequence[str]) -> dict[str, int]:
-    """How many C++ kernels there are in Inductor's output, and how many use vectors, and read or write masks, which is
-    scalar code even in the midst of vectors."""
+    """Numbers of C++ kernels in Inductor's output: all, vectorized ones, and those that read or write masks, which is
+    scalar code even in vectorized kernels."""
     kernels = [k for code in codes for k in code.split('extern "C"')[1:] if "for(" in k]
     return {
         "kernels": len(kernels),
@@ -43,7 +43,7 @@ def health(codes: Sequence[str]) -> dict[str, int]:
 
 
 def capture(step: Callable[[], object]) -> torch.cuda.CUDAGraph:
-    """``step`` as a CUDA graph, after a few on a stream of their own, in which libraries choose their algorithms."""
+    """``step`` as a CUDA graph. A few steps on a separate stream come first, in which libraries choose algorithms."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -57,7 +57,7 @@ def capture(step: Callable[[], object]) -> torch.cuda.CUDAGraph:
 
 
 class Clock:
-    """Times runs of calls; on a GPU with events, each call after its caches were overwritten."""
+    """Times runs of calls; on a GPU with events, and with the caches overwritten before each call."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -66,7 +66,7 @@ class Clock:
             self._flush = torch.empty(size, dtype=torch.uint8, device=device)
 
     def seconds(self, calls: Sequence[Callable[[], object]]) -> float:
-        """Per call."""
+        """Seconds per call."""
         if self._device == "cuda":
             return self._gpu_seconds(calls)
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Plots of a run: speed-up against size, bandwidth against its ceilings, memory."""
+"""Plots of a run: speed-up over size, bandwidth compared with its ceilings, memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARKERS = {"float32": "o", "bfloat16": "^", "float16": "s", "float64": "D"}
 
 
 def _timed(results: dict[str, Any]) -> list[Heat]:
-    """What is drawn: forward and backward together, or forward for an op that has no backward."""
+    """The heats to draw: forward and backward together, or forward if the op has no backward."""
     pinned = [h for h in heats(results) if h.allocator == "pinned" and OURS in h.rows]
     with_backward = {h.case for h in pinned if h.mode == BOTH}
     return [h for h in pinned if h.mode == (BOTH if h.case in with_backward else INFERENCE)]
@@ -54,7 +54,7 @@ def _speed_axes(axes: Axes, op: str, group: Sequence[Heat]) -> None:
 
 
 def speedup(results: dict[str, Any], file: Path) -> None:
-    """A panel per op; above the line dfad_fast is faster."""
+    """One panel per op; dfad_fast is faster above the line."""
     groups: dict[str, list[Heat]] = {}
     for heat in _timed(results):
         groups.setdefault(_op(heat), []).append(heat)
@@ -67,7 +67,7 @@ def speedup(results: dict[str, Any], file: Path) -> None:
         _speed_axes(panel, op, group)
     for panel in axes.flat[len(groups) :]:
         panel.set_visible(False)
-    # One legend of all that any panel shows.
+    # One common legend for all panels.
     shown = {
         label: line
         for panel in axes.flat
@@ -79,7 +79,7 @@ def speedup(results: dict[str, Any], file: Path) -> None:
 
 
 def roofline(results: dict[str, Any], file: Path) -> None:
-    """What dfad_fast reaches per least byte, under what copying and reading as many bytes reach."""
+    """The bandwidth of dfad_fast in minimum bytes, with the bandwidth of copying and reading the same bytes."""
     drawn = _timed(results)
     figure, axes = plt.subplots(figsize=(8, 5))
     for ceiling, style in zip(CEILINGS, ("-", "--"), strict=True):
@@ -94,7 +94,7 @@ def roofline(results: dict[str, Any], file: Path) -> None:
                 style,
                 color="0.5",
                 marker=".",
-                label=f"{ceiling} of as many bytes",
+                label=f"{ceiling} of the same bytes",
             )
     for index, op in enumerate(dict.fromkeys(_op(h) for h in drawn)):
         for dtype, marker in MARKERS.items():
@@ -104,7 +104,7 @@ def roofline(results: dict[str, Any], file: Path) -> None:
                 points = [(r["minimum_bytes"], r["gigabytes_per_second"]) for r in rows]
                 label = f"{op}, {dtype}"
                 axes.plot(*zip(*points, strict=True), marker, color=f"C{index}", label=label)
-    axes.set(xlabel="least bytes", ylabel="GB/s", xscale="log", yscale="log")
+    axes.set(xlabel="minimum bytes", ylabel="GB/s", xscale="log", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(file, dpi=110, bbox_inches="tight")
@@ -112,7 +112,7 @@ def roofline(results: dict[str, Any], file: Path) -> None:
 
 
 def memory(results: dict[str, Any], file: Path) -> None:
-    """Peak memory of forward and backward beyond the inputs, for the cases in float32 that are large enough."""
+    """Peak memory of forward and backward beyond the inputs, for large cases in float32."""
     float32 = {
         row["case"] for row in results["rows"] if row["dtype"] == "float32" and row["elements"] >= 2**16
     }
@@ -138,7 +138,7 @@ def memory(results: dict[str, Any], file: Path) -> None:
 
 
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
-    """All plots; nothing where nothing was measured."""
+    """Draws all plots for which there are measurements."""
     if not _timed(results):
         return []
     plots = {"speedup.png": speedup, "roofline.png": roofline, "memory.png": memory}

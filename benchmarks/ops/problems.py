@@ -1,4 +1,4 @@
-"""Cases of the ops, and their inputs."""
+"""Cases of the ops and their inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from dfad_fast import ops
 
-# Half-precision gradients of a mean over millions underflow unless the loss is scaled, as in training.
+# Half-precision gradients of a mean over millions of elements underflow unless the loss is scaled, as in training.
 LOSS_SCALE = {torch.float16: 2.0**15}
 SEED = 0
 
@@ -23,12 +23,12 @@ class Case:
 
     Attributes:
         op: a name in :data:`benchmarks.ops.registry.OPS`.
-        shapes: the op's own: one per stage, one of logits, or images and labels.
-        label: the shapes for people.
-        dtype: of every floating-point input, except lam.
-        both_sides: gradients to the teacher's side too.
-        quick: part of ``--quick``.
-        unpinned: measured with the C library's default allocator too.
+        shapes: the shapes that the op takes: one per stage, one of logits, or images and labels.
+        label: readable form of the shapes.
+        dtype: dtype of every floating-point input except lam.
+        both_sides: whether the teacher's side gets gradients, too.
+        quick: whether the case is part of ``--quick``.
+        unpinned: whether it is also measured with the C library's default allocator.
     """
 
     op: str
@@ -55,7 +55,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Problem:
-    """A case's inputs: the contenders' arguments, those among them that want gradients, the outputs' gradients."""
+    """A case's inputs: the contenders' arguments, the arguments that need gradients, and the outputs' gradients."""
 
     arguments: tuple[Any, ...]
     leaves: tuple[Tensor, ...] = ()
@@ -99,7 +99,7 @@ def make_stages(case: Case, generator: torch.Generator) -> Problem:
 
 
 def make_normalized(case: Case, generator: torch.Generator) -> Problem:
-    """Features of a batch norm and the residual behind it, in the layout of training on a CPU."""
+    """Features of a batch norm and the residual after it, in the memory layout of training on a CPU."""
     (shape,) = case.shapes
     x, residual = (
         _randn(shape, case, generator).to(memory_format=torch.channels_last).requires_grad_()
@@ -112,7 +112,7 @@ def make_normalized(case: Case, generator: torch.Generator) -> Problem:
 
 
 def make_layers(case: Case, generator: torch.Generator) -> Problem:
-    """What batch norm layers get, in the layout of training on a CPU, and their running statistics."""
+    """Inputs of batch norm layers, in the memory layout of training on a CPU, and their running statistics."""
     features = [
         (2 * torch.randn(shape, generator=generator, device=generator.device) + 0.5)
         .to(case.dtype, memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""What a contender has to give: outputs and gradients, and how far they may be from the truth."""
+"""The correctness check of a contender: its outputs and gradients, and their error."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def results(function: Contender, problem: Problem) -> list[Tensor]:
 
 
 def relative_error(got: Tensor, want: Tensor) -> float:
-    """Sum of absolute errors over the sum of absolute values; infinite where shapes or NaNs differ."""
+    """Sum of absolute errors over the sum of absolute values; infinite if shapes or NaNs differ."""
     if got.shape != want.shape:
         return float("inf")
     error, scale = 0.0, 0.0
-    # In parts: a float64 copy of a large result would not fit beside the other contenders'.
+    # In parts, because a float64 copy of a large result would not fit in memory next to the other contenders.
     for g, w in zip(got.reshape(-1).split(2**22), want.reshape(-1).split(2**22), strict=True):
         g, w = g.double(), w.double()
         if not torch.equal(g.isfinite(), w.isfinite()):

@@ -1,4 +1,4 @@
-"""The benchmark of the ops: every case's race, collected."""
+"""The benchmark of the ops: runs the race of every case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.ops.registry import GRAPH, OPS
 
 
 def run(cases: Sequence[Case], settings: Settings, progress: Progress, with_compile: bool = True) -> Results:
-    """Results as plain data. Interrupted, they hold what was done until then."""
+    """Results as plain data. After an interrupt they contain the measurements so far."""
     results = {**begin("ops", settings), "contestants": []}
     races = [(case, "pinned") for case in cases]
     races += [(case, "default") for case in cases if case.unpinned and settings.device == "cpu"]

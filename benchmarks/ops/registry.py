@@ -1,8 +1,8 @@
-"""The ops that are measured: their inputs, what competes for them, the bytes they cannot help moving.
+"""The measured ops: their inputs, their contenders, and the minimum bytes that they move.
 
-Byte counts are minima for an op that runs forward and backward as separate passes and touches every operand once a
-pass: losses read both sides; what is saved is one bit per element for the hinge and nothing else that grows with the
-input (backward reads the inputs again); gradients are written once. A mixture reads and writes each sample once.
+Byte counts are minima for an op that runs forward and backward as separate passes and touches every operand once per
+pass. Losses read both sides. The hinge saves one bit per element; nothing else that is saved grows with the input, and
+backward reads the inputs again. Gradients are written once. A mixture reads and writes each sample once.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from dfad_fast import ops
 
 INFERENCE, FORWARD, BACKWARD, BOTH = "inference", "forward", "backward", "forward+backward"
 MODES = (INFERENCE, FORWARD, BACKWARD, BOTH)
-GRAPH = "all in a CUDA graph"  # forward, and backward where there is one; GPUs only
+GRAPH = "all in a CUDA graph"  # forward, and backward if there is one; GPUs only
 
 
 @dataclass(frozen=True)
 class Op:
-    """An op: how its inputs are made, what competes for it, what it must move, how exact a contender has to be."""
+    """An op: its inputs, its contenders, the bytes that it must move, and the required accuracy."""
 
     make: Callable[[Case, torch.Generator], Problem]
     formulas: dict[str, c.Contender]
     ours: c.Contender
-    forward_bytes: Callable[[Problem, bool], int]  # the flag: whether gradients will be wanted
+    forward_bytes: Callable[[Problem, bool], int]  # the flag: whether backward will follow
     backward_bytes: Callable[[Problem], int] | None
     rivals_tolerance: float = 1.0  # in units of RIVALS_TOLERANCE
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """Their names, ours last. The published form is not compiled, nor the tuned one run in eager mode."""
+        """Names, ours last. The published form is not compiled, and the tuned one is not run in eager mode."""
         eager = [f"eager, {formula}" for formula in self.formulas if formula != "tuned"]
         compiled = [f"compile, {formula}" for formula in self.formulas if formula != "published"]
         return (*eager, *compiled, OURS)
@@ -59,7 +59,7 @@ class Op:
         return MODES if self.backward_bytes else (INFERENCE,)
 
     def moved(self, problem: Problem, mode: str) -> int:
-        """The least bytes that a call in this mode moves between memory and the cores."""
+        """The minimum bytes that a call in this mode moves between memory and cores."""
         with_backward = mode in (BACKWARD, BOTH, GRAPH)
         backward = self.backward_bytes(problem) if with_backward and self.backward_bytes else 0
         forward = self.forward_bytes(problem, mode != INFERENCE) if mode != BACKWARD else 0
@@ -67,14 +67,14 @@ class Op:
 
 
 # Sum of absolute errors over the sum of absolute values, against the first formula in float64. Rounding flips the sign
-# of a difference near 0, so single elements may be far off; the tests of the ops look at every one. Eager mode rounds
-# at each step; in float16 its mse_loss even rounds 2 / n to that type, by 2.4 % for n = 2^22.
+# of a difference near 0, so single elements may be far off; the ops' tests check each element. Eager mode rounds at
+# each step; in float16 its mse_loss even rounds 2 / n to that type, by 2.4 % for n = 2^22.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 RIVALS_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 3e-2}
 
 
 def tolerance(case: Case, contender: str) -> float:
-    """The error up to which a contender passes the gate."""
+    """The largest error with which a contender passes the check."""
     if contender == OURS:
         return TOLERANCE[case.dtype]
     return RIVALS_TOLERANCE[case.dtype] * OPS[case.op].rivals_tolerance
@@ -144,10 +144,10 @@ OPS = {
         c.kl_ours,
         lambda problem, saving: _sides(problem),
         lambda problem: _sides(problem) + _nbytes(problem.leaves),
-        # Eager mode rounds logarithms of probabilities, which are larger than their differences.
+        # Eager mode rounds log-probabilities, which are larger than their differences.
         rivals_tolerance=4,
     ),
-    # Forward reads x twice: the statistics are those of the whole batch. So does backward, for its sums.
+    # Forward reads x twice, because it needs the statistics of the whole batch first. So does backward, for its sums.
     "batch_norm_act": Op(
         make_normalized,
         {"best": c.batch_norm_act_best},

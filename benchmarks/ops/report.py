@@ -42,7 +42,7 @@ def _rival(heat: Heat, name: str) -> str:
 
 
 def speed_sheets(results: Results) -> list[Sheet]:
-    """A table per op: times, how many times ours the others take, and how close to copying the least bytes."""
+    """One table per op: times, the others' times relative to ours, and how close ours is to copying minimum bytes."""
     groups: dict[str, list[Heat]] = {}
     for heat in heats(results):
         if heat.allocator == "pinned":
@@ -91,11 +91,11 @@ def unpinned_sheet(results: Results) -> Sheet | None:
                     )
                 )
     columns = ("case", "mode", "contender", "pinned", "faults/call", "default", "faults/call")
-    return Sheet("Allocator: pinned, and as the C library comes", columns, tuple(lines)) if lines else None
+    return Sheet("Allocator: pinned, and the C library's default", columns, tuple(lines)) if lines else None
 
 
 def _state(contestant: dict[str, Any]) -> str:
-    """Why a contender is out, or whether a compiled one is healthy."""
+    """Why a contender is out, or whether a compiled one is vectorized."""
     if contestant["problem"]:
         return f"out: {contestant['problem']}"
     kernels = contestant.get("kernels")
@@ -110,7 +110,7 @@ def _state(contestant: dict[str, Any]) -> str:
 
 
 def contestants_sheet(results: Results) -> Sheet:
-    """Memory, error against the truth, compile time and what became of each contender."""
+    """Memory, error against the truth, compile time and state of each contender."""
     lines = []
     for c in results["contestants"]:
         if c["allocator"] != "pinned":
@@ -130,10 +130,10 @@ def contestants_sheet(results: Results) -> Sheet:
 
 
 def explanation(results: Results) -> str:
-    """What the columns say, and on what they were measured."""
+    """The machine of the measurement, and the meaning of the columns."""
     return (
-        f"{origin(results)} Times: median ± half the interquartile range; beside a rival's, how many times dfad_fast's "
-        "it is. Of copy, of read: the time to copy, or only to read, the op's least bytes over dfad_fast's time."
+        f"{origin(results)} Times: median ± half the interquartile range; for a rival also its time over dfad_fast's. "
+        '"of copy", "of read": the time to copy, or to read, the op\'s minimum bytes over dfad_fast\'s time.'
     )
 
 
@@ -147,7 +147,7 @@ def print_report(results: Results, console: Console) -> None:
 
 
 def save(results: Results, folder: Path) -> list[Path]:
-    """The run as JSON, CSV, Markdown and plots; what was written."""
+    """Writes the run as JSON, CSV, Markdown and plots; returns the files."""
     from benchmarks.ops import plots
 
     sheets = [*speed_sheets(results), unpinned_sheet(results), contestants_sheet(results)]

@@ -3,8 +3,8 @@
     pytest benchmarks --benchmark-only -k "virtual_batch and not compile"
     pytest benchmarks --benchmark-only --benchmark-autosave; pytest benchmarks --benchmark-only --benchmark-compare
 
-For a quick look and for comparing kernels while writing them. Its contenders share a process, an allocator that is not
-pinned, and no minutes of the machine: figures to publish come from ``run.py``.
+For a quick look, and to compare kernels during development. Its contenders share a process with an unpinned allocator
+and do not take turns, so publish figures from ``run.py`` only.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from benchmarks.ops.contestant import Contestant
 from benchmarks.ops.problems import Case
 from benchmarks.ops.registry import INFERENCE, OPS
 
-LARGE = 2**24  # elements; several of these at once need more memory than many machines have
+LARGE = 2**24  # elements; several tensors of this size exceed the memory of many machines
 
 
 def _heats() -> Iterator[Any]:

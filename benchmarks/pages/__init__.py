@@ -1,1 +1,1 @@
-"""``run.py pages``: the tables of docs/results/speed.md from files of results."""
+"""``run.py pages``: the tables of docs/results/speed.md from result files."""

@@ -22,7 +22,7 @@ import click
     show_default=True,
 )
 def command(results: Path, file: Path) -> None:
-    """Put the tables of result files between their marks in a page of the documentation."""
+    """Insert the tables of result files between their markers in a page of the documentation."""
     from benchmarks.measuring.results import Unreadable
     from benchmarks.pages.tables import fill
 

@@ -1,4 +1,4 @@
-"""Tables and plots of measurements for a page, from result files: ``run.py pages`` puts them between their marks."""
+"""Tables and plots for a page from result files; ``run.py pages`` inserts them between their markers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ STEP = {
     "no levers": ("no levers", "pinned"),
     "`exact`": ("exact", "pinned"),
     "`fast` (a sixth of the images)": ("fast", "pinned"),
-    "published loop, allocator as it comes": ("faithful", "default"),
-    "`exact`, allocator as it comes": ("exact", "default"),
+    "published loop, default allocator": ("faithful", "default"),
+    "`exact`, default allocator": ("exact", "default"),
     "published loop, `dfad-ar-vi`": ("faithful dfad-ar-vi", "pinned"),
     "`exact`, `dfad-ar-vi`": ("exact dfad-ar-vi", "pinned"),
 }
@@ -42,7 +42,7 @@ def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _times(heat: Heat, names: Sequence[str]) -> str:
-    """How many times ours the fastest of these takes."""
+    """The time of the fastest of these over ours."""
     there = [name for name in names if name in heat.rows]
     fastest = min(there, key=lambda name: heat.rows[name]["median_seconds"], default=None)
     ratio = heat.speedup(fastest) if fastest else None
@@ -119,13 +119,13 @@ TABLES: dict[str, Callable[[Results], str]] = {"ops": ops, "step": step, "train"
 def fill(text: str, folder: Path) -> str:
     """``text`` with the tables of ``folder``/KIND/KIND.json between ``<!-- KIND -->`` and ``<!-- end -->``.
 
-    A table whose file is not there stays as it is. Raises Unreadable for a file that holds no results.
+    A table stays unchanged if its file is missing. Raises Unreadable if a file holds no results.
     """
     for kind, table in TABLES.items():
         file = folder / kind / f"{kind}.json"
         if file.exists():
             if f"<!-- {kind} -->\n" not in text:
-                raise Unreadable(f"there is no line <!-- {kind} --> that the table of {file} could follow")
+                raise Unreadable(f"there is no line <!-- {kind} --> for the table of {file}")
             body = f"<!-- {kind} -->\n{table(load(file))}\n<!-- end -->"
             text = re.sub(
                 rf"<!-- {kind} -->\n.*?<!-- end -->", body.replace("\\", r"\\"), text, flags=re.DOTALL

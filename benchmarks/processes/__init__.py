@@ -1,1 +1,1 @@
-"""``run.py processes``: what a run gains by several processes."""
+"""``run.py processes``: the speed-up of a run by several processes."""

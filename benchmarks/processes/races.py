@@ -1,4 +1,4 @@
-"""The contenders: numbers of processes and threads, each started anew in every round by torchrun."""
+"""The contenders: numbers of processes and threads. torchrun starts each of them again in every round."""
 
 from __future__ import annotations
 

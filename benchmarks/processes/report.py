@@ -25,7 +25,7 @@ def sheet(pair: str, method: str, rows: list[dict[str, Any]]) -> Sheet:
 
     columns = ("processes", "images/s", "x one thread", "gradients", "other bytes", "collectives")
     return Sheet(
-        f"{PAIRS[pair].teacher} -> {PAIRS[pair].student}, {method}: an iteration",
+        f"{PAIRS[pair].teacher} -> {PAIRS[pair].student}, {method}: per iteration",
         columns,
         tuple(map(line, rows)),
     )

@@ -1,4 +1,4 @@
-"""One process of those that ``run.py processes`` starts: runs iterations, and counts what it says to the others."""
+"""A process that ``run.py processes`` starts: it runs iterations and counts the data that it sends to the others."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from dfad_fast import DFADTrainer
 from dfad_fast.distributed import collectives, processes
 
 LEAST_ITERATIONS = 3
-PARTS = 6  # so that two and three processes have equal parts of a batch
+PARTS = 6  # a batch is a multiple of this, so that two and three processes get equal parts
 
 
 @contextmanager
 def counted_bytes() -> Iterator[Counter[str]]:
-    """Bytes that this process gives to each kind of collective, outside of DistributedDataParallel."""
+    """Bytes that this process passes to each kind of collective outside of DistributedDataParallel."""
     found: Counter[str] = Counter()
     originals = {name: getattr(dist, name) for name in ("all_reduce", "all_gather", "all_to_all_single")}
 
     def counting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if "group" not in kwargs:  # what hosts say to each other is a few bytes
+            if "group" not in kwargs:  # groups are used between hosts, for a few bytes only
                 given: Tensor = args[0] if name == "all_reduce" else args[1]
                 found[name] += given.nbytes
                 found[f"{name} calls"] += 1
@@ -53,10 +53,10 @@ def counted_bytes() -> Iterator[Counter[str]]:
 
 
 def count_gradients(trainer: DFADTrainer) -> Counter[str]:
-    """Counts the bytes of gradients from now on."""
+    """Starts to count the bytes of gradients."""
     found: Counter[str] = Counter()
 
-    # torch compares annotations with types, which these are not yet.
+    # No annotations: torch compares them with types, but here they would be strings.
     def hook(state, bucket):  # type: ignore[no-untyped-def]
         found["gradients"] += bucket.buffer().nbytes
         found["gradients calls"] += 1
@@ -85,13 +85,13 @@ def main() -> None:
     said = {**gradients, **others}
     taken: list[float] = []
     begun = time.perf_counter()
-    # As long in every process.
+    # The same number of iterations in every process.
     while collectives.any_of(len(taken) < LEAST_ITERATIONS or time.perf_counter() - begun < float(seconds))[
         0
     ]:
         started = time.perf_counter()
         trainer.step()
-        collectives.any_of(True)  # all have ended it
+        collectives.any_of(True)  # waits until all processes have finished the step
         taken.append(time.perf_counter() - started)
     if processes.is_first():
         images = trainer.images_per_iteration

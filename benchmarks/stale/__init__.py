@@ -1,1 +1,1 @@
-"""``run.py stale``: which committed results are older than the code that they describe."""
+"""``run.py stale``: lists committed results that are older than the code that they describe."""

@@ -9,7 +9,7 @@ import click
 def command() -> None:
     """List the committed results whose code has changed since, by benchmarks/results/origins.yaml and git.
 
-    That is no error: old figures stay true of the revision that they name.
+    This is not an error: old figures stay valid for their revision.
     """
     from benchmarks.stale.origins import NoOrigin, lines, read
 

@@ -1,4 +1,4 @@
-"""Where each committed result comes from: ``benchmarks/results/origins.yaml``, and what git says has changed since."""
+"""The origin of each committed result (``benchmarks/results/origins.yaml``), and the changes since then by git."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TABLE = "origins.yaml"
 
 
 class NoOrigin(Exception):
-    """A row of the table, or a file, that does not say where it comes from; the text says what is missing."""
+    """A row of the table or a file has no origin; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A row of the table: of which revision, on what machine, and by which code these files were made."""
+    """A row of the table: the revision, machine and code that produced these files."""
 
-    files: str  # a pattern of paths beneath the folder of results; the first that fits a file counts
+    files: str  # a pattern of paths in the folder of results; the first that matches a file counts
     revision: str
     machine: str
     code: tuple[str, ...]  # files and folders of the repository
@@ -36,7 +36,7 @@ class Origin:
 
 
 def read(results: Path = RESULTS) -> list[Origin]:
-    """The table. Raises NoOrigin for a row without a revision, a machine or code."""
+    """Reads the table. Raises NoOrigin if a row lacks a revision, a machine or code."""
     rows = yaml.safe_load((results / TABLE).read_text())
     return [
         Origin(files, str(row.get("revision") or ""), row.get("machine") or "", tuple(row.get("code") or ()))
@@ -45,15 +45,15 @@ def read(results: Path = RESULTS) -> list[Origin]:
 
 
 def origin_of(file: str, origins: Sequence[Origin]) -> Origin:
-    """Raises NoOrigin for a file that no row tells of."""
+    """The row for a file. Raises NoOrigin if no row matches it."""
     for origin in origins:
         if fnmatch(file, origin.files):
             return origin
-    raise NoOrigin(f"{file}: no row of {TABLE} fits it: add one with revision, machine and code")
+    raise NoOrigin(f"{file}: no row of {TABLE} matches: add one with revision, machine and code")
 
 
 def changes_since(origin: Origin, root: Path = ROOT) -> int | None:
-    """How many commits have changed its code since; None where git is absent or does not know the revision, as in a
+    """The number of commits that changed its code since; None if git is missing or does not know the revision, as in a
     shallow clone."""
     command = ["git", "rev-list", "--count", f"{origin.revision}..HEAD", "--", *origin.code]
     try:
@@ -64,12 +64,12 @@ def changes_since(origin: Origin, root: Path = ROOT) -> int | None:
 
 
 def lines(origins: Sequence[Origin], root: Path = ROOT) -> list[str]:
-    """A line for each row whose code has changed since, or of which that cannot be told."""
+    """A line for each row whose code has changed since, or for which this is unknown."""
     found = []
     for origin in origins:
         changes = changes_since(origin, root)
         if changes is None:
-            found.append(f"{origin.files}: revision {origin.revision} is not in the history that is here")
+            found.append(f"{origin.files}: revision {origin.revision} is not in this repository's history")
         elif changes:
             commits = "1 commit" if changes == 1 else f"{changes} commits"
             found.append(

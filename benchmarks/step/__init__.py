@@ -1,1 +1,1 @@
-"""``run.py step``: whole iterations beside the published loop."""
+"""``run.py step``: whole iterations compared with the published loop."""

@@ -1,4 +1,4 @@
-"""What ``run.py step`` races: pairs of networks, and the loops that train them."""
+"""The cases of ``run.py step``: pairs of networks, and the loops that train them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dfad_fast.networks.levers import PLAIN, Levers
 
 @dataclass(frozen=True)
 class Pair:
-    """A teacher, a student, and what they are shown.
+    """A teacher, a student, and their batches of images.
 
     Attributes:
-        generator: the trainer's name for one.
-        bytes_per_image: of a batch, that the published loop was seen to hold with the pinned allocator, the most of
-            all loops.
-        unpinned: whether it is measured with the C library's default allocator too.
-        gpu_batch_size: the published one, where the batch was made smaller for CPUs.
+        generator: the trainer's name of the generator.
+        bytes_per_image: measured memory of the published loop per image of a batch, with the pinned allocator; it needs
+            the most of all loops.
+        unpinned: whether it is also measured with the C library's default allocator.
+        gpu_batch_size: the published batch size, if it was reduced for CPUs.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Pair:
 
     @property
     def memory_needed(self) -> int:
-        """For one loop more; a careful guess."""
+        """A conservative estimate for one more loop, in bytes."""
         return self.batch_size * self.bytes_per_image
 
 
-# The published optimizers at rates so small that rounding is not enlarged before the losses are compared.
+# The published optimizers, with learning rates so small that rounding errors do not grow before losses are compared.
 PAIRS = {
     pair.name: pair
     for pair in (
@@ -77,13 +77,13 @@ class Contender:
 
     Attributes:
         loop: the published loop, or this library's trainer.
-        speed: the trainer's ``speed``; None for the published loop, which takes its networks as they are.
-        exact: whether it has to give the published loop's losses.
-        against: the contender that runs plain dfad likewise, which shows what the method costs.
-        pairs: names of the pairs that it is measured on.
-        races: in which it takes part: all of one race are in memory at once, and take turns.
-        allocators: of the C library in the first of the races, see :mod:`benchmarks.measuring.process`.
-        devices: on which it is something of its own.
+        speed: the trainer's ``speed``; None for the published loop, which uses its networks unchanged.
+        exact: whether its losses must equal the published loop's.
+        against: the contender that runs plain dfad in the same way, to determine the cost of the method.
+        pairs: names of the pairs on which it is measured.
+        races: the races in which it takes part. All contenders of a race are in memory at once and take turns.
+        allocators: allocators of the C library in the first of the races, see :mod:`benchmarks.measuring.process`.
+        devices: the devices on which it differs from the other contenders.
     """
 
     name: str
@@ -134,7 +134,7 @@ CONTENDERS = (
     _lever("exact, no direct convolutions", exact=True, devices=CPU_ONLY, direct_convolutions=False),
     _lever("exact, teacher not folded", exact=True, pairs=LENET_ONLY, fold_teacher=False),
     _lever("exact + torch.compile", exact=True, compile=True),
-    # Not for the larger pair: all of a race are in memory at once.
+    # Only for the smaller pair, because all contenders of a race are in memory at once.
     _lever("exact, heap as the others'", exact=True, pairs=LENET_ONLY, devices=CPU_ONLY, pin_allocator=False),
     _lever("exact + sampling together", pairs=LENET_ONLY, sample_together=True),
     _lever("exact + one batch an iteration", pairs=LENET_ONLY, student_batches=1),

@@ -9,7 +9,7 @@ import click
 from benchmarks.measuring.options import Options, fail_if, measuring
 from benchmarks.measuring.terminal import finish, make_console, progress
 
-SECONDS = 45.0  # per race, past which no further round is started
+SECONDS = 45.0  # per race; after that no further round starts
 QUICK_SECONDS = 10.0
 QUICK_BATCH = 128  # images
 
@@ -23,15 +23,15 @@ QUICK_BATCH = 128  # images
     show_default=True,
 )
 def command(options: Options, pair: str) -> None:
-    """Measure whole iterations beside the published loop: step.json, step.csv, step.md and plots in --out.
+    """Compare whole iterations with the published loop; writes step.json, step.csv, step.md and plots in --out.
 
-    --quick: the speeds alone, on smaller batches, and where no pair is named on LeNets.
+    --quick: only the speeds, on smaller batches, and on LeNets unless a pair is given.
     """
     fail_if(measure(options, pair))
 
 
 def measure(options: Options, pair: str = "all") -> list[str]:
-    """The contenders that failed."""
+    """Returns the contenders that failed."""
     from benchmarks.measuring.settings import Settings
     from benchmarks.step import races, report
     from benchmarks.step.cases import CONTENDERS, PAIRS, RACES

@@ -1,4 +1,4 @@
-"""One contender of ``run.py step`` inside its own process: it proves itself, and runs iterations when told to."""
+"""One contender of ``run.py step`` in its own process: it is checked, and runs iterations on request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRODUCTS = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Turn:
-    """One iteration: seconds, the page faults that it took, and the most memory held until then beyond the imports'."""
+    """One iteration: seconds, page faults, and peak memory so far beyond that of the imports."""
 
     seconds: float
     faults: int
@@ -35,7 +35,7 @@ class Turn:
 
 
 class StepContestant:
-    """A loop, from its first iteration on."""
+    """A loop and its measurements, from the first iteration on."""
 
     def __init__(self, pair: Pair, contender: Contender, device: str) -> None:
         self._imports_bytes = resident_bytes("VmRSS")
@@ -44,13 +44,13 @@ class StepContestant:
         self._loop = make_loop(pair, contender, device)
 
     def prepare(self) -> dict[str, Any]:
-        """What is known before the first iteration."""
+        """Facts that are known before the first iteration."""
         return {"imports_bytes": self._imports_bytes}
 
     def first(self, iterations: int, count: bool) -> dict[str, Any]:
         """The losses of the first iterations, and the images generated in one.
 
-        ``count``: with the multiply-adds of an iteration, of convolutions and matrix products.
+        ``count``: whether to add the multiply-adds of an iteration in convolutions and matrix products.
         """
         facts: dict[str, Any] = {}
         with FlopCounterMode(display=False) if count else nullcontext() as counter:
@@ -58,7 +58,7 @@ class StepContestant:
         if counter is not None:
             facts["multiply_adds"] = counter.get_total_flops() // 2
         losses += [self._losses() for _ in range(iterations - 1)]
-        # In the first iterations a GPU's libraries choose their algorithms; then an iteration is captured as a graph.
+        # In the first iterations a GPU's libraries choose algorithms. Then an iteration is captured as a graph.
         while self._device.type == "cuda" and self._loop.iteration < ITERATIONS_UNTIL_CAPTURED:
             self._loop.step()
         return {**facts, "losses": losses, "images": self._loop.generated_images / self._loop.iteration}
@@ -70,7 +70,7 @@ class StepContestant:
         return Turn(seconds, faults, self._peak_bytes())
 
     def breakdown(self) -> list[dict[str, Any]]:
-        """Seconds of an iteration by phase and part, of a trainer; hooks tell them apart, and take time themselves."""
+        """Seconds of a trainer's iteration by phase and part, measured with hooks, which take time themselves."""
         if not isinstance(self._loop, DFADTrainer):
             return []
         hooks = StepHooks(self._loop, self._clock)
@@ -91,7 +91,7 @@ class StepContestant:
 
 
 class Ceilings:
-    """What the machine can do: matrix products, and copying."""
+    """The machine's limits: matrix products and copies."""
 
     def __init__(self, side: int, copied_bytes: int, device: str) -> None:
         self._side = side
@@ -111,19 +111,19 @@ class Ceilings:
         return found
 
     def _product(self, dtype: torch.dtype) -> float:
-        """The faster of both orders in which the second matrix can lie in memory: which one is, depends on dtype."""
+        """The rate for the faster of the two memory orders of the second matrix, which depends on the dtype."""
         a, b = (torch.randn(self._side, self._side, device=self._device).to(dtype) for _ in range(2))
         orders = (b, b.t())
         return self._side**3 / min(fastest(partial(torch.mm, a, b), self._clock) for b in orders)
 
 
 def fastest(call: Callable[[], object], clock: Clock) -> float:
-    """Seconds of the fastest of a few calls after a first one: a ceiling is what nothing got in the way of."""
+    """Seconds of the fastest of a few calls after a first one, because a ceiling means the undisturbed speed."""
     call()
     return min(timed(call, clock) for _ in range(CEILING_RUNS))
 
 
 def enter(*arguments: Any) -> StepContestant | Ceilings:
-    """A pair and a contender, or the ceilings' sizes; then the device."""
+    """Creates a contestant from a pair and a contender, or the ceilings from their sizes; the device comes last."""
     kind = StepContestant if isinstance(arguments[0], Pair) else Ceilings
     return kind(*arguments)

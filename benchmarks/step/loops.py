@@ -1,4 +1,4 @@
-"""The loops of a pair: the trainer, or the published loop, on fresh networks that are the same for every contender."""
+"""The loops of a pair: the trainer or the published loop, on new networks that are equal for every contender."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEED = 0
 
 
 def make_networks(pair: Pair) -> tuple[nn.Module, nn.Module]:
-    """Teacher and student, the same at each call; the teacher's batch norm has settled."""
+    """Teacher and student, the same at each call; the teacher's batch norms have the statistics of noise."""
     torch.manual_seed(SEED)
     teacher, student = (
         create_network(name, pair.image_shape, CLASSES) for name in (pair.teacher, pair.student)
@@ -31,7 +31,7 @@ def make_networks(pair: Pair) -> tuple[nn.Module, nn.Module]:
 def make_trainer(
     pair: Pair, method: str, speed: Any, device: str = "cpu", sync_batch_norm: bool = False
 ) -> DFADTrainer:
-    """The trainer on fresh networks, the same for every contender."""
+    """The trainer on new networks, which are equal for every contender."""
     teacher, student = make_networks(pair)
     return DFADTrainer(
         teacher.to(device),
@@ -53,14 +53,14 @@ def make_loop(pair: Pair, contender: Contender, device: str = "cpu") -> DFADTrai
     if contender.loop == "trainer":
         return trainer
     loop = FaithfulLoop(trainer, OBJECTIVES[contender.method])
-    # The trainer, and its copies of the networks, are not to count as the loop's memory.
+    # The memory of the trainer and its copies of the networks must not count as the loop's.
     del trainer
     gc.collect()
     return loop
 
 
 def settle(network: nn.Module, image_shape: tuple[int, int, int], images: int = 32) -> None:
-    """Gives batch norm layers the statistics of noise: an untrained deep net's answers overflow without them."""
+    """Gives batch norm layers the statistics of noise. Without them the logits of an untrained deep net overflow."""
     network.train()
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]

@@ -1,4 +1,4 @@
-"""Plots of ``run.py step``: where an iteration's time goes, and images per second."""
+"""Plots of ``run.py step``: the time of each part of an iteration, and images per second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dfad_fast.profiling.profiling import PARTS
 
 
 def _figure(panels: int, rows: int) -> tuple[Figure, list[Axes]]:
-    """A panel beside the other, each with room for as many bars."""
+    """Panels side by side, each with space for ``rows`` bars."""
     figure, axes = plt.subplots(
         1, panels, figsize=(7 * panels, 1.4 + 0.35 * rows), squeeze=False, layout="constrained"
     )
@@ -30,11 +30,11 @@ def _save(figure: Figure, file: Path) -> None:
 
 
 def breakdown(results: Results, file: Path) -> None:
-    """A bar per trainer, of the parts of its iteration."""
+    """One bar per trainer, divided into the parts of its iteration."""
     rows = results["breakdowns"]
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
     figure, axes = _figure(len(pairs), 2 + len({row["contender"] for row in rows}))
-    colors = plt.get_cmap("tab20")  # in pairs, as forward and backward are
+    colors = plt.get_cmap("tab20")  # its colors come in pairs, like forward and backward
     for panel, pair in zip(axes, pairs, strict=True):
         mine = [row for row in rows if row["pair"] == pair]
         names = list(dict.fromkeys(row["contender"] for row in mine))
@@ -48,7 +48,7 @@ def breakdown(results: Results, file: Path) -> None:
                 panel.barh(names, widths, left=left, label=part, color=colors(number))
                 left = [a + b for a, b in zip(left, widths, strict=True)]
         panel.invert_yaxis()
-        panel.set(title=pair, xlabel="seconds an iteration")
+        panel.set(title=pair, xlabel="seconds per iteration")
     handles = {
         label: handle
         for panel in axes
@@ -59,7 +59,7 @@ def breakdown(results: Results, file: Path) -> None:
 
 
 def images(results: Results, file: Path) -> None:
-    """A bar per contender, each pair's races one below the other; losing ones too."""
+    """One bar per contender, including losing ones, with the races of each pair below each other."""
     rows = [row for row in results["rows"] if "images_per_second" in row]
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
     figure, axes = _figure(len(pairs), max(sum(row["pair"] == pair for row in rows) for pair in pairs))
@@ -71,7 +71,8 @@ def images(results: Results, file: Path) -> None:
         labels = [f"{row['images_per_second']:,.0f} ({duration(row['median_seconds'])})" for row in mine]
         panel.bar_label(bars, labels, padding=2, fontsize=8)
         names = [
-            f"{row['race']}: {row['contender']}" + (", default heap" if row["allocator"] == "default" else "")
+            f"{row['race']}: {row['contender']}"
+            + (", default allocator" if row["allocator"] == "default" else "")
             for row in mine
         ]
         panel.set_yticks(places, names, fontsize=8)
@@ -82,7 +83,7 @@ def images(results: Results, file: Path) -> None:
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """All plots of which something was measured."""
+    """Draws all plots for which there are measurements."""
     plots = []
     if results["breakdowns"]:
         plots.append((breakdown, folder / "breakdown.png"))

@@ -38,7 +38,7 @@ def published_loop(racer: Racer, racers: Sequence[Racer]) -> Racer | None:
 
 
 def describe(pair: Pair, racer: Racer, racers: Sequence[Racer]) -> dict[str, Any]:
-    """What came of a contender. Ratios are medians over rounds, whose turns were moments apart."""
+    """The results of a contender. Ratios are medians over rounds, because the turns of a round are close in time."""
     row: dict[str, Any] = {
         "pair": pair.name,
         "contender": racer.contender,

@@ -1,4 +1,4 @@
-"""The benchmark of whole iterations: the loops of a pair take turns, each in a process of its own."""
+"""The benchmark of whole iterations: the loops of a pair take turns, each in a separate process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from benchmarks.step.contestant import Turn
 from benchmarks.step.racers import Racer, describe, published_loop
 
 MODULE = "benchmarks.step.contestant"
-# The side of the matrices that are multiplied, and the bytes that are copied.
+# Side of the multiplied matrices, and number of copied bytes.
 CEILINGS = (4096, 2**28)
 QUICK_CEILINGS = (1024, 2**26)
 GATE_ITERATIONS = 2
-# Relative, of every loss: sums are ordered differently, and the first iterations hardly enlarge that.
+# Relative tolerance of every loss: sums have another order, and the first iterations hardly increase the difference.
 TOLERANCE = 1e-3
 
 
@@ -36,12 +36,12 @@ def run(
     ceiling_sizes: tuple[int, int] = CEILINGS,
     names: Sequence[str] = RACES,
 ) -> Results:
-    """Results as plain data. Interrupted, they hold what was done until then."""
+    """Results as plain data. After an interrupt they contain the measurements so far."""
     results: Results = {**begin("step", settings), "ceilings": {}, "pairs": [], "breakdowns": []}
     races = [
         (pair, name, entrants(pair, name, contenders, settings.device)) for pair in pairs for name in names
     ]
-    # Those that run in every race are no race by themselves.
+    # Contenders that run in every race do not form a race by themselves.
     races = [(p, name, entered) for p, name, entered in races if any(c.races != RACES for c in entered)]
     done, of = 0, 1 + len(races) * (2 + settings.rounds)
 
@@ -64,7 +64,8 @@ def run(
 
 
 def entrants(pair: Pair, race_name: str, contenders: Sequence[Contender], device: str) -> list[Contender]:
-    """Who takes part. With the allocator as it comes only in the first race, on the CPU, of pairs that ask for it."""
+    """The contenders of a race. The default allocator takes part only in the first race of ``unpinned`` pairs on the
+    CPU."""
     entered = [c for c in contenders if pair.name in c.pairs and race_name in c.races and device in c.devices]
     if race_name == RACES[0] and device == "cpu" and pair.unpinned:
         return entered
@@ -72,7 +73,7 @@ def entrants(pair: Pair, race_name: str, contenders: Sequence[Contender], device
 
 
 def ceilings(settings: Settings, scratch: Path, sizes: tuple[int, int]) -> dict[str, float]:
-    """What :class:`benchmarks.step.contestant.Ceilings` measures."""
+    """The measurements of :class:`benchmarks.step.contestant.Ceilings`."""
     process = Process(settings, "pinned", scratch, MODULE)
     try:
         process.ask("enter", *sizes)
@@ -92,19 +93,20 @@ def race(
     tell: Callable[[str], None],
     results: Results,
 ) -> None:
-    """Adds a row per contender and allocator, interrupted too, and where the time of the first race's trainers goes."""
+    """Adds a row per contender and allocator, even after an interrupt, and the breakdowns of the first race's
+    trainers."""
     racers: list[Racer] = []
     try:
         tell(f"{pair.name}, {name}: starting")
         for contender in contenders:
             for allocator in contender.allocators:
                 process = Process(settings, allocator, scratch, MODULE)
-                # Appended one by one, so that an interrupt here leaves none behind.
+                # Appended one by one, so that an interrupt here leaves no process running.
                 racers.append(Racer(contender.name, process, row=contender, allocator=allocator))
                 racers[-1].ask("enter", pair, contender)
         for racer in racers:
             racer.facts.update(racer.answer() or {})
-        tell(f"{pair.name}, {name}: whether they agree")
+        tell(f"{pair.name}, {name}: comparing losses")
         qualify(racers, pair.memory_needed if settings.device == "cpu" else 0)
         take_turns(racers, settings, lambda round_: tell(f"{pair.name}, {name}: round {round_ + 1}"))
         if name == RACES[0]:
@@ -116,7 +118,7 @@ def race(
 
 
 def breakdowns(pair: Pair, racers: Sequence[Racer]) -> list[dict[str, Any]]:
-    """Where the time of the trainers' iterations goes, a row per part; the published loop has no hooks for that."""
+    """The time of the trainers' iterations, one row per part; the published loop has no hooks for that."""
     rows = []
     for racer in racers:
         if racer.row.loop == "trainer" and racer.allocator == "pinned":
@@ -127,16 +129,16 @@ def breakdowns(pair: Pair, racers: Sequence[Racer]) -> list[dict[str, Any]]:
 
 
 def qualify(racers: Sequence[Racer], memory_needed: int = 0) -> None:
-    """The first iterations of all, one after another as far as memory reaches.
+    """Runs the first iterations of all contenders, one after another as long as memory suffices.
 
-    Who is called exact and does not give the published loop's losses is out.
+    An exact contender whose losses differ from the published loop's is out.
     """
     for racer in racers:
         if memory_needed > memory_available():
             racer.skipped = True
             racer.problem = f"skipped: about {memory_needed / 2**30:.0f} GiB of free memory are needed"
             continue
-        pinned = racer.allocator == "pinned"  # the others compute the same, and only warm up
+        pinned = racer.allocator == "pinned"  # the others compute the same values and only warm up
         iterations = GATE_ITERATIONS if pinned and racer.row.exact else 1
         racer.ask("first", iterations, pinned and racer.row.loop == "faithful")
         racer.facts.update(racer.answer() or {})
@@ -151,7 +153,7 @@ def qualify(racers: Sequence[Racer], memory_needed: int = 0) -> None:
 
 
 def difference(losses: Sequence[dict[str, float]], expected: Sequence[dict[str, float]]) -> float:
-    """The largest relative difference of a loss; infinite where one is missing or not finite."""
+    """The largest relative difference of a loss; infinite if a loss is missing or not finite."""
     worst = 0.0
     for got, want in zip(losses, expected, strict=False):
         for name, value in want.items():
@@ -161,7 +163,7 @@ def difference(losses: Sequence[dict[str, float]], expected: Sequence[dict[str, 
 
 
 def take_turns(racers: Sequence[Racer], settings: Settings, tell: Callable[[int], None]) -> None:
-    """An iteration of each contender a round; each round starts with another one."""
+    """One iteration of each contender per round; each round starts with another contender."""
     end = time.perf_counter() + settings.budget_seconds
     for round_ in range(settings.rounds):
         tell(round_)

@@ -36,7 +36,7 @@ def pair_sheet(results: Results, pair: Row, race: str) -> Sheet:
     for row in results["rows"]:
         if (row["pair"], row["race"]) != (pair["name"], race):
             continue
-        name = row["contender"] + (", allocator as it comes" if row["allocator"] == "default" else "")
+        name = row["contender"] + (", default allocator" if row["allocator"] == "default" else "")
         if row["problem"] is not None or "median_seconds" not in row:
             lines.append((name, f"out: {row['problem'] or 'not run'}", *["-"] * 10))
             continue
@@ -76,7 +76,7 @@ def ceilings_sheet(results: Results) -> Sheet:
 
 
 def breakdown_sheet(results: Results) -> Sheet:
-    """Milliseconds of an iteration by part, a column per trainer."""
+    """Milliseconds of an iteration by part, one column per trainer."""
     names = dict.fromkeys(f"{row['pair']}, {row['contender']}" for row in results["breakdowns"])
     seconds: dict[str, dict[str, float]] = {}
     for row in results["breakdowns"]:
@@ -87,7 +87,7 @@ def breakdown_sheet(results: Results) -> Sheet:
         (part, *(f"{1e3 * column[name]:.1f}" if name in column else "-" for name in names))
         for part, column in seconds.items()
     )
-    return Sheet("Milliseconds of an iteration by part, watched by hooks", ("part", *names), lines)
+    return Sheet("Milliseconds of an iteration by part, measured with hooks", ("part", *names), lines)
 
 
 def sheets(results: Results) -> list[Sheet]:
@@ -105,16 +105,16 @@ def sheets(results: Results) -> list[Sheet]:
 
 
 def explanation(results: Results) -> str:
-    """What the columns say, and on what they were measured."""
+    """The machine of the measurement, and the meaning of the columns."""
     return (
-        f"{origin(results)} An iteration is 5 student steps and 1 generator step; images "
-        "are those that it generates: where the student's steps share batches, as in fast, it is less work and not "
-        "the published one. Medians; speed-up: the faithful loop's time for dfad, with the same settings of the C "
-        "library's allocator, over this one's (the trainer asks for large pages on top, unless a row says otherwise). "
-        "Of dfad's cost: time per generated image over that of dfad run likewise. Both are medians over rounds. "
-        "GMAC/s: the multiply-adds that the published loop of the method makes (convolutions and matrix products, "
-        "waste included) over this contender's time, beside the machine's matrix products. Peak memory: VmHWM of the "
-        "process less what it held after its imports; on a GPU what torch's allocator held there."
+        f"{origin(results)} An iteration is 5 student steps and 1 generator step; images are the images that it "
+        "generates. If the student's steps share batches, as in fast, an iteration is less work than the published "
+        'one. Times are medians. "speed-up": the faithful loop\'s time for dfad, with the same settings of the C '
+        "library's allocator, over this time (the trainer also requests large pages, unless a row says otherwise). "
+        '"of dfad\'s cost": time per generated image over that of dfad run in the same way. Both are medians over '
+        "rounds. GMAC/s: the multiply-adds of the method's published loop (convolutions and matrix products, including "
+        "wasted ones) over this contender's time; compare the machine's matrix products. Peak memory: VmHWM of the "
+        "process minus its memory after the imports; on a GPU, memory held by torch's allocator there."
     )
 
 
@@ -125,7 +125,7 @@ def print_report(results: Results, console: Console) -> None:
 
 
 def save(results: Results, folder: Path) -> list[Path]:
-    """The run as JSON, CSV, Markdown and plots; what was written."""
+    """Writes the run as JSON, CSV, Markdown and plots; returns the files."""
     from benchmarks.step import plots
 
     text = "\n".join([explanation(results), "", *(sheet.markdown() for sheet in sheets(results))])

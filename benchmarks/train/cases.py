@@ -1,4 +1,4 @@
-"""What ``run.py train`` races: the published loop and every method, each until it generated as many images."""
+"""The contenders of ``run.py train``: the published loop and every method, for the same number of generated images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 from dfad_fast.methods import METHODS
 from dfad_fast.sources import Bank
 
-SHARES = (0.90, 0.95, 0.97)  # of the teacher's accuracy
-HELD = 3  # evaluations in a row
-EVALUATE_EVERY = 3_840  # generated images; five iterations of dfad at a batch of 128
+SHARES = (0.90, 0.95, 0.97)  # shares of the teacher's accuracy to reach
+HELD = 3  # consecutive evaluations for which a share must be held
+EVALUATE_EVERY = 3_840  # generated images; five iterations of dfad with batches of 128
 DATASETS = ("digits", "fashion-mnist")
 
 NEW_IMAGES = [
@@ -18,12 +18,12 @@ NEW_IMAGES = [
     for name, method in METHODS.items()
     if not any(isinstance(part, Bank) for part in method.source_spec.walk())
 ]
-"""The methods whose student learns from new images in each step: the others' runs are not as long with as many."""
+"""The methods whose student learns from new images in each step. With the same images other runs have other lengths."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A method, by the published loop or by this library's exact trainer."""
+    """A method, run by the published loop or by this library's exact trainer."""
 
     loop: Literal["faithful", "trainer"]
     method: str
@@ -42,13 +42,13 @@ CONTENDERS = (
 
 @dataclass(frozen=True)
 class Job:
-    """A run that every contender makes.
+    """The run that every contender performs.
 
     Attributes:
         teachers: folder of the trained teachers, as for ``dfad-fast distill``.
-        teacher_epochs: None is the dataset's.
-        images: that every run generates, in its student's and its generator's steps; an iteration more or less.
-        seeds: of the runs.
+        teacher_epochs: None for the dataset's default.
+        images: number of images that every run generates in student and generator steps, within one iteration.
+        seeds: seeds of the runs.
     """
 
     dataset: str = "digits"

@@ -9,8 +9,8 @@ import click
 from benchmarks.measuring.options import Options, fail_if, measuring
 from benchmarks.measuring.terminal import finish, make_console, progress
 
-QUICK_IMAGES = 15_360  # generated
-QUICK_EPOCHS = 5  # of the teacher
+QUICK_IMAGES = 15_360  # generated images per run
+QUICK_EPOCHS = 5  # epochs of the teacher
 
 
 @click.command("train")
@@ -18,9 +18,9 @@ QUICK_EPOCHS = 5  # of the teacher
 @click.option(
     "--dataset", type=click.Choice(["digits", "fashion-mnist"]), default="digits", show_default=True
 )
-@click.option("--data-dir", help="Where the dataset's files are; nothing is downloaded.")
+@click.option("--data-dir", help="Folder of the dataset's files; nothing is downloaded.")
 @click.option(
-    "--images", type=click.IntRange(min=1), help="That every run generates.  [default: 268800; quick: 15360]"
+    "--images", type=click.IntRange(min=1), help="Generated images per run.  [default: 268800; quick: 15360]"
 )
 @click.option("--seeds", metavar="N,N,...", help="Seeds of the runs.  [default: 0,1,2]")
 @click.option(
@@ -34,7 +34,7 @@ def command(
     seeds: str | None,
     teachers: str,
 ) -> None:
-    """Measure the time to accuracy, by every method and the published loop: train.json and so on in --out."""
+    """Measure the time to accuracy of every method and the published loop; writes train.json, .csv, .md in --out."""
     fail_if(measure(options, dataset, data_dir, images, _numbers(seeds), teachers))
 
 
@@ -46,7 +46,7 @@ def measure(
     seeds: tuple[int, ...] | None = None,
     teachers: str = "runs/teachers",
 ) -> list[str]:
-    """The contenders that failed."""
+    """Returns the contenders that failed."""
     from benchmarks.measuring.settings import Settings
     from benchmarks.train import races, report
     from benchmarks.train.cases import CONTENDERS, Job

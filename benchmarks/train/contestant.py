@@ -1,4 +1,4 @@
-"""One contender of ``run.py train`` inside its own process: it trains for some images when told to."""
+"""One contender of ``run.py train`` in its own process: it trains for a number of images on request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dfad_fast.profiling.timeline import clock_of
 
 @dataclass(frozen=True)
 class Point:
-    """Where a run stands: iterations and generated images so far, seconds of the last turn, accuracy after it."""
+    """The state of a run: iterations and generated images so far, seconds of the last turn, accuracy after it."""
 
     iteration: int
     images: int
@@ -28,7 +28,7 @@ class Point:
 
 
 def prepare(job: Job, contender: Contender, seed: int, device: str, folder: str) -> distill.Job:
-    """The run as ``dfad-fast distill`` makes it, on a teacher that is trained where there is none yet."""
+    """The run as ``dfad-fast distill`` prepares it. It trains the teacher if there is none yet."""
     config = DistillSettings(
         dataset=job.dataset, data_dir=job.data_dir, teachers=job.teachers, teacher_epochs=job.teacher_epochs,
         method=contender.method, images=job.images, speed="exact", seed=seed, device=device, out=folder,
@@ -38,7 +38,7 @@ def prepare(job: Job, contender: Contender, seed: int, device: str, folder: str)
 
 
 class TrainContestant:
-    """A run, from its first iteration to its last."""
+    """A run from its first to its last iteration."""
 
     def __init__(self, job: Job, contender: Contender, seed: int, device: str) -> None:
         self._clock = clock_of(torch.device(device))
@@ -55,11 +55,11 @@ class TrainContestant:
         self._loop.planned_iterations = self._planned = prepared.iterations
 
     def prepare(self) -> dict[str, float]:
-        """What is known before the first iteration."""
+        """Facts that are known before the first iteration."""
         return {"teacher_accuracy": self._tests.scores(self._student).teacher_accuracy or 0.0}
 
     def train(self, images: int) -> Point:
-        """Until so many were generated since the run began. Only the iterations are timed."""
+        """Trains until the run has generated ``images`` images in total. Only the iterations are timed."""
 
         def run() -> None:
             while self._loop.generated_images < images and self._loop.iteration < self._planned:

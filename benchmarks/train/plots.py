@@ -16,7 +16,7 @@ from benchmarks.train.cases import SHARES
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """A line per contender, mean over seeds; nothing where nothing was measured."""
+    """One line per contender, the mean over seeds; draws nothing if there are no measurements."""
     rows = [row for row in results["rows"] if "final_accuracies" in row]
     if not rows:
         return []

@@ -1,4 +1,4 @@
-"""The benchmark of whole runs: the contenders train in turns, each in a process of its own, seed after seed."""
+"""The benchmark of whole runs: the contenders train in turns, each in a separate process, seed after seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODULE = "benchmarks.train.contestant"
 
 @dataclasses.dataclass
 class Run:
-    """What came of a contender with one seed."""
+    """The result of a contender with one seed."""
 
     seed: int
     teacher_accuracy: float = 0.0
@@ -30,7 +30,7 @@ class Run:
     problem: str | None = None
 
     def seconds_per_image(self) -> list[float]:
-        """By turn; one that a larger batch before it left nothing to generate is passed over."""
+        """Seconds per image in each turn; skips turns in which nothing was left to generate."""
         before = [0, *(point.images for point in self.points)]
         return [
             p.seconds / (p.images - done)
@@ -39,7 +39,8 @@ class Run:
         ]
 
     def reached(self, share: float) -> dict[str, float] | None:
-        """Seconds and images when ``share`` of the teacher's accuracy had been held for some evaluations; or never."""
+        """Seconds and images when ``share`` of the teacher's accuracy had been held for ``HELD`` evaluations; None if
+        never."""
         held = 0
         for number, point in enumerate(self.points):
             held = held + 1 if point.accuracy >= share * self.teacher_accuracy else 0
@@ -49,9 +50,9 @@ class Run:
 
 
 def run(job: Job, contenders: Sequence[Contender], settings: Settings, progress: Progress) -> Results:
-    """Results as plain data. Interrupted, they hold what was done until then.
+    """Results as plain data. After an interrupt they contain the measurements so far.
 
-    Raises UsageError where the dataset is not there.
+    Raises UsageError if the dataset is missing.
     """
     results: Results = {**begin("train", settings), "job": dataclasses.asdict(job)}
     runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
@@ -85,12 +86,12 @@ def race(
     tell: Callable[[str], None],
     runs: dict[str, list[Run]],
 ) -> None:
-    """Adds a run to each contender's, interrupted too."""
+    """Adds a run to each contender's runs, even after an interrupt."""
     entries: list[Entry] = []
     try:
         tell(f"seed {seed}: starting")
         for contender in contenders:
-            # Appended one by one, so that an interrupt here leaves none behind.
+            # Appended one by one, so that an interrupt here leaves no process running.
             entries.append(Entry(contender.name, Process(settings, "pinned", scratch, MODULE)))
             runs[contender.name].append(Run(seed))
             entries[-1].ask("enter", job, contender, seed)
@@ -108,7 +109,7 @@ def race(
 def take_turns(
     job: Job, entries: Sequence[Entry], runs: dict[str, list[Run]], tell: Callable[[int], None]
 ) -> None:
-    """A few iterations and an evaluation of each contender a round; each round starts with another one."""
+    """A few iterations and an evaluation of each contender per round; each round starts with another contender."""
     for round_, images in enumerate(turns(job)):
         tell(images)
         racing = [entry for entry in entries if entry.problem is None]
@@ -121,12 +122,12 @@ def take_turns(
 
 
 def turns(job: Job) -> list[int]:
-    """Generated images after each."""
+    """Total number of generated images after each turn."""
     return [*range(EVALUATE_EVERY, job.images, EVALUATE_EVERY), job.images]
 
 
 def row(job: Job, contender: Contender, runs: Sequence[Run]) -> dict[str, Any]:
-    """What came of a contender, over all seeds."""
+    """The results of a contender over all seeds."""
     problem = next((run.problem for run in runs if run.problem), None)
     described: dict[str, Any] = {
         "pair": job.dataset,
@@ -140,7 +141,7 @@ def row(job: Job, contender: Contender, runs: Sequence[Run]) -> dict[str, Any]:
         "teacher_accuracy": runs[0].teacher_accuracy,
         "curves": [[dataclasses.asdict(point) for point in run.points] for run in runs],
     }
-    # An interrupted run has no end to speak of.
+    # An interrupted run has no final accuracy.
     runs = [run for run in runs if len(run.points) == len(turns(job))]
     if problem is not None or not runs:
         return described

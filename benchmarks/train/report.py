@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def _reached(found: list[dict[str, float] | None]) -> str:
-    """Medians over the seeds that reached it; which share of them did, where not all."""
+    """Medians over the seeds that reached it, and how many seeds did if not all."""
     there = [run for run in found if run is not None]
     if not there:
         return "never"
@@ -61,11 +61,11 @@ def sheet(results: Results) -> Sheet:
 def explanation(results: Results) -> str:
     teacher = max((row["teacher_accuracy"] for row in results["rows"]), default=0.0)
     return (
-        f"{origin(results)} Teacher: {100 * teacher:.2f} %. Every contender "
-        f"generates as many images, and takes turns of {EVALUATE_EVERY:,} with the others. Seconds are of training "
-        "alone. Of the teacher's accuracy: seconds and generated images until the student's was that much for "
-        f"{HELD} evaluations in a row, median over seeds. Accuracies are of the test images, in percent, mean ± sample "
-        "deviation over seeds. The faithful loop is the published one, with the recipe of the others."
+        f"{origin(results)} Teacher: {100 * teacher:.2f} %. Every contender generates the same number of images and "
+        f'takes turns of {EVALUATE_EVERY:,} images with the others. Seconds count training only. "of the '
+        "teacher's\": seconds and generated images until the student held that share of the teacher's accuracy for "
+        f"{HELD} consecutive evaluations, median over seeds. Accuracies are on the test images, in percent, mean ± "
+        "sample deviation over seeds. The faithful loop is the published one, with the recipe of the others."
     )
 
 
@@ -75,7 +75,7 @@ def print_report(results: Results, console: Console) -> None:
 
 
 def save(results: Results, folder: Path) -> list[Path]:
-    """The run as JSON, CSV, Markdown and a plot; what was written."""
+    """Writes the run as JSON, CSV, Markdown and a plot; returns the files."""
     from benchmarks.train import plots
 
     text = f"{explanation(results)}\n\n{sheet(results).markdown()}"

@@ -1,1 +1,1 @@
-"""A run over several processes: who they are, what they tell each other, gradients through that and averaged."""
+"""A run over several processes: process groups, collectives, and gradients through them and averaged by them."""

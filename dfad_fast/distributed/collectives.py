@@ -1,4 +1,4 @@
-"""What processes tell each other: flags, values, weights, and what the first one alone does. No gradients."""
+"""Collectives without gradients: exchange of flags, values and weights, and work that only the first process does."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ T = TypeVar("T")
 
 
 def copy_from_first(*modules: nn.Module) -> None:
-    """Every process gets the first one's weights and running statistics."""
+    """Every process gets the weights and running statistics of the first one."""
     _copy([tensor for module in modules for tensor in (*module.parameters(), *module.buffers())])
 
 
 def copy_buffers_from_first(*modules: nn.Module) -> None:
-    """Every process gets the first one's running statistics."""
+    """Every process gets the running statistics of the first one."""
     _copy([buffer for module in modules for buffer in module.buffers()])
 
 
 @torch.no_grad()
 def _copy(tensors: list[Tensor]) -> None:
-    """In one message for each type."""
+    """Copies with one message per dtype."""
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors) if count() > 1 else ():
         alike = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.reshape(-1) for tensor in alike])
@@ -37,7 +37,7 @@ def _copy(tensors: list[Tensor]) -> None:
 
 
 def any_of(*flags: bool) -> list[bool]:
-    """Each flag, whether any process has set it."""
+    """For each flag, whether any process has set it."""
     if count() == 1:
         return list(flags)
     found = torch.tensor(flags, dtype=torch.uint8, device="cpu")
@@ -54,7 +54,7 @@ def collect(value: T) -> list[T]:
 
 
 def on_first(function: Callable[[], T]) -> T:
-    """Calls ``function`` in the first process alone; every process gets what it returns, or its error."""
+    """Calls ``function`` in the first process only. Every process gets its result or its error."""
     if count() == 1:
         return function()
     outcome: list[Any] = [None, None]
@@ -74,34 +74,34 @@ def on_first(function: Callable[[], T]) -> T:
 
 
 def wait() -> None:
-    """Until all have come so far, however long the first one takes."""
+    """Waits until all processes have called this, however long the first one takes."""
     on_first(lambda: None)
 
 
 def first_then_others(function: Callable[[], T]) -> T:
-    """``function`` of each process, the first one's before all others begin, as where it leaves files for them."""
+    """Calls ``function`` in every process, in the first one before the others start. So it can leave files for them."""
     made: list[T] = []
     on_first(lambda: made.append(function()))
     return made[0] if made else function()
 
 
 def refuse_differences(facts: dict[str, Any]) -> None:
-    """Raises UsageError in every process where some fact is not the same in all."""
+    """Raises UsageError in every process if some fact differs between processes."""
     found = collect(facts)
     differing = [name for name in facts if any(other.get(name) != found[0].get(name) for other in found)]
     if differing:
         raise UsageError(
             f"the processes of this run were started with different settings ({', '.join(differing)}): "
-            "give all of them the same command, the same files and the same versions"
+            "start all of them with the same command, files and versions"
         )
 
 
 def gather_at_first(x: Tensor) -> Tensor | None:
-    """The rows of all processes in the first one, on the CPU and in x's layout; None in the others."""
+    """In the first process the rows [B, ...] of all, on the CPU in x's memory layout; None in the others."""
     if count() == 1:
         return x
     own = x.detach().cpu()
-    # Channels last by their axes, so that what is sent is contiguous.
+    # For channels_last the axes are permuted, so that the sent tensor is contiguous.
     swapped = own.dim() == 4 and own.is_contiguous(memory_format=torch.channels_last)
     sent = own.permute(0, 2, 3, 1) if swapped else own.contiguous()
     parts = [torch.empty_like(sent) for _ in range(count())] if is_first() else None
@@ -112,7 +112,7 @@ def gather_at_first(x: Tensor) -> Tensor | None:
 
 
 def _say(name: str, operation: Callable[[Any], Any]) -> None:
-    """Something from host to host in the group of this name, which waits for no device."""
+    """Runs a collective between hosts in the group of this name, without waiting for a device."""
     members = group(name)
     try:
         operation(members)

@@ -1,4 +1,4 @@
-"""Collectives with gradients, for losses that are averaged over the processes as DistributedDataParallel does it."""
+"""Collectives with gradients, for losses that are averaged over the processes as DistributedDataParallel does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfad_fast.distributed.processes import count, own_rows, rank
 
 
 def mean(x: Tensor) -> Tensor:
-    """The mean of ``x`` over the processes, entry by entry. Differentiable."""
+    """The elementwise mean of ``x`` over the processes, in the shape of ``x``. Differentiable."""
     return x if count() == 1 else _Mean.apply(x)
 
 
@@ -22,15 +22,15 @@ def gather(x: Tensor) -> Tensor:
 
 
 def partners(x: Tensor, perm: Tensor) -> Tensor:
-    """The rows, of all processes' x [b, ...], that go with this process's own: ``whole[perm][own]`` [b, ...].
+    """The partners of this process's rows, from all processes' x [b, ...]: ``whole[perm][own]`` [b, ...].
 
-    ``perm`` [B] is the whole batch's permutation, the same in every process. Each row is sent once, to the process that
-    needs it. Differentiable; waits for the device that ``perm`` is on.
+    ``perm`` [B] is the permutation of the whole batch, the same in every process. Each row is sent once, to the process
+    that needs it. Differentiable; waits for the device of ``perm``.
     """
     if count() == 1:
         return x[perm]
     size, whole = len(x), perm.cpu()
-    wanted = whole.view(count(), size)  # by the process that wants them
+    wanted = whole.view(count(), size)  # one row per process that needs them
     owner = wanted.div(size, rounding_mode="floor")
     order = owner.argsort(dim=1, stable=True)
     to_send = [row[row.div(size, rounding_mode="floor") == rank()] - rank() * size for row in wanted]
@@ -40,8 +40,8 @@ def partners(x: Tensor, perm: Tensor) -> Tensor:
     return arrived[order[rank()].argsort().to(x.device)]
 
 
-# Not by torch.distributed.nn.functional: each of its functions warns since torch 2.13 that it is deprecated, and what
-# is named in its place is private.
+# torch.distributed.nn.functional is not used: since torch 2.13 each of its functions warns that it is deprecated, and
+# the replacement that it names is private.
 class _Mean(torch.autograd.Function):
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Exchange(torch.autograd.Function):
-    """Rows to other processes and from them; the numbers of both are given by process."""
+    """Exchanges rows between processes; ``sent`` and ``received`` are numbers of rows per process."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sent: list[int], received: list[int]) -> Tensor:

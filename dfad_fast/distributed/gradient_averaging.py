@@ -15,15 +15,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Loss(nn.Module):
-    """The loss as a module, since DistributedDataParallel averages the gradients of one."""
+    """The loss as a module, since DistributedDataParallel averages the gradients of modules."""
 
     def __init__(self, compute: Callable[..., Any], trained: tuple[nn.Module, ...]) -> None:
         super().__init__()
         self.trained = nn.ModuleList(trained)
         self._compute = compute
         if next(self.parameters()).device.type == "cpu":
-            # Where the graph holds every parameter, torch says on standard error that it looked for others in vain. On
-            # GPUs that line is the lesser evil: for a parameter that no graph holds torch waits for the device.
+            # An unused parameter silences torch's warning that no unused parameters were found. On GPUs the warning is
+            # the lesser evil, because torch waits for the device to handle an unused parameter.
             self.in_no_graph = nn.Parameter(torch.zeros((), device="cpu"))
 
     def forward(self, *args: Any) -> Any:
@@ -31,17 +31,17 @@ class _Loss(nn.Module):
 
 
 def averaging_gradients(compute: F, *trained: nn.Module) -> F:
-    """``compute``, whose backward averages the gradients of ``trained`` over the processes, where there are several.
+    """``compute``, with a backward that averages the gradients of ``trained`` over the processes if there are several.
 
-    They are averaged while backward runs. Before each call the others get the first process's running statistics.
-    A network that checkpoints its activations has to do it with ``use_reentrant=False``.
+    Gradients are averaged while backward runs. Before each call all processes get the running statistics of the first
+    one. A network with activation checkpointing must use ``use_reentrant=False``.
     """
     if processes.count() == 1 or not any(p.requires_grad for m in trained for p in m.parameters()):
         return compute
     return DistributedDataParallel(  # type: ignore[return-value]
         _Loss(compute, trained),
-        # A connector that no term reads, or a part of a student that this batch did not go through.
+        # For a connector that no term reads, or a part of the student that this batch skipped.
         find_unused_parameters=True,
-        # All start alike, see copy_from_first.
+        # All processes already start equal, see copy_from_first.
         init_sync=False,
     )

@@ -1,6 +1,6 @@
-"""The processes of a run that is spread over several, as torchrun starts them; everything is trivial with one.
+"""The processes of a run, as torchrun starts them. With a single process every function here is trivial.
 
-Each holds an equal part of every batch, in the order of their ranks.
+Each process holds an equal part of every batch, in the order of the ranks.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch.distributed as dist
 
 from dfad_fast.errors import DFADFastError, RunError, UsageError, first_line
 
-# What one process does alone, such as training a teacher, may take long. On CPUs one that ends meanwhile is noticed at
-# once all the same.
+# Work that one process does alone, such as training a teacher, may take long. On CPUs a process that ends meanwhile is
+# still noticed at once.
 _PATIENCE = timedelta(days=7)
 _TIMEOUT = timedelta(minutes=10)
 _timeout = _TIMEOUT
@@ -23,7 +23,7 @@ _groups: dict[str, Any] = {}
 
 
 class ProcessLost(RunError):
-    """Another process of the run ended, or was not heard of for too long."""
+    """Another process of the run ended, or did not respond within the timeout."""
 
 
 def count() -> int:
@@ -39,9 +39,13 @@ def is_first() -> bool:
 
 
 def join(timeout_seconds: float) -> None:
-    """Joins the processes that torchrun started, where it did; gloo for the CPU and NCCL for GPUs.
+    """Joins the process group if torchrun started this process, by gloo on the CPU and by NCCL on GPUs.
 
-    A process that is not heard of for ``timeout_seconds`` ends the run. Raises RunError where they do not meet.
+    The run ends if a process does not respond for ``timeout_seconds``.
+
+    Raises:
+        UsageError: the timeout is not positive.
+        RunError: the processes cannot connect to each other.
     """
     global _timeout
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
@@ -58,52 +62,53 @@ def join(timeout_seconds: float) -> None:
         meet()
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"the processes of this run do not meet ({first_line(error)}): start them with torchrun"
+            f"the processes of this run cannot connect to each other ({first_line(error)}): start them with torchrun"
         ) from error
 
 
 def leave() -> None:
-    """Undoes ``join``. A process that leaves this out may hang at its end."""
+    """Undoes ``join``. Without this call a process may hang when it exits."""
     _groups.clear()
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def meet() -> None:
-    """Makes the groups in which hosts talk: before something else can go wrong in one of them."""
+    """Creates the groups for communication between hosts, before anything else can fail in one of the processes."""
     if count() > 1 and not _groups:
         _groups["prompt"] = dist.new_group(backend="gloo", timeout=_timeout)
         _groups["patient"] = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
 def group(name: str) -> Any:
-    """The group for what hosts tell each other, which waits for no device.
+    """The group of this name for communication between hosts, which never waits for a device.
 
-    ``prompt`` for what all do at about the same time, ``patient`` for what the others wait for one of them to do.
+    ``prompt`` is for calls that all processes make at about the same time, ``patient`` for calls in which the others
+    wait for one process to finish its work.
     """
     meet()
     return _groups[name]
 
 
 def own_gpu() -> int:
-    """Which of the GPUs that this process sees is its own, of the processes on this machine."""
+    """Index of this process's GPU among the visible ones, by its rank on this machine."""
     return int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
 
 
 def command() -> str:
-    """How the command line is called for as many processes."""
+    """The start of a command line that runs the same number of processes."""
     several = count() > 1
     return f"torchrun --nproc-per-node={count()} -m dfad_fast" if several else "dfad-fast"
 
 
 def own_rows(batch: int) -> slice:
-    """Which rows of a whole batch are this process's."""
+    """This process's rows of a whole batch."""
     size = batch // count()
     return slice(rank() * size, (rank() + 1) * size)
 
 
 def as_lost(error: Exception) -> ProcessLost | None:
-    """The error to raise where ``error`` means that another process ended; else None."""
+    """The error to raise if ``error`` means that another process ended, otherwise None."""
     if isinstance(error, ProcessLost):
         return error
     own = not isinstance(error, RuntimeError) or isinstance(error, DFADFastError)

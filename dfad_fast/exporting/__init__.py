@@ -1,4 +1,4 @@
-"""``dfad-fast export``: hands over the student of a run as a file that needs none of its code, or nothing but it."""
+"""``dfad-fast export``: writes the student of a run to a file that runs without its code, or as weights for it."""
 
 from dfad_fast.exporting.exporting import export
 from dfad_fast.exporting.result import Export, Int8Failed, Variant

@@ -1,4 +1,4 @@
-"""Does a file answer as the student does?"""
+"""Checks whether an exported file gives the same logits as the student."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Answers:
-    """What the student says to the images that files are checked on."""
+    """The student's logits for the images on which files are checked."""
 
     images: Tensor
     """[N, C, H, W]"""
     labels: Tensor | None
-    """[N], of real images."""
+    """[N], for real images; otherwise None."""
     logits: Tensor
     """[N + M, classes], see :func:`ask`."""
 
     @property
     def largest(self) -> float:
-        """The largest logit, without its sign."""
+        """The largest absolute value of a logit."""
         return self.logits.abs().max().item()
 
     def difference(self, logits: Tensor) -> float:
-        """The largest difference of ``logits`` from the student's."""
+        """The largest absolute difference between ``logits`` and the student's."""
         return (logits - self.logits).abs().max().item()
 
     def agreement(self, logits: Tensor) -> float:
-        """The fraction of images that ``logits`` put into the student's class."""
+        """The fraction of images for which ``logits`` predict the same class as the student, in [0, 1]."""
         same = logits.argmax(1) == self.logits.argmax(1)
         return same[: len(self.images)].double().mean().item()
 
     def accuracy(self, logits: Tensor) -> float | None:
-        """The fraction of images that ``logits`` put into their own class; None without labels."""
+        """The fraction of images that ``logits`` classify correctly, in [0, 1]; None without labels."""
         if self.labels is None:
             return None
         return (logits[: len(self.images)].argmax(1) == self.labels).double().mean().item()
@@ -51,28 +51,27 @@ class Answers:
 
 @torch.inference_mode()
 def ask(predict: Predict, images: Tensor) -> Tensor:
-    """Logits [N + M, classes] of ``images`` [N, C, H, W] in batches of 64, then of the first M again.
+    """Logits [N + M, classes] of ``images`` [N, C, H, W] in batches of 64, then of the first images again.
 
-    Those one by one and three together: what knows only one size of batch fails.
+    These M are four images one by one and three together, so a network that supports only one batch size fails.
     """
     batches = [*images.split(BATCH), *images[:4].split(1), images[:3]]
     return torch.cat([predict(batch) for batch in batches])
 
 
 def answers_of(student: Predict, images: Tensor, labels: Tensor | None) -> Answers:
-    """Raises RunError for a student that answers NaN or inf, or fails at some size of batch."""
+    """Raises RunError if the student returns NaN or inf, or fails at some batch size."""
     try:
         logits = ask(student, images)
     except Exception as error:
         reason = in_one_line(error)
         raise RunError(
-            f"the student does not answer batches of every size ({reason}), so nothing is exported: change the "
-            "network, to give logits [B, classes] of B images, be it one"
+            f"the student fails at some batch sizes ({reason}), so nothing is exported: make the network return logits "
+            "[B, classes] for any number B of images, including 1"
         ) from error
     if not logits.isfinite().all():
         raise RunError(
-            "the student answers NaN or inf, so nothing is exported: look at its weights, and at --mean and --std of "
-            "the run"
+            "the student returns NaN or inf, so nothing is exported: check its weights, and --mean and --std of the run"
         )
     return Answers(images, labels, logits)
 
@@ -83,14 +82,14 @@ def write_checked(
     read: Callable[[Path], Predict],
     expected: Answers,
     tolerance: float,
-    remedy: str = "take another --format",
+    remedy: str = "choose another --format",
 ) -> tuple[Predict, Tensor]:
-    """Lets ``write`` write a file, which gets its name ``path`` only if it answers as expected when it is read.
+    """Writes a draft file, reads it back, and renames it to ``path`` only if its logits match.
 
-    ``tolerance`` is the difference that is allowed, as a fraction of the largest logit; ``remedy`` what to do about a
-    file that is not kept. Returns what was read, and its logits.
+    ``tolerance`` is the allowed difference as a fraction of the largest logit. ``remedy`` is the advice in the error
+    about a file that is not kept. Returns the loaded network and its logits.
 
-    Raises RunError where the file cannot be run, answers otherwise, or cannot be written.
+    Raises RunError if the file cannot be run, its logits differ, or it cannot be written.
     """
     passed: list[tuple[Predict, Tensor]] = []
 
@@ -121,12 +120,12 @@ def _refuse_other_answers(
 ) -> None:
     shapes = list(logits.shape), list(expected.logits.shape)
     if shapes[0] != shapes[1] or not logits.isfinite().all():
-        came = "NaN or inf" if shapes[0] == shapes[1] else f"logits {shapes[0]} in place of {shapes[1]}"
-        raise RunError(f"{path.name} was exported, but answers {came}, so it is not kept: {remedy}")
+        came = "NaN or inf" if shapes[0] == shapes[1] else f"logits {shapes[0]} instead of {shapes[1]}"
+        raise RunError(f"{path.name} was exported, but returns {came}, so it is not kept: {remedy}")
     difference, allowed = expected.difference(logits), tolerance * expected.largest
     if difference > allowed:
         raise RunError(
-            f"{path.name} was exported, but answers otherwise than the student: the logits differ by {difference:.3g}, "
-            f"where at most {allowed:.3g} is rounding, so it is not kept: {remedy}, or look for what is "
-            "drawn by chance, or is not in the state dictionary, in the network"
+            f"{path.name} was exported, but does not match the student: the logits differ by {difference:.3g}, but "
+            f"rounding explains at most {allowed:.3g}, so it is not kept: {remedy}, or look for random draws in the "
+            "network and for values that are not in its state_dict"
         )

@@ -1,4 +1,4 @@
-"""An export: from a run's folder to files that were checked, and to figures about them."""
+"""An export: from a run's folder to checked files, with measurements."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dfad_fast.jobs.trained_run import TrainedRun, load_run
 from dfad_fast.runs.layout import AVERAGED, BEST, EXPORT_ENDINGS, EXPORT_RECORD, STUDENT
 from dfad_fast.runs.whole_files import make_folder, write_whole
 
-# The images that files are checked on are not those that they are calibrated on.
+# Files are checked on other images than they are calibrated on.
 _CHECK_SEED, _CALIBRATION_SEED = 0, 1
 
 
@@ -55,34 +55,36 @@ def export(
     samples: int = 1000,
     calibration_images: int = 512,
 ) -> Export:
-    """Writes the student of the run in folder ``run``, finished or interrupted, to a file for others.
+    """Exports the student of the run in folder ``run``, finished or interrupted.
 
-    A file gets its name once it was read again and answered as the student does, at several sizes of batch, to the
-    test images that the run names, or to generated ones. ``FILE.json`` beside it holds what is returned. All of it
-    happens on the CPU, with as many threads as torch has, and needs the run's teacher.
+    A file is kept only if it can be read back and its logits match the student's at several batch sizes, on the run's
+    test images or on generated ones. ``FILE.json`` next to it holds the returned result. Everything runs on the CPU
+    with PyTorch's number of threads, and needs the run's teacher.
 
     Args:
         run: the run's folder.
-        format: ``onnx``, a model for onnxruntime and its like, or ``torch``, a program of torch.export: both map images
-            [B, C, H, W], any number of them, to logits [B, classes], and need none of the student's code. Or
-            ``safetensors``, the weights for that code.
-        int8: whether to write, beside the ONNX model, one in 8 bits: see
-            :func:`dfad_fast.exporting.quantizing.quantize`. How it answers is measured; nothing is demanded of it.
-        averaged: whether to take the moving average of the student.
-        best: whether to take the best student at the run's evaluations, and not the last one.
-        out: the file; that in 8 bits is called ``NAME_int8.onnx``, beside it. By default in the run's folder.
-        overwrite: whether files of these names are written over.
+        format: ``onnx``, a model for onnxruntime and similar; ``torch``, a program of torch.export; or ``safetensors``,
+            the weights alone. The first two map any number of images [B, C, H, W] to logits [B, classes] without the
+            student's code.
+        int8: whether to also write an 8-bit ONNX model, see :func:`dfad_fast.exporting.quantizing.quantize`. Its
+            difference from the student is measured but not limited.
+        averaged: whether to export the moving average of the student.
+        best: whether to export the best student of the run's evaluations instead of the last one.
+        out: the file, by default in the run's folder. The 8-bit model is ``NAME_int8.onnx`` next to it.
+        overwrite: whether to replace existing files.
         dataset: as for :func:`dfad_fast.jobs.trained_run.load_run`.
-        data_dir: likewise.
-        teachers: likewise.
-        samples: images that the file is checked on, at most.
-        calibration_images: generated images that activations in 8 bits are scaled by.
+        data_dir: the same.
+        teachers: the same.
+        samples: maximum number of images on which the file is checked.
+        calibration_images: number of generated images from which the 8-bit activations get their scales.
+
+    Returns:
+        The exported variants and their measurements.
 
     Raises:
-        UsageError: a request that cannot be met: no such run, format or package, no images to check on, files that
-            are there already.
-        RunError: a network that cannot be exported, or a file that does not answer as the student does or cannot be
-            written; it is not left behind. Int8Failed where that is so of the file in 8 bits alone.
+        UsageError: there is no such run, format or package, there are no images to check on, or a file exists already.
+        RunError: the network cannot be exported, or the file does not match the student or cannot be written. The file
+            is not kept. Int8Failed if this concerns only the 8-bit file.
     """
     kind = _check_request(format, int8, out, samples, calibration_images)
     trained = load_run(
@@ -174,7 +176,7 @@ def _check_request(
 
 
 def _onnx_versions(format: str) -> dict[str, str]:
-    """Raises UsageError where a package is missing that the format needs."""
+    """Raises UsageError if a package that the format needs is missing."""
     if format != "onnx":
         return {}
     return {name: import_package(name, install="dfad-fast[onnx]").__version__ for name in PACKAGES}
@@ -184,7 +186,7 @@ def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
     there = [str(path) for path in paths if path.exists()]
     if there and not overwrite:
         raise UsageError(
-            f"there is {' and '.join(there)} already: give another name with --out, or --overwrite"
+            f"there is {' and '.join(there)} already: choose another name with --out, or add --overwrite"
         )
 
 
@@ -197,7 +199,7 @@ def _images(run: TrainedRun, samples: int) -> tuple[Tensor, Tensor | None]:
     if not run.makes_images:
         raise UsageError(
             f"{run.folder} holds no generator, and there are no test images to check a file on "
-            f"({run.no_test_set}): name some with --dataset"
+            f"({run.no_test_set}): choose some with --dataset"
         )
     return run.generated(samples, _CHECK_SEED), None
 

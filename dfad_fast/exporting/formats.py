@@ -1,4 +1,4 @@
-"""The kinds of file that a student is handed over as: how each is written, and read to be asked."""
+"""The export formats: how to write each file, and how to read it back as a network."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from dfad_fast.runs.whole_files import plain_tensors
 Predict = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] to logits [B, classes]."""
 
-# Float32 sums in another order, layer upon layer. ResNets, VGG, MobileNets, ConvNeXt and Swin differed by 3e-6 at most.
+# Every layer may sum float32 values in another order. ResNets, VGG, MobileNets, ConvNeXt and Swin differed by at most
+# 3e-6.
 _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file.
+    """One export format.
 
     Attributes:
-        suffix: that its files have.
-        ending: what follows the student's name in its file's.
-        tolerance: how far its logits may be from the student's, as a fraction of the largest of these.
+        suffix: suffix of the file, such as ``.onnx``.
+        ending: the part of the file's name after the student's name.
+        write: writes a student to a path.
+        read: loads the file as a function from images to logits.
+        tolerance: allowed difference of its logits from the student's, as a fraction of the student's largest logit.
     """
 
     suffix: str

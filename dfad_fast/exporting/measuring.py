@@ -1,4 +1,4 @@
-"""How long do the student and its files take to answer?"""
+"""Latency of the student and of its exported files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FEWEST_RUNS, _WARM_UP, _SECONDS = 3, 2, 1.0
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured of one kind of file, at one size of batch."""
+    """The latency of one file at one batch size."""
 
     milliseconds: float
     """The median."""
@@ -27,9 +27,10 @@ class Latency:
 
 @torch.inference_mode()
 def latency(predict: Predict, images: Tensor, batch: int) -> Latency:
-    """The time that ``predict`` takes for ``batch`` of ``images`` [N, C, H, W], over 3 to 50 runs in a row.
+    """The time that ``predict`` takes for ``batch`` of the ``images`` [N, C, H, W], over 3 to 50 consecutive runs.
 
-    In a row, and not in turns with others: threads of onnxruntime spin on after a call, and would hold up PyTorch's.
+    Runs of different files do not alternate, because onnxruntime's threads keep spinning after a call and would slow
+    down PyTorch's.
     """
     shown = images[torch.arange(batch) % len(images)]
     warm_up = max(_seconds(predict, shown) for _ in range(_WARM_UP))

@@ -21,9 +21,9 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def write_onnx(student: Student, path: Path) -> None:
-    """With an input ``images`` [batch, C, H, W] and an output ``logits`` [batch, classes], in one file.
+    """Writes one file with the input ``images`` [batch, C, H, W] and the output ``logits`` [batch, classes].
 
-    Raises RunError for a network that cannot be exported.
+    Raises RunError if the network cannot be exported.
     """
     import onnx
 
@@ -43,24 +43,24 @@ def write_onnx(student: Student, path: Path) -> None:
         onnx.save(model, path)
     except OSError:
         raise
-    except Exception as error:  # more than 2 GB, which protobuf does not hold
+    except Exception as error:  # such as more than 2 GB, the limit of protobuf
         raise cannot_export("onnx", error) from error
 
 
 def _tidy(model: ModelProto) -> None:
-    """Names the batch, and drops the exporter's notes, which take room and name this machine's folders."""
+    """Names the batch dimension and drops the exporter's notes, which take space and contain local paths."""
     graph = model.graph
     for noted in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         del noted.metadata_props[:]
-    del graph.value_info[:]  # shapes inside, which onnxruntime infers by itself
+    del graph.value_info[:]  # inner shapes, which onnxruntime infers by itself
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = _BATCH
 
 
 def read_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    """Checks the model in ``path`` and loads it, to run on the CPU with as many threads as torch has.
+    """Checks the model in ``path`` and loads it to run on the CPU with PyTorch's number of threads.
 
-    Raises onnx's and onnxruntime's exceptions for a model that is none.
+    Raises the exceptions of onnx and onnxruntime if the model is not valid.
     """
     import onnx
     import onnxruntime

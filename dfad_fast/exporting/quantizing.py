@@ -1,4 +1,4 @@
-"""An ONNX model in 8-bit integers, calibrated on generated images: no data is needed for it either."""
+"""An ONNX model in 8-bit integers, calibrated on generated images, so it needs no data either."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCH = 8  # onnxruntime keeps every activation of a batch
 
 
 class _Batches:
-    """What onnxruntime takes for a CalibrationDataReader."""
+    """Calibration images with the interface of onnxruntime's CalibrationDataReader."""
 
     def __init__(self, images: Tensor) -> None:
         self._batches = iter(images.split(_BATCH))
@@ -29,15 +29,15 @@ class _Batches:
 def quantize(model: Path, images: Tensor, path: Path) -> None:
     """Writes the model in file ``model`` to ``path`` with weights and activations in 8 bits.
 
-    Weights have a scale for each output channel, activations one for each tensor, from its least and largest value
-    over ``images`` [N, C, H, W]. Batch norm is folded into convolutions before; where it follows none it stays in
-    float32. In QDQ form, which onnxruntime recommends.
+    Weights have one scale per output channel. Activations have one scale per tensor, from its smallest and largest
+    value over ``images`` [N, C, H, W]. Batch norm is first folded into the convolution before it; without one it stays
+    in float32. The model has the QDQ form that onnxruntime recommends.
 
-    Activations are unsigned and weights signed, the pair that x86 multiplies, and weights have 7 of their 8 bits:
+    Activations are unsigned and weights signed, as x86 instructions require. Weights use only 7 of their 8 bits:
     processors without VNNI add two products in 16 bits, where 2 * 255 * 127 overflows and 2 * 255 * 64 does not. So
-    the file answers the same on those too. (onnxruntime's manual, "Quantize ONNX models", section on data types.)
+    the file gives the same results there. Source: onnxruntime's manual, "Quantize ONNX models", section on data types.
 
-    Raises RunError where onnxruntime cannot do it.
+    Raises RunError if onnxruntime cannot quantize the model.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static

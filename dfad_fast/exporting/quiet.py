@@ -1,4 +1,4 @@
-"""Exporters talk a lot: about their steps, about shapes that they guess, about functions that are to be replaced."""
+"""Silences exporters, which report their steps, the shapes that they guess, and deprecated functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Within it nothing is printed, logged or warned of by Python code. What is raised still is."""
+    """Inside the block Python code prints, logs and warns nothing. Exceptions still propagate."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""What an export left behind, and how good it is."""
+"""The result of an export: its files and their quality."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from dfad_fast.exporting.measuring import Latency
 
 @dataclass(frozen=True)
 class Variant:
-    """The student in PyTorch, or one of its files. Fractions are from 0 to 1."""
+    """The student in PyTorch, or one of its files. Fractions are in [0, 1]."""
 
     name: str
     path: str | None
     bytes: int
-    """The size of the file; for the student in PyTorch, that of its parameters and buffers."""
+    """Size of the file; for the student in PyTorch, size of its parameters and buffers."""
     max_difference: float
-    """The largest difference of a logit from the student's."""
+    """Largest absolute difference between a logit and the student's."""
     agreement: float
-    """That of its class with the student's."""
+    """Fraction of images on which it predicts the same class as the student."""
     accuracy: float | None
     latency: dict[int, Latency]
-    """By size of batch."""
+    """By batch size."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """The variants of one export, the student itself first, on ``compared`` images of the kind ``images``."""
+    """The variants of one export, the student itself first, compared on ``compared`` images of the kind ``images``."""
 
     run: str
     format: str
@@ -36,25 +36,25 @@ class Export:
     images: Literal["real", "generated"]
     dataset: str | None
     no_test_set: str
-    """Why there is no dataset, and so no accuracy."""
+    """Why there is no dataset, and therefore no accuracy."""
     compared: int
     calibration_images: int | None
-    """Generated images that 8-bit activations were scaled by."""
+    """Number of generated images from which the 8-bit activations got their scales."""
     largest_logit: float
     allowed_difference: float
-    """That of the float variants; a file that exceeds it is not kept."""
+    """Allowed ``max_difference`` of the float variants; a file that exceeds it is not kept."""
     variants: list[Variant]
     threads: int
     device: str
     versions: dict[str, str]
 
     def as_data(self) -> dict[str, Any]:
-        """Everything, as plain values that JSON knows."""
+        """All fields as values that JSON supports."""
         return asdict(self)
 
 
 class Int8Failed(RunError):
-    """The file in float is there, checked and measured in ``export``; that in 8 bits is not."""
+    """The 8-bit file could not be exported; the float file was, and ``export`` describes it."""
 
     def __init__(self, message: str, export: Export) -> None:
         super().__init__(message)

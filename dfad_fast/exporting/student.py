@@ -1,4 +1,4 @@
-"""What is handed over: a run's student, and what has to be known to use it."""
+"""The exported student, and the metadata needed to use it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.version import __version__
 
 _NORMALIZATION = "(pixel from 0 to 1 - mean) / std, per channel"
-_UNKNOWN_NORMALIZATION = "that of the teacher's images, which the run does not say"
+_UNKNOWN_NORMALIZATION = "the same as for the teacher's images; the run does not record it"
 
 
 @dataclass(frozen=True)
 class Student:
-    """The student of ``run``, which is on the CPU: its moving average if ``averaged``, the best one if ``best``."""
+    """The student of ``run``, on the CPU: its moving average if ``averaged``, the best one if ``best``."""
 
     run: TrainedRun
     averaged: bool
@@ -34,11 +34,11 @@ class Student:
         return self.run.networks.student
 
     def example(self) -> Tensor:
-        """Two images [2, C, H, W], since exporters take a batch of one for a constant."""
+        """Two images [2, C, H, W], because exporters treat a batch size of one as a constant."""
         return example_images(self.network, self.run.image_shape)
 
     def rebuilt(self) -> nn.Module:
-        """Another one of its kind with weights of its own, in eval mode and in the same memory format."""
+        """A new network of the same architecture with its own weights, in eval mode and the same memory format."""
         network = build_student(self.run.config, self.run.image_shape, self.run.networks.classes).eval()
         needs = self.run.networks.needs["student"]
         if not needs.contiguous:
@@ -46,12 +46,12 @@ class Student:
         return adapted(unwrapped(network), needs)
 
     def metadata(self) -> dict[str, str]:
-        """What goes into the file. What is no text is JSON; mean and std are null where the run does not say them."""
+        """Metadata for the file. Values that are not text are JSON; mean and std are null if the run lacks them."""
         run = self.run
         return {
             "dfad_fast": __version__,
             "method": run.method,
-            "student": re.split(r"[/\\]", student_name(run.config))[-1],  # without this machine's folders
+            "student": re.split(r"[/\\]", student_name(run.config))[-1],  # without local paths
             "averaged": json.dumps(self.averaged),
             "best": json.dumps(self.best),
             "image_shape": json.dumps(run.image_shape),

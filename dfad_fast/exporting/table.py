@@ -1,4 +1,4 @@
-"""What a person sees of an export on the terminal."""
+"""The terminal output of an export."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDE = 110
 
 
 def print_export(console: Console, export: Export) -> None:
-    """A row for the student and each of its files, what the columns are about, and where the files are."""
+    """Prints a row for the student and each of its files, then what the columns mean and where the files are."""
     student = export.variants[0]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("")
@@ -49,21 +49,20 @@ def _accuracy(variant: Variant, student: Variant) -> str:
 def _notes(export: Export) -> list[str]:
     kind = f"{export.dataset} test" if export.images == "real" else "generated"
     notes = [
-        f"difference: the largest of a logit from the PyTorch student's, on {export.compared} {kind} images; its "
-        f"logits go up to {export.largest_logit:.3g}, and {export.allowed_difference:.2g} is allowed in float",
+        f"difference: largest difference of a logit from the PyTorch student's, on {export.compared} {kind} images; "
+        f"its logits go up to {export.largest_logit:.3g}; float files may differ by {export.allowed_difference:.2g}",
         f"time: the median of up to {MOST_RUNS} runs, {counted(export.threads, 'thread')}, {export.device}",
     ]
     if export.no_test_set:
         notes.append(f"no accuracy: {export.no_test_set}")
     if export.calibration_images is not None:
         notes.append(
-            f"int8: calibrated on {export.calibration_images} generated images, and kept however far it is from the "
-            "student"
+            f"int8: calibrated on {export.calibration_images} generated images, and kept whatever its difference"
         )
     for variant in export.variants:
         if variant.path:
             notes.append(f"{variant.name}: {variant.path}")
-    return [*notes, f"all of this for programs: {export.variants[1].path}{EXPORT_RECORD}"]
+    return [*notes, f"the same as JSON: {export.variants[1].path}{EXPORT_RECORD}"]
 
 
 def _time(milliseconds: float) -> str:

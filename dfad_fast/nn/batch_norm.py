@@ -1,4 +1,4 @@
-"""Batch norm with what comes behind it: a residual and an activation."""
+"""Batch norm fused with the residual and the activation that follow it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dfad_fast.ops import batch_norm_act
 
 
 class BatchNormAct(nn.BatchNorm2d):
-    """:func:`dfad_fast.ops.batch_norm_act` in the place of a batch norm layer and the activation behind it.
+    """A batch norm layer and the activation after it as one module, by :func:`dfad_fast.ops.batch_norm_act`.
 
-    Parameters, buffers and their names are those of :class:`torch.nn.BatchNorm2d`, whose weights it takes; features
-    may have any number of dimensions.
+    It has the parameters and buffers of :class:`torch.nn.BatchNorm2d` under the same names and loads its weights.
+    Features may have any number of dimensions.
 
     Args:
-        num_features: channels C.
-        eps: is added to the variance.
-        momentum: share of the batch in the running statistics; None for their plain mean over all batches.
-        affine: whether there are a weight and a bias.
-        track_running_stats: whether there are running statistics; without, eval mode takes the batch's own.
-        slope: of the activation below 0: 0 for ReLU, 1 for none, between them LeakyReLU.
+        num_features: number of channels C.
+        eps: added to the variance.
+        momentum: weight of the current batch in the running statistics; None for their plain mean over all batches.
+        affine: whether to have a weight and a bias.
+        track_running_stats: whether to keep running statistics. Without them eval mode uses the batch's own.
+        slope: slope of the activation below 0: 0 for ReLU, 1 for no activation, in between for LeakyReLU.
     """
 
     def __init__(
@@ -36,7 +36,18 @@ class BatchNormAct(nn.BatchNorm2d):
         self.slope = slope
 
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """What is made of ``input`` [B, C, ...]; ``residual``, of its shape, is added before the activation."""
+        """Normalize, add the residual, activate.
+
+        Args:
+            input: [B, C, ...]; float64, float32, float16 or bfloat16.
+            residual: same shape and dtype as ``input``, or None. Added before the activation.
+
+        Returns:
+            A tensor of the shape and dtype of ``input``.
+
+        Raises:
+            TypeError, ValueError: as :func:`dfad_fast.ops.batch_norm_act`.
+        """
         return batch_norm_like(self, input, residual, self.slope)
 
     def extra_repr(self) -> str:
@@ -50,7 +61,22 @@ def batch_norm_like(
     residual: torch.Tensor | None = None,
     slope: float = 1.0,
 ) -> torch.Tensor:
-    """What ``layer``, a batch norm layer of torch's, gives for ``x``, by the fused op; it counts its batches, too."""
+    """The output of a PyTorch batch norm layer, computed by :func:`dfad_fast.ops.batch_norm_act`.
+
+    As in the layer's own forward, running statistics and ``num_batches_tracked`` are updated in training mode.
+
+    Args:
+        layer: the batch norm layer with C channels.
+        x: [B, C, ...]; float64, float32, float16 or bfloat16.
+        residual: same shape and dtype as x, or None. Added before the activation.
+        slope: slope of the activation below 0: 0 for ReLU, 1 for no activation.
+
+    Returns:
+        A tensor of the shape and dtype of x.
+
+    Raises:
+        TypeError, ValueError: as :func:`dfad_fast.ops.batch_norm_act`.
+    """
     momentum = 0.0 if layer.momentum is None else float(layer.momentum)
     if layer.training and layer.track_running_stats and layer.num_batches_tracked is not None:
         layer.num_batches_tracked.add_(1)

@@ -1,4 +1,4 @@
-"""Losses as modules: they hold an op's settings, and nothing else."""
+"""Losses as modules that hold only an op's settings."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class BoundaryHingeLoss(nn.Module):
     """:func:`dfad_fast.ops.boundary_hinge_loss` with its settings.
 
     Args:
-        margin: distance from the boundary below which the student is penalized.
+        margin: distance from the boundary below which the student is penalized; finite and not negative.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        weights: one factor per stage; only with lists of features.
+        weights: one factor per stage; only for lists of features.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class BoundaryHingeLoss(nn.Module):
         student: torch.Tensor | Sequence[torch.Tensor],
         teacher: torch.Tensor | PackedSigns | Sequence[torch.Tensor | PackedSigns],
     ) -> torch.Tensor:
-        """The loss of features of one shape, or of a list of stages."""
+        """Arguments, result and errors as for :func:`dfad_fast.ops.boundary_hinge_loss`."""
         return boundary_hinge_loss(student, teacher, self.margin, self.reduction, self.weights)
 
     def extra_repr(self) -> str:
@@ -59,7 +59,7 @@ class L1Discrepancy(nn.Module):
         self.reduction = reduction
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        """The loss of logits of one shape."""
+        """Arguments, result and errors as for :func:`dfad_fast.ops.l1_discrepancy`."""
         return l1_discrepancy(student, teacher, self.reduction)
 
     def extra_repr(self) -> str:
@@ -71,7 +71,7 @@ class KLDiscrepancy(nn.Module):
     """:func:`dfad_fast.ops.kl_discrepancy` with its settings.
 
     Args:
-        temperature: divides the logits; finite and positive.
+        temperature: divisor of the logits; finite and positive.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
     """
 
@@ -81,7 +81,7 @@ class KLDiscrepancy(nn.Module):
         self.reduction = reduction
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        """The loss of logits [B, C, ...] of one shape."""
+        """Arguments, result and errors as for :func:`dfad_fast.ops.kl_discrepancy`."""
         return kl_discrepancy(student, teacher, self.temperature, self.reduction)
 
     def extra_repr(self) -> str:
@@ -103,7 +103,7 @@ class InterpolatedL1(nn.Module):
     def forward(
         self, student: torch.Tensor, teacher: torch.Tensor, lam: float | torch.Tensor, perm: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of logits [B, ...]; ``perm`` [B] names each sample's partner, ``lam`` its own share."""
+        """Arguments, result and errors as for :func:`dfad_fast.ops.interpolated_l1`."""
         return interpolated_l1(student, teacher, lam, perm, self.reduction)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Drop-in ops: tensors in, tensors out. Each op's file holds formula, reference, public function and fake."""
+"""Drop-in ops on tensors. Each op's file holds the formula, the reference, the public function and the fake kernel."""
 
 from dfad_fast import backends
 from dfad_fast.ops import _triton

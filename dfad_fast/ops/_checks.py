@@ -1,4 +1,4 @@
-"""Checks shared by the references and the fake kernels. csrc/checks.h repeats their texts word for word."""
+"""Checks shared by the references and the fake kernels. csrc/checks.h repeats their messages word for word."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_margin(op: str, margin: Number) -> None:
     value = known_value(margin)
     if (
         value is not None and not 0 <= value < math.inf
-    ):  # no math.isfinite, which a traced number does not take
+    ):  # math.isfinite rejects numbers traced by torch.compile
         raise ValueError(f"{op}: margin must be finite and not negative, got {value:g}")
 
 
@@ -53,7 +53,7 @@ def check_types(op: str, name: str, values: Sequence[object], kind: Any = torch.
 
 
 def check_named_tensors(op: str, optional: Collection[str] = (), **values: object) -> None:
-    """Values by the names that errors give them; those that are ``optional`` may be None."""
+    """Each keyword's value must be a tensor; those named in ``optional`` may be None."""
     for name, value in values.items():
         if not isinstance(value, torch.Tensor) and not (value is None and name in optional):
             raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
@@ -71,7 +71,7 @@ def check_logits(op: str, student: torch.Tensor) -> None:
 
 
 def check_packed(op: str, student: torch.Tensor, signs: torch.Tensor, stage: str = "") -> None:
-    """Packed signs for the backward op or in the teacher's place; ``stage`` as for :func:`check_pair`."""
+    """Packed signs given to the backward op, or in place of the teacher; ``stage`` as for :func:`check_pair`."""
     check_floating(op, f"student{stage}", student)
     if signs.dtype != torch.uint8:
         raise TypeError(f"{op}: signs must be packed signs (uint8), got {dtype_name(signs.dtype)}")
@@ -89,7 +89,7 @@ def check_packed(op: str, student: torch.Tensor, signs: torch.Tensor, stage: str
 
 
 def check_difference_signs(op: str, signs: torch.Tensor, size: int) -> None:
-    """Signs of a difference for the backward op: two planes of ``size`` bytes in one piece."""
+    """Signs of a difference for the backward op: two contiguous planes of ``size`` bytes."""
     if (
         signs.dtype != torch.uint8
         or signs.dim() != 2
@@ -103,7 +103,7 @@ def check_difference_signs(op: str, signs: torch.Tensor, size: int) -> None:
 
 
 def check_pair(op: str, student: torch.Tensor, teacher: torch.Tensor, stage: str = "") -> None:
-    """Dtypes, shapes and devices of one student/teacher pair; ``stage`` is its index as text: ``[1]``."""
+    """Dtypes, shapes and devices of one student/teacher pair; ``stage`` is its index as text, such as ``[1]``."""
     check_same_kind(op, student, teacher, stage)
     check_floating(op, f"student{stage}", student)
     check_floating(op, f"teacher{stage}", teacher)
@@ -132,7 +132,7 @@ def check_lengths(op: str, student: Sequence[object], teacher: Sequence[object])
 def check_stages(
     op: str, student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], weights: Sequence[Number]
 ) -> None:
-    """A teacher is a tensor like its student, or packed signs (uint8)."""
+    """Stages of students and teachers; each teacher is a tensor like its student, or packed signs (uint8)."""
     check_lengths(op, student, teacher)
     if len(weights) != len(student):
         raise ValueError(
@@ -190,7 +190,7 @@ def check_features(op: str, features: Sequence[torch.Tensor]) -> None:
 def check_channel_grad(
     op: str, grad: torch.Tensor, statistics: torch.Tensor, features: Sequence[torch.Tensor]
 ) -> None:
-    """What channel_statistics gave for its backward op, and the gradient of that."""
+    """The statistics that channel_statistics saved for its backward op, and their gradient."""
     check_floating(op, "grad", grad)
     for x in (grad, statistics):
         if x.device != features[0].device:
@@ -212,7 +212,7 @@ def check_channel_grad(
 
 
 def check_mixing(op: str, tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> None:
-    """Everything about a mixture but the values of ``perm``."""
+    """All arguments of a mixture except the values of ``perm``."""
     if len(tensors) == 0:
         raise ValueError(f"{op}: expected at least one tensor to mix, got none")
     for x in tensors:
@@ -245,7 +245,7 @@ def check_mixing(op: str, tensors: Sequence[torch.Tensor], lam: torch.Tensor, pe
 
 
 def check_permutation(op: str, perm: torch.Tensor) -> None:
-    """Values of ``perm``; only where they can be read, without a device sync or a graph break."""
+    """Values of ``perm``, if they can be read without a device sync or a graph break."""
     if perm.device.type != "cpu" or torch.compiler.is_compiling() or backends.inside_transform():
         return
     expected = f"{op}: perm must be a permutation of 0..{len(perm) - 1}"
@@ -287,7 +287,7 @@ def _check_beside(op: str, name: str, x: torch.Tensor, weight: torch.Tensor, sam
 def check_convolved(
     op: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, same_dtype: bool = True
 ) -> None:
-    """Images and bias of a convolution, for filters that were checked."""
+    """Images and bias of a convolution whose filters were checked before."""
     _check_beside(op, "x", x, weight, same_dtype)
     if x.dim() != 4 or x.shape[1] != weight.shape[1]:
         raise ValueError(
@@ -323,7 +323,7 @@ def check_narrow(
     tile: int = 0,
     same_dtype: bool = True,
 ) -> None:
-    """All that narrow_conv2d takes."""
+    """All arguments of narrow_conv2d."""
     if stride not in (1, 2):
         raise ValueError(f"{op}: stride must be 1 or 2, got {stride}")
     if not 0 <= slope <= 1:
@@ -359,7 +359,7 @@ def check_narrow_grad(
     slope: float,
     tile: int,
 ) -> None:
-    """All that the backward of narrow_conv2d takes."""
+    """All arguments of narrow_conv2d's backward op."""
     check_narrow(op, x, weight, None, None, stride, slope, tile=tile)
     if slope != 1 and out is None:
         raise ValueError(f"{op}: the gradient of an activation needs its result, got none")

@@ -1,4 +1,4 @@
-"""Which dtypes an op computes in and returns; csrc/dtypes.h holds the same rules for the compiled kernels."""
+"""The dtypes in which an op computes and returns; csrc/dtypes.h has the same rules for the compiled kernels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
-    """float64 where any input is, else float32: halves are never summed as halves."""
+    """float64 if any input is float64, otherwise float32: 16-bit values are never summed in 16 bits."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
@@ -26,14 +26,14 @@ def result_dtype(tensors: Iterable[torch.Tensor]) -> torch.dtype:
 
 
 def _is_autocast_enabled(device: str) -> bool:
-    # torch.compile of torch 2.11 cannot trace is_autocast_available; what it compiles for has autocast.
+    # torch.compile of torch 2.11 cannot trace is_autocast_available. Every device that it compiles for has autocast.
     if not torch.compiler.is_compiling() and not torch.amp.is_autocast_available(device):
         return False
     return torch.is_autocast_enabled(device)
 
 
 def promoted(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> torch.dtype:
-    """The fake kernels' result dtype: the one asked for (by the autocast kernel), else the promoted one."""
+    """The fake kernels' result dtype: the requested one (by the autocast kernel), otherwise the promoted one."""
     if dtype is None:
         return _promote(tensors)
     if dtype not in (torch.float32, torch.float64):
@@ -50,5 +50,5 @@ def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
 def empty_gradients(
     student: torch.Tensor, teacher: torch.Tensor, student_grad: bool, teacher_grad: bool
 ) -> list[torch.Tensor]:
-    """What a backward op returns for both sides: only those that are wanted."""
+    """Uninitialized results of a backward op, only for the sides that require a gradient."""
     return [torch.empty_like(x) for x, wanted in ((student, student_grad), (teacher, teacher_grad)) if wanted]

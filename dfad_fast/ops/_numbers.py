@@ -1,4 +1,4 @@
-"""Numbers as people have them: Python's, numpy's, tensors of one element, some of which learn."""
+"""Numbers as callers pass them: Python's, numpy's, or tensors of one element, which may require a gradient."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from dfad_fast import backends
 
 Number: TypeAlias = float | torch.Tensor
-"""A tensor is 0-dim and gets a gradient, or may be read by nobody, inside a transform or torch.compile."""
+"""A tensor here is 0-dim. It gets a gradient, or its value cannot be read (in a transform or torch.compile)."""
 
 
 def number(op: str, name: str, value: Any) -> Number:
-    """``value`` as a kernel takes it, or, where it gets a gradient, as the reference does.
+    """``value`` as a float for the kernels, or as a 0-dim tensor for the reference if it gets a gradient.
 
-    A float needs no call of this. Raises TypeError or ValueError where it is not one real number.
+    Callers skip this for a plain float. Raises TypeError or ValueError if ``value`` is not one real number.
     """
     if isinstance(value, int | float):
         return value
-    if isinstance(value, torch.SymInt | torch.SymFloat):  # of torch.compile
+    if isinstance(value, torch.SymInt | torch.SymFloat):  # from torch.compile
         return value  # type: ignore[return-value]
     if not isinstance(value, torch.Tensor | np.generic | np.ndarray):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
@@ -37,7 +37,7 @@ def number(op: str, name: str, value: Any) -> Number:
 
 
 def constant(op: str, name: str, value: Any) -> float:
-    """The same of what gets no gradient: ValueError where it requires one."""
+    """The same for a number that gets no gradient. Raises ValueError if it requires one."""
     plain = number(op, name, value)
     if isinstance(plain, torch.Tensor):
         raise ValueError(f"{op}: {name} gets no gradient and must not require one, pass float({name})")
@@ -45,7 +45,7 @@ def constant(op: str, name: str, value: Any) -> float:
 
 
 def known_value(value: Number) -> float | None:
-    """The number, or None where it cannot be read."""
+    """The number, or None if it cannot be read."""
     if not isinstance(value, torch.Tensor):
         return value
     return None if _is_traced() else float(value.detach())

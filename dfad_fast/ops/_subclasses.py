@@ -1,4 +1,4 @@
-"""Subclasses of tensors that compute by a dispatch of their own, in the references."""
+"""Support in the references for tensor subclasses with their own dispatch, such as DTensor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dfad_fast import backends
 
 
 def beside(plain: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """``plain``, the same in every process, as it can be computed with ``x``: on the mesh of a DTensor."""
+    """``plain``, equal in every process, in a form that combines with ``x``: replicated on the mesh of a DTensor."""
     mesh = getattr(x, "device_mesh", None)
     if mesh is None or hasattr(plain, "device_mesh"):
         return plain
@@ -18,7 +18,7 @@ def beside(plain: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def check_same_kind(op: str, student: torch.Tensor, teacher: torch.Tensor, stage: str) -> None:
-    """Raises TypeError for a DTensor or the like beside another class of tensors."""
+    """Raises TypeError if one of them is a DTensor or similar and the other is of another class."""
     kinds = type(student), type(teacher)
     if kinds[0] is not kinds[1] and any(map(backends.is_opaque, kinds)):
         raise TypeError(

@@ -1,7 +1,7 @@
 """Registers the Triton launchers with the dispatcher.
 
-Each kernel here first calls the op's fake kernel, which makes the checks and allocates the results: errors and strides
-are those of the other backends by construction. Triton itself is imported at an op's first call.
+Each kernel here first calls the op's fake kernel, which checks the arguments and allocates the results. Errors and
+strides therefore equal those of the other backends. Triton itself is imported at an op's first call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Wanted = tuple[torch.Tensor | None, torch.Tensor | None]
 
 
 def _both(grads: list[torch.Tensor], student: bool, teacher: bool) -> Wanted:
-    """The gradients in their places, from a list of those that are wanted."""
+    """The student's and the teacher's gradient, None if not wanted, from a list of the wanted ones."""
     return grads[0] if student else None, grads[-1] if teacher else None
 
 
@@ -284,10 +284,10 @@ _KERNELS = {
 
 
 def register(key: str) -> torch.library.Library:
-    """Let Triton serve a dispatch key: ``"CUDA"``, or in Triton's interpreter ``"CPU"``.
+    """Register the Triton kernels for a dispatch key: ``"CUDA"``, or ``"CPU"`` in Triton's interpreter.
 
-    It goes before what is registered for the key already. The registrations last as long as the library that is
-    returned, or until its ``_destroy``.
+    They override kernels that are already registered for the key. The registrations last until the returned library is
+    freed or its ``_destroy`` is called.
     """
     library = torch.library.Library("dfad_fast", "IMPL", key)
     for name, kernel in _KERNELS.items():

@@ -1,7 +1,7 @@
-r"""Batch norm, a residual that is added, and the activation behind them, in two passes over the features.
+r"""Batch norm, addition of a residual, and activation, in two passes over the features.
 
 With mean :math:`\mu` and biased variance :math:`\sigma^2` of each channel, :math:`\hat x = (x - \mu) / \sqrt{\sigma^2 +
-\epsilon}`, and :math:`g` the gradient before the activation,
+\epsilon}`, and the gradient :math:`g` before the activation,
 
 .. math:: y = a(\gamma \hat x + \beta + r), \quad a(v) = v \text{ for } v > 0 \text{ else } \mathrm{slope} \cdot v
 
@@ -36,7 +36,10 @@ def reference(
     slope: float = 0.0,
     eps: float = 1e-5,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output and statistics in plain PyTorch, differentiable as often as wanted. It takes x's own statistics itself."""
+    """Output and statistics in plain PyTorch, differentiable any number of times.
+
+    Unless ``constant``, it normalizes by the statistics of x, and returns ``given`` if given.
+    """
     _check(x, residual, weight, bias, given, constant, slope, eps)
     dtype = compute_dtype(x)
     wide = x.to(dtype)
@@ -73,32 +76,34 @@ def batch_norm_act(
 ) -> torch.Tensor:
     """Batch norm, a residual and ReLU or LeakyReLU as one op: ``relu(batch_norm(x) + residual)``.
 
-    Differentiable in every tensor but the running statistics. For backward it keeps x, and the output where there are
-    both a residual and an activation; the rest is computed again. Source: Ioffe and Szegedy 2015, arXiv 1502.03167,
-    algorithm 1; the order of norm, residual and ReLU is that of He et al. 2016, arXiv 1512.03385.
+    Differentiable in every tensor except the running statistics. For backward it keeps x, and also the output if there
+    are both a residual and an activation; the rest is recomputed. Source: Ioffe and Szegedy 2015, arXiv 1502.03167,
+    algorithm 1; the order of norm, residual and ReLU follows He et al. 2016, arXiv 1512.03385.
 
     Args:
-        x: [B, C, ...]; float64, float32, float16 or bfloat16. Any strides; on the CPU channels_last is fastest where
-            there are few channels.
+        x: [B, C, ...]; float64, float32, float16 or bfloat16. Any strides; on the CPU channels_last is fastest for few
+            channels.
         weight: [C], or None for 1; any floating dtype.
         bias: [C], or None for 0; any floating dtype.
-        running_mean: [C]. In training it moves toward the batch's mean by ``momentum``, in place; else it is the mean.
+        running_mean: [C]. In training it is moved in place toward the batch's mean by ``momentum``; in eval mode it is
+            the mean that x is normalized by.
         running_var: [C]. The same for the unbiased variance.
-        residual: what is added before the activation, of the shape and dtype of x.
-        slope: of the activation below 0: 0 for ReLU, 1 for none, between them LeakyReLU.
-        training: whether the batch's own statistics are taken. Without running statistics they always are.
-        momentum: share of the batch in the running statistics.
-        eps: is added to the variance.
-        statistics: [2, C], mean and biased variance of x where somebody knows them already, in float32 (float64 for
-            float64). They are not checked, and gradients are as without. Only where the batch's own are taken.
+        residual: added before the activation; same shape and dtype as x.
+        slope: slope of the activation below 0: 0 for ReLU, 1 for no activation, in between for LeakyReLU.
+        training: whether to normalize by the batch's own statistics. Without running statistics this is always so.
+        momentum: weight of the batch in the running statistics.
+        eps: added to the variance.
+        statistics: [2, C], mean and biased variance of x if already known, in float32 (float64 if x is float64). They
+            are not checked and do not change the gradients. Only allowed if the batch's own statistics are used.
 
     Returns:
-        A tensor like x. Arithmetic is float32, or float64 for float64.
+        A tensor of the shape, dtype and memory layout of x. Arithmetic is float32, or float64 if x is float64.
 
     Raises:
-        TypeError: an input is no floating-point tensor, the residual's dtype is not that of x, or a number is none.
-        ValueError: shapes or devices do not fit, there is one value per channel or fewer in training, one of the
-            running statistics is missing, slope, eps or momentum is out of range, or slope or eps requires a gradient.
+        TypeError: an input is not a floating-point tensor, the residual's dtype differs from that of x, or slope, eps
+            or momentum is not a number.
+        ValueError: shapes or devices do not match, training has at most one value per channel, only one of the running
+            statistics is given, slope, eps or momentum is out of range, or slope or eps requires a gradient.
     """
     optional = {
         "weight": weight,
@@ -116,7 +121,7 @@ def batch_norm_act(
     fixed = not training and running_mean is not None
     if running_mean is not None:
         assert running_var is not None
-        if x.dim() >= 2:  # else the op says what x must be
+        if x.dim() >= 2:  # otherwise the op raises the error about x
             _check_channels("running_mean", running_mean, x)
             _check_channels("running_var", running_var, x)
         if training:

@@ -1,8 +1,8 @@
-r"""How far a batch's statistics are from the data's, as a network's batch norm layers remember them.
+r"""Distance of a batch's statistics from the running statistics of a network's batch norm layers.
 
 .. math:: L = \sum_k \lVert \mu_k - \hat\mu_k \rVert_2 + \lVert \sigma^2_k - \hat\sigma^2_k \rVert_2
 
-with the batch's mean and biased variance per channel at the input of layer k, and the layer's running ones with a hat.
+with the batch's mean and biased variance per channel at the input of layer k; a hat marks the layer's running ones.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ def batch_norm_statistics_loss(
     running_means: torch.Tensor | Sequence[torch.Tensor],
     running_variances: torch.Tensor | Sequence[torch.Tensor],
 ) -> torch.Tensor:
-    """Hold images to the statistics of the data, which a network's batch norm layers remember.
+    """Penalize images whose statistics differ from the running ones of a network's batch norm layers.
 
-    The features go through :func:`channel_statistics`, all of them in one launch, forward and backward one pass each;
-    the rest is plain PyTorch on a few numbers per channel. A distance of 0 has the gradient 0. Source: DeepInversion,
-    Yin et al. 2020, arXiv 1912.08795.
+    :func:`channel_statistics` reads all features in one launch, with one pass forward and one backward; the rest is
+    plain PyTorch on a few numbers per channel. A distance of 0 has gradient 0. Source: DeepInversion, Yin et al. 2020,
+    arXiv 1912.08795.
 
     Args:
         features: [B, C, ...], the input of a batch norm layer; float64, float32, float16 or bfloat16, any strides; or a
-            list of them, one per layer.
+            list of such tensors, one per layer.
         running_means: [C], the layer's ``running_mean``; or a list of them.
         running_variances: [C], the layer's ``running_var``; or a list of them.
 
     Returns:
-        A 0-dim tensor, the sum over the layers, in float32, or in float64 where an input is.
+        A 0-dim tensor, the sum over the layers, in float32, or in float64 if an input is float64.
 
     Raises:
         TypeError: an input is not a floating-point tensor, or some are lists and others are not.
-        ValueError: lengths, shapes or devices that do not fit.
+        ValueError: lengths, shapes or devices do not match.
     """
     values, means, variances = _lists(features, running_means, running_variances)
     _check(values, means, variances)
@@ -48,7 +48,16 @@ def batch_norm_statistics_loss(
 
 
 def distance(statistics: torch.Tensor, running: torch.Tensor, channels: Sequence[int]) -> torch.Tensor:
-    """The loss of statistics and running ones, each [2, channels of all layers], means first."""
+    """The loss from statistics and running statistics, each [2, sum of C], means first.
+
+    Args:
+        statistics: float32 or float64, from :func:`channel_statistics`.
+        running: the layers' running means and variances, concatenated.
+        channels: number of channels of each layer.
+
+    Returns:
+        A 0-dim tensor.
+    """
     parts = (statistics - running).split(list(channels), dim=1)
     return torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts]).sum()
 

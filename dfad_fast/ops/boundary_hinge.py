@@ -3,7 +3,7 @@ r"""Squared hinge on the teacher's activation boundary.
 .. math:: h(s, t) = \mathrm{relu}(u)^2, \quad u = m + s \text{ if } t \le 0 \text{ else } m - s \qquad
           \partial h/\partial s = \pm 2\,\mathrm{relu}(u)
 
-``t`` enters through its sign only, so it gets no gradient.
+Only the sign of ``t`` matters, so it gets no gradient.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def reference(
     margin: Number = 1.0,
     reduction: str = "mean",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss and agreement in plain PyTorch, differentiable as often as wanted.
+    """Loss and agreement in plain PyTorch, differentiable any number of times.
 
-    As the op: each teacher is a tensor like its student, or bits (uint8) in its student's memory order.
+    As in the op, each teacher is a tensor like its student, or bits (uint8) in its student's memory order.
     """
     _check(student, teacher, weights, margin, reduction)
     losses, agreements = [], []
@@ -71,37 +71,35 @@ def boundary_hinge_loss(
     reduction: str = "mean",
     weights: Sequence[Number] | torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""Pull the student's pre-activations past the activation boundary, to the teacher's side of it.
+    r"""Push the student's pre-activations to the teacher's side of the activation boundary.
 
-    :math:`h(s, t) = \mathrm{relu}(m + s)^2` if :math:`t \le 0` else :math:`\mathrm{relu}(m - s)^2`. The
-    gradient reaches the student only, and is 0 on the tie :math:`u = 0`. NaN in ``s`` gives NaN, as
-    ``relu(m + s)**2`` does; NaN in ``t`` compares false and counts as "on". For backward one bit per element is
-    kept of the teacher, which may be freed or changed. Source: Heo et al. 2019, "Knowledge Transfer via
-    Distillation of Activation Boundaries Formed by Hidden Neurons", arXiv 1811.03233; used by Qu et al. 2021,
-    arXiv 2102.11638.
+    :math:`h(s, t) = \mathrm{relu}(m + s)^2` if :math:`t \le 0` else :math:`\mathrm{relu}(m - s)^2`. Only the student
+    gets a gradient; it is 0 on the tie :math:`u = 0`. NaN in ``s`` gives NaN, as in ``relu(m + s)**2``; NaN in ``t``
+    compares false and counts as "on". Backward keeps one bit per element of the teacher, so its features may be freed
+    or changed. Source: Heo et al. 2019, "Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden
+    Neurons", arXiv 1811.03233; used by Qu et al. 2021, arXiv 2102.11638.
 
     Args:
-        student: pre-activation features, any shape; float64, float32, float16 or bfloat16; or a list of them,
-            one per stage, which is computed in one launch.
-        teacher: the teacher's, of the same shapes and on the same device, or their :func:`pack_signs`; only their
+        student: pre-activation features, any shape; float64, float32, float16 or bfloat16; or a list of such tensors,
+            one per stage, computed in one launch.
+        teacher: the teacher's pre-activations, same shapes and device, or the result of :func:`pack_signs`; only their
             signs are read.
-        margin: :math:`m`, finite and not negative. A tensor of one element that requires a gradient gets it, in plain
-            PyTorch.
+        margin: :math:`m`, finite and not negative. If it is a tensor of one element that requires a gradient, it gets
+            one, in plain PyTorch.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``, per stage.
-        weights: one factor per stage, 1 if not given; only with lists, and not with ``"none"``. They get a gradient as
-            ``margin`` does.
+        weights: one factor per stage, 1 if not given; only for lists, and not for ``"none"``. They get gradients in the
+            same way as ``margin``.
 
     Returns:
-        A 0-dim tensor, or one of the inputs' shape for ``"none"``, in the promoted dtype (float32 under
-        autocast). With lists, the weighted sum over stages, or for ``"none"`` a list. Arithmetic is float32,
-        or float64 where an input is (for the gradient, where the student is). Empty inputs give NaN for
-        ``"mean"`` and 0 for ``"sum"``.
+        A 0-dim tensor, or for ``"none"`` a tensor of the inputs' shape, in the promoted dtype (float32 under autocast).
+        For lists, the weighted sum over stages, or for ``"none"`` a list. Arithmetic is float32, or float64 if an input
+        is float64 (for the gradient, if the student is). Empty inputs give NaN for ``"mean"`` and 0 for ``"sum"``.
 
     Raises:
         TypeError: an input is not a floating-point tensor, one side is a list and the other is not, or margin or a
-            weight is no number.
-        ValueError: shapes, devices or lengths differ, margin or reduction is out of range, or weights do not
-            fit.
+            weight is not a number.
+        ValueError: shapes, devices or lengths differ, margin or reduction is out of range, or weights do not match the
+            stages.
     """
     loss, _ = _compute(student, teacher, margin, reduction, weights, agreement=False)
     return loss
@@ -114,13 +112,13 @@ def boundary_hinge_loss_with_agreement(
     reduction: str = "mean",
     weights: Sequence[Number] | torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`boundary_hinge_loss`, and from the same pass the share of neurons that are on or off in both networks.
+    """:func:`boundary_hinge_loss`, and from the same pass the share of neurons on the same side as the teacher's.
 
     Args and Raises: as for :func:`boundary_hinge_loss`.
 
     Returns:
-        The loss, and the share of elements whose signs agree: float32, without gradient, 0-dim or for lists one per
-        stage. NaN for an empty stage.
+        The loss, and the share of elements whose signs agree, in [0, 1]: float32, without gradient, 0-dim, or
+        ``[stages]`` for lists. NaN for an empty stage.
     """
     loss, agreement = _compute(student, teacher, margin, reduction, weights, agreement=True)
     return loss, agreement
@@ -180,7 +178,7 @@ def _dispatch(
 
 
 def _in_students_order(student: Sequence[torch.Tensor], teacher: Sequence[Features]) -> list[torch.Tensor]:
-    """The teachers as the op takes them."""
+    """The teachers as the op takes them: features, or bits in the student's memory order."""
     check_lengths(_NAME, student, teacher)
     tensors = []
     for i, (s, t) in enumerate(zip(student, teacher, strict=True)):

@@ -4,9 +4,9 @@ r"""Mean and biased variance of each channel.
           \frac{\partial L}{\partial x} = \frac1n \left(\frac{\partial L}{\partial \mu_c}
           + 2 \frac{\partial L}{\partial \sigma^2_c} (x - \mu_c)\right)
 
-with sums over the n values of channel c. Values are summed less a shift, the mean of a few of their block, and blocks
-are joined in double: a mean far from 0 takes no digits of the variance (Chan et al. 1983, "Algorithms for Computing the
-Sample Variance").
+with sums over the n values of channel c. Each block subtracts a shift, the mean of a few of its values, before summing,
+and blocks are combined in double precision. So a mean far from 0 costs the variance no digits (Chan et al. 1983,
+"Algorithms for Computing the Sample Variance").
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _op = backends.op(_NAME)
 
 
 def reference(features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """[2, channels of all] in plain PyTorch, as the op gives it, differentiable as often as wanted."""
+    """The op's result [2, sum of C] in plain PyTorch, differentiable any number of times."""
     check_features(_NAME, features)
     dtype = compute_dtype(*features)
     return torch.cat([_reference(x).to(dtype) for x in features], dim=1)
@@ -42,22 +42,24 @@ def channel_statistics(features: torch.Tensor) -> torch.Tensor: ...
 @overload
 def channel_statistics(features: Sequence[torch.Tensor]) -> list[torch.Tensor]: ...
 def channel_statistics(features: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
-    """Mean and biased variance of each channel, as a batch norm in training normalizes by, in one pass.
+    """Mean and biased variance of each channel in one pass, as used by a batch norm in training.
 
-    Differentiable; the gradient is one pass, too, and keeps the features and nothing else. ``torch.var_mean`` takes
-    several times as long, forward and backward.
+    Differentiable; backward is one pass, too, and keeps only the features. ``torch.var_mean`` takes several times as
+    long, forward and backward. Source of the summation: Chan et al. 1983, "Algorithms for Computing the Sample
+    Variance".
 
     Args:
-        features: [B, C, ...]; float64, float32, float16 or bfloat16, any strides; or a list of them, which is computed
+        features: [B, C, ...]; float64, float32, float16 or bfloat16, any strides; or a list of such tensors, computed
             in one launch.
 
     Returns:
-        [2, C]: means and variances, in float32, or in float64 where an input is. For a list, a list of them. Without
-        values they are NaN; a NaN or an infinity makes its channel's variance NaN and its mean not finite.
+        [2, C]: means and variances, in float32, or in float64 if an input is float64. For a list of features, a list of
+        such tensors. Channels without values give NaN. A NaN or an infinity makes its channel's variance NaN and its
+        mean not finite.
 
     Raises:
-        TypeError: features are no floating-point tensors.
-        ValueError: no channels' dimension, features on several devices, or an empty list.
+        TypeError: features are not floating-point tensors.
+        ValueError: features have no channel dimension or lie on several devices, or the list is empty.
     """
     if isinstance(features, torch.Tensor):
         return statistics_of([features])
@@ -72,7 +74,7 @@ def channel_statistics(features: torch.Tensor | Sequence[torch.Tensor]) -> torch
 
 
 def statistics_of(features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """[2, channels of all features]."""
+    """Statistics of all features [B, C, ...] in one tensor [2, sum of C]; errors as :func:`channel_statistics`."""
     return _op(features) if backends.native(*features) else reference(features)
 
 

@@ -5,12 +5,12 @@ With the batch's statistics :math:`\mu, \sigma^2` per channel,
 .. math:: y = w * \mathrm{up}(a(\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta)) + b, \quad
           a(v) = v \text{ for } v > 0 \text{ else } \mathrm{slope} \cdot v .
 
-An upsampled image is never built: its pixels come in equal fours. On one side, with filter w and pixels d, the pixel c
-and its neighbors give four outputs by five products, of d[c-1] - d[c] with w0 and w0 + w1, of d[c] with w0 + w1 + w2,
-and of d[c+1] - d[c] with w1 + w2 and w2. Both sides make 25 instead of 144 multiplications per 2x2 pixels of x and pair
-of channels, forward and backward, with the same result but for the order of the sums (Winograd's minimal filtering,
-Lavin and Gray 2015, arXiv 1509.09308, of the four phases, which share the filters' sum). Without upsampling a pixel is
-multiplied with the nine taps.
+The upsampled image is never built, because its pixels come in groups of four equal ones. In one dimension, with filter
+w and pixels d, pixel c and its neighbors give four outputs by five products: d[c-1] - d[c] times w0 and w0 + w1, d[c]
+times w0 + w1 + w2, and d[c+1] - d[c] times w1 + w2 and w2. In two dimensions this takes 25 instead of 144
+multiplications per 2x2 pixels of x and pair of channels, forward and backward. The result is the same except for the
+order of the sums. This is Winograd's minimal filtering (Lavin and Gray 2016, arXiv 1509.09308) of the four phases,
+which share the filters' sum. Without upsampling each pixel is multiplied by the nine taps.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def reference(
     eps: float = 1e-5,
     statistics: torch.Tensor | None = None,
 ) -> Block:
-    """The formula in plain PyTorch, which takes the statistics of x itself."""
+    """The formula in plain PyTorch. It always normalizes by its own statistics of x."""
     _check(x, weight, upsample)
     normalized = F.batch_norm(x, None, None, norm_weight, norm_bias, training=True, eps=eps)
     active = F.leaky_relu(normalized, slope) if slope != 1.0 else normalized
@@ -71,29 +71,29 @@ def generator_block(
 ) -> Block:
     """Batch norm by the batch's own statistics, LeakyReLU, nearest upsampling and a 3x3 convolution of padding 1.
 
-    The order of DFAD's generator (Fang et al. 2019, arXiv 1912.11006). Differentiable in every tensor. On the CPU in
-    float32 it is one compiled op, which keeps x and nothing else for backward; elsewhere it is plain PyTorch.
+    The order follows DFAD's generator (Fang et al. 2019, arXiv 1912.11006). Differentiable in every tensor. On the CPU
+    in float32 it is one compiled op, which keeps only x for backward; in all other cases it is plain PyTorch.
 
     Args:
-        x: [B, C, H, W]; channels_last is fastest.
-        weight: [K, C, 3, 3] of the convolution.
-        bias: [K] of the convolution.
-        norm_weight: [C], the batch norm's.
-        norm_bias: [C], the batch norm's.
+        x: [B, C, H, W], any floating dtype; channels_last is fastest.
+        weight: [K, C, 3, 3], the convolution's filters, in the dtype of x.
+        bias: [K], the convolution's bias, or None.
+        norm_weight: [C], the batch norm's weight, or None for 1.
+        norm_bias: [C], the batch norm's bias, or None for 0.
         upsample: 1 (none) or 2.
-        slope: of the LeakyReLU below 0; 1 for none.
-        eps: is added to the variance.
-        statistics: those of x, where the block that made it returned them; they are not checked. Gradients are as
-            without.
+        slope: slope of the LeakyReLU below 0; 1 for no activation.
+        eps: added to the variance.
+        statistics: [2, C], mean and biased variance of x, if the block before returned them. They are not checked and
+            do not change the gradients.
 
     Returns:
         The output [B, K, upsample * H, upsample * W], and the statistics of x [2, C] and of the output [2, K], each
-        mean and biased variance. Statistics carry no gradient: they are for running statistics and the next block.
+        mean and biased variance. Statistics carry no gradient. They serve running statistics and the next block.
 
     Raises:
-        TypeError: slope or eps is no number.
-        ValueError: shapes that do not fit, one value per channel, another upsampling, or a slope or eps that requires a
-            gradient.
+        TypeError: slope or eps is not a number.
+        ValueError: shapes do not match, there is only one value per channel, upsample is neither 1 nor 2, or slope or
+            eps requires a gradient.
     """
     if not type(slope) is type(eps) is float:
         slope, eps = constant(_NAME, "slope", slope), constant(_NAME, "eps", eps)

@@ -1,4 +1,4 @@
-r"""L1 discrepancy from virtual labels that are never built.
+r"""L1 discrepancy from virtual labels, without materializing the labels.
 
 .. math:: L = \mathrm{reduce}\,|s_i - y_i|, \quad y_i = \lambda_i t_i + (1 - \lambda_i)\, t_{\pi(i)}
 
@@ -43,7 +43,7 @@ def reference(
     perm: torch.Tensor,
     reduction: str = "mean",
 ) -> torch.Tensor:
-    """The formula in plain PyTorch, differentiable as often as wanted."""
+    """The formula in plain PyTorch, differentiable any number of times."""
     lam = lam_tensor(_NAME, lam, student.device)
     _check(student, teacher, lam, perm, reduction)
     check_permutation(_NAME, perm)
@@ -60,28 +60,27 @@ def interpolated_l1(
     perm: torch.Tensor,
     reduction: str = "mean",
 ) -> torch.Tensor:
-    r"""Disagreement with the teacher on virtual samples, labeled by mixing the teacher's outputs in passing.
+    r"""Disagreement with the teacher on virtual samples, whose labels are mixed from its outputs on the fly.
 
-    :math:`L = \mathrm{mean}\,|s_i - (\lambda_i t_i + (1-\lambda_i) t_{\pi(i)})|`: what
-    ``l1_discrepancy(student, mixup(teacher, lam, perm))`` gives, without the label tensor and without rounding it to
-    the teacher's dtype. Gradients reach the student and the teacher's outputs (through both occurrences), never
-    ``lam``. Source: Qu et al. 2021, arXiv 2102.11638; that labels are mixed teacher outputs is our reading of it.
+    :math:`L = \mathrm{mean}\,|s_i - (\lambda_i t_i + (1-\lambda_i) t_{\pi(i)})|`, which equals
+    ``l1_discrepancy(student, mixup(teacher, lam, perm))`` without building the labels or rounding them to the teacher's
+    dtype. Gradients flow to the student and the teacher's outputs (through both occurrences), never to ``lam``. Source:
+    Qu et al. 2021, arXiv 2102.11638; that labels are mixed teacher outputs is our reading of the paper.
 
     Args:
-        student: outputs for the virtual samples, ``[B, ...]``; float64, float32, float16 or bfloat16.
-        teacher: the teacher's outputs for the samples that were mixed, of the same shape and on the same device;
-            its dtype may differ.
+        student: the student's outputs for the virtual samples, ``[B, ...]``; float64, float32, float16 or bfloat16.
+        teacher: the teacher's outputs for the samples that were mixed, same shape and device; its dtype may differ.
         lam: :math:`\lambda`, as for :func:`mixup`.
         perm: :math:`\pi`, an int64 permutation ``[B]``; on the CPU it is checked (see :func:`mixup`).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
-        A 0-dim tensor, or one of the student's shape for ``"none"``, in the promoted dtype of student and teacher
-        (float32 under autocast, unless an input is float64). Arithmetic is float32, or float64 where an input is.
+        A 0-dim tensor, or for ``"none"`` a tensor of the student's shape, in the promoted dtype of student and teacher
+        (float32 under autocast, unless an input is float64). Arithmetic is float32, or float64 if an input is float64.
 
     Raises:
         TypeError: an input or lam is not floating-point, or perm is not int64.
-        ValueError: shapes or devices do not fit, lam requires a gradient, perm is no permutation, or the
+        ValueError: shapes or devices do not match, lam requires a gradient, perm is not a permutation, or the
             reduction is unknown.
     """
     check_tensors(_NAME, student, teacher, perm, names="student, teacher and perm")

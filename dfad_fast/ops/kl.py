@@ -1,4 +1,4 @@
-r"""Kullback-Leibler divergence of the teacher's softened answer from the student's.
+r"""Kullback-Leibler divergence of the teacher's softened outputs from the student's.
 
 .. math:: L = \mathrm{reduce} \sum_c p_c (\log p_c - \log q_c), \quad
           p = \mathrm{softmax}(t / \tau), \quad q = \mathrm{softmax}(s / \tau)
@@ -32,10 +32,10 @@ def _check(student: torch.Tensor, teacher: torch.Tensor, temperature: Number, re
 def reference(
     student: torch.Tensor, teacher: torch.Tensor, temperature: Number = 1.0, reduction: str = "mean"
 ) -> torch.Tensor:
-    """The formula in plain PyTorch, differentiable as often as wanted."""
+    """The formula in plain PyTorch, differentiable any number of times."""
     _check(student, teacher, temperature, reduction)
     dtype = compute_dtype(student, teacher)
-    # Neither 0 nor infinite, however extreme the temperature: 0 times -inf is no logit.
+    # Clamped to finite positive numbers for extreme temperatures, because 0 times a logit of -inf is NaN.
     least, most = torch.finfo(dtype).tiny, torch.finfo(dtype).max
     inverse: Number
     if isinstance(temperature, torch.Tensor):
@@ -44,7 +44,7 @@ def reference(
         inverse = min(max(1 / temperature, least), most)
     log_q, log_p = (torch.log_softmax(x.to(dtype) * inverse, dim=1) for x in (student, teacher))
     p = log_p.exp()
-    # A class that the teacher excludes counts 0; its logarithm, -inf, must not meet the product, nor its gradient.
+    # A class of probability 0 contributes 0. Its logarithm, -inf, must enter neither the product nor its gradient.
     difference = torch.where(p == 0, 0.0, log_p - log_q)
     return reduce((p * difference).sum(1), reduction).to(result_dtype((student, teacher)))
 
@@ -52,29 +52,29 @@ def reference(
 def kl_discrepancy(
     student: torch.Tensor, teacher: torch.Tensor, temperature: Number = 1.0, reduction: str = "mean"
 ) -> torch.Tensor:
-    r"""Disagreement of two networks, the divergence of the teacher's softened answer from the student's.
+    r"""Disagreement of two networks: the divergence of the teacher's softened outputs from the student's.
 
     :math:`L = \sum_c p_c (\log p_c - \log q_c)` per sample, with :math:`p = \mathrm{softmax}(t/\tau)` and
-    :math:`q = \mathrm{softmax}(s/\tau)`, with gradients to both sides; a side that requires none costs none. A class
-    of probability 0 under the teacher counts 0, so logits of -inf may mask classes. There is no factor
-    :math:`\tau^2`: multiply by it to keep gradients in scale, as Hinton et al. do. For the other direction swap the
-    arguments. Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531; as a
+    :math:`q = \mathrm{softmax}(s/\tau)`. Both sides get gradients; a side that requires none costs nothing. A class to
+    which the teacher gives probability 0 contributes 0, so logits of -inf may mask classes. There is no factor
+    :math:`\tau^2`: multiply by it to keep the scale of the gradients, as Hinton et al. do. For the other direction swap
+    the arguments. Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531; as a
     discrepancy for generator and student: Micaelli and Storkey 2019, arXiv 1905.09768.
 
     Args:
         student: logits ``[B, C]`` or ``[B, C, ...]``; float64, float32, float16 or bfloat16.
         teacher: logits of the same shape, on the same device; its dtype may differ.
-        temperature: :math:`\tau`, finite and positive. A tensor of one element that requires a gradient gets it, in
-            plain PyTorch.
+        temperature: :math:`\tau`, finite and positive. If it is a tensor of one element that requires a gradient, it
+            gets one, in plain PyTorch.
         reduction: ``"mean"`` over samples (and positions), ``"sum"``, or ``"none"`` for one value per sample.
 
     Returns:
         A 0-dim tensor, or ``[B, ...]`` for ``"none"``, in the promoted dtype (float32 under autocast, unless an
-        input is float64). Arithmetic is float32, or float64 where an input is; probabilities below float32's normal
-        range may count as 0. Without samples NaN for ``"mean"`` and 0 for ``"sum"``; without classes 0.
+        input is float64). Arithmetic is float32, or float64 if an input is float64; probabilities below float32's
+        normal range may count as 0. Without samples NaN for ``"mean"`` and 0 for ``"sum"``; without classes 0.
 
     Raises:
-        TypeError: an input is not a floating-point tensor, or temperature no number.
+        TypeError: an input is not a floating-point tensor, or temperature is not a number.
         ValueError: shapes or devices differ, there is no class dimension, or temperature or reduction is out of
             range.
     """

@@ -4,8 +4,8 @@ r"""Mean absolute difference of logits.
           \partial L/\partial s = g\,\mathrm{sign}(s - t) = -\,\partial L/\partial t,
           \quad \mathrm{sign}(0) = 0
 
-For backward the compiled kernels keep two bits per element, and neither network's answers: where the student's is at
-least its teacher's, and where it is at most.
+For backward the compiled kernels keep two bits per element instead of the logits: whether the student's logit is at
+least the teacher's, and whether it is at most the teacher's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _op = backends.op(_NAME)
 
 
 def reference(student: torch.Tensor, teacher: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
-    """The formula in plain PyTorch, differentiable as often as wanted."""
+    """The formula in plain PyTorch, differentiable any number of times."""
     check_reduction(_NAME, reduction)
     check_pair(_NAME, student, teacher)
     dtype = compute_dtype(student, teacher)
@@ -37,11 +37,11 @@ def reference(student: torch.Tensor, teacher: torch.Tensor, reduction: str = "me
 
 
 def l1_discrepancy(student: torch.Tensor, teacher: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
-    r"""Disagreement of two networks, the mean absolute difference of their logits.
+    r"""Disagreement of two networks: the mean absolute difference of their logits.
 
-    :math:`L = \mathrm{mean}\,|s - t|`, as :func:`torch.nn.functional.l1_loss`, with gradients to both sides:
-    :math:`\pm\,g\,\mathrm{sign}(s-t)` with :math:`\mathrm{sign}(0) = 0`, and 0 where either is NaN. A side
-    that requires no gradient costs none. Source: Fang et al. 2019, "Data-Free Adversarial Distillation",
+    :math:`L = \mathrm{mean}\,|s - t|`, as :func:`torch.nn.functional.l1_loss`. Both sides get gradients,
+    :math:`\pm\,g\,\mathrm{sign}(s-t)` with :math:`\mathrm{sign}(0) = 0`, and 0 where either is NaN. A side that
+    requires no gradient costs nothing. Source: Fang et al. 2019, "Data-Free Adversarial Distillation",
     arXiv 1912.11006; used by Qu et al. 2021, arXiv 2102.11638.
 
     Args:
@@ -50,9 +50,9 @@ def l1_discrepancy(student: torch.Tensor, teacher: torch.Tensor, reduction: str 
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
-        A 0-dim tensor, or one of the inputs' shape for ``"none"``, in the promoted dtype (float32 under
-        autocast, unless an input is float64). Arithmetic is float32, or float64 where an input is. Empty
-        inputs give NaN for ``"mean"``, 0 for ``"sum"``.
+        A 0-dim tensor, or for ``"none"`` a tensor of the inputs' shape, in the promoted dtype (float32 under autocast,
+        unless an input is float64). Arithmetic is float32, or float64 if an input is float64. Empty inputs give NaN for
+        ``"mean"`` and 0 for ``"sum"``.
 
     Raises:
         TypeError: an input is not a floating-point tensor.
@@ -96,7 +96,7 @@ def _fake_backward(
     reduction: str,
 ) -> list[torch.Tensor]:
     check_reduction(_NAME, reduction)
-    # Without memory: the strides of a tensor like the student are wanted, and nothing else of it.
+    # On the meta device, because only the strides of a tensor like the student are needed.
     like = torch.empty_strided(size, stride, dtype=torch.float32, device="meta")
     check_difference_signs(_NAME, signs, (like.numel() + 7) // 8)
     check_grad(_NAME, grad, signs.device, like.shape, reduction)

@@ -3,7 +3,8 @@ r"""Convex combinations of the samples of a batch.
 .. math:: \tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)} \qquad
           \partial L/\partial x_i = \lambda_i g_i + (1 - \lambda_{j})\, g_{j}, \quad j = \pi^{-1}(i)
 
-Because :math:`\pi` is a permutation, the gradient is itself a mixture, by the inverse: gathers, no atomics.
+Because :math:`\pi` is a permutation, the gradient is itself a mixture, by the inverse permutation. It gathers and needs
+no atomics.
 """
 
 from __future__ import annotations
@@ -26,19 +27,32 @@ Lam: TypeAlias = float | torch.Tensor | Sequence[float] | np.ndarray | np.generi
 
 
 def lam_tensor(op: str, lam: Lam, device: torch.device) -> torch.Tensor:
-    """``lam`` as the op takes it: a number as a float64 scalar on the CPU, several as float64 on ``device``."""
+    """``lam`` as the op takes it.
+
+    Args:
+        op: name of the op for error messages.
+        lam: one number, or one per sample.
+        device: device of the batch.
+
+    Returns:
+        A tensor unchanged, except that shape [1] becomes a scalar; a number as a float64 scalar on the CPU; several
+        numbers as a float64 tensor [B] on ``device``.
+
+    Raises:
+        TypeError: lam is not a real number, nor a list, array or tensor of real numbers.
+    """
     if isinstance(lam, torch.Tensor):
         return lam.reshape(()) if lam.dim() == 1 and lam.shape[0] == 1 else lam
     if not isinstance(lam, int | float | torch.SymFloat):
         return _of_several(op, lam, device)
     if torch.compiler.is_compiling():
-        # A product keeps the number a variable; torch.full would be compiled anew for each value.
+        # A product keeps the number a variable; with torch.full each value would trigger a recompile.
         return torch.ones((), dtype=torch.float64, device="cpu") * lam
     return torch.full((), lam, dtype=torch.float64, device="cpu")
 
 
 def _of_several(op: str, lam: object, device: torch.device) -> torch.Tensor:
-    """For what is neither a number of Python's nor a tensor."""
+    """For arguments that are neither a Python number nor a tensor."""
     if not isinstance(lam, list | tuple | np.ndarray | np.generic):
         raise TypeError(f"{op}: lam must be a number or a tensor, got {type(lam).__name__}")
     if isinstance(lam, list | tuple) and any(isinstance(one, torch.Tensor) for one in lam):
@@ -47,7 +61,7 @@ def _of_several(op: str, lam: object, device: torch.device) -> torch.Tensor:
         raise TypeError(f"{op}: lam must be numbers or tensors of one element each, got both or others")
     try:
         values = np.asarray(lam)
-    except ValueError as error:  # of lists of different lengths
+    except ValueError as error:  # for lists of different lengths
         raise TypeError(f"{op}: lam must be a number or one per sample, got {type(lam).__name__}") from error
     if values.dtype.kind not in "fiu":
         raise TypeError(f"{op}: lam must be real numbers, got {type(lam).__name__} of {values.dtype}")
@@ -56,7 +70,17 @@ def _of_several(op: str, lam: object, device: torch.device) -> torch.Tensor:
 
 
 def mix(x: torch.Tensor, lam: torch.Tensor, rest: torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
-    """``lam x + rest x[perm]`` in plain PyTorch, computed in float32 or, for float64, in float64."""
+    """``lam x + rest x[perm]`` in plain PyTorch.
+
+    Args:
+        x: [B, ...].
+        lam: [B] or one element.
+        rest: as ``lam``.
+        perm: [B], int64.
+
+    Returns:
+        A tensor of the shape and dtype of x. Arithmetic is float32, or float64 if x is float64.
+    """
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     per_sample = (-1, *[1] * (x.dim() - 1))
     weight, other = (beside(w.to(x.device, dtype).reshape(per_sample), x) for w in (lam, rest))
@@ -65,10 +89,10 @@ def mix(x: torch.Tensor, lam: torch.Tensor, rest: torch.Tensor, perm: torch.Tens
 
 
 def reference(tensors: Sequence[torch.Tensor], lam: torch.Tensor, perm: torch.Tensor) -> list[torch.Tensor]:
-    """The formula in plain PyTorch for several tensors of one batch, differentiable as often as wanted."""
+    """The formula in plain PyTorch for several tensors of one batch, differentiable any number of times."""
     check_mixing(_NAME, tensors, lam, perm)
     check_permutation(_NAME, perm)
-    lam = lam.detach()  # of a forward-mode tangent too
+    lam = lam.detach()  # also drops a forward-mode tangent
     wide = lam.double() if any(x.dtype == torch.float64 for x in tensors) else lam.float()
     return [mix(x, wide, 1 - wide, perm) for x in tensors]
 
@@ -86,24 +110,23 @@ def _mixed(tensors: list[torch.Tensor], lam: Lam, perm: torch.Tensor) -> list[to
 def mixup(x: torch.Tensor, lam: Lam, perm: torch.Tensor) -> torch.Tensor:
     r"""Mix each sample of a batch with another one, in one pass.
 
-    :math:`\tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)}`. The gradient reaches ``x`` through both
-    of its occurrences, and never ``lam``. Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk
-    Minimization", arXiv 1710.09412; used by Qu et al. 2021, arXiv 2102.11638, for virtual samples.
+    :math:`\tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)}`. The gradient flows to ``x`` through both
+    occurrences, and never to ``lam``. Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization",
+    arXiv 1710.09412; used by Qu et al. 2021, arXiv 2102.11638, for virtual samples.
 
     Args:
         x: a batch ``[B, ...]``; float64, float32, float16 or bfloat16.
-        lam: :math:`\lambda`, a number, a 0-dim or one-element tensor, or a floating-point tensor ``[B]``, a list or a
-            numpy array with one per sample. Any value is taken; outside [0, 1] the result extrapolates.
-        perm: :math:`\pi`, an int64 permutation ``[B]`` on x's device. On the CPU it is checked; on other
-            devices it is not, since that would wait for the device, and an index out of range is an error of
-            the device's own.
+        lam: :math:`\lambda`: a number, a 0-dim or one-element tensor, or one number per sample as a floating-point
+            tensor ``[B]``, a list or a numpy array. Any value is allowed; outside [0, 1] the result extrapolates.
+        perm: :math:`\pi`, an int64 permutation ``[B]`` on x's device. It is checked on the CPU only, since on other
+            devices the check would wait for the device. There an index out of range raises the device's own error.
 
     Returns:
-        The mixtures, in x's shape, dtype and memory layout. Arithmetic is float32, or float64 where x is.
+        The mixtures, in x's shape, dtype and memory layout. Arithmetic is float32, or float64 if x is float64.
 
     Raises:
         TypeError: x or lam is not floating-point, or perm is not int64.
-        ValueError: shapes or devices do not fit, lam requires a gradient, or perm is no permutation.
+        ValueError: shapes or devices do not match, lam requires a gradient, or perm is not a permutation.
     """
     return _mixed([x], lam, perm)[0]
 
@@ -113,8 +136,8 @@ def virtual_batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Virtual samples and their virtual labels: :func:`mixup` of images and teacher outputs, in one launch.
 
-    :math:`\tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)}` and the same for ``y``. Sources as for
-    :func:`mixup`; that the labels are mixed teacher outputs follows Qu et al. 2021, arXiv 2102.11638.
+    :math:`\tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)}`, and the same for ``y``. Sources: as for
+    :func:`mixup`; mixing the teacher's outputs into labels follows Qu et al. 2021, arXiv 2102.11638.
 
     Args:
         x: images ``[B, ...]``; float64, float32, float16 or bfloat16.

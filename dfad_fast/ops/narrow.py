@@ -1,13 +1,13 @@
-r"""3x3 and 1x1 convolution of images with few channels, with what follows it in the same pass.
+r"""3x3 and 1x1 convolution of images with few channels; bias, residual and activation in the same pass.
 
 .. math:: y = a(w * x + b + r), \quad a(v) = v \text{ for } v > 0 \text{ else } \mathrm{slope} \cdot v
 
-with zeros around x, kernel_size // 2 on each side. Pixels lie in blocks of 8 channels; one channel of each of up to 28
-pixels is broadcast against a row of weights, and their sums, of 8 to 32 output channels, stay in registers. The
-gradient of x is the same convolution with filters turned by half a turn and their channels changed about; for a stride
-of 2 each parity of rows and columns has its own taps. With ``tile=4`` the products are those of Winograd's minimal
-filtering F(4x4, 3x3), a quarter of them (Lavin and Gray 2016, arXiv 1509.09308), 28 tiles at a time, so that nothing
-transformed leaves the second cache.
+with zero padding of kernel_size // 2 on each side. Pixels lie in blocks of 8 channels. One channel of each of up to 28
+pixels is broadcast against a row of weights; the sums of 8 to 32 output channels stay in registers. The gradient of x
+is the same convolution with filters rotated by 180 degrees and input and output channels swapped; for a stride of 2
+each parity of rows and columns has its own taps. ``tile=4`` uses Winograd's minimal filtering F(4x4, 3x3) with a
+quarter of the products (Lavin and Gray 2016, arXiv 1509.09308), 28 tiles at a time, so that transformed values stay in
+the second-level cache.
 """
 
 from __future__ import annotations
@@ -57,30 +57,32 @@ def narrow_conv2d(
     slope: float = 1.0,
     tile: int = 0,
 ) -> torch.Tensor:
-    """A convolution that is fast where channels are few: 64 and less, a single one included.
+    """A convolution that is fast for few channels, from 1 to 64.
 
-    ``F.conv2d(x, weight, bias, stride, padding=kernel_size // 2)``, plus the residual, through a ReLU or LeakyReLU. In
-    float32 on the CPU; where tensors are of another dtype or device, under autocast, and inside the transforms of
-    :mod:`torch.func`, :func:`torch.nn.functional.conv2d` serves. Differentiable once in every tensor. The same bits
-    from run to run and for any number of threads.
+    ``F.conv2d(x, weight, bias, stride, padding=kernel_size // 2)``, plus the residual, through a ReLU or LeakyReLU. The
+    compiled kernels compute in float32 on the CPU. For other dtypes or devices, under autocast, and inside the
+    transforms of :mod:`torch.func`, it calls :func:`torch.nn.functional.conv2d`. Differentiable once in every tensor.
+    Results are bit-equal from run to run and for any number of threads. Source of ``tile=4``: Lavin and Gray 2016,
+    arXiv 1509.09308.
 
     Args:
-        x: images ``[N, C, H, W]``; channels_last memory spares a copy.
-        weight: filters ``[K, C, 3, 3]`` or ``[K, C, 1, 1]``.
-        bias: ``[K]``, or None.
-        residual: of the result's shape, or None; added before the activation.
+        x: images ``[N, C, H, W]``; channels_last memory avoids a copy.
+        weight: filters ``[K, C, 3, 3]`` or ``[K, C, 1, 1]``, in the dtype of x.
+        bias: ``[K]`` in the dtype of x, or None.
+        residual: same shape and dtype as the result, or None. Added before the activation.
         stride: 1 or 2.
-        slope: of the activation below 0, in [0, 1]: 0 for ReLU, 1 for none.
+        slope: slope of the activation below 0, in [0, 1]: 0 for ReLU, 1 for no activation.
         tile: 0 for the direct convolution. 4, for 3x3 filters and a stride of 1, for Winograd's minimal filtering of
-            4x4 pixels: twice as fast from 8 channels on, with up to twice the rounding error; a pixel that is not
-            finite makes those of its tiles NaN.
+            4x4 pixels: twice as fast from 8 channels on, with up to twice the rounding error. A pixel that is not
+            finite makes all pixels of its tiles NaN.
 
     Returns:
-        ``[N, K, ceil(H / stride), ceil(W / stride)]``, in channels_last memory where the compiled kernels serve.
+        ``[N, K, ceil(H / stride), ceil(W / stride)]``, in channels_last memory if the compiled kernels are used.
 
     Raises:
-        TypeError: x, weight, bias or residual is no tensor, slope is no number, or dtypes differ.
-        ValueError: shapes or devices do not fit, the stride or the tile is another, or the slope is not in [0, 1].
+        TypeError: x, weight, bias or residual is not a tensor, slope is not a number, or dtypes differ.
+        ValueError: shapes or devices do not match, stride or tile is not one of the values above, or slope is not in
+            [0, 1].
     """
     if type(slope) is not float:
         slope = constant(_NAME, "slope", slope)
@@ -97,11 +99,13 @@ def narrow_conv2d_with_statistics(
     stride: int = 1,
     tile: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`narrow_conv2d` without residual and activation, and what a batch norm behind it needs.
+    """:func:`narrow_conv2d` without residual and activation, with the statistics that a following batch norm needs.
+
+    The arguments are those of :func:`narrow_conv2d`.
 
     Returns:
-        The result, and its statistics ``[2, K]``: mean and biased variance per channel, summed while the result was at
-        hand. Statistics carry no gradient.
+        The result, and its statistics ``[2, K]``: mean and biased variance per channel, summed in the same pass.
+        Statistics carry no gradient.
 
     Raises:
         TypeError, ValueError: as :func:`narrow_conv2d`.
@@ -121,13 +125,13 @@ def _native(
     slope: float,
     tile: int,
 ) -> bool:
-    """Whether the compiled kernels serve, which check what they are given; else it is checked here."""
+    """Whether the compiled kernels are used. They check their arguments; otherwise the arguments are checked here."""
     check_named_tensors(_NAME, ("bias", "residual"), x=x, weight=weight, bias=bias, residual=residual)
     if backends.native_on_cpu(*(t for t in (x, weight, bias, residual) if t is not None)):
         return True
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    # Autocast casts them all.
+    # Under autocast dtypes may differ, because it casts all tensors.
     check_narrow(_NAME, x, weight, bias, residual, stride, slope, tile=tile, same_dtype=not autocast)
     return False
 

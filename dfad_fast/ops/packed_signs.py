@@ -1,8 +1,9 @@
 """The signs of a teacher's pre-activations, one bit per element.
 
-The activation boundary asks of the teacher only whether a neuron is on, so its features can be freed at once: the bits
-take 1/32 of the memory of float32 features. A bit is 1 where the neuron is on, that is where ``t <= 0`` is false: NaN
-is on, 0 and -0 are off. Bit ``k % 8`` of byte ``k // 8`` is element k in memory order; the last byte's rest is 0.
+The activation boundary depends only on whether the teacher's neuron is on, so its features can be freed at once. The
+bits take 1/32 of the memory of float32 features. A bit is 1 where the neuron is on, that is, where ``t <= 0`` is false:
+NaN is on, 0 and -0 are off. Bit ``k % 8`` of byte ``k // 8`` is element k in memory order; unused bits of the last byte
+are 0.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _op = backends.op(_NAME)
 
 
 def dense_strides(x: torch.Tensor) -> tuple[int, ...]:
-    """The strides of ``torch.empty_like(x)``: x's own where it is dense, else the nearest dense ones."""
+    """The strides of ``torch.empty_like(x)``: x's own if it is dense, otherwise the nearest dense ones."""
     if backends.inside_transform():
         # vmap shows strides that leave room for its batch dimension.
         return torch.empty(x.shape, device="meta").stride()
@@ -28,7 +29,7 @@ def dense_strides(x: torch.Tensor) -> tuple[int, ...]:
 
 
 def _memory_order(strides: tuple[int, ...]) -> list[int]:
-    """Dimensions from the largest stride to the smallest. By comparisons: torch.compile sorts by no dynamic key."""
+    """Dimensions from the largest stride to the smallest; torch.compile cannot sort by a dynamic key."""
     order: list[int] = []
     for d, stride in enumerate(strides):
         place = len(order)
@@ -39,24 +40,40 @@ def _memory_order(strides: tuple[int, ...]) -> list[int]:
 
 
 def _differ(a: tuple[int, ...], b: tuple[int, ...], shape: torch.Size) -> bool:
-    """Whether strides order the elements differently; a dimension of size 1 moves nothing."""
+    """Whether the strides order the elements differently; dimensions of size 1 do not count."""
     return any(x != y for x, y, size in zip(a, b, shape, strict=True) if size > 1)
 
 
 def _places(x: torch.Tensor) -> torch.Tensor:
-    """What each bit of a byte counts."""
+    """The value of each bit of a byte: 1, 2, 4, ..., 128."""
     return beside(2 ** torch.arange(8, dtype=torch.uint8, device=x.device), x)
 
 
 def pack(on: torch.Tensor) -> torch.Tensor:
-    """Bits of a boolean tensor in the memory order of ``torch.empty_like(on)``, in plain PyTorch."""
+    """Bits of a boolean tensor in the memory order of ``torch.empty_like(on)``, in plain PyTorch.
+
+    Args:
+        on: bool, any shape and strides.
+
+    Returns:
+        uint8 ``[ceil(elements / 8)]`` on the same device.
+    """
     flat = on.permute(_memory_order(dense_strides(on))).reshape(-1).to(torch.uint8)
     padded = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).reshape(-1, 8)
     return (padded * _places(on)).sum(1, dtype=torch.uint8)
 
 
 def unpack(bits: torch.Tensor, shape: torch.Size, strides: tuple[int, ...]) -> torch.Tensor:
-    """The boolean tensor of this shape and these dense strides that the bits stand for, in plain PyTorch."""
+    """The inverse of :func:`pack`, in plain PyTorch.
+
+    Args:
+        bits: uint8 ``[ceil(elements / 8)]``.
+        shape: shape of the result.
+        strides: dense strides whose memory order the bits follow.
+
+    Returns:
+        A bool tensor of this shape on the same device.
+    """
     flat = (bits.unsqueeze(1).bitwise_and(_places(bits)) != 0).reshape(-1)[: shape.numel()]
     order = _memory_order(strides)
     inverse = [order.index(d) for d in range(len(order))]
@@ -64,7 +81,7 @@ def unpack(bits: torch.Tensor, shape: torch.Size, strides: tuple[int, ...]) -> t
 
 
 def reference(teacher: torch.Tensor) -> torch.Tensor:
-    """The bits in plain PyTorch."""
+    """Bits of the teacher's signs in plain PyTorch, uint8 ``[ceil(elements / 8)]``."""
     check_floating(_NAME, "teacher", teacher)
     return pack(~(teacher.detach() <= 0))
 
@@ -74,9 +91,9 @@ class PackedSigns:
     """Signs of a tensor of ``shape``, one bit per element; made by :func:`pack_signs`.
 
     Attributes:
-        bits: uint8, ``ceil(number of elements / 8)`` of them, on the tensor's device.
+        bits: uint8 ``[ceil(elements / 8)]``, on the tensor's device.
         shape: the tensor's shape.
-        strides: the dense strides whose memory order the bits follow, those of ``torch.empty_like`` of the tensor.
+        strides: the dense strides whose memory order the bits follow; they equal those of ``torch.empty_like``.
     """
 
     bits: torch.Tensor
@@ -98,11 +115,11 @@ class PackedSigns:
         return PackedSigns(self.bits.to(device), self.shape, self.strides)
 
     def unpack(self) -> torch.Tensor:
-        """A boolean tensor of ``shape`` and ``strides``: True where the neuron is on."""
+        """A bool tensor of ``shape`` and ``strides``: True where the neuron is on."""
         return unpack(self.bits, self.shape, self.strides)
 
     def in_order_of(self, x: torch.Tensor) -> torch.Tensor:
-        """The bits in the memory order of a tensor of the same shape; packed anew if it is another one."""
+        """The bits in the memory order of x, a tensor of the same shape; repacked if the order differs."""
         strides = dense_strides(x)
         if self.strides == strides or not _differ(self.strides, strides, self.shape):
             return self.bits
@@ -115,10 +132,10 @@ class PackedSigns:
 
 
 def pack_signs(teacher: torch.Tensor) -> PackedSigns:
-    """Keep of a teacher's pre-activations what :func:`boundary_hinge_loss` reads: one bit per element.
+    """Reduce a teacher's pre-activations to what :func:`boundary_hinge_loss` reads: one bit per element.
 
-    Use it where the teacher's features would otherwise be held until the student's are there. Source of the use:
-    Heo et al. 2019, arXiv 1811.03233, whose loss depends on the teacher through these signs alone.
+    Use it if the teacher's features would otherwise be held until the student's are computed. Source: Heo et al. 2019,
+    arXiv 1811.03233, whose loss depends on the teacher only through these signs.
 
     Args:
         teacher: any shape and strides; float64, float32, float16 or bfloat16. Gets no gradient.
@@ -127,7 +144,7 @@ def pack_signs(teacher: torch.Tensor) -> PackedSigns:
         The signs, on the same device: 1/32 of the memory of float32 features.
 
     Raises:
-        TypeError: the teacher is no floating-point tensor.
+        TypeError: the teacher is not a floating-point tensor.
     """
     if not isinstance(teacher, torch.Tensor):
         raise TypeError(f"{_NAME}: teacher must be a tensor, got {type(teacher).__name__}")

@@ -1,11 +1,12 @@
 r"""3x3 convolution by Winograd's minimal filtering.
 
-A tile of :math:`m \times m` results needs :math:`(m+2)^2` multiplications per pair of channels instead of
+A tile of :math:`m \times m` outputs needs :math:`(m+2)^2` multiplications per pair of channels instead of
 :math:`9 m^2`: 2.25 times fewer for :math:`m = 2`, 4 times fewer for :math:`m = 4`.
 
 .. math:: Y = A^\top \left[\sum_c (G\, w_c\, G^\top) \odot (B^\top x_c B)\right] A
 
-for each tile, with B over its window of :math:`m + 2` pixels. The gradients are the adjoints of these linear maps.
+for each tile, where x is its window of :math:`m + 2` by :math:`m + 2` pixels. The gradients are the adjoints of these
+linear maps.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ _PANEL = 32
 
 @dataclass(frozen=True, eq=False)
 class WinogradWeight:
-    """Filters that do not change, transformed once; made by :func:`winograd_weight`.
+    """Constant filters, transformed once; made by :func:`winograd_weight`.
 
     Attributes:
-        weight: the filters themselves, detached; what serves where the compiled kernels do not.
-        tile: side of the tiles that they were transformed for.
-        transformed: the filters as the convolution multiplies with them, or None.
-        adjoint: the same for the gradient to x, or None; it is then made anew in each backward pass.
+        weight: the filters ``[K, C, 3, 3]``, detached; used if the compiled kernels are not.
+        tile: side of the tiles for which they were transformed, 2 or 4.
+        transformed: the filters in transformed form, in the dtype of ``weight``, or None.
+        adjoint: the same for the gradient of x. If None, each backward pass computes it again.
     """
 
     weight: torch.Tensor
@@ -42,7 +43,7 @@ class WinogradWeight:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes of what is held beside the filters."""
+        """Size in bytes of the transformed filters, without the original ones."""
         return sum(x.nbytes for x in (self.transformed, self.adjoint) if x is not None)
 
 
@@ -55,20 +56,22 @@ def reference(
 
 
 def winograd_weight(weight: torch.Tensor, tile: int = 4, adjoint: bool = False) -> WinogradWeight:
-    """Transform filters that do not change, such as a teacher's, once for many calls of :func:`winograd_conv2d`.
+    """Transform constant filters, such as a teacher's, once for many calls of :func:`winograd_conv2d`.
+
+    Source: Lavin and Gray 2016, arXiv 1509.09308.
 
     Args:
-        weight: filters ``[K, C, 3, 3]``. They get no gradient, and later changes of them are not seen.
+        weight: filters ``[K, C, 3, 3]``. They get no gradient, and later changes to them have no effect.
         tile: side of the tiles, 2 or 4.
-        adjoint: transform them for the gradient to x too, which takes as much memory again.
+        adjoint: transform them for the gradient of x, too, which takes the same memory again.
 
     Returns:
-        The transformed filters, to be passed as the weight. What is held takes 16/9 of the filters' memory for
-        ``tile=2``, 4 times as much for ``tile=4``, with channels rounded up to multiples of 32.
+        The transformed filters, to be passed as the weight. They take 16/9 of the filters' memory for ``tile=2`` and 4
+        times the memory for ``tile=4``, with channels rounded up to multiples of 32.
 
     Raises:
-        TypeError: weight is no tensor.
-        ValueError: the shape of weight or the tile is another.
+        TypeError: weight is not a tensor.
+        ValueError: weight does not have shape ``[K, C, 3, 3]``, or the tile is neither 2 nor 4.
     """
     name = "winograd_weight"
     check_named_tensors(name, weight=weight)
@@ -90,25 +93,25 @@ def winograd_conv2d(
 ) -> torch.Tensor:
     r"""``F.conv2d(x, weight, bias, padding=1)`` for 3x3 filters, with 2.25 or 4 times fewer multiplications.
 
-    In float32 on the CPU; where tensors are of another dtype or device, under autocast, and inside the transforms of
-    :mod:`torch.func`, :func:`torch.nn.functional.conv2d` serves. Differentiable once in x, weight and bias. The same
-    bits from run to run and for any number of threads. Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional
-    Neural Networks", arXiv 1509.09308.
+    The compiled kernels compute in float32 on the CPU. For other dtypes or devices, under autocast, and inside the
+    transforms of :mod:`torch.func`, it calls :func:`torch.nn.functional.conv2d`. Differentiable once in x, weight and
+    bias. Results are bit-equal from run to run and for any number of threads. Source: Lavin and Gray 2016, "Fast
+    Algorithms for Convolutional Neural Networks", arXiv 1509.09308.
 
     Args:
-        x: images ``[N, C, H, W]``; channels_last memory spares a copy.
-        weight: filters ``[K, C, 3, 3]``, or what :func:`winograd_weight` made of them.
-        bias: ``[K]``, or None.
-        tile: side of the tiles. 4 is the faster one, with up to about twice the rounding error of the direct
-            convolution; 2 has less than that. A :class:`WinogradWeight` brings its own.
-        relu: cut negative results off.
+        x: images ``[N, C, H, W]``; channels_last memory avoids a copy.
+        weight: filters ``[K, C, 3, 3]`` in the dtype of x, or the result of :func:`winograd_weight`.
+        bias: ``[K]`` in the dtype of x, or None.
+        tile: side of the tiles, 2 or 4. 4 is faster, with up to about twice the rounding error of the direct
+            convolution; 2 has a smaller error. A :class:`WinogradWeight` uses its own tile instead.
+        relu: set negative results to 0.
 
     Returns:
-        ``[N, K, H, W]``, in channels_last memory where the compiled kernels serve.
+        ``[N, K, H, W]``, in channels_last memory if the compiled kernels are used.
 
     Raises:
-        TypeError: x, weight or bias is no tensor, or their dtypes differ.
-        ValueError: shapes or devices do not fit, or the tile is neither 2 nor 4.
+        TypeError: x, weight or bias is not a tensor, or their dtypes differ.
+        ValueError: shapes or devices do not match, or the tile is neither 2 nor 4.
     """
     frozen = weight if isinstance(weight, WinogradWeight) else None
     filters = weight.weight if isinstance(weight, WinogradWeight) else weight
@@ -120,7 +123,8 @@ def winograd_conv2d(
     if not backends.native_on_cpu(*given):
         device = x.device.type
         autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        check_convolved(_NAME, x, filters, bias, same_dtype=not autocast)  # which casts them all
+        # Under autocast dtypes may differ, because it casts all tensors.
+        check_convolved(_NAME, x, filters, bias, same_dtype=not autocast)
         return reference(x, filters, bias, relu)
     transformed = (None, None) if frozen is None else (frozen.transformed, frozen.adjoint)
     return _op(x, filters, bias, *transformed, tile, relu)

@@ -1,1 +1,1 @@
-"""Where the time of an iteration goes."""
+"""Profiles of training iterations: how much time each part takes."""

@@ -1,4 +1,4 @@
-"""The multiply-adds of a network as published, and the machine's ceiling for them."""
+"""The multiply-adds of a network as published, and the machine's peak rate for them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE = 1.0
 
 
 class MultiplyAdds(NamedTuple):
-    """Those of convolutions and matrix products, for one image."""
+    """Multiply-adds of convolutions and matrix products, for one image."""
 
     forward: int
     backward: int
@@ -29,10 +29,10 @@ class MultiplyAdds(NamedTuple):
 def multiply_adds(
     network: nn.Module, shape: tuple[int, ...], to_weights: bool, to_inputs: bool
 ) -> MultiplyAdds | None:
-    """What plain PyTorch takes for one input of ``shape``, and for the gradients to weights or to the input.
+    """Multiply-adds of plain PyTorch for one input of ``shape``, and for the gradients of the weights or the input.
 
-    Counted on a copy without data (torch's meta device), so that a faster form of the same network, an op of our
-    own or folded layers, counts as the published one. None for a network that cannot be copied or run like that.
+    They are counted on a copy without data (torch's meta device). So a faster form of the same network, with fused ops
+    or folded layers, counts like the published one. None if the network cannot be copied or run that way.
     """
     counter = FlopCounterMode(display=False)
     try:
@@ -45,14 +45,14 @@ def multiply_adds(
             forward = counter.get_total_flops()
             if answer.requires_grad:
                 answer.sum().backward()
-    except Exception:  # whatever a user's forward makes of tensors without data
+    except Exception:  # a user's forward may raise anything for tensors without data
         return None
-    # Two operations each, for two images.
+    # The counter counts two operations per multiply-add, for two images.
     return MultiplyAdds(forward // 4, (counter.get_total_flops() - forward) // 4)
 
 
 class Ceiling(NamedTuple):
-    """The rate of torch.mm on two square matrices, the best of several."""
+    """The best of several rates of torch.mm on two square matrices."""
 
     dtype: str
     side: int
@@ -60,7 +60,7 @@ class Ceiling(NamedTuple):
 
 
 def measure_ceilings(device: torch.device) -> list[Ceiling]:
-    """In float32, bfloat16 and float16. Where a type is very slow, on smaller matrices."""
+    """Ceilings for float32, bfloat16 and float16. Very slow dtypes are measured on smaller matrices."""
     return [_ceiling(device, dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
 
 

@@ -1,4 +1,4 @@
-"""Hooks on a trainer's steps: which part of the step runs, and what the networks are asked."""
+"""Hooks on a trainer's steps that record which part of the step runs and how the networks are called."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOSSES, OPTIMIZERS = "losses", "optimizers"
 
 
 class Call(NamedTuple):
-    """A way in which a module was called: in which phase, on what, and which gradients were to follow."""
+    """A kind of call of a module: the phase, the shape of an image, and the gradients that backward computes."""
 
     phase: str
     network: str
@@ -39,18 +39,18 @@ class Call(NamedTuple):
 
 
 class StepHooks:
-    """Tells the parts and phases of a trainer's steps apart while ``attached``.
+    """Separates the parts and phases of a trainer's steps while ``attached``.
 
-    Backward is told apart by the autograd graph: a node belongs to the network that ran when it was made, and to
-    the losses otherwise. A phase ends with the step of its optimizer. Code that runs no hooks, such as a replayed
-    CUDA graph, is overhead.
+    Backward is separated by the autograd graph: a node belongs to the network that ran when the node was created, or
+    otherwise to the losses. A phase ends with the step of its optimizer. Code that runs no hooks, such as a replayed
+    CUDA graph, counts as overhead.
 
     Attributes:
         timeline: seconds by phase and part.
-        images: how many images each network was asked about, by the form of the call.
+        images: number of images that went through each network, by kind of call.
     """
 
-    # Not torch.profiler: to read its events took 0.4 s for an iteration of 0.14 s, and 0.9 s for one of 1.2 s.
+    # torch.profiler is too slow: reading its events took 0.4 s for an iteration of 0.14 s, and 0.9 s for one of 1.2 s.
 
     def __init__(self, trainer: DFADTrainer, clock: Clock) -> None:
         self.timeline = Timeline(clock)
@@ -141,7 +141,7 @@ class StepHooks:
 
 
 def _called(trainer: DFADTrainer) -> dict[str, list[nn.Module]]:
-    """The modules that a step calls, by the part that their time goes to."""
+    """The modules that a step calls, by the part to which their time counts."""
     networks, distiller = trainer.networks, trainer.distiller
     teachers = dict.fromkeys((networks.teacher, distiller.prober.quick_teacher))
     return {
@@ -156,7 +156,7 @@ def _called(trainer: DFADTrainer) -> dict[str, list[nn.Module]]:
 
 
 def _nodes(loss: Tensor) -> Iterator[Any]:
-    """The nodes of the graph behind ``loss`` except those that only add up a parameter's gradient."""
+    """The nodes of the graph of ``loss``, except those that only accumulate a parameter's gradient."""
     waiting: list[Any] = [loss.grad_fn] if loss.grad_fn is not None else []
     found = set(waiting)
     while waiting:
@@ -171,7 +171,7 @@ def _nodes(loss: Tensor) -> Iterator[Any]:
 
 @contextmanager
 def _replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
-    """``owner.name`` is ``make`` of itself inside the block."""
+    """Replaces ``owner.name`` by ``make(owner.name)`` inside the block."""
     inherited = name not in vars(owner)
     original = getattr(owner, name)
     setattr(owner, name, make(original))

@@ -1,4 +1,4 @@
-"""``dfad-fast profile``: where the time of a trainer's iterations goes."""
+"""``dfad-fast profile``: the time that each part of a trainer's iterations takes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dfad_fast.wording import counted
 
 _log = logging.getLogger(__name__)
 
-# Iterations without and with hooks take turns, so that what else the machine does meets both.
+# Iterations without and with hooks alternate, so that other load on the machine affects both.
 _ROUNDS = 5
 PARTS = (
     *(f"{network} {way}" for network in NETWORKS for way in ("forward", "backward")),
@@ -35,7 +35,7 @@ PARTS = (
 class Part:
     """Seconds and multiply-adds of one part in one phase, per iteration.
 
-    ``phase`` is "" where the phases could not be told apart, ``multiply_adds`` None where they could not be counted.
+    ``phase`` is "" if the phases could not be separated, ``multiply_adds`` None if they could not be counted.
     """
 
     phase: str
@@ -46,10 +46,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Profile:
-    """What was measured, per iteration where nothing else is said.
+    """The measurements, per iteration unless stated otherwise.
 
-    ``seconds`` is without any hooks, ``seconds_rounds`` are its values over the run; ``seconds_watched`` is with
-    the hooks that tell the parts apart, and is what the parts add up to.
+    ``seconds`` is measured without hooks, and ``seconds_rounds`` are its values in each round. ``seconds_watched`` is
+    measured with the hooks that separate the parts; it is the sum of the parts.
     """
 
     method: str
@@ -82,7 +82,7 @@ class Profile:
         return None if self.multiply_adds is None else 2.0 * self.multiply_adds / self.seconds
 
     def as_data(self) -> dict[str, Any]:
-        """Everything, as plain values."""
+        """All fields as plain values."""
         return {
             **asdict(self),
             "ceilings": [ceiling._asdict() for ceiling in self.ceilings],
@@ -92,9 +92,9 @@ class Profile:
 
 
 def profile(trainer: DFADTrainer, iterations: int, warm_up: int) -> Profile:
-    """Steps ``trainer`` through ``warm_up`` iterations, and ``iterations`` more without hooks and with them.
+    """Runs ``warm_up`` iterations of ``trainer``, then ``iterations`` without and again with hooks.
 
-    Raises UsageError for numbers of iterations that make no profile.
+    Raises UsageError if ``iterations`` is less than 1 or ``warm_up`` is negative.
     """
     for name, value, least in (("iterations", iterations, 1), ("warm-up", warm_up, 0)):
         if value < least:
@@ -107,7 +107,7 @@ def profile(trainer: DFADTrainer, iterations: int, warm_up: int) -> Profile:
     )
     _step(trainer, warm_up, clock)
     with StepHooks(trainer, clock).attached():
-        _step(trainer, min(warm_up, 1), clock)  # torch.compile may compile anew for the hooks
+        _step(trainer, min(warm_up, 1), clock)  # torch.compile may recompile because of the hooks
     hooks = StepHooks(trainer, clock)
     images = trainer.generated_images
     rounds: list[tuple[int, float]] = []
@@ -121,7 +121,7 @@ def profile(trainer: DFADTrainer, iterations: int, warm_up: int) -> Profile:
     peak, device_peak = peak_resident_bytes(), _peak_device_bytes(trainer.distiller.device)
     parts = _parts(hooks, iterations)
     work = [part.multiply_adds for part in parts]
-    _log.info("profile: products of matrices, for comparison")
+    _log.info("profile: matrix products, for comparison")
     return Profile(
         method=trainer.distiller.method.name,
         device=device_name(trainer.distiller.device),
@@ -179,7 +179,7 @@ def _parts(hooks: StepHooks, iterations: int) -> list[Part]:
 
 
 def _work(hooks: StepHooks) -> dict[tuple[str, str], int | None]:
-    """Multiply-adds by phase and part; 0 for what is no network's. None where they cannot be counted."""
+    """Multiply-adds by phase and part; 0 for parts that are not networks, None if they cannot be counted."""
     work: dict[tuple[str, str], int | None] = {}
     for call, images in hooks.images.items():
         each = multiply_adds(call.module, call.shape, call.to_weights, call.to_inputs)

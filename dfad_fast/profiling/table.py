@@ -1,4 +1,4 @@
-"""What a person sees of a profile."""
+"""The terminal output of a profile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dfad_fast.wording import counted
 
 
 def print_profile(console: Console, profile: Profile) -> None:
-    """A table of parts and phases, and what else was measured, a line each."""
+    """Prints a table of parts and phases, and one line for each other measurement."""
     console.print(_table(profile))
     for line in _lines(profile):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -79,7 +79,7 @@ def _rate(multiply_adds: int | None, seconds: float) -> str:
 def _lines(profile: Profile) -> list[str]:
     low, high = min(profile.seconds_rounds), max(profile.seconds_rounds)
     lines = [
-        f"{profile.images_per_second:,.0f} generated images/s, {_milliseconds(profile.seconds)} ms an iteration "
+        f"{profile.images_per_second:,.0f} generated images/s, {_milliseconds(profile.seconds)} ms per iteration "
         f"({_milliseconds(low)} to {_milliseconds(high)} over {counted(len(profile.seconds_rounds), 'round')}) on "
         f"{profile.device} with {counted(profile.threads, 'thread')}",
     ]
@@ -98,18 +98,18 @@ def _lines(profile: Profile) -> list[str]:
     if profile.peak_device_bytes is not None:
         lines.append(f"peak memory allocated on the GPU: {profile.peak_device_bytes / 2**20:,.0f} MiB")
     if profile.page_faults is not None:
-        lines.append(f"page faults: {profile.page_faults:,.0f} an iteration")
+        lines.append(f"page faults: {profile.page_faults:,.0f} per iteration")
     if not any(profile.steps.values()):
         lines.append(
-            "no hook ran in these steps, as none do in a CUDA graph: their parts cannot be told apart"
+            "no hook ran in these steps, as in a replayed CUDA graph: their parts cannot be told apart"
         )
     lines += [f"lever {name}: {setting}" for name, setting in profile.levers.items()]
     return lines + profile.kernels
 
 
 def _comparable(ceilings: list[Ceiling]) -> list[Ceiling]:
-    """Without types that the machine has no fast products in: nothing is done in them there, and their rate is no
-    ceiling of anything. The first, float32, is always one."""
+    """Without the dtypes in which the machine has no fast matrix products: training does not use them there, so their
+    rates are no ceiling. The first, float32, always stays."""
     return [
         ceiling
         for ceiling in ceilings

@@ -1,4 +1,4 @@
-"""Which part of a step ran when, and in which phase; clocks for the CPU and for GPUs."""
+"""Records which part of a step ran when, and in which phase; clocks for the CPU and for GPUs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ OVERHEAD = "overhead"
 
 
 class Clock(Protocol):
-    """Stamps that can be taken without waiting for the device, and read once it is done."""
+    """Time stamps that can be taken without waiting for the device and evaluated once it is done."""
 
     def read(self) -> Any: ...
 
     def between(self, first: Any, second: Any) -> float:
-        """Seconds, once ``wait`` was called."""
+        """Seconds between two stamps, valid after ``wait``."""
         ...
 
     def wait(self) -> None: ...
 
 
 class HostClock:
-    """For a device that is done when a call returns."""
+    """For devices on which calls are synchronous."""
 
     def read(self) -> float:
         return time.perf_counter()
@@ -59,7 +59,7 @@ def clock_of(device: torch.device) -> Clock:
 
 
 class Timeline:
-    """One part runs at any time: ``OVERHEAD``, unless another was entered. Each moment belongs to the current one."""
+    """One part runs at any time: the one entered last, or ``OVERHEAD``. All time counts for the current part."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -76,12 +76,12 @@ class Timeline:
         self._mark()
 
     def enter(self, part: str | None) -> None:
-        """Now ``part`` runs, until ``leave``; None is time that does not count."""
+        """From now until ``leave``, ``part`` runs; time in None does not count."""
         self._stack.append(part)
         self._mark()
 
     def turn_to(self, part: str) -> None:
-        """Now ``part`` runs in place of the one that was entered last."""
+        """From now on ``part`` runs instead of the part that was entered last."""
         if self._stack[-1] != part:
             self._stack[-1] = part
             self._mark()
@@ -91,7 +91,7 @@ class Timeline:
         self._mark()
 
     def end_phase(self, phase: str) -> None:
-        """All since the last phase's end was of ``phase``."""
+        """Everything since the end of the last phase belongs to ``phase``."""
         self._mark()
         self._ends.append((len(self._marks) - 1, phase))
 
@@ -99,7 +99,7 @@ class Timeline:
         self._marks.append((self._clock.read(), self._stack[-1]))
 
     def seconds(self) -> dict[tuple[str, str], float]:
-        """Seconds by phase and part. What follows the last phase's end goes to that phase; "" where none ended."""
+        """Seconds by phase and part. Time after the last phase's end counts to that phase, or to "" if none ended."""
         self._clock.wait()
         sums: dict[tuple[str, str], float] = defaultdict(float)
         ends = iter(self._ends)

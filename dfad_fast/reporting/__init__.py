@@ -1,1 +1,1 @@
-"""What a person sees of a run: the terminal, pictures, loggers and the report page."""
+"""Output of a run for people: the terminal, pictures, loggers and the report page."""

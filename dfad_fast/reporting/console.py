@@ -1,4 +1,4 @@
-"""rich's console, on which names are only names."""
+"""A rich console that prints names literally."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dfad_fast.terminal import printable
 
 
 class Console(rich.console.Console):
-    """Control characters in what is printed are spelled out; rich's own pass."""
+    """Escapes control characters in printed text, except those that rich itself emits."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Before its width is measured."""
+        """Escapes before rich measures the text's width."""
         return super().render_str(printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

@@ -1,4 +1,4 @@
-"""A run's pictures and page, drawn while it lasts and at its end."""
+"""A run's pictures and report page, written during the run and at its end."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from dfad_fast.runs.folder import RunFolder
 
 
 class Drawings(Callback):
-    """Draws into ``folder``, and shows the sheets and the summary to ``loggers``. What cannot be written is named in a
-    warning: no picture ends a run."""
+    """Draws into ``folder``, and passes the sheets and the summary to ``loggers``. If something cannot be written, it
+    warns: a picture never ends a run."""
 
     def __init__(self, folder: RunFolder, loggers: Loggers) -> None:
         self._folder = folder
         self._loggers = loggers
 
     def sampled(self, event: Sampled) -> None:
-        """The sheet of this moment."""
+        """Writes the sheet of this iteration."""
         attempts = Attempts()
         attempts.attempt(f"{layout.SHEETS}/", lambda: self._keep_sheet(event))
         if attempts.failures:
             warnings.warn(
-                f"not written in {self._folder.path}: {attempts}; training goes on without it",
+                f"not written in {self._folder.path}: {attempts}; training continues without it",
                 DFADFastWarning,
                 stacklevel=2,
             )
 
     def ended(self, event: Ended) -> None:
-        """samples.png, the last sheet, curves.png and the page."""
+        """Writes samples.png, the last sheet, curves.png and the report page."""
         folder, samples, attempts = self._folder, event.samples, Attempts()
         if samples is not None:
             attempts.attempt(

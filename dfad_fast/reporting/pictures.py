@@ -13,13 +13,13 @@ from torch import Tensor
 from dfad_fast.runs.summary import Summary
 
 _COLUMNS = 8
-_LARGEST = 128  # pixels a side of an image that is shown: larger ones are shrunk to it
-_NARROWEST = 2  # the place of an image is at most so many times as high as wide, or as wide as high
-_HIGHEST = 16.0  # inches of a picture
+_LARGEST = 128  # pixels per side of a shown image: larger images are shrunk
+_NARROWEST = 2  # largest aspect ratio of an image's cell
+_HIGHEST = 16.0  # largest height of a picture in inches
 
 
 def brightness(images: Tensor, normalized_by: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Images [N, C, H, W] from 0 to 1: their true values, or each from its darkest to its brightest."""
+    """Images [N, C, H, W] in [0, 1]: their true values, or each scaled from its minimum to its maximum."""
     if normalized_by:
         mean, std = (value.to(images) for value in normalized_by)
         return (images * std + mean).clamp(0, 1)
@@ -28,8 +28,7 @@ def brightness(images: Tensor, normalized_by: tuple[Tensor, Tensor] | None) -> T
 
 
 def shrink(images: Tensor, largest: int = _LARGEST) -> Tensor:
-    """Images [N, C, H, W] of at most ``largest`` pixels a side, by the means of areas, in float32; smaller ones as they
-    are."""
+    """Images [N, C, H, W] with at most ``largest`` pixels per side, in float32. Larger ones are shrunk by averaging."""
     scale = largest / max(images.shape[2:])
     if scale >= 1:
         return images.float()
@@ -40,17 +39,17 @@ def shrink(images: Tensor, largest: int = _LARGEST) -> Tensor:
 def draw_samples(
     path: Path, images: Tensor, teacher: Tensor, student: Tensor, size: tuple[int, int] | None = None
 ) -> None:
-    """A grid of images [N, C, H, W] from 0 to 1, each under the teacher's label, and the student's if it differs.
+    """Draws a grid of images [N, C, H, W] in [0, 1], each with the teacher's label, and the student's if it differs.
 
-    Whatever their shape the picture has at most 880 x 1760 pixels. ``size``: height and width of the images before they
-    were shrunk, which is then said.
+    The picture has at most 880 x 1760 pixels for any image shape. ``size``: height and width of the images before they
+    were shrunk; the title states it.
     """
     from matplotlib.figure import Figure
 
     images = shrink(images)
     count, channels, height, width = images.shape
     rows = -(-count // _COLUMNS)
-    # White beside an image that is a line, or no label would have room.
+    # White margin beside very narrow images, because otherwise the label would not fit.
     place_y, place_x = max(height, width // _NARROWEST), max(width, height // _NARROWEST)
     # Room for the label above each image.
     cell_y = place_y + max(2, round(place_y * 0.4))
@@ -87,7 +86,7 @@ def draw_samples(
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], summary: Summary) -> None:
-    """Accuracy and agreement, every term, and what the generator makes, against the number of generated images."""
+    """Draws accuracy and agreement, all terms, and the generator's classes over the number of generated images."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 4), layout="constrained")

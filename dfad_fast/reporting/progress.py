@@ -1,4 +1,4 @@
-"""What a person sees of a run while it lasts: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress of a running job: a live bar on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class _BarOverValues(Bar):
-    """A bar with the latest values on a line of their own below it."""
+    """A bar with the latest values on a separate line below it."""
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)
@@ -27,7 +27,7 @@ class _BarOverValues(Bar):
 
 
 class BarProgress:
-    """A live bar with losses, agreement, images per second and the time left."""
+    """A live bar with losses, agreement, images per second and the remaining time."""
 
     def __init__(self, bar: Bar, task: Any, images_per_iteration: int) -> None:
         self._bar = bar
@@ -51,7 +51,7 @@ class BarProgress:
 
 
 class LineProgress:
-    """A line of the same values at the beginning, every few seconds, and at the end."""
+    """A line with the same values at the start, every few seconds, and at the end."""
 
     def __init__(self, console: Console, iterations: int, images_per_iteration: int) -> None:
         self._console = console
@@ -78,7 +78,7 @@ class LineProgress:
         self._values = _values(record)
 
     def _throughput(self, iteration: int, now: float) -> str:
-        """Once there was an iteration after the first, which is slower than others."""
+        """Empty until the second iteration, because the first one is slower."""
         assert self._first is not None
         done, seconds = iteration - self._first[0], now - self._first[1]
         if not done or not seconds:
@@ -100,7 +100,7 @@ class LineProgress:
 def show_progress(
     console: Console, iterations: int, images_per_iteration: int
 ) -> Iterator[BarProgress | LineProgress]:
-    """The form of progress that suits ``console``."""
+    """The kind of progress that suits ``console``."""
     if not console.is_terminal:
         yield LineProgress(console, iterations, images_per_iteration)
         return
@@ -116,7 +116,7 @@ def show_progress(
 
 
 def _rate(iterations: int, images: int, seconds: float) -> str:
-    """In generated images; in iterations where they generate none."""
+    """The rate in generated images, or in iterations if they generate none."""
     if images:
         return f"{iterations * images / seconds:,.0f} img/s"
     return f"{iterations / seconds:,.1f} it/s"

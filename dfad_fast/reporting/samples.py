@@ -1,4 +1,4 @@
-"""Generated images with both networks' labels, as pictures show them."""
+"""Generated images with both networks' labels, for pictures."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from dfad_fast.runs.events import LabeledSamples
 SHOWN_IMAGES = 64
 
 Normalization = tuple[Tensor, Tensor] | None
-"""Mean and deviation per channel that the teacher's images were normalized with, if they are known."""
+"""Mean and standard deviation per channel by which the teacher's images were normalized, if known."""
 
 
 @torch.no_grad()
 def label_samples(
     distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES
 ) -> LabeledSamples:
-    """Generated images, always of the same noise. Changes nothing of the run.
+    """Generated images, always from the same noise. The run's state does not change.
 
-    All of several processes ask the networks, since the teacher may be sharded over them.
+    All processes run the networks, since the teacher may be sharded over them.
     """
     networks = distiller.networks
     shown, teacher, student = [], [], []
     networks.teacher.eval()
     networks.student.eval()
-    # A network of the user's may draw from the global sources of randomness even here.
+    # A user's network may draw from the global random generators even here.
     with undisturbed(distiller.device):
         for batch in distiller.held_out_batches(count):
             bright = pictures.brightness(batch, normalization)
@@ -47,8 +47,8 @@ def label_samples(
 def try_to_label_samples(
     distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES
 ) -> LabeledSamples | None:
-    """Warns where a network raises: pictures are no reason to lose a run. None too where the teacher is a black box,
-    which is not asked for them."""
+    """Warns and returns None if a network raises, because pictures must not cost a run. Also returns None if the
+    teacher is a black box: no queries are spent on pictures."""
     if distiller.networks.teacher_is_black_box:
         return None
     attempts = Attempts()

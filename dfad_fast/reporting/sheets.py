@@ -1,6 +1,6 @@
-"""Sheets of the same generated images at about ten moments of a run: when one is due, and what is on it.
+"""Sheets of generated images at about ten moments of a run: when one is due, and its content.
 
-The images are those of the run's held-out noise, so that from sheet to sheet one sees the same images change.
+All sheets use the run's held-out noise, so they show how the same images change.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dfad_fast.reporting import pictures
 from dfad_fast.runs.sheet_file import Sheet
 
 IMAGES = 32
-_LARGEST = 48  # pixels a side: larger images are shrunk to it
+_LARGEST = 48  # pixels per side: larger images are shrunk
 _MOMENTS = 10
 
 
 def is_due(iteration: int, evaluate_every: int, planned_iterations: int) -> bool:
-    """Whether there is a sheet of it: at the first evaluation, and the first in each tenth of the run. Depends on
-    nothing else, so that a resumed run goes on with the same moments."""
+    """Whether this iteration gets a sheet: the first evaluation, and the first one in each tenth of the run. It depends
+    on nothing else, so a resumed run continues with the same moments."""
     if iteration % evaluate_every:
         return False
     before = iteration - evaluate_every
@@ -25,7 +25,8 @@ def is_due(iteration: int, evaluate_every: int, planned_iterations: int) -> bool
 
 
 def lay_out(images: Tensor, teacher: Tensor, student: Tensor, iteration: int, generated_images: int) -> Sheet:
-    """The first of the images [N, C, H, W] from 0 to 1. With channels other than 1 or 3 the first is shown."""
+    """A sheet of the first of the images [N, C, H, W] in [0, 1]. Unless they have 1 or 3 channels, it shows the first
+    channel."""
     shown = images[:IMAGES].float()
     if shown.shape[1] != 3:
         shown = shown[:, :1]

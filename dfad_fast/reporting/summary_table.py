@@ -1,4 +1,4 @@
-"""The table that ends a run."""
+"""The table that is printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dfad_fast.wording import counted, percent
 
 
 def print_summary(console: Console, summary: Summary, folder: Path) -> None:
-    """The table, what the run took, and where everything is."""
+    """Prints the table, the cost of the run, and where its files are."""
     console.print(_table(summary))
     images, seconds = counted(summary.generated_images, "generated image"), summary.seconds_distill
     threads = counted(summary.threads, "thread")
@@ -86,7 +86,7 @@ def _table(summary: Summary) -> Table:
 
 
 def _files(summary: Summary) -> list[tuple[str, str]]:
-    """The files that a run may leave, and what they are."""
+    """The files that a run may write, with descriptions."""
     files = [(layout.STUDENT, "the student's weights")]
     if summary.averaged_accuracy_final is not None:
         files.append((layout.AVERAGED, "the averaged student's"))
@@ -96,8 +96,8 @@ def _files(summary: Summary) -> list[tuple[str, str]]:
         *files,
         (layout.SAMPLES, "generated images with both networks' labels"),
         (layout.CURVES, "accuracy, agreement and losses over the run"),
-        (layout.REPORT, "all of it on one page, for a browser"),
-        (layout.SUMMARY, "this table and more, for programs"),
+        (layout.REPORT, "the whole run on one page, for a browser"),
+        (layout.SUMMARY, "this table and more, as JSON"),
         (layout.CONFIG, "every setting, and how to repeat the run"),
     ]
 

@@ -523,7 +523,7 @@ def test_resume_takes_changes_when_told(dfad_fast, own, tmp_path, monkeypatch):
     assert taken.code == 0, taken.err
     assert yaml.safe_load(path.read_text())["changes"][0]["at_iteration"] == 2
     # A logger whose package is missing here ends no run that was begun elsewhere.
-    assert "the run goes on without its logger: wandb is not installed or cannot be imported" in refused.err
+    assert "the run continues without its logger: wandb is not installed or cannot be imported" in refused.err
     assert (tmp_path / "run/metrics.csv").is_file()
 
 

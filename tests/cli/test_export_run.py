@@ -86,7 +86,7 @@ def test_onnx_answers_as_the_student_to_any_number_of_images(dfad_fast, own_run,
         "classes": "3",
         "mean": "null",
         "std": "null",
-        "normalization": "that of the teacher's images, which the run does not say",
+        "normalization": "the same as for the teacher's images; the run does not record it",
     }
     metadata = metadata_of("run/student.onnx")
     assert {key: metadata[key] for key in expected} == expected
@@ -323,7 +323,7 @@ def test_a_student_that_answers_nan_is_not_exported(dfad_fast, own_run):
     checkpoints.save(state, own_run / CHECKPOINT)
     done = dfad_fast("export", "run", *QUICK)
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "the student answers NaN or inf, so nothing is exported" in done.err
+    assert "the student returns NaN or inf, so nothing is exported" in done.err
     assert not (own_run / "student.onnx").exists()
 
 
@@ -360,7 +360,7 @@ class Hidden(Plain):
         ("Branching", "onnx", "torch.export cannot export the student (Could not guard on data-dependent"),
         ("Branching", "torch", "torch.export cannot export the student (Could not guard on data-dependent"),
         ("Eigenvalues", "onnx", "torch.onnx cannot export the student (No ONNX function found for"),
-        ("Hidden", "safetensors", "student_export.safetensors was exported, but answers otherwise than"),
+        ("Hidden", "safetensors", "student_export.safetensors was exported, but does not match the student"),
     ],
 )
 def test_a_network_that_cannot_be_handed_over_is_one_line(dfad_fast, own, tmp_path, student, format, message):
@@ -393,7 +393,7 @@ def _torn(model):
     [
         (
             _other_weights,
-            "student.onnx was exported, but answers otherwise than the student: the logits differ by",
+            "student.onnx was exported, but does not match the student: the logits differ by",
         ),
         (_other_name, "student.onnx was exported, but cannot be run ("),
         (_torn, "student.onnx was exported, but cannot be run ("),
@@ -419,7 +419,7 @@ def test_nothing_but_the_table_is_on_the_terminal(own_run, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[1].split()[:2] == ["size", "difference"]
-    assert lines[-1] == "all of this for programs: run/student.onnx.json"
+    assert lines[-1] == "the same as JSON: run/student.onnx.json"
 
 
 def test_from_python(own_run):
@@ -453,7 +453,7 @@ def test_without_the_file_in_8_bits_the_other_one_is_told_of(dfad_fast, own_run,
     done = dfad_fast("export", "run", "--int8", *QUICK)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert (
-        "student_int8.onnx was exported, but answers NaN or inf, so it is not kept: leave --int8 out"
+        "student_int8.onnx was exported, but returns NaN or inf, so it is not kept: leave --int8 out"
         in done.err
     )
     assert "run/student.onnx was written" in done.err

@@ -4,7 +4,7 @@ import json
 def test_a_run_is_logged_reported_and_written_over(dfad_fast, own, tmp_path):
     done = dfad_fast("distill", *own, "--log", "csv")
     assert done.code == 0, done.err
-    assert "all of it on one page, for a browser" in done.out
+    assert "the whole run on one page, for a browser" in done.out
     first = (tmp_path / "run/report.html").read_text()
     assert "own.py:teacher" in first
     assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 3

@@ -62,13 +62,17 @@ def only_one_size(network):
 @pytest.mark.parametrize(
     ("change", "tolerance", "message"),
     [
-        (shift(1e-2), 1e-4, r"answers otherwise than the student: the logits differ by 0.01, where at most"),
-        (shift(1e-6), 0.0, "answers otherwise than the student"),
-        (shift(float("nan")), 1e9, "but answers NaN or inf"),
+        (
+            shift(1e-2),
+            1e-4,
+            r"does not match the student: the logits differ by 0.01, but rounding explains at most",
+        ),
+        (shift(1e-6), 0.0, "does not match the student"),
+        (shift(float("nan")), 1e9, "but returns NaN or inf"),
         (
             lambda network: lambda images: network(images)[:, :2],
             1e-4,
-            r"logits \[77, 2\] in place of \[77, 3\]",
+            r"logits \[77, 2\] instead of \[77, 3\]",
         ),
         (only_one_size, 1e-4, r"cannot be run \(this takes 64 images\)"),
     ],
@@ -108,11 +112,11 @@ def test_what_cannot_be_read_again_is_not_kept(expected, tmp_path):
 
 def test_a_student_that_takes_one_image_for_none_is_refused():
     with pytest.raises(
-        RunError, match=r"does not answer batches of every size \(.*\), so nothing is exported"
+        RunError, match=r"the student fails at some batch sizes \(.*\), so nothing is exported"
     ):
         answers_of(lambda images: images.flatten(1).squeeze(), torch.ones(5, 1, 2, 2), None)
 
 
 def test_a_student_that_answers_inf_is_refused():
-    with pytest.raises(RunError, match="the student answers NaN or inf"):
+    with pytest.raises(RunError, match="the student returns NaN or inf"):
         answers_of(lambda images: images.flatten(1) / 0, torch.ones(2, 1, 2, 2), None)

@@ -256,7 +256,7 @@ def test_a_logger_that_fails_warns_once_and_the_run_goes_on(pair, tmp_path, monk
         warnings.simplefilter("always")
         assert trainer.fit(4)["iterations"] == 4
     ours = [str(w.message) for w in caught if issubclass(w.category, DFADFastWarning)]
-    assert ours == ["logger fails failed (ConnectionError: the server is gone): the run goes on without it"]
+    assert ours == ["logger fails failed (ConnectionError: the server is gone): the run continues without it"]
     assert Fails.calls == 1
     assert closed == ([] if fails_in in ("__init__", "close") else [True])
     assert len(table_of(tmp_path)) == 4

@@ -99,7 +99,7 @@ def test_a_sheet_that_cannot_be_written_warns_and_the_run_goes_on(pair, tmp_path
 
     monkeypatch.setattr(sheet_file, "save", full)
     trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
-    with pytest.warns(DFADFastWarning, match="No space left on device.*training goes on without it"):
+    with pytest.warns(DFADFastWarning, match="No space left on device.*training continues without it"):
         trainer.fit(4, log_every=2, evaluate_every=2)
     assert iterations_in(tmp_path) == [4]
 

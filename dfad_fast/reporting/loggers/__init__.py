@@ -1,4 +1,4 @@
-"""Where a run's records go beside metrics.jsonl, which is always written: ``--log``, one file for each kind."""
+"""Destinations for a run's records (``--log``) besides metrics.jsonl, which is always written; one file per kind."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ LOGGERS: dict[str, type[Logger]] = {
 
 
 class Loggers(Callback):
-    """The loggers of a run, by name; they are open between ``started`` and ``closed``, and what is told else goes
-    nowhere.
+    """The loggers of a run, by name. They are open between ``started`` and ``closed``; other calls do nothing.
 
-    One that fails is closed and left out from then on, with one warning: no logger ends a run.
+    A logger that fails is closed and no longer used, with one warning: a logger never ends a run.
 
-    Raises UsageError for an unknown name and for a logger whose package is missing.
+    Raises UsageError for an unknown name or a logger whose package is missing.
     """
 
     def __init__(self, names: Sequence[str] | str = ()) -> None:
@@ -49,7 +48,7 @@ class Loggers(Callback):
         return bool(self._kinds)
 
     def started(self, event: Started) -> None:
-        """Opens them, in the first process of several."""
+        """Opens the loggers, in the first process only."""
         if event.folder:
             for name in self._kinds:
                 self._attempt(name, partial(self._begin, name, event, event.folder))
@@ -87,21 +86,22 @@ class Loggers(Callback):
                     failed.close(failed=True)
             reason = with_kind(error, in_one_line(error, 300))
             warnings.warn(
-                f"logger {name} failed ({reason}): the run goes on without it",
+                f"logger {name} failed ({reason}): the run continues without it",
                 DFADFastWarning,
                 stacklevel=2,
             )
 
 
 def available(names: Sequence[str]) -> list[str]:
-    """Those of these loggers whose packages are here; warns of the others. Raises UsageError for an unknown name."""
+    """The loggers among ``names`` whose packages are installed; warns about the others. Raises UsageError for an
+    unknown name."""
     found = []
     for name in names:
         kind = _kind_of(name)
         try:
             _import(kind)
         except UsageError as error:
-            warnings.warn(f"the run goes on without its logger: {error}", DFADFastWarning, stacklevel=2)
+            warnings.warn(f"the run continues without its logger: {error}", DFADFastWarning, stacklevel=2)
         else:
             found.append(name)
     return found

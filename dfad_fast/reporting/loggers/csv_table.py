@@ -13,8 +13,8 @@ from dfad_fast.runs.whole_files import write_whole
 
 
 class CSVTable(Logger):
-    """A row a record. A record with values that none had before, as at the first evaluation, adds their columns to the
-    end of all rows."""
+    """One row per record. If a record has new values, as at the first evaluation, all rows get these columns at the
+    end."""
 
     def __init__(self, start: Start) -> None:
         self._path = start.folder / METRICS_TABLE

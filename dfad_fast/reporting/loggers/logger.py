@@ -1,4 +1,4 @@
-"""What a logger is, and what it begins with."""
+"""The interface of a logger, and the state with which it starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Start:
-    """The run at the moment its loggers are opened: at its beginning, or where it is resumed."""
+    """The run at the moment when its loggers are opened: at its start, or when it is resumed."""
 
     folder: Path
     iteration: int
@@ -23,19 +23,19 @@ class Start:
 
 
 class Logger:
-    """Takes what a run tells. It may raise anything: it is closed then, and the run goes on without it, see Loggers."""
+    """Receives a run's records. It may raise any exception: it is then closed, and the run continues without it."""
 
     package: ClassVar[str | None] = None
-    """What pip calls the package it needs."""
+    """The pip name of the package that it needs."""
     module: ClassVar[str | None] = None
-    """What is imported of it, if it is not called as the package is."""
+    """The module to import, if its name differs from the package's."""
 
     def __init__(self, start: Start) -> None:
-        """Only opens it: what fails from then on can be closed."""
+        """Only opens the logger. If a later call fails, the logger can be closed."""
         raise NotImplementedError
 
     def begin(self, start: Start) -> None:
-        """Comes before all others: the settings, and the records so far where they are not there from before."""
+        """Called first, to log the settings, and the records so far if this logger does not have them yet."""
 
     def record(self, record: Mapping[str, Any]) -> None:
         """One record of metrics.jsonl."""
@@ -44,7 +44,7 @@ class Logger:
         """Generated images in one picture, uint8 [H, W, 1 or 3]."""
 
     def summary(self, summary: Mapping[str, Any]) -> None:
-        """What came out, as in summary.json."""
+        """The results, as in summary.json."""
 
     def close(self, failed: bool) -> None:
-        """No more will come. ``failed``: the run ended by an error."""
+        """Called last. ``failed``: whether the run ended with an error."""

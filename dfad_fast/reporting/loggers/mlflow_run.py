@@ -15,14 +15,14 @@ from dfad_fast.reporting.loggers.logger import Logger, Start
 from dfad_fast.runs.layout import LOGS
 
 _EXPERIMENT = "dfad_fast"
-_MOST_METRICS = 1000  # of one call
+_MOST_METRICS = 1000  # MLflow's limit per call
 
 
 class MLflow(Logger):
-    """In a database in the run's folder unless the environment's MLFLOW_TRACKING_URI names another.
+    """Logs to a database in the run's folder, or to MLFLOW_TRACKING_URI if it is set in the environment.
 
-    A resumed run is a run of its own there that begins with the records so far: what was recorded after the checkpoint
-    cannot be taken back from the one before.
+    A resumed run becomes a new MLflow run that starts with the records so far, because records after the checkpoint
+    cannot be removed from the previous one.
     """
 
     package = "mlflow"
@@ -34,11 +34,11 @@ class MLflow(Logger):
         if not uri:
             if "?" in str(folder):
                 raise UsageError(
-                    f"in a database's address a question mark ends the path, and {folder} has one: rename the folder, "
-                    "or set MLFLOW_TRACKING_URI"
+                    f"in a database's address a question mark ends the path, and {folder} contains one: rename the "
+                    "folder, or set MLFLOW_TRACKING_URI"
                 )
             folder.mkdir(parents=True, exist_ok=True)
-            # Not a folder of files, which MLflow from 3.13 on refuses.
+            # A database, because MLflow refuses a folder of files since 3.13.
             uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
         self._client = self._mlflow.MlflowClient(tracking_uri=uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
@@ -55,7 +55,8 @@ class MLflow(Logger):
         self._log([record])
 
     def _log(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """In as few transactions as MLflow takes: a history of a transaction a record would take minutes."""
+        """Uses as few transactions as MLflow allows. One transaction per record would take minutes for a long
+        history."""
         now, metric = round(1000 * time.time()), self._mlflow.entities.Metric
         metrics = [
             metric(name, float(value), now, record["iteration"])

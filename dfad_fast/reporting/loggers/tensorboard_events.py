@@ -1,4 +1,4 @@
-"""TensorBoard's event files, by torch.utils.tensorboard."""
+"""TensorBoard's event files, written by torch.utils.tensorboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dfad_fast.runs.layout import LOGS
 
 
 class TensorBoard(Logger):
-    """Every value of a record as a scalar of its name. A resumed run purges what came after its checkpoint."""
+    """Logs every value of a record as a scalar of its name. A resumed run purges what came after its checkpoint."""
 
     package = "tensorboard"
     module = "torch.utils.tensorboard"
@@ -24,7 +24,7 @@ class TensorBoard(Logger):
         self._iteration = start.iteration
         self._writer = import_package(self.package, self.module).SummaryWriter(
             str(start.folder / LOGS / "tensorboard"),
-            # TensorBoard hides the events of this step and later ones that were written before.
+            # TensorBoard hides earlier events of this step and later steps.
             purge_step=start.iteration + 1,
         )
 
@@ -48,5 +48,5 @@ class TensorBoard(Logger):
         self._writer.close()
 
     def _text(self, name: str, text: str) -> None:
-        """As it is: TensorBoard takes four spaces for the mark of code."""
+        """Shows the text literally: in TensorBoard four leading spaces mark code."""
         self._writer.add_text(name, "".join(f"    {line}\n" for line in text.splitlines()), self._iteration)

@@ -14,10 +14,10 @@ from dfad_fast.runs.layout import LOGS
 
 
 class WeightsAndBiases(Logger):
-    """Offline unless the environment's WANDB_MODE says otherwise: ``wandb sync`` sends it later.
+    """Logs offline unless WANDB_MODE in the environment says otherwise; ``wandb sync`` uploads the run later.
 
-    A resumed run is a run of its own there, of the same group, that begins with the records so far: what was recorded
-    after the checkpoint cannot be taken back from the one before.
+    A resumed run becomes a new W&B run in the same group that starts with the records so far, because records after the
+    checkpoint cannot be removed from the previous one.
     """
 
     package = "wandb"
@@ -33,7 +33,7 @@ class WeightsAndBiases(Logger):
             dir=str(start.folder / LOGS),
             config=dict(start.config),
             mode=os.environ.get("WANDB_MODE", "offline"),
-            reinit="create_new",  # whatever run the caller has open is left alone
+            reinit="create_new",  # leaves a run that the caller has open untouched
             settings=self._wandb.Settings(silent=True),
         )
 

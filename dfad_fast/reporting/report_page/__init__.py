@@ -1,4 +1,4 @@
-"""A run as one page for a browser, ``report.html``: no other file and no network is needed to read it.
+"""A run as one page for a browser, ``report.html``, which needs no other file and no network connection.
 
-It is made of what the run's folder holds, finished or interrupted; what is missing is left out, and said.
+It is made from the run's folder, finished or interrupted. The page lists the parts for which data is missing.
 """

@@ -1,4 +1,4 @@
-"""Lines over a run as the geometry of an SVG drawing, which the page's template writes down."""
+"""Line charts over a run as the geometry of an SVG drawing, which the page's template renders."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dfad_fast.reporting.report_page.numbers import decimal, short
 
 WIDTH, HEIGHT = 520, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 42
-_MOST_POINTS = 300  # of a line: more cannot be told apart
-_LOGARITHMIC_FROM = 20.0  # times the smallest value
+_MOST_POINTS = 300  # per line: more cannot be distinguished
+_LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest value
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ def chart(
     notes: dict[float, str] | None = None,
     last: bool = True,
 ) -> dict[str, Any] | None:
-    """What the template draws and the page's script reads; None where no line has a point.
+    """The chart for the template and the page's script; None if no line has a point.
 
     Args:
-        say: a value in words, for legend and pointer.
-        logarithmic: y by orders of magnitude, where all values are positive and far enough apart.
-        notes: more about some x, for the pointer.
-        last: whether the legend says the last values.
+        say: formats a value for legend and pointer.
+        logarithmic: whether to use a logarithmic y-axis if all values are positive and their range is large enough.
+        notes: additional text for some x, for the pointer.
+        last: whether the legend shows the last values.
     """
     lines = [Line(line.name, _thinned(line.points), line.style) for line in lines if line.points]
     if not lines:
@@ -86,7 +86,7 @@ def chart(
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Evenly, first and last kept."""
+    """Evenly thinned out; the first and last points stay."""
     if len(points) <= _MOST_POINTS:
         return list(points)
     step = (len(points) - 1) / (_MOST_POINTS - 1)
@@ -94,7 +94,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values from below ``low`` to above ``high``, 4 to 7 of them."""
+    """Between 4 and 7 round values from below ``low`` to above ``high``."""
     if high <= low:
         low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
     magnitude = 10.0 ** math.floor(math.log10((high - low) / 4))
@@ -104,8 +104,8 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _magnitudes(low: float, high: float) -> list[float]:
-    """Powers of ten from below ``low`` to above ``high``; with 2 and 5 times them of few, every second or third of
-    many."""
+    """Powers of ten from below ``low`` to above ``high``; if they are few, also 2 and 5 times them; if they are many,
+    every second or third."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     if last - first > 3:
         step = -(-(last - first) // 6)

@@ -1,4 +1,4 @@
-"""A run's curves: how good the student is, each term, the learning rates."""
+"""A run's curves: the student's quality, the terms, the learning rates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RATES = {"student_lr": ("student", ""), "generator_lr": ("generator", "")}
 
 
 def curves(record: Record) -> list[dict[str, Any]]:
-    """The charts that the metrics give."""
+    """The charts for which the record has metrics."""
     history = [kept for kept in record.history if "generated_images" in kept]
     notes = {
         kept[

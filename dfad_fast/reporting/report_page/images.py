@@ -1,4 +1,4 @@
-"""Generated images as data URIs: the last ones with both networks' labels, and the same ones over the run."""
+"""Generated images as data URIs: the last ones with both networks' labels, and the same noise over the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FOLLOWED = 8  # images in each moment of the strip
 
 
 def samples(record: Record) -> dict[str, Any] | None:
-    """The last sheet, image by image; of an older run its samples.png."""
+    """The images of the last sheet, or samples.png of an older run."""
     if not record.sheets:
         return {"picture": _data_uri(record.samples)} if record.samples else None
     last = record.sheets[-1]
@@ -30,7 +30,7 @@ def samples(record: Record) -> dict[str, Any] | None:
 
 
 def strip(record: Record) -> list[dict[str, Any]]:
-    """The first images at each moment, evenly chosen where there are many."""
+    """The first images at each moment; if there are many moments, an even selection."""
     kept = record.sheets
     if len(kept) < 2:
         return []

@@ -1,4 +1,4 @@
-"""What ``dfad-fast inspect`` found, if it has been run."""
+"""The results of ``dfad-fast inspect``, if it was run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def inspection(record: Record) -> dict[str, Any] | None:
 
 
 def _networks(data: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What, teacher, student."""
+    """Rows of (name, teacher's value, student's value)."""
     rows = []
     both = [data["teacher"], data["student"]]
-    labeled = data.get("labeled", data.get("labelled"))  # as older versions spelled it
+    labeled = data.get("labeled", data.get("labelled"))  # older versions wrote "labelled"
     if all(both):
         accuracy, error = (
             [percent(network["accuracy"]) for network in both],
@@ -78,8 +78,8 @@ def _reliability(data: dict[str, Any]) -> dict[str, Any] | None:
     if not any(line.points for line in lines):
         return None
     start = min(point for line in lines for xy in line.points for point in xy)
-    lines.append(Line("as often right as sure", [(start, start), (1.0, 1.0)], "dotted"))
-    return chart("Calibration: right, by how sure", "confidence", lines, percent, last=False)
+    lines.append(Line("perfect calibration", [(start, start), (1.0, 1.0)], "dotted"))
+    return chart("Calibration: accuracy by confidence", "confidence", lines, percent, last=False)
 
 
 def _lines(data: dict[str, Any]) -> dict[str, Any] | None:
@@ -90,7 +90,7 @@ def _lines(data: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _classes(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """How often the teacher answers each class to generated images; ``share`` is of the most frequent one."""
+    """How often the teacher predicts each class for generated images; ``share`` is relative to the most frequent."""
     counts = data["balance"]["counts"] if data["balance"] else []
     return [
         {"label": label, "count": count(number), "share": round(100 * number / max(1, *counts), 1)}

@@ -1,4 +1,4 @@
-"""Numbers as the page shows them: with no line break before their unit. What is no number is a dash."""
+"""Numbers as the page shows them, with no line break before the unit. Values that are not numbers become a dash."""
 
 from __future__ import annotations
 

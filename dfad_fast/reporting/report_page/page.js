@@ -1,5 +1,5 @@
 "use strict";
-// The page is whole without this: it adds values under the pointer, and legends that switch lines off and on.
+// Optional: adds values under the pointer, and legends that toggle lines.
 const root = document.documentElement;
 window.addEventListener("error", (event) => { root.dataset.error = event.message; });
 

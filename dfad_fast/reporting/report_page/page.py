@@ -1,4 +1,4 @@
-"""The page itself: its parts, put into the template."""
+"""The page itself: the template filled with its parts."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ _PARTS: dict[str, Callable[[Record], Any]] = {
 
 
 def write_page(folder: str | Path, out: Path | None = None) -> Path:
-    """Writes the page of the run in ``folder``, as its ``report.html`` or as ``out``, and returns its path.
+    """Writes the page of the run in ``folder`` to its ``report.html`` or to ``out``, and returns the path.
 
-    Raises UsageError for a folder that holds no run and RunError where the page cannot be written.
+    Raises UsageError if the folder holds no run, and RunError if the page cannot be written.
     """
     folder = Path(folder)
     page = render(read(folder))
     path = out or folder / REPORT
-    # A folder's name need not be text.
+    # A folder's name may not be valid text.
     write_whole(path, lambda p: p.write_bytes(page.encode("utf-8", "replace")))
     return path
 
 
 def write_page_if_possible(folder: Path) -> None:
-    """A page that cannot be made is no reason to lose a run: warns."""
+    """Writes the page, or warns if it cannot: a page must not cost a run."""
     try:
         write_page(folder)
     except Exception as error:
@@ -61,7 +61,7 @@ def write_page_if_possible(folder: Path) -> None:
 
 
 def render(record: Record) -> str:
-    """The page's HTML. A part whose values are not as expected is left out, and said."""
+    """The page's HTML. It names each part that is left out because its values are invalid."""
     from jinja2 import Environment, StrictUndefined
 
     missing = list(record.missing)
@@ -73,7 +73,7 @@ def render(record: Record) -> str:
             parts[name] = None
             missing.append(f"{name}: values that cannot be shown ({with_kind(error, in_one_line(error))})")
     if not record.inspection:
-        missing.append(f"{INSPECTION} is not there: dfad-fast inspect makes it")
+        missing.append(f"{INSPECTION} is missing: run dfad-fast inspect to create it")
     script = _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(

@@ -1,4 +1,4 @@
-"""What happened: in one sentence, in a few figures, in a table; with what settings, and where."""
+"""The run's results in one sentence, in a few figures and in a table; its settings and its environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfad_fast.runs.record import Record, is_number
 from dfad_fast.runs.summary import Summary
 from dfad_fast.terminal import quoted
 
-_SHOWN_LINES = 40  # of a traceback
+_SHOWN_LINES = 40  # lines of a traceback
 
 
 def headline(record: Record) -> dict[str, Any]:
@@ -47,10 +47,10 @@ def _end(record: Record) -> tuple[str, str]:
         reached = "Nothing was recorded yet" if iteration is None else f"The last record is {at}{of}"
         return (
             "no end recorded",
-            f"{reached}, and no end was recorded: the run was killed, or is still going.",
+            f"{reached}, and no end was recorded: the run was killed, or is still running.",
         )
     if planned is not None and iteration is not None and iteration < planned:
-        return "interrupted", f"The run was interrupted {at}{of}. What came until then is shown."
+        return "interrupted", f"The run was interrupted {at}{of}. This page shows the results up to then."
     return "finished", (
         f"The run finished all {count(iteration)} iterations in {duration(record.summary.seconds_distill)}, "
         f"on {count(record.summary.generated_images)} generated images{_of_whom(record.summary)}."
@@ -68,7 +68,7 @@ def _of_whom(summary: Summary) -> str:
 
 
 def _network(record: Record, which: str) -> str:
-    """As the command line named it, or by what it stands for there."""
+    """The network's name on the command line, or its default there."""
     told = record.config.get("distill")
     if not isinstance(told, dict):
         return which
@@ -79,13 +79,13 @@ def _network(record: Record, which: str) -> str:
 
 
 def failure(record: Record) -> str | None:
-    """The end of the traceback, where there is more than the headline says."""
+    """The end of the traceback, if it says more than the headline."""
     lines = record.traceback.strip().splitlines()
     return "\n".join(lines[-_SHOWN_LINES:]) if len(lines) > 1 else None
 
 
 def figures(record: Record) -> list[dict[str, str]]:
-    """The few that matter most, as label, value and note; of a run without a summary those of its last record."""
+    """The most important figures as label, value and note; without a summary, those of the last record."""
     summary = record.summary
     last = {name: value for kept in record.history for name, value in kept.items()}
     found = _quality(None if record.summary_is_old else summary, last)
@@ -101,7 +101,7 @@ def figures(record: Record) -> list[dict[str, str]]:
 
 
 def _quality(summary: Summary | None, last: dict[str, Any]) -> list[dict[str, str]]:
-    """How good the student is, by the summary, or the last values that were recorded."""
+    """The student's quality from the summary, or from the last recorded values."""
     if summary and summary.student_accuracy_final is not None:
         teacher = f"teacher {percent(summary.teacher_accuracy)}"
         return [
@@ -134,7 +134,7 @@ def _figure(label: str, value: str, note: str) -> dict[str, str]:
 
 
 def summary_table(record: Record) -> dict[str, Any] | None:
-    """Rows of what, teacher, student, as the command line prints them."""
+    """Rows of (name, teacher's value, student's value), as on the command line."""
     summary = record.summary
     if not summary:
         return None
@@ -199,20 +199,20 @@ def _rows_on_generated_images(summary: Summary) -> list[_Row]:
 
 
 def _rows_on_start(start: Mapping[str, Any]) -> list[_Row]:
-    """What the student was begun from, where the run says it."""
+    """How the student was initialized, if the run recorded it."""
     if not start:
         return []
     if not start.get("from_teacher"):
-        return [("Student's start", "", f"as handed in, {start.get('reason')}")]
+        return [("Student's initialization", "", f"as given, {start.get('reason')}")]
     agreement = f"Agreement before the first step, {count(start.get('images'))} drawn images"
     return [
-        ("Student's parameters begun from the teacher's", "", percent(start.get("share"))),
+        ("Student's parameters initialized from the teacher's", "", percent(start.get("share"))),
         (agreement, "", percent(start.get("agreement"))),
     ]
 
 
 def settings(record: Record) -> dict[str, Any] | None:
-    """The command that repeats the run, what was minimized, and config.yaml as it is."""
+    """The command that repeats the run, the minimized terms, and the text of config.yaml."""
     if not record.config:
         return None
     terms = record.config.get("terms")
@@ -224,7 +224,7 @@ def settings(record: Record) -> dict[str, Any] | None:
 
 
 def environment(record: Record) -> list[tuple[str, str]]:
-    """What the run ran on, and what was another thing when it was resumed."""
+    """The environment of the run, and what had changed when it was resumed."""
     summary = record.summary
     versions = summary.versions if summary else None
     rows = [

@@ -36,7 +36,7 @@ def test_a_study_runs_what_is_missing(folder, monkeypatch):
     refused = study()
     assert refused.exit_code == 1
     assert "lost: digits, plain, seed 0: UsageError: unknown dataset 'digts'" in refused.output
-    assert "these runs did not end" not in refused.output
+    assert "these runs did not finish" not in refused.output
 
     (folder / "study.yaml").write_text(STUDY)
     done = study()
@@ -69,4 +69,4 @@ def test_what_is_no_study_is_a_users_mistake(folder, monkeypatch):
     (folder / "study.yaml").write_text(json.dumps({"arms": {}}))
     refused = study()
     assert refused.exit_code == 2
-    assert "study.yaml: data: expected names" in refused.output
+    assert "study.yaml: data: expected a mapping" in refused.output

@@ -89,14 +89,14 @@ def test_the_studies_that_come_with_it_can_be_run(path, tmp_path):
     ("text", "message"),
     [
         ("[", "cannot read"),
-        ("- a", "a study: expected names"),
+        ("- a", "a study: expected a mapping"),
         (STUDY.replace("arms:", "armes:"), "unknown part 'armes': did you mean 'arms'"),
-        (STUDY.replace("[0, 1]", "[0, 0]"), "names one twice"),
+        (STUDY.replace("[0, 1]", "[0, 0]"), "contains duplicates"),
         (STUDY.replace("[0, 1]", "3"), "seeds is 3, expected a list"),
         (STUDY.replace("baseline: plain", "baseline: plane"), "did you mean 'plain'"),
         (STUDY.replace("baseline: plain", "baseline: [plain]"), "unknown baseline"),
         (STUDY.replace("[0, 1]", "[-1]"), "seeds must be at least 0, got -1"),
-        (STUDY.replace("{dataset: digits}", "{dataset: digits, images: 9, minutes: 1}"), "give one of them"),
+        (STUDY.replace("{dataset: digits}", "{dataset: digits, images: 9, minutes: 1}"), "give only one"),
         (
             STUDY.replace("method: dfad}", "methd: dfad}"),
             "arms: plain: setting 'methd': did you mean 'method'",
@@ -104,7 +104,7 @@ def test_the_studies_that_come_with_it_can_be_run(path, tmp_path):
         (STUDY.replace("iterations: 5", "iterations: five"), "settings: iterations is 'five', expected"),
         (STUDY.replace("iterations: 5", "iterations: 0"), "settings: iterations must be at least 1, got 0"),
         (STUDY.replace("iterations: 5", "seed: 5"), "setting 'seed'"),
-        (STUDY[: STUDY.index("arms:")], "arms: expected names"),
+        (STUDY[: STUDY.index("arms:")], "arms: expected a mapping"),
     ],
 )
 def test_what_is_no_study_is_refused(study, text, message):

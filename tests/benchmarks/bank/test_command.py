@@ -40,4 +40,4 @@ def test_every_contender_runs_and_what_asks_the_teacher_is_told(tmp_path):
 def test_a_case_that_is_none_is_refused():
     refused = CliRunner().invoke(run.main, ["bank", "--cases", "fashion"])
     assert refused.exit_code == 2
-    assert "no case fashion: there are small" in refused.output
+    assert "unknown case fashion: choose from small" in refused.output

@@ -87,7 +87,7 @@ def test_files_with_nothing_in_common_are_not_compared():
 
 def test_other_work_is_named():
     before, after = ({**ops_run(), "job": {"iterations": n}} for n in (80, 90))
-    assert compare(before, after).warnings == ("the runs differ: what is compared is not the same work",)
+    assert compare(before, after).warnings == ("the runs differ, so the compared work is not the same",)
 
 
 def test_a_doubled_time_is_found_and_only_that():
@@ -153,14 +153,14 @@ def test_a_step_with_nothing_beside_it_says_so():
     found = compare(alone, alone)
     assert found.compared == 1
     assert found.warnings == (
-        "nothing that is no part of dfad_fast ran beside these, so a slower machine counts: exact",
+        "no baseline contender ran next to these, so a slower machine counts as a change: exact",
     )
 
 
 def test_one_round_tells_nothing():
     found = compare(step_run([1.0], [4.0]), step_run([3.0], [4.0]))
     assert not found.changes
-    assert found.warnings == ("measured only once, which tells nothing: exact",)
+    assert found.warnings == ("measured only once, so noise is unknown: exact",)
 
 
 def train_run(accuracies):

@@ -50,7 +50,8 @@ def test_without_valgrind_it_says_so(monkeypatch, tmp_path):
     done = CliRunner().invoke(run.main, ["instructions", "--out", str(tmp_path)])
     assert done.exit_code == 1
     assert (
-        done.output == "Error: instructions need valgrind and callgrind_control (Debian: package valgrind)\n"
+        done.output
+        == "Error: counting instructions needs valgrind and callgrind_control (Debian: package valgrind)\n"
     )
 
 

@@ -31,7 +31,7 @@ def test_a_process_that_dies_is_out_and_named(tmp_path):
 def test_a_silent_process_is_ended(tmp_path):
     process = Process(replace(FAST, answer_seconds=0.01), "pinned", tmp_path, MODULE)
     process.ask("enter", tiny("l1_discrepancy"), OURS)
-    with pytest.raises(Lost, match="no answer within"):
+    with pytest.raises(Lost, match="no response within"):
         process.answer()
     assert not process._process.is_alive()
 

@@ -55,7 +55,7 @@ def test_settings_of_a_run_are_compared_with_it(folder, monkeypatch):
         ("replay", "takes NAME=VALUE"),
         ("replay=abc", "'abc' is not a valid integer"),
         ("out=elsewhere", "unknown setting 'out'"),
-        ("generator_terms=-1 log_l1", "one folder"),
+        ("generator_terms=-1 log_l1", "the same folder"),
     ):
         refused = CliRunner().invoke(run.main, ["methods", *arguments, *variants, "--with", wrong])
         assert refused.exit_code == 2
@@ -83,6 +83,6 @@ def test_runs_of_some_seconds_have_as_many_iterations_as_take_them(folder, monke
     assert "averaged_accuracy_final" in changed
     assert 2 <= changed["iterations"] < 350  # which is the dataset's
     refused = CliRunner().invoke(run.main, ["methods", *arguments, "--iterations", "3"])
-    assert "give one of them" in refused.output
+    assert "give only one" in refused.output
     refused = CliRunner().invoke(run.main, ["methods", "--methods", "dfad", "--only-with"])
     assert "leaves nothing to run" in refused.output

@@ -83,13 +83,13 @@ def test_what_changed_since_is_counted(tmp_path):
     ]
     unknown = Origin("ops/*", "f" * 40, "one", ("measured",))
     assert lines([unknown], tmp_path) == [
-        f"ops/*: revision {unknown.revision} is not in the history that is here"
+        f"ops/*: revision {unknown.revision} is not in this repository's history"
     ]
 
 
 def test_without_git_nothing_can_be_told(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert all("is not in the history that is here" in line for line in lines(read()))
+    assert all("is not in this repository's history" in line for line in lines(read()))
 
 
 def test_the_command_lists_them():

@@ -68,14 +68,14 @@ def test_a_finished_run_is_told_in_full(finished):
         "boundary",
         "batch_norm",
         "Learning rates",
-        "at iteration 6, under the teacher's label",
+        "at iteration 6, each with the teacher's label",
         "The same noise over the run",
         "The command that repeats the run: dfad-fast distill --config",
         "0.1 * ActivationBoundary(margin=1.0",
         "checkpoint.pt 6",
         "CPU threads 1",
         summary["versions"]["torch"],
-        "Left out of this page: inspect.json is not there: dfad-fast inspect makes it",
+        "Left out of this page: inspect.json is missing: run dfad-fast inspect to create it",
     ):
         assert expected in words, expected
     assert html.escape((finished / "config.yaml").read_text()).splitlines()[1] in text
@@ -84,7 +84,7 @@ def test_a_finished_run_is_told_in_full(finished):
     assert text.count('alt="generated image: teacher') == len(last.images) == 32
     assert text.count("<figcaption>") == 6 + 6  # charts and moments
     apart = sum(t != s for t, s in zip(last.teacher, last.student, strict=True))
-    assert f"They agree on {32 - apart} of 32." in words
+    assert f"The networks agree on {32 - apart} of 32." in words
 
 
 def test_the_page_is_written_at_the_end_of_a_run(finished):
@@ -98,7 +98,7 @@ def test_a_collapsed_generator_and_the_best_student_are_told(finished):
     best = {"iteration": 4, "by": "test accuracy", "value": 0.5}
     edit(finished / "summary.json", json.loads, json.dumps, notices=[notice], best_student=best)
     words = words_of(finished)
-    assert f"Beware: {notice}." in words
+    assert f"Warning: {notice}." in words
     assert "Best student, iteration 4, by test accuracy 50.00 %" in words
     assert "Classes that the teacher sees in these" in words
     assert "Classes of held-out generated images" in words
@@ -179,7 +179,7 @@ def test_an_interrupted_run_says_so(fit, tmp_path):
     words = Text((folder / "report.html").read_text()).words_together
     assert "interrupted my run" in words
     assert "The run was interrupted at iteration 3 of 6." in words
-    assert f"To go on with it: dfad-fast resume '{folder}'" in words
+    assert f"To resume it: dfad-fast resume '{folder}'" in words
     # Without test images.
     assert "with the teacher, held-out generated images" in words
     assert "Student's accuracy" not in words
@@ -230,7 +230,7 @@ def test_a_summary_of_before_is_said_to_be_old(finished):
     edit(finished / "summary.json", json.loads, json.dumps, iterations=4)
     words = words_of(finished)
     assert "no end was recorded" in words
-    assert "Summary of iteration 4, after which the run went on" in words
+    assert "Summary of iteration 4, after which the run continued" in words
 
 
 def test_an_older_run_shows_its_pictures_and_says_what_is_missing(finished):
@@ -303,7 +303,7 @@ def test_what_was_inspected_is_shown(finished):
         "Expected calibration error 12.50 % 12.50 %",
         "Agreement on 9 lines 75.00 %",
         "a#0 b#0 0.875 \u2013",
-        "Calibration: right, by how sure",
+        "Calibration: accuracy by confidence",
         "Agreement between images",
         "0 40 1 10",
         "Not measured: something",
