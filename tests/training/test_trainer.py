@@ -571,8 +571,8 @@ def test_the_generators_step_leaves_what_a_term_trains_alone(pair):
         ("body", "unknown stage of the student 'body'"),
         ("unused", "runs 0 times in a forward pass"),
         ("twice", "runs 2 times in a forward pass"),
-        ("pair", "gives no tensor with an entry for each image"),
-        ("sum", "gives no tensor with an entry for each image"),
+        ("pair", "returns no tensor with one entry per image"),
+        ("sum", "returns no tensor with one entry per image"),
     ],
 )
 def test_a_stage_that_cannot_be_mixed_is_refused_before_the_run(pair, tmp_path, stage, message):
