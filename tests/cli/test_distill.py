@@ -197,7 +197,7 @@ def test_the_plugin_of_the_tutorial_is_known_and_repeated(dfad_fast, own, tmp_pa
         ("1 / 0", "could not be imported: ZeroDivisionError"),
         (
             "from dfad_fast.terms import Term\nclass Own(Term):\n    name = 'l1'",
-            "'l1' is a term of dfad_fast already: choose another name",
+            "'l1' is already a term of dfad_fast: choose another name",
         ),
     ],
 )
@@ -239,7 +239,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--student", "own.py:five_classes", "the student answers with 5 classes and the teacher with 3"),
         ("--teacher", "own.py:features", "do not fit the teacher: missing: bias, weight; unexpected: 0.bias"),
         ("--image-shape", "3,8,8", "the teacher cannot take images of shape [3, 8, 8]"),
-        ("--image-shape", "8,8", "the image shape is CHANNELS,HEIGHT,WIDTH"),
+        ("--image-shape", "8,8", "the image shape must be CHANNELS,HEIGHT,WIDTH"),
         ("--image-shape", "-1,8,8", "each at least 1"),
         ("--seed", "-1", "--seed must be at least 0"),
         ("--classes", "-1", "--classes must be at least 2"),
