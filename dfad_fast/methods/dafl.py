@@ -1,5 +1,4 @@
-"""DAFL: images that the teacher classifies with confidence, balanced over classes; generator and student step
-together."""
+"""DAFL: confidently classified images, balanced over classes; generator and student step together."""
 
 import math
 

@@ -1,5 +1,4 @@
-"""DFQ: adversarial images with the data's statistics and confident, balanced classes, after a warm-up of the
-generator."""
+"""DFQ: adversarial images with the data's statistics and confident, balanced classes; warms up the generator."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, BatchNormKL, ClassBalance, Entropy, Weighted

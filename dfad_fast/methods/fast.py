@@ -1,5 +1,4 @@
-"""FastDFKD: a generator with learned initial weights makes a batch of images in 2, 5 or 10 steps; all images are
-kept."""
+"""FastDFKD: a generator with learned initial weights makes a batch of images in 2, 5 or 10 steps; keeps all images."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, BatchNormStatistics, Disagreement, Label, Weighted

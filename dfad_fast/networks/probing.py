@@ -182,8 +182,7 @@ class Prober:
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
-        """Inside the block, layers run on the levers' kernels, and synchronized batch norm layers see the whole
-        batch."""
+        """Inside the block, layers use the levers' kernels, and synchronized batch norm sees the whole batch."""
         with ExitStack() as stack:
             for runner in self._runners.values():
                 stack.enter_context(runner.with_kernels())

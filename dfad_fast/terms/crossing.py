@@ -14,8 +14,7 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class BoundaryCrossing(Term):
-    """How far the student's neurons are on the wrong side of the teacher's boundaries. Bounded, so generators can use
-    it.
+    """How far the student's neurons are beyond the teacher's boundaries, bounded so that generators can use it.
 
     Mean over stages of the mean over elements of how far ``s`` is beyond 0 on the side opposite the teacher's ``t``,
     clipped at ``margin``: between 0 and ``margin``. With a negative weight the generator looks for images on which the

@@ -23,13 +23,12 @@ def negative_means(features: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MarginReLU(Term):
-    """The feature loss of "A Comprehensive Overhaul of Feature Distillation": mean over stages of a partial L2
-    distance.
+    """The feature loss of "A Comprehensive Overhaul of Feature Distillation": a partial L2 distance.
 
-    The target is ``max(t, m)``, with the teacher's pre-activations ``t`` and the mean ``m`` of a channel's negative
-    values. The loss is 0 if the target is not positive and the student is below it, otherwise ``(s - target)^2``,
-    averaged over elements (Heo et al. 2019, arXiv 1904.01866; here ``m`` comes from the batch, which needs no batch
-    norm layer).
+    Mean over stages. The target is ``max(t, m)``, with the teacher's pre-activations ``t`` and the mean ``m`` of a
+    channel's negative values. The loss is 0 if the target is not positive and the student is below it, otherwise ``(s -
+    target)^2``, averaged over elements (Heo et al. 2019, arXiv 1904.01866; here ``m`` comes from the batch, which needs
+    no batch norm layer).
     """
 
     name: ClassVar[str] = "margin_relu"

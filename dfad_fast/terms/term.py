@@ -110,8 +110,7 @@ def check_stage(term: Term, stage: int, stages: Sequence[Sequence[int]]) -> None
 
 @dataclass(frozen=True)
 class Weighted:
-    """A row of a method's table: ``weight * term``. ``decay`` is the schedule by which the weight fades to 0 over the
-    run.
+    """A row of a method's table: ``weight * term``, with the weight's schedule ``decay`` over the run.
 
     ``early`` is the full weight for the first half and 0 afterwards, ``warmup`` the full weight for the first tenth and
     0 afterwards, and ``after_warmup`` 0 for the first tenth and the full weight afterwards.
