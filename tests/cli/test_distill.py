@@ -275,7 +275,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--threads", "0", "--threads must be at least 1"),
         ("--teacher-weights", "gone.pt", "no weights file gone.pt"),
         ("--taps-teacher", "nowhere", "unknown submodule to tap 'nowhere'"),
-        ("--std", "0", "mean and std are given together"),
+        ("--std", "0", "mean and std must be given together"),
         ("--config", "gone.yaml", "cannot read gone.yaml"),
         ("--methd", "dfad", "No such option"),
         ("--student-ema", "1", "--student-ema must be at least 0 and less than 1, got 1"),
@@ -306,7 +306,8 @@ def test_a_teacher_that_answers_features_is_refused(dfad_fast, own):
     done = dfad_fast("distill", *with_option(arguments, "--teacher", "own.py:features"))
     assert done.code == 2
     assert (
-        "must map images [B, C, H, W] to logits [B, classes]; for 2 images it gave [2, 3, 6, 6]" in done.err
+        "must map images [B, C, H, W] to logits [B, classes]; for 2 images it returned [2, 3, 6, 6]"
+        in done.err
     )
 
 

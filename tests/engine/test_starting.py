@@ -81,7 +81,7 @@ def test_what_cannot_be_is_refused(pair):
     teacher, _ = pair
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
     with pytest.raises(
-        UsageError, match="cannot start from the teacher, because it is not of the teacher.s family"
+        UsageError, match="cannot start from the teacher, because it is not of the teacher's family"
     ):
         start_student("teacher", teacher, other, images)
     with pytest.raises(UsageError, match="unknown student_init 'slices'"):

@@ -387,7 +387,7 @@ def test_a_network_that_is_its_own_copy_is_kept():
 def test_a_network_that_fails_or_answers_otherwise_is_kept():
     assert_keeps(conv_bn(), "a copy of the network cannot be run", images=torch.randn(2, 5, 8, 8))
     assert_keeps(
-        Net(lambda net, x: [net.bn(net.conv(x))], conv=conv(), bn=nn.BatchNorm2d(8)), "answers with list"
+        Net(lambda net, x: [net.bn(net.conv(x))], conv=conv(), bn=nn.BatchNorm2d(8)), "returns list"
     )
     assert_keeps(nn.Sequential(conv_bn(), Net(lambda _, x: x * float("nan"))), "are off by nan")
 

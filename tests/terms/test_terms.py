@@ -313,7 +313,9 @@ def test_a_hint_is_one_stages_mean_squared_error():
         s, t = probe.student_features[stage], probe.teacher_features[stage]
         assert Hint(stage)(probe).item() == pytest.approx((s - t).square().mean().item(), rel=1e-5)
     for stage in (2, -3):
-        with pytest.raises(UsageError, match=f"2 stages of the networks match, but there is no stage {stage}"):
+        with pytest.raises(
+            UsageError, match=f"2 stages of the networks match, but there is no stage {stage}"
+        ):
             Hint(stage).check(shapes)
 
 
