@@ -1,7 +1,6 @@
 """Datasets to train a teacher and to evaluate with. Distillation itself never reads them.
 
-Every dataset is small enough to be held in memory as uint8 tensors, so there are no loader workers and
-nothing is written to disk.
+Every dataset fits in memory as uint8 tensors, so there are no loader workers and nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dfad_fast.errors import UsageError, unknown_name
 __all__ = ["Augment", "Dataset", "ShiftFlip", "dataset_names", "load_dataset"]
 
 _LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
-    # Bundled with scikit-learn: there is no folder to look in.
+    # Bundled with scikit-learn, so it has no folder.
     "digits": lambda _: load_digits(),
     **{name: partial(load_mnist, name) for name in ("mnist", "fashion-mnist")},
     **{name: partial(load_cifar, name) for name in ("cifar10", "cifar100")},
@@ -37,8 +36,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
 
     Args:
         name: one of `dataset_names()`.
-        data_dir: the folder that holds the files (for CIFAR also the `.tar.gz` itself). `digits` needs none,
-            and `fashion-mnist` none where Debian's package `dataset-fashion-mnist` is installed.
+        data_dir: the folder that holds the files (for CIFAR also the `.tar.gz` itself). `digits` needs none, nor does
+            `fashion-mnist` if Debian's package `dataset-fashion-mnist` is installed.
 
     Raises:
         UsageError: the name is unknown, the files are missing or damaged, or `digits` lacks scikit-learn.

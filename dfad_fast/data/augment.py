@@ -11,9 +11,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ShiftFlip:
-    """Moves each image by up to `shift` pixels down or up and across, then mirrors half of them if `flip`.
+    """Moves each image by up to `shift` pixels vertically and horizontally, then mirrors half of them if `flip`.
 
-    What moves in from outside is black (0). A shift by up to 4 is a random crop after padding by 4.
+    Pixels that move in from outside are black (0). A shift by up to 4 is a random crop after padding by 4.
     """
 
     shift: int
@@ -28,7 +28,7 @@ class ShiftFlip:
         steps = 2 * self.shift + 1
         corner = torch.randint(0, steps, (2, count), generator=generator, device=generator.device)
         down, across = corner.to(images.device)
-        # A view of all windows of each padded image: picking one window copies whole rows, not single pixels.
+        # A view of all windows of each padded image: selecting one window copies whole rows, not single pixels.
         windows = F.pad(images, (self.shift,) * 4).unfold(2, height, 1).unfold(3, width, 1)
         images = windows[torch.arange(count, device=images.device), :, down, across]
         if self.flip:

@@ -1,4 +1,4 @@
-"""What all readers share. Each error is one line that begins with the file or the set that it blames."""
+"""Checks for all readers. Each error is one line that begins with the file or set at fault."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_labels(labels: Tensor, images: int, classes: int, source: str | Path) 
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole content of a file, unpacked where its name ends in `.gz`; UsageError if it cannot be read."""
+    """The whole content of a file, unpacked if its name ends in `.gz`; UsageError if it cannot be read."""
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as packed:

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from the python batches, their archive, folders of PNG files, or test images alone."""
+"""CIFAR-10 and CIFAR-100, from the python batches, their archive, folders of PNG files, or only test images."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ _CLASSES = {
 def load_cifar(name: str, data_dir: Path | None) -> Dataset:
     """`cifar10` or `cifar100` (its 100 fine classes): uint8 [N, 3, 32, 32].
 
-    Looks in `data_dir/<name>` and `data_dir` for the folder of python batches, then for the archive of it,
-    then for PNG files (`train/<class>/*.png`, `test/<class>/*.png`), then for `<name>*.npz` with test images alone
-    (`images` uint8 [N, 3, 32, 32], `labels` [N]), on which no teacher can be trained. `data_dir` may also be the folder
-    of batches, the archive or the .npz file.
+    Looks in `data_dir/<name>` and `data_dir` for the folder of python batches, then for its archive, then for PNG files
+    (`train/<class>/*.png`, `test/<class>/*.png`), then for `<name>*.npz` with only test images (`images` uint8 [N, 3,
+    32, 32], `labels` [N]), on which no teacher can be trained. `data_dir` may also be the folder of batches, the
+    archive or the .npz file.
 
     Raises:
         UsageError: nothing was found, or a file is missing or damaged.
@@ -78,7 +78,7 @@ def load_cifar(name: str, data_dir: Path | None) -> Dataset:
     for place in places:
         if place.suffix == ".npz" and place.is_file():
             return _test_only(name, place)
-        # `train` is a file in the CIFAR-100 batches and a folder in a PNG tree: is_file tells the two apart.
+        # `train` is a file in the CIFAR-100 batches and a folder in a PNG tree, hence is_file.
         for folder in (place / layout.folder, place):
             if (folder / layout.train_files[0]).is_file():
                 return _dataset(name, *parse(read_folder(folder, layout), layout))
@@ -89,7 +89,7 @@ def load_cifar(name: str, data_dir: Path | None) -> Dataset:
             return _from_images(name, place)
         arrays = sorted(place.glob(f"{name}*.npz"))
         if len(arrays) > 1:
-            raise UsageError(f"{place}: several {name}*.npz files: give one of them as the data folder")
+            raise UsageError(f"{place}: several {name}*.npz files: pass one of them as the data folder")
         if arrays:
             return _test_only(name, arrays[0])
     raise _not_found(name, source, places)
@@ -126,7 +126,7 @@ def _dataset(name: str, train: Split, test: Split, classes: tuple[str, ...]) -> 
 
 
 def _not_found(name: str, source: _Source, places: list[Path]) -> UsageError:
-    looked = ", ".join(map(str, places)) or "no folder, as none was named"
+    looked = ", ".join(map(str, places)) or "no folder: none was given"
     layout = source.layout
     return UsageError(
         f"{name} was not found (looked in: {looked}; "

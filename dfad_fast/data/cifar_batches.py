@@ -1,4 +1,4 @@
-"""CIFAR's python batches, from their folder or straight from the archive of it."""
+"""CIFAR's python batches, from their folder or its archive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Split = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """How one of the two datasets names its files, and the keys within them."""
+    """One dataset's file names, and the keys in the files."""
 
     folder: str
     archive: str
@@ -45,7 +45,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class File:
-    """A file's content, and what to call it in an error."""
+    """A file's content, and its name in errors."""
 
     content: bytes
     source: str
@@ -57,9 +57,9 @@ def read_folder(folder: Path, layout: Layout) -> dict[str, File]:
 
 
 def read_archive(archive: Path, layout: Layout) -> dict[str, File]:
-    """All files of `layout`, by name, in one pass over the `.tar.gz` and into memory.
+    """All files of `layout`, by name, read into memory in one pass over the `.tar.gz`.
 
-    Links and everything else in the archive are passed over.
+    Skips links and everything else in the archive.
 
     Raises:
         UsageError: the archive is damaged or lacks a file.
@@ -70,7 +70,7 @@ def read_archive(archive: Path, layout: Layout) -> dict[str, File]:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 file = wanted.get(member.name.removeprefix("./"))
-                # Asked of a link, extractfile would follow it.
+                # extractfile would follow a link.
                 content = tar.extractfile(member) if file and member.isreg() else None
                 if file and content:
                     found[file] = File(content.read(), f"{archive}: {member.name}")
@@ -108,7 +108,7 @@ def _parse_batch(file: File, layout: Layout) -> Split:
     if not isinstance(labels, list):
         got = type(labels).__name__
         raise UsageError(f"{file.source}: expected {layout.label_key!r} to be a list, got {got}")
-    # Compared as Python numbers: one that int64 cannot hold would raise in torch.tensor.
+    # Compared as Python numbers: torch.tensor raises for one that int64 cannot hold.
     wrong = [x for x in labels if not (isinstance(x, int) and 0 <= x < layout.classes)]
     if wrong:
         found = reprlib.repr(wrong[0])

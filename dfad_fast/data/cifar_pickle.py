@@ -1,8 +1,8 @@
-"""Reads the pickles that CIFAR comes in without giving a pickle the power to run code.
+"""Reads CIFAR's pickles without letting a pickle run code.
 
-A pickle may name any function of any module and call it. Here the names that CIFAR's files use lead to
-stand-ins that only note down the array's bytes, and every other name is refused. Not even NumPy's own
-unpickling sees the file: it trusts what it is told about types and sizes.
+A pickle may name any function of any module and call it. Here the names in CIFAR's files resolve to stand-ins that only
+record the array's bytes, and every other name is refused. NumPy's own unpickling does not see the file either, because
+it trusts the file's types and sizes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dfad_fast.errors import UsageError
 
 
 class _ElementType:
-    """Stands for numpy.dtype: keeps the type's code, ignores its details."""
+    """Stands in for numpy.dtype: keeps the type's code, ignores its details."""
 
     __slots__ = ("code",)
 
@@ -31,22 +31,22 @@ class _ElementType:
 
 
 class _Bytes:
-    """Stands for an array of unsigned bytes, filled in by the state that follows it in the pickle."""
+    """Stands in for an array of unsigned bytes, filled by the state that follows it in the pickle."""
 
     __slots__ = ("array",)
 
     def __setstate__(self, state: tuple[object, tuple[int, ...], _ElementType, bool, bytes | str]) -> None:
         _, shape, element, by_column, raw = state
         if element.code != "u1":
-            raise pickle.UnpicklingError(f"an array of bytes was expected, not of {element.code!r}")
-        # A pickle of Python 2 holds bytes as text, decoded as latin1 by the reader.
+            raise pickle.UnpicklingError(f"expected an array of bytes, got {element.code!r}")
+        # A pickle of Python 2 holds bytes as text, which the reader decodes as latin1.
         data = raw.encode("latin1") if isinstance(raw, str) else raw
         if any(size < 0 for size in shape) or math.prod(shape) != len(data):
             raise pickle.UnpicklingError(f"an array of shape {shape} cannot have {len(data)} bytes")
         self.array = np.frombuffer(data, np.uint8).reshape(shape, order="F" if by_column else "C")
 
 
-# The stand-ins for functions are objects without attributes: a pickle can set those of a function or a class.
+# The stand-ins for functions are objects without attributes: a pickle can set attributes of a function or class.
 class _Reconstruct:
     __slots__ = ()
 
@@ -92,11 +92,11 @@ class _Unpickler(pickle.Unpickler):
 def read_pickle(data: bytes, source: str) -> dict[str, Any]:
     """Read one CIFAR file (`data_batch_1`, `meta`, ...) into a dictionary.
 
-    The values are what the pickle holds: uint8 arrays, lists, strings, numbers. Keys that are bytes, as some
-    tools write them, become strings; keys that are neither are left out.
+    The values are those of the pickle: uint8 arrays, lists, strings, numbers. Byte keys, which some tools write, become
+    strings; other keys are skipped.
 
     Raises:
-        UsageError: the pickle is damaged, is no dictionary or asks for what CIFAR's files do not need. The
+        UsageError: the pickle is damaged, is not a dictionary or names something that CIFAR's files do not use. The
             message begins with `source`.
     """
     try:
@@ -116,11 +116,11 @@ def read_pickle(data: bytes, source: str) -> dict[str, Any]:
 
 
 def _check_sizes(data: bytes) -> None:
-    """Raise unless every size that the pickle claims fits into it.
+    """Raise unless every size that the pickle claims fits into its data.
 
-    The unpickler takes memory by such claims before it looks for the data: one damaged byte can cost 64 GB.
+    The unpickler allocates memory from these claims before it reads the data: one damaged byte can cost 64 GB.
     """
-    # genops itself raises where an argument is longer than what follows.
+    # genops itself raises if an argument is longer than the rest of the data.
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name in ("PUT", "LONG_BINPUT") and (argument or 0) > len(data):
             raise pickle.UnpicklingError(f"it numbers an object {argument}, more than it can hold")

@@ -1,4 +1,4 @@
-"""The one shape that every dataset takes."""
+"""The common form of every dataset."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Dataset:
     """A labeled train and test set, held in memory on the CPU.
 
     Attributes:
-        train_images, test_images: uint8 [N, C, H, W]; there may be no train images, to evaluate only.
+        train_images, test_images: uint8 [N, C, H, W]; without train images the dataset only evaluates.
         train_labels, test_labels: int64 [N], each in 0 .. len(classes) - 1.
         classes: the class names; a label is an index into them.
         mean, std: one float per channel, of pixels scaled to 0 .. 1.
         augment: how `train_batches` changes a batch, or None for no change.
 
     Raises:
-        UsageError: the tensors do not have these shapes and types, or do not fit each other.
+        UsageError: the tensors have other shapes or types, or do not fit each other.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Dataset:
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             train, test = list(self.train_images.shape[1:]), list(self.test_images.shape[1:])
             raise UsageError(
-                f"{self.name}: train images are {train} but test images are {test}; give one size"
+                f"{self.name}: train images are {train} but test images are {test}; give both the same size"
             )
         if not len(self.mean) == len(self.std) == self.image_shape[0]:
             channels = self.image_shape[0]
@@ -74,7 +74,7 @@ class Dataset:
         """uint8 [N, C, H, W] -> float32 [N, C, H, W] on the same device: (x / 255 - mean) / std, per channel.
 
         Raises:
-            UsageError: the images have another type (they may have been normalized before) or shape.
+            UsageError: the images have another type (they may already be normalized) or shape.
         """
         channels = self.image_shape[0]
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != channels:
@@ -87,7 +87,7 @@ class Dataset:
     def test_batches(
         self, batch_size: int, device: torch.device | str = "cpu"
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The test set once, in its fixed order; the last batch may be short.
+        """One pass over the test set in its fixed order; the last batch may be short.
 
         Yields:
             images float32 [B, C, H, W], normalized, and labels int64 [B], both on `device`.
@@ -103,11 +103,11 @@ class Dataset:
         augment: bool = True,
         device: torch.device | str = "cpu",
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The train set once, shuffled, and augmented unless `augment` is False; the last batch may be short.
+        """One pass over the train set, shuffled, and augmented unless `augment` is False; the last batch may be short.
 
-        The order is drawn from `generator` by this call, the augmentation of a batch when that batch is
-        taken: the same generator state gives the same batches on every device. A last batch of a single image
-        is left out (another image at each shuffle), because batch normalization cannot train on one.
+        This call draws the order from `generator`; each batch draws its augmentation when it is taken. The same
+        generator state gives the same batches on every device. A last batch of a single image is skipped (another image
+        at each shuffle), because batch normalization cannot train on one image.
 
         Yields:
             images float32 [B, C, H, W], normalized, and labels int64 [B], both on `device`.
@@ -115,7 +115,7 @@ class Dataset:
         _check_batch_size(batch_size)
         if not len(self.train_images):
             raise UsageError(
-                f"{self.name}: there are test images only, so no teacher can be trained: give --teacher, or a data "
+                f"{self.name}: it has only test images, so no teacher can be trained: give --teacher, or a data "
                 "folder with train images"
             )
         order = torch.randperm(len(self.train_images), generator=generator, device=generator.device)
@@ -133,7 +133,7 @@ class Dataset:
         generator: torch.Generator | None,
         device: torch.device | str,
     ) -> tuple[Tensor, Tensor]:
-        # Bytes travel to the device, a quarter of what floats would take; they become floats there.
+        # Copies bytes to the device, a quarter of the floats' size, and converts them there.
         batch = images[rows].to(device)
         if generator is not None and self.augment is not None:
             batch = self.augment(batch, generator)

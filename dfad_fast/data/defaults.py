@@ -1,4 +1,4 @@
-"""What a dataset's name stands for on the command line: a pair of networks and how long to train them."""
+"""The command line's defaults for a dataset: a pair of networks and how long to train them."""
 
 from __future__ import annotations
 

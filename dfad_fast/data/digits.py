@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1797 images of 8x8 that come with the package."""
+"""scikit-learn's handwritten digits: 1797 images of 8x8 pixels, bundled with the package."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def load_digits() -> Dataset:
             "digits needs scikit-learn, which is missing: pip install 'dfad-fast[digits]'"
         ) from error
     pixels, labels = read(return_X_y=True)
-    # Pixels are whole numbers 0 .. 16. Spread over 0 .. 255 they stay 17 different values: nothing is lost.
+    # Pixels are whole numbers 0 .. 16. Scaled to 0 .. 255 they remain 17 distinct values: nothing is lost.
     images = torch.from_numpy(np.rint(pixels * 255 / 16).astype(np.uint8)).view(-1, 1, 8, 8)
     targets = torch.from_numpy(labels.astype(np.int64))
 
-    # Every fourth image of the list sorted by class: a quarter of each class, without a random number that a
-    # run's seed or a library's version could change.
+    # Every fourth image of the list sorted by class: a quarter of each class, independent of a run's seed or a
+    # library's version.
     is_test = torch.zeros(len(targets), dtype=torch.bool)
     is_test[targets.argsort(stable=True)[::4]] = True
     return Dataset(

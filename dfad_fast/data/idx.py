@@ -19,7 +19,7 @@ def read_idx(path: Path, dims: int) -> Tensor:
     """Read an idx file (`.gz`: unpacked first) of unsigned bytes with `dims` dimensions into a uint8 tensor.
 
     Raises:
-        UsageError: the file cannot be read, is of another kind, or has not as many bytes as its header says.
+        UsageError: the file cannot be read, is of another kind, or its size differs from its header.
     """
     data = read_bytes(path)
     # Two zero bytes, the element type, the number of dimensions, then each dimension as a big-endian uint32.
@@ -40,5 +40,5 @@ def read_idx(path: Path, dims: int) -> Tensor:
             f"{path}: its header says {size}, which makes {expected} bytes, but it has {len(data)}; "
             "fetch the file again"
         )
-    # bytearray: torch warns about memory that it must not write to.
+    # bytearray, because torch warns about read-only memory.
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)[header:].view(shape)

@@ -1,4 +1,4 @@
-"""Opening a file of an image, whatever is wrong with it."""
+"""Opens image files and reports damaged ones."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_image(path: Path, formats: tuple[str, ...] | None = None) -> Iterator[Image]:
-    """The image in a file, of one of Pillow's ``formats``, or of any that it reads; its pixels are still packed.
+    """Opens an image file in one of Pillow's ``formats``, or in any that it reads, without decoding the pixels.
 
-    Raises UsageError, from within the block too, where the file is damaged or has more than 8 bits per pixel's channel.
+    Raises UsageError, also inside the block, if the file is damaged or has more than 8 bits per channel.
     """
     import PIL.Image
 
     try:
         with PIL.Image.open(path, formats=formats) as image:
-            # Pillow would clip 16-bit gray at 255 and so turn it white.
+            # Pillow would clip 16-bit gray at 255, which turns it white.
             if image.mode.startswith(("I", "F")):
                 raise UsageError(f"{path}: 16 bits per pixel or more; save it with 8")
             yield image
     except UsageError:
         raise
-    # Beside OSError, Pillow raises SyntaxError, ValueError, struct.error and zlib.error for damaged files.
+    # For damaged files Pillow raises, besides OSError, SyntaxError, ValueError, struct.error and zlib.error.
     except Exception as error:
         kind = "/".join(formats) if formats else "an image"
         raise UsageError(

@@ -14,12 +14,12 @@ from dfad_fast.errors import UsageError
 
 
 def is_image_folder(folder: Path) -> bool:
-    """Whether `folder` has the two folders `train` and `test`."""
+    """Whether `folder` contains both `train` and `test`."""
     return (folder / "train").is_dir() and (folder / "test").is_dir()
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """The names of the class folders, sorted: a class's label is its place in them.
+    """The names of the class folders, sorted: a class's label is its index.
 
     Raises:
         UsageError: train and test have different classes.
@@ -28,7 +28,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
     if train != test:
         odd = ", ".join(sorted(set(train) ^ set(test)))
         raise UsageError(
-            f"{folder}: train and test must have the same classes, but only one of them has: {odd}"
+            f"{folder}: train and test must have the same classes, but only one of them has {odd}"
         )
     return train
 
@@ -42,8 +42,7 @@ def read_split(folder: Path, classes: tuple[str, ...], size: tuple[int, int]) ->
         size: the (height, width) that every image must have.
 
     Returns:
-        images uint8 [N, 3, H, W], converted to RGB where they are gray or have a palette or transparency, and
-        labels int64 [N].
+        images uint8 [N, 3, H, W], converted to RGB from gray, palettes or transparency, and labels int64 [N].
 
     Raises:
         UsageError: a class has no PNG file, or a file is damaged, of another size or of 16 bits per pixel.
@@ -67,7 +66,7 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 def _read_png(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     """uint8 [H, W, 3]."""
     with opened_image(path, ("PNG",)) as image:
-        # Compared before the pixels are unpacked: a small file can claim a huge image.
+        # Compared before the pixels are decoded: a small file can claim a huge image.
         if (image.height, image.width) != size:
             got = f"{image.height}x{image.width}"
             raise UsageError(f"{path}: expected {size[0]}x{size[1]} pixels, got {got}; resize it")

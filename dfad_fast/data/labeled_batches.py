@@ -1,4 +1,4 @@
-"""Batches of labeled images as people's loaders give them."""
+"""Batches of labeled images as common loaders return them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from dfad_fast.errors import UsageError, in_one_line
 
 Batches = Iterable[Any]
-"""Batches of images [B, C, H, W] (floating) and labels [B] (integers): pairs, dictionaries, or longer tuples of which
-one entry alone can be the images and one the labels."""
+"""Batches of images [B, C, H, W] (floating) and labels [B] (integers): pairs, dictionaries, or longer tuples in which
+only one entry can be the images and only one the labels."""
 
 _IMAGE_KEYS = ("image", "images", "img", "pixel_values")
 _LABEL_KEYS = ("label", "labels", "target", "targets")
@@ -21,7 +21,7 @@ _EXPECTED = "expected batches (images [B, C, H, W], labels [B])"
 
 
 def refuse_single_batch(batches: object) -> None:
-    """Raises UsageError for one batch, or something else that holds no batches."""
+    """Raises UsageError for a single batch, or an object that holds no batches."""
     parts = list(batches) if isinstance(batches, tuple | list) else []
     if isinstance(batches, Mapping | Tensor) or (parts and all(_is_array(part) for part in parts)):
         raise UsageError(
@@ -32,13 +32,13 @@ def refuse_single_batch(batches: object) -> None:
 
 
 def read_batches(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images [B, C, H, W], floating, and labels int64 [B] of each batch. Raises UsageError for other batches."""
+    """Each batch's images [B, C, H, W], floating, and labels int64 [B]. Raises UsageError for other batches."""
     for batch in batches:
         yield read_batch(batch)
 
 
 def read_batch(batch: object) -> tuple[Tensor, Tensor]:
-    """Images [B, C, H, W], floating, and labels int64 [B], wherever they are. Raises UsageError for another batch."""
+    """Images [B, C, H, W], floating, and labels int64 [B], on their devices. Raises UsageError for other forms."""
     images, labels = _parts(batch)
     images = _images(images)
     labels = _labels(labels)
@@ -51,7 +51,7 @@ def refuse_unknown_labels(labels: Tensor, classes: int) -> None:
     """Raises UsageError unless all labels are from 0 to ``classes - 1``."""
     if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
         raise UsageError(
-            f"test labels go from {int(labels.min())} to {int(labels.max())} and the teacher answers classes 0 to "
+            f"test labels go from {int(labels.min())} to {int(labels.max())} but the teacher answers classes 0 to "
             f"{classes - 1}: evaluate on the teacher's own classes, numbered from 0"
         )
 
@@ -72,7 +72,7 @@ def _parts(batch: object) -> tuple[object, object]:
         labels = [part for part in batch if _may_be_labels(part)]
         if len(images) == len(labels) == 1:
             return images[0], labels[0]
-    raise UsageError(f"a test batch is {_describe(batch)}: {_EXPECTED}: let the loader give these two")
+    raise UsageError(f"a test batch is {_describe(batch)}: {_EXPECTED}: let the loader return these two")
 
 
 def _is_array(value: Any) -> bool:
@@ -92,7 +92,7 @@ def _describe(batch: object) -> str:
             f"{_kind(part)} {list(part.shape)}" if _is_array(part) else type(part).__name__
             for part in batch[:6]
         )
-        return f"{len(batch)} things ({kinds}{', ...' if len(batch) > 6 else ''})"
+        return f"{len(batch)} entries ({kinds}{', ...' if len(batch) > 6 else ''})"
     return f"{_kind(batch)} {list(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
 
 
@@ -105,20 +105,19 @@ def _as_tensor(value: object, what: str) -> Tensor:
         return value if isinstance(value, Tensor) else torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"test {what} are no tensor but {type(value).__name__} ({in_one_line(error, 80)}): {_EXPECTED}"
+            f"test {what} are not a tensor but {type(value).__name__} ({in_one_line(error, 80)}): {_EXPECTED}"
         ) from error
 
 
 def _images(value: object) -> Tensor:
     images = _as_tensor(value, "images")
     if images.dim() != 4:
-        hint = (
-            ": a dataset gives its images one by one, so wrap it in a DataLoader" if images.dim() == 3 else ""
-        )
+        hint = ": a dataset returns single images, so wrap it in a DataLoader" if images.dim() == 3 else ""
         raise UsageError(f"test images are {list(images.shape)}: {_EXPECTED}{hint}")
     if not images.is_floating_point():
         raise UsageError(
-            f"test images are {_kind(images)}: give floating ones, normalized as the teacher's images were"
+            f"test images are {_kind(images)}: give floating-point images, normalized like the teacher's training "
+            "images"
         )
     return images
 
@@ -129,7 +128,7 @@ def _labels(value: object) -> Tensor:
         labels = labels[:, 0]
     if labels.dim() == 2:
         raise UsageError(
-            f"test labels are {list(labels.shape)}, as where they are one-hot: give one class index for each image, "
+            f"test labels are {list(labels.shape)}, which looks one-hot: give one class index for each image, "
             "labels.argmax(1)"
         )
     if labels.dim() != 1:

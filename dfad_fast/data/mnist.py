@@ -65,11 +65,11 @@ _SOURCES = {
 def load_mnist(name: str, data_dir: Path | None) -> Dataset:
     """`mnist` or `fashion-mnist`: uint8 [N, 1, 28, 28], 10 classes.
 
-    Looks in `data_dir/<name>`, in torchvision's `data_dir/<MNIST|FashionMNIST>/raw`, in `data_dir` itself
-    and, for fashion-mnist, where Debian's package puts it.
+    Looks in `data_dir/<name>`, in torchvision's `data_dir/<MNIST|FashionMNIST>/raw`, in `data_dir` itself and, for
+    fashion-mnist, in the folder of Debian's package.
 
     Raises:
-        UsageError: no place has the files, or one of them is missing or damaged.
+        UsageError: no folder has the files, or one of them is missing or damaged.
     """
     source = _SOURCES[name]
     places = _places(name, source, data_dir)
@@ -94,7 +94,7 @@ def load_mnist(name: str, data_dir: Path | None) -> Dataset:
 def _places(name: str, source: _Source, data_dir: Path | None) -> list[Path]:
     places = []
     if data_dir is not None:
-        # The bare folder comes last: both datasets use the same file names, so it may hold the other one.
+        # `data_dir` itself comes last: both datasets use the same file names, so it may hold the other one.
         places += [data_dir / name, data_dir / source.torchvision / "raw", data_dir]
     if source.system is not None:
         places.append(source.system)
@@ -121,13 +121,13 @@ def _required(folder: Path, stem: str) -> Path:
     path = _find(folder, stem)
     if path is None:
         raise UsageError(
-            f"{folder}: it lacks {stem} (or {stem}.gz); put the dataset's four files side by side"
+            f"{folder}: it lacks {stem} (or {stem}.gz); put the dataset's four files into one folder"
         )
     return path
 
 
 def _not_found(name: str, source: _Source, places: list[Path]) -> UsageError:
-    looked = ", ".join(map(str, places)) or "no folder, as none was named"
+    looked = ", ".join(map(str, places)) or "no folder: none was given"
     ways = [f"apt install {source.package}"] if source.package else []
     ways.append(
         f"python -c \"import torchvision; torchvision.datasets.{source.torchvision}('DIR', download=True)\" "

@@ -1,4 +1,4 @@
-"""Test images alone, as numpy.savez keeps them: enough to evaluate on."""
+"""A file of numpy.savez with only test images, enough to evaluate on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dfad_fast.errors import UsageError, in_one_line
 
 
 def read_test_images(path: Path, classes: int) -> Split:
-    """``images`` uint8 [N, 3, 32, 32] and ``labels`` of whole numbers [N] in a .npz file.
+    """``images`` uint8 [N, 3, 32, 32] and integer ``labels`` [N] from a .npz file.
 
-    Raises UsageError for a file that cannot be read and for arrays of another form.
+    Raises UsageError if the file cannot be read or the arrays have another form.
     """
     try:
         with np.load(path) as file:  # without pickles, which could run code
@@ -30,7 +30,7 @@ def read_test_images(path: Path, classes: int) -> Split:
             f"{path}: images must be uint8 [N, 3, {SIZE}, {SIZE}], got {images.dtype} {list(images.shape)}"
         )
     if labels.dtype.kind not in "ui":
-        raise UsageError(f"{path}: labels must be whole numbers, got {labels.dtype}")
+        raise UsageError(f"{path}: labels must be integers, got {labels.dtype}")
     split = torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
     check_labels(split[1], len(images), classes, path)
     return split

@@ -1,6 +1,6 @@
 """Methods: one short file each, a table of weighted terms and a schedule.
 
-A new method is a file here and a line below: ``METHODS`` knows every method that is imported, in this order.
+A new method is a file here and an import below: ``METHODS`` lists every imported method in this order.
 """
 
 # isort: skip_file

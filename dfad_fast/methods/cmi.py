@@ -1,4 +1,4 @@
-"""CMI, contrastive model inversion: a new generator for each batch, whose images are to be unlike all former ones."""
+"""CMI, contrastive model inversion: a new generator for each batch; its images must differ from all earlier ones."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, BatchNormStatistics, Contrast, Disagreement, Label, Weighted

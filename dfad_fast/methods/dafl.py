@@ -1,12 +1,12 @@
-"""DAFL: images of which the teacher is sure, of all classes alike; generator and student step together."""
+"""DAFL: confidently classified images, balanced over classes; generator and student step together."""
 
 import math
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, ActivationMagnitude, ClassBalance, OneHot, Weighted
 
-# The weights are those in use for CIFAR-10, with a logarithm to base 10 in the balance. The published optimizers are
-# made for 2000 epochs there; the recipe is this library's.
+# The weights are those for CIFAR-10, with a base-10 logarithm in the balance. The published optimizers are set for 2000
+# epochs there; the recipe is this library's.
 DAFL = Method(
     name="dafl",
     source="Chen et al. 2019, arXiv 1904.01186",

@@ -1,4 +1,4 @@
-"""DFAD with the activation regularizer: one of the two additions of arXiv 2102.11638 by itself."""
+"""DFAD with the activation regularizer: the first of the two additions of arXiv 2102.11638."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import L1, ActivationBoundary, Weighted

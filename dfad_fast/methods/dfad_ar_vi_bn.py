@@ -1,7 +1,7 @@
-"""The recommended method where the teacher has batch norm layers: the paper's, with their statistics used too.
+"""The recommended method for teachers with batch norm layers: the paper's, plus their statistics.
 
-Two differences from ``dfad-ar-vi``: the generator is held to the teacher's running statistics, and virtual
-images carry the teacher's own answer to the mixture instead of the mixture of its answers.
+Two differences from ``dfad-ar-vi``: the generator is held to the teacher's running statistics, and the label of a
+virtual image is the teacher's answer to the mixture instead of the mixture of its answers.
 """
 
 from dfad_fast.methods.method import Method

@@ -1,4 +1,4 @@
-"""DFAD with virtual interpolation: one of the two additions of arXiv 2102.11638 by itself."""
+"""DFAD with virtual interpolation: the second of the two additions of arXiv 2102.11638."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import L1, VirtualInterpolation, Weighted

@@ -1,11 +1,11 @@
-"""DFKD: images that a teacher's activation records are made of again, by Lopes, Fenu and Starner."""
+"""DFKD by Lopes, Fenu and Starner: images reconstructed from records of a teacher's activations."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, Weighted
 
-# The paper draws each layer's activations by themselves and optimizes images for them. Here the last layer's are drawn,
-# by class, and the other stages are held to the recorded mean and variance of each channel. Steps, rates and weights
-# are this library's, and so is the temperature.
+# The paper draws each layer's activations independently and optimizes images for them. Here only the last layer's are
+# drawn, by class, and the other stages are held to each channel's recorded mean and variance. Steps, rates, weights and
+# the temperature are this library's.
 DFKD = Method(
     name="dfkd",
     source="Lopes et al. 2017, arXiv 1710.07535",

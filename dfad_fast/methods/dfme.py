@@ -3,8 +3,8 @@
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import L1, Weighted
 
-# L1 is the mean over classes here, and the sum there. The published optimizers are made for 20 million queries; the
-# recipe is this library's.
+# L1 is the mean over classes here and the sum in the paper. The published optimizers are set for 20 million queries;
+# the recipe is this library's.
 DFME = Method(
     name="dfme",
     source="Truong et al. 2021, arXiv 2011.14779",

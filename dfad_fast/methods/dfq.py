@@ -1,9 +1,9 @@
-"""DFQ: adversarial images held to the data's statistics, sure and balanced classes; the generator is warmed up."""
+"""DFQ: adversarial images with the data's statistics and confident, balanced classes; warms up the generator."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, BatchNormKL, ClassBalance, Entropy, Weighted
 
-# The weights and the length of the warm-up are this library's: the sources at hand do not give them.
+# The weights and the length of the warm-up are this library's: the available sources do not give them.
 DFQ = Method(
     name="dfq",
     source="Choi et al. 2020, arXiv 2005.04136",

@@ -1,9 +1,9 @@
-"""Dream Distillation: images of features that are drawn around the centroids of clusters of each class."""
+"""Dream Distillation: images of features drawn around the centroids of each class's clusters."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, Weighted
 
-# Steps, rates, the smoothness of images and the temperature are this library's.
+# Steps, rates, the smoothness weight and the temperature are this library's.
 DREAM = Method(
     name="dream",
     source="Bhardwaj et al. 2019, arXiv 1905.07072",

@@ -1,10 +1,10 @@
-"""FastDFKD: a generator that has learned where to begin makes a batch of images in 2, 5 or 10 steps; all are kept."""
+"""FastDFKD: a generator with learned initial weights makes a batch of images in 2, 5 or 10 steps; keeps all images."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, BatchNormStatistics, Disagreement, Label, Weighted
 
-# The weights are those for ResNet-34 and ResNet-18. KL has the temperature 20, and 20^2 as its weight. The published
-# code resets the first layer once, after 120 rounds: that is left out.
+# The weights are those for ResNet-34 and ResNet-18. KL has temperature 20 and weight 20^2. The published code also
+# resets the first layer once, after 120 rounds; this one does not.
 _STUDENT = (Weighted(400.0, KL(temperature=20.0)),)
 _GENERATOR = (
     Weighted(10.0, BatchNormStatistics()),

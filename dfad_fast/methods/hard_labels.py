@@ -1,4 +1,4 @@
-"""A method for a teacher that tells the class alone."""
+"""A method for a teacher that returns only the class."""
 
 from dataclasses import replace
 
@@ -7,6 +7,6 @@ from dfad_fast.terms import HardLabel, Weighted
 
 
 def for_hard_labels(method: Method) -> Method:
-    """The student learns the labels by cross-entropy, and the generator looks for images on which it is large: terms
-    that compare numbers of both networks have none of the teacher's to compare."""
+    """The student learns the labels by cross-entropy, and the generator looks for images on which it is large. Terms
+    that compare both networks' scores cannot be used: this teacher returns none."""
     return replace(method, student=(Weighted(1.0, HardLabel()),), generator=(Weighted(-1.0, HardLabel()),))

@@ -1,14 +1,14 @@
-"""DeepInversion and what followed from it: images are optimized themselves, and the student learns from a bank."""
+"""DeepInversion and its variants: the images themselves are optimized, and the student learns from a bank."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import JS, KL, BatchNormStatistics, ImageNorm, Label, TotalVariation, Weighted
 
-# KL has the temperature 3, and 3^2 as its weight. The published images take 2,000 steps at 32 pixels (without batch
-# norm 4,000 at 224); 100 are this library's, for images of 8 pixels, and so are the 100 student's steps for each batch.
+# KL has temperature 3 and weight 3^2. The published images take 2,000 steps at 32 pixels (4,000 at 224 without batch
+# norm). This library uses 100, for images of 8 pixels, and 100 student steps for each batch.
 _STUDENT = (Weighted(9.0, KL(temperature=3.0)),)
 _BATCHES = "bank(inverted(steps=100), images=1024)"
-# As for CIFAR-10, but for batch_norm, which is 10 there: digits then did not become what their labels ask for. For
-# ImageNet the weights of the last three are 1e-4, 1e-5 and 0.01, and the rate is 0.2.
+# The weights are those for CIFAR-10, except batch_norm, which is 10 there: with 10, digits did not show their labels'
+# classes. For ImageNet the weights of the last three are 1e-4, 1e-5 and 0.01, and the rate is 0.2.
 _PRIORS = (
     Weighted(1.0, Label()),
     Weighted(2.5e-5, TotalVariation()),
@@ -33,7 +33,7 @@ def _inversion(name: str, source: str, generator: tuple[Weighted, ...]) -> Metho
 
 DEEPINVERSION = _inversion("deepinversion", "Yin et al. 2020, arXiv 1912.08795", _PRIORS)
 
-# 1 - JS has the gradient of -JS. The student has to know something before it can be competed with.
+# 1 - JS has the gradient of -JS. The student must learn something before images can compete with it.
 ADI = _inversion(
     "adi", "Yin et al. 2020, arXiv 1912.08795", (*_PRIORS, Weighted(-10.0, JS(), decay="after_warmup"))
 )

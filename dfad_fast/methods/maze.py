@@ -3,8 +3,8 @@
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, Weighted
 
-# The differences are taken through the teacher alone, and the gradient through the student is exact. The published
-# optimizers are made for 30 million queries; the recipe is this library's.
+# Finite differences estimate the gradient through the teacher only; the gradient through the student is exact. The
+# published optimizers are set for 30 million queries; the recipe is this library's.
 MAZE = Method(
     name="maze",
     source="Kariyappa et al. 2021, arXiv 2005.03161",

@@ -1,4 +1,4 @@
-"""The form of a method: two tables of weighted terms and a schedule."""
+"""A method: two tables of weighted terms and a schedule."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Method:
     the generator on fresh noise, minimizing ``generator``. ``student_mode`` is the mode of the student's batch norm
     layers (and dropout) in the generator's phase.
 
-    What the student's steps see is ``batches``, a source or its text (see ``dfad_fast.sources``): ``fresh``, a batch of
-    its own for each step, and then the generator's steps follow (DFAD); ``same_noise``, what the generator makes, after
-    its steps, of the noise of the last one of them (ZSKT); ``generators_batch``, the very images of its last step, so
-    that a step of both is a joint one (DAFL); or any other.
+    The student's images come from ``batches``, a source or its text (see ``dfad_fast.sources``). ``fresh``: a new batch
+    for each student step, followed by the generator's steps (DFAD). ``same_noise``: the images that the generator
+    makes, after its steps, from the noise of its last step (ZSKT). ``generators_batch``: the images of the generator's
+    last step, so that both networks step jointly (DAFL). Or any other source.
 
-    For the share ``warm_up`` of a run only the generator is trained. Gradients of more than ``clip_norm`` are scaled
-    down to it. ``recipe`` names the published optimizers, where they are known. ``iterations`` is how many a run
-    takes that is not told its length, where one is so long that what is usual for the dataset would be too many.
+    For the fraction ``warm_up`` of a run only the generator is trained. Gradients whose norm exceeds ``clip_norm`` are
+    scaled down to it. ``recipe`` names the published optimizers, if known. ``iterations`` is the default length of a
+    run, for methods whose iterations take so long that the dataset's usual number would be too many.
     """
 
     name: str
@@ -46,7 +46,9 @@ class Method:
     def __post_init__(self) -> None:
         for part in self.source_spec.walk():
             if part.needs_generator_step and not self.generator_steps:
-                raise UsageError(f"method {self.name!r}: its source {part.name} needs a generator's step")
+                raise UsageError(
+                    f"method {self.name!r}: its source {part.name} needs at least one generator step"
+                )
         if min(self.student_steps, self.generator_steps) < 0 or not self.student_steps + self.generator_steps:
             raise UsageError(
                 f"method {self.name!r}: steps must be at least 0 and not all 0, got {self.student_steps} of the "
@@ -63,7 +65,7 @@ class Method:
                     "weight"
                 )
         if self.warm_up and not self.generator_steps:
-            raise UsageError(f"method {self.name!r}: a warm-up needs a generator's step")
+            raise UsageError(f"method {self.name!r}: a warm-up needs at least one generator step")
         if not 0.0 <= self.warm_up < 1.0:
             raise UsageError(
                 f"method {self.name!r}: warm_up must be at least 0 and less than 1, got {self.warm_up}"
@@ -75,11 +77,11 @@ class Method:
 
     @property
     def source_spec(self) -> SourceSpec:
-        """Where the student's images come from."""
+        """The source of the student's images."""
         return as_source(self.batches)
 
     def describe(self) -> dict[str, list[str]]:
-        """Both tables, a line per row."""
+        """Both tables, one line per row."""
         return {
             side: [f"{row.weight:g} * {row.term} ({row.decay})" for row in rows]
             for side, rows in (("student", self.student), ("generator", self.generator))
@@ -87,7 +89,7 @@ class Method:
 
     @property
     def rows(self) -> tuple[Weighted, ...]:
-        """The rows of the phases that have steps."""
+        """The rows of all phases with steps."""
         return (*self.student * (self.student_steps > 0), *self.generator * (self.generator_steps > 0))
 
     @property

@@ -1,10 +1,11 @@
-"""NAYER: fixed vectors of the classes, through noisy layers that are drawn anew for each batch."""
+"""NAYER: fixed class vectors go through noisy layers that are redrawn for each batch."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import KL, BatchNormStatistics, Disagreement, Label, Weighted
 
-# As for CIFAR-10; CIFAR-100 takes 40 steps. The published vectors are a language model's of the classes' names:
-# vectors=FILE; and 200 batches are there before the student starts, where it is as many images as in FastDFKD here.
+# The numbers are those for CIFAR-10; CIFAR-100 takes 40 steps. The published vectors are a language model's embeddings
+# of the class names: vectors=FILE. The paper makes 200 batches before the student starts; here it is the number of
+# images that FastDFKD makes.
 NAYER = Method(
     name="nayer",
     source="Tran et al. 2024, arXiv 2310.00258",

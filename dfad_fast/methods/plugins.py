@@ -1,4 +1,4 @@
-"""Terms, sources and methods of the user's own, from files or installed packages."""
+"""The user's own terms, sources and methods, from files or installed packages."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _OWN_TERMS, _OWN_SOURCES, _OWN_METHODS = dict(TERMS), dict(SOURCES), dict(METHOD
 
 
 def load_plugins(sources: Iterable[str] = ()) -> None:
-    """Makes known what modules hold: those that installed packages name as entry points of the group
-    ``dfad_fast.plugins``, and those of ``sources`` (``pkg.module`` or ``file.py``).
+    """Loads and registers the plugins of installed packages (entry points in the group ``dfad_fast.plugins``) and of
+    ``sources`` (``pkg.module`` or ``file.py``).
 
-    A plugin is code and is run. Its Term and SourceSpec classes and Method objects are known by their names from then
-    on, in expressions and on the command line; a later plugin may replace an earlier one's. Raises UsageError for a
-    module that cannot be imported, holds none of them, or takes a name of this library's own; for an installed
-    package's that is a warning, for it may not be meant.
+    A plugin is code, and loading runs it. Afterwards expressions and the command line know its Term and SourceSpec
+    classes and Method objects by name; a later plugin may replace those of an earlier one. Raises UsageError for a
+    module that cannot be imported, defines none of these, or uses a name of this library. For an installed package's
+    plugin this is only a warning, because the user may not have asked for it.
     """
     for entry in importlib.metadata.entry_points(group=GROUP):
         try:
-            # Not as a source is imported: a file in the current folder must not take an installed module's place.
+            # Not imported like a source: a file in the current folder must not replace an installed module.
             _register(entry.value, importlib.import_module(entry.module))
         except Exception as error:
-            warnings.warn(f"plugin {entry.value} is left out: {type(error).__name__}: {error}", stacklevel=2)
+            warnings.warn(f"plugin {entry.value} is skipped: {type(error).__name__}: {error}", stacklevel=2)
     for source in sources:
         with imported(source) as module:
             _register(source, module)
@@ -59,11 +59,11 @@ def _register(source: str, module: ModuleType) -> None:
 
 def _refuse_known(source: str, kind: str, name: str, known: Iterable[str]) -> None:
     if name in known:
-        raise UsageError(f"plugin {source}: {name!r} is a {kind} of dfad_fast already: choose another name")
+        raise UsageError(f"plugin {source}: {name!r} is already a {kind} of dfad_fast: choose another name")
 
 
 def _named(module: ModuleType, kind: type[T], own: Mapping[str, type[T]]) -> dict[str, type[T]]:
-    """The classes of this kind that are there and not this library's, by their names."""
+    """The module's classes of this kind, by name, without this library's."""
     found = {}
     for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, kind) and value not in own.values():

@@ -1,4 +1,4 @@
-"""Images that rules draw once, kept in a bank: no generator is trained, and of the teacher only answers are read."""
+"""A bank of images drawn once by rules: trains no generator and reads only the teacher's answers."""
 
 from dfad_fast.methods.method import Method
 from dfad_fast.terms import L1, Weighted

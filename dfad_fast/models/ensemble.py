@@ -1,4 +1,4 @@
-"""Several teachers that answer as one."""
+"""Several teachers combined into one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Ensemble(nn.Module):
     """Maps images [B, C, H, W] to the weighted mean of its members' answers, [B, classes].
 
     Args:
-        members: at least two networks of as many classes, each out of what was wrapped around it. They are shared,
-            not copied.
-        mean: of ``logits``, or of ``probabilities``, which are answered as their logarithms.
-        weights: a positive one for each member, of any sum; None for equal ones.
+        members: at least two networks with the same number of classes; wrappers such as DataParallel are removed. They
+            are shared, not copied.
+        mean: of ``logits``, or of ``probabilities``, which are returned as logarithms.
+        weights: a positive weight for each member, with any sum; None for equal weights.
 
     Raises:
-        UsageError: fewer than two members, one that is given twice or is no network, an unknown mean, weights that are
-            not positive or not as many as members.
+        UsageError: fewer than two members, a member that is given twice or is not a network, an unknown mean, weights
+            that are not positive or of another number than the members.
     """
 
     def __init__(
@@ -38,18 +38,18 @@ class Ensemble(nn.Module):
         super().__init__()
         if len(members) < 2:
             raise UsageError(
-                f"an ensemble has at least 2 members, got {len(members)}: give the network itself"
+                f"an ensemble needs at least 2 members, got {len(members)}: pass the network itself"
             )
         for member in members:
             if is_black_box(member):
                 raise UsageError(
-                    "an ensemble's members are networks, got BlackBoxTeacher: average the answers in one callable of "
-                    "one BlackBoxTeacher"
+                    "an ensemble's members are networks, got BlackBoxTeacher: average the answers inside the "
+                    "callable of one BlackBoxTeacher"
                 )
             if not isinstance(member, nn.Module) or isinstance(member, Ensemble):
                 raise UsageError(
-                    f"an ensemble's members are networks (nn.Module), got {type(member).__name__}: name the single "
-                    "networks"
+                    f"an ensemble's members are networks (nn.Module), got {type(member).__name__}: pass the "
+                    "individual networks"
                 )
         if len(set(members)) < len(members):
             raise UsageError("a member of the ensemble is given twice: give it once, with a larger weight")
@@ -67,38 +67,38 @@ class Ensemble(nn.Module):
         return torch.logsumexp(torch.stack(logs), dim=0)
 
     def with_members(self, members: Sequence[nn.Module]) -> Ensemble:
-        """Another one that averages ``members`` as this one does its own."""
+        """An ensemble of ``members`` with this one's mean and weights."""
         return Ensemble(members, self.mean, self.weights)
 
     def describe(self) -> dict[str, Any]:
-        """What is recorded of it, as plain values."""
+        """Its record, as plain values."""
         return {"members": len(self.members), "mean": self.mean, "weights": self.weights}
 
 
 def as_teacher(teacher: nn.Module | Sequence[nn.Module]) -> nn.Module:
-    """The network itself, or an :class:`Ensemble` of the networks with the mean of their logits."""
+    """The network itself, or an :class:`Ensemble` of the networks that averages their logits."""
     return teacher if isinstance(teacher, nn.Module) else Ensemble(teacher)
 
 
 def named_members(network: nn.Module, what: str = "teacher") -> list[tuple[str, nn.Module]]:
-    """The members of an ensemble with what errors call them, or the network alone."""
+    """The members of an ensemble with their names in errors, or only the network."""
     if not isinstance(network, Ensemble):
         return [(what, network)]
     return [(f"{what}'s member {i}", member) for i, member in enumerate(network.members)]
 
 
 def path_of_member(index: int) -> str:
-    """What paths of submodules of that member begin with."""
+    """The prefix of that member's submodule paths."""
     return f"members.{index}."
 
 
 def _shares(weights: Sequence[float] | None, members: int) -> list[float]:
     given = [1.0] * members if weights is None else [float(weight) for weight in weights]
     if len(given) != members:
-        raise UsageError(f"an ensemble of {members} members has {members} weights, got {len(given)}")
+        raise UsageError(f"an ensemble of {members} members needs {members} weights, got {len(given)}")
     if not all(0 < weight < math.inf for weight in given):
         raise UsageError(
-            f"an ensemble's weights are positive and finite, got {given}: leave a member out instead"
+            f"an ensemble's weights must be positive and finite, got {given}: leave a member out instead"
         )
     return [weight / sum(given) for weight in given]
 
@@ -108,6 +108,6 @@ def _logits(answer: object, images: int) -> Tensor:
     if logits is None:
         raise UsageError(
             f"a member of the ensemble answers {images} images with {type(answer).__name__} that holds no logits "
-            "[B, classes]: wrap it in a module that returns the logits alone"
+            "[B, classes]: wrap it in a module that returns only the logits"
         )
     return logits

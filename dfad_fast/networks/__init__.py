@@ -1,1 +1,1 @@
-"""The three networks of a run: fitted to each other, run as the levers say, and shown images."""
+"""The three networks of a run: checked against each other, run as the levers say, and shown images."""

@@ -1,4 +1,4 @@
-"""The user's networks are left as they were handed in, but for the student's weights."""
+"""Leaves the user's networks as they were passed in, except for the student's weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dfad_fast.models.reading.check import is_lazy, modes_of, set_modes
 
 @contextmanager
 def modes_kept(*networks: nn.Module) -> Iterator[None]:
-    """After it every module is in the mode, train or eval, that it was in before."""
+    """On exit, puts every module back into its former mode, train or eval."""
     modes = [mode for network in networks for mode in modes_of(network)]
     try:
         yield
@@ -22,11 +22,11 @@ def modes_kept(*networks: nn.Module) -> Iterator[None]:
 
 
 class Layouts:
-    """The memory layout of networks' weights, which steps may have otherwise: they are quicker in channels_last.
+    """The memory layout of networks' weights. Steps may change it: they are faster in channels_last.
 
-    Made before the layout is changed; ``note`` follows the change. From then on weights can be put from one layout
-    into the other; their values are the same to the bit. ``when_moved`` is called where they are no longer at the
-    places in memory at which the last step had them. A lazy weight, which has no shape yet, is left in that of steps.
+    Create it before the layout changes and call ``note`` after the change. From then on it can move weights from one
+    layout to the other; their values stay bit-equal. It calls ``when_moved`` if the weights are no longer at the
+    addresses that the last step used. A lazy weight, which has no shape yet, stays in the layout of steps.
     """
 
     def __init__(self, *networks: nn.Module) -> None:
@@ -43,7 +43,7 @@ class Layouts:
         self.when_moved: Callable[[], None] = lambda: None
 
     def note(self) -> None:
-        """The layout at hand is that of steps."""
+        """Records the current layout as that of steps."""
         self._given = [entry for entry in self._given if self._tensor(entry).stride() != entry[2]]
         self._own = [self._tensor(entry).stride() for entry in self._given]
 
@@ -53,7 +53,7 @@ class Layouts:
         return tensor
 
     def take(self) -> None:
-        """Into the layout of steps."""
+        """Puts the weights into the layout of steps."""
         for entry, strides in zip(self._given, self._own, strict=True):
             _lay_out(self._tensor(entry), strides)
         places = [self._tensor(entry).data_ptr() for entry in self._given]
@@ -62,19 +62,19 @@ class Layouts:
             self.when_moved()
 
     def give_back(self) -> None:
-        """Into the layout that the networks were handed in with."""
+        """Puts the weights back into the layout that the networks were passed in with."""
         for entry in self._given:
             _lay_out(self._tensor(entry), entry[2])
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Within it the layout is that of steps, and after the outermost such block the one that was handed in."""
+        """Inside the block the layout is that of steps; after the outermost block it is the original one."""
         self.take()
         self._users += 1
         try:
             yield
         except BaseException:
-            # The error is the one to be seen, on a GPU that fails at everything from then on, too.
+            # The first error must stay visible, even if a broken GPU then fails at everything else.
             with suppress(Exception):
                 self._leave()
             raise

@@ -1,4 +1,4 @@
-"""Networks of one step at a time: hooks, modes and frozen weights of two trainers in two threads would mix."""
+"""Lets one step at a time use a network: two threads' trainers would mix up its hooks, modes and frozen weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _in_use: dict[int, int] = {}
 
 @contextmanager
 def used_alone(*networks: nn.Module) -> Iterator[None]:
-    """Raises UsageError where another thread is inside with one of the networks, or with one that shares its layers.
+    """Raises UsageError if another thread uses one of the networks, or one that shares layers with them.
 
-    An activation without weights may be shared: nothing of a step stays in it.
+    Networks may share an activation without weights: it keeps no state of a step.
     """
     thread = threading.get_ident()
     parts = {
@@ -31,7 +31,7 @@ def used_alone(*networks: nn.Module) -> Iterator[None]:
     with _lock:
         if any(_in_use.get(part, thread) != thread for part in parts):
             raise UsageError(
-                "another thread's trainer is using one of these networks: give each trainer networks of its own, "
+                "another thread's trainer is using one of these networks: give each trainer its own networks, "
                 "such as by copy.deepcopy"
             )
         entered = [part for part in parts if part not in _in_use]

@@ -1,4 +1,4 @@
-"""What a step does to be fast: one switch each, and the three settings above them."""
+"""What makes a step fast: one switch each, and three presets."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ SPEEDS = ("auto", "exact", "fast")
 
 @dataclass(frozen=True)
 class Levers:
-    """The switches. The first six leave the mathematics as published and are on by default.
+    """The switches. The first six keep the published mathematics and are on by default.
 
     Attributes:
-        fold_teacher: the frozen teacher's batch norm layers are folded into the convolutions before them. Networks
-            where that is not possible stay as they are, with a notice.
-        fused_generator: batch norm, LeakyReLU, upsampling and convolution of the generator that the trainer makes as
-            one op, with a quarter of the multiplications (dfad_fast.ops.generator_block). A generator that is given
+        fold_teacher: folds the frozen teacher's batch norm layers into the convolutions before them. Networks that
+            cannot be folded stay as they are, with a notice.
+        fused_generator: runs batch norm, LeakyReLU, upsampling and convolution of the trainer's own generator as one
+            op, with a quarter of the multiplications (dfad_fast.ops.generator_block). A generator passed by the user
             keeps its own setting. CPU and float32 only, off elsewhere.
-        fused_norms: batch norm layers of the student, of the generator, and of the teacher where they run, each as one
-            op, with what is added behind it and the ReLU or LeakyReLU module that follows, where no hook looks in
-            between (dfad_fast.ops.batch_norm_act). CPU only, off elsewhere; not where their statistics are taken over
-            several processes.
-        winograd: 3x3 convolutions of stride 1 and 8 channels and more by Winograd's minimal filtering, with a quarter
-            of the multiplications (dfad_fast.ops.winograd_conv2d, and narrow_conv2d where channels are few), with what
-            is added and activated behind them as for fused_norms. A teacher's wider weights are transformed once: later
-            changes of them are not seen. An infinite feature becomes NaN, and second derivatives are refused. CPU and
-            float32 only, off elsewhere.
-        direct_convolutions: 3x3 convolutions of fewer channels, and 3x3 and 1x1 ones of few channels and stride 2, by
-            dfad_fast.ops.narrow_conv2d, likewise. CPU and float32 only, off elsewhere.
-        pin_allocator: on glibc, memory that was freed is kept for the next step (mallopt, for the whole process). The
-            command line does that; in Python dfad_fast.pin_allocator() does.
-        one_student_batch: the images and what terms mixed of them go through the student as one batch, whose batch
-            norm layers then see both together. None: where that makes no difference, as without such layers.
-        precision: what the networks compute in, by autocast; float16 scales its losses. Losses, weights and the
+        fused_norms: runs each batch norm layer of the student, the generator and the unfolded teacher as one op,
+            together with the addition and the ReLU or LeakyReLU module that follow, unless a hook reads in between
+            (dfad_fast.ops.batch_norm_act). CPU only, off elsewhere; off if several processes share the statistics.
+        winograd: runs 3x3 convolutions of stride 1 and at least 8 channels by Winograd's minimal filtering, with a
+            quarter of the multiplications (dfad_fast.ops.winograd_conv2d; narrow_conv2d for few channels), together
+            with the addition and activation that follow, as for fused_norms. A teacher's wider weights are transformed
+            once: later changes to them have no effect. An infinite feature becomes NaN, and second derivatives raise an
+            error. CPU and float32 only, off elsewhere.
+        direct_convolutions: runs 3x3 convolutions of fewer channels, and 3x3 and 1x1 ones of few channels and stride 2,
+            by dfad_fast.ops.narrow_conv2d in the same way. CPU and float32 only, off elsewhere.
+        pin_allocator: on glibc, keeps freed memory for the next step (mallopt, for the whole process). The command line
+            does this itself; in Python call dfad_fast.pin_allocator().
+        one_student_batch: passes the images and the terms' mixtures of them through the student as one batch, so that
+            its batch norm layers see both together. None: only if that makes no difference, such as without these
+            layers.
+        precision: the networks' compute type, by autocast; with float16 the losses are scaled. Losses, weights and the
             optimizers' state stay float32.
-        teacher_precision: what the teacher computes in: the same, float32 or bfloat16; ``measured`` is bfloat16 where a
-            batch takes a tenth less time in it, which is tried when a run begins (CPU only) and recorded.
-        compile: torch.compile for networks whose features no term reads.
-        graph: the whole iteration is one CUDA graph (GPU only). Host code in the networks, such as hooks, runs only
-            until it is captured, in the fourth iteration.
-        sample_together: the generator makes the batches of all student steps in one pass, so that its batch norm
+        teacher_precision: the teacher's compute type: the same, float32 or bfloat16. ``measured`` times both when a run
+            begins (CPU only), takes bfloat16 if it saves a tenth of a batch's time, and records the choice.
+        compile: uses torch.compile for networks whose features no term reads.
+        graph: runs the whole iteration as one CUDA graph (GPU only). Host code in the networks, such as hooks, runs
+            only until the graph is captured in the fourth iteration.
+        sample_together: generates the batches of all student steps in one pass, so that the generator's batch norm
             layers see them together.
-        student_batches: how many batches the student's steps of an iteration share; None is one for each step, as
-            published, and 0 lets them learn from the batch that the generator's step was taken on (which then comes
-            first, as in ZSKT, arXiv 1905.09768). The teacher answers each batch once.
+        student_batches: how many batches the student's steps of an iteration share. None is one for each step, as
+            published. With 0 they learn from the batch of the generator's step, which then comes first, as in ZSKT
+            (arXiv 1905.09768). The teacher answers each batch once.
     """
 
     fold_teacher: bool = True
@@ -75,10 +75,10 @@ class Levers:
         if self.student_batches is not None and self.student_batches < 0:
             raise UsageError(f"student_batches must be at least 0, got {self.student_batches}")
         if self.sample_together and self.student_batches == 0:
-            raise UsageError("sample_together has nothing to sample where student_batches is 0: choose one")
+            raise UsageError("sample_together has nothing to sample if student_batches is 0: choose one")
 
     def describe(self) -> dict[str, str]:
-        """Each lever and its setting, in words."""
+        """Each lever and its setting as text."""
         none = {"student_batches": "one per step", "one_student_batch": "where it is the same"}
         described = {}
         for name, value in asdict(self).items():
@@ -95,7 +95,7 @@ class Levers:
 
     @property
     def of_teacher(self) -> Levers:
-        """Those that the teacher runs by."""
+        """The levers for the teacher."""
         own = self.teacher_precision
         return replace(self, precision=own) if own in ("float32", "bfloat16") else self
 
@@ -106,12 +106,12 @@ class Levers:
 
     @property
     def by_winograd(self) -> bool:
-        """Whether 3x3 convolutions go by Winograd's filtering; torch.compile and autocast choose theirs."""
+        """Whether 3x3 convolutions use Winograd's filtering; torch.compile and autocast choose their own kernels."""
         return self.winograd and not self.compile and self.autocast is None
 
     @property
     def by_direct_convolutions(self) -> bool:
-        """Whether convolutions of few channels go by this package's op; the same holds."""
+        """Whether convolutions of few channels use this package's op, under the same conditions."""
         return self.direct_convolutions and not self.compile and self.autocast is None
 
 
@@ -127,12 +127,12 @@ PLAIN = Levers(
 
 
 def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
-    """The levers by the name of a speed.
+    """The levers of the named speed.
 
-    ``exact``: the published mathematics in float32. ``auto``: the same in bfloat16 where this machine multiplies
-    matrices several times faster in it (AMX, or a GPU's tensor cores), and on a GPU as a CUDA graph. ``fast``: in
-    addition the student's steps of an iteration share the generator's batch, which saves its sampling and all but one
-    of the teacher's answers.
+    ``exact``: the published mathematics in float32. ``auto``: the same, in bfloat16 if this machine multiplies matrices
+    several times faster in it (AMX, or a GPU's tensor cores), and on a GPU as a CUDA graph. ``fast``: in addition, the
+    student's steps of an iteration share the generator's batch, which saves the sampling and all but one of the
+    teacher's forward passes.
 
     Raises UsageError for an unknown name and for levers that this machine lacks.
     """
@@ -156,7 +156,7 @@ def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
 
 
 def _without_effectless(levers: Levers, device: torch.device) -> Levers:
-    """Off, what has kernels for the CPU only, or for float32 there, so that records say what was at work."""
+    """Turns off levers without a kernel for this device and type, so that records name only those in effect."""
     in_float32 = replace(levers, fused_generator=False, winograd=False, direct_convolutions=False)
     if device.type != "cpu":
         return replace(in_float32, fused_norms=False)
@@ -166,7 +166,7 @@ def _without_effectless(levers: Levers, device: torch.device) -> Levers:
 
 
 def with_changes(levers: Levers, changes: tuple[str, ...]) -> Levers:
-    """``levers`` with settings written ``NAME=VALUE``. Raises UsageError for what is no lever or no value of it."""
+    """``levers`` with settings written ``NAME=VALUE``. Raises UsageError for an unknown lever or an invalid value."""
     parsed: dict[str, Any] = {}
     for change in changes:
         name, _, value = change.partition("=")
@@ -191,10 +191,9 @@ def _parse(name: str, value: str) -> bool | int | str | None:
 
 
 def _fast_precision(device: torch.device) -> Precision:
-    """The narrowest type that is several times faster than float32 here and as safe.
+    """The narrowest type that is several times faster than float32 on this device and equally safe.
 
-    AVX512-BF16 without AMX does not count: its dot products run at half of float32's rate on the Xeon that was
-    measured.
+    AVX512-BF16 without AMX does not count: on the measured Xeon its dot products run at half of float32's rate.
     """
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"

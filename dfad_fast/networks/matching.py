@@ -1,4 +1,4 @@
-"""Which of the teacher's and the student's stages are compared, and what to say where none match."""
+"""Which of the teacher's and the student's stages are compared, and the messages if none match."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Names = Sequence[str] | None
 
 
 class Matching:
-    """The stages of both networks, and ``pairs`` (teacher's, student's) of those that match.
+    """The stages of both networks, and the matching ``pairs`` (teacher's, student's).
 
-    Raises UsageError for taps that are named and cannot be matched. Those that are found may match or not.
+    Raises UsageError for named taps that cannot be matched. Taps found automatically need not match.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Matching:
         if names_teacher and names_student and len(names_teacher) != len(names_student):
             raise UsageError(
                 f"{len(names_teacher)} taps are named for the teacher and {len(names_student)} for the student: "
-                "name as many for the one as for the other"
+                "name equally many for both"
             )
         self.pairs = match_taps(self._teacher_stages, self._student_stages)
         if len(self.pairs) < len(names_teacher or names_student or ()):
@@ -50,12 +50,12 @@ class Matching:
 
     @property
     def last_stage(self) -> Tap | None:
-        """The teacher's deepest tap, whether or not it has a match; None where there is none."""
+        """The teacher's deepest tap, with or without a match; None if there is no tap."""
         return self._teacher_stages[-1] if self._teacher_stages else None
 
     @property
     def teacher_taps(self) -> list[Tap]:
-        """Those of the pairs first, and the deepest of all, which need not have a match."""
+        """The paired taps first, then the deepest tap, which need not have a match."""
         return list(dict.fromkeys([*(t for t, _ in self.pairs), *self._teacher_stages[-1:]]))
 
     @property
@@ -64,11 +64,11 @@ class Matching:
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Those of the features that are compared, [C, H, W] or [C] each."""
+        """The shapes of the compared features, [C, H, W] or [C] each."""
         return [teacher.shape for teacher, _ in self.pairs]
 
     def describe(self) -> list[dict[str, str | list[int]]]:
-        """What was tapped, a row per stage."""
+        """The tapped stages, one row each."""
         return [
             {
                 "teacher": str(t),
@@ -80,17 +80,17 @@ class Matching:
         ]
 
     def describe_mismatch(self) -> str:
-        """What to say where stages that have to match do not."""
+        """The message for stages that must match and do not."""
         for what in self._opaque:
             if self._is_black_box:
                 return (
-                    "the teacher is a black box, which gives its answers and no features: choose a method or terms "
-                    "that read none, such as dfme or maze"
+                    "the teacher is a black box, which gives answers but no features: choose a method or terms "
+                    "that read no features, such as dfme or maze"
                 )
             return (
-                f"the {what} is a program (TorchScript, torch.export, ONNX), whose features cannot be "
-                "read: choose a method or terms that read "
-                "none, such as dfad, or give the network that it was made from"
+                f"the {what} is a program (TorchScript, torch.export, ONNX), whose features cannot be read: choose "
+                "a method or terms that read no features, such as dfad, or give the network that it was exported "
+                "from"
             )
         return (
             "the teacher's and the student's features do not match: "
@@ -100,18 +100,19 @@ class Matching:
         )
 
     def describe_poor_match(self) -> str | None:
-        """What to say where of several of the teacher's stages the student matches the first one alone."""
+        """The message if the student matches only the first of several teacher stages."""
         if len(self._teacher_stages) < 2 or [t for t, _ in self.pairs] != self._teacher_stages[:1]:
             return None
         ((teacher, student),) = self.pairs
         return (
-            f"features are compared at the first stage alone ({teacher} and {student}), which says little: name taps "
-            "of equal spatial sizes with --taps-teacher and --taps-student (in Python taps_teacher= and taps_student=)"
+            f"features are compared at the first stage only ({teacher} and {student}), which says little: name "
+            "taps of equal spatial sizes with --taps-teacher and --taps-student (in Python taps_teacher= and "
+            "taps_student=)"
         )
 
 
 def _taps(network: nn.Module, image_shape: tuple[int, int, int], names: Names) -> list[Tap]:
-    """Those that are named, or those that are found: in an ensemble in its first member."""
+    """The named taps, or those found automatically; for an ensemble, in its first member."""
     images = example_images(network, image_shape)
     network.eval()
     if is_opaque(network):

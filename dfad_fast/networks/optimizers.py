@@ -1,4 +1,4 @@
-"""A network's optimizer, with the scaling that float16 needs."""
+"""A network's optimizer, with the loss scaling that float16 needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _around_backward: list[Callable[[Tensor], AbstractContextManager[None]]] = []
 
 @contextmanager
 def around_backward(enter: Callable[[Tensor], AbstractContextManager[None]]) -> Iterator[None]:
-    """Inside the block, the backward pass of every step runs within ``enter(loss)``."""
+    """Inside the block, every step's backward pass runs within ``enter(loss)``."""
     _around_backward.append(enter)
     try:
         yield
@@ -34,10 +34,10 @@ def _backward(loss: Tensor) -> None:
 
 
 class ScaledOptimizer:
-    """An optimizer, and for float16 a scaler of its losses, so that small gradients do not vanish.
+    """An optimizer and, for float16, a loss scaler that keeps small gradients from vanishing.
 
-    A step whose scaled gradients overflow is left out and the scale halved, as torch.amp.GradScaler does it. Gradients
-    whose norm is more than ``clip_norm`` are scaled down to it.
+    If the scaled gradients overflow, it skips the step and halves the scale, as torch.amp.GradScaler does. It scales
+    gradients whose norm exceeds ``clip_norm`` down to that norm.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class ScaledOptimizer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def around(self, optimizer: torch.optim.Optimizer, each_own: bool = False) -> ScaledOptimizer:
-        """Another optimizer with the same scaler, so that both have one scale, and the same clipping. ``each_own``:
-        every process has parameters of its own; a step that overflows in one is left out in all, whose scale is one."""
+        """A wrapper of another optimizer that shares this scaler and clipping. ``each_own``: every process has its own
+        parameters; since all share one scale, a step that overflows in one process is skipped in all."""
         other = copy.copy(self)
         other.optimizer = optimizer
         other._each_own = each_own
         return other
 
     def descend(self, loss: Tensor, look: Callable[[], None] | None = None) -> None:
-        """One step down the gradient of ``loss``. ``look`` is called when the gradients are there, not scaled."""
+        """One step down the gradient of ``loss``. Calls ``look`` once the unscaled gradients are computed."""
         self.optimizer.zero_grad()
         if self._scaler is None:
             _backward(loss)
@@ -113,7 +113,7 @@ class ScaledOptimizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
-        # What belongs to this run's device and graph and not to the state; rates are set anew at each step.
+        # These belong to this run's device and graph, not to the state; each step sets the rates.
         own = [{key: group.get(key) for key in _OWN} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict({key: value for key, value in state.items() if key != "scaler"})
         for group, kept in zip(self.optimizer.param_groups, own, strict=True):

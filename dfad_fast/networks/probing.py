@@ -1,4 +1,4 @@
-"""Images shown to the three networks: what the teacher says to them, and the probes that terms read."""
+"""Shows images to the three networks: the teacher's answers, and the probes that terms read."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from dfad_fast.terms import (
 )
 
 Draws = Sequence[tuple[Tensor, ...]]
-"""The random numbers of a step: for each row of its table, those that its term drew."""
+"""The random numbers of a step: what each row's term drew."""
 
 
 @dataclass(frozen=True)
 class TeacherView:
-    """Logits [B, classes], and the features and statistics that the terms of the phase ask for.
+    """Logits [B, classes], and the features and statistics that the phase's terms read.
 
-    ``ask`` gives the logits of further images, with or without a graph as in this view.
+    ``ask`` returns the logits of further images, with or without a graph as in this view.
     """
 
     logits: Tensor
@@ -48,7 +48,7 @@ class TeacherView:
     statistics: list[LayerStatistics]
 
     def detached(self, ask: Callable[[Tensor], Tensor]) -> TeacherView:
-        """The same without a graph, with ``ask`` for further questions."""
+        """The same without a graph, with ``ask`` for further images."""
         statistics = [
             replace(layer, mean=layer.mean.detach(), variance=layer.variance.detach())
             for layer in self.statistics
@@ -64,18 +64,18 @@ class TeacherView:
 
 @dataclass
 class Passes:
-    """Images that went through the teacher and through the student, those of this process."""
+    """How many images of this process went through the teacher and the student."""
 
     teacher: int = 0
     student: int = 0
 
 
 class Runner:
-    """Calls ``network`` as the levers say.
+    """Runs ``network`` as the levers say.
 
-    Compiled, it is used only where no hook has to see its inside; torch.compile chooses its convolutions itself. A
-    network that has to have the usual layout, as its ``needs`` say, keeps torch's own kernels. Members of an ensemble
-    are each treated as a network alone.
+    The compiled network runs only if no hook reads inside it; torch.compile chooses its own convolutions. A network
+    whose ``needs`` require the default layout keeps torch's own kernels. Each member of an ensemble is treated as a
+    separate network.
     """
 
     def __init__(
@@ -103,14 +103,14 @@ class Runner:
 
     @contextmanager
     def with_kernels(self) -> Iterator[None]:
-        """Around a whole step: a network that checkpoints its activations runs again in backward."""
+        """Wraps a whole step, because a network that checkpoints its activations runs again in backward."""
         with ExitStack() as stack:
             for layers in self._layers.values():
                 stack.enter_context(layers.used())
             yield
 
     def describe(self) -> dict[str, str]:
-        """What computed the network's layers, by their kind; nothing where none ran."""
+        """The kernels that computed the network's layers, by kind; empty if no layer ran."""
         described = {what: layers.describe() for what, layers in self._layers.items()}
         if len(described) == 1:
             return next(iter(described.values()))
@@ -125,16 +125,16 @@ class Runner:
 
 
 class Prober:
-    """Runs the networks of ``trio`` in steps, as ``levers`` say.
+    """Runs the networks of ``trio`` in each step, as ``levers`` say.
 
-    With ``fold_teacher`` a copy of the teacher with its batch norm folded answers in its place, where nobody asks for
-    the statistics at those layers; ``folding`` says how that went. It follows no later change of the teacher.
+    With ``fold_teacher`` a copy of the teacher with folded batch norm answers in its place, unless a term reads the
+    statistics at those layers; ``folding`` reports the result. Later changes to the teacher do not reach the copy.
     """
 
     def __init__(self, trio: Trio, levers: Levers = PLAIN) -> None:
         self.trio = trio
         self.passes = Passes()
-        """All so far."""
+        """The totals so far."""
         self._one_student_batch = levers.one_student_batch
         teacher, student, generator = trio.teacher, trio.student, trio.generator
         taps = trio.matching.teacher_taps
@@ -160,18 +160,18 @@ class Prober:
 
     @property
     def _one_batch(self) -> bool:
-        """Whether images and what terms made of them go through the student as one batch."""
+        """Whether images and the terms' mixtures of them go through the student as one batch."""
         wanted = self._one_student_batch
         return not self.trio.student_depends_on_batch if wanted is None else wanted
 
     @property
     def notices(self) -> list[str]:
-        """What could not be folded, in a line."""
+        """One line that names what could not be folded, if anything."""
         folding = self.folding
         return [f"teacher's batch norm layers: {folding}"] if folding and folding.kept else []
 
     def describe_kernels(self) -> list[str]:
-        """What computes the layers of each network that ran, a line each."""
+        """The kernels that compute each network's layers, one line each."""
         trio, lines = self.trio, []
         names = {trio.teacher: "teacher", trio.student: "student", trio.generator: "generator"}
         if self.quick_teacher is not trio.teacher:
@@ -182,7 +182,7 @@ class Prober:
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
-        """Within it layers run by the kernels of the levers, and batch norm layers see the batch they are to see."""
+        """Inside the block, layers use the levers' kernels, and synchronized batch norm sees the whole batch."""
         with ExitStack() as stack:
             for runner in self._runners.values():
                 stack.enter_context(runner.with_kernels())
@@ -191,7 +191,7 @@ class Prober:
             yield
 
     def mixed_precision(self) -> torch.autocast:
-        """In it networks compute in halves, if that was asked for, and losses in float32."""
+        """Inside it networks compute in half precision, if requested, and losses in float32."""
         return self._computing_in(self._autocast)
 
     @property
@@ -214,16 +214,16 @@ class Prober:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def generate(self, noise: Tensor, by: nn.Module | None = None) -> Tensor:
-        """Images [B, C, H, W] of noise [B, latent_dim]; ``by`` another generator than the trio's."""
+        """Images [B, C, H, W] from noise [B, latent_dim], by the trio's generator or by ``by``."""
         with self.mixed_precision():
             return self._runners[self.trio.generator](noise) if by is None else by(noise)
 
     def asker(
         self, graph: bool, statistics: bool = False, hooked: bool = False, of: nn.Module | None = None
     ) -> Callable[[Tensor], Tensor]:
-        """Asks the teacher for its logits. ``graph``: whether gradients flow to the images through it, as the
-        generator's phase needs them and the student's does not. ``statistics``: whether its batch norm layers run.
-        ``hooked``: whether something inside of it is read. ``of``: the member of an ensemble that is asked alone."""
+        """Returns a function that runs the teacher and returns its logits. ``graph``: whether gradients flow through it
+        to the images, which the generator's phase needs and the student's does not. ``statistics``: whether its batch
+        norm layers run. ``hooked``: whether hooks read inside it. ``of``: the only member of an ensemble to run."""
         run = self._runners[self.trio.teacher if statistics else self.quick_teacher]
 
         def ask(images: Tensor) -> Tensor:
@@ -231,13 +231,13 @@ class Prober:
             if self._autocast and not self._teacher_autocast:
                 images = at_least_float32(images)
             with torch.set_grad_enabled(graph), self._computing_in(self._teacher_autocast):
-                # Losses are computed from float32 (or float64), whatever the network computed in.
+                # Losses are computed from float32 (or float64), whatever type the network used.
                 return at_least_float32(run(images, hooked) if of is None else of(images))
 
         return ask
 
     def look(self, images: Tensor, rows: Sequence[Weighted], graph: bool) -> TeacherView:
-        """Shows ``images`` to the teacher, with the features and statistics that ``rows`` ask for."""
+        """Runs the teacher on ``images`` and keeps the features and statistics that ``rows`` read."""
         with_statistics = reads_statistics(rows)
         tapped = reads_features(rows) or reads_last_stage(rows)
         ask = self.asker(graph, with_statistics, hooked=with_statistics or tapped)
@@ -268,9 +268,9 @@ class Prober:
         labels: Tensor | None = None,
         contrast: tuple[Tensor, Tensor] | None = None,
     ) -> list[Probe]:
-        """Shows ``images``, which the teacher has seen, to the student too; a probe for each row with its draws.
+        """Runs the student on ``images``, which the teacher has seen; returns a probe for each row with its draws.
 
-        What terms make of the images follows as batches of their own, or as one with the images.
+        The terms' mixtures of the images follow as separate batches, or in one batch with the images.
         """
         virtual = [row.term.virtual_images(images, drawn) for row, drawn in zip(rows, draws, strict=True)]
         further = [x for x in virtual if x is not None]
@@ -311,7 +311,7 @@ class Prober:
         ]
 
     def _ask_student(self, images: Tensor, features_of: int) -> tuple[Tensor, list[Tensor]]:
-        """Logits, and the features of the first ``features_of`` images through their connectors."""
+        """Logits, and the connectors' output for the first ``features_of`` images."""
         run = self._runners[self.trio.student]
         self.passes.student += len(images)
         with self.mixed_precision():
@@ -324,7 +324,7 @@ class Prober:
             ]
 
     def _ask_student_changed(self, images: Tensor, path: str, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """Logits, the output of the student's submodule ``path`` having gone through ``change``."""
+        """Logits, with the output of the student's submodule ``path`` replaced by ``change`` of it."""
         student = self.trio.student
         self.passes.student += len(images)
         hook = student.get_submodule(path).register_forward_hook(lambda _, __, output: change(output))
@@ -336,7 +336,7 @@ class Prober:
 
 
 def _fold(teacher: nn.Module, image_shape: tuple[int, int, int], taps: Sequence[Tap]) -> Folded:
-    """Each member of an ensemble by itself, so that one that cannot be folded keeps no other from it."""
+    """Folds each member of an ensemble separately, so that one that cannot be folded does not block the others."""
     images = noise_images(teacher, image_shape, 4)
     watched = [tap.path for tap in taps if tap.call is None]
     if not isinstance(teacher, Ensemble):
@@ -354,7 +354,7 @@ def _fold(teacher: nn.Module, image_shape: tuple[int, int, int], taps: Sequence[
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """No gradients for the parameters of ``modules`` inside the block; gradients to their inputs still flow."""
+    """Inside the block the parameters of ``modules`` get no gradients; gradients still flow to their inputs."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""State dictionaries that may hold more than tensors: modules with extra state put what they like into theirs."""
+"""State dictionaries that may hold more than tensors: a module's extra state can be any object."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 
 def state_of(module: nn.Module) -> dict[str, Any]:
-    """Its state dictionary without graphs. Extra state that is no plain data, and so cannot be read again without
-    running code, is left out."""
+    """The module's state dictionary without graphs. Leaves out extra state that is not plain data: reading it again
+    would run code."""
     state = module.state_dict()
     return {
         key: value.detach() if isinstance(value, Tensor) else value
@@ -19,7 +19,7 @@ def state_of(module: nn.Module) -> dict[str, Any]:
 
 
 def load_state(module: nn.Module, state: dict[str, Any]) -> None:
-    """Loads what :func:`state_of` gave; extra state that it left out stays as it is."""
+    """Loads a dictionary from :func:`state_of`; extra state that it left out stays unchanged."""
     own = {key: value for key, value in module.state_dict().items() if not _is_plain(value)}
     module.load_state_dict({**own, **state})
 

@@ -1,4 +1,4 @@
-"""Teacher, student and generator of a run, with what is trained beside the student."""
+"""Teacher, student and generator of a run, with the modules trained beside the student."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from dfad_fast.terms import Term, Weighted, reads_features
 class Trio:
     """The three networks, checked against each other.
 
-    ``teacher`` and ``student`` are the given ones, out of what was wrapped around them; or what answers for them where
-    they need something around them, see dfad_fast.models.surgery.adapting, which ``needs`` tells. ``connectors`` map
-    the student's features to the teacher's widths, one for each of ``tap_pairs``.
+    ``teacher`` and ``student`` are the given networks without wrappers such as DataParallel, or with the adapters of
+    dfad_fast.models.surgery.adapting that ``needs`` lists. ``connectors`` map the student's features to the teacher's
+    widths, one for each of ``tap_pairs``.
 
-    Raises UsageError where they do not fit: images that a network cannot take, answers that are no logits,
+    Raises UsageError if the networks do not fit: images that a network cannot take, answers that are not logits,
     different numbers of classes, named taps that cannot be matched.
 
     Args:
-        levers: of them, whether convolutions go by Winograd, which the networks' layout is tried with.
-        sync_batch_norm: whether, with several processes, batch norm layers see the whole batch in a step.
-        batch_size: images of a batch in this process.
+        levers: decide whether convolutions use Winograd when the networks' layout is tested.
+        sync_batch_norm: whether batch norm layers see the whole batch of several processes in a step.
+        batch_size: images per batch in this process.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Trio:
         self.image_shape = image_shape
         self.generator = generator
         teacher, student = unwrapped(teacher), unwrapped(student)
-        if not is_black_box(teacher):  # which takes images from anywhere
+        if not is_black_box(teacher):  # which accepts images on any device
             refuse_other_placement(teacher, student)
         self.classes = classes_of_both(teacher, student, image_shape)
 
@@ -67,7 +67,7 @@ class Trio:
             return QuickLayers(network, norms=False, winograd=winograd, direct=direct, alone=True).used()
 
         self.needs: dict[str, Needs] = {}
-        """By what a network is called in errors: ``student``, ``teacher``, ``teacher's member 0`` of an ensemble."""
+        """Keyed by the network's name in errors: ``student``, ``teacher``, or ``teacher's member 0`` in an ensemble."""
         # A teacher that is sharded over processes, see dfad_fast.models.surgery.sharding, runs as it is.
         self.teacher_is_sharded = is_sharded(teacher)
         self.teacher_is_black_box = is_black_box(teacher)
@@ -83,7 +83,7 @@ class Trio:
         self.teacher = teacher
         self.student = student
         self.matching = Matching(teacher, student, image_shape, taps_teacher, taps_student)
-        with torch.device("cpu"):  # whatever the default is
+        with torch.device("cpu"):  # whatever the default device is
             self.connectors = nn.ModuleList(create_connector(s, t) for t, s in self.tap_pairs)
         self._place(self.connectors)
         self.term_modules = nn.ModuleList()
@@ -99,21 +99,22 @@ class Trio:
 
     @property
     def notices(self) -> list[str]:
-        """What the networks needed around them, a line each."""
+        """The adapters that the networks needed, one line each."""
         lines = []
         for what, needs in self.needs.items():
             if needs.contiguous:
                 lines.append(
-                    f"the {what} does not answer the same in channels_last: it gets the usual layout, which is slower"
+                    f"the {what} does not give the same answers in channels_last: it gets the default layout, "
+                    "which is slower"
                 )
             if needs.own_images:
-                lines.append(f"the {what} works on its images in place: it gets copies")
+                lines.append(f"the {what} changes its images in place: it gets copies")
             if needs.logits:
-                lines.append(f"the {what} answers more than logits: those are taken out of its answer")
+                lines.append(f"the {what} returns more than logits: only the logits are used")
         return lines
 
     def describe_ensemble(self) -> dict[str, Any] | None:
-        """How the teacher's members are averaged, as plain values; None of a single network."""
+        """How the teacher's members are averaged, as plain values; None for a single network."""
         return self.teacher.describe() if isinstance(self.teacher, Ensemble) else None
 
     @property
@@ -122,7 +123,7 @@ class Trio:
         return self.matching.pairs
 
     def equip(self, rows: Sequence[Weighted]) -> None:
-        """Makes what the terms of ``rows`` train beside the student: ``term_modules``, one for equal terms."""
+        """Creates the ``term_modules`` that the terms of ``rows`` train beside the student, one for all equal terms."""
         for row in rows:
             if self.module_of(row.term) is not None:
                 continue
@@ -135,21 +136,21 @@ class Trio:
                 self.term_modules.append(made)
 
     def module_of(self, term: Term) -> nn.Module | None:
-        """What was made for ``term`` or for an equal one."""
+        """The module created for ``term`` or for an equal one."""
         return next((module for equipped, module in self._equipped if equipped == term), None)
 
     def synchronize(self, *networks: nn.Module) -> None:
-        """Their batch norm layers too see the whole batch in a step, where that was asked for."""
+        """Makes these networks' batch norm layers see the whole batch in a step too, if ``sync_batch_norm`` is set."""
         if self.sync_batch_norm:
             self.synchronized += [SynchronizedBatchNorms(network) for network in networks]
 
     @property
     def beside_student(self) -> list[nn.Module]:
-        """What is trained with the student and thrown away after it."""
+        """The modules that are trained with the student and then discarded."""
         return [self.connectors, self.term_modules]
 
     def read_by(self, rows: Sequence[Weighted]) -> list[nn.Module]:
-        """What is trained by a student's step with these terms."""
+        """The modules that a student's step with these terms trains."""
         return [self.student, *([self.connectors] if reads_features(rows) else []), self.term_modules]
 
     @property
@@ -157,11 +158,11 @@ class Trio:
         return isinstance(self.generator, ConditionalGenerator)
 
     def labels_of(self, noise: Tensor) -> Tensor | None:
-        """What the generator is told to make of ``noise``; None of one that is told nothing."""
+        """The labels that the generator gets with ``noise``; None for an unconditional generator."""
         return self.generator.labels_of(noise) if isinstance(self.generator, ConditionalGenerator) else None
 
     def set_modes(self, student: bool) -> None:
-        """``student``: whether the student and what is trained beside it are in train mode."""
+        """``student``: whether the student and the modules beside it are in train mode."""
         self.teacher.eval()
         self.generator.train()
         self.student.train(student)

@@ -1,4 +1,4 @@
-"""Do teacher and student fit each other? Each function raises UsageError where they do not."""
+"""Checks that teacher and student fit each other. Each function raises UsageError if they do not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dfad_fast.models.reading.check import count_classes, device_of, example_ima
 
 
 def refuse_other_placement(teacher: nn.Module, student: nn.Module) -> None:
-    """Both are of one type on one device, and the student has something to train."""
+    """Checks that both have one type and device, and that the student has parameters."""
     if next(student.parameters(), None) is None:
         raise UsageError("the student has no parameters, so there is nothing to train: give another network")
     device, dtype = device_of(student), image_dtype(student)
@@ -25,16 +25,18 @@ def refuse_other_placement(teacher: nn.Module, student: nn.Module) -> None:
 
 
 def classes_of_teacher(teacher: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """The number of classes that the teacher answers with, each member of an ensemble alike."""
+    """The number of classes of the teacher, the same for every member of an ensemble."""
     counts = {what: count_classes(member, image_shape, what) for what, member in named_members(teacher)}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"the {what} with {classes}" for what, classes in counts.items())
-        raise UsageError(f"the members of an ensemble answer with as many classes each, got {told}")
+        raise UsageError(
+            f"the members of an ensemble must answer with the same number of classes, got {told}"
+        )
     return next(iter(counts.values()))
 
 
 def classes_of_both(teacher: nn.Module, student: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """The number of classes that both answer with."""
+    """The number of classes of both."""
     classes = classes_of_teacher(teacher, image_shape)
     student_classes = count_classes(student, image_shape, "student", modes=(True, False))
     if student_classes != classes:
@@ -46,7 +48,7 @@ def classes_of_both(teacher: nn.Module, student: nn.Module, image_shape: tuple[i
 
 
 def refuse_unmixable_stage(student: nn.Module, path: str, image_shape: tuple[int, int, int]) -> None:
-    """The student's submodule ``path`` runs once in a forward pass and gives [B, ...]."""
+    """Checks that the student's submodule ``path`` runs once in a forward pass and returns [B, ...]."""
     paths = [name for name, _ in student.named_modules() if name]
     if path not in paths:
         raise unknown_name("stage of the student", path, paths)
@@ -64,5 +66,5 @@ def refuse_unmixable_stage(student: nn.Module, path: str, image_shape: tuple[int
         )
     if not isinstance(outputs[0], Tensor) or outputs[0].shape[:1] != images.shape[:1]:
         raise UsageError(
-            f"the student's {path!r} gives no tensor with an entry for each image: name another stage"
+            f"the student's {path!r} returns no tensor with one entry per image: name another stage"
         )

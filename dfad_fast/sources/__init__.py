@@ -1,4 +1,4 @@
-"""Where the student's images come from, one file per place. A new source is its file and one line here."""
+"""The sources of the student's images, one file each. A new source is a file and one line here."""
 
 # isort: skip_file
 from collections.abc import Mapping as _Mapping
@@ -33,9 +33,9 @@ SOURCES: dict[str, type[SourceSpec]] = {
     for value in list(globals().values())
     if isinstance(value, type) and issubclass(value, SourceSpec) and value.name
 }
-"""By the name that text has for it."""
+"""The sources by their names in text."""
 
 
 def as_source(source: str | SourceSpec, known: _Mapping[str, type[SourceSpec]] = SOURCES) -> SourceSpec:
-    """The source that is given, or that its text declares: see :func:`dfad_fast.sources.expression.parse_source`."""
+    """The given source, or the one that the text declares: see :func:`dfad_fast.sources.expression.parse_source`."""
     return _parse_source(source, known) if isinstance(source, str) else source

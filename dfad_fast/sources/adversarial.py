@@ -1,6 +1,6 @@
-"""An adversarial generator, which is trained to make images on which student and teacher differ.
+"""An adversarial generator, trained to make images on which student and teacher differ.
 
-The published methods differ in which of its images the student learns from: one source each.
+The published methods differ in the images that the student learns from: one source each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dfad_fast.terms import weigh
 
 
 class AdversarialGenerator(Source):
-    """The generator of the run, updated ``plan.generator_steps`` times in an iteration, each time on fresh noise."""
+    """The run's generator, updated ``plan.generator_steps`` times per iteration, each time on fresh noise."""
 
     def __init__(self, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)
@@ -43,7 +43,7 @@ class AdversarialGenerator(Source):
         return [[row.term.draw(rng, size) for row in rows] for _ in range(self._plan.generator_steps)]
 
     def _sample(self, turn: Turn, batches: int = 1, noise: Tensor | None = None) -> list[Tensor]:
-        """Images without a graph, in batches: of fresh noise where none is given."""
+        """Batches of images without a graph, from ``noise`` or from fresh noise."""
         noise = self._bench.draw_noise(batches) if noise is None else noise
         self._bench.prober.trio.set_modes(student=True)
         turn.generated += batches * self._bench.batch_size
@@ -54,8 +54,8 @@ class AdversarialGenerator(Source):
         return self._bench.see(images, self._plan.student)
 
     def _update(self, turn: Turn, for_student: bool = False) -> tuple[Tensor, Batch] | None:
-        """The generator's steps. Gives noise and batch of the last one; what the teacher says to the batch is what
-        the student's terms ask for too where it is ``for_student``. None where the plan has no such step."""
+        """Takes the generator's steps and returns the noise and batch of the last one; with ``for_student``, the batch
+        also holds the teacher's answers that the student's terms need. None if the plan has no such step."""
         last = None
         for draws in [next(turn.draws) for _ in range(self._plan.generator_steps)]:
             noise = self._bench.draw_noise()
@@ -74,11 +74,11 @@ class AdversarialGenerator(Source):
         assert optimizer is not None
         trio.set_modes(student=train)
         if not (train or trio.sync_batch_norm):
-            # Each has followed its own part of the batches, and the student is to be the same in all.
+            # Each process saw its own part of the batches, but the student must be the same in all.
             collectives.copy_buffers_from_first(trio.student, *trio.beside_student)
         with frozen(trio.teacher, trio.student, *trio.beside_student):
             total, losses, batch = self._averaged_loss(noise, draws, turn.weights, turn.progress, for_student)
-            # Frozen until backward is over, too: a network that checkpoints its activations runs again in it.
+            # Frozen during backward too: a network that checkpoints its activations runs again there.
             optimizer.descend(total)
         return losses, batch
 
@@ -90,7 +90,7 @@ class AdversarialGenerator(Source):
         progress: float,
         for_student: bool,
     ) -> tuple[Tensor, StepLosses, Batch]:
-        """The weighted sum, each term, and the batch without its graph."""
+        """The weighted sum, the single terms, and the batch without its graph."""
         prober, rows = self._bench.prober, self._plan.generator
         images = prober.generate(noise)
         view = prober.look(images, (*rows, *self._plan.student) if for_student else rows, graph=True)
@@ -103,7 +103,7 @@ class AdversarialGenerator(Source):
 
 @dataclass(frozen=True)
 class Fresh(SourceSpec):
-    """Batches of their own for the student's steps; the generator's steps follow (DFAD, arXiv 1912.11006)."""
+    """New batches for the student's steps, followed by the generator's steps (DFAD, arXiv 1912.11006)."""
 
     name: ClassVar[str] = "fresh"
     can_be_captured: ClassVar[bool] = True
@@ -116,7 +116,7 @@ class Fresh(SourceSpec):
 
 
 class FreshSource(AdversarialGenerator):
-    """Consecutive student's steps share a batch where the plan has fewer batches than steps."""
+    """If the plan has fewer batches than steps, consecutive student steps share a batch."""
 
     @property
     def _batches(self) -> int:
@@ -142,7 +142,7 @@ class FreshSource(AdversarialGenerator):
 
 @dataclass(frozen=True)
 class SameNoise(SourceSpec):
-    """What the generator makes, after its steps, of the noise of the last one of them (ZSKT, arXiv 1905.09768)."""
+    """The images that the generator, after its steps, makes from its last step's noise (ZSKT, arXiv 1905.09768)."""
 
     name: ClassVar[str] = "same_noise"
     can_be_captured: ClassVar[bool] = True
@@ -171,7 +171,7 @@ class SameNoiseSource(AdversarialGenerator):
 
 @dataclass(frozen=True)
 class GeneratorsBatch(SourceSpec):
-    """The very images of the generator's last step, so that a step of both is a joint one (DAFL, arXiv 1904.01186)."""
+    """The images of the generator's last step, so that both networks step jointly (DAFL, arXiv 1904.01186)."""
 
     name: ClassVar[str] = "generators_batch"
     can_be_captured: ClassVar[bool] = True

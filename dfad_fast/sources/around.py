@@ -1,4 +1,4 @@
-"""A source that hands out another one's batches, and further ones."""
+"""A source that adds batches to those of another source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfad_fast.sources.source import Batch, Source
 
 
 class Around(Source):
-    """Passes everything on to the source inside; its state beside its own is ``source``."""
+    """Forwards everything to the inner source, whose state it keeps under ``source``."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""A moving average of the generator, which still makes what the generator itself no longer does."""
+"""A moving average of the generator, which still makes images that the generator no longer makes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dfad_fast.terms import Weighted
 
 
 class AveragedGenerator(Around):
-    """What ``source`` hands out, and a batch that the generator's moving average makes, with ``decay`` per iteration
-    (the momentum generator of MAD, Do et al. 2022, arXiv 2209.10359).
+    """Adds to the batches of ``source`` one from the generator's moving average, with ``decay`` per iteration (the
+    momentum generator of MAD, Do et al. 2022, arXiv 2209.10359).
 
     ``rows`` are the student's terms. Raises UsageError for a decay that is not in [0, 1).
     """
@@ -43,7 +43,7 @@ class AveragedGenerator(Around):
         for batch in self._source.batches(turn):
             waits = False
             yield batch
-        if waits:  # as the student is to, for a bank that is being filled
+        if waits:  # like the student, while a bank fills
             return
         noise = self._bench.draw_noise()
         turn.generated += self._bench.batch_size

@@ -1,4 +1,4 @@
-"""A bank of what another source makes: kept with the teacher's answers, so that a student's step asks nobody."""
+"""A bank of another source's images, stored with the teacher's answers so that student steps do not run the teacher."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from dfad_fast.sources.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Bank(SourceSpec):
-    """At most ``images`` of what the source ``of`` makes, which the student is shown over and over: each once before
-    any comes again, in an order that begins anew with each segment of new images. ``new`` batches are added in an
-    iteration; with 0 nothing is made once the bank is filled.
+    """Stores at most ``images`` images from the source ``of`` and shows them to the student in epochs: each once before
+    any repeats, in an order that restarts with each segment of new images. Each iteration adds ``new`` batches; with 0
+    it makes no images once the bank is full.
 
-    ``balance`` shows each of the classes that the teacher finds in the bank as often as the others, but no image more
-    than ``repeats`` times as often as without (Nayak et al., WACV 2021, arXiv 2011.09113). Images are then drawn with
+    ``balance`` shows each class that the teacher finds in the bank as often as the others, but no image more than
+    ``repeats`` times as often as without (Nayak et al., WACV 2021, arXiv 2011.09113). Images are then drawn with
     replacement.
 
-    The student's first step waits until ``prefill`` images are there, or a segment of them; with new=0 until the bank
-    is full, unless ``prefill`` says less. Each image is kept with ``views`` of itself, the first one as it is, the
-    others as the words of ``augment`` say (see :func:`dfad_fast.sources.augmenting.draw_views`), and with the teacher's
-    logits for them. With 0 views none are kept: new ones are drawn, and the teacher is asked, in each step. It is asked
-    too where the student's terms read its features.
+    The student's first step waits until the bank holds ``prefill`` images, or a segment of them; with new=0 until the
+    bank is full, unless ``prefill`` is smaller. Each image is stored with ``views`` views and the teacher's logits for
+    them: the first view is the image itself, the others are drawn according to ``augment`` (see
+    :func:`dfad_fast.sources.augmenting.draw_views`). With 0 views only the images are stored: each step draws new views
+    and runs the teacher. The teacher also runs if the student's terms read its features.
 
-    By age an image is shown so many times as an iteration has student's steps for each new batch: more views than that
-    are asked in vain.
+    With keep=age, an image is shown as often as an iteration has student steps per new batch: further views are never
+    used.
 
-    ``keep`` says which images stay: those of the least ``age``; ``random``, at any time a uniform draw from all that
-    came; ``balanced`` over the teacher's classes; or the ``hardest`` for the student, by the mean absolute difference
-    of its logits from the teacher's when it last saw them. ``store``: in ``uint8``, each channel of an image by its own
-    range, or in ``half`` precision.
+    ``keep`` says which images stay: ``age`` keeps the newest; ``random`` a uniform draw from all images so far;
+    ``balanced`` equally many of each of the teacher's classes; ``hardest`` those with the largest mean absolute
+    difference between the student's and the teacher's logits when the student last saw them. ``store``: ``uint8``,
+    scaled to each channel's range in each image, or ``half`` precision.
 
     Raises UsageError for numbers out of range and unknown words.
     """
@@ -75,7 +75,8 @@ class Bank(SourceSpec):
             raise unknown_name("form of stored images", self.store, FORMS)
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
-        """Raises UsageError for fewer images than a batch, and for a bank that has no room."""
+        """Raises UsageError for fewer images than a batch, and for a bank that has room neither in memory nor in a
+        folder."""
         filling = Filling(self.of, self.new, self.prefill or (1 if self.new else self.images))
         repeats = self.repeats if self.balance else None
         keeping = Keeping(self.images, self.views, self.augment, self.keep, self.store, repeats)

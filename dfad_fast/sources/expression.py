@@ -13,16 +13,16 @@ from dfad_fast.terms.term import Decay
 
 _EXAMPLE = "0.5*procedural(schedule=linear) + 0.5*fresh"
 _FORMER = {"same noise": "same_noise", "generator's": "generators_batch"}
-"""Names that are no words of an expression, which methods had for sources."""
+"""Former source names in methods that are not valid words of an expression."""
 
 
 def parse_source(text: str, known: Mapping[str, type[SourceSpec]]) -> SourceSpec:
-    """The source that ``text`` declares: a name of ``known``, or a sum of them with their shares of each batch.
+    """The source that ``text`` declares: a name of ``known``, or a sum of sources with their shares of each batch.
 
-    In brackets stand a source's own settings, after the source that it takes its images from if it does, and
-    ``schedule``, how its share goes over the run. Nothing is executed.
+    Parentheses hold the source that it takes its images from, if any, then its settings and ``schedule``, its share's
+    course over the run. No text is executed.
 
-    Raises UsageError for text of another form, unknown names and settings, and values that a source refuses.
+    Raises UsageError for malformed text, unknown names and settings, and values that a source rejects.
     """
     rows = parse_sum(_FORMER.get(text, text), "source", _EXAMPLE, nested=True)
     return _of_rows(rows, known)
@@ -34,8 +34,8 @@ def _of_rows(rows: Sequence[Row], known: Mapping[str, type[SourceSpec]]) -> Sour
         return Mixture(tuple(shares))
     if shares[0].decay != "constant" or shares[0].weight != 1.0:
         raise UsageError(
-            f"the source {rows[0].name} has no other beside it, so it has no share or {SCHEDULE}: leave them out, or "
-            "add another source"
+            f"the source {rows[0].name} is the only one, so it has no share or {SCHEDULE}: leave them out, or add "
+            "another source"
         )
     return shares[0].of
 
@@ -49,7 +49,7 @@ def _share(row: Row, known: Mapping[str, type[SourceSpec]]) -> Share:
         raise unknown_name(SCHEDULE, str(decay), get_args(Decay))
     if kind.wraps and not row.of:
         raise UsageError(
-            f"{row.name} takes its images from another source: name it first, as in {row.name}(fresh)"
+            f"{row.name} takes its images from another source: name that first, as in {row.name}(fresh)"
         )
     if row.of and not kind.wraps:
         raise UsageError(f"{row.name} takes its images from no other source: leave {row.of[0].name} out")

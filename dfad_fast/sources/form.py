@@ -1,4 +1,4 @@
-"""What the teacher's images are like."""
+"""The shape and normalization of the teacher's images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dfad_fast.errors import UsageError
 @dataclass(frozen=True)
 class ImageForm:
     """Images of ``shape`` (C, H, W), whose pixels from 0 to 1 were normalized by ``mean`` and ``std`` per channel; both
-    are None where nobody says.
+    are None if unknown.
 
     Raises UsageError for numbers that do not fit.
     """
@@ -36,21 +36,21 @@ class ImageForm:
             or min(std) <= 0
         ):
             raise UsageError(
-                f"mean and std are given together, one finite value for each of {channels} channels, std > 0; "
+                f"mean and std must be given together, one finite value for each of {channels} channels, std > 0; "
                 f"got mean {mean} and std {std}"
             )
 
     @property
     def normalization(self) -> tuple[Tensor, Tensor] | None:
-        """Mean and deviation as [C, 1, 1]; None where nobody says."""
+        """Mean and standard deviation as [C, 1, 1]; None if unknown."""
         if self.mean is None or self.std is None:
             return None
         mean, std = (torch.tensor(value, device="cpu").view(-1, 1, 1) for value in (self.mean, self.std))
         return mean, std
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Images [N, C, H, W] from 0 to 1 in the teacher's input space. Where nobody says how, each channel gets mean 0
-        and deviation 1 over all of them."""
+        """Maps images [N, C, H, W] from 0 to 1 to the teacher's input space. If the normalization is unknown, each
+        channel gets mean 0 and standard deviation 1 over all images."""
         known = self.normalization
         if known is None:
             std, mean = torch.std_mean(pixels, (0, 2, 3), correction=0, keepdim=True)

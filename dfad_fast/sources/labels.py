@@ -1,4 +1,4 @@
-"""The classes that a batch is to be made of."""
+"""Balanced class labels for a batch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import numpy as np
 
 
 def balanced_labels(rng: np.random.Generator, classes: int, count: int) -> np.ndarray:
-    """``count`` labels, in rounds of one of each class; the last round may be a draw of some classes, each once."""
+    """``count`` labels in rounds with each class once; an incomplete last round draws distinct classes."""
     whole, rest = divmod(count, classes)
     return np.concatenate([np.tile(np.arange(classes), whole), rng.permutation(classes)[:rest]])

@@ -1,4 +1,4 @@
-"""Several sources at a time: each makes its share of every batch."""
+"""Several sources at once: each makes its share of every batch."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from dfad_fast.terms import reads_statistics
 from dfad_fast.terms.term import DECAYS, Decay
 
 _FEWEST = 2
-"""Images of a part in a process: batch norm layers of a generator need as many."""
+"""The fewest images of a part in a process: a generator's batch norm layers need them."""
 
 
 _TIMES = tuple((step + 0.5) / 100 for step in range(100))
-"""Fractions of a run at which shares are looked at before it."""
+"""Fractions of a run at which the shares are checked in advance."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """A part of a mixture, whose ``weight`` among the others' is its share and goes over the run as ``decay`` says."""
+    """A part of a mixture. Its share is its ``weight`` relative to the others, with the schedule ``decay``."""
 
     weight: float
     of: SourceSpec
@@ -42,9 +42,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Mixture(SourceSpec):
-    """Batches of which each of ``shares`` makes its part; their weights are taken relative to each other.
+    """Batches composed of ``shares``, whose weights are relative to each other.
 
-    Raises UsageError for weights below 0 and for a mixture that at some time of the run is nothing.
+    Raises UsageError for weights below 0, and if all shares are 0 at some time of the run.
     """
 
     shares: tuple[Share, ...]
@@ -55,12 +55,13 @@ class Mixture(SourceSpec):
                 raise UsageError(f"the share of {share.of} must be at least 0, got {share.weight:g}")
             if isinstance(share.of, Mixture):
                 raise UsageError(
-                    f"a share is of one source, got the mixture {share.of}: give each part its own share"
+                    f"a share must be of one source, got the mixture {share.of}: give each part its own share"
                 )
         for progress in _TIMES:
             if not sum(share.weight_at(progress) for share in self.shares) > 0:
                 raise UsageError(
-                    f"after {progress:.0%} of the run no source of {self} has a share: give one a schedule that lasts"
+                    f"after {progress:.0%} of the run no source of {self} has a share: give one a schedule that "
+                    "does not end"
                 )
 
     @property
@@ -86,19 +87,19 @@ def _written(share: Share) -> str:
 
 
 def _seed_of(part: int, seed: int) -> int:
-    """Each part's own, since two of a kind would make the same images; the first one's is the run's."""
+    """A seed for each part, because equal sources would make the same images; the first part uses the run's."""
     return int(np.random.SeedSequence([seed, 6, part]).generate_state(1)[0]) if part else seed
 
 
 class MixtureSource(Source):
-    """A part with a share of the batch that rounds to none, or to fewer images than batch norm layers need, rests."""
+    """A part pauses while its share rounds to no images, or to fewer than batch norm layers need."""
 
     def __init__(self, spec: Mixture, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)
         if reads_statistics(plan.student):
             raise UsageError(
-                "a mixture of sources has no batch norm statistics of the whole batch: leave terms that read them out "
-                "of the student's"
+                "a mixture of sources has no batch norm statistics of the whole batch: remove the terms that read "
+                "them from the student's"
             )
         self._shares = spec.shares
         self._benches = [
@@ -114,8 +115,8 @@ class MixtureSource(Source):
         self._share_out(0.0)
 
     def _sizes(self, progress: float) -> list[int]:
-        """Images of each part in this process's batch."""
-        # Steps beyond the plan come when all weights may have faded to 0: shares then stay as they last were.
+        """The number of images of each part in this process's batch."""
+        # After the planned steps all weights may be 0: the last shares then stay.
         weights = [share.weight_at(min(progress, _TIMES[-1])) for share in self._shares]
         return shared_out(self._bench.own_batch_size, weights)
 
@@ -124,9 +125,9 @@ class MixtureSource(Source):
         for share, own in zip(self._shares, zip(*sizes, strict=True), strict=True):
             if share.weight and not any(own):
                 raise UsageError(
-                    f"{_written(share)} has fewer than {_FEWEST} images in a batch of {self._bench.own_batch_size} at "
-                    "any time of the run, so that it would never be asked: give it a larger share, or the batch more "
-                    "images"
+                    f"{_written(share)} has fewer than {_FEWEST} images in a batch of {self._bench.own_batch_size} "
+                    "at any time of the run, so it would never be used: give it a larger share, or use larger "
+                    "batches"
                 )
 
     def _share_out(self, progress: float) -> None:
@@ -145,7 +146,7 @@ class MixtureSource(Source):
 
     @property
     def generated_images(self) -> int:
-        """The mean over the run, in which shares change."""
+        """The mean over the run, because shares change."""
         now, made = self._progress, 0
         for progress in _TIMES:
             self._share_out(progress)
@@ -172,16 +173,16 @@ class MixtureSource(Source):
             for source in active
         ]
         handed_out = [source.batches(own) for source, own in zip(active, turns, strict=True)]
-        for parts in zip(*handed_out, strict=False):  # one that has nothing yet keeps the others waiting
+        for parts in zip(*handed_out, strict=False):  # a part without images makes the others wait
             self._last = list(zip(active, parts, strict=True))
             yield _joined(parts)
         for remaining in handed_out:
-            for _ in remaining:  # steps of its own may come after its last batch
+            for _ in remaining:  # its own steps may follow its last batch
                 pass
         turn.generated += sum(own.generated for own in turns)
 
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
-        """Those of the first part that has some; of the generator where one is trained."""
+        """Those of the first part that has any; with a trained generator, the generator's."""
         found = [source.held_out(count, batch_size) for source in self._sources]
         return None if None in found else found[0]
 
@@ -218,7 +219,7 @@ class MixtureSource(Source):
 
 
 def shared_out(images: int, weights: Sequence[float]) -> list[int]:
-    """``images`` in whole parts as near to the ``weights`` as can be; a part that is too small goes to the largest."""
+    """Splits ``images`` into whole parts as close to ``weights`` as possible; too small a part goes to the largest."""
     exact = [images * weight / sum(weights) for weight in weights]
     sizes = [int(size) for size in exact]
     by_remainder = sorted(range(len(exact)), key=lambda part: sizes[part] - exact[part])
@@ -233,7 +234,7 @@ def shared_out(images: int, weights: Sequence[float]) -> list[int]:
 
 
 def _joined(parts: Sequence[Batch]) -> Batch:
-    """One batch of all of them, with what the teacher said to each."""
+    """Joins the parts into one batch with the teacher's answers."""
     views = [part.view for part in parts]
     last_stages = [view.last_stage for view in views if view.last_stage is not None]
     view = TeacherView(

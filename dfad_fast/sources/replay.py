@@ -1,4 +1,4 @@
-"""Old images shown again: a student that follows a changing generator forgets what that no longer makes."""
+"""Replays old images: a student that follows a changing generator forgets images that it no longer makes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from dfad_fast.sources.source import Batch, Source, Turn, Workbench
 from dfad_fast.terms import Weighted
 
 REPLAYED = "rehearsed"
-"""What losses on such images are recorded under: a key of metrics.jsonl, which keeps its name."""
+"""The metrics.jsonl key prefix for losses on replayed images; kept for compatibility."""
 
 
 class Replay(Around):
-    """What ``source`` hands out, and some of ``capacity`` kept batches (experience replay as in MAZE, Kariyappa et al.
-    2021, arXiv 2005.03161; a memory bank in Binici et al. 2021, arXiv 2108.05698).
+    """Adds to the batches of ``source`` some of ``capacity`` kept batches (experience replay as in MAZE, Kariyappa et
+    al. 2021, arXiv 2005.03161; a memory bank in Binici et al. 2021, arXiv 2108.05698).
 
-    The kept batches are at any time a uniform draw from all that the student learned from, the last one of each
-    iteration, and of ``steps`` > 1 every one. ``rows`` are the student's terms; ``steps`` kept batches are handed
-    out in an iteration.
+    The kept batches are always a uniform draw from the student's batches: from the last one of each iteration, or from
+    all with ``steps`` > 1. ``rows`` are the student's terms; each iteration replays ``steps`` kept batches.
 
     Raises UsageError for fewer than 1 batch.
     """
@@ -72,10 +71,10 @@ class Replay(Around):
             yield self._bench.see(chosen, self._rows, REPLAYED)
 
     def _take(self, images: Tensor) -> None:
-        """Notes the images of a student's step, as the last of all so far."""
+        """Records the images of the latest student step."""
         self._met += 1
         if len(self._kept) < self._capacity:
-            self._kept.append(images.clone())  # it may be a part of a larger tensor
+            self._kept.append(images.clone())  # it may be a view of a larger tensor
         elif (place := int(self._rng.integers(self._met))) < self._capacity:
             self._kept[place] = images.clone()
 
@@ -89,7 +88,7 @@ class Replay(Around):
     def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
         state = super().own_part(state)
         if processes.count() > 1:
-            # Copies: nothing else would free the whole that they are parts of.
+            # Copies, because a view would keep the whole tensor in memory.
             kept = [images[processes.own_rows(len(images))].clone() for images in state["kept"]]
             return {**state, "kept": kept}
         return state

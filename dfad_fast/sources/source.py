@@ -1,4 +1,4 @@
-"""The form of a source at work: what hands out the batches that the student learns from."""
+"""The interface of a running source, which supplies the student's batches."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ StepLosses = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """Images [B, C, H, W] and what the teacher says to them, for one of the student's steps.
+    """Images [B, C, H, W] and the teacher's answers to them, for one of the student's steps.
 
-    ``phase`` is what the step's losses are recorded under.
+    ``phase`` is the name under which the step's losses are recorded.
     """
 
     images: Tensor
@@ -34,12 +34,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an iteration is to do, as the method says.
+    """The method's plan for an iteration.
 
-    ``student`` and ``generator`` are the rows of both objectives, ``student_steps`` and ``generator_steps`` how often
-    each is minimized in an iteration. ``trains_student_norms``: whether the student's batch norm layers are in train
-    mode in the generator's steps. ``batches`` is how many batches of their own the student's steps share, None one for
-    each; ``together`` whether the generator makes all of them in one pass.
+    ``student`` and ``generator`` are the rows of both objectives, ``student_steps`` and ``generator_steps`` the number
+    of updates per iteration. ``trains_student_norms``: whether the student's batch norm layers are in train mode in the
+    generator's steps. ``batches`` is the number of new batches that the student's steps share, None for one each;
+    ``together``: whether the generator makes all of them in one pass.
     """
 
     student: tuple[Weighted, ...]
@@ -53,16 +53,16 @@ class Plan:
 
 @dataclass
 class Workbench:
-    """What a source works with: the networks, the optimizer of the generator, noise, and what images are like.
+    """A source's tools: the networks, the generator's optimizer, noise, and the images' form.
 
-    ``noise(own, whole)`` draws for ``own`` of this process's images on the device, in batches of ``whole`` images of
-    all processes. ``batch_size`` is the whole batch's and ``own_batch_size`` this process's part of it: a mixture
-    changes both between iterations, so a source reads them anew in each. ``storage`` takes what is too much for memory.
+    ``noise(own, whole)`` draws on the device for ``own`` images of this process, in batches of ``whole`` images of all
+    processes. ``batch_size`` is the whole batch's and ``own_batch_size`` this process's part of it: a mixture changes
+    both between iterations, so a source must read them in each. ``storage`` holds data that is too large for memory.
     """
 
     prober: Prober
     optimizer: ScaledOptimizer | None
-    """None where nothing is trained any more."""
+    """None after training."""
     noise: Callable[[int, int], Tensor]
     batch_size: int
     own_batch_size: int
@@ -72,7 +72,7 @@ class Workbench:
 
     @property
     def device(self) -> torch.device:
-        """Where the images have to be."""
+        """The device on which the images must be."""
         return self.prober.device
 
     def draw_noise(self, batches: int = 1) -> Tensor:
@@ -80,16 +80,16 @@ class Workbench:
         return self.noise(self.own_batch_size * batches, self.batch_size)
 
     def see(self, images: Tensor, rows: Sequence[Weighted], phase: str = "student") -> Batch:
-        """``images`` with what the teacher says to them for the student's terms ``rows``."""
+        """``images`` with the teacher's answers that the student's terms ``rows`` need."""
         return Batch(images, self.prober.look(images, rows, graph=False), phase)
 
 
 @dataclass
 class Turn:
-    """One iteration, for a source: the random numbers and weights of its own steps, and where their losses go.
+    """One iteration for a source: the random numbers and weights of its own steps, and a place for their losses.
 
-    ``progress`` is the fraction of the run that is done. A source adds the images that it makes to ``generated``, those
-    of all processes.
+    ``progress`` is the completed fraction of the run. A source adds the number of images that it makes, in all
+    processes, to ``generated``.
     """
 
     draws: Iterator[Draws]
@@ -100,12 +100,11 @@ class Turn:
 
 
 class Source:
-    """One place that the student's images come from, at work; a :class:`SourceSpec` declares and makes it.
+    """A running source of the student's images; a :class:`SourceSpec` declares and creates it.
 
-    An iteration takes all of :meth:`batches`, a batch for each of the student's steps. A source that has steps of its
-    own, such as a generator's updates, takes them before the first batch, between two of them or after the last one.
-    Where its spec says ``can_be_captured``, what it draws on the host it draws in :meth:`draw`, and it waits for no
-    device.
+    An iteration takes all of :meth:`batches`, one batch for each of the student's steps. A source with its own steps,
+    such as a generator's updates, takes them before, between or after the batches. If its spec sets
+    ``can_be_captured``, it draws all host random numbers in :meth:`draw` and never synchronizes with a device.
     """
 
     def __init__(self, bench: Workbench, plan: Plan) -> None:
@@ -114,67 +113,66 @@ class Source:
 
     @property
     def student_steps(self) -> int:
-        """Batches that an iteration hands out."""
+        """The number of batches in an iteration."""
         return self._plan.student_steps
 
     @property
     def own_steps(self) -> int:
-        """Steps of its own in an iteration that draw random numbers: the length of :meth:`draw`."""
+        """The number of its own steps in an iteration that draw random numbers: the length of :meth:`draw`."""
         return 0
 
     @property
     def generated_images(self) -> int:
-        """Images that an iteration makes as a rule, those of all processes: what a run's length is planned by."""
+        """The usual number of images that an iteration makes in all processes, from which a run's length is planned."""
         raise NotImplementedError
 
     @property
     def notices(self) -> list[str]:
-        """What a user should know of it, a line each."""
+        """Notices for the user, one line each."""
         return []
 
     @property
     def networks(self) -> list[nn.Module]:
-        """What it runs beside the three networks of the run."""
+        """The networks that it runs beside the run's three."""
         return []
 
     def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
-        """Random numbers of its own steps in an iteration: for each step, those of each row of its objective."""
+        """The random numbers of its own steps in an iteration: for each step, those of each row of its objective."""
         return []
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
-        """The batches of one iteration, in order: as many as the student's steps, or fewer while there is nothing to
-        hand out yet."""
+        """The batches of one iteration, in order: one per student step, or fewer while there are no images yet."""
         raise NotImplementedError
 
     def learned(self, batch: Batch, answers: Tensor) -> None:
-        """Comes after the student's step on ``batch``, the last one that was handed out, with the student's logits."""
+        """Called after the student's step on ``batch``, the latest one, with the student's logits."""
 
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
-        """``count`` images that no step sees, in batches, the same each time; None: the run's generator makes them."""
+        """``count`` images that no step sees, in batches, always the same; None if the run's generator makes them."""
         return None
 
     def follow(self, iteration: int) -> None:
-        """Comes after iteration ``iteration``, counted from 0."""
+        """Called after iteration ``iteration``, counted from 0."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it needs to go on bit for bit, but for the run's networks, optimizers and random numbers."""
+        """Its state for a bit-equal resume, without the run's networks, optimizers and random numbers."""
         return {}
 
     def state_of_all(self) -> dict[str, Any]:
-        """The same of a run over several processes, in the first one with what all have."""
+        """The same for a run with several processes; in the first process, with the state of all."""
         return self.state_dict()
 
     def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
-        """This process's part of what :meth:`state_of_all` gave."""
+        """This process's part of the result of :meth:`state_of_all`."""
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where :meth:`state_dict` was taken, with the same settings."""
+        """Restores the state of :meth:`state_dict`, with the same settings."""
 
     def recall(self, state: dict[str, Any]) -> None:
-        """Takes from :meth:`state_dict` of a run that is over what :meth:`held_out` needs."""
+        """Loads what :meth:`held_out` needs from the :meth:`state_dict` of a finished run."""
 
     @property
     def unchanging(self) -> list[Tensor]:
-        """Tensors of the state that nothing writes to, which a snapshot of it need not copy."""
+        """Tensors of the state that nothing writes to, so that a snapshot need not copy them."""
         return []

@@ -1,4 +1,4 @@
-"""The declaration of a source: which place the student's images come from, and its settings."""
+"""The declaration of a source of the student's images, with its settings."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """One place that the student's images come from, as it is declared: a frozen dataclass, whose fields are its
-    settings (numbers, words, or True and False, each with a default).
+    """Declares a source of the student's images: a frozen dataclass whose fields are its settings (numbers, words, or
+    True and False, each with a default).
 
-    ``name`` is what it is called in text, as in ``bank(fresh, images=25600)``. One that takes its images from another
-    source says ``wraps = True``, and has that one as its first field, ``of``, without a default.
+    ``name`` is its name in text, such as in ``bank(fresh, images=25600)``. A source that takes its images from another
+    sets ``wraps = True`` and has the other as its first field, ``of``, without a default.
     """
 
     name: ClassVar[str] = ""
     wraps: ClassVar[bool] = False
     can_be_captured: ClassVar[bool] = False
-    """Whether an iteration is the same operations on the same shapes each time, as a CUDA graph needs it."""
+    """Whether each iteration runs the same operations on the same shapes, as a CUDA graph requires."""
     trains_generator: ClassVar[bool] = False
-    """Whether it is the run's generator that makes its images, and learns while it does."""
+    """Whether the run's generator makes its images and is trained meanwhile."""
     optimizes_images: ClassVar[bool] = False
-    """Whether it optimizes its images themselves, by the generator's terms, without any generator."""
+    """Whether it optimizes the images themselves by the generator's terms, without a generator."""
     needs_generator_step: ClassVar[bool] = False
-    """Whether it can do nothing for a method without a generator's step."""
+    """Whether it needs a method with at least one generator step."""
     shares_batches: ClassVar[bool] = False
-    """Whether the lever ``student_batches`` may give the student's steps other batches than it hands out."""
+    """Whether the lever ``student_batches`` may change the batches of the student's steps."""
     needs_teacher_gradient: ClassVar[bool] = False
-    """Whether its generator learns by gradients that flow through the teacher."""
+    """Whether its generator's gradients flow through the teacher."""
     tells_images_apart: ClassVar[bool] = False
-    """Whether the generator's terms have to say what each image's part of them is."""
+    """Whether the generator's terms must return a value per image."""
     gives_labels: ClassVar[bool] = False
-    """Whether its generator is told which class to make, so that its terms may read the labels."""
+    """Whether its generator gets a class to make, so that its terms may read the labels."""
     reads_given_images: ClassVar[bool] = False
-    """Whether its images are somebody's own, and not made."""
+    """Whether the user provides its images."""
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Those of its settings that name a file or folder, empty for none."""
+        """Its settings that name a file or folder, empty for none."""
         return ()
 
     def check_files(self) -> None:
@@ -54,65 +54,65 @@ class SourceSpec:
 
     @property
     def draws_weights(self) -> bool:
-        """Whether it gives the generator new weights while the run goes on."""
+        """Whether it gives the generator new weights during the run."""
         return False
 
     @property
     def begins_generator(self) -> bool:
-        """Whether the generator begins with weights of this source's, so that what it learned elsewhere is lost."""
+        """Whether this source sets the generator's initial weights, so that weights learned elsewhere are lost."""
         return False
 
     @property
     def gives_contrast(self) -> bool:
-        """Whether it compares its images with former ones, so that its terms may read what that found."""
+        """Whether it compares its images with earlier ones, so that its terms may read the result."""
         return False
 
     def create_generator(
         self, form: ImageForm, latent_dim: int, classes: int, batch_size: int, fused: bool
     ) -> nn.Module | None:
-        """The generator that ``auto`` means with it, for noise [B, latent_dim], its weights from torch's global
-        generator; None: the same as ever. ``fused``: whether its layers may run as one op."""
+        """The generator that ``auto`` selects for this source, for noise [B, latent_dim], with weights from torch's
+        global generator; None for the default one. ``fused``: whether its layers may run as one op."""
         return None
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
-        """The source at work."""
+        """Creates the running source."""
         raise NotImplementedError
 
     @property
     def parts(self) -> tuple[SourceSpec, ...]:
-        """The sources that its images come from, where it does not make them itself."""
+        """The sources of its images, if it does not make them itself."""
         of = getattr(self, "of", None)
         return () if of is None else (of,)
 
     def with_parts(self, parts: tuple[SourceSpec, ...]) -> Self:
-        """The same with other ``parts``."""
+        """A copy with other ``parts``."""
         changed: dict[str, Any] = {"of": parts[0]} if parts else {}
         return replace(self, **changed)
 
     def with_paths(self, change: Callable[[str], str]) -> Self:
-        """The same with other paths, in all that it is made of."""
+        """A copy with ``change`` applied to the paths of all its parts."""
         changed = {name: change(getattr(self, name)) for name in self.paths if getattr(self, name)}
         own = replace(self, **changed)
         return own.with_parts(tuple(part.with_paths(change) for part in own.parts))
 
     def walk(self) -> Iterator[SourceSpec]:
-        """Itself, and all that it is made of."""
+        """Itself and all its parts, at any depth."""
         yield self
         for part in self.parts:
             yield from part.walk()
 
     @property
     def generating(self) -> list[SourceSpec]:
-        """What of it trains the run's generator."""
+        """Its parts that train the run's generator."""
         return [part for part in self.walk() if part.trains_generator]
 
     @property
     def minimizing(self) -> list[SourceSpec]:
-        """What of it minimizes the generator's terms, by a generator or without."""
+        """Its parts that minimize the generator's terms, with or without a generator."""
         return [part for part in self.walk() if part.trains_generator or part.optimizes_images]
 
     def __str__(self) -> str:
-        """As :func:`parse_source` reads it; settings that have their default are left out."""
+        """Text for :func:`parse_source`; leaves out settings with their default values."""
         inside = [str(part) for part in self.parts]
         for field in fields(self):
             value = getattr(self, field.name)

@@ -1,4 +1,4 @@
-"""Where a source keeps what is too much for its state: a source itself knows no folder."""
+"""Storage for data that is too large for a source's state: a source itself knows no folder."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from dfad_fast.errors import UsageError
 
 
 class Storage(Protocol):
-    """Keeps sets of tensors by name, which nothing writes to."""
+    """Stores read-only sets of tensors by name."""
 
     @property
     def memory(self) -> float:
-        """Bytes that a source may have in its state: what is larger is kept here."""
+        """The most bytes in a source's state; larger data is stored here."""
 
     @property
     def is_there(self) -> bool:
-        """Whether anything can be kept here."""
+        """Whether it can store anything."""
 
     def keep(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same tensors, as they are to be read from now on. Raises RunError where they cannot be kept."""
+        """Stores the tensors and returns those to read from now on. Raises RunError if they cannot be stored."""
 
     def read(self, name: str) -> dict[str, Tensor]:
-        """What is kept by that name. Raises RunError where it is missing or damaged."""
+        """The tensors stored under that name. Raises RunError if they are missing or damaged."""
 
     def names(self) -> Collection[str]:
-        """All that it holds."""
+        """All stored names."""
 
     def whole_name(self, name: str) -> str:
-        """What it is called in the whole of the run's storage."""
+        """The name in the run's whole storage."""
 
     def remove(self, name: str) -> None:
-        """Lets go of it, if it is there: for good once no kept state of the run can name it."""
+        """Removes the name, if present; its file is deleted once no saved state of the run can refer to it."""
 
     def saved(self) -> None:
-        """Comes after the run's state has been saved."""
+        """Called after the run's state has been saved."""
 
 
 class NoStorage:
-    """That of a run without a folder. All is in the state, ``memory`` bytes of it at most."""
+    """The storage of a run without a folder. Everything is in the state, at most ``memory`` bytes."""
 
     is_there = False
 
@@ -53,7 +53,7 @@ class NoStorage:
         raise UsageError(f"cannot keep {name}: the run has no folder: give one, as out=")
 
     def read(self, name: str) -> dict[str, Tensor]:
-        raise UsageError(f"{name} lies in the run's folder, and there is none: give one, as out=")
+        raise UsageError(f"{name} is stored in the run's folder, but there is none: give one, as out=")
 
     def names(self) -> Collection[str]:
         return ()
@@ -69,7 +69,7 @@ class NoStorage:
 
 
 class Part:
-    """A part of ``storage`` for one of several sources, whose names it puts ``prefix`` before."""
+    """A part of ``storage`` for one of several sources; it adds ``prefix`` to their names."""
 
     def __init__(self, storage: Storage, prefix: str) -> None:
         self._storage = storage

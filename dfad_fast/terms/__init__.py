@@ -1,6 +1,6 @@
 """The terms of objectives, one file each. A term reads one Probe and returns a scalar.
 
-A new term is a file here and a line below: ``TERMS`` knows every term that is imported, in this order.
+A new term is a file here and an import below: ``TERMS`` lists every imported term in this order.
 """
 
 # isort: skip_file

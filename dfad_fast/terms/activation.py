@@ -14,8 +14,8 @@ from dfad_fast.terms.term import Term
 class ActivationMagnitude(Term):
     """Mean activation of the teacher's last stage; real images excite its features, so generators maximize it.
 
-    DAFL (Chen et al. 2019, arXiv 1904.01186), which takes the features before the classifier. Here it is the deepest
-    stage that is tapped, whether or not the student has one to match.
+    From DAFL (Chen et al. 2019, arXiv 1904.01186), which takes the features before the classifier. Here it is the
+    deepest tapped stage, even if the student has no match for it.
     """
 
     name: ClassVar[str] = "activation"

@@ -14,17 +14,17 @@ from dfad_fast.terms.term import Term
 
 
 def attention_map(features: Tensor) -> Tensor:
-    """Pre-activations [B, C, H, W] -> [B, H * W]: mean over channels of squared activations, of L2 norm 1."""
+    """Pre-activations [B, C, H, W] -> [B, H * W]: mean over channels of squared activations, scaled to L2 norm 1."""
     activations = at_least_float32(features).relu()
     return F.normalize(activations.square().mean(1).flatten(1), dim=1)
 
 
 @dataclass(frozen=True)
 class AttentionTransfer(Term):
-    """Where the networks look: sum over stages of the mean squared difference of their attention maps.
+    """Compares where the networks look: sum over stages of the mean squared difference of their attention maps.
 
-    Zagoruyko and Komodakis 2017, arXiv 1612.03928; ZSKT's student has it with weight 250 (arXiv 1905.09768). Stages
-    without positions ([B, C]) have no map and are left out.
+    Zagoruyko and Komodakis 2017, arXiv 1612.03928; ZSKT's student uses it with weight 250 (arXiv 1905.09768). It skips
+    stages without positions ([B, C]), which have no map.
     """
 
     name: ClassVar[str] = "attention"
@@ -32,7 +32,7 @@ class AttentionTransfer(Term):
 
     def check(self, stages: Sequence[Sequence[int]]) -> None:
         if not any(len(shape) == 3 for shape in stages):
-            raise UsageError("attention: none of the stages that match has positions [C, H, W]")
+            raise UsageError("attention: none of the matching stages has positions [C, H, W]")
 
     def __call__(self, probe: Probe) -> Tensor:
         maps = [

@@ -14,7 +14,7 @@ from dfad_fast.terms.term import Term
 
 
 def recorded(probe: Probe) -> list[LayerStatistics]:
-    """The probe's statistics; raises UsageError where there are none."""
+    """The probe's statistics; raises UsageError if there are none."""
     if not probe.statistics:
         raise UsageError(
             "none of the teacher's batch norm layers ran on the generated images: choose method 'dfad-ar'"
@@ -24,7 +24,7 @@ def recorded(probe: Probe) -> list[LayerStatistics]:
 
 @dataclass(frozen=True)
 class BatchNormStatistics(Term):
-    """Generated images held to the data's statistics, as the frozen teacher's batch norm layers remember them.
+    """Holds generated images to the data's statistics, which the frozen teacher's batch norm layers recorded.
 
     Sum over layers of the L2 distances between the batch's and the running mean, and between the batch's and
     the running variance (DeepInversion, Yin et al. 2020, arXiv 1912.08795).

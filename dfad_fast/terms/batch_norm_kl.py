@@ -13,10 +13,11 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class BatchNormKL(Term):
-    """The divergence of the batch's normal distribution from the data's, at each of the teacher's batch norm layers.
+    """Divergence of the batch's normal distribution from the data's, at each of the teacher's batch norm layers.
 
     Sum over layers and channels of ``((mean' - mean)^2 + variance') / (2 variance) - log(deviation' / deviation) -
-    1/2``, the prime marking generated images (DFQ: Choi et al. 2020, arXiv 2005.04136). ``eps`` is added to variances.
+    1/2``, where the prime marks generated images (DFQ: Choi et al. 2020, arXiv 2005.04136). ``eps`` is added to
+    variances.
     """
 
     eps: float = 1e-5

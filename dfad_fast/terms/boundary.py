@@ -16,15 +16,15 @@ _STAGES = ("mean", "published")
 
 @dataclass(frozen=True)
 class ActivationBoundary(Term):
-    """The activation regularizer: the student's hidden neurons on and off where the teacher's are.
+    """The activation regularizer: switches the student's hidden neurons on and off where the teacher's are.
 
-    Mean over stages of the mean over elements of ``relu(margin + s)^2`` where the teacher's pre-activation is
-    <= 0, else ``relu(margin - s)^2`` (Heo et al. 2019, arXiv 1811.03233; in this use, arXiv 2102.11638).
-    Not 0 for a perfect student: pre-activations inside the margin still cost. So its weight should decay.
+    Mean over stages of the mean over elements of ``relu(margin + s)^2`` where the teacher's pre-activation is <= 0,
+    otherwise ``relu(margin - s)^2`` (Heo et al. 2019, arXiv 1811.03233; in this use, arXiv 2102.11638). It is not 0 for
+    a perfect student, because pre-activations inside the margin still cost. So its weight should decay.
 
-    ``stages`` is how they count: ``mean``, equally; or ``published``, as in Heo et al.'s code: each by its sum over
-    elements, over the batch, times 1, 1/2, 1/4 ... from the deepest on. ``margins`` is how the margin goes to 0 over
-    the run, as a weight's schedule does; at 0 a perfect student costs nothing.
+    ``stages`` sets their weights: ``mean`` weights them equally. ``published``, as in Heo et al.'s code, takes each
+    stage's sum over elements, divided by the batch size, times 1, 1/2, 1/4 ... from the deepest on. ``margins`` is the
+    schedule by which the margin goes to 0 over the run, as for a weight; at margin 0 a perfect student costs nothing.
     """
 
     margin: float = 1.0

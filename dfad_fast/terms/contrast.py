@@ -16,13 +16,13 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class Contrast(Term):
-    """Images unlike each other and unlike former ones: each is to be told, by a crop of it, from all the others.
+    """Makes images differ from each other and from earlier ones: a crop must identify its image among all others.
 
-    Cross-entropy of the similarities of an image's crop to all whole images, at ``temperature``, the right one being
-    the image itself; the mean over the batch's images, and that over the former ones, are added (contrastive model
-    inversion, Fang et al. 2021, arXiv 2105.08584, section 3.2). No gradient goes through the whole images. For the
-    generator's table, with a source that keeps former images' features; teachers with batch norm layers alone, at
-    which features are read.
+    Cross-entropy of the similarities between an image's crop and all whole images, at ``temperature``; the right answer
+    is the image itself. It is the sum of the mean over the batch's images and the mean over earlier ones (contrastive
+    model inversion, Fang et al. 2021, arXiv 2105.08584, section 3.2). No gradient goes through the whole images. For
+    the generator's table, with a source that keeps earlier images' features. It reads features at batch norm layers, so
+    the teacher must have them.
     """
 
     temperature: float = 0.1

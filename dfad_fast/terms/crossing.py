@@ -14,12 +14,11 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class BoundaryCrossing(Term):
-    """How far the student's neurons are on the wrong side of the teacher's boundaries: bounded, so fit for generators.
+    """How far the student's neurons are beyond the teacher's boundaries, bounded so that generators can use it.
 
-    Mean over stages of the mean over elements of how far ``s`` is beyond 0 on the side where the teacher's ``t`` is
-    not, cut off at ``margin``: between 0 and ``margin``. With a negative weight the generator looks for images on
-    which the activation boundaries differ, which the boundary term, used in reverse, would drive to infinity. This form
-    is ours.
+    Mean over stages of the mean over elements of how far ``s`` is beyond 0 on the side opposite the teacher's ``t``,
+    clipped at ``margin``: between 0 and ``margin``. With a negative weight the generator looks for images on which the
+    activation boundaries differ; a negated boundary term would go to infinity there. This form is this library's.
     """
 
     margin: float = 1.0

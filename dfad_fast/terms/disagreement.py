@@ -16,12 +16,13 @@ Measure = Literal["kl", "l1"]
 
 @dataclass(frozen=True)
 class Disagreement(Term):
-    """How far the answers are apart on the images to which both networks give the same class; others count 0.
+    """How far apart the answers are on images to which both networks give the same class; other images count 0.
 
     Mean over the whole batch of KL(T, S), or of the mean over classes of ``|S(x) - T(x)|``. With a negative weight the
-    generator looks for images that are hard for the student and still of the class that it was to make: an image on
-    which they differ already pulls no further. Contrastive model inversion (Fang et al. 2021, arXiv 2105.08584), whose
-    successors FastDFKD (arXiv 2112.06253) and NAYER (arXiv 2310.00258) have it too, with ``kl`` at temperature 1.
+    generator looks for images that are hard for the student but still show the requested class: an image that the
+    networks already classify differently adds no gradient. From contrastive model inversion (Fang et al. 2021, arXiv
+    2105.08584). Its successors FastDFKD (arXiv 2112.06253) and NAYER (arXiv 2310.00258) use it too, with ``kl`` at
+    temperature 1.
     """
 
     measure: Measure = "kl"

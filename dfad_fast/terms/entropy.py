@@ -1,4 +1,4 @@
-"""What the teacher's answers to generated images should be like: sure of one class each, of all classes together."""
+"""What the teacher's answers to generated images should be: confident for each image, balanced over all classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class OneHot(Term):
-    """Cross-entropy of the teacher's answer to the class that it chose itself (DAFL: arXiv 1904.01186)."""
+    """Cross-entropy of the teacher's answer with its own arg-max class (DAFL: arXiv 1904.01186)."""
 
     name: ClassVar[str] = "one_hot"
     reads_student: ClassVar[bool] = False
@@ -29,7 +29,7 @@ class OneHot(Term):
 
 @dataclass(frozen=True)
 class Entropy(Term):
-    """Mean entropy of the teacher's answers, in nats: small where it is sure (DFQ: arXiv 2005.04136)."""
+    """Mean entropy of the teacher's answers, in nats: small if they are confident (DFQ: arXiv 2005.04136)."""
 
     name: ClassVar[str] = "entropy"
     reads_student: ClassVar[bool] = False
@@ -41,17 +41,17 @@ class Entropy(Term):
 
 @dataclass(frozen=True)
 class ClassBalance(Term):
-    """Negative entropy, in nats, of the teacher's mean answer: least where all classes are equally frequent.
+    """Negative entropy, in nats, of the teacher's mean answer: lowest if all classes are equally frequent.
 
-    DAFL's information entropy loss (Chen et al. 2019, arXiv 1904.01186; its code takes the logarithm to base 10, which
-    is this times 0.434) and DFQ's (Choi et al. 2020, arXiv 2005.04136).
+    The information entropy loss of DAFL (Chen et al. 2019, arXiv 1904.01186; its code uses base 10, which is this times
+    0.434) and DFQ (Choi et al. 2020, arXiv 2005.04136).
     """
 
     name: ClassVar[str] = "balance"
     reads_student: ClassVar[bool] = False
 
     def __call__(self, probe: Probe) -> Tensor:
-        # By logarithms throughout: the gradient is finite where a class's probability underflows in the whole batch.
+        # Logarithms throughout keep the gradient finite if a class's probability underflows in the whole batch.
         log_p = finite_log_softmax(probe.teacher)
         log_means = differentiable.gather(log_p.logsumexp(0)[None] - math.log(len(log_p)))
         log_mean = log_means.logsumexp(0) - math.log(len(log_means))

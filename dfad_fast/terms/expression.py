@@ -15,9 +15,9 @@ _EXAMPLE = "l1 + 0.1*boundary(margin=0.5, schedule=linear)"
 def parse_terms(text: str, known: Mapping[str, type[Term]]) -> tuple[Weighted, ...]:
     """The rows of a sum of terms, each a name of ``known`` with an optional number before it.
 
-    In brackets stand the term's own settings and ``schedule``, how its weight goes over the run; nothing is executed.
+    Parentheses hold the term's settings and ``schedule``, its weight's course over the run. No text is executed.
 
-    Raises UsageError for text of another form, unknown terms and settings, and values that a term refuses.
+    Raises UsageError for malformed text, unknown terms and settings, and values that a term rejects.
     """
     rows = []
     for row in parse_sum(text, "terms", _EXAMPLE):

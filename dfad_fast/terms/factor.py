@@ -18,13 +18,13 @@ _SLOPE = 0.1
 
 @dataclass(frozen=True)
 class FactorTransfer(Term):
-    """Factor transfer: the student's features translated to factors that the teacher's are paraphrased by.
+    """Factor transfer: compares factors translated from the student's features and paraphrased from the teacher's.
 
-    Mean ``|F_T / ||F_T|| - F_S / ||F_S|||``, norms over an image's factors, of one stage, -1 being the last (Kim et al.
-    2018, arXiv 1802.04977, with p = 1). The paraphraser, a convolutional autoencoder whose code has ``rate`` as many
-    channels as the teacher's features, is there trained beforehand on the data; here it learns beside the student, by
-    the mean squared error of the features that it restores, which is added; no gradient of the factors reaches it. The
-    translator has the encoder's form and sees the student's features as their connector gives them.
+    Mean ``|F_T / ||F_T|| - F_S / ||F_S|||``, with norms over an image's factors, at one stage; -1 is the last (Kim et
+    al. 2018, arXiv 1802.04977, with p = 1). The paraphraser is a convolutional autoencoder whose code has ``rate``
+    times the channels of the teacher's features. The paper trains it on the data beforehand. Here it learns beside the
+    student from its reconstruction's mean squared error, which is added to the loss; the factors send it no gradient.
+    The translator has the encoder's form and reads the student's features behind their connector.
     """
 
     stage: int = -1

@@ -13,8 +13,8 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class HardLabel(Term):
-    """Cross-entropy of the student's answers with the class that the teacher names: mean over the batch of
-    ``-log softmax(S(x))[argmax T(x)]``."""
+    """Cross-entropy of the student's answers with the teacher's class: mean over the batch of ``-log
+    softmax(S(x))[argmax T(x)]``."""
 
     name: ClassVar[str] = "cross_entropy"
 

@@ -14,9 +14,9 @@ from dfad_fast.terms.term import Term, check_stage
 
 @dataclass(frozen=True)
 class Hint(Term):
-    """The student's features regressed on the teacher's: mean squared error of one stage, -1 being the last.
+    """Regresses the student's features on the teacher's: mean squared error at one stage; -1 is the last.
 
-    FitNets (Romero et al. 2015, arXiv 1412.6550), whose hint is a middle layer; here the features are pre-activations.
+    From FitNets (Romero et al. 2015, arXiv 1412.6550), whose hint is a middle layer; here it reads pre-activations.
     """
 
     stage: int = -1

@@ -1,4 +1,4 @@
-"""What natural images are like."""
+"""Priors of natural images."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class JS(Term):
-    """Jensen-Shannon divergence of the softened answers, mean over the batch; between 0 and log 2.
+    """Jensen-Shannon divergence of the softened answers, averaged over the batch; between 0 and log 2.
 
     ``(KL(p, m) + KL(q, m)) / 2`` with ``m = (p + q) / 2``: Adaptive DeepInversion's measure of disagreement, at
     temperature 3 (Yin et al. 2020, arXiv 1912.08795, whose generator-side term is 1 - JS).

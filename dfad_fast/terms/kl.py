@@ -19,9 +19,9 @@ _DIRECTIONS, _REDUCTIONS = ("forward", "reverse"), ("batchmean", "mean")
 class KL(Term):
     """Divergence of the softened answers: ``forward`` KL(T, S), as in knowledge distillation, ``reverse`` KL(S, T).
 
-    ``reduction`` is ``batchmean``, the mean over the batch of sums over classes, or ``mean``, over the classes too, as
-    ZSKT's published code has it (Micaelli and Storkey 2019, arXiv 1905.09768). There is no factor temperature^2 (Hinton
-    et al. 2015, arXiv 1503.02531): it is a matter of the row's weight.
+    ``reduction`` is ``batchmean``, the mean over the batch of sums over classes, or ``mean``, the mean over batch and
+    classes, as in ZSKT's published code (Micaelli and Storkey 2019, arXiv 1905.09768). There is no factor temperature^2
+    (Hinton et al. 2015, arXiv 1503.02531): the row's weight must include it.
     """
 
     temperature: float = 1.0

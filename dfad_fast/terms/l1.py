@@ -30,9 +30,9 @@ class L1(Term):
 
 @dataclass(frozen=True)
 class LogL1(Term):
-    """``log(1 + L1)``: with weight -1 a generator's term whose pull fades as the networks disagree more.
+    """``log(1 + L1)``: as a generator's term with weight -1, its gradient fades as the networks disagree more.
 
-    DFAD's published code has it for segmentation (arXiv 1912.11006).
+    DFAD's published code uses it for segmentation (arXiv 1912.11006).
     """
 
     name: ClassVar[str] = "log_l1"

@@ -13,11 +13,11 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class Label(Term):
-    """Cross-entropy of the teacher's answers to the labels that a conditional generator was given for its images, or
-    that a source asked of them.
+    """Cross-entropy of the teacher's answers with the images' labels, which a conditional generator received or a
+    source requested.
 
-    So that each class is generated as often as it is asked for (as in KegNet, Yoo et al. 2019, NeurIPS, whose decoder
-    and diversity loss are left out). For the generator's table only.
+    It makes the generator produce each class as often as requested, as in KegNet (Yoo et al. 2019, NeurIPS) without its
+    decoder and diversity loss. For the generator's table only.
     """
 
     name: ClassVar[str] = "label"

@@ -15,13 +15,13 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class ManifoldMixup(Term):
-    """Virtual interpolation inside the student: hidden states mixed at ``stage``, the teacher's answers likewise.
+    """Virtual interpolation inside the student: mixes hidden states at ``stage``, and the teacher's answers equally.
 
     ``mean |S_after(lam h + (1-lam) h[perm]) - (lam T(x) + (1-lam) T(x[perm]))|`` where ``h`` is the output of the
     student's submodule called ``stage`` and ``lam ~ Beta(alpha, alpha)``, one per image (Verma et al. 2019, arXiv
-    1806.05236, with alpha = 2; there with labels and one lam per batch, and a stage drawn anew each time: give one term
-    per stage). The student runs once more for it. As text the stage stands in quotes, ``manifold(stage='layer2.0')``.
-    It runs once in a forward pass, and not in a part that checkpoints its activations.
+    1806.05236, with alpha = 2). The paper mixes labels, with one lam per batch, and draws a stage each time; here give
+    one term per stage. The student runs one more time for it. In text, quote the stage: ``manifold(stage='layer2.0')``.
+    The stage must run once in a forward pass, outside parts that checkpoint their activations.
     """
 
     stage: str = ""

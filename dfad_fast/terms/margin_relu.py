@@ -13,21 +13,22 @@ from dfad_fast.terms.term import Term
 
 
 def negative_means(features: Tensor) -> Tensor:
-    """Per channel the mean of the values below 0, and 0 where none is: [B, C, ...] -> [C]."""
+    """The mean of each channel's values below 0, or 0 if it has none: [B, C, ...] -> [C]."""
     dims = [d for d in range(features.dim()) if d != 1]
     negative = features.clamp(max=0)
     total, number = differentiable.mean(torch.stack([negative.sum(dims), (features < 0).sum(dims)]))
-    # Means over processes, so that one value is no longer 1.
+    # These are means over processes, so a single value may count less than 1.
     return total / number.clamp(min=1 / processes.count())
 
 
 @dataclass(frozen=True)
 class MarginReLU(Term):
-    """Features as the overhaul of feature distillation compares them: mean over stages of a partial L2 distance.
+    """The feature loss of "A Comprehensive Overhaul of Feature Distillation": a partial L2 distance.
 
-    The target is ``max(t, m)`` of the teacher's pre-activations, ``m`` the mean of a channel's negative values; it
-    costs nothing that the student is below a target that is not positive, else ``(s - target)^2``, mean over
-    elements (Heo et al. 2019, arXiv 1904.01866; ``m`` is the batch's here, which needs no batch norm layer before it).
+    Mean over stages. The target is ``max(t, m)``, with the teacher's pre-activations ``t`` and the mean ``m`` of a
+    channel's negative values. The loss is 0 if the target is not positive and the student is below it, otherwise ``(s -
+    target)^2``, averaged over elements (Heo et al. 2019, arXiv 1904.01866; here ``m`` comes from the batch, which needs
+    no batch norm layer).
     """
 
     name: ClassVar[str] = "margin_relu"

@@ -1,4 +1,4 @@
-"""What a term sees: one batch of images and both networks' answers to it."""
+"""The input of a term: one batch of images and both networks' answers to it."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from dfad_fast.models.reading.batch_norm import LayerStatistics
 class Probe:
     """One batch seen by both networks.
 
-    ``student_features`` (through their connectors) and ``teacher_features`` are per-stage tensors of equal
-    shapes, present only for terms that say ``reads_features``; ``last_stage`` is the teacher's deepest tap, whether or
-    not the student has one to match, present only for terms that say ``reads_last_stage``; ``statistics`` are the
-    teacher's batch norm layers', present only for terms that say ``reads_statistics``.
+    ``student_features`` (through their connectors) and ``teacher_features`` are per-stage tensors of equal shapes,
+    present only for terms that set ``reads_features``. ``last_stage`` is the teacher's deepest tap, even if the student
+    has no match for it, present only for terms that set ``reads_last_stage``. ``statistics`` are those of the teacher's
+    batch norm layers, present only for terms that set ``reads_statistics``.
     """
 
     images: Tensor
     """[B, C, H, W], in the teacher's normalized input space."""
     student: Tensor
-    """Logits [B, classes]; [0, classes] where no term reads the student."""
+    """Logits [B, classes]; [0, classes] if no term reads the student."""
     teacher: Tensor
     """Logits [B, classes]; without a graph in the student's phase."""
     ask_teacher: Callable[[Tensor], Tensor]
-    """Further images to the teacher, in the same phase's terms of differentiation."""
+    """Runs the teacher on further images, with a graph only if this phase has one."""
     student_features: list[Tensor] = field(default_factory=list)
     teacher_features: list[Tensor] = field(default_factory=list)
     last_stage: Tensor | None = None
     statistics: list[LayerStatistics] = field(default_factory=list)
     labels: Tensor | None = None
-    """[B], the classes that the images are to be of: what a conditional generator was told, or a source that has
-    labels asks for; None of other generators, and in the student's phase."""
+    """[B], the requested classes of the images, from a conditional generator's input or a source with labels; None for
+    other generators and in the student's phase."""
     contrast: tuple[Tensor, Tensor] | None = None
-    """What crops of images and the whole images are like to the teacher, [N, D] each and of norm 1: those of the batch
-    first, then those of former batches. Present only for terms that say ``reads_contrast``."""
+    """The teacher's descriptions of crops and of whole images, [N, D] each and of norm 1: the batch's first, then those
+    of earlier batches. Present only for terms that set ``reads_contrast``."""
     draws: tuple[Tensor, ...] = ()
     """This term's random numbers, see ``Term.draw``."""
     virtual_images: Tensor | None = None
-    """What this term's ``virtual_images`` made of the images."""
+    """The result of this term's ``virtual_images``."""
     virtual_student: Tensor | None = None
     """The student's logits for them."""
     ask_student: Callable[[Tensor, str, Callable[[Tensor], Tensor]], Tensor] | None = None
-    """The student's logits for images, where the output of the submodule that is named is changed on its way."""
+    """The student's logits for images, with the output of the named submodule changed."""
     module: nn.Module | None = None
-    """What this term's ``module`` made."""
+    """The module that this term's ``module`` returned."""
     progress: float = 0.0
-    """The fraction of the run that is done, for terms that say ``reads_progress``."""
+    """The completed fraction of the run, for terms that set ``reads_progress``."""

@@ -1,4 +1,4 @@
-"""The form of a term, and its row in a method's table."""
+"""The interface of a term, and its row in a method's table."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ DECAYS: dict[str, Callable[[float], float]] = {
 class Term:
     """One term of an objective: reads a Probe, returns a scalar.
 
-    A subclass sets ``name`` (as it stands in logs), says which parts of the probe it needs, with ``reads_features``,
-    ``reads_last_stage`` (of the teacher alone), ``reads_statistics``, ``reads_labels`` (of the classes that were asked
-    for) or ``reads_contrast`` (what a source that compares its images gives), with ``reads_student = False`` that it
-    does without the student (who is not asked where no term needs it), and implements ``__call__``. A term that needs
-    random numbers or further images for the student implements ``draw`` and ``virtual_images``: what happens between
-    them and ``__call__`` is then free of randomness on the host, and all images of a step can go through the student at
-    once. One with weights of its own implements ``module``.
+    A subclass sets ``name``, which logs show, and implements ``__call__``. It declares the parts of the probe that it
+    needs: ``reads_features``, ``reads_last_stage`` (of the teacher only), ``reads_statistics``, ``reads_labels`` (the
+    requested classes) or ``reads_contrast`` (from a source that compares its images). ``reads_student = False`` means
+    that it does not need the student, which does not run if no term needs it. A term that needs random numbers or
+    further images for the student implements ``draw`` and ``virtual_images``: everything after them is then free of
+    randomness on the host, and all images of a step can go through the student at once. A term with its own weights
+    implements ``module``.
 
-    In a run over several processes, each calls the term for its own part of the batch, and the values are averaged:
-    right for a mean over images. Any other term gets the others' part from dfad_fast.distributed.differentiable.
+    In a run with several processes, each calls the term on its part of the batch and the values are averaged, which is
+    right for a mean over images. Any other term gets the other parts from dfad_fast.distributed.differentiable.
     """
 
     name: ClassVar[str]
@@ -51,28 +51,28 @@ class Term:
     reads_contrast: ClassVar[bool] = False
 
     def __repr__(self) -> str:
-        """As it stands in a run's records: the same in every process."""
+        """The text in a run's records: the same in every process."""
         return f"{type(self).__name__}()"
 
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...]:
-        """The random numbers of one step, from the run's own source, which lies on the CPU on every backend.
+        """The random numbers of one step, from the run's own generator, which is on the CPU for every backend.
 
-        ``batch`` is the whole batch's number of images; of a run over several processes each draws the same.
+        ``batch`` is the number of images in the whole batch; with several processes each draws the same numbers.
         """
         return ()
 
     def virtual_images(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
-        """Further images for the student, made of a batch [B, C, H, W] and this term's ``draws``."""
+        """Further images for the student, made from a batch [B, C, H, W] and this term's ``draws``."""
         return None
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether ``__call__`` asks the teacher about further images."""
+        """Whether ``__call__`` runs the teacher on further images."""
         return False
 
     @property
     def reads_progress(self) -> bool:
-        """Whether ``__call__`` computes something else as the run goes on; such an iteration cannot be captured."""
+        """Whether ``__call__`` depends on the run's progress; a CUDA graph cannot capture such an iteration."""
         return False
 
     def module(self, stages: Sequence[Sequence[int]]) -> nn.Module | None:
@@ -81,42 +81,42 @@ class Term:
 
     @property
     def student_stage(self) -> str | None:
-        """The student's submodule whose output is changed on its way, see ``Probe.ask_student``."""
+        """The student's submodule whose output the term changes, see ``Probe.ask_student``."""
         return None
 
     def check(self, stages: Sequence[Sequence[int]]) -> None:
-        """Raises UsageError where the features that will be compared, [C, H, W] or [C] each, are none for this term."""
+        """Raises UsageError if the features to be compared, [C, H, W] or [C] each, do not suit this term."""
 
     @property
     def gives_images_apart(self) -> bool:
-        """Whether :meth:`of_each_image` is there, for sources that ask a black box about each image's part of the
-        loss."""
+        """Whether the term implements :meth:`of_each_image`, for sources that need a black box's loss per image."""
         return False
 
     def of_each_image(self, probe: Probe) -> Tensor:
-        """The term of each image [B], whose mean is what ``__call__`` returns."""
-        raise NotImplementedError(f"{type(self).__name__} does not tell its images apart")
+        """The term's value for each image [B]; ``__call__`` returns their mean."""
+        raise NotImplementedError(f"{type(self).__name__} has no values for single images")
 
     def __call__(self, probe: Probe) -> Tensor:
-        raise NotImplementedError(f"{type(self).__name__} has to implement __call__(probe)")
+        raise NotImplementedError(f"{type(self).__name__} must implement __call__(probe)")
 
 
 def check_stage(term: Term, stage: int, stages: Sequence[Sequence[int]]) -> None:
-    """Raises UsageError unless ``stage`` is an index of those that ``term`` is to compare, -1 being the last."""
+    """Raises UsageError unless ``stage`` is an index into ``stages``, which ``term`` compares; -1 is the last."""
     if not -len(stages) <= stage < len(stages):
         raise UsageError(
-            f"{term.name}: {len(stages)} stages of the networks match, there is no stage {stage}"
+            f"{term.name}: {len(stages)} stages of the networks match, but there is no stage {stage}"
         )
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """A row of a method's table: ``weight * term``, the weight fading to 0 over the run as ``decay`` says.
+    """A row of a method's table: ``weight * term``, with the weight's schedule ``decay`` over the run.
 
-    ``early`` is the full weight for the first half and none after it, ``warmup`` the same for the first tenth, and
-    ``after_warmup`` none for the first tenth and the full weight after it.
+    ``early`` is the full weight for the first half and 0 afterwards, ``warmup`` the full weight for the first tenth and
+    0 afterwards, and ``after_warmup`` 0 for the first tenth and the full weight afterwards.
 
-    Raises UsageError for a weight, or a number of the term's, that is a tensor with a gradient: nothing would train it.
+    Raises UsageError if the weight, or a number in the term, is a tensor that requires a gradient: nothing would train
+    it.
     """
 
     weight: float
@@ -132,7 +132,7 @@ class Weighted:
                 )
 
     def weight_at(self, progress: float) -> float:
-        """The weight after the fraction ``progress`` (0 to 1) of the run."""
+        """The weight at the fraction ``progress`` (0 to 1) of the run."""
         return self.weight * DECAYS[self.decay](progress)
 
 
@@ -159,7 +159,7 @@ def reads_statistics(rows: Sequence[Weighted]) -> bool:
 def weigh(
     rows: Sequence[Weighted], probes: Sequence[Probe], weights: Sequence[float | Tensor], phase: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of the rows, and each row's term by itself, named ``phase/term``."""
+    """The weighted sum of the rows, and each row's unweighted term, named ``phase/term``."""
     total = probes[0].teacher.new_zeros(())
     losses: dict[str, Tensor] = {}
     for row, probe, weight in zip(rows, probes, weights, strict=True):

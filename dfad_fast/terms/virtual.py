@@ -22,10 +22,10 @@ class VirtualInterpolation(Term):
     """Virtual samples between generated images: mean ``|S(x~) - y~|`` with ``x~ = lam x + (1-lam) x[perm]``.
 
     ``labels="mixed"`` is the paper's form, ``y~ = lam T(x) + (1-lam) T(x[perm])`` (arXiv 2102.11638);
-    ``labels="teacher"`` asks the teacher for ``y~ = T(x~)``. ``lam ~ Beta(alpha, alpha)``, one per image, or
-    one per batch with ``per_image=False``. ``distance`` is ``l1`` on logits or, as in interpolation consistency
-    training (Verma et al. 2019, arXiv 1903.03825), ``softmax-mse``. The mixture goes through the student as a batch of
-    its own, or with the images as one.
+    ``labels="teacher"`` runs the teacher for ``y~ = T(x~)``. ``lam ~ Beta(alpha, alpha)``, one per image, or one per
+    batch with ``per_image=False``. ``distance`` is ``l1`` on logits or, as in interpolation consistency training (Verma
+    et al. 2019, arXiv 1903.03825), ``softmax-mse``. The mixture goes through the student as a separate batch, or in one
+    batch with the images.
     """
 
     alpha: float = 1.0

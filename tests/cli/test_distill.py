@@ -197,7 +197,7 @@ def test_the_plugin_of_the_tutorial_is_known_and_repeated(dfad_fast, own, tmp_pa
         ("1 / 0", "could not be imported: ZeroDivisionError"),
         (
             "from dfad_fast.terms import Term\nclass Own(Term):\n    name = 'l1'",
-            "'l1' is a term of dfad_fast already: choose another name",
+            "'l1' is already a term of dfad_fast: choose another name",
         ),
     ],
 )
@@ -239,7 +239,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--student", "own.py:five_classes", "the student answers with 5 classes and the teacher with 3"),
         ("--teacher", "own.py:features", "do not fit the teacher: missing: bias, weight; unexpected: 0.bias"),
         ("--image-shape", "3,8,8", "the teacher cannot take images of shape [3, 8, 8]"),
-        ("--image-shape", "8,8", "the image shape is CHANNELS,HEIGHT,WIDTH"),
+        ("--image-shape", "8,8", "the image shape must be CHANNELS,HEIGHT,WIDTH"),
         ("--image-shape", "-1,8,8", "each at least 1"),
         ("--seed", "-1", "--seed must be at least 0"),
         ("--classes", "-1", "--classes must be at least 2"),
@@ -275,7 +275,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--threads", "0", "--threads must be at least 1"),
         ("--teacher-weights", "gone.pt", "no weights file gone.pt"),
         ("--taps-teacher", "nowhere", "unknown submodule to tap 'nowhere'"),
-        ("--std", "0", "mean and std are given together"),
+        ("--std", "0", "mean and std must be given together"),
         ("--config", "gone.yaml", "cannot read gone.yaml"),
         ("--methd", "dfad", "No such option"),
         ("--student-ema", "1", "--student-ema must be at least 0 and less than 1, got 1"),
@@ -306,7 +306,8 @@ def test_a_teacher_that_answers_features_is_refused(dfad_fast, own):
     done = dfad_fast("distill", *with_option(arguments, "--teacher", "own.py:features"))
     assert done.code == 2
     assert (
-        "must map images [B, C, H, W] to logits [B, classes]; for 2 images it gave [2, 3, 6, 6]" in done.err
+        "must map images [B, C, H, W] to logits [B, classes]; for 2 images it returned [2, 3, 6, 6]"
+        in done.err
     )
 
 

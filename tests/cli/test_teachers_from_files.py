@@ -69,7 +69,7 @@ def test_a_program_teaches_and_is_announced_recorded_and_inspected(dfad_fast, ow
     ("teacher", "more", "message"),
     [
         ("gone.pt2", (), "no file gone.pt2: expected a program"),
-        ("teacher.pt", (), "teacher.pt is no program .* give it as --teacher-weights"),
+        ("teacher.pt", (), "teacher.pt is not a program .* pass it as --teacher-weights"),
         (
             "own.pt",
             ("--teacher-weights", "teacher.pt"),

@@ -196,7 +196,7 @@ def test_test_images_alone_are_evaluated_on_and_not_trained_on(tmp_path, usage_e
     assert dataset.test_labels.tolist() == [0, 9, 3]
     assert dataset.classes[9] == "truck"
     assert dataset.image_shape == (3, 32, 32)
-    with usage_error("cifar10", "test images only", "--teacher"):
+    with usage_error("cifar10", "only test images", "--teacher"):
         dataset.train_batches(2, torch.Generator())
 
 
@@ -206,7 +206,7 @@ def test_test_images_alone_are_evaluated_on_and_not_trained_on(tmp_path, usage_e
         ({"images": IMAGES}, ("labels",)),
         ({"images": IMAGES.astype(np.float32), "labels": LABELS}, ("uint8", "float32")),
         ({"images": IMAGES[:, 0], "labels": LABELS}, ("[N, 3, 32, 32]",)),
-        ({"images": IMAGES, "labels": LABELS + 0.5}, ("whole numbers",)),
+        ({"images": IMAGES, "labels": LABELS + 0.5}, ("integers",)),
         ({"images": IMAGES, "labels": LABELS + 1}, ("0 to 9", "10")),
         ({"images": IMAGES, "labels": LABELS[:2]}, ("2 labels for 3 images",)),
         ({"images": np.array([{}]), "labels": LABELS}, ("images",)),

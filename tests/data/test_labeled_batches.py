@@ -45,7 +45,7 @@ def test_batches_of_people_are_read(batch):
     ("batch", "message"),
     [
         (IMAGES, r"a test batch is float32 \[6, 1, 8, 8\]: expected batches \(images"),
-        ((IMAGES, LABELS, torch.arange(6)), r"3 things \(float32 .*, int64 \[6\], int64 \[6\]\): expected"),
+        ((IMAGES, LABELS, torch.arange(6)), r"3 entries \(float32 .*, int64 \[6\], int64 \[6\]\): expected"),
         ({"x": IMAGES, "y": LABELS}, "a dictionary with 'x', 'y': expected .* pixel_values and one of label"),
         (
             {"image": IMAGES, "images": IMAGES, "label": LABELS},
@@ -53,16 +53,16 @@ def test_batches_of_people_are_read(batch):
         ),
         (
             (IMAGES, nn.functional.one_hot(LABELS)),
-            r"labels are \[6, 4\], as where they are one-hot: .*argmax",
+            r"labels are \[6, 4\], which looks one-hot: .*argmax",
         ),
         ((IMAGES, LABELS.float()), "labels are float32: give class indices"),
         ((IMAGES, LABELS[:5]), "5 labels for 6 images"),
         ((IMAGES, LABELS[0]), r"labels are \[\]: give one class index for each image"),
-        ((IMAGES, ["cat"] * 6), "labels are no tensor but list"),
+        ((IMAGES, ["cat"] * 6), "labels are not a tensor but list"),
         ((IMAGES[0], LABELS), r"images are \[1, 8, 8\]: .* wrap it in a DataLoader"),
         (
             (IMAGES.to(torch.uint8), LABELS),
-            "images are uint8: give floating ones, normalized as the teacher's",
+            "images are uint8: give floating-point images, normalized like the teacher's",
         ),
         ("images", "a test batch is str: expected"),
     ],
@@ -81,7 +81,7 @@ def test_other_batches_are_refused_in_one_line(batch, message):
         (IMAGES, "is a single batch"),
         (5, "evaluate= is int: expected batches"),
         (TensorDataset(IMAGES, LABELS), r"images are \[1, 8, 8\]: .* wrap it in a DataLoader"),
-        ([(IMAGES, LABELS + 1)], "labels go from 1 to 4 and the teacher answers classes 0 to 3"),
+        ([(IMAGES, LABELS + 1)], "labels go from 1 to 4 but the teacher answers classes 0 to 3"),
         ([(IMAGES, LABELS - 1)], "labels go from -1 to 2"),
         ([(torch.randn(6, 3, 8, 8), LABELS)], r"the teacher cannot take the test images \[6, 3, 8, 8\] \("),
         ([], "the loader gave no batch"),

@@ -109,10 +109,7 @@ def test_each_member_gets_what_it_needs():
     trainer = trainer_of([first, Named(second)])
     assert trainer.networks.needs["teacher's member 0"].logits is False
     assert trainer.networks.needs["teacher's member 1"].logits is True
-    assert (
-        "the teacher's member 1 answers more than logits: those are taken out of its answer"
-        in trainer.notices
-    )
+    assert "the teacher's member 1 returns more than logits: only the logits are used" in trainer.notices
     images = torch.randn(3, *SHAPE)
     torch.testing.assert_close(trainer.networks.teacher(images), (first(images) + second(images)) / 2)
 
@@ -155,7 +152,10 @@ def test_a_student_begins_from_the_first_member():
 @pytest.mark.parametrize(
     ("second", "told"),
     [
-        (lambda: lived_in(8, 1, classes=5), "with as many classes each, got the teacher's member 0 with 4"),
+        (
+            lambda: lived_in(8, 1, classes=5),
+            "with the same number of classes, got the teacher's member 0 with 4",
+        ),
         (lambda: lived_in(8, 1).double(), "the teacher's member 1 is torch.float64 on cpu and the student"),
         (lambda: nn.Conv2d(1, 3, 3), "the teacher's member 1 must map images"),
     ],

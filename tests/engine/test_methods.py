@@ -295,12 +295,12 @@ def test_a_method_brings_its_recipe_and_a_named_one_replaces_it():
     ("settings", "message"),
     [
         ({"batches": "stale"}, "unknown source 'stale'"),
-        ({"batches": "generator's", "generator_steps": 0}, "needs a generator's step"),
+        ({"batches": "generator's", "generator_steps": 0}, "needs at least one generator step"),
         ({"warm_up": 1.0}, "warm_up must be at least 0 and less than 1"),
         ({"clip_norm": 0.0}, "clip_norm must be > 0"),
         ({"student_steps": -1}, "steps must be at least 0 and not all 0"),
         ({"student_steps": 0, "generator_steps": 0}, "steps must be at least 0 and not all 0"),
-        ({"warm_up": 0.1, "generator_steps": 0}, "a warm-up needs a generator's step"),
+        ({"warm_up": 0.1, "generator_steps": 0}, "a warm-up needs at least one generator step"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(settings, message):

@@ -80,7 +80,9 @@ def test_random_changes_nothing_and_says_nothing(pair):
 def test_what_cannot_be_is_refused(pair):
     teacher, _ = pair
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
-    with pytest.raises(UsageError, match="cannot start from the teacher, since it is of another family"):
+    with pytest.raises(
+        UsageError, match="cannot start from the teacher, because it is not of the teacher's family"
+    ):
         start_student("teacher", teacher, other, images)
     with pytest.raises(UsageError, match="unknown student_init 'slices'"):
         start_student("slices", teacher, other, images)

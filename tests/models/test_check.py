@@ -27,7 +27,7 @@ def test_a_network_without_logits_is_refused():
             return (x, x.mean()) if self.training else x.flatten(1)[:, :3]
 
     assert count_classes(Features(), (1, 8, 8), "teacher") == 3
-    with pytest.raises(UsageError, match=r"to logits \[B, classes\]; for 2 images it gave tuple"):
+    with pytest.raises(UsageError, match=r"to logits \[B, classes\]; for 2 images it returned tuple"):
         count_classes(Features(), (1, 8, 8), "student", modes=(True, False))
 
 

@@ -62,18 +62,21 @@ NET = make_net(4)
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (([NET],), "an ensemble has at least 2 members, got 1: give the network itself"),
+        (([NET],), "an ensemble needs at least 2 members, got 1: pass the network itself"),
         (([NET, NET],), "a member of the ensemble is given twice: give it once, with a larger weight"),
         (
             ([NET, "resnet18"],),
-            "an ensemble's members are networks (nn.Module), got str: name the single networks",
+            "an ensemble's members are networks (nn.Module), got str: pass the individual networks",
         ),
-        (([NET, BlackBoxTeacher(NET, 3)],), "got BlackBoxTeacher: average the answers in one callable"),
+        (([NET, BlackBoxTeacher(NET, 3)],), "got BlackBoxTeacher: average the answers inside the callable"),
         (([NET, Ensemble([NET, make_net(4)])],), "members are networks (nn.Module), got Ensemble"),
         (([NET, make_net(4)], "median"), "unknown mean of an ensemble 'median'"),
-        (([NET, make_net(4)], "logits", [1]), "an ensemble of 2 members has 2 weights, got 1"),
-        (([NET, make_net(4)], "logits", [1, 0]), "weights are positive and finite, got [1.0, 0.0]"),
-        (([NET, make_net(4)], "logits", [1, math.nan]), "weights are positive and finite, got [1.0, nan]"),
+        (([NET, make_net(4)], "logits", [1]), "an ensemble of 2 members needs 2 weights, got 1"),
+        (([NET, make_net(4)], "logits", [1, 0]), "weights must be positive and finite, got [1.0, 0.0]"),
+        (
+            ([NET, make_net(4)], "logits", [1, math.nan]),
+            "weights must be positive and finite, got [1.0, nan]",
+        ),
     ],
 )
 def test_what_is_no_ensemble_is_refused(arguments, told):

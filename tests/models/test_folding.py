@@ -190,7 +190,7 @@ def test_every_kind_of_layer_is_folded(layer, norm, shape):
 
 def test_a_norm_before_its_convolution_is_kept():
     before = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), conv())
-    assert_keeps(before, "no layer stands alone behind a convolution or linear layer")
+    assert_keeps(before, "no layer is the only user of a convolution or linear layer")
     both = nn.Sequential(before, conv_bn(8))
     duplicate = assert_folds(both, folded=1, kept=1)
     assert type(duplicate[0][0]) is nn.BatchNorm2d
@@ -265,7 +265,7 @@ PARTS = {"conv": conv, "bn": lambda: nn.BatchNorm2d(8), "other": lambda: conv(bi
     ],
 )
 def test_what_is_not_a_norm_alone_behind_its_layer_is_kept(run):
-    assert_keeps(Net(run, **{name: make() for name, make in PARTS.items()}), "stands alone")
+    assert_keeps(Net(run, **{name: make() for name, make in PARTS.items()}), "is the only user")
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_what_is_not_a_norm_alone_behind_its_layer_is_kept(run):
     ],
 )
 def test_modules_that_are_not_plainly_their_own_are_kept(network):
-    assert_keeps(network, "stands alone")
+    assert_keeps(network, "is the only user")
 
 
 def test_norms_by_another_name_do_not_count():
@@ -314,7 +314,7 @@ def test_optional_arguments_have_their_defaults():
     assert_folds(Optional(), folded=1)
     # A network of one's own may call it otherwise.
     assert_folds(Net(lambda net, x: net.body(x), body=Optional()), folded=1)
-    assert_keeps(Net(lambda net, x: net.body(x, plain=True), body=Optional()), "stands alone")
+    assert_keeps(Net(lambda net, x: net.body(x, plain=True), body=Optional()), "is the only user")
 
 
 def test_a_block_that_is_called_twice_is_folded():
@@ -386,9 +386,7 @@ def test_a_network_that_is_its_own_copy_is_kept():
 
 def test_a_network_that_fails_or_answers_otherwise_is_kept():
     assert_keeps(conv_bn(), "a copy of the network cannot be run", images=torch.randn(2, 5, 8, 8))
-    assert_keeps(
-        Net(lambda net, x: [net.bn(net.conv(x))], conv=conv(), bn=nn.BatchNorm2d(8)), "answers with list"
-    )
+    assert_keeps(Net(lambda net, x: [net.bn(net.conv(x))], conv=conv(), bn=nn.BatchNorm2d(8)), "returns list")
     assert_keeps(nn.Sequential(conv_bn(), Net(lambda _, x: x * float("nan"))), "are off by nan")
 
 

@@ -245,7 +245,7 @@ def test_other_precisions_are_brought_to_the_networks(tmp_path, network, dtype, 
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
-        (lambda w: w.to(torch.int8), "int8, as quantized weights are"),
+        (lambda w: w.to(torch.int8), "int8, like quantized weights"),
         (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), r"a quantized tensor \(qint8\)"),
         (lambda w: w.to(torch.complex64), r"complex \(complex64\)"),
         (lambda w: w.to_sparse(), "a sparse_coo tensor"),
@@ -279,7 +279,7 @@ def test_what_does_not_fit_comes_with_advice(tmp_path):
     moments = [{"exp_avg": torch.zeros(3), "step": torch.zeros(())} for _ in range(9)]
     state = create_network("resnet20-a", (1, 8, 8), 10).state_dict()
     torch.save({"state_dict": state, "optimizer": {"state": moments}}, tmp_path / "w.pt")
-    with pytest.raises(UsageError, match="its names are those of resnet20-a: name that as the teacher"):
+    with pytest.raises(UsageError, match="its names are those of resnet20-a: choose that one as the teacher"):
         load_weights(create_network("resnet20", (1, 8, 8), 10), tmp_path / "w.pt", "teacher")
     with pytest.raises(UsageError, match=r"wrong shape: .*linear.bias \(10,\) instead of \(4,\): .*classes"):
         load_weights(create_network("resnet20-a", (1, 8, 8), 4), tmp_path / "w.pt")
@@ -315,7 +315,7 @@ def test_a_quantized_networks_weights_and_programs_are_told(tmp_path, network):
     torch.export.save(torch.export.export(network, (torch.ones(1, 2),)), tmp_path / "e.pt2")
     for name in ("s.pt", "e.pt2"):
         with pytest.raises(
-            UsageError, match=rf"is a program and no file of weights: give it as --teacher \S*{name}"
+            UsageError, match=rf"is a program, not a file of weights: pass it as --teacher \S*{name}"
         ):
             load_weights(network, tmp_path / name)
 

@@ -330,7 +330,7 @@ def test_networks_of_two_families_are_left_alone(of, to):
     before = copy.deepcopy(student.state_dict())
     start = start_from_teacher(teacher, student, batches())
     assert not start.from_teacher
-    assert "another family" in start.reason
+    assert "not of the teacher's family" in start.reason
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 
@@ -395,8 +395,8 @@ def test_a_network_that_cannot_be_followed_is_told():
             raise RuntimeError("no weights today")
 
     start = start_from_teacher(make("residual", 8), Fails(), batches())
-    assert start.reason == "since its layers could not be followed: no weights today"
-    assert start.lines() == [f"student: as it was handed in, {start.reason}"]
+    assert start.reason == "because its layers could not be followed: no weights today"
+    assert start.lines() == [f"student: keeps its own weights, {start.reason}"]
 
 
 @pytest.mark.parametrize("shown", [[], [torch.zeros(1, *SHAPE)]])
@@ -409,8 +409,8 @@ def test_what_was_taken_is_told_in_lines_and_as_data():
     teacher = make(lambda width: residual(width, (1, 3)), 8)
     start = start_from_teacher(teacher, make("residual", 4), batches())
     lines = "\n".join(start.lines())
-    assert "begun from the teacher (100.00 % of its parameters, 17 layers)" in lines
-    assert "17 layers cut narrower, such as" in lines
+    assert "initialized from the teacher (100.00 % of its parameters, 17 layers)" in lines
+    assert "17 layers narrowed, such as" in lines
     assert "without the teacher's stages.1.1.conv1" in lines
     assert "agreement with the teacher before the first step, on 48 drawn images" in lines
     data = start.as_data()

@@ -306,6 +306,6 @@ def test_a_match_at_the_first_stage_alone_is_said():
         return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 4))
 
     (notice,) = DFADTrainer(net(), student(), SHAPE, "dfad-ar", **SMALL).notices
-    assert notice.startswith("features are compared at the first stage alone (2#0 and 1#0)")
+    assert notice.startswith("features are compared at the first stage only (2#0 and 1#0)")
     assert not DFADTrainer(net(), student(), SHAPE, "dfad", **SMALL).notices
     assert not DFADTrainer(net(), net(4), SHAPE, "dfad-ar", **SMALL).notices

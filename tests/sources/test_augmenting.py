@@ -136,7 +136,7 @@ def test_a_seed_draws_the_same_views():
     [
         ("flip-cutmx", "unknown augmentation 'cutmx': did you mean 'cutmix'"),
         ("", "unknown augmentation ''"),
-        ("none-flip", "none stands alone"),
+        ("none-flip", "none cannot be combined"),
     ],
 )
 def test_unknown_words_are_refused(augment, said):

@@ -168,15 +168,15 @@ def test_without_stored_views_the_teacher_is_asked_about_what_is_shown(pair):
         (
             "l1 + virtual(labels=teacher)",
             8,
-            "virtual asks the teacher about images that no bank keeps, in each step",
+            "virtual asks the teacher about images that are not in the bank, in each step",
         ),
         (
             "l1 + boundary",
             8,
-            "boundary reads the inside of the teacher, which a bank does not keep: the teacher is",
+            "boundary reads the teacher's hidden layers, which a bank does not keep: the teacher is",
         ),
-        ("l1 + boundary + attention", 8, "boundary and attention read the inside of the teacher"),
-        ("l1 + batch_norm", 8, "batch_norm reads the inside of the teacher"),
+        ("l1 + boundary + attention", 8, "boundary and attention read the teacher's hidden layers"),
+        ("l1 + batch_norm", 8, "batch_norm reads the teacher's hidden layers"),
     ],
 )
 def test_a_term_that_needs_more_than_logits_has_the_teacher_asked_and_that_is_said(
@@ -368,7 +368,7 @@ def test_where_it_lies_may_change_and_a_lost_file_is_named(pair, tmp_path):
     [
         ("images=0", "images must be at least 1, got 0"),
         ("repeats=0.5", "repeats must be at least 1, got 0.5"),
-        ("images=7", "images must be at least a batch, which has 8, got 7"),
+        ("images=7", "images must be at least a batch of 8, got 7"),
         ("new=-1", "new must be at least 0, got -1"),
         ("prefill=-1", "prefill must be at least 0"),
         ("views=-1", "views must be at least 0"),
@@ -396,7 +396,9 @@ def test_a_bank_that_has_no_room_is_refused(pair, tmp_path):
     ):
         trainer_of(pair, "bank(noise, images=1000000)", bank_memory=0.1)
     trainer = trainer_of(pair, "bank(noise, images=1000000)", bank_memory=0.1, out=tmp_path)
-    assert trainer.notices == ["a bank of 1,000,000 images may take 0.29 GiB: it lies in the run's folder"]
+    assert trainer.notices == [
+        "a bank of 1,000,000 images may take 0.29 GiB: it is stored in the run's folder"
+    ]
 
 
 def test_it_is_written_as_it_is_read():

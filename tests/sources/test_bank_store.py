@@ -342,7 +342,7 @@ def test_it_moves_into_a_storage_and_out_of_one():
     inside.load_state_dict(stored(outside.state_dict()))
     assert torch.equal(drawn(inside, 16).images, drawn(store, 16).images)
     assert set(shelf.names()) == {"00000000", "00000001"}
-    with pytest.raises(UsageError, match="lies in the run's folder, and there is none"):
+    with pytest.raises(UsageError, match="is stored in the run's folder, but there is none"):
         store_of().load_state_dict(stored(outside.state_dict()))
 
 

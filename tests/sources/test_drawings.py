@@ -160,7 +160,7 @@ def test_kinds_are_named():
     assert parse_kinds("shapes_noise") == ("shapes", "noise")
     with pytest.raises(UsageError, match=r"unknown kind of drawing 'leafs': did you mean 'leaves'"):
         parse_kinds("leafs")
-    with pytest.raises(UsageError, match=r"names one twice, got 'noise_noise'"):
+    with pytest.raises(UsageError, match=r"repeats a name, got 'noise_noise'"):
         parse_kinds("noise_noise")
     with pytest.raises(UsageError, match=r"unknown kind of drawing ''"):
         parse_kinds("")

@@ -136,7 +136,7 @@ def test_a_share_of_no_images_is_refused(pair, schedule):
 
 
 def test_a_mixture_in_a_mixture_is_refused():
-    with pytest.raises(UsageError, match="a share is of one source, got the mixture"):
+    with pytest.raises(UsageError, match="a share must be of one source, got the mixture"):
         Mixture((Share(1.0, Mixture((Share(1.0, Fresh()), Share(2.0, Noise())))), Share(1.0, Noise())))
 
 

@@ -231,7 +231,7 @@ def test_held_out_images_are_the_same_each_time_and_no_steps(pair):
     ("source", "message"),
     [
         ("procedural(kinds=leafs)", "unknown kind of drawing 'leafs': did you mean 'leaves'"),
-        ("procedural(kinds=leaves_leaves)", "names one twice"),
+        ("procedural(kinds=leaves_leaves)", "repeats a name"),
         ("procedural(surround=black)", "unknown surround 'black'"),
         ("procedural(surrounds=dark)", "surrounds"),
     ],

@@ -97,7 +97,7 @@ def test_one_may_have_nothing_to_hand_out_yet(pair, method):
 
 
 def test_a_generators_step_is_asked_for_by_those_that_need_one():
-    with pytest.raises(ValueError, match="needs a generator's step"):
+    with pytest.raises(ValueError, match="needs at least one generator step"):
         replace(DFAD, batches="generators_batch", generator_steps=0)
     replace(DFAD, batches="fresh", generator_steps=0)
 

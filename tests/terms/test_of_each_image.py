@@ -31,5 +31,5 @@ def test_cross_entropy_is_that_of_the_teachers_class():
 
 def test_other_terms_say_that_they_do_not():
     assert not JS().gives_images_apart
-    with pytest.raises(NotImplementedError, match="JS does not tell its images apart"):
+    with pytest.raises(NotImplementedError, match="JS has no values for single images"):
         JS().of_each_image(probe_of(torch.zeros(1, 2), torch.zeros(1, 2)))

@@ -68,13 +68,13 @@ def test_a_file_in_the_current_folder_does_not_take_a_packages_place(tmp_path, m
 
 def test_a_broken_package_is_left_out_with_a_warning(monkeypatch):
     install(monkeypatch, "no_such_package_anywhere")
-    with pytest.warns(UserWarning, match="plugin no_such_package_anywhere is left out: ModuleNotFoundError"):
+    with pytest.warns(UserWarning, match="plugin no_such_package_anywhere is skipped: ModuleNotFoundError"):
         load_plugins()
 
 
 def test_a_method_of_ours_is_not_replaced(tmp_path):
     (tmp_path / "own_plugin.py").write_text(CODE.replace("own_method", "dfad"))
-    with pytest.raises(UsageError, match="'dfad' is a method of dfad_fast already"):
+    with pytest.raises(UsageError, match="'dfad' is already a method of dfad_fast"):
         load_plugins([str(tmp_path / "own_plugin.py")])
     assert METHODS["dfad"].source.startswith("Fang")
 
@@ -107,5 +107,5 @@ class Own(SourceSpec):
     assert plugins.SOURCES["own"].__name__ == "Own"
     other = tmp_path / "other_source.py"
     other.write_text(text.format(name="fresh"))
-    with pytest.raises(UsageError, match="'fresh' is a source of dfad_fast already"):
+    with pytest.raises(UsageError, match="'fresh' is already a source of dfad_fast"):
         load_plugins([str(other)])

@@ -302,7 +302,7 @@ def test_attention_compares_where_activations_are():
     assert loss.item() == pytest.approx(expected, rel=1e-4)
     assert all(g is None for g in torch.autograd.grad(loss, probe.teacher_features, allow_unused=True))
     AttentionTransfer().check([(6,), (3, 2, 2)])
-    with pytest.raises(UsageError, match="none of the stages that match has positions"):
+    with pytest.raises(UsageError, match="none of the matching stages has positions"):
         AttentionTransfer().check([(6,)])
 
 
@@ -313,7 +313,9 @@ def test_a_hint_is_one_stages_mean_squared_error():
         s, t = probe.student_features[stage], probe.teacher_features[stage]
         assert Hint(stage)(probe).item() == pytest.approx((s - t).square().mean().item(), rel=1e-5)
     for stage in (2, -3):
-        with pytest.raises(UsageError, match=f"2 stages of the networks match, there is no stage {stage}"):
+        with pytest.raises(
+            UsageError, match=f"2 stages of the networks match, but there is no stage {stage}"
+        ):
             Hint(stage).check(shapes)
 
 

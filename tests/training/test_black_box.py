@@ -233,7 +233,7 @@ def test_a_source_without_a_generator_works_with_the_methods_of_networks():
         ({"method": "dafl"}, "needs the teacher's features"),
         (
             {"student_terms": "l1 + boundary"},
-            "the teacher is a black box, which gives its answers and no features",
+            "the teacher is a black box, which gives answers but no features",
         ),
         ({"taps_teacher": ["0"]}, "the teacher is a black box"),
         ({"generator_terms": "-js"}, "choose l1, kl or cross_entropy"),

@@ -535,7 +535,7 @@ def test_a_batch_norm_with_something_of_its_own_is_not_synchronized():
         def forward(self, x):
             return super().forward(x).relu()
 
-    with pytest.raises(UsageError, match="WithActivation is no plain batch norm layer"):
+    with pytest.raises(UsageError, match="WithActivation is not a plain batch norm layer"):
         SynchronizedBatchNorms(torch.nn.Sequential(WithActivation(2)))
 
 

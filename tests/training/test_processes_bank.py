@@ -65,4 +65,4 @@ def too_large():
 
 def test_one_that_is_too_large_for_memory_is_refused(together):
     for message in together(too_large, 2):
-        assert "with several processes it lies in memory: keep fewer, or raise bank_memory" in message
+        assert "with several processes it must fit in memory: keep fewer, or raise bank_memory" in message

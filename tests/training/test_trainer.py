@@ -434,11 +434,11 @@ class Tuple(nn.Module):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"teacher": Tuple()}, "the teacher must map images .* it gave tuple"),
+        ({"teacher": Tuple()}, "the teacher must map images .* it returned tuple"),
         ({"teacher": nn.Flatten(0)}, "the teacher must map images"),
         ({"student": make_net(4, classes=3)}, "the student answers with 3 classes and the teacher with 4"),
         ({"image_shape": (3, 8, 8)}, r"the teacher cannot take images of shape \[3, 8, 8\]"),
-        ({"image_shape": (8, 8)}, "the image shape is CHANNELS,HEIGHT,WIDTH"),
+        ({"image_shape": (8, 8)}, "the image shape must be CHANNELS,HEIGHT,WIDTH"),
         ({"method": "dfadd"}, "did you mean 'dfad'"),
         ({"generator": "dfda"}, "unknown generator .*did you mean .dfad"),
         ({"generator": nn.Linear(8, 5)}, "the generator must map noise"),
@@ -452,7 +452,7 @@ class Tuple(nn.Module):
         ({"taps_teacher": ["nowhere"]}, "unknown submodule to tap"),
         ({"taps_teacher": ["2"], "taps_student": ["2", "6"]}, "1 taps are named for the teacher and 2"),
         ({"taps_teacher": ["2"], "taps_student": ["6"]}, "features do not match"),
-        ({"image_mean": (0.5,)}, "mean and std are given together"),
+        ({"image_mean": (0.5,)}, "mean and std must be given together"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(pair, change, message):
@@ -571,8 +571,8 @@ def test_the_generators_step_leaves_what_a_term_trains_alone(pair):
         ("body", "unknown stage of the student 'body'"),
         ("unused", "runs 0 times in a forward pass"),
         ("twice", "runs 2 times in a forward pass"),
-        ("pair", "gives no tensor with an entry for each image"),
-        ("sum", "gives no tensor with an entry for each image"),
+        ("pair", "returns no tensor with one entry per image"),
+        ("sum", "returns no tensor with one entry per image"),
     ],
 )
 def test_a_stage_that_cannot_be_mixed_is_refused_before_the_run(pair, tmp_path, stage, message):

@@ -1,4 +1,4 @@
-"""Vectors that stand for classes: drawn at random, or embeddings of the classes' names from a file."""
+"""One vector per class: random, or embeddings of the class names from a file."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _LENGTH = 128
 
 
 def random_class_vectors(classes: int) -> Tensor:
-    """Independent normally distributed vectors [classes, max(128, classes)], nearly orthogonal to each other, from
-    torch's global generator, as the weights of a new layer."""
+    """Independent normally distributed vectors [classes, max(128, classes)], nearly orthogonal to each other, drawn
+    from torch's global generator like a new layer's weights."""
     return torch.randn(classes, max(_LENGTH, classes))
 
 
 def read_class_vectors(path: str | Path, classes: int) -> Tensor:
-    """The vectors [classes, D] in float32 that a .npy, .npz or .safetensors file holds, in the teacher's order of
-    classes: the file's only array, or that named ``vectors``.
+    """Reads vectors [classes, D] in the teacher's class order from a .npy, .npz or .safetensors file, as float32: the
+    file's only array, or the one named ``vectors``.
 
-    Such as embeddings of the classes' names by a language model. Raises UsageError for a file that is missing or cannot
-    be read, and for one that holds no such array.
+    They may be a language model's embeddings of the class names. Raises UsageError if the file is missing, unreadable
+    or has no such array.
     """
     path = Path(path)
     if path.suffix not in (".npy", ".npz", ".safetensors"):
-        raise UsageError(f"class vectors come from a .npy, .npz or .safetensors file, got {path}")
+        raise UsageError(f"class vectors must be a .npy, .npz or .safetensors file, got {path}")
     if not path.is_file():
         raise UsageError(f"no file of class vectors {path}: expected an array [{classes}, D]")
     found = _only(path, read_weights(path) if path.suffix == ".safetensors" else _read_numpy(path))
@@ -49,7 +49,7 @@ def _read_numpy(path: Path) -> Any:
     try:
         content = np.load(path, allow_pickle=False)
         return content if isinstance(content, np.ndarray) else {key: content[key] for key in content.files}
-    except Exception as error:  # numpy's own differ by what is wrong
+    except Exception as error:  # NumPy raises many types
         raise UsageError(f"{path} cannot be read as class vectors: {in_one_line(error)}") from error
 
 
@@ -57,7 +57,7 @@ def _only(path: Path, content: Any) -> Tensor:
     if isinstance(content, Mapping):
         if len(content) != 1 and "vectors" not in content:
             names = ", ".join(sorted(content)) or "none"
-            raise UsageError(f"{path} has to hold one array, or one named vectors, got {names}")
+            raise UsageError(f"{path} must hold one array, or one named vectors, got {names}")
         content = content["vectors"] if "vectors" in content else next(iter(content.values()))
     if isinstance(content, np.ndarray):
         if content.dtype.kind not in "fiu":

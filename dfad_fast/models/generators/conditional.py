@@ -1,4 +1,4 @@
-"""Images of a wanted class: a generator that is told a label (Mirza and Osindero 2014, arXiv 1411.1784)."""
+"""Images of a given class: a generator with label input (Mirza and Osindero 2014, arXiv 1411.1784)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import Tensor, nn
 from dfad_fast.errors import UsageError
 
 _MARGIN = 0.01
-"""How near to its border a value that is moved to a part comes: rounding must not put it beyond."""
+"""The least distance of a moved value from its part's border, so that rounding cannot move it across."""
 
 
 class ConditionalGenerator(nn.Module):
     """``generator`` with the label's one-hot vector before the noise.
 
-    ``generator`` takes vectors of ``classes`` more entries than the noise has: ``DFADGenerator(shape, classes + 100)``
-    for noise of 100. Where no labels are given, each image's first noise value says its label: the normal
-    distribution cut into ``classes`` parts of equal probability, so that the labels are uniform and the images still a
-    function of the noise alone.
+    ``generator`` takes vectors with ``classes`` more entries than the noise: ``DFADGenerator(shape, classes + 100)``
+    for noise of length 100. Without labels, each image's first noise value chooses its label: the normal distribution
+    is cut into ``classes`` parts of equal probability. The labels are then uniform, and the images depend only on the
+    noise.
 
     Maps noise [B, latent_dim] and labels [B] to images. Raises UsageError for fewer than 2 classes.
     """
 
     told = 1
-    """How many of the noise's first values say what to make."""
+    """How many of the first noise values choose what to generate."""
 
     def __init__(self, generator: nn.Module, classes: int) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class ConditionalGenerator(nn.Module):
         self.classes = classes
 
     def labels_of(self, noise: Tensor) -> Tensor:
-        """The labels [B] that noise [B, latent_dim] has by itself."""
+        """The labels [B] that noise [B, latent_dim] chooses."""
         return part_of(noise[:, 0], self.classes)
 
     def noise_for(self, noise: Tensor, labels: Tensor, places: Tensor) -> Tensor:
         """``noise`` [B, latent_dim], changed so that its labels are ``labels`` [B]; ``places`` [B] are the images'
-        numbers in the whole batch."""
+        indices in the whole batch."""
         told = noise.clone()
         told[:, 0] = within_part(noise[:, 0], labels, self.classes)
         return told
@@ -50,14 +50,14 @@ class ConditionalGenerator(nn.Module):
 
 
 def part_of(values: Tensor, parts: int) -> Tensor:
-    """In which of ``parts`` of equal probability, counted from 0, normally distributed ``values`` [B] lie."""
+    """The index of each normally distributed value [B] among ``parts`` parts of equal probability."""
     part = torch.special.ndtr(values.float()) * parts
-    # The probability of a value far out rounds to 1.
+    # The probability of a very large value rounds to 1.
     return part.long().clamp_max(parts - 1)
 
 
 def within_part(values: Tensor, wanted: Tensor, parts: int) -> Tensor:
-    """``values`` [B] moved to the parts ``wanted`` [B], each to the place that it has in its own."""
+    """Moves ``values`` [B] to the parts ``wanted`` [B]; each keeps its relative position within its part."""
     probability = torch.special.ndtr(values.double()) * parts
     inside = (probability - probability.floor()).clamp(_MARGIN, 1.0 - _MARGIN)
     return torch.special.ndtri((wanted + inside) / parts).to(values)

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 
 class DCGANGenerator(nn.Module):
-    """Linear, then four transposed 4x4 convolutions that double the side each, then a 3x3 convolution to the image.
+    """Linear, then four transposed 4x4 convolutions that each double the side, then a 3x3 convolution to the image.
 
-    It starts at a sixteenth of the side, rounded up; what that makes too large is cut off before the last convolution.
-    ``width`` is the number of channels at full size, 64 as published, and eight times as many at the start. Where the
-    published form ends with the tanh, a batch norm without affine parameters follows here as in DFAD's other
-    generator, so that the images lie in the teacher's normalized input space and not between -1 and 1.
+    It starts at a sixteenth of the side, rounded up, and crops the excess before the last convolution. ``width`` is the
+    number of channels at full size, 64 as published; there are eight times as many at the start. The published form
+    ends with the tanh. Here a batch norm without affine parameters follows, as in DFAD's other generator, so that the
+    images lie in the teacher's normalized input space and not between -1 and 1.
 
     Maps noise [B, latent_dim] to images [B, *image_shape].
     """

@@ -20,16 +20,16 @@ from dfad_fast.ops import generator_block
 
 
 class DFADGenerator(nn.Module):
-    """Linear, then twice nearest-upsampling and a 3x3 convolution, then a 3x3 convolution to the image.
+    """Linear, then nearest upsampling and a 3x3 convolution, both twice, then a 3x3 convolution to the image.
 
-    The tanh is followed by a batch norm without affine parameters, so every channel of a batch of images has
-    mean 0 and variance 1, like normalized data. ``width`` is the number of channels of the first two stages,
-    128 as published; the third has half of it. The published form starts at a quarter of the side; a side
-    that is no multiple of 4 starts at the next larger quarter and is upsampled to its exact size.
+    A batch norm without affine parameters follows the tanh, so every channel of a batch of images has mean 0 and
+    variance 1, like normalized data. ``width`` is the number of channels of the first two stages, 128 as published; the
+    third has half of it. The published form starts at a quarter of the side. If the side is not a multiple of 4, the
+    quarter is rounded up and the last upsampling gives the exact size.
 
     In training on the CPU in float32, batch norm, LeakyReLU, upsampling and convolution run as one op
-    (:func:`dfad_fast.ops.generator_block`) unless ``fused`` is False; weights and results are the same, and the layers'
-    own hooks do not run.
+    (:func:`dfad_fast.ops.generator_block`) unless ``fused`` is False; weights and results are the same, but the layers'
+    hooks do not run.
 
     Maps noise [B, latent_dim] to images [B, *image_shape].
     """
@@ -78,7 +78,7 @@ class DFADGenerator(nn.Module):
     def _forward_fused(self, noise: Tensor) -> Tensor:
         linear = cast(nn.Linear, self.project[0])
         width, height, side = cast(nn.Unflatten, self.project[1]).unflattened_size
-        # The linear layer's rows, and not its much larger result, are put in the order of channels_last.
+        # Reorders the linear layer's rows to channels_last instead of its much larger result.
         weight = linear.weight.unflatten(0, (width, height * side)).transpose(0, 1).flatten(0, 1)
         bias = linear.bias.unflatten(0, (width, height * side)).t().flatten()
         x = F.linear(noise, weight, bias).unflatten(1, (height, side, width)).permute(0, 3, 1, 2)
@@ -96,7 +96,7 @@ def _slope(activation: nn.Module) -> float:
 def _block(
     x: Tensor, statistics: Tensor | None, norm: nn.Module, convolution: nn.Module, upsample: int, slope: float
 ) -> tuple[Tensor, Tensor]:
-    """Also returns the statistics of its result, which the next block normalizes by."""
+    """Also returns the result's statistics, with which the next block normalizes."""
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(convolution, nn.Conv2d)
     weight: Tensor = norm.weight

@@ -1,4 +1,4 @@
-"""NAYER's generator: fixed class vectors, made various by noisy layers that are drawn anew for each batch."""
+"""NAYER's generator: fixed class vectors, varied by noisy layers that are redrawn for each batch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dfad_fast.models.generators.conditional import ConditionalGenerator, part_o
 
 
 class NoisyGenerator(ConditionalGenerator):
-    """``generator`` on class vectors that went through batch norm and a noisy linear layer (Tran et al. 2024, arXiv
+    """``generator`` applied to class vectors after batch norm and a noisy linear layer (Tran et al. 2024, arXiv
     2310.00258).
 
-    ``vectors`` [classes, D] stay as they are. Each of ``layers`` noisy layers makes one image of each class, and is
-    drawn anew by whoever trains it; so a batch of N balanced labels needs N / classes of them. ``width`` is the
-    length of the vectors that ``generator`` takes.
+    ``vectors`` [classes, D] do not change. Each of ``layers`` noisy layers makes one image per class, so a batch of N
+    balanced labels needs N / classes of them; the training code redraws them. ``width`` is the length of the vectors
+    that ``generator`` takes.
 
-    In the noise [B, latent_dim] the first value says the label, as in :class:`ConditionalGenerator`, and the second one
-    in the same way the noisy layer; the others are not looked at. Raises UsageError for fewer than 2 classes, and for
+    The first value of the noise [B, latent_dim] chooses the label, as in :class:`ConditionalGenerator`, and the second
+    chooses the noisy layer in the same way; the others are ignored. Raises UsageError for fewer than 2 classes, and for
     vectors that are not finite or have no entries.
     """
 
@@ -49,7 +49,7 @@ class NoisyGenerator(ConditionalGenerator):
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         labels = self.labels_of(noise) if labels is None else labels
         vectors = self.norm(self.vectors[labels])
-        # A class's images have one vector, so each noisy layer sees each class once, and not each image.
+        # All images of a class share one vector, so each noisy layer runs once per class, not per image.
         chosen = F.one_hot(labels, self.classes).to(vectors)
         of_classes = chosen.T @ vectors / chosen.sum(0).clamp_min(1.0)[:, None]
         table = torch.einsum("kwd,cd->kcw", self.noisy_weight, of_classes) + self.noisy_bias[:, None]

@@ -1,4 +1,4 @@
-"""The generator of model inversion: DFAD's, which makes pixels (Fang et al. 2021, arXiv 2105.08584; 2112.06253)."""
+"""The generator of model inversion: DFAD's with pixel output (Fang et al. 2021, arXiv 2105.08584; 2112.06253)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dfad_fast.models.generators.dfad import DFADGenerator
 
 
 class Normalize(nn.Module):
-    """Pixels [B, C, H, W] from 0 to 1 in the teacher's input space; ``mean`` and ``std`` are [C, 1, 1]."""
+    """Maps pixels [B, C, H, W] from 0 to 1 to the teacher's input space; ``mean`` and ``std`` are [C, 1, 1]."""
 
     mean: Tensor
     std: Tensor
@@ -23,10 +23,10 @@ class Normalize(nn.Module):
 
 
 class PixelGenerator(DFADGenerator):
-    """DFAD's generator with a sigmoid at its end, whose pixels are normalized as the teacher's images are.
+    """DFAD's generator with a sigmoid at its end; its pixels are normalized like the teacher's images.
 
-    ``normalization`` is their mean and deviation, [C, 1, 1] each. Where nobody says how they were normalized, None, a
-    batch norm without affine parameters does it.
+    ``normalization`` is their mean and standard deviation, [C, 1, 1] each. If it is unknown (None), a batch norm
+    without affine parameters normalizes.
 
     Maps noise [B, latent_dim] to images [B, *image_shape].
     """

@@ -19,7 +19,7 @@ def create_generator(
     classes: int,
     fused: bool = True,
 ) -> nn.Module:
-    """The generator of this name, for noise [B, latent_dim] and images [B, *shape]; a module is taken as it is.
+    """The generator of this name, for noise [B, latent_dim] and images [B, *shape]; a module is returned unchanged.
 
     Raises UsageError for an unknown name.
     """
@@ -41,9 +41,9 @@ def create_generator(
 
 
 def auto_width(shape: tuple[int, int, int]) -> int:
-    """32 for images of up to 16x16 pixels, else 64: half the width is a quarter of the multiply-adds.
+    """32 for images of up to 16x16 pixels, otherwise 64: half the width takes a quarter of the multiply-adds.
 
-    On digits, at equal images (one seed), 32 left the student nearer to its teacher on real images than 64
-    and 128 did.
+    On digits, with the same number of images (one seed), 32 brought the student closer to its teacher on real images
+    than 64 and 128.
     """
     return 32 if shape[1] * shape[2] <= 256 else 64

@@ -1,4 +1,4 @@
-"""Published generators of the same form as DFAD's: those of ZSKT and DAFL."""
+"""The published generators of ZSKT and DAFL, which have the form of DFAD's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dfad_fast.models.generators.dfad import DFADGenerator
 class ZSKTGenerator(DFADGenerator):
     """The generator of zero-shot knowledge transfer (Micaelli and Storkey 2019, arXiv 1905.09768).
 
-    It ends in a batch norm that learns its scale and shift, and has no tanh before it.
+    It ends in a batch norm with learned scale and shift, without a tanh before it.
 
     Maps noise [B, latent_dim] to images [B, *image_shape].
     """

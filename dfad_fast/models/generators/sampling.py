@@ -1,4 +1,4 @@
-"""What a generator makes of noise: images in batches, and a check that they are images."""
+"""Samples batches of images from a generator, and checks that it makes images."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from dfad_fast.errors import UsageError
 def sample_batches(
     generator: nn.Module, count: int, batch_size: int, draw_noise: Callable[[int], Tensor]
 ) -> Iterator[Tensor]:
-    """``count`` images of the noise that ``draw_noise(batch_size)`` draws, in batches [batch_size, C, H, W], of which
-    the last one may be shorter; the generator in train mode.
+    """``count`` images from the noise of ``draw_noise(batch_size)``, in batches [batch_size, C, H, W]; the last may be
+    shorter.
 
-    Train mode, since that is how student and teacher met its images; its running statistics stay as they are.
+    The generator runs in train mode, as in training; its running statistics do not change.
     """
     for start in range(0, count, batch_size):
         kept = {key: _copy(value) for key, value in generator.state_dict().items()}
         generator.train()
         with torch.no_grad():
             images = generator(draw_noise(batch_size))
-        # At once, since whoever takes the images may leave it at those.
+        # Immediately, because the caller may stop after these images.
         generator.load_state_dict(kept)
         yield images[: count - start]
 
@@ -41,7 +41,7 @@ def check_generator(generator: nn.Module, noise: Tensor, shape: tuple[int, int, 
             images = generator(noise)
     except Exception as error:
         raise UsageError(
-            f"the generator cannot take noise {list(noise.shape)}: {error}: set latent_dim to what it was made for"
+            f"the generator cannot take noise {list(noise.shape)}: {error}: set latent_dim to the generator's"
         ) from error
     expected = (len(noise), *shape)
     if not isinstance(images, Tensor) or tuple(images.shape) != expected:

@@ -1,4 +1,4 @@
-"""The places in a file's content that hold tensors, however deep."""
+"""The places in a file's content that hold tensors, at any depth."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dfad_fast.private_torch import module_versions
 
 @dataclass(frozen=True)
 class Entry:
-    """A place in a file that holds tensors: a dictionary, or the part of one whose names begin alike."""
+    """A place in a file that holds tensors: a dictionary, or its entries with a common prefix."""
 
     name: str
-    """Where it is, as a dotted path; empty for the whole file."""
+    """Its dotted path; empty for the whole file."""
     values: dict[str, Any]
-    """By their plain names from there on."""
+    """By plain names relative to the entry."""
     versions: Mapping[str, Any] = field(default_factory=dict)
-    """What PyTorch notes of modules beside a state_dict, by their plain names from there on."""
+    """The module versions that PyTorch stores with a state_dict, by plain names relative to the entry."""
     whole: Entry | None = None
-    """The dictionary, where this is a part of one."""
+    """The whole dictionary, if this is a part of one."""
 
     def below(self, prefix: str) -> Entry:
         """The part whose names begin with ``prefix``."""
@@ -38,9 +38,9 @@ class Entry:
 
 
 def entries(content: object, leaves: set[str]) -> Iterator[Entry]:
-    """Every dictionary or list in ``content`` that holds tensors, with and without what lies deeper in it.
+    """Every dictionary or list in ``content`` that holds tensors, with and without its nested content.
 
-    Values whose name ends with one of ``leaves`` are taken whole.
+    Values whose name ends with one of ``leaves`` are not searched further.
     """
     seen: set[int] = set()
     waiting: list[tuple[str, object]] = [("", content)]
@@ -81,7 +81,7 @@ def _holds_more(name: str, value: object, leaves: set[str]) -> bool:
 
 
 def _flat(node: object, leaves: set[str], above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
-    """All tensors in ``node``, by dotted paths; ``above`` are the containers that it lies in."""
+    """All tensors in ``node``, by dotted paths; ``above`` are the containers around it."""
     if id(node) in above:
         return
     for name, value in items(node):
@@ -108,5 +108,5 @@ def below(content: object, key: str, leaves: set[str]) -> list[Entry]:
 
 
 def objects(content: object) -> dict[str, str]:
-    """The classes of the objects in ``content`` that were not made, by their names there."""
+    """The classes of the objects in ``content`` that were not unpickled, by the objects' names."""
     return {name: value.name for name, value in items(content) if isinstance(value, Ignored)}

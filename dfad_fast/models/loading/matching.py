@@ -1,4 +1,4 @@
-"""Which of a file's tensors are a network's weights: names match but for a common prefix and for wrappers' names."""
+"""Finds a network's weights in a file: names match except for a common prefix and the names of wrappers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Fit:
 
     entry: Entry
     state: dict[str, Any]
-    """By the network's own names."""
+    """By the network's names."""
     unexpected: dict[str, Any]
-    """By the names that the network would have for them."""
+    """By the names they would have in the network."""
     missing: list[str]
     wrong_shapes: list[str]
     unusual: list[str]
-    """What dense real numbers cannot be made of: quantized tensors and the like."""
+    """Tensors that cannot become dense real numbers, such as quantized ones."""
 
     @property
     def by_name_and_shape(self) -> bool:
@@ -41,13 +41,13 @@ class Fit:
 
 
 class Expected:
-    """The state_dict that a network expects, by its own names and by plain ones."""
+    """The state_dict that a network expects, by full and by plain names."""
 
     def __init__(self, network: nn.Module) -> None:
         self.values: dict[str, Any] = network.state_dict(keep_vars=True)
         self.own = by_plain_name(self.values)
         self.modules = by_plain_name(name for name, _ in network.named_modules())
-        # Buffers that the network makes itself and does not save; files of older versions may hold them.
+        # Buffers that the network computes and does not save; files of older versions may hold them.
         self.computed = {plain_name(name) for name, _ in network.named_buffers()} - set(self.own)
         self.leaves = {
             name.rpartition(".")[2] for name, value in self.values.items() if not isinstance(value, Tensor)
@@ -63,7 +63,7 @@ class Expected:
         self.prefixes = ["", *(p for p in prefixes(first) if all(n.startswith(p) for n in self.own))]
 
     def fit(self, entry: Entry, prefix: str) -> Fit:
-        """How ``entry`` fits where ``prefix``, one of the network's own, is put before its names."""
+        """How ``entry`` fits if its names get ``prefix``, one of the network's prefixes."""
         given = {prefix + name: value for name, value in entry.values.items()}
         state = {own: given[name] for name, own in self.own.items() if name in given}
         for name in self.values.keys() - state.keys():
@@ -94,7 +94,7 @@ class Expected:
 
 
 def _memory(value: Any) -> object:
-    """The same for names of one tensor."""
+    """Equal for names of the same tensor."""
     plain = isinstance(value, Tensor) and type(value) in (Tensor, nn.Parameter)
     if plain and value.numel() and not value.is_meta and value.layout is torch.strided:
         return value.data_ptr(), value.shape, value.stride(), value.dtype
@@ -117,12 +117,12 @@ def _same_shape(value: object, expected: object) -> bool:
 
 
 def unusual(value: object, expected: object) -> str | None:
-    """What ``value`` is, where dense real numbers like those of ``expected`` cannot be made of it."""
+    """A description of ``value`` if it cannot become dense real numbers like ``expected``; None if it can."""
     if not isinstance(value, Tensor) or not isinstance(expected, Tensor):
         return None
     dtype = str(value.dtype).removeprefix("torch.")
     if value.is_meta and not expected.is_meta:
-        return "a meta tensor, which has a shape and no values"
+        return "a meta tensor, which has a shape but no values"
     if value.layout != expected.layout:
         return f"a {str(value.layout).removeprefix('torch.')} tensor"
     if value.is_quantized and not expected.is_quantized:
@@ -130,19 +130,19 @@ def unusual(value: object, expected: object) -> str | None:
     if value.is_complex() and not expected.is_complex():
         return f"complex ({dtype})"
     if expected.is_floating_point() and not value.is_floating_point() and value.dtype.itemsize < 4:
-        return f"{dtype}, as quantized weights are" if "int8" in dtype else dtype
+        return f"{dtype}, like quantized weights" if "int8" in dtype else dtype
     return None
 
 
 def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | None]:
-    """All ways in which an entry fits by names and shapes, each once, and the nearest one, should there be none."""
+    """All fits by names and shapes, each once, and the nearest fit in case there are none."""
 
     def nearness(fit: Fit) -> tuple[int, float]:
         sizes = sorted([len(fit.entry.values), max(1, expected.least)])
         return len(fit.state) - len(fit.wrong_shapes), sizes[0] / sizes[1]
 
     def tells_more(fit: Fit, whole: Entry) -> bool:
-        """Than what would be said of the dictionary that it is a part of."""
+        """Whether an error about ``fit`` says more than one about the dictionary around it."""
         part = len(fit.entry.values)
         return part == len(whole.values) or (nearness(fit)[0] > 0 and 2 * part > len(whole.values))
 
@@ -151,9 +151,9 @@ def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | 
     for whole in places:
         often = Counter(itertools.chain.from_iterable(map(prefixes, whole.values)))
         parts = ["", *(p for p, count in often.items() if count >= max(1, expected.least // 2))]
-        # With none of the network's own last, which is how an entry is reported that does not fit at all.
+        # The empty network prefix comes last: it is reported for an entry that does not fit at all.
         for part, own in itertools.product(parts, reversed(expected.prefixes)):
-            # A prefix that goes and comes again would leave out what is beside it.
+            # Removing a prefix and adding it again would skip the names beside it.
             if part.endswith(own) and part and own:
                 continue
             fit = expected.fit(whole.below(part) if part else whole, own)
@@ -167,7 +167,7 @@ def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | 
 
 
 def state_dict_of(fit: Fit, expected: Expected) -> OrderedDict[str, Any]:
-    """The state as load_state_dict takes it, with what the file notes of the versions of modules."""
+    """The state for load_state_dict, with the file's module versions."""
     state: OrderedDict[str, Any] = OrderedDict(fit.state)
     state.update(fit.unexpected)
     notes = {
@@ -179,23 +179,23 @@ def state_dict_of(fit: Fit, expected: Expected) -> OrderedDict[str, Any]:
 
 
 def choose(expected: Expected, content: object, key: str | None, file: str, what: str) -> Fit:
-    """The one fit, or the nearest to one.
+    """The only fit, or the nearest one if none fits.
 
-    Raises UsageError where ``key`` is not there, nothing is that could be weights, or several entries fit.
+    Raises UsageError if ``key`` is missing, the file holds nothing like weights, or several entries fit.
     """
     places = list(entries(content, expected.leaves) if key is None else below(content, key, expected.leaves))
     if not places:
         there = listing(_kinds(content))
         if key is not None:
             raise UsageError(f"{file} has no tensors under {key!r}: it holds {there}")
-        raise UsageError(f"{file} holds {there}, expected a state_dict of tensors: save the part that is one")
+        raise UsageError(f"{file} holds {there}, expected a state_dict of tensors: save only the state_dict")
     fitting, nearest = fits(expected, places)
     fitting = [fit for fit in fitting if fit.entry.name == key] or fitting
     if len(fitting) > 1:
         names = [fit.entry.name for fit in fitting]
         raise UsageError(
             f"{file} holds {len(names)} different states that fit the {what}, under "
-            f"{' and '.join(map(repr, names))}: say which, as in {file}::{names[-1]}"
+            f"{' and '.join(map(repr, names))}: choose one, such as {file}::{names[-1]}"
         )
     if fitting:
         return fitting[0]
@@ -219,7 +219,7 @@ def listing(names: list[str], shown: int = 5) -> str:
 
 
 def other_prefix(fit: Fit, expected: Expected) -> tuple[str, str, str] | None:
-    """The prefixes, the file's and the network's, by which alone some names differ, and one of those names."""
+    """The file's and the network's prefix, if some names differ only by these, and one such name."""
     return _other_prefix(fit) or (
         _other_prefix(expected.fit(fit.entry.whole, "")) if fit.entry.whole else None
     )

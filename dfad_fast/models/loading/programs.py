@@ -1,4 +1,4 @@
-"""Networks in files that run without their Python code: TorchScript, torch.export and ONNX."""
+"""Networks from files that run without their Python code: TorchScript, torch.export and ONNX."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _CLOSE = 1e-3  # of the largest logit
 
 
 class Program(nn.Module):
-    """A network as a program: maps images [B, C, H, W] to what it was saved to answer, in evaluation whatever the mode.
+    """A network as a program: maps images [B, C, H, W] to its saved output, always in evaluation.
 
-    Gradients reach the images. Its features cannot be read.
+    Gradients reach the images. Features cannot be read.
     """
 
     def __init__(self, run: nn.Module) -> None:
@@ -41,7 +41,7 @@ class Program(nn.Module):
         self.training = False
 
     def train(self, mode: bool = True) -> Program:
-        """Changes nothing: programs of torch.export have one mode."""
+        """Does nothing: programs of torch.export have one mode."""
         return self
 
     def forward(self, images: Tensor) -> object:
@@ -49,33 +49,33 @@ class Program(nn.Module):
 
 
 def is_opaque(network: nn.Module) -> bool:
-    """Whether ``network`` or a part of it is a program, or all of it a black box, of which nobody can read features."""
+    """Whether ``network`` contains a program or is a black box, so that its features cannot be read."""
     return is_black_box(network) or bool(programs_in(network))
 
 
 def programs_in(network: nn.Module) -> list[nn.Module]:
-    """The programs that ``network`` is, or has as parts."""
+    """The programs in ``network``, including itself."""
     return [module for module in network.modules() if isinstance(module, Program | torch.jit.ScriptModule)]
 
 
 def is_program(name: str) -> bool:
-    """Whether ``name`` is that of a file for :func:`load_program`."""
+    """Whether ``name`` names a file for :func:`load_program`."""
     return Path(name).suffix in _SUFFIXES
 
 
 def runs_code(name: str) -> bool:
-    """Whether loading the program can run code of whoever wrote it, which an ONNX model cannot."""
+    """Whether loading the program can run its author's code; an ONNX model cannot."""
     return is_program(name) and Path(name).suffix != _ONNX
 
 
 def load_program(path: str | Path, image_shape: tuple[int, int, int]) -> Program:
-    """The program in ``path``, on the CPU: of torch.jit.save, torch.export.save, or an ONNX model.
+    """Loads the program in ``path`` on the CPU, saved by torch.jit.save or torch.export.save, or an ONNX model.
 
-    Those of TorchScript are code and are run; torch.export.load unpickles parts, which can run code. ONNX models are
-    converted by the package onnx2fx, and their answers compared with onnxruntime's.
+    TorchScript programs are code and are run; torch.export.load unpickles parts, which can run code. The package
+    onnx2fx converts ONNX models, and their answers are compared with onnxruntime's.
 
-    Raises UsageError for a file that is missing, damaged, or no such program, for one that takes only so many images at
-    once, and for a package that is missing.
+    Raises UsageError if the file is missing, damaged or no such program, if the program takes only a fixed number of
+    images, or if a package is missing.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -84,9 +84,7 @@ def load_program(path: str | Path, image_shape: tuple[int, int, int]) -> Program
         )
     read = _read_onnx if path.suffix == _ONNX else _reader_of_archive(path)
     with _one_line(path), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # that TorchScript is deprecated, which is nothing the reader can change
+        warnings.simplefilter("ignore")  # about TorchScript's deprecation, which the user cannot change
         program = Program(read(path)).requires_grad_(False)
         if path.suffix == _ONNX:
             _compare_with_onnxruntime(program, path, image_shape)
@@ -104,7 +102,7 @@ def _one_line(path: Path) -> Iterator[None]:
 
 
 def _reader_of_archive(path: Path) -> Callable[[Path], nn.Module]:
-    """By what is in it: ``.pt`` is the name of anything."""
+    """Decides by the content: ``.pt`` may name anything."""
     names: list[str] = []
     if zipfile.is_zipfile(path):
         with _one_line(path), zipfile.ZipFile(path) as archive:
@@ -114,9 +112,9 @@ def _reader_of_archive(path: Path) -> Callable[[Path], nn.Module]:
     if "archive_format" in names or "serialized_exported_program.json" in names:
         return _read_exported
     raise UsageError(
-        f"{path} is no program of TorchScript or torch.export, or damaged: if it holds weights, give it as "
+        f"{path} is not a program of TorchScript or torch.export, or is damaged: if it holds weights, pass it as "
         "--teacher-weights and name the network with --teacher; if it holds a pickled network, save that by "
-        "torch.export.save or its state_dict, since a pickle could run any code"
+        "torch.export.save or save its state_dict, because a pickle could run any code"
     )
 
 
@@ -140,8 +138,8 @@ def _read_onnx(path: Path) -> nn.Module:
     rounding = sorted({node.op_type for node in graph.node} & _ROUNDING)
     if rounding:
         raise UsageError(
-            f"{path} is quantized ({', '.join(rounding)}), and no gradient passes through rounding: give the model "
-            "in float"
+            f"{path} is quantized ({', '.join(rounding)}), and no gradient passes through rounding: pass the float "
+            "model"
         )
     constants = {one.name for one in graph.initializer}
     inputs = [one for one in graph.input if one.name not in constants]
@@ -152,16 +150,16 @@ def _read_onnx(path: Path) -> nn.Module:
 
 def _check_inputs(path: Path, inputs: int, batch: object) -> None:
     if inputs != 1:
-        raise UsageError(f"{path} takes {inputs} inputs: expected one that takes images alone")
+        raise UsageError(f"{path} takes {inputs} inputs: expected one that takes only images")
     if isinstance(batch, int) and batch > 0:
         raise UsageError(
-            f"{path} takes exactly {batch} images at once: export it for any number of them, with "
+            f"{path} takes exactly {batch} images at once: export it for any batch size, with "
             "dynamic_shapes=({0: torch.export.Dim('batch')},) of torch.export or torch.onnx"
         )
 
 
 def _compare_with_onnxruntime(program: Program, path: Path, image_shape: tuple[int, int, int]) -> None:
-    """Raises UsageError where the converted model is another function."""
+    """Raises UsageError if the converted model computes another function."""
     runtime = import_package("onnxruntime", install=_INSTALL)
     options = runtime.SessionOptions()
     options.log_severity_level = 4
@@ -176,6 +174,6 @@ def _compare_with_onnxruntime(program: Program, path: Path, image_shape: tuple[i
     same = answer.shape == expected.shape
     if not same or not torch.allclose(answer, expected, rtol=0.0, atol=slack, equal_nan=True):
         raise UsageError(
-            f"{path} does not answer after its conversion as onnxruntime does: give the network as a program of "
-            "torch.export, or by --teacher and --teacher-weights"
+            f"{path} gives other answers after its conversion than in onnxruntime: pass the network as a program "
+            "of torch.export, or by --teacher and --teacher-weights"
         )

@@ -1,4 +1,4 @@
-"""A user's own networks and weights: factories named on the command line, state dictionaries from files."""
+"""The user's networks and weights: factories named on the command line, state dictionaries from files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ from dfad_fast.models.loading.weights_file import read_weights, split_key
 def load_factory_network(spec: str) -> nn.Module:
     """Builds the network of ``pkg.module:factory`` or ``file.py:factory``, called without arguments.
 
-    The factory is code and is run. Raises UsageError where it cannot be found, fails, or returns something
-    that is no nn.Module.
+    The factory is code and is run. Raises UsageError if it cannot be found, fails, or does not return an nn.Module.
     """
     source, _, name = spec.rpartition(":")
     if not source or not name:
-        raise UsageError(f"a factory is given as pkg.module:factory or file.py:factory, got {spec!r}")
+        raise UsageError(f"a factory must be pkg.module:factory or file.py:factory, got {spec!r}")
     with imported(source) as module:
         factory = getattr(module, name, None)
         if not callable(factory):
@@ -54,15 +53,14 @@ def load_factory_network(spec: str) -> nn.Module:
 def load_weights(network: nn.Module, path: str | Path, what: str = "network") -> None:
     """Loads a state dictionary into ``network``: a .safetensors file, or one of torch.save, read as data only.
 
-    Whatever ``load_state_dict(strict=True)`` takes is taken, and is brought to the network's dtypes. Names may differ
-    by a prefix that all of them have, and by what data parallel training, torch.compile and FSDP put between. The state
-    may lie anywhere in the file, in nested dictionaries too; where several fit, ``FILE::KEY`` names one by its dotted
-    path. Counters of batches, and all but one of the names of a shared tensor, may be missing. Nothing in the file is
-    executed.
+    Accepts everything that ``load_state_dict(strict=True)`` accepts and converts it to the network's dtypes. Names may
+    differ by a common prefix, and by the parts that data parallel training, torch.compile and FSDP insert. The state
+    may be anywhere in the file, also in nested dictionaries; if several fit, ``FILE::KEY`` names one by its dotted
+    path. Batch counters, and all but one name of a shared tensor, may be missing. Nothing in the file is executed.
 
-    Raises UsageError for a missing or unreadable file, a key that is not there, several states that fit, tensors that
-    no dense real weights can be made of, and for weights that do not fit, with the missing, the unexpected and the
-    wrongly shaped names. The network is then as it was.
+    Raises UsageError for a missing or unreadable file, a missing key, several states that fit, tensors that cannot
+    become dense real weights, and weights that do not fit, with the missing, unexpected and wrongly shaped names. The
+    network is then unchanged.
     """
     file, key = split_key(path)
     expected = Expected(network)
@@ -71,8 +69,8 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
     odd = fit.unusual or _unusual_instead(fit, content)
     if odd:
         raise UsageError(
-            f"{path}: {listing(odd)}: give the {what}'s weights as dense float tensors, as "
-            "torch.save(network.float().state_dict(), ...) saves them"
+            f"{path}: {listing(odd)}: pass the {what}'s weights as dense float tensors, saved by "
+            "torch.save(network.float().state_dict(), ...)"
         )
     state = state_dict_of(fit, expected)
     try:
@@ -87,7 +85,7 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
 
 
 def _unusual_instead(fit: Fit, content: object) -> list[str]:
-    """Quantized tensors under other names, where the network's are missing: so quantized networks save theirs."""
+    """Quantized tensors under other names, if the network's are missing: quantized networks save theirs this way."""
     if not fit.missing:
         return []
     there: dict[str, Tensor] = {}
@@ -103,7 +101,7 @@ def _unusual_instead(fit: Fit, content: object) -> list[str]:
 
 
 def _try_to_load(network: nn.Module, state: OrderedDict[str, Any]) -> None:
-    """For networks that rename on their own what older versions of them saved."""
+    """For networks that rename entries of their older versions themselves."""
     live = network.state_dict()
     kept = {name: value.clone() for name, value in live.items() if isinstance(value, Tensor)}
     try:
@@ -116,7 +114,7 @@ def _try_to_load(network: nn.Module, state: OrderedDict[str, Any]) -> None:
 
 
 def _misfit(fit: Fit, expected: Expected, content: object, what: str) -> str:
-    """What is wrong, and what to do."""
+    """The problem and its remedy."""
     prefix = other_prefix(fit, expected)
     if prefix is not None:
         theirs, own = (f"begin with {name!r}" if name else "have no prefix" for name in prefix[:2])
@@ -135,21 +133,23 @@ def _misfit(fit: Fit, expected: Expected, content: object, what: str) -> str:
 
 def _advice(fit: Fit, content: object, what: str) -> str:
     if not (fit.missing or fit.unexpected):
-        return "the names are right, so give the widths, classes and image shape that it was trained with"
+        return "the names match, so use the widths, classes and image shape that it was trained with"
     for name, kind in objects(content).items():
         if name in {"model", "network", "net", "ema", "teacher", "student"}:
             return (
-                f"its {name!r} is a pickled {kind}, which is not loaded since that could run code: save "
+                f"its {name!r} is a pickled {kind}, which is not loaded because that could run code: save "
                 f"{name}.state_dict()"
             )
     known = _known_by_names(fit)
     if known:
-        return f"its names are those of {known}: name that as the {what}"
-    return f"name the {what}'s network as it was when this file was saved, or a file that belongs to it"
+        return f"its names are those of {known}: choose that one as the {what}"
+    return (
+        f"choose the network that this file was saved from as the {what}, or a file saved from this network"
+    )
 
 
 def _known_by_names(fit: Fit) -> str | None:
-    """The network of this library that has the file's names."""
+    """This library's network with the file's names."""
     from dfad_fast.models.zoo.registry import NETWORKS
 
     names = plain_names(fit.entry.values)

@@ -1,4 +1,4 @@
-"""What a file of weights holds, read without running any of it."""
+"""Reads a file of weights without running code from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STAND_IN = "StandIn"
 
 
 class Ignored:
-    """Stands for an object of the file that is no tensor. It takes whatever a pickle gives it and does nothing."""
+    """Placeholder for an object of the file that is not a tensor: accepts any pickle operation and does nothing."""
 
     name = ""
 
@@ -31,7 +31,7 @@ class Ignored:
 
 
 class _IgnoredMapping(Ignored):
-    """The same for an object that is filled like a dictionary: a plain one takes what it gets."""
+    """The same for an object that is filled like a dictionary."""
 
     def __new__(cls, *_args: object, **_settings: object) -> Any:
         return OrderedDict()
@@ -51,14 +51,14 @@ class _IgnoredList(list):
 
 
 class _IgnoredPlainList(Ignored):
-    """The same for torch before 2.14, which fills plain lists alone and refuses one with a state beside its items."""
+    """The same for torch before 2.14, which fills only plain lists and rejects one with a state beside its items."""
 
     def __new__(cls, *_args: object, **_settings: object) -> Any:
         return []
 
 
 def split_key(weights: str | Path) -> tuple[Path, str | None]:
-    """The file of ``FILE`` or ``FILE::KEY``, and the entry in it that is named."""
+    """The file and the key of ``FILE`` or ``FILE::KEY``."""
     file, separator, key = str(weights).rpartition(KEY)
     if not separator or Path(weights).exists():
         return Path(weights), None
@@ -66,9 +66,9 @@ def split_key(weights: str | Path) -> tuple[Path, str | None]:
 
 
 def read_weights(path: Path) -> Any:
-    """What stands in a .safetensors file, or in one of torch.save; of the latter tensors and plain values only.
+    """The content of a .safetensors file, or the tensors and plain values of a torch.save file.
 
-    Objects of other classes are not made: :class:`Ignored` takes their place. Raises UsageError for a file that is
+    :class:`Ignored` replaces objects of other classes, which are not created. Raises UsageError for a file that is
     missing, cannot be read, or is a program.
     """
     if not path.is_file():
@@ -81,13 +81,13 @@ def read_weights(path: Path) -> Any:
         raise
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"{path} is damaged, or holds more than tensors and is not loaded since that could run code: "
-            "give a file saved by torch.save(network.state_dict(), ...), or a .safetensors file"
+            f"{path} is damaged, or holds more than tensors and is not loaded because that could run code: use a "
+            "file saved by torch.save(network.state_dict(), ...), or a .safetensors file"
         ) from error
     except Exception as error:
         if _is_program(path):
             raise UsageError(
-                f"{path} is a program and no file of weights: give it as --teacher {path}"
+                f"{path} is a program, not a file of weights: pass it as --teacher {path}"
             ) from error
         raise UsageError(f"{path} could not be read as weights: {in_one_line(error)}") from error
 
@@ -96,8 +96,8 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, which is no dictionary
-        # save_model leaves out all but one of the names of a shared tensor, and writes down which.
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dictionary
+        # save_model saves a shared tensor under one of its names and records the others.
         for dropped, kept in (file.metadata() or {}).items():
             if dropped not in state and kept in state:
                 state[dropped] = state[kept]
@@ -107,7 +107,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _read_pickle(path: Path) -> Any:
     try:
         foreign = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except (ValueError, RuntimeError, OSError):  # of the format before PyTorch 1.6, or no such file at all
+    except (ValueError, RuntimeError, OSError):  # the format before PyTorch 1.6, or not such a file
         foreign = []
     kinds: dict[str, type] = {}
     while True:
@@ -117,7 +117,7 @@ def _read_pickle(path: Path) -> Any:
         ]
         try:
             with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that its checks take time
+                warnings.simplefilter("ignore")  # about slow checks
                 content = torch.load(path, map_location="cpu", weights_only=True)
             break
         except pickle.UnpicklingError as error:
@@ -131,14 +131,14 @@ def _read_pickle(path: Path) -> Any:
                 raise
     if isinstance(content, Ignored):
         raise UsageError(
-            f"{path} holds a whole object ({content.name}), which is not loaded since that could run code: "
-            "save its weights with torch.save(network.state_dict(), ...)"
+            f"{path} holds a whole object ({content.name}), which is not loaded because that could run code: save "
+            "its weights with torch.save(network.state_dict(), ...)"
         )
     return content
 
 
 def _next_kind(before: type | None, filled_as: str, error: Exception) -> type:
-    """What to try for objects that torch did not fill as ``before``. Raises ``error`` where nothing is left."""
+    """The next placeholder to try after torch failed with ``before``. Raises ``error`` if none is left."""
     if before is None:
         return _IgnoredList if filled_as == "list" else _IgnoredMapping
     if before is _IgnoredList:
@@ -147,7 +147,7 @@ def _next_kind(before: type | None, filled_as: str, error: Exception) -> type:
 
 
 def _is_program(path: Path) -> bool:
-    """Whether it is an archive of TorchScript or torch.export."""
+    """Whether the file is an archive of TorchScript or torch.export."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -1,1 +1,1 @@
-"""What can be read of any network: taps, batch norm statistics, the form of its answers."""
+"""Reads from any network: taps, batch norm statistics, the form of its answers."""

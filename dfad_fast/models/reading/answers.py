@@ -1,4 +1,4 @@
-"""Logits, out of what a network answers."""
+"""Finds the logits in a network's answer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def find_logits(answer: Any, batch: int) -> Tensor | None:
-    """The logits [batch, classes] in a tensor, mapping, tuple, or object with fields; None where there are none.
+    """The logits [batch, classes] in a tensor, mapping, tuple, or object with fields; None if there are none.
 
-    An entry ``logits`` comes first, else the first tensor of that shape: auxiliary heads come after the main one.
+    Prefers an entry ``logits``, otherwise the first tensor of that shape: auxiliary heads follow the main one.
     """
     if isinstance(answer, Tensor):
         return answer if answer.dim() == 2 and answer.shape[0] == batch else None

@@ -1,4 +1,4 @@
-"""Batch statistics at a network's batch norm layers: what a batch of images has there, and what the data had."""
+"""Statistics at a network's batch norm layers: those of a batch of images and those of the data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 class LayerStatistics:
     """Per-channel statistics at one batch norm layer, each [C]: the batch's and the layer's running ones.
 
-    ``instance_means`` are the means of each image of this process, [B, C], where they are asked for.
+    ``instance_means`` are the means of each image of this process, [B, C], if requested.
     """
 
     mean: Tensor
@@ -36,10 +36,10 @@ class LayerStatistics:
 def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
     """The batch norm layers of ``network`` that keep running statistics, whatever their class.
 
-    They are known by their buffers ``running_mean`` and ``running_var``: torch's own and SyncBatchNorm, those that
-    activate too (timm's BatchNormAct2d), and frozen ones (torchvision's FrozenBatchNorm2d), which are no subclasses.
-    Instance norms keep statistics of single images and do not count. Nor do layers within a program, which has their
-    buffers and lets nobody see what they get.
+    They are recognized by their buffers ``running_mean`` and ``running_var``: torch's own and SyncBatchNorm, those with
+    an activation (timm's BatchNormAct2d), and frozen ones (torchvision's FrozenBatchNorm2d), which are not subclasses.
+    Instance norms keep statistics of single images and do not count. Neither do layers in a program, which has their
+    buffers but hides their inputs.
     """
     hidden = {id(part) for program in programs_in(network) for part in program.modules()}
     return [
@@ -58,14 +58,14 @@ def _instance_means(x: Tensor) -> Tensor:
 
 
 def pooled(statistics: Tensor) -> Tensor:
-    """Mean and biased variance [2, C] of all processes' values together, of which each has as many. Differentiable."""
+    """Mean and biased variance [2, C] over all processes, which have equally many values. Differentiable."""
     means, variances = differentiable.gather(statistics[None]).unbind(1)
     mean = means.mean(0)
     return torch.stack((mean, variances.mean(0) + (means - mean).square().mean(0)))
 
 
 def over_processes(layers: list[LayerStatistics]) -> list[LayerStatistics]:
-    """The same of the whole batch, where it is spread over several processes. Differentiable."""
+    """The statistics of the whole batch if several processes share it. Differentiable."""
     if processes.count() == 1 or not layers:
         return layers
     own = torch.stack([torch.cat([x.mean for x in layers]), torch.cat([x.variance for x in layers])])
@@ -81,8 +81,8 @@ def over_processes(layers: list[LayerStatistics]) -> list[LayerStatistics]:
 def record_statistics(network: nn.Module, instances: bool = False) -> Iterator[list[LayerStatistics]]:
     """Yields a list that holds, after a forward pass, the statistics at each batch norm layer, in order of use.
 
-    The batch's variance is the biased one (divided by the number of elements), which is what a layer
-    normalizes by in training. Differentiable in the images. ``instances``: whether each image's means are recorded too.
+    The batch's variance is biased (divided by the number of elements), as a layer uses it in training. Differentiable
+    in the images. ``instances``: whether to record each image's means too.
     """
     statistics: list[LayerStatistics] = []
 

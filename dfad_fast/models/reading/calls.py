@@ -1,4 +1,4 @@
-"""Calls of activation functions, convolutions and linear layers, seen while they happen."""
+"""Observes calls of activation functions, convolutions and linear layers as they run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# Sigmoids are left out: they gate, and the sign of their input is no on/off state of a neuron.
+# Sigmoids do not count: they gate, and their input's sign is not a neuron's on/off state.
 _ACTIVATIONS = frozenset(
     {
         "relu",
@@ -35,7 +35,7 @@ _PRODUCTS = frozenset({"conv1d", "conv2d", "conv3d", "linear"})
 
 
 class ActivationInputs(TorchFunctionMode):
-    """Shows the input of every activation function that is called to ``see``, before it runs."""
+    """Passes the input of every called activation function to ``see``, before the function runs."""
 
     def __init__(self, see: Callable[[Tensor], None]) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class ActivationInputs(TorchFunctionMode):
         if name in _ACTIVATIONS:
             x = args[0] if args else kwargs["input"]
             inplace = name.endswith("_") or kwargs.get("inplace") or any(arg is True for arg in args[1:])
-            # An activation in place would overwrite what was seen.
+            # An in-place activation would overwrite the recorded input.
             self._see(x.clone() if inplace else x)
         return func(*args, **kwargs)
 
 
 class Products(TorchFunctionMode):
-    """Shows name, input and result of every convolution and linear layer to ``see``."""
+    """Passes name, input and result of every convolution and linear layer to ``see``."""
 
     def __init__(self, see: Callable[[str, Tensor, Tensor], None]) -> None:
         super().__init__()

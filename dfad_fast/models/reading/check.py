@@ -1,4 +1,4 @@
-"""Does a network map images of a given shape to logits?"""
+"""Checks that a network maps images of a given shape to logits."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def as_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     values = tuple(int(side) for side in shape)
     if len(values) != 3 or min(values) < 1:
         raise UsageError(
-            f"the image shape is CHANNELS,HEIGHT,WIDTH, each at least 1, such as 3,32,32; got {list(values)}"
+            f"the image shape must be CHANNELS,HEIGHT,WIDTH, each at least 1, such as 3,32,32; got {list(values)}"
         )
     return values
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where its first parameter is, or without parameters its first buffer; the CPU for a network with neither."""
+    """The device of its first parameter, or of its first buffer if it has no parameters; the CPU if it has neither."""
     first = next(itertools.chain(network.parameters(), network.buffers()), None)
     return torch.device("cpu") if first is None else first.device
 
 
 def image_dtype(network: nn.Module) -> torch.dtype:
-    """The floating-point type of most of its weights, which is that of its images; float32 where it has none."""
+    """The floating-point type of most of its weights, which its images must have; float32 if it has no weights."""
     weights: Counter[torch.dtype] = Counter()
     for parameter in network.parameters():
         if parameter.is_floating_point():
@@ -59,24 +59,24 @@ def owns_tensors(module: nn.Module) -> bool:
 
 
 def is_lazy(parameter: Tensor) -> bool:
-    """Whether it has no shape before the first images are seen."""
+    """Whether it gets its shape only from the first images."""
     return isinstance(parameter, UninitializedParameter | UninitializedBuffer)
 
 
 def example_images(network: nn.Module, image_shape: tuple[int, int, int], count: int = 2) -> Tensor:
-    """All-zero images where ``network`` is and in the type that it takes."""
+    """All-zero images on the device and in the type of ``network``."""
     return torch.zeros(count, *image_shape, device=device_of(network), dtype=image_dtype(network))
 
 
 def noise_images(network: nn.Module, image_shape: tuple[int, int, int], count: int) -> Tensor:
-    """Images of normal noise, the same each time, where ``network`` is and in the type that it takes."""
+    """Images of normal noise, the same each time, on the device and in the type of ``network``."""
     source = torch.Generator().manual_seed(0)
     noise = torch.randn(count, *image_shape, generator=source, device="cpu")
     return noise.to(device_of(network), image_dtype(network))
 
 
 def give_shapes(network: nn.Module, image_shape: tuple[int, int, int], what: str) -> None:
-    """Shows a network with lazy layers its first images. Raises UsageError where it cannot take them."""
+    """Runs a network with lazy layers on its first images. Raises UsageError if it cannot take them."""
     if not any(map(is_lazy, (*network.parameters(), *network.buffers()))):
         return
     modes = modes_of(network)
@@ -92,13 +92,13 @@ def give_shapes(network: nn.Module, image_shape: tuple[int, int, int], what: str
 def count_classes(
     network: nn.Module, image_shape: tuple[int, int, int], what: str, modes: Iterable[bool] = (False,)
 ) -> int:
-    """The number of classes that ``network`` answers with, in eval mode, or in all ``modes`` (True is training).
+    """The number of classes in the answers of ``network``, in eval mode, or in all ``modes`` (True is training).
 
-    A black box says it itself, and is not asked.
+    A black box states it itself and does not run.
 
-    The network is left as it was. Raises UsageError where a black box is inside of it, where it cannot take the images,
-    answers with anything that holds no tensor [B, classes] (see
-    :func:`dfad_fast.models.reading.answers.find_logits`), or with a single logit.
+    The network is left unchanged. Raises UsageError if it holds a black box, if it cannot take the images, if its
+    answer holds no tensor [B, classes] (see :func:`dfad_fast.models.reading.answers.find_logits`), or if that has a
+    single logit.
     """
     if isinstance(network, BlackBoxTeacher):
         return network.classes
@@ -120,17 +120,16 @@ def count_classes(
 
 def _cannot_take(what: str, image_shape: tuple[int, int, int], error: Exception) -> UsageError:
     return UsageError(
-        f"the {what} cannot take images of shape {list(image_shape)} (channels, height, width): {in_one_line(error)}: "
-        "give the image shape that it was trained on"
+        f"the {what} cannot take images of shape {list(image_shape)} (channels, height, width): "
+        f"{in_one_line(error)}: use the image shape that it was trained on"
     )
 
 
 def depends_on_batch(network: nn.Module, image_shape: tuple[int, int, int]) -> bool:
-    """Whether in training the answer to an image depends on the other images of its batch, or on chance.
+    """Whether, in training, the answer to an image depends on the rest of its batch or on random numbers.
 
-    So it is with batch norm and dropout; what does the same under another name shows in the answers to a few images,
-    and is taken for granted where a network cannot take so few.
-    The network is left as it was.
+    True for batch norm and dropout. Other layers with this effect show it in the answers to a few images; if the
+    network cannot take so few, the result is True. The network is left unchanged.
     """
     if any(is_batch_norm(module) or isinstance(module, DROPOUT) for module in network.modules()):
         return True
@@ -140,7 +139,7 @@ def depends_on_batch(network: nn.Module, image_shape: tuple[int, int, int]) -> b
             network.train()
             whole = network(images)
             parts = torch.cat([network(part) for part in images.split(2)])
-    except Exception:  # such as of a network that takes one number of images only
+    except Exception:  # such as from a network with a fixed batch size
         return True
     if whole.shape != parts.shape:
         return True
@@ -150,7 +149,7 @@ def depends_on_batch(network: nn.Module, image_shape: tuple[int, int, int]) -> b
 
 @contextmanager
 def left_as_it_was(network: nn.Module) -> Iterator[None]:
-    """After it the network's buffers and modes are what they were before it."""
+    """On exit, restores the network's buffers and modes."""
     kept = [
         (module, name, buffer, buffer.clone())
         for module in network.modules()
@@ -169,13 +168,13 @@ def left_as_it_was(network: nn.Module) -> Iterator[None]:
 
 
 def modes_of(network: nn.Module) -> list[tuple[nn.Module, bool]]:
-    """Each module's, for :func:`set_modes`."""
-    # A program of torch.jit.freeze has none.
+    """Each module's mode, for :func:`set_modes`."""
+    # A program of torch.jit.freeze has no modes.
     return [(module, module.training) for module in network.modules() if hasattr(module, "training")]
 
 
 def set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
-    """Puts modules back into modes that :func:`modes_of` gave."""
+    """Restores the modes from :func:`modes_of`."""
     for module, training in modes:
         module.training = training
 
@@ -185,13 +184,13 @@ def _classes(answer: Any, batch: int, what: str) -> int:
     if logits is None:
         came = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise UsageError(
-            f"the {what} must map images [B, C, H, W] to logits [B, classes]; for {batch} images it gave {came}: "
-            "wrap it in a module that returns the logits alone"
+            f"the {what} must map images [B, C, H, W] to logits [B, classes]; for {batch} images it returned "
+            f"{came}: wrap it in a module that returns only the logits"
         )
     if logits.shape[1] < 2:
         raise UsageError(
-            f"the {what} answers with {logits.shape[1]} logit; at least 2 classes are needed. One that says yes or no "
-            "by its sign is the same as two: wrap it in a module that returns torch.cat((torch.zeros_like(y), y), 1)"
+            f"the {what} answers with {logits.shape[1]} logit; at least 2 classes are needed. For a logit whose "
+            "sign means yes or no, wrap it in a module that returns torch.cat((torch.zeros_like(y), y), 1)"
         )
     return logits.shape[1]
 

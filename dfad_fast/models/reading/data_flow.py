@@ -1,4 +1,4 @@
-"""Which module's output goes into which module and nowhere else, found by tracing a network symbolically."""
+"""Finds, by symbolic tracing, modules whose output goes into exactly one other module."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-# Layers whose output is no view of what they are given.
+# Layers whose output is not a view of their input.
 _MAKES_ANEW = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
-# Tracing replaces how every module of the process is called, until it is done.
+# While tracing runs, it replaces the call of every module in the process.
 _one_at_a_time = threading.Lock()
 
 
 class User(NamedTuple):
-    """``module``, to which the output of another alone goes; ``added``: whether something is added before.
+    """``module``, the only user of another module's output; ``added``: whether something is added before it.
 
-    ``before`` and ``behind``: the modules that take or give that output, and its sum, and leave it as it is.
+    ``before`` and ``behind``: the modules that pass on that output, and its sum, unchanged.
     """
 
     module: nn.Module
@@ -30,11 +30,11 @@ class User(NamedTuple):
 
 
 class DataFlow:
-    """The calls of ``network``'s basic modules (convolutions, norms, activations) and what each one's output meets.
+    """The calls of ``network``'s basic modules (convolutions, norms, activations) and the users of each output.
 
-    Where the whole cannot be traced, such as for control flow that depends on the data, its parts are, and then
-    what lies between them, with the parts that cannot be traced taken as they are. Running ``forward`` with
-    symbols for tensors may leave some behind in a network that keeps what it computes: give a copy.
+    If the whole network cannot be traced, for example because control flow depends on the data, its parts are traced,
+    and then the code between them with the untraceable parts as black boxes. Running ``forward`` on symbols may leave
+    some in a network that stores its results: pass a copy.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -44,16 +44,16 @@ class DataFlow:
         self._opaque: set[nn.Module] = set()
         self._takers: dict[fx.Node, set[nn.Module]] = {}
         self._kept: set[fx.Node] = set()
-        # Called from outside, the network gets its optional arguments' defaults instead of symbols.
+        # Through a caller, the network gets its optional arguments' defaults instead of symbols.
         self._follow(network, _Caller(network))
 
     @property
     def untraceable(self) -> bool:
-        """Whether there are parts that could not be traced."""
+        """Whether some parts could not be traced."""
         return bool(self._opaque)
 
     def sole_source(self, module: nn.Module) -> nn.Module | None:
-        """The module whose output is all that ``module`` takes, at every call, and goes nowhere else."""
+        """The module whose output is the only input of ``module`` at every call, and goes nowhere else."""
         sources = {self._source(node) for node in self._calls.get(module, [])}
         source = sources.pop() if len(sources) == 1 else None
         if source is None:
@@ -64,10 +64,10 @@ class DataFlow:
         return None if goes_elsewhere else source
 
     def sole_user(self, module: nn.Module) -> User | None:
-        """What alone takes the output of ``module``, at every call.
+        """The only user of the output of ``module``, at every call.
 
-        Where something is added before, ``module`` runs once and nobody else has what it is given, nor a view of that,
-        so that it may as well run when its summand is there.
+        If something is added before it, ``module`` runs once and nothing else holds its input or a view of it. It may
+        then run later, when the other summand is computed.
         """
         calls = self._calls.get(module, [])
         found = {self._user(node) for node in calls}
@@ -78,7 +78,7 @@ class DataFlow:
         return user
 
     def reads_inside(self, module: nn.Module) -> bool:
-        """Whether anything but ``module`` itself was seen to read its parameters or buffers."""
+        """Whether anything except ``module`` itself reads its parameters or buffers."""
         return any(id(tensor) in self._read for tensor in (*module.parameters(), *module.buffers()))
 
     def _user(self, node: fx.Node) -> User | None:
@@ -102,7 +102,7 @@ class DataFlow:
             node = user
 
     def _is_nobody_elses(self, node: fx.Node) -> bool:
-        """Whether one module alone has this tensor, and had it from the layer that made it on."""
+        """Whether only one module holds this tensor, from the layer that made it on."""
         module = self._module_at.get(node)
         if module is None or _only(node.users) is None or node in self._kept:
             return False
@@ -126,7 +126,7 @@ class DataFlow:
         try:
             with _one_at_a_time:
                 tracer.trace(entry)
-        except Exception:  # whatever a user's forward makes of symbols
+        except Exception:  # a user's forward may raise anything on symbols
             return False
         for node, module in tracer.module_at.items():
             self._calls.setdefault(module, []).append(node)
@@ -138,7 +138,7 @@ class DataFlow:
 
 
 class _Caller(nn.Module):
-    """Calls ``network`` as everybody does: with images alone."""
+    """Calls ``network`` the usual way: with only the images."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -149,9 +149,9 @@ class _Caller(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Also remembers which module each node calls, between which it goes, and which tensors of modules were read.
+    """Also records the module of each node, the modules it passes through, and the module tensors that are read.
 
-    Other threads' calls of modules, which come here too, go on as they are.
+    Module calls from other threads arrive here too and run unchanged.
     """
 
     def __init__(self, opaque: set[nn.Module], read: set[int]) -> None:
@@ -185,7 +185,7 @@ class _Tracer(fx.Tracer):
 
 
 def _nodes(values: Any) -> Iterator[fx.Node]:
-    """Those of all symbols in nested containers."""
+    """The nodes of all symbols in nested containers."""
     if isinstance(values, fx.Proxy):
         yield values.node
     elif isinstance(values, (list, tuple, dict)):

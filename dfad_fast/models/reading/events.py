@@ -1,4 +1,4 @@
-"""What one forward pass shows: places to tap, the runs of modules, and events in their order."""
+"""The record of one forward pass: places to tap, runs of modules, and events in order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 class Tap:
     """One place to read features from.
 
-    ``shape`` is one image's: [C, H, W] or [C]. ``is_module``: whether ``path`` is a module without children,
-    such as ``nn.ReLU``, and not a block that calls an activation function. ``channels_last``: whether the network
-    itself has the features as [B, H, W, C]. ``extra_tokens``: where it has them as tokens [B, N + H W, C], the
-    number N of those, such as a class token, that come before the image's.
+    ``shape`` is one image's: [C, H, W] or [C]. ``is_module``: whether ``path`` is a module without children, such as
+    ``nn.ReLU``, and not a block that calls an activation function. ``channels_last``: whether the network keeps the
+    features as [B, H, W, C]. ``extra_tokens``: for tokens [B, N + H W, C], the number N of tokens before the image's,
+    such as a class token.
     """
 
     path: str
@@ -25,7 +25,7 @@ class Tap:
     extra_tokens: int | None = None
 
     def read(self, x: Tensor) -> Tensor:
-        """What the network has here, as [B, C, H, W] or [B, C]."""
+        """The features at this tap, as [B, C, H, W] or [B, C]."""
         if self.channels_last:
             return x.permute(0, 3, 1, 2)
         if self.extra_tokens is not None:
@@ -43,10 +43,10 @@ class Tap:
 
 @dataclass(eq=False)
 class Run:
-    """One run of a module: when it began, the size of what it took, what it put out, where these are features.
+    """One run of a module: its start, its input's size and its output, if these are features.
 
-    ``products`` and ``activations``: how many had run when it began; ``products_after`` and ``activations_after``: when
-    it ended.
+    ``products`` and ``activations``: how many had run at its start; ``products_after`` and ``activations_after``: at
+    its end.
     """
 
     path: str
@@ -60,18 +60,17 @@ class Run:
 
     @property
     def is_single(self) -> bool:
-        """Whether it is no more than a convolution or linear layer with its norm and activation."""
+        """Whether it is a single convolution or linear layer with its norm and activation."""
         return self.products_after - self.products <= 1 and self.activations_after - self.activations <= 1
 
 
 @dataclass(frozen=True)
 class Event:
-    """An activation, or the end of a block that the next product takes without an activation between them.
+    """An activation, or the end of a block whose output enters the next product without an activation.
 
-    ``products``: how many convolutions and linear layers had run; ``inside``: the blocks it is in, outermost first.
+    ``products``: how many convolutions and linear layers had run; ``inside``: the blocks around it, outermost first.
     ``is_single``: whether it is the end of a single layer. ``shrunk``: whether the latest product has a stride.
-    ``source``: the output that an activation takes, where the
-    activation runs in the network itself, whose path is empty.
+    ``source``: the output that enters the activation, if that runs directly in the network (path empty).
     """
 
     tap: Tap
@@ -85,7 +84,7 @@ class Event:
 
 @dataclass
 class Trace:
-    """Events in order, every activation by the path it ran in, and what each module put out (at its last run)."""
+    """Events in order, every activation by its path, and each module's output (at its last run)."""
 
     events: list[Event] = field(default_factory=list)
     outputs: dict[str, Tap] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a hook sees of a module's call, however it is called and whatever it returns."""
+"""The tensors in a module's call for a hook, whatever the form of the call and the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def first_input(inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor | None:
-    """The first tensor a module is called with, by position or by keyword; None where there is none."""
+    """The first tensor a module is called with, by position or by keyword; None if there is none."""
     return _first((*inputs, *keywords.values()))
 
 

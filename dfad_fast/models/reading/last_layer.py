@@ -1,4 +1,4 @@
-"""The features that a classifier's last linear layer takes: what it knows of an image before it names a class."""
+"""The input features of a classifier's last linear layer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from dfad_fast.models.reading.hooks import first_input
 
 
 def find_last_layer(network: nn.Module, images: Tensor) -> str:
-    """The path of the linear layer that answers with the logits for ``images`` [B, C, H, W], in eval mode.
+    """The path of the linear layer that returns the logits for ``images`` [B, C, H, W], in eval mode.
 
-    Raises UsageError where the last linear layer that runs takes no features [B, D], or none runs.
+    Raises UsageError if the last linear layer to run does not take features [B, D], or if none runs.
     """
     ran: list[tuple[str, int]] = []
 
@@ -39,7 +39,7 @@ def find_last_layer(network: nn.Module, images: Tensor) -> str:
             hook.remove()
     if not ran or ran[-1][1] != 2:
         raise UsageError(
-            "the teacher does not end in a linear layer on features [B, D], which a record is about: choose a method "
+            "the teacher does not end in a linear layer on features [B, D], which a record needs: choose a method "
             "without a record"
         )
     return ran[-1][0]
@@ -57,7 +57,7 @@ def record_last_features(network: nn.Module, path: str) -> Iterator[list[Tensor]
 
 
 def _watch(layer: nn.Module, see: Callable[[Any], None]) -> RemovableHandle:
-    """Gives ``see`` what ``layer`` takes, however it is called."""
+    """Passes the input of ``layer`` to ``see``, whatever the form of the call."""
     return layer.register_forward_pre_hook(
         lambda _, inputs, keywords: see(first_input(inputs, keywords)), with_kwargs=True
     )

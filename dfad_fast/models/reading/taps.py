@@ -1,8 +1,8 @@
-"""Feature taps: the pre-activations of any network's stages, read without changing the network.
+"""Feature taps: reads the pre-activations of any network's stages without changing the network.
 
-A tap is written ``PATH#N``: the input of the N-th activation (from 0) that runs directly in the submodule
-PATH during one forward pass: a module such as ``nn.ReLU`` or a call such as ``F.relu``. A bare ``PATH``
-is that module's input if it is an activation module (at its last call) and its output otherwise.
+A tap is written ``PATH#N``: the input of the N-th activation (from 0) that runs directly in the submodule PATH during
+one forward pass: a module such as ``nn.ReLU`` or a call such as ``F.relu``. A bare ``PATH`` is the module's input at
+its last call if it is an activation module, otherwise its output.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = ["Tap", "Taps", "find_taps", "match_taps", "named_taps"]
 def find_taps(network: nn.Module, images: Tensor) -> list[Tap]:
     """The pre-activation that ends each stage of ``network``, found by one forward pass of ``images``.
 
-    Rule: for each spatial size, the input of the last activation of that size, unless an activation on a
-    larger size follows (a gate such as squeeze-and-excitation does not end a stage). In a ResNet that makes it the
-    residual sum before a stage's last ReLU. An activation inside a block that goes on to another size belongs to the
-    next stage, as the first of a bottleneck that halves the side; but not where only norms come before it in
-    the block: then it is the last stage that it activates, as in a pre-activation ResNet. Where blocks end
-    without an activation, as in MobileNetV2, ConvNeXt and ViT, a stage ends with the last such block's output. So it
-    does where that joins branches, each with its activation, as in GoogLeNet and ShuffleNet.
+    Rule: for each spatial size, the input of the last activation of that size, unless an activation on a larger size
+    follows (a gate such as squeeze-and-excitation does not end a stage). In a ResNet this is the residual sum before a
+    stage's last ReLU. An activation inside a block that changes the size belongs to the next stage, such as the first
+    of a bottleneck that halves the side. But if only norms come before it in the block, it activates the previous
+    stage, as in a pre-activation ResNet. If blocks end without an activation, as in MobileNetV2, ConvNeXt and ViT, a
+    stage ends with the last such block's output. The same holds if that output joins branches that each have an
+    activation, as in GoogLeNet and ShuffleNet.
 
-    Features are [B, C, H, W] or [B, C], or [B, H, W, C] or tokens [B, N + H W, C] in the image's proportions, which are
-    read as [B, C, H, W] without the N extra tokens in front; others are passed over.
+    Features are [B, C, H, W] or [B, C]. Features [B, H, W, C], or tokens [B, N + H W, C] in the image's proportions,
+    are read as [B, C, H, W] without the N extra tokens in front. Other features are skipped.
     """
     events = trace(network, images).events
     lasts: list[Event] = []
@@ -52,9 +52,9 @@ def _area(tap: Tap) -> int:
 
 
 def _end_of_stage(last: Event, events: Sequence[Event]) -> Event | None:
-    """The last event of the size of ``last`` that is not on the way to another size; else ``last``.
+    """The last event with the size of ``last`` that is not on the way to another size; otherwise ``last``.
 
-    None where all that has this size is the start of a block that leaves it, as after a stem's pooling.
+    None if only the start of a block that changes it has this size, such as after a stem's pooling.
     """
     alike = [
         event
@@ -70,9 +70,9 @@ def _end_of_stage(last: Event, events: Sequence[Event]) -> Event | None:
 
 
 def _leaves_size(event: Event, stage_end: float) -> bool:
-    """Whether an activation is amid a block that ends at another size: its own, or one begun after ``stage_end``.
+    """Whether an activation is in a block that ends at another size: its own, or one started after ``stage_end``.
 
-    Likewise the end of a single layer, which is no block by itself.
+    The same for the end of a single layer, which is not a block.
     """
     if event.tap.call is None and not event.is_single:
         return False
@@ -88,9 +88,9 @@ def _size_of(run: Run) -> tuple[int, int] | None:
 
 
 def _goes_on(run: Run, event: Event) -> bool:
-    """Whether ``run`` takes features of the size of ``event`` to another one, with products before it and after.
+    """Whether ``run`` changes features from the size of ``event`` to another, with products before and after ``event``.
 
-    A head that pools its map to 1x1 needs none after, as the classifier of a SqueezeNet.
+    A head that pools its map to 1x1, such as a SqueezeNet's classifier, needs no product after it.
     """
     if run.output is None or run.output.size == event.tap.size or run.takes not in {None, event.tap.size}:
         return False
@@ -99,13 +99,13 @@ def _goes_on(run: Run, event: Event) -> bool:
 
 
 def _comes_down(event: Event) -> bool:
-    """Whether it is of a single layer with a stride, such as between the branches of an HRNet."""
+    """Whether the event is a single layer with a stride, such as between the branches of an HRNet."""
     singles = [run for run in event.inside if run.is_single and run.products < event.products]
     return event.shrunk and (bool(singles) or len(event.inside) == 1)
 
 
 def _whole(end: Event) -> Tap:
-    """The tap of ``end``; where that is one of several branches, the output of the block that joins them."""
+    """The tap of ``end``; if that is one of several branches, the output of the block that joins them."""
     for run in reversed(end.inside):
         joined = run.output
         if (
@@ -123,8 +123,8 @@ def _whole(end: Event) -> Tap:
 def named_taps(network: nn.Module, images: Tensor, names: Sequence[str]) -> list[Tap]:
     """The taps called ``names`` (``PATH#N`` or ``PATH``, see above), with their shapes for ``images``.
 
-    Raises UsageError for a submodule that does not exist, an activation that does not run there, a tap named
-    twice, and for features that are neither [B, C, H, W] nor [B, C] nor tokens (see find_taps).
+    Raises UsageError for a submodule that does not exist, an activation that does not run there, a tap named twice, or
+    features other than [B, C, H, W], [B, C] or tokens (see find_taps).
     """
     seen = trace(network, images)
     modules = dict(network.named_modules())
@@ -167,7 +167,7 @@ class Taps:
     def record(self) -> Iterator[list[Tensor]]:
         """Yields a list that holds, after a forward pass, the features in the order of ``taps``.
 
-        Hooks exist only inside the block. An activation that works in place does not change what is read.
+        Hooks exist only inside the block. In-place activations do not change the recorded features.
         """
         features: list[Any] = [None] * len(self.taps)
         by_path: dict[str, dict[int | None, Callable[[Tensor], None]]] = {}
@@ -185,7 +185,7 @@ def _keep(features: list[Any], position: int, tap: Tap, x: Tensor) -> None:
 
 
 def _watch(module: nn.Module, wanted: dict[int | None, Callable[[Any], None]]) -> list[Any]:
-    """Hooks that give the output of ``module`` (key None) and its activations' inputs to those who want them."""
+    """Adds hooks that pass the output of ``module`` (key None) and its activations' inputs to their callbacks."""
     calls = 0
     inside_children = 0
 
@@ -208,14 +208,14 @@ def _watch(module: nn.Module, wanted: dict[int | None, Callable[[Any], None]]) -
     def see_output(_module: nn.Module, _inputs: Any, output: Any) -> None:
         x = first_output(output)
         assert x is not None
-        # A copy, since the activation that follows may work in place.
+        # A copy, because the next activation may work in place.
         wanted[None](x.clone())
 
     hooks: list[Any] = []
     if None in wanted:
         hooks.append(module.register_forward_hook(see_output))
     if any(call is not None for call in wanted):
-        # The mode is on only while this module runs, so that the rest of the network pays nothing for it.
+        # The mode is on only while this module runs, so that it does not slow the rest of the network.
         mode = ActivationInputs(see)
         hooks.append(module.register_forward_pre_hook(lambda *_: (mode.__enter__(), None)[1]))
         hooks.append(
@@ -228,7 +228,7 @@ def _watch(module: nn.Module, wanted: dict[int | None, Callable[[Any], None]]) -
 
 
 def match_taps(teacher: Sequence[Tap], student: Sequence[Tap]) -> list[tuple[Tap, Tap]]:
-    """Pairs of taps of equal spatial size, in order; a tap without a partner is left out."""
+    """Pairs of taps of equal spatial size, in order; skips taps without a partner."""
     pairs = []
     rest = list(student)
     for tap in teacher:

@@ -1,4 +1,4 @@
-"""One forward pass, watched: which activations and blocks could be tapped, and what ran before and around them."""
+"""Watches one forward pass: the activations and blocks that can be tapped, and what ran before and around them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_EXTRA_TOKENS = 5  # a class token, a distillation token, four registers
 
 
 def trace(network: nn.Module, images: Tensor) -> Trace:
-    """Watches ``network`` take ``images`` [B, C, H, W] once, without gradients."""
+    """Runs ``network`` once on ``images`` [B, C, H, W], without gradients, and records it."""
     watcher = _Watcher(images)
     with ExitStack() as stack:
         for path, module in network.named_modules():
@@ -77,7 +77,7 @@ class _Watcher:
         if not self._is_map(tap, x):
             return
         run.output = tap
-        # Pooling after a block makes no further one.
+        # Pooling after a block does not count as another block.
         pooled = self._end is not None and self._end.tap.size != tap.size
         if self._is_linear() and not is_leaf and not pooled:
             self._end = self._event(tap, is_single=run.is_single)
@@ -105,7 +105,7 @@ class _Watcher:
         return self._products > self._products_when_activated
 
     def _comes_of_latest(self, x: Tensor) -> bool:
-        """Whether ``x`` is what the module that ended last put out, or a copy of it."""
+        """Whether ``x`` is the output of the module that ended last, or a copy of it."""
         if self._latest is None:
             return False
         output = self._latest[1]
@@ -128,7 +128,7 @@ class _Watcher:
         return Tap(path, call, shape, is_module)
 
     def _puts_channels_last(self, shape: tuple[int, ...]) -> bool:
-        """What has just come of a linear layer on positions has its channels last; of a convolution, if permuted."""
+        """Whether channels are last: in a linear layer's output on positions, or a convolution's if permuted."""
         of, product = self._product
         if shape[-1] == shape[0]:
             return False
@@ -138,7 +138,7 @@ class _Watcher:
 
 
 def _grid(tokens: int, image_size: tuple[int, int]) -> tuple[int, int, int] | None:
-    """How many of the tokens are extra ones, and height and width of the rest, which has the image's proportions."""
+    """The number of extra tokens, and height and width of the others, which have the image's proportions."""
     image_height, image_width = image_size
     for extra in range(_MOST_EXTRA_TOKENS + 1):
         height = math.isqrt(max(tokens - extra, 0) * image_height // image_width)

@@ -1,1 +1,1 @@
-"""A student that starts from its teacher's weights: what of them it can take, and how it takes that."""
+"""Initializes a student from its teacher's weights: which ones fit, and how they are taken."""

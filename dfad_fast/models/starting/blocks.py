@@ -1,4 +1,4 @@
-"""Which of the teacher's blocks a student's blocks are begun from, where it has fewer."""
+"""Chooses the teacher's blocks that initialize the student's, if the student has fewer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import nn
 from dfad_fast.models.starting.channels import Map
 
 Blocks = Literal["even", "first"]
-"""Which blocks of one form are kept: evenly spread ones, or the first ones."""
+"""Which blocks of one form are kept: evenly spaced ones, or the first ones."""
 
 
 def counterparts(teacher: nn.Module, student: nn.Module, of: Map, to: Map, blocks: Blocks) -> dict[str, str]:
-    """For the paths of the student's modules those of the teacher's that have their place, where there are such.
+    """Maps paths of the student's modules to the teacher's modules in the same place, where there are any.
 
-    That is the same path, but in numbered blocks: of those that have the same form, such as all of a stage but the
-    first one, which changes the size, ``blocks`` says which are kept.
+    This is the same path, except in numbered blocks. Among blocks of the same form, such as all of a stage except the
+    first, which changes the size, ``blocks`` says which are kept.
     """
     found = {"": ""}
 
@@ -32,7 +32,7 @@ def counterparts(teacher: nn.Module, student: nn.Module, of: Map, to: Map, block
             if not any(len(form) > 1 for form in (*forms, *other_forms)):
                 pairs = (
                     pairs if forms == other_forms else {}
-                )  # bare layers in a row: their places say nothing
+                )  # for bare layers in a row, the position means nothing
             elif len(names) != len(known):
                 pairs = {names[i]: known[j] for i, j in _in_runs(forms, other_forms, blocks)}
         for name, other in pairs.items():
@@ -45,7 +45,7 @@ def counterparts(teacher: nn.Module, student: nn.Module, of: Map, to: Map, block
 
 
 def _in_runs(own: Sequence[object], others: Sequence[object], blocks: Blocks) -> list[tuple[int, int]]:
-    """Pairs of positions in two rows of blocks of the forms ``own`` and ``others``."""
+    """Pairs of positions in two sequences of blocks with the forms ``own`` and ``others``."""
     runs, other_runs = _runs(own), _runs(others)
     if [form for form, _ in runs] != [form for form, _ in other_runs]:
         return [(i, i) for i in range(min(len(own), len(others))) if own[i] == others[i]]
@@ -64,7 +64,7 @@ def _runs(forms: Sequence[object]) -> list[tuple[object, list[int]]]:
 
 
 def _form(container: nn.Module, path: str, name: str, network: Map) -> tuple[object, ...]:
-    """What is the same of blocks that may stand for each other; of a bare layer its class alone."""
+    """Equal for blocks that may replace each other; for a bare layer only its class."""
     block = container.get_submodule(name)
     if next(block.children(), None) is None:
         return (type(block).__name__,)

@@ -1,4 +1,4 @@
-"""The channels of a network: which ones have to be chosen alike, and which ones each weight belongs to."""
+"""The channels of a network: which ones must be chosen together, and which ones each weight belongs to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 UNKNOWN = 0
-"""The channel of a position that no channel was followed to, or that holds a constant."""
+"""The channel of a position with an unknown channel or a constant."""
 
 
 class Classes:
@@ -20,13 +20,13 @@ class Classes:
         self._parents = [UNKNOWN]
 
     def make(self, count: int) -> Tensor:
-        """So many new channels [count], each a class of its own."""
+        """``count`` new channels [count], each in its own class."""
         first = len(self._parents)
         self._parents.extend(range(first, first + count))
         return torch.arange(first, first + count, device="cpu")
 
     def join(self, some: Tensor, others: Tensor) -> None:
-        """Joins each of ``some`` with the one of ``others`` at its position; unknown ones are passed over."""
+        """Joins each of ``some`` with the one of ``others`` at its position; skips unknown ones."""
         differ = (some != others) & (some != UNKNOWN) & (others != UNKNOWN)
         if not bool(differ.any()):
             return
@@ -42,7 +42,7 @@ class Classes:
         return channel
 
     def named(self, channels: Tensor) -> Tensor:
-        """``channels``, of any shape, each by the name of its class as it is now."""
+        """The current class of each of ``channels``, of any shape."""
         some, places = torch.unique(channels, return_inverse=True)
         return torch.tensor(self.of_all(some), device="cpu")[places]
 
@@ -52,9 +52,9 @@ class Classes:
 
 @dataclass
 class Use:
-    """Which channels the entries of a parameter or buffer belong to: for some of its dimensions, one each.
+    """The channels of a parameter's or buffer's entries, along some of its dimensions.
 
-    The second dimension of a grouped convolution's weight is that of a group; ``channels[1]`` are those of all groups.
+    The second dimension of a grouped convolution's weight covers one group; ``channels[1]`` are those of all groups.
     """
 
     channels: dict[int, Tensor]
@@ -63,26 +63,26 @@ class Use:
 
 @dataclass
 class Layer:
-    """A module with weights that ran. ``kind`` is the operation, and of a convolution whether it is depthwise or
-    grouped; ``geometry`` its kernel and strides."""
+    """A module with weights that ran. ``kind`` is the operation and, for a convolution, whether it is depthwise or
+    grouped; ``geometry`` is its kernel and strides."""
 
     path: str
     kind: tuple[str, ...]
     geometry: tuple[tuple[int, ...], ...] = ()
     uses: dict[str, Use] = field(default_factory=dict)
-    """By the local names of its parameters and buffers."""
+    """Keyed by the local names of its parameters and buffers."""
 
 
 Makers = frozenset[tuple[str, int]]
-"""Layers that make channels of a class, and how many of them each makes."""
+"""The layers that produce channels of a class, and how many each produces."""
 
 
 @dataclass(frozen=True)
 class Map:
-    """A network's layers in the order in which they ran, and what its channels are.
+    """A network's layers in running order, and its channels.
 
-    ``producers`` has, for each class of channels, how many of them each layer makes, by the layers' paths; ``shapes``
-    what modules took and gave, without the batch.
+    ``producers`` maps each class of channels to the number that each layer produces, by the layers' paths; ``shapes``
+    holds modules' input and output shapes, without the batch.
     """
 
     layers: dict[str, Layer]
@@ -91,9 +91,9 @@ class Map:
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
     def pools(self, matched: dict[str, str]) -> dict[Makers, list[int]]:
-        """Classes that come of the same ones of the layers that ``matched`` names, in the order of their channels; the
-        key has the layers' names there. A layer that makes two channels of a class, such as what attention's queries
-        and keys meet in, makes other classes than one that makes one."""
+        """Groups classes by the layers in ``matched`` that produce them, in the order of their channels; the key holds
+        the layers' names from ``matched``. A layer that produces two channels of a class, as attention's queries and
+        keys do, makes another key than a layer that produces one."""
         pools: dict[Makers, list[int]] = defaultdict(list)
         for name in sorted(self.producers):
             made = self.producers[name].items()
@@ -104,7 +104,7 @@ class Map:
 
 
 def producers_of(classes: Classes, made: Iterable[tuple[str, Tensor]]) -> dict[int, Counter[str]]:
-    """For each class, how many of its channels each layer made, by its path; ``made`` has each layer's channels."""
+    """For each class, the number of its channels per layer path; ``made`` has each layer's channels."""
     producers: dict[int, Counter[str]] = defaultdict(Counter)
     for path, channels in made:
         for name in classes.of_all(channels):

@@ -1,4 +1,4 @@
-"""Which of the teacher's channels the student's channels are begun from."""
+"""Chooses the teacher's channels that initialize the student's."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dfad_fast.models.starting.following import IMAGES
 from dfad_fast.models.starting.moments import Moments
 
 _MANY = 512
-"""Where there are more channels, the choice goes by variance, which takes seconds less."""
+"""With more channels, the choice is by variance, which saves seconds."""
 
 Channels = Literal["even", "scale", "least-squares"]
-"""Evenly spread ones; those of the largest batch norm scales; or those that the others are best told from."""
+"""Evenly spaced ones; those with the largest batch norm scales; or those that best predict the others."""
 
 
 def choose_channels(
@@ -27,10 +27,10 @@ def choose_channels(
     channels: Channels,
     moments: Mapping[str, Moments],
 ) -> dict[int, int]:
-    """For classes of the student's channels those of the teacher's, one and the same for all layers that have them.
+    """Maps classes of the student's channels to the teacher's, the same for all layers with these channels.
 
-    Classes stand for each other where the same matched layers make them. Where the networks differ in what is added to
-    what, the teacher's that share most of these layers do.
+    Classes correspond if the same matched layers produce them. If the networks differ in their sums, the teacher's
+    classes that share most of these layers correspond.
     """
     own_pools = to.pools({IMAGES: IMAGES, **{path: path for path in matched}})
     pools = of.pools({IMAGES: IMAGES, **{other: path for path, other in matched.items()}})
@@ -54,13 +54,13 @@ def _most_alike(
     pools: Mapping[Makers, list[int]],
     own_pools: Mapping[Makers, list[int]],
 ) -> list[int]:
-    """The classes made by more than half of the same layers; none where there are no such."""
+    """The classes produced by more than half of the same layers; empty if there are none."""
     free = [names for names in pools if names not in own_pools and len(names & made_by) * 2 > len(made_by)]
     return pools[max(free, key=lambda names: len(names & made_by))] if free else []
 
 
 def _scores(teacher: nn.Module, of: Map, channels: Channels) -> dict[int, float]:
-    """For each class the sum of the sizes of its batch norm scales; empty where they are not asked for."""
+    """For each class the sum of its absolute batch norm scales; empty unless ``channels`` is ``scale``."""
     scores: dict[int, float] = {}
     if channels != "scale":
         return scores
@@ -73,8 +73,8 @@ def _scores(teacher: nn.Module, of: Map, channels: Channels) -> dict[int, float]
 
 
 def _most_telling(there: Sequence[int], wanted: int, of: Map, moments: Mapping[str, Moments]) -> list[int]:
-    """Greedily, the channels from which linear least squares tells most of what the others give to the next layers.
-    None where no layer that was measured takes them, such as attention's queries."""
+    """Greedily chooses the channels from which linear least squares best predicts the others' contribution to the next
+    layers. Empty if no measured layer reads them, as for attention's queries."""
     total = torch.zeros(len(there), len(there), dtype=torch.float64, device="cpu")
     positions = {name: i for i, name in enumerate(there)}
     for own in moments.values():
@@ -92,7 +92,7 @@ def _most_telling(there: Sequence[int], wanted: int, of: Map, moments: Mapping[s
 
 
 def _by_gain(residual: Tensor, wanted: int) -> list[int]:
-    """One after the other, the channel whose choice leaves least of all others unexplained."""
+    """Repeatedly takes the channel that leaves the least unexplained variance over all channels."""
     kept: list[int] = []
     for _ in range(wanted):
         variance = residual.diagonal().clamp(min=0)
@@ -107,7 +107,7 @@ def _by_gain(residual: Tensor, wanted: int) -> list[int]:
 
 
 def _by_variance(total: Tensor, wanted: int) -> list[int]:
-    """One after the other, the channel of which most is unexplained: a Cholesky decomposition with pivots."""
+    """Repeatedly takes the channel with the most unexplained variance: a pivoted Cholesky decomposition."""
     kept: list[int] = []
     left = total.diagonal().clone()
     rows = total.new_zeros(wanted, len(total))

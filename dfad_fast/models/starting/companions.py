@@ -1,4 +1,4 @@
-"""Companions of tensors: for each position, the channel that it belongs to."""
+"""Companions of tensors: the channel of each position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfad_fast.models.starting.channels import UNKNOWN, Classes, Use
 
 
 class Companions:
-    """The companions of the tensors of one forward pass, which are all kept, so that no two are taken for one."""
+    """The companions of one forward pass's tensors. It keeps all tensors alive, so that their ids stay unique."""
 
     def __init__(self, classes: Classes) -> None:
         self._classes = classes
@@ -23,13 +23,13 @@ class Companions:
         return self._of.get(id(tensor))
 
     def set(self, tensor: Tensor, channels: Tensor, dim: int) -> None:
-        """``tensor`` has ``channels`` along ``dim``, the same at all positions of the others."""
+        """Gives ``tensor`` the ``channels`` along ``dim``, the same at all positions of the other dimensions."""
         shape = [1] * tensor.dim()
         shape[dim] = len(channels)
         self.keep_all(tensor, [channels.view(shape).expand(tensor.shape)])
 
     def keep_all(self, result: Any, companions: Sequence[Tensor | None]) -> None:
-        """The companions of a result's tensors, in their order."""
+        """Sets the companions of a result's tensors, in order."""
         tensors = result if isinstance(result, (tuple, list)) else [result]
         for tensor, companion in zip(tensors, companions, strict=False):
             if isinstance(tensor, Tensor) and companion is not None and companion.shape == tensor.shape:
@@ -37,15 +37,14 @@ class Companions:
                 self._tensors[id(tensor)] = tensor
 
     def along(self, tensor: Tensor, dim: int) -> Tensor:
-        """The channels of ``tensor`` along ``dim`` [size]; unknown where they differ in the other dimensions."""
+        """The channels of ``tensor`` along ``dim`` [size]; unknown where they differ across the other dimensions."""
         companion = self.get(tensor)
         if companion is None:
             return torch.full((tensor.shape[dim],), UNKNOWN, device="cpu")
         return constant_along(companion, dim)
 
     def met(self, tensors: Sequence[Tensor], result: Tensor) -> Tensor | None:
-        """The companion of a ``result`` that was calculated from ``tensors``, whose channels are joined; None where
-        nothing is known of it."""
+        """The companion of a ``result`` computed from ``tensors``, whose channels it joins; None if unknown."""
         known = [(x, own) for x in tensors if (own := self.get(x)) is not None]
         fitting = [own.expand(result.shape) for x, own in known if _spreads(x.shape, result.shape)]
         if not fitting:
@@ -62,14 +61,14 @@ class Companions:
             some, others = compact(companion, other)
             self._classes.join(some, others)
             if bool((some == UNKNOWN).any()):
-                # Positions of one channel then have the names of both.
+                # Positions of one channel then have both names.
                 some = self._classes.named(torch.where(some == UNKNOWN, others, some))
             companion = some.expand(result.shape)
         return companion
 
     def join_summed(self, x: Tensor, y: Tensor, transposed: Tensor | None = None) -> None:
-        """The last dimension of ``x`` and the one before the last of ``y`` are summed over together: their channels are
-        one. ``transposed`` is the companion of ``y`` with its last two dimensions swapped, where it has none."""
+        """Joins the channels of the last dimension of ``x`` and the second-to-last of ``y``, which a product sums over
+        together. ``transposed`` is the companion of ``y`` with its last two dimensions swapped, if ``y`` has none."""
         own = self.get(x)
         other = transposed.transpose(-1, -2) if transposed is not None else self.get(y)
         if own is not None and other is not None:
@@ -89,8 +88,8 @@ class Companions:
 
 
 def constant_along(companion: Tensor, dim: int) -> Tensor:
-    """The channels along ``dim`` [size], unknown where they differ in the other dimensions; the unknown differ from
-    nothing."""
+    """The channels along ``dim`` [size], unknown where they differ across the other dimensions; unknown ones equal any
+    channel."""
     (companion,) = compact(companion)
     rows = companion.movedim(dim, 0).reshape(companion.shape[dim], -1)
     if rows.shape[1] == 0:
@@ -101,8 +100,8 @@ def constant_along(companion: Tensor, dim: int) -> Tensor:
 
 
 def use_of(tensor: Tensor, companion: Tensor, shape: torch.Size) -> Use | None:
-    """Which channels belong to a parameter of ``shape`` whose view ``tensor`` is spread over the positions of
-    ``companion``; None where it is not, or has no dimension of channels."""
+    """The channels of a parameter of ``shape`` whose view ``tensor`` is broadcast over the positions of ``companion``;
+    None if it is not broadcast or has no channel dimension."""
     missing = companion.dim() - tensor.dim()
     if missing < 0 or tensor.dim() == 0:
         return None
@@ -121,14 +120,14 @@ def use_of(tensor: Tensor, companion: Tensor, shape: torch.Size) -> Use | None:
         return None
     if tensor.shape == shape:
         return Use(channels)
-    # A view of a vector with dimensions of one position beside its own.
+    # A view of a vector with additional dimensions of size 1.
     (found,) = channels.values()
     wide = [dim for dim, size in enumerate(shape) if size > 1]
     return Use({wide[0]: found}) if len(wide) == 1 and shape[wide[0]] == len(found) else None
 
 
 def compact(*companions: Tensor) -> tuple[Tensor, ...]:
-    """The same, of equal shape, with one position of each dimension along which all merely repeat it."""
+    """The same companions, of equal shape, reduced to one position along every dimension in which all only repeat."""
     for dim in range(companions[0].dim()):
         if companions[0].shape[dim] > 1 and all(companion.stride(dim) == 0 for companion in companions):
             companions = tuple(companion.narrow(dim, 0, 1) for companion in companions)
@@ -136,6 +135,6 @@ def compact(*companions: Tensor) -> tuple[Tensor, ...]:
 
 
 def _spreads(shape: Sequence[int], over: Sequence[int]) -> bool:
-    """Whether a tensor of ``shape`` can be spread over one of shape ``over``."""
+    """Whether a tensor of ``shape`` broadcasts to ``over``."""
     pairs = zip(reversed(shape), reversed(over), strict=False)
     return len(shape) <= len(over) and all(own in (1, other) for own, other in pairs)

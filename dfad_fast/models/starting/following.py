@@ -1,8 +1,8 @@
 """Follows every channel of a network through one forward pass.
 
-Each tensor gets a companion of its shape that says which channel every position belongs to. What only moves values
-moves the companion in the same way, so that flattened maps, shuffled channels, padded shortcuts and dense connections
-come out right without a rule of their own; what calculates position by position joins the channels that meet.
+Each tensor gets a companion of its shape that holds the channel of every position. Operations that only move values
+move the companion in the same way, so that flattened maps, shuffled channels, padded shortcuts and dense connections
+need no separate rules. Elementwise operations join the channels of their operands.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dfad_fast.models.starting.moves import moved, reduced
 from dfad_fast.private_torch import TorchDispatchMode
 
 IMAGES = ""
-"""What makes the channels of the images, in place of a layer's path."""
+"""The producer of the images' channels, in place of a layer's path."""
 
 
 def follow(network: nn.Module, images: Tensor) -> Map:
-    """Shows ``network`` the ``images`` [B, C, H, W] once, in eval mode and without gradients, and leaves it as it was.
+    """Runs ``network`` once on ``images`` [B, C, H, W], in eval mode and without gradients, and leaves it unchanged.
 
-    Whatever the network does while it runs is seen: no symbol takes the place of a tensor.
+    Follows everything that the network computes: it runs on real tensors, not on symbols.
     """
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
@@ -68,7 +68,7 @@ class _Follower(TorchDispatchMode):
         self._shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
 
     def at(self, images: Tensor) -> _Follower:
-        """Itself, with the channels of the images as the first ones."""
+        """Returns self, with the images' channels as the first ones."""
         self.made[IMAGES] = self.classes.make(images.shape[1])
         self._companions.set(images, self.made[IMAGES], 1)
         return self
@@ -120,7 +120,7 @@ class _Follower(TorchDispatchMode):
         return True
 
     def _product(self, args: tuple[Any, ...], result: Tensor) -> None:
-        """A product of matrices, a linear layer's or of two that the network made: their common dimension is summed."""
+        """A matrix product, of a linear layer or of two computed matrices: it sums over their common dimension."""
         *bias, x, weight = args[:3]
         if self._linear(x, weight, bias[0] if bias else None, result):
             return
@@ -142,7 +142,7 @@ class _Follower(TorchDispatchMode):
         self._companions.set(y, own, dim % x.dim())
 
     def _calculated(self, name: str, args: tuple[Any, ...], result: Any) -> None:
-        """Position by position, or over windows, which keep a map's channels."""
+        """An operation on elements, or on windows, which keep a map's channels."""
         given = [x for arg in args for x in (arg if isinstance(arg, (tuple, list)) else [arg])]
         tensors = [x for x in given if isinstance(x, Tensor)]
         for made in result if isinstance(result, (tuple, list)) else [result]:
@@ -187,7 +187,7 @@ class _Follower(TorchDispatchMode):
 
 
 def _place(tensor: Tensor) -> tuple[int, Any]:
-    """What a parameter and its views have in common."""
+    """Equal for a parameter and its views."""
     return tensor.untyped_storage().data_ptr(), tensor.storage_offset()
 
 

@@ -1,4 +1,4 @@
-"""Which of the teacher's layers each of the student's is begun from: by name first, by the order of running second."""
+"""Chooses the teacher's layer that initializes each layer of the student: by name first, then by running order."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dfad_fast.models.starting.channels import Layer, Map
 
 
 def match_layers(of: Map, to: Map, by_place: Mapping[str, str]) -> dict[str, str]:
-    """The paths of the student's layers (``to``), each with that of the teacher's (``of``) that does the same in its
-    place, if with another kernel. ``by_place`` names the teacher's modules that have the places of the student's.
+    """Maps paths of the student's layers (``to``) to the teacher's (``of``) with the same operation in the same place,
+    perhaps with another kernel. ``by_place`` maps the student's modules to the teacher's in the same place.
 
-    What no name matches is matched in the order of running, between the layers that names matched.
+    Layers without a match by name are matched by running order, between the layers that names matched.
     """
     named = {
         path: by_place[path]
@@ -33,7 +33,7 @@ def match_layers(of: Map, to: Map, by_place: Mapping[str, str]) -> dict[str, str
 
 
 def _in_order(own: Sequence[Layer], others: Sequence[Layer]) -> dict[str, str]:
-    """The longest common row of layers of one kind, kernel and stride, with early ones first."""
+    """The longest common sequence of layers of equal kind, kernel and stride; early ones first."""
     longest = [[0] * (len(others) + 1) for _ in range(len(own) + 1)]
     for i in reversed(range(len(own))):
         for j in reversed(range(len(others))):

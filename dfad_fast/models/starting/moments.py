@@ -1,4 +1,4 @@
-"""What the teacher's layers are given on a few images: means and covariances of their input channels."""
+"""The inputs of the teacher's layers on a few images: means and covariances of their channels."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dfad_fast.models.reading.hooks import first_input
 from dfad_fast.models.starting.channels import Map
 
 _MOST_CHANNELS = 4096
-"""A layer on more has no covariance taken: its square would not fit the memory."""
+"""Layers with more input channels are not measured: their covariance would not fit in memory."""
 _MOST_ROWS = 8192
-"""Positions of a batch that are looked at, evenly spread, which is plenty for all channels."""
+"""The number of evenly spaced positions of a batch to read, which is enough for all channels."""
 
 
 @dataclass(frozen=True)
 class Moments:
     """Moments of one layer's input: ``mean`` [C], ``covariance`` [C, C], both float64 on the CPU, and the input's
-    ``channels`` [C]; ``energy`` [C] is the sum of the squares of the weights that read each of them."""
+    ``channels`` [C]. ``energy`` [C] is the sum of the squared weights that read each channel."""
 
     channels: Tensor
     mean: Tensor
@@ -32,13 +32,13 @@ class Moments:
 
     @property
     def output_variance(self) -> float:
-        """About how much the layer's outputs vary, to compare layers by."""
+        """The approximate variance of the layer's outputs, to compare layers."""
         return float((self.covariance.diagonal() * self.energy).sum().clamp(min=1e-300))
 
 
 def measure(network: nn.Module, of: Map, batches: Iterable[Tensor]) -> dict[str, Moments]:
-    """By the paths of ``network``'s convolutions and linear layers that sum over channels. ``batches`` are of images
-    [B, C, H, W]. The network is left as it was."""
+    """The moments of ``network``'s convolutions and linear layers that sum over channels, by path. ``batches`` hold
+    images [B, C, H, W]. The network is left unchanged."""
     sums: dict[str, list[Any]] = {}
     with ExitStack() as stack:
         stack.enter_context(left_as_it_was(network))
@@ -63,7 +63,7 @@ def _adding(sums: dict[str, list[Any]], path: str) -> Any:
             return
         channels_at = -1 if isinstance(module, nn.Linear) else 1
         rows = x.movedim(channels_at, -1).flatten(0, -2)
-        # An odd step meets all columns of maps whose width is a power of two.
+        # An odd step reaches all columns of maps whose width is a power of two.
         rows = rows[:: max(1, len(rows) // _MOST_ROWS) | 1].double()
         own = sums.setdefault(path, [0, 0.0, 0.0])
         own[0] += len(rows)
@@ -82,8 +82,8 @@ def _moments(network: nn.Module, of: Map, path: str, count: int, total: Tensor, 
 
 
 def telling(moments: Mapping[str, Moments], path: str, kept: list[int]) -> tuple[Tensor, Tensor] | None:
-    """How the channels at the positions ``kept`` tell all of them, by least squares: ``x ≈ spread @ x[kept] + rest``
-    with spread [C, kept] and rest [C]; None where nothing was measured."""
+    """Predicts all channels from those at the positions ``kept`` by least squares: ``x ≈ spread @ x[kept] + rest`` with
+    spread [C, kept] and rest [C]; None if nothing was measured."""
     own = moments.get(path)
     if own is None:
         return None

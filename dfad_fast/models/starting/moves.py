@@ -1,4 +1,4 @@
-"""Operations that move values without calculating: done to a tensor's companion too."""
+"""Operations that move values without computing: applied to a tensor's companion too."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _REDUCTIONS = frozenset({"mean", "sum", "amax", "amin", "std", "var"})
 def moved(
     func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], companions: Companions
 ) -> list[Tensor | None] | None:
-    """The companions of what ``func`` makes of ``args``; None where it is no such operation, or nothing is known."""
+    """The companions of the result of ``func`` on ``args``; None if it is not such an operation, or unknown."""
     name = func.overloadpacket.__name__
     given: Any = args[0] if args else None
     tensors = given if isinstance(given, (tuple, list)) else [given]
@@ -66,8 +66,7 @@ def moved(
 def reduced(
     name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], companions: Companions
 ) -> Tensor | None:
-    """The companion of a mean or the like over some dimensions; None where it is no such operation, or nothing is
-    known."""
+    """The companion of a reduction such as a mean; None if it is not such an operation, or unknown."""
     if name not in _REDUCTIONS or len(args) < 2 or not isinstance(args[1], (tuple, list, int)):
         return None
     companion = companions.get(args[0])

@@ -1,4 +1,4 @@
-"""What a student was begun from, for people and for files."""
+"""The record of a student's initialization, for terminals and files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dfad_fast.wording import counted, percent
 
 @dataclass(frozen=True)
 class TakenLayer:
-    """``layer`` of the student has weights of the teacher's ``source``; shapes are those of the weights."""
+    """``layer`` of the student has weights from the teacher's ``source``; shapes are those of the weights."""
 
     layer: str
     source: str
@@ -20,7 +20,7 @@ class TakenLayer:
 
 @dataclass(frozen=True)
 class LeftLayer:
-    """``layer`` of the student has the weights that it was handed in with."""
+    """``layer`` of the student keeps its own weights."""
 
     layer: str
     reason: str
@@ -28,51 +28,51 @@ class LeftLayer:
 
 @dataclass(frozen=True)
 class Start:
-    """``from_teacher`` says whether the student was changed; where not, ``reason`` says why."""
+    """``from_teacher`` says whether the student was changed; if not, ``reason`` says why."""
 
     from_teacher: bool
     reason: str
-    """Empty where that was asked for."""
+    """Empty if the user disabled it."""
     taken: tuple[TakenLayer, ...] = ()
     left: tuple[LeftLayer, ...] = ()
     unused: tuple[str, ...] = ()
-    """The teacher's layers that nothing was taken from."""
+    """The unused layers of the teacher."""
     parameters: int = 0
     """The student's."""
     parameters_taken: int = 0
     agreement: float | None = None
-    """With the teacher's class, on the images that were shown, before the first step."""
+    """The fraction of images that get the teacher's class, before the first step."""
     images: int = 0
-    """So many were shown for that."""
+    """The number of these images."""
 
     @property
     def share(self) -> float:
-        """The student's parameters that come from the teacher."""
+        """The fraction of the student's parameters that come from the teacher."""
         return self.parameters_taken / self.parameters if self.parameters else 0.0
 
     @property
     def share_of_layers(self) -> float:
-        """The student's layers that come from the teacher."""
+        """The fraction of the student's layers that come from the teacher."""
         layers = len(self.taken) + len(self.left)
         return len(self.taken) / layers if layers else 0.0
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """The text for a terminal."""
         if not self.taken:
-            return [f"student: as it was handed in, {self.reason}"] if self.reason else []
+            return [f"student: keeps its own weights, {self.reason}"] if self.reason else []
         whole = f"{percent(self.share)} of its parameters, {counted(len(self.taken), 'layer')}"
-        lines = [f"student: begun from the teacher ({whole})"]
+        lines = [f"student: initialized from the teacher ({whole})"]
         narrower = [own for own in self.taken if own.shape != own.source_shape]
         if narrower:
             example = max(narrower, key=lambda own: own.source_shape)
             lines.append(
-                f"student: {counted(len(narrower), 'layer')} cut narrower, such as {example.layer} "
+                f"student: {counted(len(narrower), 'layer')} narrowed, such as {example.layer} "
                 f"{list(example.shape)} from {example.source} {list(example.source_shape)}"
             )
         if self.unused:
             lines.append(f"student: without the teacher's {_some(self.unused)}")
         if self.left:
-            lines.append(f"student: left as handed in: {_some([own.layer for own in self.left])}")
+            lines.append(f"student: not taken from the teacher: {_some([own.layer for own in self.left])}")
         if self.agreement is not None:
             lines.append(
                 f"student: {percent(self.agreement)} agreement with the teacher before the first step, on "

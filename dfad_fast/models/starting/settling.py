@@ -1,4 +1,4 @@
-"""Batch norm statistics of a network whose weights were put in: those of images that it is shown."""
+"""Recomputes batch norm statistics from images after a network's weights were replaced."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from dfad_fast.private_torch import is_batch_norm
 
 
 def settle_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Gives the batch norm layers of ``network`` the mean statistics of ``batches``, each [B, C, H, W], and returns how
-    many these were. Each layer normalizes by the batch's own, as in training; weights stay, and dropout is off.
+    """Sets the batch norm layers of ``network`` to the mean statistics of ``batches``, each [B, C, H, W]; returns their
+    number. Each layer normalizes with the batch's statistics, as in training; weights do not change, and dropout is
+    off.
 
-    Layers that never train theirs (frozen ones) keep them.
+    Frozen layers keep their statistics.
     """
     layers = [module for module in batch_norm_layers(network) if is_batch_norm(module)]
     if not layers:
@@ -42,7 +43,7 @@ def settle_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def was_trained(network: nn.Module) -> bool | None:
-    """Whether the statistics of its batch norm layers are no initial ones any more; None of a network without such."""
+    """Whether its batch norm layers have other than initial statistics; None for a network without these layers."""
     layers = batch_norm_layers(network)
     if not layers:
         return None

@@ -1,4 +1,4 @@
-"""The student's weights, cut out of the teacher's."""
+"""Cuts the student's weights out of the teacher's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dfad_fast.models.starting.channels import Layer, Map, Use
 from dfad_fast.models.starting.moments import Moments, telling
 
 Correction = Literal["factor", "least-squares", "none"]
-"""What makes up for the channels that a sum lacks: a factor, the channels that are left (by least squares on images),
-or nothing."""
+"""Compensates for the channels missing in a sum: by a factor, by the remaining channels (least squares on images), or
+not at all."""
 
 
 class DoesNotFit(Exception):
@@ -33,7 +33,7 @@ class Slicer:
     moments: Mapping[str, Moments]
 
     def cut(self, teacher: nn.Module, other: Layer, student: nn.Module, layer: Layer) -> dict[str, Tensor]:
-        """New values of the student's ``layer``, by their local names, out of the teacher's ``other``.
+        """New values of the student's ``layer``, by local name, from the teacher's ``other``.
 
         Raises DoesNotFit.
         """
@@ -46,7 +46,7 @@ class Slicer:
             if name not in given and name != "bias":
                 raise DoesNotFit(f"the teacher's {other.path} has no {name}")
             if name not in given:
-                values[name] = torch.zeros_like(tensor)  # what a layer without a bias adds
+                values[name] = torch.zeros_like(tensor)  # like a layer without a bias
                 continue
             value = given[name].detach()
             if use is None or known is None:
@@ -67,8 +67,8 @@ class Slicer:
         return values
 
     def _summing(self, weight: Tensor, path: str, use: Use, known: Use) -> tuple[Tensor, Tensor | None]:
-        """A weight [out, in, ...] that is summed over its input channels, and what those that are lacking add to a
-        bias [out], if that is known."""
+        """A weight [out, in, ...] that sums over its input channels, and the missing channels' contribution to a bias
+        [out], if known."""
         weight = weight.index_select(0, self._at(use.channels[0], known.channels.get(0), weight.device))
         at = self._at(use.channels[1], known.channels.get(1), weight.device)
         if self.correction == "none" or len(at) == weight.shape[1]:
@@ -81,7 +81,7 @@ class Slicer:
         return torch.tensordot(weight, spread, dims=([1], [0])).movedim(-1, 1).contiguous(), summed @ rest
 
     def _grouped(self, weight: Tensor, use: Use, known: Use) -> Tensor:
-        """A weight [out, in of a group, ...]: each student's group has to lie within one of the teacher's."""
+        """A weight [out, in of a group, ...]: each group of the student must lie within one group of the teacher."""
         rows = self._at(use.channels[0], known.channels.get(0), weight.device)
         columns = self._at(use.channels[1], known.channels.get(1), weight.device)
         own_out, own_in = len(rows) // use.groups, len(columns) // use.groups
@@ -96,8 +96,8 @@ class Slicer:
         return torch.stack(kept)
 
     def _at(self, own: Tensor, known: Tensor | None, device: torch.device) -> Tensor:
-        """Where the teacher has the channels ``own`` of the student. Channels that come several times, such as the
-        pixels of a flattened map, are taken in their order."""
+        """The teacher's positions of the student's channels ``own``. Repeated channels, such as the pixels of a
+        flattened map, are taken in order."""
         if known is None:
             raise DoesNotFit("its channels could not be followed in the teacher")
         places: dict[int, list[int]] = defaultdict(list)
@@ -113,14 +113,14 @@ class Slicer:
             found.append(there[met[name]])
             met[name] += 1
         if any(met[name] != len(places[self.chosen[name]]) for name in met):
-            raise DoesNotFit("maps of another size come to it")
+            raise DoesNotFit("its input maps have another size")
         return torch.tensor(found, device=device)
 
 
 def _no_counterpart(own: Tensor, known: Tensor) -> str:
     if len(own) > len(known):
         return f"it is wider than the teacher's ({len(own)} channels instead of {len(known)})"
-    return "its channels come of other layers than in the teacher"
+    return "its channels come from other layers than in the teacher"
 
 
 def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -129,6 +129,6 @@ def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def taken_parameters(values: Mapping[str, Tensor], module: nn.Module) -> int:
-    """So many parameters of ``module`` are among ``values``."""
+    """The number of parameters of ``module`` in ``values``."""
     names: Sequence[str] = [name for name, _ in module.named_parameters(recurse=False)]
     return sum(values[name].numel() for name in names if name in values)

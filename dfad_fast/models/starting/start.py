@@ -1,4 +1,4 @@
-"""A student is begun from its teacher, where both are of one family."""
+"""Initializes a student from its teacher if both belong to one family."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from dfad_fast.models.starting.settling import settle_statistics
 from dfad_fast.models.starting.slicing import Correction, DoesNotFit, Slicer, taken_parameters
 
 LEAST_SHARE = 2 / 3
-"""Networks are of one family where at least this part of the student's parameters, and of its layers, can be taken."""
+"""Networks are of one family if at least this fraction of the student's parameters, and of its layers, fits."""
 
 
 @dataclass(frozen=True)
 class Ways:
-    """How a student is begun from its teacher: the channels that are chosen, the blocks that are kept, and what makes
-    up for channels that are lacking in a sum.
+    """How to initialize a student from its teacher: which channels to choose, which blocks to keep, and how to
+    compensate for channels missing in a sum.
 
-    Least squares for both began students of digits (resnet8-w32 -> w16) and CIFAR-10 (ResNet-20 at half width) nearest
-    to their teachers, on colored noise and on real images.
+    With least squares for both, students of digits (resnet8-w32 -> w16) and CIFAR-10 (ResNet-20 at half width) started
+    closest to their teachers, on colored noise and on real images.
     """
 
     channels: Channels = "least-squares"
@@ -42,19 +42,21 @@ class Ways:
 def start_from_teacher(
     teacher: nn.Module, student: nn.Module, batches: Sequence[Tensor], ways: Ways = Ways()
 ) -> Start:
-    """Puts weights of ``teacher`` into ``student``, as many as fit, and settles its batch norm statistics.
+    """Copies all fitting weights of ``teacher`` into ``student`` and recomputes its batch norm statistics.
 
-    ``batches`` of images [B, C, H, W], B at least 2, are what statistics, covariances and agreement are taken on: the
-    nearer to the teacher's data, the better. The teacher is left as it was; so is the student where too little fits,
-    which the answer's ``reason`` says. The same weights and images give the same student.
+    Statistics, covariances and agreement are measured on ``batches`` of images [B, C, H, W] with B at least 2: the
+    closer to the teacher's data, the better. The teacher is left unchanged. If too little fits, so is the student, and
+    ``reason`` in the result says why. The same weights and images give the same student.
     """
     if not batches or min(len(images) for images in batches) < 2:
-        raise UsageError("a student is begun from its teacher on batches of at least 2 images: give some")
+        raise UsageError(
+            "initializing a student from its teacher needs batches of at least 2 images: pass some"
+        )
     example = batches[0][:2]
     try:
         of, to = follow(teacher, example), follow(student, example)
-    except Exception as error:  # whatever a user's forward makes of being watched
-        return Start(False, f"since its layers could not be followed: {first_line(error, 200)}")
+    except Exception as error:  # a user's forward may raise anything
+        return Start(False, f"because its layers could not be followed: {first_line(error, 200)}")
     start, values = _plan(teacher, student, of, to, batches, ways)
     if not start.from_teacher:
         return start
@@ -72,7 +74,7 @@ def start_from_teacher(
 def _plan(
     teacher: nn.Module, student: nn.Module, of: Map, to: Map, batches: Sequence[Tensor], ways: Ways
 ) -> tuple[Start, dict[str, dict[str, Tensor]]]:
-    """What would be taken, and the new values by layer; nothing is changed yet."""
+    """The weights to take, and the new values by layer; changes nothing yet."""
     matched = match_layers(of, to, counterparts(teacher, student, of, to, ways.blocks))
     by_images = "least-squares" in (ways.channels, ways.correction)
     moments = measure(teacher, of, batches) if by_images else {}
@@ -82,7 +84,7 @@ def _plan(
     taken, left = [], []
     for path, layer in to.layers.items():
         if path not in matched:
-            left.append(LeftLayer(path, "the teacher has none of its kind in its place"))
+            left.append(LeftLayer(path, "the teacher has no such layer in its place"))
             continue
         source = of.layers[matched[path]]
         try:
@@ -96,7 +98,7 @@ def _plan(
             tuple(getattr(teacher.get_submodule(source.path), name).shape),
         )
         taken.append(TakenLayer(path, source.path, *shapes))
-    left += [LeftLayer(path, "it was not seen to run") for path in _not_run(student, to)]
+    left += [LeftLayer(path, "it did not run") for path in _not_run(student, to)]
     used = {own.source for own in taken}
     start = Start(
         from_teacher=True,
@@ -111,8 +113,8 @@ def _plan(
     )
     if min(start.share, start.share_of_layers) < LEAST_SHARE:
         reason = (
-            f"since it is of another family than the teacher: of its parameters {100 * start.share:.0f} % would fit, "
-            f"of its layers {100 * start.share_of_layers:.0f} %"
+            f"because it is not of the teacher's family: only {100 * start.share:.0f} % of its parameters and "
+            f"{100 * start.share_of_layers:.0f} % of its layers would fit"
         )
         return replace(start, from_teacher=False, reason=reason, taken=()), {}
     return start, values
@@ -127,7 +129,7 @@ def _not_run(student: nn.Module, to: Map) -> list[str]:
 
 
 def agreement(teacher: nn.Module, student: nn.Module, batches: Sequence[Tensor]) -> float:
-    """The part of the images in ``batches`` that both networks, in eval mode, give the same class."""
+    """The fraction of images in ``batches`` to which both networks, in eval mode, give the same class."""
     same = total = 0
     with left_as_it_was(teacher), left_as_it_was(student), torch.no_grad():
         teacher.eval()

@@ -1,1 +1,1 @@
-"""Networks in another form with the same answers: folded, in another layout, by Winograd's filtering, synchronized."""
+"""Changes a network's form without changing its answers: folding, memory layout, faster kernels, synchronization."""

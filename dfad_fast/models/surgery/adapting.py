@@ -1,4 +1,4 @@
-"""A network as steps can call it, where it needs something around it."""
+"""Adapts networks that steps cannot call directly."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dfad_fast.models.reading.answers import find_logits
 
 @dataclass(frozen=True)
 class Needs:
-    """What a network needs around it.
+    """The adapters that a network needs.
 
     Attributes:
-        contiguous: images in the usual layout, not in channels_last.
-        own_images: images of its own, since it works on them in place.
-        logits: that its logits are taken out of a dictionary, tuple or object.
+        contiguous: images in the default layout, not in channels_last.
+        own_images: copies of its images, because it changes them in place.
+        logits: its logits must be extracted from a dictionary, tuple or object.
     """
 
     contiguous: bool = False
@@ -27,18 +27,18 @@ class Needs:
 
 
 def adapted(network: nn.Module, needs: Needs) -> nn.Module:
-    """A network that answers images with logits, whatever ``needs`` says; ``network`` itself where it needs nothing.
+    """A network that maps images to logits, with the adapters in ``needs``; ``network`` itself if it needs none.
 
-    The two are one in all but that: they share submodules, weights, hooks, modes and other attributes.
+    Apart from this both are the same: they share submodules, weights, hooks, modes and other attributes.
     """
     if needs == Needs():
         return network
-    # A class that cannot be derived from, or a method that was put over that of the class.
+    # The class cannot be derived from, or an instance attribute replaces the class's method.
     if isinstance(network, torch.jit.ScriptModule) or "forward" in network.__dict__:
         return _Around(network, needs)
     try:
         return _derived(type(network), needs, network.__dict__)
-    except TypeError:  # of a class that wants more of its subclasses
+    except TypeError:  # from a class with requirements for subclasses
         return _Around(network, needs)
 
 
@@ -57,7 +57,7 @@ def _derived(kind: type[nn.Module], needs: Needs, state: dict[str, Any]) -> nn.M
 
 
 class _Around(nn.Module):
-    """Where no class can be derived. Weights keep the names that they have in ``network``."""
+    """A wrapper if no class can be derived. Weights keep their names in ``network``."""
 
     def __init__(self, network: nn.Module, needs: Needs) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class _Around(nn.Module):
 
 def _answer(ask: Any, images: Tensor, needs: Needs) -> Tensor:
     if needs.contiguous:
-        # Through a flat view: of one channel, strides of either layout count as contiguous.
+        # Through a flat view: with one channel, strides of either layout count as contiguous.
         images = images.contiguous().view(-1).view(images.shape)
     if needs.own_images:
         images = images.clone()

@@ -1,4 +1,4 @@
-"""A network's weights averaged over a run: DFAD's networks go up and down, their averages less so."""
+"""A moving average of a network's weights: DFAD's networks fluctuate, their averages less."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dfad_fast.errors import UsageError
 class MovingAverage:
     """A copy of ``network`` whose weights follow it: ``average = d average + (1 - d) weights`` at each update.
 
-    ``d`` is ``min(decay, (1 + n) / (10 + n))`` at update ``n``, so that the first weights are soon forgotten. Running
-    statistics are averaged too. Counters are copied, and buffers that began with infinite values, such as a mask of
-    attention. Raises UsageError, which calls the decay ``name``, for one that is not in [0, 1).
+    ``d`` is ``min(decay, (1 + n) / (10 + n))`` at update ``n``, so that the first weights soon lose their influence.
+    Running statistics are averaged too. Counters are copied, and so are buffers that started with infinite values, such
+    as an attention mask. Raises UsageError, which names the decay ``name``, if it is not in [0, 1).
     """
 
     def __init__(self, network: nn.Module, decay: float, name: str = "student_ema") -> None:
@@ -33,7 +33,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, n: int) -> None:
-        """Takes in the weights of ``network`` at update ``n``, counted from 0."""
+        """Updates the average with the weights of ``network`` at update ``n``, counted from 0."""
         decay = min(self._decay, (1 + n) / (10 + n))
         pairs = list(zip(_tensors(self.network), _tensors(network), self._is_averaged, strict=True))
         followed = [(a, b) for a, b, averaged in pairs if averaged]

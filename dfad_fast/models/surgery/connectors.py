@@ -1,4 +1,4 @@
-"""Connectors: the student's features mapped to the teacher's width; trained with the student, then thrown away."""
+"""Connectors map the student's features to the teacher's width; they are trained with the student, then discarded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _FEW = 16  # channels
 
 
 class SwappingBatchNorm2d(nn.BatchNorm2d):
-    """The same, but for speed on the CPU: torch's works along the channels where these are innermost, which takes five
-    times as long for 6 of them as going over to the other layout and back."""
+    """The same, but faster on the CPU. torch's kernel works along the channels if they are innermost: for 6 channels
+    this takes five times as long as changing the layout and back."""
 
     def forward(self, x: Tensor) -> Tensor:
         innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
@@ -22,9 +22,9 @@ class SwappingBatchNorm2d(nn.BatchNorm2d):
 
 
 def create_connector(student: Tap, teacher: Tap) -> nn.Module:
-    """The identity where widths agree; else a 1x1 convolution (a linear layer for flat features) and a batch norm.
+    """The identity if widths agree, otherwise a 1x1 convolution (a linear layer for flat features) and a batch norm.
 
-    Neither has a bias before the batch norm (Heo et al. 2019, arXiv 1811.03233).
+    The layer before the batch norm has no bias (Heo et al. 2019, arXiv 1811.03233).
     """
     narrow, wide = student.shape[0], teacher.shape[0]
     if narrow == wide:

@@ -1,4 +1,4 @@
-"""Convolutions by this package's kernels where they are quicker than torch's."""
+"""Runs convolutions by this package's kernels where they are faster than torch's."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dfad_fast.private_torch import has_own_convolution
 
 Algorithm = Literal["torch", "winograd", "tiled", "direct"]
 """torch's own convolution; :func:`dfad_fast.ops.winograd_conv2d`; :func:`dfad_fast.ops.narrow_conv2d` by tiles, which
-is Winograd's filtering too, and directly."""
+also uses Winograd's filtering; and narrow_conv2d directly."""
 
-# Where these numbers draw the line: see benchmarks/results/convolutions. They are a rule, and no measurement at the
-# start of a run, so that the same run gives the same numbers again.
-_FEWEST_CHANNELS = 8  # with fewer, a tile's transforms cost more than the multiplications that they save
-_NARROW = 32  # up to here tiles are best transformed while they are in registers
+# For these limits see benchmarks/results/convolutions. They are fixed and not measured at the start of a run, so that a
+# repeated run gives the same numbers.
+_FEWEST_CHANNELS = 8  # with fewer, a tile's transforms cost more than the saved multiplications
+_NARROW = 32  # up to here it is best to transform tiles while they are in registers
 _NARROW_ON_MANY_PIXELS = 64
 _MANY_PIXELS = 256
 _FEWEST_PIXELS = 3  # along a side: with fewer, most of a tile is padding
@@ -33,10 +33,10 @@ _KINDS = (((3, 3), (1, 1)), ((3, 3), (2, 2)), ((1, 1), (2, 2)))
 
 
 class Convolutions:
-    """Computes convolutions by the quickest of the algorithms that are wanted.
+    """Computes convolutions by the fastest enabled algorithm.
 
-    Which, depends on channels, pixels and gradients alone. With ``frozen`` the weights for winograd_conv2d are
-    transformed once, when they are first used: later changes of them are not seen.
+    The choice depends only on channels, pixels and gradients. With ``frozen`` the weights for winograd_conv2d are
+    transformed once, at first use: later changes to them have no effect.
     """
 
     def __init__(self, frozen: bool, winograd: bool, direct: bool) -> None:
@@ -45,8 +45,8 @@ class Convolutions:
         self.taken: dict[nn.Module, set[Algorithm]] = {}
 
     def convolved(self, convolution: nn.Conv2d, x: Tensor) -> Output | None:
-        """The output of a ``convolution`` that is plain for ``x``. None for what torch's own is to compute whole:
-        images without a batch dimension or of another dtype than float32, and under autocast."""
+        """The output of a plain ``convolution`` for ``x``. None if torch's kernel must compute it: for images without a
+        batch dimension or with another dtype than float32, and under autocast."""
         in_float32 = x.dtype == convolution.weight.dtype == torch.float32
         if x.dim() != 4 or not in_float32 or torch.is_autocast_enabled(x.device.type):
             return None
@@ -85,7 +85,7 @@ class Convolutions:
 
 
 def _finished(out: Tensor, residual: Tensor | None, slope: float) -> Tensor:
-    """In place: nobody else has a convolution's result, nor does its backward need it."""
+    """Works in place: nothing else holds a convolution's result, and its backward does not need it."""
     if residual is not None:
         out.add_(residual)
     if slope == 0:
@@ -94,9 +94,9 @@ def _finished(out: Tensor, residual: Tensor | None, slope: float) -> Tensor:
 
 
 def quickest(convolution: nn.Conv2d, height: int, width: int, backward: bool) -> Algorithm:
-    """What computes most quickly, of convolutions that the kernels can, this one of images of this size.
+    """The fastest algorithm for this convolution, which the kernels can compute, on images of this size.
 
-    ``backward``: the images' gradient is wanted.
+    ``backward``: whether the images' gradient is needed.
     """
     few, many = sorted((convolution.in_channels, convolution.out_channels))
     if convolution.stride == (1, 1) and convolution.kernel_size == (3, 3):
@@ -114,7 +114,7 @@ def quickest(convolution: nn.Conv2d, height: int, width: int, backward: bool) ->
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether it is a convolution that the kernels compute, and more quickly for some images."""
+    """Whether it is a convolution that the kernels compute, faster than torch for some images."""
     return (
         type(module) is nn.Conv2d
         and not has_own_convolution(module)

@@ -1,4 +1,4 @@
-"""Where a network has a batch norm layer that can be folded into the layer before it."""
+"""Finds batch norm layers that can be folded into the layer before them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import nn
 from dfad_fast.models.reading.data_flow import DataFlow
 from dfad_fast.private_torch import has_hooks
 
-# By exact type: a subclass may compute something else.
+# By exact type, because a subclass may compute something else.
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 
 
 class Pair(NamedTuple):
-    """Paths of a convolution or linear layer and of the batch norm layer that alone takes its output."""
+    """Paths of a convolution or linear layer and of the batch norm layer that is the only user of its output."""
 
     layer: str
     norm: str
 
 
 def find_pairs(network: nn.Module, flow: DataFlow, watched: Collection[str]) -> list[Pair]:
-    """All of ``network``, which is in eval mode.
+    """All pairs in ``network``, which is in eval mode.
 
-    Left out is whatever shares its parameters, is reached by two names or is read by anything but itself, and
-    every pair between which somebody looks: a hook, or a reader of the outputs of modules ``watched``.
+    Skips modules that share parameters, have two names or are read by other code, and pairs with an observed output
+    between them, by a hook or because it is in ``watched``.
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     paths = {module: path for path, module in modules.items()}
@@ -68,12 +68,12 @@ def _shared(modules: dict[str, nn.Module]) -> set[int]:
 
 
 def _is_constant(module: nn.Module) -> bool:
-    """Whether it is a batch norm layer that scales and shifts every batch alike."""
+    """Whether it is a batch norm layer that scales and shifts every batch equally."""
     return type(module) in NORMS and not module.training and module.running_mean is not None
 
 
 def upwards(path: str) -> Iterator[str]:
-    """``path`` and the paths of all modules around it, up to the network itself."""
+    """``path`` and the paths of all enclosing modules, up to the network itself."""
     while path:
         yield path
         path = path.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""A frozen network's batch norm layers, folded into the convolutions and linear layers before them."""
+"""Folds a frozen network's batch norm layers into the convolutions and linear layers before them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class _NotFolded(Exception):
 
 @dataclass(frozen=True)
 class Folded:
-    """``network`` is a frozen copy with ``folded`` batch norm layers less and ``kept`` ones as they were.
+    """``network`` is a frozen copy without the ``folded`` batch norm layers and with the ``kept`` ones unchanged.
 
-    Where nothing is folded it is the network that was given, and ``reason`` says why.
+    If nothing is folded it is the given network, and ``reason`` says why.
     """
 
     network: nn.Module
@@ -42,14 +42,14 @@ class Folded:
 def fold_batch_norm(network: nn.Module, images: Tensor, watched: Collection[str] = ()) -> Folded:
     """A frozen copy of ``network`` in eval mode that answers the same with fewer passes over its features.
 
-    A batch norm layer is folded where it alone takes the output of one convolution or linear layer, which gets
-    new weights and a bias; ``nn.Identity`` stands in its place, so that paths and hooks stay what they were. All
-    other parameters are shared with ``network``, which is left as it was. Never raises: a network that cannot be
-    copied, traced or folded is returned itself, with the reason.
+    A batch norm layer is folded if it is the only user of the output of one convolution or linear layer, which gets new
+    weights and a bias. ``nn.Identity`` replaces it, so that paths and hooks stay the same. All other parameters are
+    shared with ``network``, which is left unchanged. Never raises: if a network cannot be copied, traced or folded, it
+    is returned itself with the reason.
 
     Args:
-        images: a few images that are not all alike. Copy and original must agree on them.
-        watched: paths of modules whose outputs somebody reads, and which therefore have to stay the same.
+        images: a few different images, on which copy and original must agree.
+        watched: paths of modules whose outputs are read, so that they must stay the same.
     """
     norms = sum(type(module) in NORMS for module in network.modules())
     devices = [images.device] if images.device.type == "cuda" else []
@@ -62,7 +62,7 @@ def fold_batch_norm(network: nn.Module, images: Tensor, watched: Collection[str]
             pairs = find_pairs(traced, flow, watched)
             if not pairs:
                 parts = ", and parts of the network cannot be traced" if flow.untraceable else ""
-                raise _NotFolded(f"no layer stands alone behind a convolution or linear layer{parts}")
+                raise _NotFolded(f"no layer is the only user of a convolution or linear layer{parts}")
             duplicate = _frozen_copy(network)
             pairs, expected = _used_as_expected(pairs, duplicate, images)
             for pair in pairs:
@@ -74,7 +74,7 @@ def fold_batch_norm(network: nn.Module, images: Tensor, watched: Collection[str]
 
 
 def _frozen_copy(network: nn.Module) -> nn.Module:
-    """A copy in eval mode on the same parameters, without gradients for them. Buffers are its own."""
+    """A copy in eval mode with the same parameters, without gradients for them, and with its own buffers."""
     memo = {
         id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
         for parameter in network.parameters()
@@ -90,7 +90,7 @@ def _frozen_copy(network: nn.Module) -> nn.Module:
 
 
 def _used_as_expected(pairs: Sequence[Pair], network: nn.Module, images: Tensor) -> tuple[list[Pair], Tensor]:
-    """The pairs that run for ``images`` on features whose channels are where both look for them; the answer.
+    """The pairs that run on features with channels in the dimension that both layers expect, and the answer.
 
     For the features [B, L, F] of a linear layer, BatchNorm1d takes L to be the channels.
     """
@@ -111,7 +111,7 @@ def _used_as_expected(pairs: Sequence[Pair], network: nn.Module, images: Tensor)
         hook.remove()
     used = [pair for pair in pairs if dimensions[pair] == {_layer(pair, network).weight.dim()}]
     if not used:
-        raise _NotFolded("those that could be did not run on an example as expected")
+        raise _NotFolded("the foldable layers did not run on an example as expected")
     return used, answer
 
 
@@ -144,25 +144,25 @@ def _exact(tensor: Tensor) -> Tensor:
 
 def _per_output(layer: nn.Conv2d | nn.Linear, scale: Tensor) -> Tensor:
     """``scale``, one value per output channel, in the form that multiplies the weight of ``layer``."""
-    if isinstance(layer, TRANSPOSED):  # [in, out / groups, *kernel], the groups one after the other
+    if isinstance(layer, TRANSPOSED):  # [in, out / groups, *kernel], group by group
         scale = scale.view(layer.groups, -1).repeat_interleave(layer.in_channels // layer.groups, dim=0)
     return scale.view(*scale.shape, *[1] * (layer.weight.dim() - scale.dim()))
 
 
 def _answer(network: nn.Module, images: Tensor) -> Tensor:
-    torch.manual_seed(0)  # for a network that draws
+    torch.manual_seed(0)  # for a network that draws random numbers
     try:
         answer = network(images)
     except Exception as error:
         raise _NotFolded(f"a copy of the network cannot be run ({first_line(error, 200)})") from error
     if not isinstance(answer, Tensor):
-        raise _NotFolded(f"the network answers with {type(answer).__name__}, not with a tensor")
+        raise _NotFolded(f"the network returns {type(answer).__name__}, not a tensor")
     return answer
 
 
 def _check(answer: Tensor, expected: Tensor) -> None:
     error = (_exact(answer) - _exact(expected)).abs().max() / _exact(expected).abs().max()
-    if not error <= tolerance(expected):  # nor if it is NaN
+    if not error <= tolerance(expected):  # NaN fails too
         raise _NotFolded(
             f"the folded network's answers are off by {error.item():.1e} of the largest of the original's"
         )

@@ -1,4 +1,4 @@
-"""What comes right behind a network's layers: an activation, with a sum before it or not."""
+"""Finds the activation directly behind a layer, with or without a sum before it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARK = "_dfad_fast_activated_for"
 
 @dataclass(frozen=True)
 class Follower:
-    """The activation that alone takes what ``layer`` puts out, or its sum with something where ``added``.
+    """The activation that is the only user of the output of ``layer`` or, if ``added``, of its sum with something.
 
     ``before`` and ``behind``: the modules whose hooks would see the layer's output, and the sum.
     """
@@ -34,24 +34,24 @@ class Follower:
 
     @property
     def layer_is_seen(self) -> bool:
-        """At the moment: hooks come and go. A checkpointed network has to keep the same tensors when it runs again,
-        perhaps without the hooks of its first run."""
+        """Whether a hook sees the layer's output now; hooks come and go. A checkpointed network must save the same
+        tensors when it runs again, perhaps without the hooks of its first run."""
         return has_global_hooks() or any(map(has_hooks, self.before)) or saves_by_hooks()
 
     @property
     def sum_is_seen(self) -> bool:
-        """What the activation is to get."""
+        """Whether a hook sees the activation's input now."""
         return any(map(has_hooks, self.behind))
 
     def activated(self, made: Tensor) -> Tensor:
-        """Marks what is activated already, for the activation."""
+        """Marks an already activated tensor for the activation."""
         setattr(made, _MARK, self.activation)
         return made
 
 
-# Its argument has the name that the modules' has, by which some networks call it.
+# Its argument has the modules' argument name, which some networks use as a keyword.
 def activate(activation: Any, input: Tensor) -> Tensor:
-    """``activation`` of ``input``, unless that is marked as activated. Another network may hold the activation too."""
+    """Applies ``activation`` unless ``input`` is marked as activated. Another network may share the activation."""
     if getattr(input, _MARK, None) is not activation:
         output: Tensor = type(activation).forward(activation, input)
         return output
@@ -60,12 +60,11 @@ def activate(activation: Any, input: Tensor) -> Tensor:
 
 
 def find_followers(network: nn.Module, kinds: Collection[type[nn.Module]]) -> list[Follower]:
-    """Those of all layers of these ``kinds``, by exact type, that have the same one in training and in eval mode.
+    """The followers of all layers of these ``kinds``, by exact type, that are the same in training and eval mode.
 
-    None where a part cannot be traced, for what it does with a layer's output is not known, and where a network cannot
-    be copied.
+    Empty if a part cannot be traced, because its use of a layer's output is unknown, or if a network cannot be copied.
     """
-    if has_global_hooks():  # which are not made for symbols
+    if has_global_hooks():  # which cannot handle symbols
         return []
     modules = dict(network.named_modules(remove_duplicate=False))
     counts = Counter(map(id, modules.values()))
@@ -78,8 +77,8 @@ def find_followers(network: nn.Module, kinds: Collection[type[nn.Module]]) -> li
         several = any(counts[id(end)] > 1 for end in (layer, module))
         if slope is None or not alike or several or any("forward" in vars(end) for end in (layer, module)):
             continue
-        # A LeakyReLU keeps what it is given, and its result may change in place; where the op keeps the result, that
-        # must not.
+        # A LeakyReLU saves its input, and its result may change in place; if the op saves the result, it must not
+        # change.
         if slope != 0 and not module.inplace and (added or type(layer) not in NORMS):
             continue
         seen_before, seen_behind = [modules[name] for name in before], [modules[name] for name in behind]
@@ -92,14 +91,14 @@ _Found = tuple[str, bool, frozenset[str], frozenset[str]]
 
 
 def _users(network: nn.Module, kinds: Collection[type[nn.Module]], training: bool) -> dict[str, _Found]:
-    """Each layer that has a follower: the follower, whether something is added, what takes and gives the layer's
-    output, and what the sum."""
+    """For each layer with a follower: the follower, whether something is added, the modules that pass on the layer's
+    output, and those that pass on the sum."""
     try:
         duplicate = copy.deepcopy(network).train(training)
-        remove_hooks(duplicate)  # they are not made for symbols
-        with torch.no_grad():  # as for all looks before the run
+        remove_hooks(duplicate)  # they cannot handle symbols
+        with torch.no_grad():  # as in all checks before the run
             flow = DataFlow(duplicate)
-    except Exception:  # whatever a user's network makes of a copy
+    except Exception:  # a copy of a user's network may raise anything
         return {}
     if flow.untraceable:
         return {}

@@ -1,4 +1,4 @@
-"""Which memory layout a network can take: channels_last is faster, and some networks cannot, or answer wrongly."""
+"""Finds a network's memory layout: channels_last is faster, but some networks fail or answer wrongly in it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dfad_fast.models.reading.check import left_as_it_was, noise_images
 from dfad_fast.models.surgery.adapting import Needs, adapted
 from dfad_fast.precision import tolerance
 
-# Images on which the answers in both layouts are compared, gradients included.
+# The number of images on which both layouts' answers and gradients are compared.
 _COMPARED = 8
 _FEWEST = 2
-# Relative: where rounding turns one rectifier the other way, all gradients behind it change a little.
+# Relative. If rounding flips one rectifier, all gradients behind it change a little.
 _GRADIENTS_APART = 0.05
 
 
@@ -29,14 +29,14 @@ def fitted(
     trained: bool = False,
     kernels: Callable[[nn.Module], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> tuple[nn.Module, Needs]:
-    """``network`` as steps can call it, and what it needed for that; its weights are then in channels_last if it can.
+    """``network`` in a form that steps can call, and its needs; its weights are in channels_last if it supports that.
 
-    It can if it answers the same as in the usual layout, forward and backward, on a few images and within ``kernels``,
-    which are what convolves in steps, and if it takes ``batch_size`` images too. Whatever it raises otherwise, it gets
-    the usual layout, weights and images both.
+    It does if its answers equal those in the default layout, forward and backward, on a few images within ``kernels``,
+    the convolution kernels of steps, and if it takes ``batch_size`` images too. Otherwise, whatever it raises, weights
+    and images get the default layout.
 
     Args:
-        trained: whether it runs in train mode, too.
+        trained: whether it also runs in train mode.
 
     Raises:
         UsageError: it can take the images in neither layout.
@@ -49,10 +49,10 @@ def fitted(
         if _takes_channels_last(network, needs, _answers(usual, images), (images, many), trained, kernels):
             return adapted(network, needs), needs
         _run(usual, many, trained)
-    except Exception as error:  # of whatever kind: it is the user's code
+    except Exception as error:  # user code may raise anything
         raise UsageError(
-            f"the {what} cannot take a batch of {batch_size} images {list(image_shape)}: {in_one_line(error)}: give "
-            "the image shape and batch size that it was made for"
+            f"the {what} cannot take a batch of {batch_size} images {list(image_shape)}: {in_one_line(error)}: use "
+            "an image shape and batch size that it supports"
         ) from error
     return usual, replace(needs, contiguous=True)
 
@@ -65,9 +65,9 @@ def _takes_channels_last(
     trained: bool,
     kernels: Callable[[nn.Module], AbstractContextManager[None]],
 ) -> bool:
-    """Whether it does, and then it has its weights so; else they are what they were.
+    """Whether it does; if so, its weights are left in channels_last, otherwise unchanged.
 
-    ``expected`` are its answers to the first of ``images`` in the usual layout.
+    ``expected`` are its answers to the first of ``images`` in the default layout.
     """
     weights = [(p, p.data) for p in network.parameters() if p.dim() == 4]
     few, many = (x.contiguous(memory_format=torch.channels_last) for x in images)
@@ -78,11 +78,11 @@ def _takes_channels_last(
             if _agree(_answers(here, few), expected):
                 _run(here, many, trained)
                 return True
-    except Exception:  # of whatever kind: it is the user's code that does not like the layout
+    except Exception:  # user code may raise anything in this layout
         pass
     network.to(memory_format=torch.contiguous_format)
     for parameter, data in weights:
-        # With one channel, a conversion back cannot tell the layouts apart.
+        # With one channel, converting back cannot distinguish the layouts.
         parameter.data = data
     return False
 
@@ -98,7 +98,7 @@ def _needs(network: nn.Module, image_shape: tuple[int, int, int], count: int, tr
 
 
 def _answers(network: nn.Module, images: Tensor) -> list[Tensor]:
-    """The answer in eval mode, and the gradient of a sum of it to the images if there is one."""
+    """The answer in eval mode, and the images' gradient of a sum of it, if there is one."""
     images = images.detach().requires_grad_()
     with left_as_it_was(network), torch.enable_grad(), _seeded(images):
         answer = network.eval()(images)
@@ -111,7 +111,7 @@ def _answers(network: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def _run(network: nn.Module, images: Tensor, trained: bool) -> None:
-    """A forward pass as in a step, and of a network that is trained a backward pass too."""
+    """A forward pass as in a step, and a backward pass for a network that is trained."""
     with left_as_it_was(network), torch.set_grad_enabled(trained), _seeded(images):
         answer = network.train(trained)(images)
         parameters = [p for p in network.parameters() if p.requires_grad]
@@ -131,7 +131,7 @@ def _agree(found: list[Tensor], expected: list[Tensor]) -> bool:
 
 @contextmanager
 def _seeded(images: Tensor) -> Iterator[None]:
-    """The same draws each time for a network that draws; torch's source of them is then what it was."""
+    """Gives a network the same random numbers each time; restores torch's random state afterwards."""
     with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
         torch.manual_seed(0)
         yield

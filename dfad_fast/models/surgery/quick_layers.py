@@ -1,4 +1,4 @@
-"""A network's layers by this package's kernels, while somebody wants it."""
+"""Runs a network's layers by this package's kernels inside a block."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from dfad_fast.models.surgery.sums import Output, put_out
 
 
 class QuickLayers:
-    """The layers of ``network`` that the package's kernels compute more quickly than torch does.
+    """The layers of ``network`` that the package's kernels compute faster than torch.
 
-    With ``winograd``, 3x3 convolutions of stride 1 and 8 channels and more; with ``direct``, 3x3 and 1x1 ones of few
-    channels; with ``norms``, batch norm layers. Where a ReLU or LeakyReLU module alone takes what a layer puts out, or
-    its sum with something, they are one op, and the activation passes on what it gets; but not where a hook looks in
-    between, and not inside torch.utils.checkpoint. Modules, weights and hooks stay what they are, and nothing is
-    changed outside ``used()``. A network that cannot be copied or traced keeps its sums and activations as they are,
-    and so it does with ``alone``.
+    With ``winograd``, 3x3 convolutions of stride 1 and at least 8 channels; with ``direct``, 3x3 and 1x1 ones of few
+    channels; with ``norms``, batch norm layers. If a ReLU or LeakyReLU module is the only user of a layer's output, or
+    of its sum with something, they run as one op, and the activation returns its input. This does not happen if a hook
+    reads in between, or inside torch.utils.checkpoint. Modules, weights and hooks do not change, and nothing changes
+    outside ``used()``. A network that cannot be copied or traced keeps its own sums and activations, as does one with
+    ``alone``.
 
-    With ``frozen`` weights are transformed once, when they are first used: later changes of them are not seen.
+    With ``frozen`` weights are transformed once, at first use: later changes to them have no effect.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class QuickLayers:
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Within it the network computes so."""
-        # Not what somebody has given a forward of its own since, or what another network has replaced already.
+        """Inside the block the network uses these kernels."""
+        # Skips modules that got another forward since, or that another network has already replaced.
         replaced = [module for module in self._forwards if "forward" not in vars(module)]
         for module in replaced:
-            # Into the dictionary, since nn.Module looks at all that is set as usual.
+            # Written to the dictionary, because nn.Module intercepts normal assignment.
             module.__dict__["forward"] = self._forwards[module]
         try:
             yield
@@ -73,7 +73,7 @@ class QuickLayers:
                 module.__dict__.pop("forward", None)
 
     def describe(self) -> dict[str, str]:
-        """What computed the layers that ran, by their kind."""
+        """The kernels that computed the layers that ran, by kind."""
         norms = [module for module in self._ran if type(module) in NORMS]
         convolutions = [module for module in self._ran if type(module) not in NORMS]
         taken = Counter(" and ".join(sorted(self._convolutions.taken[module])) for module in convolutions)

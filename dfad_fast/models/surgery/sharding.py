@@ -1,5 +1,5 @@
-"""Teachers that are too large for one process: sharded by torch.distributed.fsdp.fully_shard, which gathers each
-layer's weights when it runs."""
+"""Teachers too large for one process, sharded by torch.distributed.fsdp.fully_shard, which gathers each layer's weights
+when it runs."""
 
 from __future__ import annotations
 

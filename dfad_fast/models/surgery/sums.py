@@ -1,4 +1,4 @@
-"""What a layer puts out, with what comes behind it computed at once."""
+"""A layer's output, computed together with the sum and activation behind it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dfad_fast.models.surgery.followers import Follower
 class Output(NamedTuple):
     """The output of a layer for some input, before it is computed.
 
-    ``compute(residual, slope)`` gives it with a residual added, which may be none, and an activation with this slope
-    below 0, 1 for none. ``kind`` is its shape, dtype and device.
+    ``compute(residual, slope)`` returns it with a residual added, which may be None, and an activation with this slope
+    below 0; slope 1 is no activation. ``kind`` is its shape, dtype and device.
     """
 
     kind: tuple[torch.Size, torch.dtype, torch.device]
@@ -23,8 +23,8 @@ class Output(NamedTuple):
 
 
 def put_out(output: Output, behind: Follower | None) -> Any:
-    """``output``, with what is ``behind``, as far as nobody looks in between; where something is to be added to it, as
-    what waits for that."""
+    """Computes ``output`` with the follower ``behind``, unless a hook reads in between; a :class:`Summand` if a sum
+    comes first."""
     if behind is None or behind.layer_is_seen:
         return output.compute(None, 1.0)
     if behind.added:
@@ -33,7 +33,7 @@ def put_out(output: Output, behind: Follower | None) -> Any:
 
 
 class Summand:
-    """What a layer puts out, before something is added to it. Whatever else is done with it is done with the output."""
+    """A layer's output before something is added to it. All other operations use the computed output."""
 
     def __init__(self, output: Output, behind: Follower) -> None:
         self._output = output
@@ -55,7 +55,7 @@ class Summand:
 
     def __iadd__(self, other: Any) -> Tensor:
         if self._fits(other):
-            return self + other  # nobody else has the output, so that a new tensor is as good
+            return self + other  # nothing else holds the output, so a new tensor is equivalent
         total = self.alone()
         total += other.alone() if isinstance(other, Summand) else other
         return total
@@ -64,7 +64,7 @@ class Summand:
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Called for what torch does with it. That adds, too, in the place of the other: then this is a tensor."""
+        """Called for torch functions, which include additions by the other operand."""
         if func in (torch.add, Tensor.add) and len(args) == 2 and not kwargs:
             first, second = args
             return first + second if isinstance(first, cls) else second + first
@@ -98,6 +98,6 @@ def _on_output(name: str) -> Callable[..., Any]:
     return method
 
 
-# Python looks these up in the class alone.
+# Python looks these up only in the class.
 for _name in ("sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "neg", "matmul", "getitem", "len"):
     setattr(Summand, f"__{_name}__", _on_output(f"__{_name}__"))

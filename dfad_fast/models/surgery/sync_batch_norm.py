@@ -1,4 +1,4 @@
-"""Batch norm by the statistics of a batch that is spread over several processes, while somebody wants it."""
+"""Batch norm with the statistics of a batch shared by several processes, inside a block."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from dfad_fast.models.surgery.connectors import SwappingBatchNorm2d
 from dfad_fast.precision import at_least_float32
 from dfad_fast.private_torch import batch_statistics, is_batch_norm
 
-# These are known to do nothing else.
+# These types are known to do nothing else.
 _FORWARDS = (nn.BatchNorm2d.forward, SwappingBatchNorm2d.forward)
 
 
 class SynchronizedBatchNorms:
-    """The batch norm layers of ``network``, normalizing in training by the whole batch's mean and variance.
+    """Makes the batch norm layers of ``network`` normalize with the whole batch's mean and variance in training.
 
-    As torch's SyncBatchNorm, which runs on GPUs only; modules, weights and hooks stay what they are, and nothing is
-    changed outside ``used()``. Raises UsageError for a layer that does something of its own.
+    Like torch's SyncBatchNorm, which runs only on GPUs. Modules, weights and hooks do not change, and nothing changes
+    outside ``used()``. Raises UsageError for a layer with other behavior.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -35,14 +35,15 @@ class SynchronizedBatchNorms:
         for layer in self._layers:
             if type(layer).forward not in _FORWARDS or "forward" in layer.__dict__:
                 raise UsageError(
-                    f"{type(layer).__name__} is no plain batch norm layer, so that it cannot be synchronized over "
+                    f"{type(layer).__name__} is not a plain batch norm layer, so it cannot be synchronized over "
                     "processes: leave --sync-batch-norm out (in Python sync_batch_norm=)"
                 )
 
     @contextmanager
     def used(self) -> Iterator[None]:
         for layer in self._layers:
-            # What nn.Module.__call__ calls. Into the dictionary, since nn.Module looks at all that is set as usual.
+            # nn.Module.__call__ calls forward. Written to the dictionary, because nn.Module intercepts normal
+            # assignment.
             layer.__dict__["forward"] = partial(_forward, layer)
         try:
             yield
@@ -52,7 +53,7 @@ class SynchronizedBatchNorms:
 
 
 def is_synchronized(layer: nn.Module) -> bool:
-    """Whether ``layer`` is in a network that is used so at the moment."""
+    """Whether ``layer`` is in a network that is now synchronized."""
     return "forward" in layer.__dict__
 
 
@@ -74,7 +75,7 @@ def own_statistics(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def follow(norm: Any, statistics: Tensor, values: int) -> None:
-    """Moves the running statistics as the layer itself would for so many values per channel."""
+    """Updates the running statistics as the layer itself would for ``values`` values per channel."""
     if norm.running_mean is None:
         return
     mean, variance = statistics.to(norm.running_mean.dtype)
@@ -85,7 +86,7 @@ def follow(norm: Any, statistics: Tensor, values: int) -> None:
 
 
 class Synchronized(NamedTuple):
-    """What a batch norm's arithmetic is to be given in the place of its input, weight and bias."""
+    """The replacements for a batch norm's input, weight and bias."""
 
     x: Tensor
     weight: Tensor
@@ -100,16 +101,16 @@ def synchronize(
     eps: float,
     own_removed: bool = False,
 ) -> Synchronized:
-    """Makes the gradient of an arithmetic that takes ``statistics`` for constants that of a batch norm whose they are.
+    """Corrects the gradient of a normalization that treats ``statistics`` as constants to that of a batch norm.
 
-    What is returned goes through one normalization by the whole batch's ``statistics`` [2, C], whose backward gives
-    ``scale dy`` for x, with ``scale = weight / sqrt(variance + eps)``, and the sums over this process of dy and
-    ``dy (x - mean) / sqrt(variance + eps)`` for bias and weight. From the sums of all processes come the parts of the
-    gradient that go through mean and variance. ``own_removed``: the arithmetic has taken these off already as if its
-    own values were all, as :func:`dfad_fast.ops.generator_block` does.
+    Pass the result through one normalization by the whole batch's ``statistics`` [2, C]. Its backward must give ``scale
+    dy`` for x, with ``scale = weight / sqrt(variance + eps)``, and this process's sums of dy and ``dy (x - mean) /
+    sqrt(variance + eps)`` for bias and weight. The sums of all processes give the parts of the gradient through mean
+    and variance. ``own_removed``: the normalization has already subtracted these parts for its own values only, as
+    :func:`dfad_fast.ops.generator_block` does.
     """
     channels = x.shape[1]
-    # In the statistics' type: torch looks at the weight's alone to see whether types are mixed.
+    # In the statistics' type: torch checks only the weight's type to detect mixed types.
     weight = statistics.new_ones(channels) if weight is None else weight
     bias = statistics.new_zeros(channels) if bias is None else bias
     return Synchronized(*_Synchronize.apply(x, weight, bias, statistics, eps, own_removed))

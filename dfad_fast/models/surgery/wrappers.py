@@ -1,4 +1,4 @@
-"""What people wrap around a network: torch.compile, data parallel training, averaged weights."""
+"""Removes wrappers around a network: torch.compile, data parallel training, averaged weights."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """The network itself, not compiled, out of any nesting of DataParallel, DistributedDataParallel and AveragedModel.
+    """The uncompiled network inside any nesting of DataParallel, DistributedDataParallel and AveragedModel.
 
-    Its modules can be read and folded, and its weights have the plain network's names. A program of torch.export is
-    one with a single mode.
+    Its modules can be read and folded, and its weights have the plain network's names. A program of torch.export
+    becomes a network with a single mode.
     """
     while True:
         if (inner := compiled_module(network)) is not None:
@@ -30,13 +30,13 @@ def unwrapped(network: nn.Module) -> nn.Module:
         elif isinstance(network, torch.fx.GraphModule | torch.jit.ScriptModule) and not _has_modes(network):
             return Program(network)
         elif is_compiled_in_place(network):
-            network = copy.copy(network)  # a copy is not compiled and shares all else
+            network = copy.copy(network)  # a copy is not compiled but shares everything else
         else:
             return network
 
 
 def _has_modes(network: nn.Module) -> bool:
-    """Programs of torch.export refuse to change theirs, and those of torch.jit.freeze know none."""
+    """Programs of torch.export cannot change their mode, and those of torch.jit.freeze have none."""
     if not hasattr(network, "training"):
         return False
     modes = modes_of(network)

@@ -1,1 +1,1 @@
-"""Networks by name: those here and those of installed packages."""
+"""Networks by name, from this folder and from installed packages."""

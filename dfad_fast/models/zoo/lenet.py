@@ -10,10 +10,10 @@ from dfad_fast.errors import UsageError
 class LeNet5(nn.Module):
     """LeNet-5 with ReLU and max-pooling for images of 28 or 32 pixels a side.
 
-    ``widths`` are the outputs of its three 5x5 convolutions and of its hidden linear layer. Images of 28
-    pixels are padded by two on every side in the first convolution, so that the third sees 5x5 features.
+    ``widths`` are the output widths of its three 5x5 convolutions and its hidden linear layer. Images of 28 pixels are
+    padded by two on every side in the first convolution, so that the third sees 5x5 features.
 
-    Maps images [B, C, 28 or 32, same] to logits [B, classes]. Raises UsageError for another side.
+    Maps images [B, C, S, S], with side S of 28 or 32, to logits [B, classes]. Raises UsageError for another side.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dfad_fast.models.zoo.initial import initialize_for_relu
 
 # Table 2: expansion, channels, blocks, stride of the first block. The strides of the stem and of the second row are 1
-# instead of 2, so that 32 pixels end as 4 and not as 1.
+# instead of 2, so that 32 pixels end at 4 and not at 1.
 _STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 1),
@@ -22,7 +22,7 @@ _STEM, _HEAD = 32, 1280
 
 
 class InvertedResidual(nn.Module):
-    """A 1x1 expansion, a depthwise 3x3 convolution and a linear 1x1 projection; added to an input of the same shape."""
+    """A 1x1 expansion, a depthwise 3x3 convolution and a linear 1x1 projection; added to an input of equal shape."""
 
     def __init__(self, channels_in: int, channels_out: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -40,9 +40,9 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Inverted residuals with linear ends, then a 1x1 convolution to 1280 channels.
+    """Inverted residuals with linear outputs, then a 1x1 convolution to 1280 channels.
 
-    A stage ends in a projection that no activation follows; that output is its feature.
+    A stage ends in a projection without an activation; its output is the stage's feature.
 
     Maps images [B, C, H, W] of any side to logits [B, classes].
     """

@@ -1,4 +1,4 @@
-"""Image classifiers of timm, torchvision and Hugging Face's transformers, where those are installed.
+"""Image classifiers of timm, torchvision and Hugging Face's transformers, if installed.
 
 Nothing is ever downloaded: weights are random, or read from a local folder (``hf:``) or file (``load_weights``).
 """
@@ -18,12 +18,12 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def is_packaged(name: str) -> bool:
-    """Whether ``name`` is one for :func:`create_packaged_network`."""
+    """Whether ``name`` has a form for :func:`create_packaged_network`."""
     return name.partition(":")[0] in _PACKAGES and ":" in name
 
 
 def has_weights(name: str) -> bool:
-    """Whether ``name`` is that of a folder with weights, ``hf:DIR``."""
+    """Whether ``name`` names a folder with weights, ``hf:DIR``."""
     package, _, folder = name.partition(":")
     return package == "hf" and any(path for pattern in _WEIGHTS for path in Path(folder).glob(pattern))
 
@@ -33,11 +33,11 @@ def create_packaged_network(
 ) -> nn.Module:
     """The network of ``timm:NAME``, ``torchvision:NAME`` or ``hf:DIR``, unmodified, with random weights.
 
-    ``hf:DIR`` is a folder as ``save_pretrained`` leaves it, with its weights if there are any; its answers are
-    reduced to the logits, and it is brought to float32. Without ``classes`` there are as many as the package's default.
+    ``hf:DIR`` is a folder written by ``save_pretrained``, with its weights if there are any; the network returns only
+    the logits and is converted to float32. Without ``classes`` it has the package's default number.
 
-    Raises UsageError for a package that is not installed, a name that it does not know, a folder that holds no
-    image classifier, and a network that cannot be built for the shape.
+    Raises UsageError for a package that is not installed, an unknown name, a folder without an image classifier, and a
+    network that cannot be built for the shape.
     """
     package, _, rest = name.partition(":")
     try:
@@ -50,7 +50,7 @@ def create_packaged_network(
 
 def _from_timm(name: str, image_shape: tuple[int, int, int], classes: int | None) -> nn.Module:
     timm = import_package("timm")
-    # Also keeps out names that timm would look up on a server.
+    # Also rejects names that timm would look up on a server.
     if not timm.is_model(name):
         raise _unknown("timm", name, timm.list_models())
     options = {
@@ -71,7 +71,7 @@ def _from_torchvision(name: str, image_shape: tuple[int, int, int], classes: int
         raise _unknown("torchvision", name, known)
     if image_shape[0] != 3:
         raise UsageError(
-            f"torchvision's networks take images of 3 channels, got {image_shape[0]}: choose another network"
+            f"torchvision's networks need images of 3 channels, got {image_shape[0]}: choose another network"
         )
     return models.get_model(name, weights=None, **({"num_classes": classes} if classes else {}))
 
@@ -79,9 +79,7 @@ def _from_torchvision(name: str, image_shape: tuple[int, int, int], classes: int
 def _from_folder(name: str, _image_shape: tuple[int, int, int], classes: int | None) -> nn.Module:
     folder = Path(name)
     if not (folder / "config.json").is_file():
-        raise UsageError(
-            f"hf:{name}: expected a local folder with a config.json, as save_pretrained leaves it"
-        )
+        raise UsageError(f"hf:{name}: expected a local folder with a config.json, written by save_pretrained")
     transformers = import_package("transformers")
     classifier = transformers.AutoModelForImageClassification
     if has_weights(f"hf:{name}"):
@@ -95,7 +93,7 @@ def _from_folder(name: str, _image_shape: tuple[int, int, int], classes: int | N
 
 
 class _Logits(nn.Module):
-    """The logits alone of a network that answers with more."""
+    """Returns only the logits of a network that returns more."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ _BOTTLENECK_WIDTHS = (256, 512, 1024, 2048)
 NETWORKS: dict[str, Factory] = {
     "lenet5": LeNet5,
     "lenet5-half": partial(LeNet5, widths=(3, 8, 60, 42)),
-    # Residual nets for digits (8x8) and 28 or 32 pixels, by the width of their first stage.
+    # Residual nets for digits (8x8) and 28 or 32 pixels, named by the width of their first stage.
     "resnet8-w32": partial(ResNet, blocks=(1, 1, 1), widths=(32, 64, 128)),
     "resnet8-w16": partial(ResNet, blocks=(1, 1, 1), widths=(16, 32, 64)),
     "resnet10-w32": partial(ResNet, blocks=(1, 1, 1, 1), widths=(32, 64, 128, 256)),
@@ -34,13 +34,13 @@ NETWORKS: dict[str, Factory] = {
     "resnet20-w8": partial(ResNet, blocks=(3, 3, 3), widths=(8, 16, 32)),
     "resnet32": partial(ResNet, blocks=(5, 5, 5), widths=(16, 32, 64)),
     "resnet56": partial(ResNet, blocks=(9, 9, 9), widths=(16, 32, 64)),
-    # The same with the published shortcuts, which have no parameters, and the names of a widely used implementation.
+    # The same with the published parameter-free shortcuts, and the module names of a widely used implementation.
     "resnet20-a": partial(PlainResNet, blocks=3),
     "resnet32-a": partial(PlainResNet, blocks=5),
     "resnet44-a": partial(PlainResNet, blocks=7),
     "resnet56-a": partial(PlainResNet, blocks=9),
     "resnet110-a": partial(PlainResNet, blocks=18),
-    # Its ImageNet nets with the CIFAR stem, and as published.
+    # The paper's ImageNet nets, with the CIFAR stem and as published.
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), widths=_BASIC_WIDTHS),
     "resnet34": partial(ResNet, blocks=(3, 4, 6, 3), widths=_BASIC_WIDTHS),
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), widths=_BOTTLENECK_WIDTHS, block=Bottleneck),
@@ -49,7 +49,7 @@ NETWORKS: dict[str, Factory] = {
     "resnet50-imagenet": partial(
         ResNet, blocks=(3, 4, 6, 3), widths=_BOTTLENECK_WIDTHS, block=Bottleneck, imagenet_stem=True
     ),
-    # By depth and by how many times 16, 32 and 64 channels the stages are wide.
+    # Named by depth and by the factor on the stages' 16, 32 and 64 channels.
     "wrn-16-1": partial(WideResNet, depth=16, width=1),
     "wrn-16-2": partial(WideResNet, depth=16, width=2),
     "wrn-40-1": partial(WideResNet, depth=40, width=1),

@@ -12,7 +12,7 @@ from dfad_fast.models.zoo.stages import Block, residual_stages
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; where stride or width change, what ``shortcut`` makes: a 1x1 projection."""
+    """Two 3x3 convolutions and a shortcut; if stride or width change, ``shortcut`` creates it: a 1x1 projection."""
 
     def __init__(
         self, channels_in: int, channels_out: int, stride: int, shortcut: Block | None = None
@@ -32,9 +32,9 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 1x1 convolution to a quarter of the width, a 3x3 one there and a 1x1 one back, and a shortcut.
+    """A 1x1 convolution to a quarter of the width, a 3x3 one at that width and a 1x1 one back, and a shortcut.
 
-    The 3x3 convolution has the stride, as all implementations since the paper's have it.
+    The 3x3 convolution has the stride, as in all implementations after the paper's.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
@@ -71,8 +71,8 @@ def _projection(channels_in: int, channels_out: int, stride: int) -> nn.Module:
 class ResNet(nn.Module):
     """Stages of blocks; each stage after the first halves the side.
 
-    ``blocks[i]`` blocks of ``widths[i]`` channels make stage i. The stem is a 3x3 convolution that keeps the side,
-    the CIFAR form, or with ``imagenet_stem`` a 7x7 one and a max-pool that leave a quarter of it.
+    ``blocks[i]`` blocks of ``widths[i]`` channels make stage i. The stem is a 3x3 convolution that keeps the side (the
+    CIFAR form) or, with ``imagenet_stem``, a 7x7 one and a max-pool that reduce it to a quarter.
 
     Maps images [B, C, H, W] of any side to logits [B, classes].
     """

@@ -14,7 +14,7 @@ _WIDTHS = (16, 32, 64)
 
 
 class PaddedShortcut(nn.Module):
-    """Option A of the paper: every second pixel, and channels of zeros on both sides for those that are missing."""
+    """Option A of the paper: every second pixel, with missing channels filled by zeros on both sides."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class PaddedShortcut(nn.Module):
 
 
 class PaddedBlock(BasicBlock):
-    """The basic block with a :class:`PaddedShortcut` where stride or width change."""
+    """The basic block with a :class:`PaddedShortcut` if stride or width change."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__(channels_in, channels_out, stride, PaddedShortcut)
@@ -36,8 +36,8 @@ class PaddedBlock(BasicBlock):
 class PlainResNet(nn.Module):
     """Three stages of ``blocks`` blocks each, of 16, 32 and 64 channels; each stage after the first halves the side.
 
-    Its modules have the names of the implementation whose weights are in wide use: conv1, bn1, layer1 to layer3, linear
-    (Y. Idelbayev, akamaster/pytorch_resnet_cifar10).
+    Its module names are those of an implementation with widely used weights: conv1, bn1, layer1 to layer3, linear (Y.
+    Idelbayev, akamaster/pytorch_resnet_cifar10).
 
     Maps images [B, C, H, W] of any side to logits [B, classes].
     """

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 Block = Callable[[int, int, int], nn.Module]
-"""Called with the channels that come in, those that go out, and the stride."""
+"""Called with the input channels, the output channels and the stride."""
 
 
 def residual_stages(
     block: Block, depths: Sequence[int], widths: Sequence[int], channels: int
 ) -> nn.Sequential:
-    """``depths[i]`` blocks of ``widths[i]`` channels, one stage after the other; each after the first halves the side.
+    """``depths[i]`` blocks of ``widths[i]`` channels for each stage; each stage after the first halves the side.
 
-    ``channels`` are those of the first stage's input.
+    ``channels`` is the number of input channels of the first stage.
     """
     stages = []
     for index, (depth, width) in enumerate(zip(depths, widths, strict=True)):

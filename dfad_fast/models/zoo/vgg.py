@@ -11,9 +11,9 @@ _STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
 class VGG11(nn.Module):
-    """Five stages of 3x3 convolutions, each with batch norm and ReLU and ended by max-pooling, then one linear layer.
+    """Five stages of 3x3 convolutions with batch norm and ReLU, each ending in max-pooling, then one linear layer.
 
-    That is the form used on CIFAR, with the published net's two hidden linear layers left out.
+    This is the form used on CIFAR, without the published net's two hidden linear layers.
 
     Maps images [B, C, H, W] of any side to logits [B, classes].
     """
@@ -24,14 +24,14 @@ class VGG11(nn.Module):
         channels = image_shape[0]
         for stage in _STAGES:
             for width in stage:
-                # The batch norm's shift makes a bias one parameter too many.
+                # The batch norm's shift makes a bias redundant.
                 layers += [
                     nn.Conv2d(channels, width, 3, padding=1, bias=False),
                     nn.BatchNorm2d(width),
                     nn.ReLU(),
                 ]
                 channels = width
-            # Rounded up, so that small and odd sides keep a pixel to the end.
+            # Rounded up, so that small and odd sides keep at least one pixel.
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, classes)

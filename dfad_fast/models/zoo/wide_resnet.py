@@ -1,4 +1,4 @@
-"""Wide residual networks, which activate before they convolve (Zagoruyko and Komodakis 2016, arXiv 1605.07146)."""
+"""Wide residual networks with pre-activation (Zagoruyko and Komodakis 2016, arXiv 1605.07146)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dfad_fast.models.zoo.stages import residual_stages
 
 
 class PreActivationBlock(nn.Module):
-    """Twice batch norm, ReLU and 3x3 convolution, and a shortcut.
+    """Batch norm, ReLU and 3x3 convolution, twice, and a shortcut.
 
-    Where stride or width change, the shortcut is a 1x1 convolution of the activated input, else the input itself.
+    If stride or width change, the shortcut is a 1x1 convolution of the activated input, otherwise the input itself.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
@@ -37,7 +37,7 @@ class PreActivationBlock(nn.Module):
 class WideResNet(nn.Module):
     """WRN-``depth``-``width``: three stages of 16, 32 and 64 times ``width`` channels (Table 1), without dropout.
 
-    A stage's pre-activation is its sum after the batch norm that comes next: the next stage's first one, or the last.
+    A stage's pre-activation is its sum after the next batch norm: the next stage's first one, or the last.
 
     Maps images [B, C, H, W] of any side to logits [B, classes]. Raises UsageError unless ``depth`` is 6n + 4.
     """
@@ -45,7 +45,9 @@ class WideResNet(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], classes: int, depth: int, width: int) -> None:
         super().__init__()
         if depth < 10 or depth % 6 != 4:
-            raise UsageError(f"a wide ResNet's depth is 6n + 4, got {depth}: choose 16, 22, 28, 34 or 40")
+            raise UsageError(
+                f"a wide ResNet's depth must be 6n + 4, got {depth}: choose 16, 22, 28, 34 or 40"
+            )
         blocks = (depth - 4) // 6
         channels = 16
         self.stem = nn.Conv2d(image_shape[0], channels, 3, padding=1, bias=False)

@@ -1,4 +1,4 @@
-"""Augmentations that are drawn once and stored, so that the same view of an image can be shown, and answered, again."""
+"""Augmentations that are drawn once and stored, so that the same view of an image can be reused with its answer."""
 
 from dfad_fast.sources.augmenting.applying import apply_views as apply_views
 from dfad_fast.sources.augmenting.drawing import draw_views as draw_views

@@ -1,4 +1,4 @@
-"""Images shown as their stored views say, all at once."""
+"""Applies stored views to images, all at once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dfad_fast.sources.augmenting.views import MIXTURE, PLAIN, Views
 def apply_views(images: Tensor, partners: Tensor, views: Views) -> Tensor:
     """The views [n, C, H, W] of ``images`` [n, C, H, W] and their ``partners``, the images at ``views.partner``.
 
-    Both are floating point, of one dtype and on one device; ``views`` lie on the CPU and need no answer of the device.
-    What a shift moves in continues the image's edge: the images are in the teacher's input space, where 0 is gray, and
-    a surround of another value has to go on as it is. A crop is interpolated bilinearly.
+    Both are floating point, with one dtype and device; ``views`` are on the CPU and need no synchronization with the
+    device. A shift repeats the image's edge: in the teacher's input space 0 is gray, and a surround of another value
+    must continue. Crops are interpolated bilinearly.
     """
     if bool((views.kind != PLAIN).any()):
         images = _mixed(images, partners, views)
@@ -32,7 +32,7 @@ def _mixed(images: Tensor, partners: Tensor, views: Views) -> Tensor:
     y, x = torch.arange(height), torch.arange(width)
     in_box = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None, :]
     share = torch.where(views.kind == MIXTURE, views.lam, 1.0)[:, None, None] * ~in_box
-    # Exact at 0 and 1: what is not mixed stays as it is, to the bit.
+    # Exact at 0 and 1: unmixed images stay bit-equal.
     return torch.lerp(partners, images, share[:, None].to(images.device, images.dtype, non_blocking=True))
 
 
@@ -47,7 +47,7 @@ def _moved(images: Tensor, views: Views) -> Tensor:
 def _interpolated(images: Tensor, views: Views) -> Tensor:
     count, _, height, width = images.shape
     y, x = _places(views, height, width)
-    # As grid_sample counts: the image reaches from -1 to 1.
+    # In grid_sample's coordinates the image extends from -1 to 1.
     y, x = (2 * y + 1) / height - 1, (2 * x + 1) / width - 1
     places = torch.stack(
         [x[:, None, :].expand(count, height, width), y[:, :, None].expand(count, height, width)], 3
@@ -58,12 +58,12 @@ def _interpolated(images: Tensor, views: Views) -> Tensor:
 
 
 def _places(views: Views, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The rows [n, H] and columns [n, W] that the views show, within the image."""
+    """The rows [n, H] and columns [n, W] of the image that the views show."""
     x = torch.arange(width, dtype=torch.float32)
     x = torch.where(views.flip[:, None], width - 1 - x, x)
     y = torch.arange(height, dtype=torch.float32)
     scale = views.scale[:, None]
-    # Written so that scale 1 gives whole numbers to the bit.
+    # Written so that scale 1 gives exact whole numbers.
     half = 0.5 * (scale - 1)
     return (
         (y * scale + half + views.dy[:, None]).clamp(0, height - 1),

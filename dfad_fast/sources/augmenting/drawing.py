@@ -1,4 +1,4 @@
-"""Views drawn at random, as a few words say."""
+"""Draws random views of the kinds that a setting names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ _SMALLEST_CROP: Final = 0.4
 
 
 def parse_augment(augment: str) -> frozenset[str]:
-    """The words of such as "flip-shift-cutmix-mix"; of "none", no words. Raises UsageError for a word not known."""
+    """The words of "flip-shift-cutmix-mix" and the like; "none" has none. Raises UsageError for unknown words."""
     if augment == "none":
         return frozenset()
     words = augment.split("-")
     for word in words:
         if word == "none":
-            raise UsageError(f"augment {augment!r}: none stands alone: leave it out, or the other words")
+            raise UsageError(
+                f"augment {augment!r}: none cannot be combined: leave it out, or the other words"
+            )
         if word not in WORDS:
             raise unknown_name("augmentation", word, ("none", *WORDS))
     return frozenset(words)
@@ -31,16 +33,16 @@ def parse_augment(augment: str) -> frozenset[str]:
 def draw_views(
     rng: np.random.Generator, count: int, shape: tuple[int, int, int], augment: str, partners: int
 ) -> Views:
-    """Views of ``count`` images [C, H, W], as the words of ``augment`` say, each with a partner among ``partners``.
+    """Views of ``count`` images [C, H, W] according to ``augment``, each with a partner among ``partners`` images.
 
     ``shift``: by up to an eighth of each side, at least 1 pixel; on 32 x 32 that is a crop after padding by 4.
-    ``crop``: 40 to 100 % of the area, anywhere, enlarged to the whole (as Inception's, Szegedy et al., CVPR 2015, but
-    of the image's own aspect). ``flip``: half of them left to right. ``cutmix``: a box of the partner, of a share
-    1 - lam of the area, clipped at the border (Yun et al., ICCV 2019, arXiv 1905.04899). ``mix``: lam of the image and
-    1 - lam of the partner (Zhang et al., ICLR 2018, arXiv 1710.09412). lam is of Beta(1, 1), uniform. Plain images and
-    those kinds are equally frequent: a third each with both.
+    ``crop``: 40 to 100 % of the area, anywhere, enlarged to the full size (as in Inception, Szegedy et al., CVPR 2015,
+    but with the image's aspect). ``flip``: half of them left to right. ``cutmix``: a box of the partner with 1 - lam of
+    the area, clipped at the border (Yun et al., ICCV 2019, arXiv 1905.04899). ``mix``: lam of the image and 1 - lam of
+    the partner (Zhang et al., ICLR 2018, arXiv 1710.09412). lam is drawn from Beta(1, 1), uniform. Plain images and
+    these two kinds are equally frequent: a third each if both are set.
 
-    Raises UsageError for a word that is not known.
+    Raises UsageError for an unknown word.
     """
     words = parse_augment(augment)
     _, height, width = shape
@@ -83,7 +85,7 @@ def _shifts(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
 
 
 def _boxes(rng: np.random.Generator, lam: np.ndarray, height: int, width: int) -> np.ndarray:
-    """y0, y1, x0 and x1 [4, n] of boxes around places drawn evenly, of the share 1 - lam before they are clipped."""
+    """y0, y1, x0 and x1 [4, n] of boxes around uniform centers, with 1 - lam of the area before clipping."""
     ends = []
     for side in (height, width):
         length = (side * np.sqrt(1 - lam)).astype(np.int64)

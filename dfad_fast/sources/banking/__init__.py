@@ -1,4 +1,4 @@
-"""A bounded store of images with the teacher's answers beside them: no network, no file, no run."""
+"""A bounded store of images with the teacher's answers. It knows no network, file or run."""
 
 from dfad_fast.sources.banking.answering import Answering as Answering
 from dfad_fast.sources.banking.keeping import KEEPING as KEEPING

@@ -1,4 +1,4 @@
-"""What the teacher is asked about images before they are put away."""
+"""The teacher's answers to images before they are stored."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dfad_fast.sources.banking.view_table import WIDTH, as_table, as_views
 
 @dataclass(frozen=True)
 class Answering:
-    """``views`` of each image, the first one the image as it is, the others as the words of ``augment`` say.
+    """``views`` views of each image: the first is the image itself, the others are drawn according to ``augment``.
 
-    ``ask`` gives the teacher's logits [m, classes] for at most ``batch`` images, which lie on ``device`` in ``dtype``;
-    they are kept in ``stored_as``. With 0 views nothing is asked, and nothing kept.
+    ``ask`` returns the teacher's logits [m, classes] for at most ``batch`` images on ``device`` in ``dtype``; they are
+    stored in the dtype ``stored_as``. With 0 views it neither runs the teacher nor stores logits.
     """
 
     ask: Callable[[Tensor], Tensor]
@@ -42,7 +42,7 @@ class Answering:
         return draw_views(rng, count, (channels, height, width), self.augment, partners)
 
     def answer(self, rng: np.random.Generator, packed: Packed) -> tuple[Tensor, Tensor]:
-        """How the ``packed`` images will be shown, a table [n, views, columns], and the logits [n, views, classes]."""
+        """The views of the ``packed`` images as a table [n, views, columns], and the logits [n, views, classes]."""
         count = len(packed)
         if not self.views:
             return torch.zeros(count, 0, WIDTH), torch.zeros(
@@ -58,7 +58,7 @@ class Answering:
         return table, logits.view(count, self.views, -1)
 
     def labels(self, packed: Packed, logits: Tensor) -> Tensor:
-        """The teacher's classes [n] of the images as they are."""
+        """The teacher's classes [n] for the unchanged images."""
         if not self.views:
             rows = np.arange(len(packed))
             plain = draw_views(np.random.default_rng(0), len(packed), _shape(packed), "none", 1)

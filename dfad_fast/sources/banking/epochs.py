@@ -6,9 +6,9 @@ import numpy as np
 
 
 class Epochs:
-    """Numbers below a size in shuffled order, each once before any comes again; in a new order after ``restart``.
+    """Numbers below a size in shuffled order, each once before any repeats; ``restart`` begins a new order.
 
-    Only two numbers have to be saved: each order follows from ``seed`` and its own number.
+    Its state is only two numbers: each order follows from ``seed`` and the order's number.
     """
 
     def __init__(self, seed: int) -> None:
@@ -18,13 +18,13 @@ class Epochs:
         self._order: np.ndarray | None = None
 
     def restart(self) -> None:
-        """Where the set has changed."""
+        """Begins a new order after the set has changed."""
         self._number += 1
         self._position = 0
         self._order = None
 
     def take(self, size: int, count: int) -> np.ndarray:
-        """The next ``count`` numbers below ``size``, which is the same until ``restart``."""
+        """The next ``count`` numbers below ``size``, which must not change before ``restart``."""
         taken: list[np.ndarray] = []
         while count:
             if self._position == size:

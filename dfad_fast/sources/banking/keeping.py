@@ -1,4 +1,4 @@
-"""Which images stay where there are too many."""
+"""Which images stay if there are too many."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ KEEPING = ("age", "random", "balanced", "hardest")
 
 @dataclass
 class Roll:
-    """What is known of a segment's images, an entry each.
+    """Data about a segment's images, one entry each.
 
-    ``alive``: whether it still counts. ``key``: a number drawn once in [0, 1). ``label``: the teacher's class, or -1.
-    ``difficulty``: how far the student's logits were from the teacher's when it last saw the image; infinite before.
+    ``alive``: whether the image still counts. ``key``: a number drawn once in [0, 1). ``label``: the teacher's class,
+    or -1. ``difficulty``: how far the student's logits were from the teacher's when it last saw the image; infinite
+    before.
     """
 
     alive: np.ndarray
@@ -49,11 +50,11 @@ class Roll:
 
 
 def ranks(keep: str, roll: Roll) -> np.ndarray:
-    """What each image is worth as ``keep`` says: those of the lowest ranks go first.
+    """The rank of each image under ``keep``: the lowest ranks go first.
 
-    ``random``: by the key, so that what stays is at any time a uniform draw from all that came. ``balanced``: from the
-    largest of the teacher's classes, within it by the key. ``hardest``: the least difficult first; one that the student
-    has not seen yet stays before all others.
+    ``random``: by key, so that the remaining images are always a uniform draw from all images so far. ``balanced``:
+    from the largest of the teacher's classes, by key within it. ``hardest``: the easiest go first; images that the
+    student has not seen yet go last.
     """
     if keep == "balanced":
         return -_places_within_classes(roll)
@@ -62,8 +63,8 @@ def ranks(keep: str, roll: Roll) -> np.ndarray:
 
 
 def _places_within_classes(roll: Roll) -> np.ndarray:
-    """Each image's place in its class, the largest key first; what is past the smallest class's is too much of one.
-    Among equal places those of the smallest key are the larger."""
+    """Each image's position in its class, the largest key first; positions beyond the smallest class's size are
+    surplus. Among equal positions the smaller key ranks larger."""
     order = np.lexsort((-roll.key, roll.label))
     labels = roll.label[order]
     first = np.searchsorted(labels, labels, side="left")

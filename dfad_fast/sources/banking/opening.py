@@ -1,4 +1,4 @@
-"""How large a bank gets, in which parts, and where it lies."""
+"""Plans a bank's size, its segments and its location."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _FEWEST_SEGMENTS = 8
 
 @dataclass(frozen=True)
 class Keeping:
-    """At most ``images``, each with ``views`` by ``augment``, in the form ``store``; ``keep`` says which stay. With
-    ``repeats`` the teacher's classes are balanced in what is shown, see :class:`dfad_fast.sources.balancing.Choice`."""
+    """At most ``images`` images, chosen by ``keep``, with ``views`` views each by ``augment``, stored as ``store``.
+
+    With ``repeats`` the teacher's classes are balanced, see :class:`dfad_fast.sources.balancing.Choice`.
+    """
 
     images: int
     views: int
@@ -36,16 +38,15 @@ class Keeping:
 def open_store(
     keeping: Keeping, bench: Workbench, dtype: torch.dtype, ask: Callable[[Tensor], Tensor]
 ) -> tuple[Store, list[str]]:
-    """The empty store, and what is to be known of it, a line each.
+    """The empty store and its notices, one line each.
 
-    Raises UsageError for fewer images than a batch, and for a bank that is too large for memory where there is no
-    folder for it.
+    Raises UsageError for fewer images than a batch, and if a bank is too large for memory and has no folder.
     """
     batch = bench.batch_size
     if keeping.images < batch:
         raise UsageError(
-            f"bank: images must be at least a batch, which has {batch}, got {keeping.images}: keep more, or make "
-            "batches smaller"
+            f"bank: images must be at least a batch of {batch}, got {keeping.images}: keep more, or use smaller "
+            "batches"
         )
     segment = max(batch, min(_SEGMENT, keeping.images // _FEWEST_SEGMENTS) // batch * batch)
     size, storage = _bytes(keeping, segment, bench), bench.storage
@@ -55,13 +56,13 @@ def open_store(
         told = f"a bank of {keeping.images:,} images may take {size / 2**30:.2f} GiB"
         if processes.count() > 1:
             raise UsageError(
-                f"{told}, and with several processes it lies in memory: keep fewer, or raise bank_memory"
+                f"{told}, and with several processes it must fit in memory: keep fewer, or raise bank_memory"
             )
         if not storage.is_there:
             raise UsageError(
-                f"{told}: give the run a folder (out), in which it can lie, keep fewer, or raise bank_memory"
+                f"{told}: give the run a folder (out) to store it in, keep fewer, or raise bank_memory"
             )
-        notices.append(f"{told}: it lies in the run's folder")
+        notices.append(f"{told}: it is stored in the run's folder")
     answering = Answering(
         ask,
         keeping.views,
@@ -77,7 +78,7 @@ def open_store(
 
 
 def _bytes(keeping: Keeping, segment: int, bench: Workbench) -> int:
-    """At most, see :class:`Sealed`."""
+    """The most it can take, see :class:`Sealed`."""
     channels, height, width = bench.form.shape
     half = keeping.store == "half"
     pixels = channels * (2 * height * width if half else height * width + 8)

@@ -1,4 +1,4 @@
-"""Images in a byte or in half precision a pixel."""
+"""Images stored with one byte or in half precision per pixel."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FORMS = ("uint8", "half")
 class Packed:
     """Images ``pixels`` [n, C, H, W], uint8 or float16, in channels_last memory.
 
-    A byte x of an image's channel stands for ``low + x * step``, both [n, C] in float32: images in the teacher's input
-    space have no range of their own, and each channel has that of its pixels. In half precision both are [n, 0].
+    A byte x in an image's channel stands for ``low + x * step``, both [n, C] in float32. Images in the teacher's input
+    space have no fixed range, so each channel uses the range of its pixels. In half precision both are [n, 0].
     """
 
     pixels: Tensor
@@ -25,8 +25,8 @@ class Packed:
 
     @staticmethod
     def of(images: Tensor, form: str) -> Packed:
-        """``images`` [n, C, H, W] of any floating dtype. A byte is at most ``step / 2`` off, which is the channel's
-        range / 510. An image that is not finite does not become one that is."""
+        """``images`` [n, C, H, W] of any floating dtype. A byte's error is at most ``step / 2``, the channel's range /
+        510. An image that is not finite stays so."""
         if form == "half":
             pixels = _channels_last(images.to(torch.float16))
             none = pixels.new_empty(len(pixels), 0, dtype=torch.float32)
@@ -40,7 +40,7 @@ class Packed:
 
     @staticmethod
     def cat(parts: Sequence[Packed]) -> Packed:
-        """Several one after the other."""
+        """Concatenates several."""
         return Packed(
             torch.cat([part.pixels for part in parts]),
             torch.cat([part.low for part in parts]),
@@ -48,7 +48,7 @@ class Packed:
         )
 
     def select(self, rows: Tensor) -> Packed:
-        """Some of them, by their places."""
+        """Some of the images, by index."""
         return Packed(self.pixels[rows], self.low[rows], self.step[rows])
 
     def __len__(self) -> int:

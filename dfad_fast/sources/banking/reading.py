@@ -1,4 +1,4 @@
-"""The images of a bank, from a run's state: without the run, and a segment at a time."""
+"""Reads a bank's images from a run's state, without the run and one segment at a time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dfad_fast.sources.banking.segments import Segment
 
 @dataclass(frozen=True)
 class KeptImages:
-    """The images of all banks in the state of a run's source, those that count. ``read`` gives the tensors that lie in
-    the run's storage by their name there."""
+    """The counting images of all banks in the state of a run's source. ``read`` returns tensors from the run's storage
+    by name."""
 
     state: Mapping[str, Any]
     read: Callable[[str], dict[str, Tensor]]
@@ -26,8 +26,8 @@ class KeptImages:
         return sum(len(rows) for _, rows in self._segments())
 
     def parts(self, chosen: np.ndarray) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """The images [n, C, H, W] in float32 at the places ``chosen``, in ascending order, of all, and the teacher's
-        logits [n, classes] for them as they are; None where the bank has none."""
+        """The images [n, C, H, W] in float32 at the ascending indices ``chosen``, and the teacher's logits [n, classes]
+        for them unchanged; None if the bank has no logits."""
         first = 0
         for kept, rows in self._segments():
             here = chosen[(chosen >= first) & (chosen < first + len(rows))] - first
@@ -39,14 +39,14 @@ class KeptImages:
                 yield images, segment.logits[own, 0].float() if segment.logits.shape[1] else None
 
     def _segments(self) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-        """What the state says of each, and its rows that count."""
+        """Each segment's state and its counting rows."""
         for bank in _banks_in(self.state):
             for kept, roll in zip(bank["segments"], bank["rolls"], strict=True):
                 yield kept, Roll.of(roll).living
 
 
 def _banks_in(state: Any) -> Iterator[Mapping[str, Any]]:
-    """In whatever sources they are."""
+    """The banks' states, at any depth of sources."""
     if isinstance(state, Mapping):
         if "rolls" in state:
             yield state

@@ -1,4 +1,4 @@
-"""The sealed segments: which of their images stay, and where they lie."""
+"""The sealed segments: which of their images stay, and where they are stored."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from dfad_fast.sources.storage import Storage
 
 @dataclass(frozen=True)
 class Limits:
-    """``images`` that stay at most, in segments of about ``segment``; ``keep`` says which, see ``KEEPING``. With
-    ``labeled`` the roll knows the teacher's classes whatever ``keep`` says."""
+    """At most ``images`` images stay, in segments of about ``segment``; ``keep`` says which, see ``KEEPING``. With
+    ``labeled`` the roll holds the teacher's classes whatever ``keep`` is."""
 
     images: int
     segment: int
@@ -28,11 +28,11 @@ class Limits:
 
 
 class Sealed:
-    """Segments of images that the teacher has been asked about, and a roll of each. Nothing writes to a segment.
+    """Segments of images with the teacher's answers, and a roll of each. Nothing writes to a segment.
 
-    They lie in the state or, unless ``in_state``, in ``storage``. At most ``limits.images`` images count at any time.
-    By age whole segments go. Otherwise single images do, and segments that are at most half alive are joined. ``rng``
-    draws views and keys.
+    They are in the state or, unless ``in_state``, in ``storage``. At most ``limits.images`` images count at any time.
+    With keep=age whole segments go. Otherwise single images go, and segments that are at most half alive are joined.
+    ``rng`` draws views and keys.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Sealed:
         self.segments: list[Segment] = []
         self.rolls: list[Roll] = []
         self.has_been_full = False
-        """Whether any image has had to go."""
+        """Whether any image was evicted."""
         self._next = 0
 
     @property
     def count(self) -> int:
-        """The images that count."""
+        """The number of images that count."""
         return sum(int(roll.alive.sum()) for roll in self.rolls)
 
     @property
@@ -74,7 +74,7 @@ class Sealed:
         return np.concatenate([roll.label[roll.living] for roll in self.rolls])
 
     def add(self, packed: Packed) -> None:
-        """Seals a segment of ``packed`` images; older ones go where there are too many."""
+        """Seals a segment of ``packed`` images; older images go if there are too many."""
         views, logits = self._answering.answer(self._rng, packed)
         label = np.full(len(packed), -1)
         if self._limits.labeled or self._limits.keep == "balanced":
@@ -108,8 +108,8 @@ class Sealed:
             roll.alive = part
 
     def _join(self) -> None:
-        """Segments that are at most half alive become new ones: all together are at most twice what is alive, and one
-        segment more."""
+        """Joins segments that are at most half alive: all segments together hold at most twice the living images, plus
+        one segment."""
         poor = [i for i, roll in enumerate(self.rolls) if 2 * roll.alive.sum() <= self._limits.segment]
         rest = [i for i in poor if self.rolls[i].alive.any()]
         if len(rest) < 2:
@@ -129,7 +129,7 @@ class Sealed:
                 part.take(lambda i: old[i].packed.low),
                 part.take(lambda i: old[i].packed.step),
             )
-            if self._answering.mixes:  # partners may be gone
+            if self._answering.mixes:  # partners may have been evicted
                 views, logits = self._answering.answer(self._rng, packed)
             else:
                 views = part.take(lambda i: old[i].views)
@@ -150,7 +150,7 @@ class Sealed:
         return self.tensors if self._in_state else []
 
     def state_dict(self) -> dict[str, Any]:
-        """All but ``rng``'s; of segments that lie in a storage, their names there."""
+        """The state without that of ``rng``; for segments in a storage, their names there."""
         if not self._in_state:
             self._keep_what_is_gone()
         return {
@@ -168,16 +168,16 @@ class Sealed:
         }
 
     def _keep_what_is_gone(self) -> None:
-        """Somebody may have removed the run's folder, and what is open can be read all the same."""
+        """The run's folder may have been removed, but open files stay readable."""
         held = set(self._storage.names())
         for segment in self.segments:
             if (name := _name(segment.number)) not in held:
                 self._storage.keep(name, segment.tensors)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where :meth:`state_dict` was taken, wherever the segments lay then.
+        """Restores the state of :meth:`state_dict`, wherever its segments were stored.
 
-        Raises UsageError where they lay in a storage and there is none, and RunError where one is missing.
+        Raises UsageError if they were in a storage and there is none, and RunError if one is missing.
         """
         self.segments = [self._load(kept["number"], kept["tensors"]) for kept in state["segments"]]
         self.rolls = [Roll.of(roll) for roll in state["rolls"]]

@@ -1,4 +1,4 @@
-"""Segments: images that are written once, with how they are shown and what the teacher says to that."""
+"""Segments: images that are written once, with their views and the teacher's answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Segment:
     """``packed`` images [n, ...], each with A ``views``, a table [n, A, columns] on the CPU in which partners are rows
     of the same segment, and the teacher's ``logits`` [n, A, classes] for them. View 0 is the image as it is.
 
-    Nothing writes to it: a snapshot of a run need not copy it, and a file of it is written once.
+    Nothing writes to it: a run's snapshot need not copy it, and its file is written once.
     """
 
     number: int
@@ -33,7 +33,7 @@ class Segment:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What it is made of, by name."""
+        """Its tensors, by name."""
         packed = self.packed
         return {
             "pixels": packed.pixels,
@@ -45,13 +45,13 @@ class Segment:
 
     @staticmethod
     def of(number: int, tensors: Mapping[str, Tensor]) -> Segment:
-        """The segment that :attr:`tensors` were read from."""
+        """The segment with these :attr:`tensors`."""
         packed = Packed(tensors["pixels"], tensors["low"], tensors["step"])
         return Segment(number, packed, tensors["views"], tensors["logits"])
 
 
 class Places:
-    """Rows of several segments, in any order: ``segment`` [n] by place in their list, and ``row`` [n] there."""
+    """Rows of several segments, in any order: ``segment`` [n], an index in their list, and ``row`` [n] in it."""
 
     def __init__(self, segment: np.ndarray, row: np.ndarray) -> None:
         self.segment = segment
@@ -69,7 +69,7 @@ class Places:
         return Places(self.segment[rows], self.row[rows])
 
     def take(self, tensor_of: Callable[[int], Tensor]) -> Tensor:
-        """The rows [n, ...] of each segment's tensor."""
+        """The rows [n, ...] from each segment's tensor."""
         parts = []
         for index, rows in self._parts:
             tensor = tensor_of(index)
@@ -81,7 +81,7 @@ class Places:
 def show(
     segments: Sequence[Packed], places: Places, views: Views, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    """The views [n, C, H, W] of the images at ``places``, as many, whose partners are rows of the same segments."""
+    """The ``views`` [n, C, H, W] of the n images at ``places``, whose partners are rows of the same segments."""
     images = _images(segments, places, device, dtype)
     partners = images
     if bool((views.kind != PLAIN).any()):
@@ -100,7 +100,7 @@ def _images(segments: Sequence[Packed], places: Places, device: torch.device, dt
 
 
 def pick(segments: Sequence[Segment], places: Places, view: np.ndarray) -> tuple[Views, Tensor]:
-    """How the images at ``places`` look as their ``view`` [n], and the teacher's logits [n, classes] for that."""
+    """The views with index ``view`` [n] of the images at ``places``, and the teacher's logits [n, classes] for them."""
     count = segments[0].views.shape[1]
     of_views = Places(places.segment, places.row * count + view)
     table = of_views.take(lambda index: segments[index].views.flatten(0, 1))

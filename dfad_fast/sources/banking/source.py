@@ -1,4 +1,4 @@
-"""A bank at work."""
+"""The running source of a bank."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from dfad_fast.sources.storage import Part
 from dfad_fast.terms import Weighted
 
 _NOTES = 64
-"""Steps whose difficulties wait on the device until they are read together."""
+"""How many steps' difficulties stay on the device until they are read together."""
 
 
 @dataclass(frozen=True)
 class Filling:
-    """``new`` batches of ``of`` in an iteration; the student waits until ``least`` images are there."""
+    """``new`` batches of ``of`` per iteration; the student waits until the bank holds ``least`` images."""
 
     of: SourceSpec
     new: int
@@ -48,7 +48,7 @@ class BankSource(Source):
         self._store, notices = open_store(kept, bench, self._dtype, self._ask)
         self._notices += notices
         self._inner_bench = _Unasked.of(bench)
-        # Each a batch of its own, whatever the levers say, and nothing of it is asked for the student.
+        # Each is a separate batch, whatever the levers say, and the teacher does not run on it for the student.
         inner = replace(plan, student=(), student_steps=max(1, filling.new), batches=None)
         self._of = filling.of.make(self._inner_bench, inner)
         self._shown: Places | None = None
@@ -100,7 +100,7 @@ class BankSource(Source):
                 yield self._next()
 
     def _fill(self, turn: Turn) -> None:
-        """By as many batches as the student has steps, unless they come with steps of their own."""
+        """Adds as many batches as the student has steps, unless the source takes its own steps for them."""
         at_once = 1 if self._of.own_steps else max(1, self._plan.student_steps // self._of.student_steps)
         for _ in range(at_once):
             self._add(turn)
@@ -108,7 +108,7 @@ class BankSource(Source):
                 break
 
     def _add(self, turn: Turn) -> None:
-        self._read_notes()  # before their places are others'
+        self._read_notes()  # before other images take their places
         last = None
         for batch in self._of.batches(turn):
             if batch is not last:  # steps may share one
@@ -126,7 +126,7 @@ class BankSource(Source):
         return Batch(shown.images, TeacherView(shown.logits, ask, [], None, []))
 
     def _ask(self, images: Tensor) -> Tensor:
-        """The teacher's logits for some images that all processes have, each of which asks about its part."""
+        """The teacher's logits for images that all processes hold; each process runs the teacher on its part."""
         count = processes.count()
         missing = -len(images) % count
         whole = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
@@ -158,7 +158,7 @@ class BankSource(Source):
         return {"bank": self._store.state_dict(), "source": self._of.state_dict()}
 
     def state_of_all(self) -> dict[str, Any]:
-        """The bank is the same in all."""
+        """The bank is the same in all processes."""
         return {**self.state_dict(), "source": self._of.state_of_all()}
 
     def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class BankSource(Source):
 
 
 class _Unasked(Workbench):
-    """A workbench for a source whose images go into a bank: the teacher is asked about them when they are sealed."""
+    """A workbench for a source whose images go into a bank: the teacher runs on them when they are sealed."""
 
     @staticmethod
     def of(bench: Workbench) -> _Unasked:
@@ -193,16 +193,16 @@ def _looks_inside(row: Weighted) -> bool:
 
 
 def _what_is_asked(rows: tuple[Weighted, ...]) -> list[str]:
-    """Which of the student's terms have the teacher run although its answers are stored, a line each."""
+    """The student's terms that run the teacher although its answers are stored, one line each."""
     inside = " and ".join(dict.fromkeys(row.term.name for row in rows if _looks_inside(row)))
     further = " and ".join(dict.fromkeys(row.term.name for row in rows if row.term.asks_teacher))
     notices = []
     if inside:
         verb = "read" if " and " in inside else "reads"
         notices.append(
-            f"{inside} {verb} the inside of the teacher, which a bank does not keep: the teacher is asked in each step"
+            f"{inside} {verb} the teacher's hidden layers, which a bank does not keep: the teacher runs in each step"
         )
     if further:
         verb = "ask" if " and " in further else "asks"
-        notices.append(f"{further} {verb} the teacher about images that no bank keeps, in each step")
+        notices.append(f"{further} {verb} the teacher about images that are not in the bank, in each step")
     return notices

@@ -1,4 +1,4 @@
-"""The store: what is open, what is sealed, and which images the student is shown next."""
+"""The store: open and sealed images, and the images that the student sees next."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from dfad_fast.sources.banking.segments import Places, pick, show
 from dfad_fast.sources.storage import Storage
 
 _ANY = 2**40
-"""So many numbers that of each segment every image is as likely."""
+"""Enough numbers that every image of a segment is equally likely."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a student's step gets: ``images`` [n, C, H, W], and the teacher's ``logits`` [n, classes] where they are
-    stored."""
+    """A student step's ``images`` [n, C, H, W], and the teacher's ``logits`` [n, classes] if they are stored."""
 
     images: Tensor
     logits: Tensor | None
 
 
 class Store:
-    """Keeps images in the form ``form``, of ``FORMS``, each with the answers that ``answering`` has of the teacher.
+    """Stores images as ``form``, one of ``FORMS``, with the teacher's answers from ``answering``.
 
-    What is added is open until it fills a segment, which is sealed then, see :class:`Sealed`. Only sealed images are
-    shown. ``seed`` fixes views, what goes by chance, and the order in which images are shown: each once before any
-    comes again or, with ``repeats``, drawn so that the teacher's classes are balanced, see :class:`Choice`.
+    Added images stay open until they fill a segment, which is then sealed, see :class:`Sealed`. Only sealed images are
+    shown: in epochs or, with ``repeats``, drawn so that the teacher's classes are balanced, see :class:`Choice`.
+    ``seed`` fixes the views, the random evictions and the order of the images.
     """
 
     def __init__(
@@ -65,11 +64,11 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of all that is held, of what no longer counts too."""
+        """Bytes of all stored data, including images that no longer count."""
         return sum(tensor.nbytes for tensor in [*self._open_tensors, *self.sealed.tensors])
 
     def add(self, images: Tensor) -> None:
-        """``images`` [n, C, H, W], which become visible with the segment that they fill."""
+        """Adds ``images`` [n, C, H, W], which become visible once their segment is full."""
         self._open.append(Packed.of(images, self._form))
         if sum(map(len, self._open)) >= self._limits.segment:
             packed, self._open = Packed.cat(self._open), []
@@ -78,7 +77,7 @@ class Store:
             self._epochs.restart()
 
     def draw(self, count: int) -> tuple[Places, np.ndarray]:
-        """The next ``count`` images, and which view of each. There has to be one."""
+        """The next ``count`` images, and the view of each. The store must not be empty."""
         if self._living is None:
             self._living = self.sealed.living()
             if self._repeats is not None:
@@ -94,14 +93,14 @@ class Store:
     def show(
         self, places: Places, view: np.ndarray, rows: slice, device: torch.device, dtype: torch.dtype
     ) -> Shown:
-        """Those of ``places`` that ``rows`` says. Where no views are stored, new ones are drawn."""
+        """The images at the given ``rows`` of ``places``. Draws new views if none are stored."""
         segments = self.sealed.segments
         own = places[rows]
         if self._answering.views:
             views, logits = pick(segments, own, view[rows])
             logits = logits.to(device, torch.float32, non_blocking=True)
         else:
-            # Drawn for the whole batch, in each process.
+            # Every process draws for the whole batch.
             shape, logits = segments[0].packed.pixels.shape, None
             views = self._answering.draw(self._rng, len(places), shape, _ANY).select(rows)
             sizes = torch.tensor([len(segment) for segment in segments])
@@ -109,7 +108,7 @@ class Store:
         return Shown(show([segment.packed for segment in segments], own, views, device, dtype), logits)
 
     def note(self, places: Places, difficulty: np.ndarray) -> None:
-        """How difficult the images at ``places`` were for the student. Not after another ``add``."""
+        """Records how difficult the images at ``places`` were for the student. Call it before the next ``add``."""
         for index in np.unique(places.segment):
             here = places.segment == index
             self.sealed.rolls[index].difficulty[places.row[here]] = difficulty[here]
@@ -128,7 +127,7 @@ class Store:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where :meth:`state_dict` was taken. Raises as :meth:`Sealed.load_state_dict`."""
+        """Restores the state of :meth:`state_dict`. Raises like :meth:`Sealed.load_state_dict`."""
         self.sealed.load_state_dict(state)
         device = self._answering.device
         self._open = [Packed(*(tensor.to(device) for tensor in part)) for part in state["open"]]

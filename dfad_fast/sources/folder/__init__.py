@@ -1,3 +1,3 @@
-"""Anybody's unlabeled images, shown to both networks."""
+"""Unlabeled images from files, shown to both networks."""
 
 from dfad_fast.sources.folder.spec import Folder as Folder

@@ -1,4 +1,4 @@
-"""What a teacher makes of images that it was not trained on."""
+"""How a teacher classifies images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from dfad_fast.networks.probing import Prober
 from dfad_fast.terms import Weighted
 from dfad_fast.terms.batch_norm import BatchNormStatistics
 
-# Between images that a student learned well from and others. Digits, resnet8-w32: 10.0 of 10 classes, confidence 1.00,
-# 0.08 deviations off; mirrored 7.1, 0.82, 0.14; half of them photos 6.6, 0.96, 0.36; but inverted 5.7, 0.72, 0.41;
-# pixels shuffled 4.7, 0.78, 0.30; photos 2.1, 0.93, 0.69; noise 1.2, 0.98, 0.61. CIFAR-10, ResNet-20: test images 10.0,
-# 0.97, 0.11; upside down 8.9, 0.86, 0.11; in gray 9.9, 0.94, 0.16; but enlarged twice 3.8, 0.85, 0.32. Confidence alone
-# says little: a teacher may be sure of noise, and one that was trained with smoothed labels is sure of nothing.
+# The limits separate images that a student learned well from, from others. Digits, resnet8-w32: 10.0 of 10 classes,
+# confidence 1.00, 0.08 deviations off; mirrored 7.1, 0.82, 0.14; half of them photos 6.6, 0.96, 0.36; but inverted 5.7,
+# 0.72, 0.41; pixels shuffled 4.7, 0.78, 0.30; photos 2.1, 0.93, 0.69; noise 1.2, 0.98, 0.61. CIFAR-10, ResNet-20: test
+# images 10.0, 0.97, 0.11; upside down 8.9, 0.86, 0.11; in gray 9.9, 0.94, 0.16; but enlarged twice 3.8, 0.85, 0.32.
+# Confidence alone says little: a teacher may be confident on noise, and one trained with smoothed labels is never
+# confident.
 _FEWEST_CLASSES = 0.6
 _LEAST_CONFIDENCE = 0.5
 _LARGEST_SHIFT = 0.5
 _MEASURED = 1024
-"""Images that batch norm statistics are taken of."""
+"""The number of images for batch norm statistics."""
 
 
 @dataclass(frozen=True)
 class Recognition:
     """``classes`` int64 [N] are the teacher's answers, ``confidence`` is the mean of the largest probabilities, from 0
-    to 1. ``shift``: how far from the running means of the teacher's batch norm layers the images' means are, in running
-    deviations; the root mean square over channels, averaged over layers. None without such layers."""
+    to 1. ``shift`` is the distance of the images' means from the running means of the teacher's batch norm layers, in
+    running standard deviations: the root mean square over channels, averaged over layers. None without such layers."""
 
     classes: Tensor
     balance: ClassBalance
@@ -49,7 +50,7 @@ class Recognition:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with them, where they are too far from what the teacher knows."""
+        """What is wrong with the images, if they are too far from the teacher's data."""
         balance, wrong = self.balance, []
         if balance.effective < _FEWEST_CLASSES * len(balance.counts):
             wrong.append(f"fewer classes than {_FEWEST_CLASSES * len(balance.counts):g}")
@@ -61,7 +62,7 @@ class Recognition:
 
 
 def recognize(prober: Prober, batches: Iterator[Tensor]) -> Recognition:
-    """Asks the teacher, as it is when it is used, about ``batches`` of images [B, C, H, W] on its device."""
+    """Runs the teacher, in the form that steps use, on ``batches`` of images [B, C, H, W] on its device."""
     prober.trio.set_modes(student=True)
     classes: list[Tensor] = []
     sum_of_confidence, statistics = 0.0, _Statistics()
@@ -82,7 +83,7 @@ def recognize(prober: Prober, batches: Iterator[Tensor]) -> Recognition:
 
 
 class _Statistics:
-    """Means at each layer, over batches of which the last may be smaller."""
+    """Means at each layer, over batches; the last may be smaller."""
 
     def __init__(self) -> None:
         self.images = 0

@@ -1,4 +1,4 @@
-"""A folder of images at work."""
+"""The running source of a folder of images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dfad_fast.sources.form import ImageForm
 from dfad_fast.sources.source import Batch, Plan, Source, Turn, Workbench
 
 _HELD_OUT = 10
-"""One image in so many is held out."""
+"""One image in this many is held out."""
 
 
 class FolderSource(Source):
@@ -45,7 +45,7 @@ class FolderSource(Source):
         self._dtype = image_dtype(bench.prober.trio.student)
         size = max(2, bench.own_batch_size)
         found = recognize(bench.prober, (self._shown(part) for part in self._used.split(size)))
-        # Each process has come to the same, but for rounding, and all are to draw the same images.
+        # The processes' results differ only by rounding, but all must draw the same images.
         known = collectives.collect(found)[0]
         self._uncounted = len(self._used)
         bench.prober.passes.teacher -= self._uncounted
@@ -53,14 +53,14 @@ class FolderSource(Source):
         self._notices = [f"{path}: {len(order):,} images, {apart:,} of them held out; {known}"]
         if self._form is not bench.form:
             self._notices.append(
-                f"nobody says how the teacher's images were normalized (--mean, --std): those in {path} are by their "
-                f"own mean {_listed(self._form.mean)} and deviation {_listed(self._form.std)}"
+                f"the normalization of the teacher's images is unknown (--mean, --std): those in {path} are "
+                f"normalized by their own mean {_listed(self._form.mean)} and deviation {_listed(self._form.std)}"
             )
         if known.problem:
             warnings.warn(
-                f"the images in {path} are far from what the teacher knows, and a student learns less from them "
-                f"({known.problem}): {known}; take images that are more like those that it was trained on, check "
-                "--mean and --std, or give them a smaller share beside a generator's: '0.8*fresh + 0.2*folder(...)'",
+                f"the images in {path} are far from the teacher's data, so a student learns less from them "
+                f"({known.problem}): {known}; use images closer to its training data, check --mean and --std, or "
+                "give them a smaller share beside a generator: '0.8*fresh + 0.2*folder(...)'",
                 DFADFastWarning,
                 stacklevel=2,
             )
@@ -78,7 +78,7 @@ class FolderSource(Source):
         return self._notices
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
-        # What the teacher was asked at the beginning counts in the first iteration, of a run that is resumed too.
+        # The teacher's initial answers count in the first iteration, also of a resumed run.
         self._bench.prober.passes.teacher += self._uncounted
         self._uncounted = 0
         whole, own = self._bench.batch_size, processes.own_rows(self._bench.batch_size)
@@ -90,12 +90,12 @@ class FolderSource(Source):
             yield self._bench.see(apply_views(images, partners, views), self._plan.student)
 
     def _shown(self, rows: Tensor) -> Tensor:
-        """The images at ``rows`` as the teacher's are, where the networks are."""
+        """The images at ``rows``, normalized like the teacher's, on the networks' device."""
         images = self._form.normalize(self._pixels[rows].to(self._bench.device).float() / 255)
         return images.to(self._dtype)
 
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor]:
-        """Those again from the first on where there are fewer than ``count``."""
+        """Repeats them from the first if there are fewer than ``count``."""
         places = torch.arange(count) % len(self._held_out)
         return (self._shown(self._held_out[part]) for part in places.split(batch_size))
 
@@ -108,12 +108,12 @@ class FolderSource(Source):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises RuntimeError where the images are other ones."""
+        """Raises RuntimeError if the images have changed."""
         if state["digest"] != self._digest or len(state["classes"]) != len(self._classes):
-            raise RuntimeError("the images that its source reads are others than they were: put them back")
+            raise RuntimeError("the images that its source reads have changed: restore them")
         self._rng.bit_generator.state = state["rng"]
         self._uncounted = state["uncounted"]
-        # Not as they are answered now: with other threads or versions an answer may have tipped over.
+        # Not today's answers: with other threads or versions an answer may differ.
         self._take(state["classes"].cpu())
 
     @property
@@ -126,7 +126,7 @@ def _listed(values: Sequence[float] | None) -> str:
 
 
 def _standardizing(form: ImageForm, pixels: Tensor) -> ImageForm:
-    """``form`` with the mean and deviation of ``pixels``, bytes [N, C, H, W]."""
+    """``form`` with the mean and standard deviation of ``pixels``, bytes [N, C, H, W]."""
     mean, std = [], []
     for channel in pixels.unbind(1):
         counts = torch.bincount(channel.flatten(), minlength=256).double()

@@ -15,15 +15,15 @@ from dfad_fast.sources.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Folder(SourceSpec):
-    """Unlabeled images of whatever origin, at ``path``: a folder of image files, those in folders in it too, or an .npz
-    with ``images``, see :func:`dfad_fast.sources.folder.reading.read_images`. They are cropped and resized to the
-    teacher's image shape and normalized as its images were; a tenth of them no step sees.
+    """Unlabeled images of any origin at ``path``: a folder of image files, with its subfolders, or an .npz with
+    ``images``, see :func:`dfad_fast.sources.folder.reading.read_images`. They are cropped and resized to the teacher's
+    image shape and normalized like its images. A tenth is held out from all steps.
 
-    The teacher is asked once about each. ``balance``: each of the classes that it finds is then shown as often as the
-    others (Nayak et al., WACV 2021, arXiv 2011.09113: arbitrary images distill where they are balanced so), but no
-    image more than ``repeats`` times as often as without. ``augment``: how they are shown, words joined by "-", see
-    :func:`dfad_fast.sources.augmenting.draw_views`; the teacher answers to what is shown. If there are more than
-    ``limit`` images, and that is not 0, so many are drawn.
+    The teacher runs once on each. ``balance`` then shows all classes that it finds equally often (Nayak et al., WACV
+    2021, arXiv 2011.09113: arbitrary images distill if balanced in this way), but no image more than ``repeats`` times
+    as often as without. ``augment``: words joined by "-", see :func:`dfad_fast.sources.augmenting.draw_views`; the
+    teacher answers the augmented images. If there are more than ``limit`` images, and ``limit`` is not 0, that many are
+    drawn.
 
     Raises UsageError for unknown words and for numbers out of range.
     """
@@ -43,7 +43,7 @@ class Folder(SourceSpec):
             raise UsageError(f"folder: repeats must be at least 1, got {self.repeats:g}")
         if self.limit < 0:
             raise UsageError(f"folder: limit must be at least 0, got {self.limit}")
-        if self.path:  # whole, so that a run that is resumed from elsewhere finds it
+        if self.path:  # absolute, so that a run resumed from another folder finds it
             object.__setattr__(self, "path", os.path.abspath(os.path.expanduser(self.path)))
 
     @property
@@ -51,7 +51,7 @@ class Folder(SourceSpec):
         return ("path",)
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
-        """Raises UsageError where there are no images to read."""
+        """Raises UsageError if there are no images to read."""
         if not self.path:
             raise UsageError(
                 "folder needs the path of a folder of images, or of an .npz: folder(path='IMAGES')"

@@ -1,1 +1,1 @@
-"""Images drawn on the fly from a seed, one file per kind of drawing; nobody trains what draws them."""
+"""Images drawn on the fly from a seed by fixed rules, one file per kind of drawing."""

@@ -1,8 +1,8 @@
-"""What all drawings share: where the pixels of many images are, and lines through all of them at once.
+"""Shared by all drawings: the pixel coordinates of many images, and lines through all images at once.
 
-Pixels of a batch are kept as [H, W, N], the images innermost: an operation on a figure per image then runs along
-contiguous memory, whatever the size of the images. Lengths are in units of the image's shorter side; the origin is in
-the image's center. All is computed by numpy but for sums, so that it has the same bits whatever the number of threads.
+A batch's pixels are [H, W, N], with the images innermost: operations on one figure per image then run along contiguous
+memory, whatever the image size. Lengths are in units of the image's shorter side; the origin is the image's center.
+NumPy computes everything except sums, so the result is bit-equal for any number of threads.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ def power_law(rng: np.random.Generator, low: float, high: float, exponent: float
 
 
 def some(rng: np.random.Generator, share: float, these: np.ndarray, others: np.ndarray | float) -> np.ndarray:
-    """Float32: ``these`` for about ``share`` of all, and ``others``."""
+    """Float32: ``these`` for about ``share`` of all entries, ``others`` for the rest."""
     return np.where(rng.random(these.shape, np.float32) < share, these, others).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Ramps:
-    """How far pixels are from lines, kept by column, ``over`` [..., 1, W, N], and by row, ``down`` [..., H, 1, N]."""
+    """Pixels' distances from lines, split by column, ``over`` [..., 1, W, N], and by row, ``down`` [..., H, 1, N]."""
 
     over: np.ndarray
     down: np.ndarray
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """[H, W, N]: of the lines with that number."""
-        # By torch, which is faster at this.
+        """[H, W, N]: the distances from the lines with that index."""
+        # torch is faster here.
         pixels: np.ndarray = torch.add(*map(torch.from_numpy, (self.down[index], self.over[index]))).numpy()
         return pixels
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """``count`` images of ``shape`` (C, H, W): where their pixels are."""
+    """The pixel coordinates of ``count`` images of ``shape`` (C, H, W)."""
 
     count: int
     shape: Shape
@@ -68,7 +68,7 @@ class Canvas:
     def places(
         self, rng: np.random.Generator, *shape: int, within: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """x and y of points anywhere in the middle part of the image, which has ``within`` of its sides."""
+        """x and y of uniform points in the central part of the image, with sides scaled by ``within``."""
         width, height = (within * side / 2 for side in self.extent)
         return uniform(rng, -width, width, *shape), uniform(rng, -height, height, *shape)
 
@@ -84,20 +84,20 @@ class Canvas:
     def along(
         self, angle: np.ndarray, x: np.ndarray, y: np.ndarray, start: np.ndarray | float = 0.0
     ) -> Ramps:
-        """How far each pixel is along the direction ``angle``, in radians, from ``start`` beyond the point (x, y); each
-        of them [K, N]."""
+        """Each pixel's distance along the direction ``angle``, in radians, from the point ``start`` beyond (x, y); all
+        arguments are [K, N]."""
         over, down = self.axes()
         cos, sin = np.cos(angle), np.sin(angle)
         offset = x * cos + y * sin + start
         return Ramps(over * cos[:, None, None], down * sin[:, None, None] - offset[:, None, None])
 
     def squared_distance(self, x: np.ndarray, y: np.ndarray, less: np.ndarray) -> Ramps:
-        """How far each pixel is from the point (x, y), squared, ``less`` what is given; each of them [K, N]."""
+        """Each pixel's squared distance from the point (x, y), minus ``less``; all arguments are [K, N]."""
         over, down = self.axes()
         return Ramps((over - x[:, None, None]) ** 2, (down - y[:, None, None]) ** 2 - less[:, None, None])
 
 
 def to_images(pixels: np.ndarray) -> np.ndarray:
-    """[H, W, N] as [N, H, W]."""
+    """Rearranges [H, W, N] to [N, H, W]."""
     height, width, count = pixels.shape
     return np.ascontiguousarray(pixels.reshape(height * width, count).T).reshape(count, height, width)

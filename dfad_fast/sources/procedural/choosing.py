@@ -1,5 +1,5 @@
-"""Which drawings are most like the data: those whose statistics at the teacher's first batch norm layers are nearest to
-what the teacher remembers of its data there."""
+"""Chooses the drawings most similar to the data: their statistics at the teacher's first batch norm layers are closest
+to the running ones."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from dfad_fast.sources.form import ImageForm
 from dfad_fast.sources.procedural.drawing import SURROUNDS, Drawing, evenly
 
 _LAYERS = 4
-"""So many of the teacher's first batch norm layers are asked: later ones see more in images than drawings have."""
+"""How many of the teacher's first batch norm layers are used: later ones see more than drawings contain."""
 _CONTRASTS = (0.6, 1.0, 1.6)
 _PIXELS = 64 * 64 * 64
-"""Pixels of the images that a candidate is judged by, 16 to 64 of them."""
+"""The number of pixels in the 16 to 64 images that judge a candidate."""
 _ALIKE = 0.4
-"""The part of all images that is shared out evenly among the kinds: a student has to see what varies."""
+"""The fraction of images divided equally among the kinds, because a student needs variety."""
 _PARTS = 10
-"""The rest is shared out in so many parts."""
+"""The remaining images are distributed in this many parts."""
 
 
 def choose_drawing(
     kinds: tuple[str, ...], surround: str, prober: Prober, form: ImageForm, seed: int
 ) -> Drawing:
-    """The kinds with their shares, in what contrast, and the surround where it is ``auto``.
+    """Chooses the kinds' shares, the contrast and, for ``auto``, the surround.
 
-    Each kind is drawn with each surround in each contrast, and shown to the teacher once; what mixtures of kinds would
-    have follows from that. A teacher without batch norm layers has nothing to choose by: then the shares are equal, and
-    ``auto`` is no surround.
+    Draws each kind with each surround in each contrast and runs the teacher on it once; the statistics of mixtures
+    follow from these. For a teacher without batch norm layers the shares are equal, and ``auto`` means no surround.
     """
     surrounds = list(SURROUNDS) if surround == "auto" else [surround]
     if not batch_norm_layers(prober.trio.teacher):
@@ -51,12 +50,12 @@ def choose_drawing(
     _, name, contrast, shares = min(found)
     rounded = {kind: round(share, 4) for kind, share in zip(kinds, shares, strict=True)}
     best = Drawing(rounded, name, contrast, chosen=True)
-    # Each process has come to the same, but for rounding.
+    # The processes' results differ only by rounding.
     return collectives.collect(best)[0]
 
 
 def _mixtures(kinds: int) -> list[list[float]]:
-    """All shares of so many kinds, in parts of which each has a few to begin with."""
+    """All ways to divide the images among ``kinds`` kinds, each with its equal minimum."""
     return [
         [_ALIKE / kinds + (1 - _ALIKE) * own / _PARTS for own in parts]
         for parts in product(range(_PARTS + 1), repeat=kinds)
@@ -65,10 +64,10 @@ def _mixtures(kinds: int) -> list[list[float]]:
 
 
 def _statistics(drawing: Drawing, prober: Prober, form: ImageForm, seed: int) -> list[LayerStatistics]:
-    """What images of it have at the teacher's first batch norm layers."""
+    """The statistics of a drawing's images at the teacher's first batch norm layers."""
     _, height, width = form.shape
     count = min(max(_PIXELS // (height * width), 16), 64)
-    # The same seed for all candidates: they differ in nothing else.
+    # The same seed for all candidates, so that they differ in nothing else.
     pixels = drawing.draw(np.random.default_rng([seed, 20]), count, form.shape)
     images = form.normalize(pixels).to(prober.device, image_dtype(prober.trio.teacher))
     prober.trio.teacher.eval()
@@ -78,8 +77,8 @@ def _statistics(drawing: Drawing, prober: Prober, form: ImageForm, seed: int) ->
 
 
 def _distances(seen: Sequence[Sequence[LayerStatistics]], mixtures: Tensor) -> Tensor:
-    """[M]: how far the statistics of each of the ``mixtures`` [M, K] are from the running ones, relative to these,
-    summed over the layers. ``seen`` are those of the K parts, which the mixtures' follow from."""
+    """[M]: the relative distance of each mixture's statistics from the running ones, summed over the layers, for
+    ``mixtures`` [M, K]. They follow from ``seen``, the statistics of the K parts."""
     norm = torch.linalg.vector_norm
     total = torch.zeros(len(mixtures), device=mixtures.device)
     for layers in zip(*seen, strict=True):

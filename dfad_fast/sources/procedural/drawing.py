@@ -1,4 +1,4 @@
-"""What is drawn: the kinds with their shares, and what is around them."""
+"""A drawing: the kinds with their shares, and their surround."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dfad_fast.sources.procedural.canvas import Shape
 from dfad_fast.sources.procedural.kinds import IN_WORDS, draw
 
 SURROUNDS: dict[str, float | None] = {"none": None, "dark": 0.0, "light": 1.0}
-"""Their levels, from 0 to 1."""
+"""The surrounds' levels, from 0 to 1."""
 
 
 def parse_surround(text: str) -> str:
@@ -26,8 +26,8 @@ def parse_surround(text: str) -> str:
 
 @dataclass(frozen=True)
 class Drawing:
-    """``shares`` of each kind, 1 together; ``surround``, one of SURROUNDS; ``contrast``, what the distance of pixels
-    from it, or without one from the middle, is multiplied by; ``chosen``, whether the teacher's statistics decided.
+    """``shares``: each kind's share, with sum 1; ``surround``: one of SURROUNDS; ``contrast``: the factor on pixels'
+    distance from the surround, or from the middle without one; ``chosen``: whether the teacher's statistics decided.
     """
 
     shares: Mapping[str, float]
@@ -63,5 +63,5 @@ class Drawing:
 
 
 def evenly(kinds: tuple[str, ...]) -> dict[str, float]:
-    """The same share of each."""
+    """Equal shares for all kinds."""
     return dict.fromkeys(kinds, 1.0 / len(kinds))

@@ -1,4 +1,4 @@
-"""Figures with soft edges: bars, discs, boxes, outlines and arcs, by how far a pixel is from them."""
+"""Figures with soft edges (bars, discs, boxes, outlines and arcs), drawn by each pixel's distance from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from dfad_fast.sources.procedural.canvas import Canvas
 
 WHOLE = np.float32(8.0)
-"""What ``rim`` and ``cut`` are of figures of which nothing is missing."""
+"""The values of ``rim`` and ``cut`` for complete figures."""
 _QUARTER = np.float32(np.pi / 2)
 
 
@@ -17,9 +17,9 @@ _QUARTER = np.float32(np.pi / 2)
 class Figures:
     """K figures per image, each field a float32 array [K, N].
 
-    A box around (x, y), turned by ``angle``, of half the lengths ``a`` along and ``b`` across, widened and rounded by
-    ``radius``: a disc where both are 0, a stroke where ``b`` is. Only its rim, ``rim`` thick, is left of it; and in the
-    direction ``cut_angle`` nothing beyond the share ``cut`` of its size.
+    A box around (x, y), rotated by ``angle``, with half lengths ``a`` along and ``b`` across, widened and rounded by
+    ``radius``: a disc if both are 0, a stroke if only ``b`` is. ``rim`` keeps only a rim of this thickness; ``cut``
+    removes everything in the direction ``cut_angle`` beyond this fraction of its size.
     """
 
     x: np.ndarray
@@ -33,7 +33,7 @@ class Figures:
     cut_angle: np.ndarray | None = None
 
     def distances(self, canvas: Canvas) -> list[np.ndarray]:
-        """[H, W, N] for each of the K: of each pixel from its image's figure, negative inside it."""
+        """[H, W, N] for each of the K figures: each pixel's distance from its image's figure, negative inside."""
         along = canvas.along(self.angle, self.x, self.y)
         across = canvas.along(self.angle + _QUARTER, self.x, self.y)
         found = []
@@ -55,7 +55,7 @@ class Figures:
 
 
 def _beyond(along: np.ndarray, across: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How far from a box of half the lengths ``a`` and ``b``, negative inside it. Writes to what it is given."""
+    """The distance from a box with half lengths ``a`` and ``b``, negative inside. Overwrites its arguments."""
     for ramp, length in ((along, a), (across, b)):
         np.abs(ramp, out=ramp)
         ramp -= length
@@ -70,7 +70,7 @@ def _beyond(along: np.ndarray, across: np.ndarray, a: np.ndarray, b: np.ndarray)
 
 
 def coverage(distance: np.ndarray, pixel: float, softness: np.ndarray) -> np.ndarray:
-    """How much of each pixel a figure covers, in [0, 1]: its edge is ``softness`` [N] pixels wide. Writes to
+    """The fraction of each pixel that a figure covers, in [0, 1]; its edge is ``softness`` [N] pixels wide. Overwrites
     ``distance`` [H, W, N]."""
     distance *= np.float32(-1.0 / pixel) / softness
     distance += np.float32(0.5)

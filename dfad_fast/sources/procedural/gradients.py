@@ -1,4 +1,4 @@
-"""Gradients: straight and round ones between two colors, smooth, in stripes or in steps."""
+"""Linear and radial gradients between two colors: smooth, in stripes or in steps."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def gradients(rng: np.random.Generator, count: int, shape: Shape) -> np.ndarray:
     angle = uniform(rng, 0.0, 2 * np.pi, 1, count)
     course = np.square(canvas.along(angle, x, y)[0])
     across = np.square(canvas.along(angle + np.float32(np.pi / 2), x, y)[0])
-    # Straight gradients are round ones that are drawn out without end.
+    # Linear gradients are radial ones stretched to infinity.
     course += across * some(rng, 0.5, uniform(rng, 0.3, 1.0, count), 0.0)
     np.sqrt(course, out=course)
-    # A wave with straight flanks, from 0 to 1 and back, for some as steep as a step.
+    # A wave with straight flanks, from 0 to 1 and back; for some images as steep as a step.
     course *= power_law(rng, 0.5, 6.0, 2.0, count)
     course -= np.floor(course)
     course -= np.float32(0.5)

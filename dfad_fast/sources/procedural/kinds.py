@@ -22,7 +22,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int, Shape], np.ndarray]] = {
     "shapes": shapes,
     "gradients": gradients,
 }
-"""A new one is a file and a line here: it draws so many images, float32 [N, C, H, W] in [0, 1]."""
+"""A new kind is a file and a line here. It draws ``count`` images, float32 [N, C, H, W] in [0, 1]."""
 
 IN_WORDS = {
     "leaves": "dead leaves",
@@ -33,8 +33,7 @@ IN_WORDS = {
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:
-    """``all``, or the names of kinds with an underscore between them. Raises UsageError for an unknown name and for
-    one that is given twice."""
+    """Parses ``all``, or names of kinds joined by underscores. Raises UsageError for an unknown or repeated name."""
     if text == "all":
         return tuple(KINDS)
     names = tuple(text.split("_"))
@@ -42,15 +41,15 @@ def parse_kinds(text: str) -> tuple[str, ...]:
         if name not in KINDS:
             raise unknown_name("kind of drawing", name, ["all", *KINDS])
     if len(set(names)) < len(names):
-        raise UsageError(f"kinds names one twice, got {text!r}: give each kind of drawing once")
+        raise UsageError(f"kinds repeats a name, got {text!r}: name each kind of drawing once")
     return names
 
 
 def draw(
     rng: np.random.Generator, count: int, shape: Shape, shares: Mapping[str, float], surround: float | None
 ) -> Tensor:
-    """Float32 [count, C, H, W] in [0, 1], in any order: of each kind its share, on a surround of that level where one
-    is given."""
+    """Float32 [count, C, H, W] in [0, 1], in any order: each kind's share of images, on a surround of the given level,
+    if any."""
     parts = []
     for kind, own in _counts(rng, count, shares).items():
         if surround is not None and kind == "shapes":
@@ -63,8 +62,8 @@ def draw(
 
 
 def _counts(rng: np.random.Generator, count: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """Whole numbers that are ``count`` together: the shares of it, rounded up or down by chance so that the
-    mean is right: of few images not every kind has one. None is 0."""
+    """Whole numbers with the sum ``count``: the kinds' shares, randomly rounded so that the mean is right. With few
+    images some kinds get none and are left out."""
     ends = np.floor(np.cumsum(list(shares.values())) * count + rng.random()).astype(int)
     ends[-1] = count
     own = np.diff(ends, prepend=0)

@@ -1,8 +1,7 @@
-"""Dead leaves: discs, rectangles and triangles of many sizes, each hiding a part of those below it.
+"""Dead leaves: discs, rectangles and triangles of many sizes that cover parts of those below.
 
-A model of how objects hide each other in natural images (Lee, Mumford and Huang 2001), whose sizes follow a power
-law; networks learn from such images too (Baradad et al. 2021, arXiv 2106.05963). Leaves have a texture of colored
-noise, each of its own strength.
+A model of occlusion in natural images with power-law sizes (Lee, Mumford and Huang 2001); networks also learn from such
+images (Baradad et al. 2021, arXiv 2106.05963). Leaves have textures of colored noise with different strengths.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dfad_fast.sources.procedural.noise import crops
 
 _OF_EACH_FORM = 6
 LEAVES = 3 * _OF_EACH_FORM
-"""Leaves of an image, above one that fills it."""
+"""The number of leaves in an image, above a leaf that fills it."""
 _SIZES = (0.05, 0.6)
 _EXPONENT = 1.8
 _TURN = np.float32(2 * np.pi / 3)
@@ -55,13 +54,13 @@ def _triangles(rng: np.random.Generator, canvas: Canvas) -> Iterator[np.ndarray]
 
 
 def _laid(rng: np.random.Generator, canvas: Canvas) -> tuple[np.ndarray, ...]:
-    """Places and sizes of the leaves of one form, each [leaves, N]."""
+    """Positions and sizes of the leaves of one form, each [leaves, N]."""
     size = (_OF_EACH_FORM, canvas.count)
     return *canvas.places(rng, *size, within=1.1), power_law(rng, *_SIZES, _EXPONENT, *size)
 
 
 def on_top(rng: np.random.Generator, count: int, shape: Shape) -> np.ndarray:
-    """Integers [N, H, W]: the number of the leaf that is seen at each pixel, 0 where there is none."""
+    """Integers [N, H, W]: the number of the top leaf at each pixel, 0 if there is none."""
     canvas = Canvas(count, shape)
     top = np.zeros((*shape[1:], count), np.uint8)
     forms = [form(rng, canvas) for form in (_discs, _rectangles, _triangles)]
@@ -75,7 +74,7 @@ def on_top(rng: np.random.Generator, count: int, shape: Shape) -> np.ndarray:
 def leaves(rng: np.random.Generator, count: int, shape: Shape) -> np.ndarray:
     """Float32 [N, C, H, W] in [0, 1]."""
     channels, height, width = shape
-    # Where an image's colors begin among those of all.
+    # The offset of each image's colors among those of all images.
     seen = on_top(rng, count, shape) + (LEAVES + 1) * np.arange(count)[:, None, None]
     strengths = uniform(rng, 0.0, 0.6, count * (LEAVES + 1)) ** 3
     texture = crops(rng, count, height, width)

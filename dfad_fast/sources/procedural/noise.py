@@ -1,5 +1,5 @@
-"""Colored noise: images whose power falls with the frequency f like ``f ** -a``, as that of natural images does for an
-``a`` of about 2 (Baradad et al. 2021, arXiv 2106.05963)."""
+"""Colored noise: images whose power falls with frequency f like ``f ** -a``; natural images have an ``a`` of about 2
+(Baradad et al. 2021, arXiv 2106.05963)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from dfad_fast.sources.procedural.canvas import Shape, uniform
 
 SLOPES = (0.5, 4.0)
-"""The least and the largest ``a``."""
+"""The smallest and the largest ``a``."""
 _IMAGES_PER_FIELD = 8
 
 
 def colored_fields(rng: np.random.Generator, slopes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Float32 [F, height, width] of mean 0 and deviation 1, which go on at their other edges; the power of each falls
-    with its slope [F]."""
+    """Periodic float32 fields [F, height, width] with mean 0 and standard deviation 1; each one's power falls with its
+    slope [F]."""
     size = (len(slopes), height, width // 2 + 1)
     white = rng.standard_normal((*size, 2), np.float32).view(np.complex64)[..., 0]
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)).astype(np.float32)
@@ -26,7 +26,7 @@ def colored_fields(rng: np.random.Generator, slopes: np.ndarray, height: int, wi
 
 
 def crops(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
-    """Float32 [N, H, W], cut at random places out of few larger fields of noise; of deviation 1, but for the cut."""
+    """Float32 [N, H, W], cropped at random from a few larger noise fields whose standard deviation is 1."""
     fields = colored_fields(
         rng, uniform(rng, *SLOPES, -(-count // _IMAGES_PER_FIELD)), _larger(height), _larger(width)
     )
@@ -37,12 +37,12 @@ def crops(rng: np.random.Generator, count: int, height: int, width: int) -> np.n
 
 
 def _larger(side: int) -> int:
-    """At least half as long again, and quick to transform."""
+    """A length at least 1.5 times as large, and fast to transform."""
     return 8 * -(-3 * side // 16)
 
 
 def noise(rng: np.random.Generator, count: int, shape: Shape) -> np.ndarray:
-    """Float32 [N, C, H, W] in [0, 1]: noise about a level, with channels that vary together or each on its own."""
+    """Float32 [N, C, H, W] in [0, 1]: noise around a level, with channels that vary together or independently."""
     channels, height, width = shape
     level = uniform(rng, 0.2, 0.8, count, 1) + uniform(rng, -0.2, 0.2, count, channels)
     contrast = uniform(rng, 0.05, 0.4, count, 1)

@@ -1,4 +1,4 @@
-"""Shapes: few figures and strokes on a plain ground, as in drawings, letters and pictures of single things."""
+"""Shapes: a few figures and strokes on a plain ground, as in drawings, letters and pictures of single objects."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dfad_fast.sources.procedural.colors import between, palettes
 from dfad_fast.sources.procedural.figures import WHOLE, Figures, coverage
 
 FIGURES = 4
-"""At most so many in an image."""
+"""The most figures in an image."""
 
 
 def shapes(rng: np.random.Generator, count: int, shape: Shape, ground: float | None = None) -> np.ndarray:
-    """Float32 [N, C, H, W] in [0, 1]: loose figures in the first half, each of its color, and strokes of one pen in the
-    second. ``ground`` is the level of every image's ground; without it each has a color of its own."""
+    """Float32 [N, C, H, W] in [0, 1]: separate figures in different colors in the first half, strokes of one pen in the
+    second. ``ground`` is the level of every image's ground; without it each ground has its own color."""
     loose = (count + 1) // 2
     colors = palettes(rng, count, shape[0], FIGURES + 1)
     if ground is not None:
@@ -23,7 +23,7 @@ def shapes(rng: np.random.Generator, count: int, shape: Shape, ground: float | N
 
 
 def _loose(rng: np.random.Generator, colors: np.ndarray, shape: Shape) -> np.ndarray:
-    """Boxes, discs, rings and arcs anywhere, of the ``colors`` [N, C, 1 + FIGURES]."""
+    """Boxes, discs, rings and arcs anywhere, with ``colors`` [N, C, 1 + FIGURES]."""
     canvas = Canvas(len(colors), shape)
     size = (FIGURES, canvas.count)
     x, y = canvas.places(rng, *size, within=0.7)
@@ -47,7 +47,7 @@ def _loose(rng: np.random.Generator, colors: np.ndarray, shape: Shape) -> np.nda
 
 
 def _strokes(rng: np.random.Generator, colors: np.ndarray, shape: Shape) -> np.ndarray:
-    """Strokes, each of which begins where the last one ends."""
+    """Strokes that each start at the end of the previous one."""
     canvas = Canvas(len(colors), shape)
     size = (FIGURES, canvas.count)
     x, y = canvas.places(rng, FIGURES + 1, canvas.count, within=0.75)
@@ -65,7 +65,8 @@ def _strokes(rng: np.random.Generator, colors: np.ndarray, shape: Shape) -> np.n
 
 
 def _coverages(rng: np.random.Generator, canvas: Canvas, figures: Figures) -> list[np.ndarray]:
-    """For each figure [N, H, W]: how much of each pixel it covers. Some images have less of them, but all have one."""
+    """For each figure [N, H, W]: the covered fraction of each pixel. The number of figures varies; it is at least
+    one."""
     softness = uniform(rng, 0.5, 2.0, canvas.count)
     shown = rng.integers(1, FIGURES + 1, size=canvas.count)
     found = []

@@ -1,4 +1,4 @@
-"""Procedural images as a source: drawn on the fly from the run's seed, and never twice."""
+"""Procedural images as a source: drawn on the fly from the run's seed, without repetition."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from dfad_fast.sources.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Procedural(SourceSpec):
-    """Images that a program draws, none of them twice: no generator, and nothing that is trained.
+    """Images drawn by a program without repetition: no generator and no training.
 
-    ``kinds`` is ``all``, or some of ``leaves``, ``noise``, ``shapes`` and ``gradients`` with ``_`` between them, as
-    in ``leaves_shapes``.
-    ``surround`` is ``none``, ``dark`` or ``light``, what is around the thing that an image shows; ``auto`` chooses what
-    fits the statistics of the teacher's batch norm layers best. The shares of several kinds are chosen so too.
+    ``kinds`` is ``all``, or some of ``leaves``, ``noise``, ``shapes`` and ``gradients`` joined by ``_``, such as
+    ``leaves_shapes``. ``surround`` is what surrounds an image's object: ``none``, ``dark`` or ``light``. ``auto``
+    chooses the best fit to the statistics of the teacher's batch norm layers, which also choose the shares of several
+    kinds.
 
     Raises UsageError for unknown words.
     """
@@ -52,7 +52,7 @@ class ProceduralSource(Source):
         form, seed, passes = bench.form, bench.seed, bench.prober.passes
         before = passes.teacher
         drawing = choose_drawing(parse_kinds(spec.kinds), spec.surround, bench.prober, form, seed)
-        # They are no iteration's yet, and count as the first one's.
+        # These images belong to no iteration yet and count in the first one.
         self._passes, passes.teacher = passes.teacher - before, before
         pinned = bench.device.type == "cuda"
         self._stock = Stock(drawing, form, np.random.default_rng([seed, 21]), pinned)

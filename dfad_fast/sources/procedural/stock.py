@@ -1,4 +1,4 @@
-"""Images drawn ahead: many at a time cost less than few."""
+"""Images drawn in advance: many at once cost less per image."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dfad_fast.sources.procedural.drawing import Drawing
 
 _OF_EACH_KIND = 128
 _NUMBERS = 2**23
-"""The most that are held: 32 MiB."""
+"""The most to hold: 32 MiB."""
 
 
 class Stock:
-    """Images of ``form`` that ``drawing`` gives, drawn by ``rng``, in the teacher's input space."""
+    """Images of ``drawing``, drawn with ``rng``, as ``form`` in the teacher's input space."""
 
     def __init__(self, drawing: Drawing, form: ImageForm, rng: np.random.Generator, pinned: bool) -> None:
         self.drawing = drawing
@@ -26,13 +26,13 @@ class Stock:
         self._rng = rng
         self._pinned = pinned
         self._begun: Mapping[str, Any] = rng.bit_generator.state
-        """Where the random numbers were when the images at hand were begun."""
+        """The random state from before the current images were drawn."""
         self._images: Tensor | None = None
         self._taken = 0
 
     @property
     def size(self) -> int:
-        """Images that are drawn at a time."""
+        """The number of images drawn at once."""
         channels, height, width = self._form.shape
         most = max(_NUMBERS // (channels * height * width), 1)
         return min(_OF_EACH_KIND * len(self.drawing.shares), most)
@@ -55,7 +55,7 @@ class Stock:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def state_dict(self) -> dict[str, Any]:
-        """Small: the images at hand are drawn again from it."""
+        """A small state: loading it redraws the current images."""
         return {"drawing": self.drawing.state_dict(), "begun": self._begun, "taken": self._taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

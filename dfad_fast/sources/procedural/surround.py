@@ -1,4 +1,4 @@
-"""A surround: images that show one thing in their middle and are of one level around it, as many data sets' are."""
+"""A surround: images that show one object in the middle and a constant level around it, as in many data sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PARTS = 2
 
 
 def silhouettes(rng: np.random.Generator, count: int, shape: Shape) -> np.ndarray:
-    """Float32 [N, H, W] in [0, 1]: 1 within a thing of few parts near the middle, round or square, 0 around it."""
+    """Float32 [N, H, W] in [0, 1]: 1 inside an object of a few round or square parts near the middle, 0 around it."""
     canvas = Canvas(count, shape)
     width, height = canvas.extent
     size = (_PARTS, count)
@@ -30,7 +30,7 @@ def silhouettes(rng: np.random.Generator, count: int, shape: Shape) -> np.ndarra
 
 
 def surrounded(rng: np.random.Generator, images: np.ndarray, level: float) -> np.ndarray:
-    """``images`` [N, C, H, W] in [0, 1] seen through silhouettes, with ``level`` around them. Writes to ``images``."""
+    """``images`` [N, C, H, W] in [0, 1] seen through silhouettes, with ``level`` around them. Overwrites ``images``."""
     count, channels, height, width = images.shape
     images -= np.float32(level)
     images *= silhouettes(rng, count, (channels, height, width))[:, None]

@@ -1,3 +1,3 @@
-"""A generator that begins anew for each batch of images."""
+"""A generator that restarts for each batch of images."""
 
 from dfad_fast.sources.restarted.spec import Restarted as Restarted

@@ -1,4 +1,4 @@
-"""How a generator begins a round."""
+"""A generator's initial weights in a round."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dfad_fast.sources.restarted.weights import (
 
 
 class Beginning:
-    """Gives ``generator``, at the begin of each round, the weights that ``spec`` asks for; ``betas`` are Adam's, for
-    weights that are learned."""
+    """Sets the weights of ``generator`` at the start of each round according to ``spec``; ``betas`` are Adam's, for
+    learned weights."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Beginning:
             refuse_unknown_layers(generator)
 
     def __call__(self) -> None:
-        """Comes before a round."""
+        """Call before a round."""
         if self._meta is not None:
             self._meta.begin()
         elif self._rounds % self._spec.every == 0:
@@ -51,12 +51,12 @@ class Beginning:
         self._rounds += 1
 
     def note(self) -> None:
-        """Comes after each backward pass of a round."""
+        """Call after each backward pass of a round."""
         if self._meta is not None:
             self._meta.note()
 
     def end(self, rate: float) -> None:
-        """Comes after a round; ``rate`` is the learning rate of weights that are learned."""
+        """Call after a round; ``rate`` is the learning rate of learned weights."""
         if self._meta is not None:
             self._meta.end(rate)
 

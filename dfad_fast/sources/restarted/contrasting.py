@@ -1,4 +1,4 @@
-"""What former images were like to the teacher, so that new ones are made unlike them (CMI)."""
+"""The teacher's features of earlier images, so that new images differ from them (CMI)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BETAS = (0.9, 0.999)
 
 
 class FeatureBank:
-    """Features of the last ``capacity`` images in half precision, on ``device``; the oldest give way."""
+    """Features of the last ``capacity`` images in half precision, on ``device``; new ones replace the oldest."""
 
     def __init__(self, capacity: int, length: int, device: torch.device) -> None:
         self._kept = torch.zeros(capacity, length, dtype=torch.float16, device=device)
@@ -41,7 +41,7 @@ class FeatureBank:
         self._met += len(features)
 
     def draw(self, rng: np.random.Generator, count: int) -> Tensor:
-        """``count`` of them at random, or all where there are fewer."""
+        """``count`` random ones, or all if there are fewer."""
         chosen = rng.choice(len(self), min(count, len(self)), replace=False)
         return self._kept[torch.from_numpy(chosen).to(self._kept.device)].float()
 
@@ -54,12 +54,12 @@ class FeatureBank:
 
 
 class Contrasting:
-    """A head that embeds the teacher's features of images, and the features of former images to compare with.
+    """A head that embeds the teacher's features of images, and features of earlier images for comparison.
 
-    Features of an image are the means of each channel at the input of each of the teacher's batch norm layers,
-    ``width`` channels in all; the head, two linear layers, is trained with the generator and makes 128 numbers of them.
-    In each step ``compared`` of the ``capacity`` former images count (contrastive model inversion, Fang et al. 2021,
-    arXiv 2105.08584, section 3.2).
+    An image's features are the channel means at the inputs of all the teacher's batch norm layers, ``width`` in total.
+    The head, two linear layers, is trained with the generator and maps them to 128 numbers. Each step compares with
+    ``compared`` of the ``capacity`` earlier images (contrastive model inversion, Fang et al. 2021, arXiv 2105.08584,
+    section 3.2).
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Contrasting:
         self._steps: list[dict[str, Any]] = [{} for _ in self.head.parameters()]
 
     def lend(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
-        """Has the head trained by ``optimizer``, which goes on where the last one was."""
+        """Adds the head to ``optimizer``, with the optimizer state of the previous round."""
         parameters = list(self.head.parameters())
         optimizer.add_param_group({"params": parameters, "lr": rate, "betas": _BETAS})
         for parameter, state in zip(parameters, self._steps, strict=True):
@@ -81,15 +81,15 @@ class Contrasting:
                 optimizer.state[parameter] = state
 
     def take_back(self, optimizer: torch.optim.Optimizer) -> None:
-        """Keeps where ``optimizer`` is with the head."""
+        """Saves the head's state from ``optimizer``."""
         self._steps = [optimizer.state[parameter] for parameter in self.head.parameters()]
 
     def draw(self) -> Tensor | None:
-        """Features of former images for a step; None while there are none."""
+        """Features of earlier images for a step; None while there are none."""
         return self._bank.draw(self._rng, self._compared) if len(self._bank) else None
 
     def embed(self, crops: Tensor, wholes: Tensor, former: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What :class:`dfad_fast.terms.Contrast` compares, of features [B, width] of crops and whole images."""
+        """The inputs of :class:`dfad_fast.terms.Contrast`, from features [B, width] of crops and whole images."""
         if former is not None:
             of_crops, of_wholes = former.to(crops).chunk(2, 1)
             crops, wholes = torch.cat([crops, of_crops]), torch.cat([wholes, of_wholes])
@@ -97,7 +97,7 @@ class Contrasting:
         return of_crops, of_wholes
 
     def take(self, features: Tensor) -> None:
-        """Features of crops and whole images side by side, [B, 2 width], of this process's part of a new batch."""
+        """Adds features of crops and whole images side by side, [B, 2 width], of this process's part of a batch."""
         self._bank.take(differentiable.gather(features.detach()))
 
     def state_dict(self) -> dict[str, Any]:
@@ -118,22 +118,22 @@ class Contrasting:
 
 
 def contrasting_for(trio: Trio, capacity: int, compared: int, rng: np.random.Generator) -> Contrasting:
-    """With the width that the teacher of ``trio`` has at its batch norm layers, in the order of their use.
+    """Creates it with the width of the teacher's batch norm layers, in the order of their use.
 
-    Raises UsageError where a layer does not see an entry for each image.
+    Raises UsageError if a layer's input does not have one entry per image.
     """
     teacher, images = trio.teacher.eval(), 2
     with torch.no_grad(), record_statistics(teacher, instances=True) as layers:
         teacher(noise_images(teacher, trio.image_shape, images))
     if any(layer.instance_means is None or len(layer.instance_means) != images for layer in layers):
         raise UsageError(
-            "contrast compares images by what each is like at the teacher's batch norm layers, and one of them does "
-            "not see the images one by one: leave contrast out"
+            "contrast compares images by their features at the teacher's batch norm layers, and one layer's input "
+            "does not have one entry per image: leave contrast out"
         )
     like = at_least_float32(next(trio.student.parameters()).new_empty(()))
     return Contrasting(instance_means(layers).shape[1], capacity, compared, rng, like)
 
 
 def instance_means(layers: Sequence[LayerStatistics]) -> Tensor:
-    """The images' means of each channel at all ``layers``, [B, channels of all]."""
+    """The images' channel means at all ``layers``, [B, total channels]."""
     return torch.cat([layer.instance_means for layer in layers if layer.instance_means is not None], dim=1)

@@ -1,4 +1,4 @@
-"""What the teacher's batch norm layers saw in former rounds."""
+"""The teacher's batch norm statistics from earlier rounds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dfad_fast.models.reading.batch_norm import LayerStatistics
 
 
 class StatisticsMemory:
-    """A running average of the statistics of each round's last step, which keeps ``share`` of itself.
+    """A running average over rounds of the last step's statistics; each update keeps ``share`` of the average.
 
-    What is compared to the data's statistics is then this average, a part of which is the batch at hand: the batches of
-    all rounds together are to be like the data, and each may be unlike it (FastDFKD's published code, with 0.9).
+    Terms then compare this average, which includes the current batch, with the data's statistics: all rounds' batches
+    together must match the data, but each may differ (FastDFKD's published code, with 0.9).
     """
 
     def __init__(self, share: float) -> None:
@@ -24,7 +24,7 @@ class StatisticsMemory:
         self._kept: list[tuple[Tensor, Tensor]] = []
 
     def blended(self, layers: Sequence[LayerStatistics]) -> list[LayerStatistics]:
-        """``layers`` as a part of the average. In the first round there is none, and they are as they are."""
+        """``layers`` blended into the average; unchanged in the first round, which has no average."""
         if not self._kept:
             return list(layers)
         return [
@@ -37,7 +37,7 @@ class StatisticsMemory:
         ]
 
     def take(self, layers: Sequence[LayerStatistics]) -> None:
-        """Those of a round's last step, already blended."""
+        """Stores the statistics of a round's last step, already blended."""
         if self._share:
             self._kept = [(layer.mean.detach(), layer.variance.detach()) for layer in layers]
 

@@ -1,4 +1,4 @@
-"""Weights to begin with that are learned over the rounds."""
+"""Initial weights that are learned over the rounds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import nn
 
 
 class MetaWeights:
-    """Where a generator's steps begin, learned so that few steps make good images of any batch.
+    """A generator's initial weights, learned so that a few steps give good images for any batch.
 
-    First-order MAML (Finn et al. 2017, arXiv 1703.03400) as FastDFKD has it (Fang et al. 2022, arXiv 2112.06253): the
-    gradients of all steps of a round, taken where the generator's weights then were, are added up, and Adam takes a
-    step of the weights that the round began with.
+    First-order MAML (Finn et al. 2017, arXiv 1703.03400) as in FastDFKD (Fang et al. 2022, arXiv 2112.06253): adds up
+    the gradients of all steps of a round, each at the generator's weights in that step, and applies one Adam step to
+    the round's initial weights.
     """
 
     def __init__(self, generator: nn.Module, betas: tuple[float, float]) -> None:
@@ -23,20 +23,20 @@ class MetaWeights:
 
     @torch.no_grad()
     def begin(self) -> None:
-        """The generator gets these weights."""
+        """Copies these weights to the generator."""
         for own, weight in zip(self._generator.parameters(), self._weights, strict=True):
             own.copy_(weight)
             weight.grad = torch.zeros_like(weight)
 
     @torch.no_grad()
     def note(self) -> None:
-        """Adds the generator's gradients; those that are not finite, as float16 has them, count 0."""
+        """Adds the generator's gradients; non-finite ones, which float16 can produce, count as 0."""
         for own, weight in zip(self._generator.parameters(), self._weights, strict=True):
             if own.grad is not None and weight.grad is not None:
                 weight.grad.add_(torch.where(own.grad.isfinite(), own.grad, 0.0))
 
     def end(self, rate: float) -> None:
-        """The step, with learning rate ``rate``."""
+        """Takes the Adam step with learning rate ``rate``."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()

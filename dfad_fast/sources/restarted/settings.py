@@ -1,4 +1,4 @@
-"""The settings of a generator that begins anew for each batch."""
+"""The settings of a generator that restarts for each batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Restart = Literal["meta", "whole", "first", "none"]
 
 @dataclass(frozen=True)
 class RestartedSettings(SourceSpec):
-    """Its fields and their checks, for all that works by them."""
+    """The fields and their checks."""
 
     steps: int = 10
     restart: Restart = "meta"
@@ -47,5 +47,5 @@ class RestartedSettings(SourceSpec):
                 )
         if self.every != 1 and self.restart not in ("whole", "first"):
             raise UsageError(f"restarted: every is for restart=whole and first, got restart={self.restart}")
-        if self.vectors not in ("", "random"):  # whole, so that a run that is resumed from elsewhere finds it
+        if self.vectors not in ("", "random"):  # absolute, so that a run resumed from another folder finds it
             object.__setattr__(self, "vectors", os.path.abspath(os.path.expanduser(self.vectors)))

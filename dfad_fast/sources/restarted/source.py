@@ -1,4 +1,4 @@
-"""A generator that begins anew for each batch, and what it makes of it in some steps."""
+"""The running source of a generator that restarts for each batch and takes a few steps on it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SEED = 5
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a round is to make, this process's part of it: noise [B, latent_dim], and the labels [B] of its images."""
+    """This process's part of a round's task: noise [B, latent_dim], and the labels [B] of its images."""
 
     noise: Tensor
     labels: Tensor
@@ -39,8 +39,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Shown:
-    """How the images of a step are shown to the teacher: the maps of whole images and of crops [B, 2, 3], and the
-    features of former images to compare with. The last two are for the contrast alone."""
+    """How the teacher sees a step's images: the maps of whole images and of crops [B, 2, 3], and features of earlier
+    images for comparison. The last two are only for the contrast."""
 
     wholes: Tensor
     crops: Tensor | None = None
@@ -49,7 +49,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Made:
-    """What a step made, without its graph, and the whole batch's loss."""
+    """The result of a step, without its graph, and the whole batch's loss."""
 
     loss: Tensor
     images: Tensor
@@ -57,7 +57,7 @@ class Made:
     statistics: list[LayerStatistics]
 
     def or_better(self, later: Made) -> Made:
-        """The images with the lower loss, and the statistics of the later step. Waits for no device."""
+        """The images with the lower loss, and the later step's statistics. Does not synchronize with the device."""
         lower = later.loss < self.loss
         features = self.features
         if features is not None and later.features is not None:
@@ -67,8 +67,8 @@ class Made:
 
 
 class RestartedSource(Source):
-    """Each batch is a round: the generator begins as ``spec`` says and takes its steps. Its images are those of the
-    step with the lowest loss, as they were before they were moved or mirrored for the teacher."""
+    """Each batch is a round: the generator restarts according to ``spec`` and takes its steps. The batch is the images
+    of the step with the lowest loss, before they were moved or mirrored for the teacher."""
 
     def __init__(self, spec: RestartedSettings, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)
@@ -164,7 +164,7 @@ class RestartedSource(Source):
         trio, train = self._bench.prober.trio, self._plan.trains_student_norms
         trio.set_modes(student=train)
         if not (train or trio.sync_batch_norm):
-            # Each has followed its own part of the batches, and the student is to be the same in all.
+            # Each process saw its own part of the batches, but the student must be the same in all.
             collectives.copy_buffers_from_first(trio.student, *trio.beside_student)
         draws = next(turn.draws)
         with frozen(trio.teacher, trio.student, *trio.beside_student):
@@ -177,10 +177,10 @@ class RestartedSource(Source):
 
     def _look_at_gradients(self, noise: Tensor) -> None:
         if noise.grad is not None:
-            # The generator's are averaged over the processes, and so are these, of each process's own noise.
+            # Like the generator's gradients, those of each process's noise are averaged over the processes.
             noise.grad.div_(processes.count())
             if isinstance(self._generator, ConditionalGenerator):
-                noise.grad[:, : self._generator.told] = 0.0  # what says the label stays as it is
+                noise.grad[:, : self._generator.told] = 0.0  # the values that choose the label do not change
         self._begin.note()
 
     def _loss(
@@ -191,10 +191,10 @@ class RestartedSource(Source):
         weights: Sequence[float | Tensor],
         progress: float,
     ) -> tuple[Tensor, StepLosses, Made]:
-        """The weighted sum, each term, and what was made."""
+        """The weighted sum, the single terms, and the step's result."""
         prober, rows = self._bench.prober, self._plan.generator
         made = prober.generate(wanted.noise)
-        kind = wanted.noise.dtype  # networks that are in halves themselves take no others
+        kind = wanted.noise.dtype  # networks in half precision accept only that
         images = seen_through(shown.wholes, made, self._outside).to(kind)
         view = prober.look(images, rows, graph=True)
         features = contrast = None

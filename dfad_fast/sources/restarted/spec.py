@@ -1,4 +1,4 @@
-"""The declaration of a generator that begins anew for each batch."""
+"""The declaration of a generator that restarts for each batch."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ from dfad_fast.sources.source import Plan, Source, Workbench
 
 @dataclass(frozen=True)
 class Restarted(RestartedSettings):
-    """Batches of images that a generator is trained for: ``steps`` steps for each, from a new beginning.
+    """Batches of images from a generator that restarts for each batch and trains for ``steps`` steps.
 
-    The form that CMI (arXiv 2105.08584), FastDFKD (arXiv 2112.06253) and NAYER (arXiv 2310.00258) share. In a round the
-    generator, by Adam with the recipe's rate, minimizes the method's generator's terms on one batch of noise, whose
-    labels are balanced over the classes; the images of the step with the lowest loss are the batch. It takes the place
-    of the method's generator's steps, and belongs under a bank: ``bank(restarted(steps=10))``.
+    The form shared by CMI (arXiv 2105.08584), FastDFKD (arXiv 2112.06253) and NAYER (arXiv 2310.00258). In a round the
+    generator minimizes the method's generator terms on one batch of noise, by Adam with the recipe's rate; the labels
+    are balanced over the classes. The images of the step with the lowest loss are the batch. The rounds replace the
+    method's generator steps. Use the source inside a bank: ``bank(restarted(steps=10))``.
 
-    ``restart`` is where the generator's weights begin:
+    ``restart`` sets the generator's initial weights:
 
-    * ``meta``: where few steps make good images of any batch, which is learned over the rounds (first-order MAML);
-    * ``whole``: new weights, every ``every`` rounds, drawn as ``weights`` says: ``uniform``, torch's own way, or
-      ``normal``, DCGAN's;
-    * ``first``: the same of its first layer alone;
-    * ``none``: where the last round left them.
+    * ``meta``: weights from which a few steps give good images for any batch, learned over the rounds (first-order
+        MAML);
+    * ``whole``: new weights every ``every`` rounds, drawn according to ``weights``: ``uniform`` as in torch, or
+        ``normal`` as in DCGAN;
+    * ``first``: the same for the first layer only;
+    * ``none``: the weights after the last round.
 
-    ``lowest=False`` hands out the images of the last step instead. ``lr_noise`` is the rate at which the noise itself
-    is trained, 0 for not at all. ``memory`` is the share of former rounds in the batch norm statistics that terms read.
-    Images are shown to the teacher moved by up to ``shift`` of their sides, and half of them mirrored where ``flip``.
+    ``lowest=False`` returns the images of the last step instead. ``lr_noise`` is the learning rate of the noise itself;
+    0 does not train it. ``memory`` is the share of earlier rounds in the batch norm statistics that terms read. The
+    teacher sees the images moved by up to ``shift`` of their sides and, with ``flip``, half of them mirrored.
 
-    ``vectors`` makes the generator NAYER's: ``random`` class vectors, or those of a .npy, .npz or .safetensors file
-    [classes, D], through noisy layers that are drawn anew for each batch.
+    ``vectors`` selects NAYER's generator: ``random`` class vectors, or those of a .npy, .npz or .safetensors file
+    [classes, D], go through noisy layers that are redrawn for each batch.
 
-    ``features`` is how many images' features are kept for the term ``contrast``, of which each step sees ``compared``.
+    ``features`` is the number of images whose features are kept for the term ``contrast``; each step sees ``compared``
+    of them.
 
-    Held-out images are what the generator makes of other noise as the last round left it. Labels, weights and moves are
-    drawn on the host, so that no CUDA graph holds such an iteration. Raises UsageError for values out of range.
+    Held-out images come from the generator after the last round, with other noise. Labels, weights and moves are drawn
+    on the host, so a CUDA graph cannot capture such an iteration. Raises UsageError for values out of range.
     """
 
     name: ClassVar[str] = "restarted"
@@ -78,8 +80,8 @@ class Restarted(RestartedSettings):
             return generator
         if latent_dim < NoisyGenerator.told:
             raise UsageError(
-                f"restarted: with vectors the noise has at least {NoisyGenerator.told} values, which say class and "
-                f"noisy layer, got latent_dim {latent_dim}"
+                f"restarted: with vectors the noise needs at least {NoisyGenerator.told} values, which choose "
+                f"class and noisy layer, got latent_dim {latent_dim}"
             )
         vectors = (
             random_class_vectors(classes)
@@ -90,7 +92,5 @@ class Restarted(RestartedSettings):
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
         if self.vectors and not isinstance(bench.prober.trio.generator, NoisyGenerator):
-            raise UsageError(
-                "restarted: vectors are for the generator that it makes itself: leave --generator out"
-            )
+            raise UsageError("restarted: vectors need its own generator: leave --generator out")
         return RestartedSource(self, bench, plan)

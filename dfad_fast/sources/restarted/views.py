@@ -1,4 +1,4 @@
-"""How synthesis shows its images to the teacher: moved, mirrored, or cropped, each in its own way."""
+"""Moves, mirrors or crops each image at random before the teacher sees it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def draw_moves(
 ) -> np.ndarray:
     """Maps [count, 2, 3] that move images of ``side`` (height, width) by whole pixels, up to ``share`` of each side.
 
-    That is a random crop of the images with a border of as many pixels. Half of them are mirrored where ``flip``.
+    This is a random crop after padding by as many pixels. With ``flip``, half of them are mirrored.
     """
     maps = np.zeros((count, 2, 3), np.float32)
     height, width = side
@@ -30,7 +30,7 @@ def draw_moves(
 
 
 def draw_crops(rng: np.random.Generator, count: int, flip: bool) -> np.ndarray:
-    """Maps [count, 2, 3] to crops of a quarter of the area to all of it, up to 4:3 or 3:4, at random places."""
+    """Maps [count, 2, 3] to random crops of a quarter to all of the area, with aspects from 3:4 to 4:3."""
     area = rng.uniform(_LEAST_CROP, 1.0, count)
     form = np.exp(rng.uniform(-np.log(_LONGEST), np.log(_LONGEST), count))
     maps = np.zeros((count, 2, 3), np.float32)
@@ -48,8 +48,8 @@ def _mirrored(rng: np.random.Generator, maps: np.ndarray, flip: bool) -> np.ndar
 
 
 def seen_through(maps: Tensor, images: Tensor, outside: Tensor) -> Tensor:
-    """Images [B, C, H, W], each as its map [2, 3] shows it; beyond the border is ``outside`` [C, 1, 1]. Differentiable,
-    in float32 or wider."""
+    """Images [B, C, H, W], each transformed by its map [2, 3], with ``outside`` [C, 1, 1] beyond the border.
+    Differentiable, in float32 or wider."""
     images = at_least_float32(images)
     outside = outside.to(images)
     with torch.autocast(images.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""New weights, from a source of randomness that lies on the host."""
+"""Draws new weights from a random generator on the host."""
 
 from __future__ import annotations
 
@@ -27,26 +27,25 @@ _NORMS = (
 
 
 def refuse_unknown_layers(generator: nn.Module) -> None:
-    """Raises UsageError where :func:`draw_anew` knows no weights for a layer."""
+    """Raises UsageError if :func:`draw_anew` cannot draw a layer's weights."""
     known = (*_LAYERS, *_NORMS, NoisyGenerator)
     for name, module in generator.named_modules():
         if not isinstance(module, known) and any(True for _ in module.parameters(recurse=False)):
             raise UsageError(
-                f"the generator's {name or 'module'} is a {type(module).__name__}, whose weights cannot be drawn anew: "
-                "choose restart=meta or restart=none, or a generator of linear, convolution and norm layers"
+                f"the generator's {name or 'module'} is a {type(module).__name__}, whose weights cannot be "
+                "redrawn: choose restart=meta or restart=none, or a generator of linear, convolution and norm "
+                "layers"
             )
     if not any(isinstance(module, _LAYERS) for module in generator.modules()):
-        raise UsageError(
-            "the generator has no linear or convolution layer to begin anew with: choose restart=none"
-        )
+        raise UsageError("the generator has no linear or convolution layer to redraw: choose restart=none")
 
 
 @torch.no_grad()
 def draw_anew(network: nn.Module, rng: np.random.Generator, initial: Initial) -> None:
     """New weights for the linear, convolution and norm layers of ``network``, in their order.
 
-    ``uniform`` is torch's own way: weights and biases uniform within 1 / sqrt(inputs), norms 1 and 0. ``normal`` is
-    DCGAN's (arXiv 1511.06434): weights N(0, 0.02^2), norms' scales N(1, 0.02^2), biases 0.
+    ``uniform`` is torch's default: weights and biases uniform within 1 / sqrt(inputs), norms' scales 1 and shifts 0.
+    ``normal`` is DCGAN's (arXiv 1511.06434): weights N(0, 0.02^2), norms' scales N(1, 0.02^2), biases 0.
     """
     for module in network.modules():
         if isinstance(module, _LAYERS):
@@ -61,7 +60,7 @@ def draw_anew(network: nn.Module, rng: np.random.Generator, initial: Initial) ->
 
 
 def draw_first_layer(generator: nn.Module, rng: np.random.Generator, initial: Initial) -> None:
-    """The same for the first linear or convolution layer alone."""
+    """The same for the first linear or convolution layer only."""
     draw_anew(next(module for module in generator.modules() if isinstance(module, _LAYERS)), rng, initial)
 
 

@@ -108,7 +108,7 @@ def test_no_step_sees_what_is_held_out(path, student):
     assert not shown & set(values.tolist())
 
 
-@pytest.mark.filterwarnings("ignore:.*far from what")
+@pytest.mark.filterwarnings("ignore:.*far from the teacher.s data")
 @pytest.mark.parametrize(("balance", "share"), [(True, 1 / 4), (False, 0.85)])
 def test_classes_are_balanced(tmp_path, student, balance, share):
     values = [20] * 850 + [80] * 50 + [150] * 50 + [220] * 50
@@ -143,8 +143,8 @@ def test_figures_are_told_and_near_images_are_no_cause_for_alarm(path, student):
 )
 def test_images_far_from_what_the_teacher_knows_are_warned_about(tmp_path, student, values, teacher, said):
     path = save(tmp_path / "images.npz", list(values))
-    what_to_do = r"\(" + said + r"\): the teacher sees effectively .*; take images that are more like"
-    with pytest.warns(DFADFastWarning, match=f"far from what the teacher knows.*{what_to_do}"):
+    what_to_do = r"\(" + said + r"\): the teacher sees effectively .*; use images closer to"
+    with pytest.warns(DFADFastWarning, match=f"far from the teacher's data.*{what_to_do}"):
         trainer_of(student, Folder(str(path)), teacher)
 
 
@@ -180,7 +180,7 @@ def test_a_run_goes_on_as_if_it_had_not_been_interrupted(path, student, tmp_path
     again = {"out": tmp_path / "run", "resume": True, "accept_changes": True}
     assert trainer_of(student, moved, **again).iteration == 6
     save(tmp_path / "moved.npz", np.arange(29, 229))
-    with pytest.raises(UsageError, match="the images that its source reads are others than they were"):
+    with pytest.raises(UsageError, match="the images that its source reads have changed"):
         trainer_of(student, moved, **again)
 
 

@@ -168,7 +168,7 @@ def test_paths_without_images_are_refused(tmp_path):
     refused(tmp_path / "missing", "no file or folder ")
     refused(tmp_path, "holds no image files (.bmp")
     save_files(tmp_path, gray(9))
-    refused(tmp_path, "has 9 images to read: give at least 10")
+    refused(tmp_path, "has 9 images to read: at least 10 are needed")
     refused(tmp_path, "the teacher's have 2 channels", shape=(2, 8, 8))
 
 
@@ -178,7 +178,7 @@ def test_archives_of_another_form_are_refused(tmp_path):
     refused(path, "images.npz: cannot be read as .npz")
     np.savez(path, pictures=gray(), labels=np.arange(12))
     refused(path, "expected an array 'images' (uint8, or floats from 0 to 1, [N, H, W]")
-    refused(path, "its arrays are: pictures, labels")
+    refused(path, "got arrays: pictures, labels")
     for images in (gray().astype(np.int64), gray()[0], np.zeros((12, 4, 8, 8), np.uint8)):
         refused(save_npz(path, images), f"got {images.dtype} {list(images.shape)}")
     refused(save_npz(path, gray()[:0]), "images is empty")
@@ -204,7 +204,7 @@ def test_more_images_than_fit_into_memory_are_refused(tmp_path, monkeypatch):
     path = save_npz(tmp_path / "images.npz", gray(20))
     monkeypatch.setattr(image_set, "free_memory", lambda device: 1000)
     refused(
-        tmp_path / "files", "20 images [1, 8, 8] take 0.0 GiB of memory, and 0.0 GiB are free: give a limit"
+        tmp_path / "files", "20 images [1, 8, 8] take 0.0 GiB of memory, but 0.0 GiB are free: set a limit"
     )
-    refused(path, "give a limit")
+    refused(path, "set a limit")
     assert len(read(tmp_path / "files", limit=12).pixels) == 12

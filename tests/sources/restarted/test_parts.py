@@ -67,7 +67,7 @@ def test_the_first_layer_alone_is_drawn_anew():
 
 def test_a_layer_whose_weights_nobody_knows_to_draw_is_refused():
     refuse_unknown_layers(DFADGenerator((1, 8, 8), latent_dim=8, width=8))
-    with pytest.raises(UsageError, match="generator's 0 is a Bilinear, whose weights cannot be drawn anew"):
+    with pytest.raises(UsageError, match="generator's 0 is a Bilinear, whose weights cannot be redrawn"):
         refuse_unknown_layers(nn.Sequential(nn.Bilinear(2, 2, 2)))
     with pytest.raises(UsageError, match="has no linear or convolution layer"):
         refuse_unknown_layers(nn.Sequential(nn.BatchNorm1d(2)))

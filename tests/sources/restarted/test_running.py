@@ -106,10 +106,10 @@ def test_the_generator_is_the_sources_own_unless_one_is_named(pair):
     assert noisy.noisy_weight.shape == (2, 8, 128)  # 6 images of 4 classes
     assert type(trainer_of(pair, generator="dfad").networks.generator) is DFADGenerator
     assert type(trainer_of(pair, "dfad").networks.generator) is PixelGenerator
-    with pytest.raises(UsageError, match="vectors are for the generator that it makes itself"):
+    with pytest.raises(UsageError, match="vectors need its own generator"):
         trainer_of(pair, "nayer", generator="dfad")
     with pytest.raises(
-        UsageError, match="at least 2 values, which say class and noisy layer, got latent_dim 1"
+        UsageError, match="at least 2 values, which choose class and noisy layer, got latent_dim 1"
     ):
         trainer_of(pair, "nayer", latent_dim=1)
 
@@ -214,7 +214,7 @@ class Halves(torch.nn.Module):
 
 
 def test_contrast_needs_features_of_each_image(pair):
-    with pytest.raises(UsageError, match="does not see the images one by one: leave contrast out"):
+    with pytest.raises(UsageError, match="does not have one entry per image: leave contrast out"):
         trainer_of((Halves().eval(), pair[1]), "cmi")
 
 
@@ -268,9 +268,9 @@ def test_files_without_class_vectors_are_refused(pair, tmp_path, content, messag
 def test_one_array_of_a_file_has_to_stand_out(pair, tmp_path):
     path = tmp_path / "vectors.npz"
     np.savez(path, a=np.zeros((4, 2)), b=np.zeros((4, 2)))
-    with pytest.raises(UsageError, match="has to hold one array, or one named vectors, got a, b"):
+    with pytest.raises(UsageError, match="must hold one array, or one named vectors, got a, b"):
         trainer_of(pair, "nayer", Restarted(vectors=str(path)))
-    with pytest.raises(UsageError, match=r"come from a .npy, .npz or .safetensors file, got .*/vectors\.csv"):
+    with pytest.raises(UsageError, match=r"must be a .npy, .npz or .safetensors file, got .*/vectors\.csv"):
         trainer_of(pair, "nayer", Restarted(vectors="vectors.csv"))
 
 
@@ -297,7 +297,7 @@ def test_what_it_would_undo_is_refused_or_left_out(pair, restart):
 
 
 def test_a_method_without_a_generators_step_is_refused(pair):
-    with pytest.raises(UsageError, match="its source restarted needs a generator's step"):
+    with pytest.raises(UsageError, match="its source restarted needs at least one generator step"):
         trainer_of(pair, replace(DFAD, generator=(), generator_steps=0))
 
 

@@ -23,7 +23,7 @@ _FORMS: Final = "uint8, or floats from 0 to 1, [N, H, W], [N, H, W, C] or [N, C,
 
 @dataclass(frozen=True)
 class Archive:
-    """What the file says of its images before they are unpacked."""
+    """The file's description of its images before they are unpacked."""
 
     path: Path
     shape: tuple[int, ...]
@@ -39,12 +39,12 @@ class Archive:
 
 
 def open_archive(path: Path) -> Archive:
-    """Raises UsageError for what is no .npz with images in it."""
+    """Raises UsageError for anything other than an .npz file with images."""
     with _refusing(path), zipfile.ZipFile(path) as file:
         names = [name.removesuffix(".npy") for name in file.namelist()]
         if KEY not in names:
             came = ", ".join(names) or "none"
-            raise UsageError(f"{path}: expected an array {KEY!r} ({_FORMS}), its arrays are: {came}")
+            raise UsageError(f"{path}: expected an array {KEY!r} ({_FORMS}), got arrays: {came}")
         with file.open(_MEMBER) as member:
             version = np.lib.format.read_magic(member)
             reads = (
@@ -57,12 +57,12 @@ def open_archive(path: Path) -> Archive:
     if not (dtype == np.uint8 or dtype.kind == "f") or _channels_at(shape) is None:
         raise UsageError(f"{path}: {KEY} must be {_FORMS}; got {dtype} {list(shape)}")
     if not math.prod(shape):
-        raise UsageError(f"{path}: {KEY} is empty, {list(shape)}: give images")
+        raise UsageError(f"{path}: {KEY} is empty, {list(shape)}: it needs at least one image")
     return Archive(path, shape, dtype, digest)
 
 
 def read_archive(archive: Archive, rows: NDArray[np.int64], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The images at ``rows``, uint8 [N, C, H, W]. Raises UsageError for numbers that are no pixels."""
+    """The images at ``rows``, uint8 [N, C, H, W]. Raises UsageError for numbers that are not pixels."""
     from PIL import Image
 
     with _refusing(archive.path), np.load(archive.path, allow_pickle=False) as file:
@@ -83,18 +83,18 @@ def _as_bytes(images: NDArray[Any], path: Path, rows: NDArray[np.int64]) -> NDAr
     pixels = np.empty(images.shape, np.uint8)
     for place, image in enumerate(images):
         low, high = float(image.min()), float(image.max())
-        if not (low >= 0 and high <= 1):  # of NaN too
+        if not (low >= 0 and high <= 1):  # NaN included
             said = "NaN" if math.isnan(low) else f"{low:g} to {high:g}"
             raise UsageError(
-                f"{path}: floats in {KEY} must be from 0 to 1, image {rows[place]} has {said}: undo what they were "
-                "normalized by, and save them again"
+                f"{path}: floats in {KEY} must be from 0 to 1, image {rows[place]} has {said}: undo their "
+                "normalization and save them again"
             )
         np.rint(255 * image.astype(np.float32), out=pixels[place], casting="unsafe")
     return pixels
 
 
 def _channels_at(shape: tuple[int, ...]) -> int | None:
-    """The axis of channels; 0 where there is none, None where the shape is not one of images."""
+    """The channel axis; 0 if there is none, None if the shape is not that of images."""
     if len(shape) == 3:
         return 0
     if len(shape) != 4:
@@ -108,6 +108,6 @@ def _refusing(path: Path) -> Iterator[None]:
         yield
     except UsageError:
         raise
-    # Beside OSError and BadZipFile, damaged files raise ValueError, EOFError, struct.error and zlib.error.
+    # Besides OSError and BadZipFile, damaged files raise ValueError, EOFError, struct.error and zlib.error.
     except Exception as error:
         raise UsageError(f"{path}: cannot be read as .npz ({in_one_line(error)}); save it again") from error

@@ -24,7 +24,7 @@ _AT_ONCE: Final = 1024
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The image files in a folder and all folders in it, by name, hidden ones left out. Raises UsageError where there
+    """The image files in a folder and its subfolders, sorted by name, without hidden ones. Raises UsageError if there
     are none."""
     found = []
     for place, folders, files in os.walk(folder):
@@ -33,15 +33,15 @@ def find_images(folder: Path) -> list[Path]:
             Path(place, name) for name in files if name.lower().endswith(ENDINGS) and not name.startswith(".")
         ]
     if not found:
-        raise UsageError(f"{folder} holds no image files ({' '.join(ENDINGS)}): give a folder that does")
+        raise UsageError(f"{folder} holds no image files ({' '.join(ENDINGS)}): choose a folder that does")
     return sorted(found)
 
 
 def digest_of(folder: Path, files: Sequence[Path]) -> str:
-    """The checksum of their names within the folder and their sizes."""
+    """The checksum of the files' names within the folder and their sizes."""
     digest = hashlib.sha256()
     for file in files:
-        size = file.stat().st_size if file.is_file() else -1  # a link to nothing
+        size = file.stat().st_size if file.is_file() else -1  # a broken link
         digest.update(os.fsencode(file.relative_to(folder)) + b"\0%d\0" % size)
     return digest.hexdigest()
 
@@ -49,7 +49,7 @@ def digest_of(folder: Path, files: Sequence[Path]) -> str:
 def read_files(
     files: Sequence[Path], shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.uint8], list[UsageError]]:
-    """The images uint8 [N, C, H, W], and what was wrong with those that could not be read, which are left out."""
+    """The readable images, uint8 [N, C, H, W], and the errors of the others."""
 
     def read(file: Path) -> NDArray[np.uint8] | UsageError:
         try:

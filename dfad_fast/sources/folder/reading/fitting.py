@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODES = {1: "L", 3: "RGB"}
-"""Pillow's name for images of so many channels."""
+"""Pillow's mode for each number of channels."""
 
 
 def fitted(image: Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """uint8 [C, H, W]: turned as its camera was held, gray or RGB as ``shape`` has 1 channel or 3, cropped around its
-    center to the aspect of ``shape``, and resized with antialiasing (bicubic)."""
+    """uint8 [C, H, W]: rotated according to its EXIF orientation, gray or RGB if ``shape`` has 1 or 3 channels,
+    center-cropped to the aspect of ``shape``, and resized with antialiasing (bicubic)."""
     from PIL import ImageOps
     from PIL.Image import Resampling
 
     channels, height, width = shape
-    # A JPEG file is unpacked no larger than it has to be.
+    # Decodes a JPEG file no larger than needed.
     image.draft(MODES[channels], (2 * width, 2 * height))
     upright: Any = ImageOps.exif_transpose(image)
     pixels = np.asarray(ImageOps.fit(upright.convert(MODES[channels]), (width, height), Resampling.BICUBIC))

@@ -26,26 +26,25 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True)
 class ImageSet:
-    """uint8 ``pixels`` [N, C, H, W] on the CPU, and a ``digest`` by which the same files are known again."""
+    """uint8 ``pixels`` [N, C, H, W] on the CPU, and a ``digest`` that identifies the files."""
 
     pixels: Tensor
     digest: str
 
 
 def read_images(path: str, shape: tuple[int, int, int], limit: int, rng: np.random.Generator) -> ImageSet:
-    """The images of a folder, with those in folders in it, or of an .npz, fitted to ``shape``.
+    """The images of a folder and its subfolders, or of an .npz, fitted to ``shape``.
 
-    An .npz holds ``images``: uint8, or floats from 0 to 1, [N, H, W], [N, H, W, C] or [N, C, H, W]; what else it holds,
-    such as labels or logits of some teacher, is not read. If there are more than ``limit`` images, and that is not 0,
-    so many are drawn. All are held as bytes: N * C * H * W of them. Files that cannot be read are left out, with a
-    warning.
+    An .npz holds ``images``: uint8, or floats from 0 to 1, [N, H, W], [N, H, W, C] or [N, C, H, W]. Its other content,
+    such as labels or logits, is not read. If there are more than ``limit`` images, and ``limit`` is not 0, that many
+    are drawn. They take N * C * H * W bytes of memory. Unreadable files are skipped with a warning.
 
-    Raises UsageError where there are no images at ``path``, or fewer than 10; where none can be read; for an .npz of
-    another form, for NaN or numbers beyond 0 and 1 in it; where they do not fit into the free memory.
+    Raises UsageError if ``path`` has fewer than 10 images, if none can be read, for an .npz of another form or with
+    numbers outside 0 to 1 or NaN, and if the images do not fit in the free memory.
     """
     if shape[0] not in MODES:
         raise UsageError(
-            f"images in files are gray or RGB, and the teacher's have {shape[0]} channels: choose another source"
+            f"images in files are gray or RGB, but the teacher's have {shape[0]} channels: choose another source"
         )
     place = Path(path)
     if place.is_dir():
@@ -63,9 +62,9 @@ def read_images(path: str, shape: tuple[int, int, int], limit: int, rng: np.rand
         _refuse_too_many(place, len(rows), shape, archive.bytes)
         pixels = read_archive(archive, rows, shape)
     else:
-        raise UsageError(f"no file or folder {path!r}: give a folder of image files, or an .npz")
+        raise UsageError(f"no file or folder {path!r}: pass a folder of image files, or an .npz")
     if len(pixels) < FEWEST:
-        raise UsageError(f"{place} has {counted(len(pixels), 'image')} to read: give at least {FEWEST}")
+        raise UsageError(f"{place} has {counted(len(pixels), 'image')} to read: at least {FEWEST} are needed")
     return ImageSet(torch.from_numpy(pixels), digest)
 
 
@@ -77,8 +76,8 @@ def _refuse_too_many(place: Path, count: int, shape: tuple[int, int, int], unpac
     needed, free = count * math.prod(shape) + unpacked, free_memory(torch.device("cpu"))
     if free is not None and needed > free:
         raise UsageError(
-            f"{place}: {count:,} images {list(shape)} take {needed / GIB:,.1f} GiB of memory, and "
-            f"{free / GIB:,.1f} GiB are free: give a limit, such as limit=20000"
+            f"{place}: {count:,} images {list(shape)} take {needed / GIB:,.1f} GiB of memory, but "
+            f"{free / GIB:,.1f} GiB are free: set a limit, such as limit=20000"
         )
 
 
@@ -88,4 +87,4 @@ def _say_unread(place: Path, errors: list[UsageError], of: int) -> None:
     text = f"{place}: {len(errors):,} of {counted(of, 'image')} cannot be read: {named}{more}"
     if len(errors) == of:
         raise UsageError(text)
-    warnings.warn(f"left out: {text}", DFADFastWarning, stacklevel=3)
+    warnings.warn(f"skipped: {text}", DFADFastWarning, stacklevel=3)
