@@ -70,8 +70,7 @@ class DFADTrainer(RunSettings, _Networks):
     Args:
         teacher: maps images [B, C, H, W] to logits [B, classes], or to a mapping, tuple or object that holds them.
             Any nn.Module (TorchScript too, if the method reads no features), a :class:`dfad_fast.BlackBoxTeacher`, or
-            several networks: the mean of their logits, or a :class:`dfad_fast.Ensemble`. Wrappers such as DataParallel
-            are removed.
+            several: the mean of their logits, or a :class:`dfad_fast.Ensemble`. Removes wrappers such as DataParallel.
         student: the same, with as many classes, on the same device. Trained in place.
         image_shape: (C, H, W) of the images that the teacher was trained on.
         image_mean, image_std: the normalization of the teacher's images, one value per channel. Used to show generated
@@ -229,8 +228,7 @@ class DFADTrainer(RunSettings, _Networks):
         Raises:
             UsageError: a number of iterations that is not positive, or ``best_by`` accuracy without ``evaluate``.
             RunError: a loss or weight is not finite, or a step raised, for example in a network or a custom term. The
-                networks and the folder keep the last good state. Also if files at the run's end cannot be written, see
-                ``save``.
+                networks and the folder keep the last good state. Also if final files cannot be written, see ``save``.
             Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, once the current iteration has ended and everything
                 is saved. A second Ctrl-C does not wait and raises a plain KeyboardInterrupt.
         """
