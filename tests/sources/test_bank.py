@@ -173,7 +173,7 @@ def test_without_stored_views_the_teacher_is_asked_about_what_is_shown(pair):
         (
             "l1 + boundary",
             8,
-            "boundary reads the teacher's hidden layers, which a bank does not keep: the teacher is",
+            "boundary reads the teacher's hidden layers, which a bank does not keep: the teacher runs",
         ),
         ("l1 + boundary + attention", 8, "boundary and attention read the teacher's hidden layers"),
         ("l1 + batch_norm", 8, "batch_norm reads the teacher's hidden layers"),
