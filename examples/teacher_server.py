@@ -3,8 +3,9 @@
     python examples/teacher_server.py --network resnet8-w32 --image-shape 1,8,8 --classes 10 --weights FILE.safetensors
 
 It answers on the loopback interface alone, with a network's probabilities, and counts the images that it was asked
-about. A request that comes again with the same Idempotency-Key, among the last 1,000, gets the first one's answer and is
-not counted. The page /count tells the count. It has no encryption and no users, and is no server to show to the world.
+about. A request that comes again with the same Idempotency-Key, among the last 1,000, gets the first one's answer and
+is not counted. The page /count tells the count. It has no encryption and no users, and is no server to show to the
+world.
 """
 
 from __future__ import annotations
