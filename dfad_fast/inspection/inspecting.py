@@ -106,7 +106,18 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
     if images == "real" and run.test_set is None:
         raise UsageError("the run names no dataset: give one with --dataset, or --images generated")
     real, labels = run.real(samples, seed) if run.test_set else (None, None)
-    generated = run.generated(samples, seed) if run.makes_images else None
+    generated, missing = None, []
+    if run.makes_images:
+        try:
+            generated = run.generated(samples, seed)
+        except UsageError as error:  # of a source whose file is gone, such as a record
+            if images == "generated":
+                raise
+            missing.append(f"class balance of generated images: {error}")
+    else:
+        missing.append(
+            f"class balance of generated images: {run.folder} holds no {GENERATOR} and no {CHECKPOINT}"
+        )
     compared = real if images == "real" else generated
     assert compared is not None
     if len(compared) < FEWEST_IMAGES:
@@ -115,11 +126,6 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
     source = torch.Generator().manual_seed(seed)
     first, second = draw_pairs(teacher.argmax(1), source)
     networks = run.networks
-    missing = []
-    if generated is None:
-        missing.append(
-            f"class balance of generated images: {run.folder} holds no {GENERATOR} and no {CHECKPOINT}"
-        )
     if run.test_set is None:
         missing.append(f"accuracy and calibration: {run.no_test_set}")
     if not len(first):

@@ -124,6 +124,18 @@ def test_what_is_not_there_is_told_and_the_rest_measured(run_of, tmp_path):
     assert all(path.stat().st_size > 20_000 for path in tmp_path.glob("*.png"))
 
 
+def test_real_images_are_looked_at_without_the_record_that_images_are_made_by(run_of):
+    class Gone:
+        def held_out(self, count, size):
+            raise UsageError("no record")
+
+    run = run_of(*[spread(make_net(0))] * 2, source=Gone())
+    found = scores(run)
+    assert (found.balance, found.missing) == (None, ["class balance of generated images: no record"])
+    with pytest.raises(UsageError, match="no record"):
+        scores(run, "generated")
+
+
 @pytest.mark.pictures
 def test_networks_that_answer_one_class_have_no_lines_and_no_nan_in_the_data(run_of, tmp_path):
     dead = make_net(0)
