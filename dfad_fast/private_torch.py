@@ -165,7 +165,7 @@ def next_sequence_number() -> int:
 
     Public hooks of the graph tell when a node runs, not when it was made.
     """
-    return torch.autograd._get_sequence_nr()
+    return torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
 
 
 def sequence_number(node: torch.autograd.graph.Node) -> int:
