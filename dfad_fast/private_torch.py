@@ -162,7 +162,7 @@ def next_sequence_number() -> int:
 
     The graph's public hooks report when a node runs, not when it was created.
     """
-    return torch.autograd._get_sequence_nr()
+    return torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
 
 
 def sequence_number(node: torch.autograd.graph.Node) -> int:

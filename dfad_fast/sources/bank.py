@@ -8,7 +8,8 @@ from typing import ClassVar
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.sources.augmenting import parse_augment
 from dfad_fast.sources.banking import FORMS, KEEPING
-from dfad_fast.sources.banking.source import BankSource, Filling, Keeping
+from dfad_fast.sources.banking.opening import Keeping
+from dfad_fast.sources.banking.source import BankSource, Filling
 from dfad_fast.sources.source import Plan, Source, Workbench
 from dfad_fast.sources.spec import SourceSpec
 

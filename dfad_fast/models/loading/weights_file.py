@@ -37,7 +37,7 @@ class _IgnoredMapping(Ignored):
         return OrderedDict()
 
 
-class _IgnoredList(list):
+class _IgnoredList(list[Any]):
     """The same for an object that is filled like a list."""
 
     def __new__(cls, *_args: object, **_settings: object) -> Any:
