@@ -168,10 +168,7 @@ class DFADTrainer(RunSettings, _Networks):
 
     @property
     def best_student(self) -> dict[str, Any] | None:
-        """The state dictionary of the best student at an evaluation of ``fit`` so far; None before the first one.
-
-        ``best.describe()`` returns its iteration and score; :class:`BestStudent` explains how it is chosen.
-        """
+        """Weights of the best student so far at an evaluation of ``fit``, or None; ``best`` says how it is chosen."""
         return self.best.weights
 
     @property
