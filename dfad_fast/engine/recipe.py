@@ -98,6 +98,8 @@ RECIPES = {
     # NAYER's (arXiv 2310.00258) and CMI's (arXiv 2105.08584); the latter's rate goes in steps there.
     "nayer": _model_inversion(4e-3),
     "cmi": _model_inversion(1e-3, student_lr=0.1),
+    # The generators' is KegNet's for Fashion-MNIST and SVHN (Yoo et al. 2019, published code); 1e-3 for MNIST.
+    "kegnet": replace(_model_inversion(1e-2), generator_momentum=0.9),
     # The generator's is DeepInversion's of the images for CIFAR-10 (arXiv 1912.08795, published code).
     "inversion": replace(_model_inversion(0.1), generator_momentum=0.9),
     # DFAD's for CIFAR-10 (arXiv 1912.11006, published code): 500 epochs, x0.1 at epochs 100 and 200.

@@ -197,7 +197,7 @@ class Prober:
     def _computing_in(self, dtype: torch.dtype | None) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
-    def generate(self, noise: Tensor, by: nn.Module | None = None) -> Tensor:
+    def generate(self, noise: Tensor, by: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Images [B, C, H, W] of noise [B, latent_dim]; ``by`` another generator than the trio's."""
         with self.mixed_precision():
             return self._runners[self.trio.generator](noise) if by is None else by(noise)
@@ -251,6 +251,7 @@ class Prober:
         progress: float = 0.0,
         labels: Tensor | None = None,
         contrast: tuple[Tensor, Tensor] | None = None,
+        decoded: tuple[Tensor, Tensor] | None = None,
     ) -> list[Probe]:
         """Shows ``images``, which the teacher has seen, to the student too; a probe for each row with its draws.
 
@@ -281,6 +282,7 @@ class Prober:
             progress=progress,
             labels=labels,
             contrast=contrast,
+            decoded=decoded,
         )
         remaining = iter(answers)
         return [

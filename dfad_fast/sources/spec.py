@@ -41,6 +41,8 @@ class SourceSpec:
     """Whether the generator's terms have to say what each image's part of them is."""
     gives_labels: ClassVar[bool] = False
     """Whether its generator is told which class to make, so that its terms may read the labels."""
+    decodes: ClassVar[bool] = False
+    """Whether decoders read the noise out of its images again, so that its terms may compare both."""
     reads_given_images: ClassVar[bool] = False
     """Whether its images are somebody's own, and not made."""
 

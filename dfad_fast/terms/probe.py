@@ -38,6 +38,9 @@ class Probe:
     contrast: tuple[Tensor, Tensor] | None = None
     """What crops of images and the whole images are like to the teacher, [N, D] each and of norm 1: those of the batch
     first, then those of former batches. Present only for terms that say ``reads_contrast``."""
+    decoded: tuple[Tensor, Tensor] | None = None
+    """The noise [B, D] that the images were made of, and what a decoder reads out of them. Present only for terms that
+    say ``reads_decoded``."""
     draws: tuple[Tensor, ...] = ()
     """This term's random numbers, see ``Term.draw``."""
     virtual_images: Tensor | None = None

@@ -32,11 +32,12 @@ class Term:
 
     A subclass sets ``name`` (as it stands in logs), says which parts of the probe it needs, with ``reads_features``,
     ``reads_last_stage`` (of the teacher alone), ``reads_statistics``, ``reads_labels`` (of the classes that were asked
-    for) or ``reads_contrast`` (what a source that compares its images gives), with ``reads_student = False`` that it
-    does without the student (who is not asked where no term needs it), and implements ``__call__``. A term that needs
-    random numbers or further images for the student implements ``draw`` and ``virtual_images``: what happens between
-    them and ``__call__`` is then free of randomness on the host, and all images of a step can go through the student at
-    once. One with weights of its own implements ``module``.
+    for), ``reads_contrast`` (what a source that compares its images gives) or ``reads_decoded`` (the noise, and what a
+    source's decoder reads out of the images), with ``reads_student = False`` that it does without the student (who is
+    not asked where no term needs it), and implements ``__call__``. A term that needs random numbers or further images
+    for the student implements ``draw`` and ``virtual_images``: what happens between them and ``__call__`` is then free
+    of randomness on the host, and all images of a step can go through the student at once. One with weights of its own
+    implements ``module``.
 
     In a run over several processes, each calls the term for its own part of the batch, and the values are averaged:
     right for a mean over images. Any other term gets the others' part from dfad_fast.distributed.differentiable.
@@ -49,6 +50,7 @@ class Term:
     reads_statistics: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     reads_contrast: ClassVar[bool] = False
+    reads_decoded: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         """As it stands in a run's records: the same in every process."""
