@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from dfad_fast.methods import METHODS
-from dfad_fast.sources import Bank, Inverted, Restarted
+from dfad_fast.sources import Bank, Inverted, Restarted, TrainedFirst
 
 _MOST_STEPS = 10
 _STUDENT_STEPS = 2
@@ -24,6 +24,8 @@ def _shorter(spec):
         return replace(spec, **{name: min(most, getattr(spec, name)) for name, most in _FEWER.items()})
     if isinstance(spec, Inverted):
         return replace(spec, steps=min(_FEWER["steps"], spec.steps))
+    if isinstance(spec, TrainedFirst):
+        return replace(spec, steps=1, generators=2)
     spec = spec.with_parts(tuple(map(_shorter, spec.parts)))
     return replace(spec, prefill=0, images=_IMAGES) if isinstance(spec, Bank) else spec
 

@@ -21,6 +21,20 @@ from dfad_fast.cli.threads import set_threads
     help="onnx: a model for onnxruntime. torch: a program of torch.export, .pt2. safetensors: the weights.",
 )
 @click.option("--int8", is_flag=True, help="Also write the ONNX model in 8-bit integers.")
+@click.option(
+    "--compress",
+    type=click.Choice(["pruned", "binary", "ternary"]),
+    help="Make the student smaller first, and tune it on images of the run's bank or generator.",
+)
+@click.option(
+    "--sparsity",
+    type=float,
+    help="With --compress pruned: the fraction of weights that are 0 (default: 0.8).",
+)
+@click.option(
+    "--tuning-steps", type=int, default=500, show_default=True, help="Training steps of a compressed student."
+)
+@images_option("--tuning-images", 4096, "Maximum number of images that a compressed student is tuned on.")
 @click.option("--averaged", is_flag=True, help="The moving average of the student, if the run kept one.")
 @best_option
 @click.option("--out", metavar="FILE", help="The file (default: RUN/student.onnx and the like).")
@@ -30,16 +44,29 @@ from dfad_fast.cli.threads import set_threads
 @data_options
 @threads_option()
 @quiet_option
-def export(run: str, format: str, threads: int | None, quiet: bool, **options: Any) -> None:
+def export(
+    run: str,
+    format: str,
+    compress: str | None,
+    sparsity: float | None,
+    tuning_steps: int,
+    threads: int | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Export the student of the run in folder RUN, finished or not, to a file that is checked against it. Like
     inspect, this needs the run's teacher: its weights, or its dataset's files."""
-    from dfad_fast.exporting import Int8Failed, export
+    from dfad_fast.errors import UsageError
+    from dfad_fast.exporting import CompressionSettings, Int8Failed, export
     from dfad_fast.exporting.table import print_export
 
+    if sparsity is not None and compress is None:
+        raise UsageError("--sparsity is for --compress pruned: give it, or leave --sparsity out")
+    compression = CompressionSettings(compress, sparsity, tuning_steps) if compress else None
     set_threads(threads)
     console = open_console(quiet)
     try:
-        exported = export(run, format, **options)
+        exported = export(run, format, compression=compression, **options)
     except Int8Failed as error:
         print_export(console, error.export)
         raise

@@ -156,6 +156,11 @@ def _refuse_unread(term: Term, side: str, method: Method, networks: Trio) -> Non
             f"{term.name} compares a generator's images with earlier ones, which the source has to keep: leave it "
             "out of the student's terms, and choose restarted with features, as in restarted(features=4096)"
         )
+    if term.reads_decoded and (side == "student" or not all(part.decodes for part in minimizing)):
+        raise UsageError(
+            f"{term.name} compares a generator's noise with what a decoder reads out of its images: leave it out of "
+            "the student's terms, and choose a source with decoders, such as trained_first"
+        )
 
 
 def _rows(terms: Terms) -> tuple[Weighted, ...]:

@@ -102,6 +102,9 @@ RECIPES = {
     # From NAYER (arXiv 2310.00258) and CMI (arXiv 2105.08584); CMI's published rate decays in steps.
     "nayer": _model_inversion(4e-3),
     "cmi": _model_inversion(1e-3, student_lr=0.1),
+    # The generators' optimizer is KegNet's for Fashion-MNIST and SVHN (Yoo et al. 2019, published code); its rate for
+    # MNIST is 1e-3.
+    "kegnet": replace(_model_inversion(1e-2), generator_momentum=0.9),
     # The generator's optimizer is DeepInversion's for images on CIFAR-10 (arXiv 1912.08795, published code).
     "inversion": replace(_model_inversion(0.1), generator_momentum=0.9),
     # From DFAD for CIFAR-10 (arXiv 1912.11006, published code): 500 epochs, x0.1 at epochs 100 and 200.

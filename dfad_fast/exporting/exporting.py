@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dfad_fast.environment import device_name, versions
 from dfad_fast.errors import RunError, UsageError, unknown_name
-from dfad_fast.exporting.checking import Answers, answers_of, write_checked
+from dfad_fast.exporting.checking import Answers, answers_of, ask, write_checked
+from dfad_fast.exporting.compressing import Compression, CompressionSettings, compress
 from dfad_fast.exporting.formats import FORMATS, Format, Predict
 from dfad_fast.exporting.measuring import BATCHES, latency
 from dfad_fast.exporting.onnx_file import PACKAGES, read_onnx
@@ -21,12 +22,13 @@ from dfad_fast.exporting.quantizing import quantize
 from dfad_fast.exporting.result import Export, Int8Failed, Variant
 from dfad_fast.exporting.student import Student
 from dfad_fast.importing import import_package
+from dfad_fast.jobs.images import learned_images
 from dfad_fast.jobs.trained_run import TrainedRun, load_run
 from dfad_fast.runs.layout import AVERAGED, BEST, EXPORT_ENDINGS, EXPORT_RECORD, STUDENT
 from dfad_fast.runs.whole_files import make_folder, write_whole
 
-# Files are checked on other images than they are calibrated on.
-_CHECK_SEED, _CALIBRATION_SEED = 0, 1
+# Files are checked on other images than they are calibrated and tuned on.
+_CHECK_SEED, _CALIBRATION_SEED, _TUNING_SEED = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def export(
     teachers: str | None = None,
     samples: int = 1000,
     calibration_images: int = 512,
+    compression: CompressionSettings | None = None,
+    tuning_images: int = 4096,
 ) -> Export:
     """Exports the student of the run in folder ``run``, finished or interrupted.
 
@@ -77,6 +81,10 @@ def export(
         teachers: the same.
         samples: maximum number of images on which the file is checked.
         calibration_images: number of generated images from which the 8-bit activations get their scales.
+        compression: makes the student smaller first, see :func:`dfad_fast.exporting.compressing.compress`. The files
+            are then checked against that student and named after it, such as ``student_pruned.onnx``.
+        tuning_images: maximum number of images on which a compressed student is tuned: those of the run's bank, or
+            generated ones if it has none.
 
     Returns:
         The exported variants and their measurements.
@@ -86,7 +94,8 @@ def export(
         RunError: the network cannot be exported, or the file does not match the student or cannot be written. The file
             is not kept. Int8Failed if this concerns only the 8-bit file.
     """
-    kind = _check_request(format, int8, out, samples, calibration_images)
+    numbers = {"samples": samples, "calibration-images": calibration_images, "tuning-images": tuning_images}
+    kind = _check_request(format, int8, out, numbers)
     trained = load_run(
         run,
         dataset,
@@ -99,17 +108,27 @@ def export(
     )
     if int8 and not trained.makes_images:
         raise UsageError(f"{trained.folder} holds no generator to calibrate --int8 with: leave --int8 out")
+    if compression and trained.networks.teacher_is_black_box:
+        raise UsageError(
+            "a compressed student learns its teacher's answers again, and a black box answers a run's steps alone: "
+            "leave --compress out"
+        )
     name = Path(AVERAGED if averaged else BEST if best else STUDENT).stem
+    if compression:
+        name = f"{name}_{compression.how}"
     path = Path(out) if out else trained.folder / f"{name}{kind.ending}"
     int8_path = path.with_name(path.stem + EXPORT_ENDINGS["int8"])
     record = path.with_name(path.name + EXPORT_RECORD)
     _refuse_existing([path, *([int8_path] if int8 else []), record], overwrite)
     make_folder(path.parent)
 
-    student = Student(trained, averaged, best)
-    expected = answers_of(student.network, *_images(trained, samples))
+    images, labels = _images(trained, samples)
+    compressed = _compress(trained, compression, tuning_images, images, labels) if compression else None
+    student = Student(trained, averaged, best, compression.how if compression else None)
+    expected = answers_of(student.network, images, labels)
     size = sum(tensor.nbytes for tensor in student.network.state_dict().values())
-    made = [_Made("PyTorch student", None, size, student.network, expected.logits)]
+    title = f"PyTorch student, {compression.how}" if compression else "PyTorch student"
+    made = [_Made(title, None, size, student.network, expected.logits)]
     predict, logits = write_checked(
         path,
         lambda draft: kind.write(student, draft),
@@ -146,6 +165,7 @@ def export(
         largest_logit=expected.largest,
         allowed_difference=kind.tolerance * expected.largest,
         variants=[_measure(variant, expected) for variant in made],
+        compression=compressed,
         threads=torch.get_num_threads(),
         device=device_name(trained.device),
         versions={**versions(), **_onnx_versions(format)},
@@ -157,14 +177,34 @@ def export(
     return result
 
 
-def _check_request(
-    format: str, int8: bool, out: str | Path | None, samples: int, calibration_images: int
-) -> Format:
+def _compress(
+    trained: TrainedRun,
+    settings: CompressionSettings,
+    count: int,
+    images: Tensor,
+    labels: Tensor | None,
+) -> Compression:
+    networks = trained.networks
+    of_teacher = ask(networks.teacher, images)[: len(images)].argmax(1)
+
+    def measure(student: torch.nn.Module) -> dict[str, float]:
+        said = ask(student, images)[: len(images)].argmax(1)
+        agreement = {"agreement": (said == of_teacher).double().mean().item()}
+        if labels is None:
+            return agreement
+        return {**agreement, "accuracy": (said == labels).double().mean().item()}
+
+    found, _ = learned_images(trained, count, _TUNING_SEED)
+    shown, answers = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return compress(networks.student, shown.to(images), answers, settings, measure)
+
+
+def _check_request(format: str, int8: bool, out: str | Path | None, numbers: dict[str, int]) -> Format:
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
     if int8 and format != "onnx":
         raise UsageError(f"--int8 is for --format onnx, got --format {format}: leave one of them out")
-    for name, value in (("samples", samples), ("calibration-images", calibration_images)):
+    for name, value in numbers.items():
         if value < 1:
             raise UsageError(f"--{name} must be at least 1, got {value}")
     kind = FORMATS[format]

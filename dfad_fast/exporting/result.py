@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dfad_fast.errors import RunError
+from dfad_fast.exporting.compressing import Compression
 from dfad_fast.exporting.measuring import Latency
 
 
@@ -47,6 +48,8 @@ class Export:
     threads: int
     device: str
     versions: dict[str, str]
+    compression: Compression | None = None
+    """Of the student that the files are of, measured on the same images; agreement is with the teacher."""
 
     def as_data(self) -> dict[str, Any]:
         """All fields as values that JSON supports."""

@@ -27,6 +27,8 @@ class Student:
     run: TrainedRun
     averaged: bool
     best: bool
+    compressed: str | None = None
+    """How, where it was compressed."""
 
     @property
     def network(self) -> nn.Module:
@@ -54,6 +56,7 @@ class Student:
             "student": re.split(r"[/\\]", student_name(run.config))[-1],  # without local paths
             "averaged": json.dumps(self.averaged),
             "best": json.dumps(self.best),
+            **({"compressed": self.compressed} if self.compressed else {}),
             "image_shape": json.dumps(run.image_shape),
             "classes": json.dumps(run.networks.classes),
             "mean": json.dumps(run.mean),

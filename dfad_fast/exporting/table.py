@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from dfad_fast.exporting.compressing import Compression
 from dfad_fast.exporting.measuring import MOST_RUNS
 from dfad_fast.exporting.result import Export, Variant
 from dfad_fast.runs.layout import EXPORT_RECORD
@@ -59,10 +60,32 @@ def _notes(export: Export) -> list[str]:
         notes.append(
             f"int8: calibrated on {export.calibration_images} generated images, and kept whatever its difference"
         )
+    if export.compression:
+        notes += _compression(export.compression)
     for variant in export.variants:
         if variant.path:
             notes.append(f"{variant.name}: {variant.path}")
     return [*notes, f"the same as JSON: {export.variants[1].path}{EXPORT_RECORD}"]
+
+
+def _compression(made: Compression) -> list[str]:
+    told = {
+        "before": made.before,
+        f"{made.how}": made.untuned,
+        f"after {counted(made.steps, 'step')} on {made.images:,} images": made.after,
+    }
+    lines = []
+    for what in made.before:
+        name = "agreement with the teacher" if what == "agreement" else what
+        lines.append(
+            f"{name}: " + ", ".join(f"{percent(values[what])} {when}" for when, values in told.items())
+        )
+    zeros = f", {made.zeros:,} of them 0" if made.zeros else ""
+    return [
+        *lines,
+        f"{made.how}: {made.weights:,} weights{zeros}; stored as such the student takes "
+        f"{made.packed_bytes / 1024:,.1f} in place of {made.bytes / 1024:,.1f} KiB, which these files do not do",
+    ]
 
 
 def _time(milliseconds: float) -> str:

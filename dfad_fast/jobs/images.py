@@ -51,8 +51,7 @@ def write_images(run: TrainedRun, out: str | None, count: int | None, seed: int)
         raise UsageError(
             f"a PNG has 1 or 3 channels, but these images have {channels}: use --out NAME.npz, which takes any number"
         )
-    kept = _kept(run)
-    found = _of_bank(run, kept, count, seed) if len(kept) else _made(run, count or _GENERATED, seed)
+    found, from_bank = learned_images(run, count, seed)
     form = ImageForm(run.image_shape, run.mean, run.std)
     parts = ((_as_bytes(images, form), logits.cpu().numpy()) for images, logits in found)
     if as_archive:
@@ -60,7 +59,22 @@ def write_images(run: TrainedRun, out: str | None, count: int | None, seed: int)
         written = write_archive(path, parts, told)
     else:
         written = write_folder(path, parts)
-    return Written(path, written, bool(len(kept)))
+    return Written(path, written, from_bank)
+
+
+def learned_images(
+    run: TrainedRun, count: int | None, seed: int
+) -> tuple[Iterator[tuple[Tensor, Tensor]], bool]:
+    """What the run's student learned from: images [n, C, H, W] of its bank, or where it has none new ones of its
+    source, with the teacher's logits [n, classes], in batches; and whether they are the bank's.
+
+    ``count`` of them, drawn by ``seed``; by default all of the bank, or 1,000 new ones. Raises UsageError, at the first
+    batch, where there are none.
+    """
+    kept = _kept(run)
+    if len(kept):
+        return _of_bank(run, kept, count, seed), True
+    return _made(run, count or _GENERATED, seed), False
 
 
 def _kept(run: TrainedRun) -> KeptImages:

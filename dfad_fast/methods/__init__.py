@@ -23,6 +23,7 @@ from dfad_fast.methods.cmi import CMI as CMI
 from dfad_fast.methods.procedural import PROCEDURAL as PROCEDURAL
 from dfad_fast.methods.dfme import DFME as DFME
 from dfad_fast.methods.maze import MAZE as MAZE
+from dfad_fast.methods.kegnet import KEGNET as KEGNET
 from dfad_fast.methods.inversion import DEEPINVERSION as DEEPINVERSION
 from dfad_fast.methods.inversion import ADI as ADI
 from dfad_fast.methods.inversion import TV_INVERSION as TV_INVERSION

@@ -3,6 +3,7 @@
 from dfad_fast.models.ensemble import Ensemble
 from dfad_fast.models.generators.conditional import ConditionalGenerator
 from dfad_fast.models.generators.dcgan import DCGANGenerator
+from dfad_fast.models.generators.decoded import DecodedGenerators
 from dfad_fast.models.generators.dfad import DFADGenerator
 from dfad_fast.models.generators.noisy import NoisyGenerator
 from dfad_fast.models.generators.pixels import PixelGenerator
@@ -24,6 +25,7 @@ __all__ = [
     "DAFLGenerator",
     "DCGANGenerator",
     "DFADGenerator",
+    "DecodedGenerators",
     "Ensemble",
     "LeNet5",
     "MobileNetV2",

@@ -213,7 +213,7 @@ class Prober:
     def _computing_in(self, dtype: torch.dtype | None) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
-    def generate(self, noise: Tensor, by: nn.Module | None = None) -> Tensor:
+    def generate(self, noise: Tensor, by: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Images [B, C, H, W] from noise [B, latent_dim], by the trio's generator or by ``by``."""
         with self.mixed_precision():
             return self._runners[self.trio.generator](noise) if by is None else by(noise)
@@ -267,6 +267,7 @@ class Prober:
         progress: float = 0.0,
         labels: Tensor | None = None,
         contrast: tuple[Tensor, Tensor] | None = None,
+        decoded: tuple[Tensor, Tensor] | None = None,
     ) -> list[Probe]:
         """Runs the student on ``images``, which the teacher has seen; returns a probe for each row with its draws.
 
@@ -297,6 +298,7 @@ class Prober:
             progress=progress,
             labels=labels,
             contrast=contrast,
+            decoded=decoded,
         )
         remaining = iter(answers)
         return [

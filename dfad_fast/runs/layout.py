@@ -43,8 +43,9 @@ FILES = (
     *(CONFIG, METRICS, SUMMARY, STUDENT, AVERAGED, BEST, GENERATOR, CHECKPOINT, SAMPLES, CURVES),
     *(TRACEBACK, INSPECTION, INSPECTION_PICTURE, METRICS_TABLE, REPORT, QUERIES),
     *(
-        f"{Path(weights).stem}{ending}{record}"
+        f"{Path(weights).stem}{compressed}{ending}{record}"
         for weights in (STUDENT, AVERAGED, BEST)
+        for compressed in ("", "_pruned", "_binary", "_ternary")
         for ending in EXPORT_ENDINGS.values()
         for record in ("", EXPORT_RECORD)
     ),

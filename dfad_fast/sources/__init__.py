@@ -25,6 +25,7 @@ from dfad_fast.sources.replayed import Replayed as Replayed
 from dfad_fast.sources.folder import Folder as Folder
 from dfad_fast.sources.procedural.source import Procedural as Procedural
 from dfad_fast.sources.restarted import Restarted as Restarted
+from dfad_fast.sources.trained_first import TrainedFirst as TrainedFirst
 from dfad_fast.sources.inverted import Inverted as Inverted
 from dfad_fast.sources.recorded import Recorded as Recorded
 

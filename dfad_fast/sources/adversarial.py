@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import ClassVar
 
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfad_fast.distributed import collectives
 from dfad_fast.distributed.gradient_averaging import averaging_gradients
-from dfad_fast.networks.probing import Draws, frozen
+from dfad_fast.networks.probing import Draws
+from dfad_fast.sources.generator_step import take_generator_step
 from dfad_fast.sources.source import Batch, Plan, Source, StepLosses, Turn, Workbench
 from dfad_fast.sources.spec import SourceSpec
 from dfad_fast.terms import weigh
@@ -66,21 +67,8 @@ class AdversarialGenerator(Source):
         return last
 
     def _step(self, noise: Tensor, draws: Draws, turn: Turn, for_student: bool) -> tuple[StepLosses, Batch]:
-        trio, train, optimizer = (
-            self._bench.prober.trio,
-            self._plan.trains_student_norms,
-            self._bench.optimizer,
-        )
-        assert optimizer is not None
-        trio.set_modes(student=train)
-        if not (train or trio.sync_batch_norm):
-            # Each process saw its own part of the batches, but the student must be the same in all.
-            collectives.copy_buffers_from_first(trio.student, *trio.beside_student)
-        with frozen(trio.teacher, trio.student, *trio.beside_student):
-            total, losses, batch = self._averaged_loss(noise, draws, turn.weights, turn.progress, for_student)
-            # Frozen during backward too: a network that checkpoints its activations runs again there.
-            optimizer.descend(total)
-        return losses, batch
+        loss = partial(self._averaged_loss, noise, draws, turn.weights, turn.progress, for_student)
+        return take_generator_step(self._bench, self._plan, loss)
 
     def _loss(
         self,

@@ -41,6 +41,8 @@ class SourceSpec:
     """Whether the generator's terms must return a value per image."""
     gives_labels: ClassVar[bool] = False
     """Whether its generator gets a class to make, so that its terms may read the labels."""
+    decodes: ClassVar[bool] = False
+    """Whether decoders read the noise back from its images, so that its terms may compare both."""
     reads_given_images: ClassVar[bool] = False
     """Whether the user provides its images."""
 

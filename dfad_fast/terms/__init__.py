@@ -34,6 +34,8 @@ from dfad_fast.terms.batch_norm_kl import BatchNormKL as BatchNormKL
 from dfad_fast.terms.entropy import OneHot as OneHot
 from dfad_fast.terms.label import Label as Label
 from dfad_fast.terms.contrast import Contrast as Contrast
+from dfad_fast.terms.decoding import Reconstruction as Reconstruction
+from dfad_fast.terms.decoding import Diversity as Diversity
 from dfad_fast.terms.entropy import Entropy as Entropy
 from dfad_fast.terms.entropy import ClassBalance as ClassBalance
 from dfad_fast.terms.activation import ActivationMagnitude as ActivationMagnitude

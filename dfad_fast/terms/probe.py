@@ -38,6 +38,9 @@ class Probe:
     contrast: tuple[Tensor, Tensor] | None = None
     """The teacher's descriptions of crops and of whole images, [N, D] each and of norm 1: the batch's first, then those
     of earlier batches. Present only for terms that set ``reads_contrast``."""
+    decoded: tuple[Tensor, Tensor] | None = None
+    """The noise [B, D] of the images, and what a decoder reads back from the images. Present only for terms that set
+    ``reads_decoded``."""
     draws: tuple[Tensor, ...] = ()
     """This term's random numbers, see ``Term.draw``."""
     virtual_images: Tensor | None = None

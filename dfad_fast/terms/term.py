@@ -32,10 +32,11 @@ class Term:
 
     A subclass sets ``name``, which logs show, and implements ``__call__``. It declares the parts of the probe that it
     needs: ``reads_features``, ``reads_last_stage`` (of the teacher only), ``reads_statistics``, ``reads_labels`` (the
-    requested classes) or ``reads_contrast`` (from a source that compares its images). ``reads_student = False`` means
-    that it does not need the student, which does not run if no term needs it. A term that needs random numbers or
-    further images for the student implements ``draw`` and ``virtual_images``: everything after them is then free of
-    randomness on the host, and all images of a step can go through the student at once. A term with its own weights
+    requested classes), ``reads_contrast`` (from a source that compares its images) or ``reads_decoded`` (the noise, and
+    what a source's decoder reads back from the images). ``reads_student = False`` means that it does not need the
+    student, which does not run if no term needs it. A term that needs random numbers or further images for the student
+    implements ``draw`` and ``virtual_images``: everything after them is then free of randomness on the host, and all
+    images of a step can go through the student at once. A term with its own weights
     implements ``module``.
 
     In a run with several processes, each calls the term on its part of the batch and the values are averaged, which is
@@ -49,6 +50,7 @@ class Term:
     reads_statistics: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     reads_contrast: ClassVar[bool] = False
+    reads_decoded: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         """The text in a run's records: the same in every process."""

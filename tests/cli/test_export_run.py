@@ -136,6 +136,45 @@ def test_digits_images_that_are_normalized_as_the_file_says_are_recognized_as_by
     assert int8["bytes"] < 0.4 * exported["bytes"]
 
 
+COMPRESSED = ("--compress", "pruned", "--sparsity", "0.5", "--tuning-steps", "2", "--tuning-images", "16")
+
+
+def test_a_pruned_student_is_handed_over_and_measured(dfad_fast, own_run):
+    before = load_file(own_run / "student.safetensors")
+    done = dfad_fast("export", "run", "--format", "safetensors", *COMPRESSED, *QUICK)
+    assert (done.code, done.err) == (0, "")
+    assert "PyTorch student, pruned" in done.out
+    assert "after 2 steps on 16 images" in done.out
+    weights = load_file(own_run / "student_pruned_export.safetensors")
+    with safe_open(own_run / "student_pruned_export.safetensors", "pt") as file:
+        assert file.metadata()["compressed"] == "pruned"
+    assert {name: x.shape for name, x in weights.items()} == {name: x.shape for name, x in before.items()}
+    compression = json.loads((own_run / "student_pruned_export.safetensors.json").read_text())["compression"]
+    assert compression["zeros"] == round(0.5 * compression["weights"])
+    assert compression["zeros"] <= sum(int((x == 0).sum()) for x in weights.values())
+    assert compression["before"].keys() == compression["after"].keys() == {"agreement"}
+    assert same_weights(before, load_file(own_run / "student.safetensors"))
+
+
+def same_weights(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--sparsity", "0.5"), "--sparsity is for --compress pruned"),
+        (("--compress", "binary", "--sparsity", "0.5"), "sparsity is for a pruned student, got binary"),
+        (("--compress", "pruned", "--tuning-steps", "-1"), "steps must be at least 0, got -1"),
+    ],
+)
+def test_compressions_that_cannot_be_are_refused(dfad_fast, own_run, options, message):
+    done = dfad_fast("export", "run", *options)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
 def test_a_program_of_torch_needs_no_code_and_takes_any_number_of_images(dfad_fast, own_run, tmp_path):
     done = dfad_fast("export", "run", "--format", "torch", *QUICK)
     assert (done.code, done.err) == (0, "")

@@ -533,6 +533,7 @@ def test_every_term_is_a_scalar_that_gradients_flow_through(name):
         last_stage=torch.randn(16, 6, requires_grad=True),
         labels=torch.randint(5, (16,)),
         contrast=(torch.randn(20, 4, requires_grad=True), torch.randn(20, 4)),
+        decoded=(torch.randn(16, 7), torch.randn(16, 7, requires_grad=True)),
     )
     loss = ask(TERMS[name](), probe)
     assert loss.shape == ()
@@ -544,6 +545,7 @@ def test_every_term_is_a_scalar_that_gradients_flow_through(name):
         *probe.teacher_features,
         probe.last_stage,
         probe.contrast[0],
+        probe.decoded[1],
         *moments,
     ]
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True)

@@ -1,0 +1,58 @@
+"""Weights of two or three values in each output channel, with gradients that go straight through."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+_THRESHOLD = 0.7
+
+
+class FewValues(nn.Module):
+    """A parametrization of a weight [out, ...] by few values.
+
+    The gradient passes where the weight itself is between -1 and 1, as in XNOR-Net (Rastegari et al. 2016, arXiv
+    1603.05279, section 3.1).
+    """
+
+    bits: int
+    """Bits per weight in a compact form."""
+
+    @abstractmethod
+    def few(self, weight: Tensor) -> Tensor:
+        """The values [out, ...] for a weight [out, ...]."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The values [out, ...], with the straight-through gradient."""
+        passed = weight.clamp(-1.0, 1.0)
+        straight_through = passed - passed.detach()  # 0, so that the values are exact
+        return self.few(weight).detach() + straight_through
+
+
+class Binary(FewValues):
+    """``a sign(w)``, with ``a`` the mean of ``|w|`` over each output channel (arXiv 1603.05279, equation 6)."""
+
+    bits = 1
+
+    def few(self, weight: Tensor) -> Tensor:
+        """The values [out, ...] for a weight [out, ...]."""
+        scale = weight.abs().flatten(1).mean(1).view(-1, *[1] * (weight.dim() - 1))
+        return torch.where(weight >= 0, scale, -scale)
+
+
+class Ternary(FewValues):
+    """``a sign(w)`` where ``|w|`` is more than 0.7 of its mean over each output channel, and 0 elsewhere.
+
+    ``a`` is the mean of those ``|w|`` (ternary weight networks, Li et al. 2016, arXiv 1605.04711, section 2.2).
+    """
+
+    bits = 2
+
+    def few(self, weight: Tensor) -> Tensor:
+        """The values [out, ...] for a weight [out, ...]."""
+        size = weight.abs().flatten(1)
+        large = size > _THRESHOLD * size.mean(1, keepdim=True)
+        scale = (size * large).sum(1, keepdim=True) / large.sum(1, keepdim=True).clamp_min(1)
+        return (scale * large).view_as(weight) * weight.sign()

@@ -1,0 +1,3 @@
+"""Generators that are trained before the student learns from them."""
+
+from dfad_fast.sources.trained_first.spec import TrainedFirst as TrainedFirst
