@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor, nn
 
@@ -12,24 +10,23 @@ _THRESHOLD = 0.7
 
 class FewValues(nn.Module):
     """What stands in place of a weight [out, ...], as a parametrization. A gradient passes to where the weight itself
-    is between -1 and 1, as in XNOR-Net (Rastegari et al. 2016, arXiv 1603.05279, section 3.1)."""
+    is between -1 and 1, as in XNOR-Net (Rastegari et al. 2016, arXiv 1603.05279)."""
 
     bits: int
     """Of each weight, where it is stored as such."""
 
-    @abstractmethod
     def few(self, weight: Tensor) -> Tensor:
         """The values themselves [out, ...]."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement few(weight)")
 
     def forward(self, weight: Tensor) -> Tensor:
         passed = weight.clamp(-1.0, 1.0)
-        return self.few(weight).detach() + (
-            passed - passed.detach()
-        )  # the latter is 0, so that the values are exact
+        nothing = passed - passed.detach()  # but a gradient, so that the values are exact
+        return self.few(weight).detach() + nothing
 
 
 class Binary(FewValues):
-    """``a sign(w)``, with ``a`` the mean of ``|w|`` over each output channel (arXiv 1603.05279, equation 6)."""
+    """``a sign(w)``, with ``a`` the mean of ``|w|`` over each output channel (arXiv 1603.05279)."""
 
     bits = 1
 
@@ -40,7 +37,7 @@ class Binary(FewValues):
 
 class Ternary(FewValues):
     """``a sign(w)`` where ``|w|`` is more than 0.7 of its mean over each output channel, and 0 elsewhere, with ``a``
-    the mean of those ``|w|`` (ternary weight networks, Li et al. 2016, arXiv 1605.04711, section 2.2)."""
+    the mean of those ``|w|`` (ternary weight networks, Li et al. 2016, arXiv 1605.04711)."""
 
     bits = 2
 

@@ -21,7 +21,7 @@ _KINDS = (
 
 def layers_of(student: nn.Module, how: str) -> list[nn.Module]:
     """The linear and convolution layers of ``student`` that are compressed: all for ``pruned``, and all but the first
-    and the last one for ``binary`` and ``ternary``, as XNOR-Net has it (arXiv 1603.05279, section 4.1).
+    and the last one for ``binary`` and ``ternary``, as XNOR-Net has it (arXiv 1603.05279).
 
     Raises UsageError where none is left, and for layers that share a weight or compute theirs.
     """
