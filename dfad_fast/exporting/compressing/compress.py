@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from dfad_fast.exporting.compressing.layers import bound, layers_of, packed_byte
 from dfad_fast.exporting.compressing.tuning import tune
 from dfad_fast.settings import SEED, Limits
 
-How = Literal["pruned", "binary", "ternary"]
+WAYS = ("pruned", "binary", "ternary")
 SPARSITY = 0.8
 _STEPS = Limits(least=0, most=10**9)
 
@@ -29,14 +28,14 @@ class CompressionSettings:
     Raises UsageError for an unknown word, values out of range, and a sparsity of weights that are not pruned.
     """
 
-    how: How | str
+    how: str
     sparsity: float | None = None
     steps: int = 500
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.how not in get_args(How):
-            raise unknown_name("way to compress", self.how, get_args(How))
+        if self.how not in WAYS:
+            raise unknown_name("way to compress", self.how, WAYS)
         if self.sparsity is not None:
             if self.how != "pruned":
                 raise UsageError(f"sparsity is for a pruned student, got {self.how}: leave it out")

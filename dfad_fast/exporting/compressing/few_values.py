@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor, nn
 
@@ -14,15 +12,15 @@ class FewValues(nn.Module):
     """A parametrization of a weight [out, ...] by few values.
 
     The gradient passes where the weight itself is between -1 and 1, as in XNOR-Net (Rastegari et al. 2016, arXiv
-    1603.05279, section 3.1).
+    1603.05279).
     """
 
     bits: int
     """Bits per weight in a compact form."""
 
-    @abstractmethod
     def few(self, weight: Tensor) -> Tensor:
         """The values [out, ...] for a weight [out, ...]."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement few(weight)")
 
     def forward(self, weight: Tensor) -> Tensor:
         """The values [out, ...], with the straight-through gradient."""
@@ -32,7 +30,7 @@ class FewValues(nn.Module):
 
 
 class Binary(FewValues):
-    """``a sign(w)``, with ``a`` the mean of ``|w|`` over each output channel (arXiv 1603.05279, equation 6)."""
+    """``a sign(w)``, with ``a`` the mean of ``|w|`` over each output channel (arXiv 1603.05279)."""
 
     bits = 1
 
@@ -45,7 +43,7 @@ class Binary(FewValues):
 class Ternary(FewValues):
     """``a sign(w)`` where ``|w|`` is more than 0.7 of its mean over each output channel, and 0 elsewhere.
 
-    ``a`` is the mean of those ``|w|`` (ternary weight networks, Li et al. 2016, arXiv 1605.04711, section 2.2).
+    ``a`` is the mean of those ``|w|`` (ternary weight networks, Li et al. 2016, arXiv 1605.04711).
     """
 
     bits = 2

@@ -23,7 +23,7 @@ def layers_of(student: nn.Module, how: str) -> list[nn.Module]:
     """The linear and convolution layers of ``student`` that are compressed.
 
     These are all for ``pruned``, and all but the first and the last for ``binary`` and ``ternary``, as in XNOR-Net
-    (arXiv 1603.05279, section 4.1).
+    (arXiv 1603.05279).
 
     Raises UsageError if none is left, and for layers that share a weight or compute theirs.
     """
