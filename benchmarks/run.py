@@ -38,6 +38,7 @@ COMMANDS = (
     "ops",
     "pages",
     "processes",
+    "sectors",
     "stale",
     "step",
     "train",
