@@ -45,19 +45,22 @@ def rows(case: Case) -> list[dict[str, Any]]:
     return [{"direction": "forward", **forward}, {"direction": "backward", **counts()}]
 
 
-def main(compiler: str, table: Path, cases: Sequence[Case] = CASES) -> None:
+def table(compiler: str, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Rows of cases whose kernels are served from here on."""
+    emulator.count_sectors(True)
+    return [
+        {"op": case.op, "compiler": compiler, "dtype": case.dtype, "layout": case.layout, **row}
+        for case in cases
+        for row in rows(case)
+    ]
+
+
+def main(compiler: str, file: Path) -> None:
     torch.set_num_threads(1)
     emulator.know_tensors()
     served = serve(f"{compiler}-ptx")
-    emulator.count_sectors(True)
-    found = []
-    for case in cases:
-        for row in rows(case):
-            found.append(
-                {"op": case.op, "compiler": compiler, "dtype": case.dtype, "layout": case.layout, **row}
-            )
+    file.write_text(json.dumps(table(compiler, CASES)))
     del served
-    table.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
