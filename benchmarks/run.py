@@ -35,6 +35,7 @@ COMMANDS = (
     "convolutions",
     "instructions",
     "methods",
+    "occupancy",
     "ops",
     "pages",
     "processes",
