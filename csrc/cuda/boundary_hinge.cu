@@ -30,11 +30,6 @@ struct Stage {
 constexpr int capacity = 11;
 using Stages = Table<Stage, capacity>;
 
-// What is on, of the up to eight elements from `begin` on.
-__device__ __forceinline__ unsigned byte_at(const uint8_t* bits, int64_t begin) {
-  return bits == nullptr ? 0u : bits[begin / 8];
-}
-
 // NaN is on.
 template <class A>
 __device__ __forceinline__ bool is_on(A x) {
@@ -43,24 +38,24 @@ __device__ __forceinline__ bool is_on(A x) {
 
 // `agreeing` receives, for each chunk, the number of elements with student and teacher on the same side.
 template <class A>
-__global__ void __launch_bounds__(threads) losses(
+__global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
     const __grid_constant__ Stages stages, BoundaryHinge<A> hinge, SumTarget target, double* agreeing, bool reduced) {
   int64_t chunk;
   const Stage& stage = stages.find(blockIdx.x, chunk);
   const bool packed = stage.on != nullptr;
   A sum = 0;
   int agreed = 0;
-  for_each_vector(stage.loop.elements, chunk, [&](int64_t begin) {
-    const unsigned given = byte_at(stage.on, begin);
+  for_each_tile(stage.loop.elements, chunk, [&](int64_t begin) {
+    const unsigned given = packed ? load_bits<A>(stage.on, stage.loop, begin) : 0u;
     unsigned bits = 0;
-    for_vector<A, vector_width, 1>(stage.loop, begin, [&](int j, const A (&in)[2], A (&out)[1]) {
-      const bool on = packed ? (given >> j & 1u) != 0 : is_on(in[1]);
+    for_tile<A, 1>(stage.loop, begin, [&](Element element, const A (&in)[2], A (&out)[1]) {
+      const bool on = packed ? (given >> element.own & 1u) != 0 : is_on(in[1]);
       out[0] = hinge.loss(in[0], !on);
       sum += out[0];
       agreed += is_on(in[0]) == on;
-      bits |= unsigned{on} << j;
+      bits |= unsigned{on} << element.own;
     });
-    if (stage.saved != nullptr) stage.saved[begin / 8] = static_cast<uint8_t>(bits);
+    if (stage.saved != nullptr) store_bits<A>(stage.saved, stage.loop, begin, bits);
   });
   if (reduced) {
     const double total = block_sum(sum);
@@ -73,29 +68,30 @@ __global__ void __launch_bounds__(threads) losses(
 }
 
 template <class A>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, resident_blocks<A>)
     gradients(const __grid_constant__ Stages stages, BoundaryHinge<A> hinge, Scale scale) {
   int64_t chunk;
   const Stage& stage = stages.find(blockIdx.x, chunk);
   const bool per_element = stage.loop.data[2] != nullptr;
   const A shared = static_cast<A>(scale.times(stage.factor));
-  for_each_vector(stage.loop.elements, chunk, [&](int64_t begin) {
-    const unsigned given = byte_at(stage.on, begin);
-    for_vector<A, vector_width, 1>(stage.loop, begin, [&](int j, const A (&in)[2], A (&out)[1]) {
-      const bool off = (given >> j & 1u) == 0;
+  for_each_tile(stage.loop.elements, chunk, [&](int64_t begin) {
+    const unsigned given = load_bits<A>(stage.on, stage.loop, begin);
+    for_tile<A, 1>(stage.loop, begin, [&](Element element, const A (&in)[2], A (&out)[1]) {
+      const bool off = (given >> element.own & 1u) == 0;
       out[0] = hinge.student_gradient(in[0], off, per_element ? in[1] : shared);
     });
   });
 }
 
 template <class A>
-__global__ void __launch_bounds__(threads) signs(const __grid_constant__ Loop<2> loop, uint8_t* packed) {
-  for_each_vector(loop.elements, blockIdx.x, [&](int64_t begin) {
+__global__ void __launch_bounds__(threads, resident_blocks<A>)
+    signs(const __grid_constant__ Loop<2> loop, uint8_t* packed) {
+  for_each_tile(loop.elements, blockIdx.x, [&](int64_t begin) {
     unsigned bits = 0;
-    for_vector<A, vector_width, 1>(loop, begin, [&](int j, const A (&in)[1], A (&)[1]) {
-      bits |= unsigned{is_on(in[0])} << j;
+    for_tile<A, 1>(loop, begin, [&](Element element, const A (&in)[1], A (&)[1]) {
+      bits |= unsigned{is_on(in[0])} << element.own;
     });
-    packed[begin / 8] = static_cast<uint8_t>(bits);
+    store_bits<A>(packed, loop, begin, bits);
   });
 }
 

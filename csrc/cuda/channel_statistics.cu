@@ -157,13 +157,13 @@ struct StatisticsGradient {
 };
 
 template <class A>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, resident_blocks<A>)
     gradients(const __grid_constant__ GradientStages stages, StatisticsGradient incoming) {
   int64_t chunk;
   const GradientStage& stage = stages.find(blockIdx.x, chunk);
-  for_each_vector(stage.loop.elements, chunk, [&](int64_t begin) {
-    for_vector<A, vector_width, 1>(stage.loop, begin, [&](int j, const A (&in)[1], A (&out)[1]) {
-      const int64_t c = stage.first_channel + (begin + j) / stage.inner % stage.channels;
+  for_each_tile(stage.loop.elements, chunk, [&](int64_t begin) {
+    for_tile<A, 1>(stage.loop, begin, [&](Element element, const A (&in)[1], A (&out)[1]) {
+      const int64_t c = stage.first_channel + element.index / stage.inner % stage.channels;
       const double by_mean = load_one<double>(incoming.grad, incoming.grad_dtype, c * incoming.channel);
       const double by_variance =
           load_one<double>(incoming.grad, incoming.grad_dtype, incoming.row + c * incoming.channel);

@@ -17,12 +17,7 @@ namespace {
 
 constexpr const char* name = "interpolated_l1";
 constexpr int64_t batch_dim = 0;
-constexpr int width = 8;
-constexpr int teacher_width = 4;  // its eight operands would not fit the registers otherwise
-
-// Blocks that a multiprocessor should hold; told nothing, the compiler spills registers to hold one more.
-template <class A>
-constexpr int resident_blocks = sizeof(A) == 4 ? 4 : 2;
+using FewAtOnce = AtOnce<4, 1>;  // so many operands would not fit the registers otherwise
 
 template <class A>
 __device__ __forceinline__ Mixture<A> label_of(const Mixing& mixing, int64_t row) {
@@ -30,22 +25,33 @@ __device__ __forceinline__ Mixture<A> label_of(const Mixing& mixing, int64_t row
   return {static_cast<A>(lam), static_cast<A>(1.0 - lam)};
 }
 
+// A row's label, unless its partner is missing.
+template <class A>
+struct Label {
+  Mixture<A> mixture;
+  bool missing;
+};
+
 // The operands are loss, student and, for a row and its partner, teacher; the loop covers one row.
 template <class A>
 __global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
     const __grid_constant__ Loop<4> loop, const __grid_constant__ Mixing mixing, SumTarget target, double factor,
     bool reduced) {
-  A sum = 0;
-  for_each_row_vector<width>(mixing.batch, loop.elements, blockIdx.x, [&](int64_t row, int64_t begin) {
-    const int64_t partner = mixing.partner_of(row);
+  const Rows rows = {mixing.batch, loop.elements};
+  const auto place = [&](auto way, int64_t k, int64_t (&offsets)[4]) {
+    const int64_t row = rows.row_of(k), partner = mixing.partner_of(row);
     const bool missing = partner < 0;
-    const Mixture<A> label = label_of<A>(mixing, row);
-    const int64_t base[4] = {
-        row * loop.outer[0], row * loop.outer[1], row * loop.outer[2], (missing ? row : partner) * loop.outer[3]};
-    for_vector<A, width, 1>(loop, base, begin, [&](int, const A (&in)[3], A (&out)[1]) {
-      out[0] = missing ? std::numeric_limits<A>::quiet_NaN() : AbsoluteDifference{}.loss(in[0], label(in[1], in[2]));
-      sum += out[0];
-    });
+    offsets_in_rows(way, loop, k - row * rows.elements, {row, row, row, missing ? row : partner}, offsets);
+    return Label<A>{label_of<A>(mixing, row), missing};
+  };
+  A sum = 0;
+  for_each_tile(rows.all(), blockIdx.x, [&](int64_t begin) {
+    for_tile<A, FewAtOnce, 1>(
+        loop, rows.all(), begin, place, [&](const Label<A>& label, Element, const A (&in)[3], A (&out)[1]) {
+          out[0] = label.missing ? std::numeric_limits<A>::quiet_NaN()
+                                 : AbsoluteDifference{}.loss(in[0], label.mixture(in[1], in[2]));
+          sum += out[0];
+        });
   });
   if (!reduced) return;
   const double total = block_sum(sum);
@@ -58,20 +64,29 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) student_gradients
     const __grid_constant__ Loop<5> loop, const __grid_constant__ Mixing mixing, Scale scale, double factor) {
   const bool per_element = loop.data[4] != nullptr;
   const A shared = static_cast<A>(scale.times(factor));
-  for_each_row_vector<width>(mixing.batch, loop.elements, blockIdx.x, [&](int64_t row, int64_t begin) {
-    const int64_t partner = mixing.partner_of(row);
+  const Rows rows = {mixing.batch, loop.elements};
+  const auto place = [&](auto way, int64_t k, int64_t (&offsets)[5]) {
+    const int64_t row = rows.row_of(k), partner = mixing.partner_of(row);
     const bool missing = partner < 0;
-    const Mixture<A> label = label_of<A>(mixing, row);
-    const int64_t base[5] = {
-        row * loop.outer[0], row * loop.outer[1], row * loop.outer[2], (missing ? row : partner) * loop.outer[3],
-        row * loop.outer[4]};
-    for_vector<A, width, 1>(loop, base, begin, [&](int, const A (&in)[4], A (&out)[1]) {
-      out[0] = missing ? std::numeric_limits<A>::quiet_NaN()
-                       : AbsoluteDifference{}.student_gradient(
-                             in[0], label(in[1], in[2]), per_element ? in[3] : shared);
-    });
+    offsets_in_rows(way, loop, k - row * rows.elements, {row, row, row, missing ? row : partner, row}, offsets);
+    return Label<A>{label_of<A>(mixing, row), missing};
+  };
+  for_each_tile(rows.all(), blockIdx.x, [&](int64_t begin) {
+    for_tile<A, FewAtOnce, 1>(
+        loop, rows.all(), begin, place, [&](const Label<A>& label, Element, const A (&in)[4], A (&out)[1]) {
+          out[0] = label.missing ? std::numeric_limits<A>::quiet_NaN()
+                                 : AbsoluteDifference{}.student_gradient(
+                                       in[0], label.mixture(in[1], in[2]), per_element ? in[3] : shared);
+        });
   });
 }
+
+// The two labels that a teacher's row is in: its own, and that of the row whose partner it is.
+template <class A>
+struct Labels {
+  Mixture<A> own, theirs;
+  bool missing;
+};
 
 // A teacher's row i is in two labels: its own, and that of the row j whose partner it is. The operands are the
 // gradient; student i, j; teacher i, j and i's partner; grad i, j.
@@ -81,23 +96,24 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) teacher_gradients
     double factor) {
   const bool per_element = loop.data[6] != nullptr;
   const A shared = static_cast<A>(scale.times(factor));
-  for_each_row_vector<teacher_width>(mixing.batch, loop.elements, blockIdx.x, [&](int64_t i, int64_t begin) {
-    const int64_t partner = mixing.partner_of(i), source = inverse[i];
+  const Rows rows = {mixing.batch, loop.elements};
+  const auto place = [&](auto way, int64_t element, int64_t (&offsets)[8]) {
+    const int64_t i = rows.row_of(element), partner = mixing.partner_of(i), source = inverse[i];
     const bool missing = partner < 0 || source < 0;
     const int64_t j = missing ? i : source, k = missing ? i : partner;
-    const Mixture<A> label_i = label_of<A>(mixing, i), label_j = label_of<A>(mixing, j);
-    const int64_t rows[8] = {i, i, j, i, j, k, i, j};
-    int64_t base[8];
-#pragma unroll
-    for (int n = 0; n < 8; ++n) base[n] = rows[n] * loop.outer[n];
-    for_vector<A, teacher_width, 1>(loop, base, begin, [&](int, const A (&in)[7], A (&out)[1]) {
-      const auto [s_i, s_j, t_i, t_j, t_k, g_i, g_j] = in;
-      const AbsoluteDifference l1;
-      const A v_i = l1.student_gradient(s_i, label_i(t_i, t_k), per_element ? g_i : shared);
-      const A v_j = l1.student_gradient(s_j, label_j(t_j, t_i), per_element ? g_j : shared);
-      const Mixture<A> both = {-label_i.own, -label_j.other};
-      out[0] = missing ? std::numeric_limits<A>::quiet_NaN() : both(v_i, v_j);
-    });
+    offsets_in_rows(way, loop, element - i * rows.elements, {i, i, j, i, j, k, i, j}, offsets);
+    return Labels<A>{label_of<A>(mixing, i), label_of<A>(mixing, j), missing};
+  };
+  for_each_tile(rows.all(), blockIdx.x, [&](int64_t begin) {
+    for_tile<A, FewAtOnce, 1>(
+        loop, rows.all(), begin, place, [&](const Labels<A>& labels, Element, const A (&in)[7], A (&out)[1]) {
+          const auto [s_i, s_j, t_i, t_j, t_k, g_i, g_j] = in;
+          const AbsoluteDifference l1;
+          const A v_i = l1.student_gradient(s_i, labels.own(t_i, t_k), per_element ? g_i : shared);
+          const A v_j = l1.student_gradient(s_j, labels.theirs(t_j, t_i), per_element ? g_j : shared);
+          const Mixture<A> both = {-labels.own.own, -labels.theirs.other};
+          out[0] = labels.missing ? std::numeric_limits<A>::quiet_NaN() : both(v_i, v_j);
+        });
   });
 }
 
@@ -121,7 +137,7 @@ at::Tensor interpolated_l1(
       loop_over<1>({out, student, teacher, teacher}, student.sizes(), dense_strides(student), copies, batch_dim);
   const Mixing mixing = mixing_of(lam, perm);
   const auto kernel = computes_in_double(student, teacher) ? losses<double> : losses<float>;
-  const int64_t chunks = row_chunks(mixing.batch, loop.elements, width);
+  const int64_t chunks = Rows{mixing.batch, loop.elements}.chunks();
   if (!reduced) {
     launch(kernel, chunks, loop, mixing, SumTarget{}, 1.0, false);
     copies.write_back();
@@ -155,8 +171,8 @@ std::vector<at::Tensor> interpolated_l1_backward(
     const auto loop =
         loop_over<1>({out, student, teacher, teacher, grads_in}, student.sizes(), order, copies, batch_dim);
     launch(
-        wide ? student_gradients<double> : student_gradients<float>, row_chunks(mixing.batch, loop.elements, width),
-        loop, mixing, scale, factor);
+        wide ? student_gradients<double> : student_gradients<float>, Rows{mixing.batch, loop.elements}.chunks(), loop,
+        mixing, scale, factor);
   }
   if (teacher_grad) {
     const at::Tensor& out = grads.emplace_back(at::empty_like(teacher));
@@ -165,9 +181,8 @@ std::vector<at::Tensor> interpolated_l1_backward(
         {out, student, student, teacher, teacher, teacher, grads_in, grads_in}, student.sizes(), order, copies,
         batch_dim);
     launch(
-        wide ? teacher_gradients<double> : teacher_gradients<float>,
-        row_chunks(mixing.batch, loop.elements, teacher_width), loop, mixing, inverse.const_data_ptr<int64_t>(), scale,
-        factor);
+        wide ? teacher_gradients<double> : teacher_gradients<float>, Rows{mixing.batch, loop.elements}.chunks(), loop,
+        mixing, inverse.const_data_ptr<int64_t>(), scale, factor);
   }
   copies.write_back();
   return grads;

@@ -22,21 +22,21 @@ struct DifferenceSigns {
 };
 
 template <class A>
-__global__ void __launch_bounds__(threads) losses(
+__global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
     const __grid_constant__ Loop<3> loop, DifferenceSigns signs, SumTarget target, double factor, bool reduced) {
   const AbsoluteDifference l1;
   A sum = 0;
-  for_each_vector(loop.elements, blockIdx.x, [&](int64_t begin) {
+  for_each_tile(loop.elements, blockIdx.x, [&](int64_t begin) {
     unsigned at_least = 0, at_most = 0;
-    for_vector<A, vector_width, 1>(loop, begin, [&](int j, const A (&in)[2], A (&out)[1]) {
+    for_tile<A, 1>(loop, begin, [&](Element element, const A (&in)[2], A (&out)[1]) {
       out[0] = l1.loss(in[0], in[1]);
       sum += out[0];
-      at_least |= unsigned{in[0] >= in[1]} << j;
-      at_most |= unsigned{in[0] <= in[1]} << j;
+      at_least |= unsigned{in[0] >= in[1]} << element.own;
+      at_most |= unsigned{in[0] <= in[1]} << element.own;
     });
     if (signs.at_least == nullptr) return;
-    signs.at_least[begin / 8] = static_cast<uint8_t>(at_least);
-    signs.at_most[begin / 8] = static_cast<uint8_t>(at_most);
+    store_bits<A>(signs.at_least, loop, begin, at_least);
+    store_bits<A>(signs.at_most, loop, begin, at_most);
   });
   if (!reduced) return;
   const double total = block_sum(sum);
@@ -44,16 +44,17 @@ __global__ void __launch_bounds__(threads) losses(
 }
 
 template <class A>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, resident_blocks<A>)
     gradients(const __grid_constant__ Loop<3> loop, DifferenceSigns signs, Scale scale, double factor) {
   const AbsoluteDifference l1;
   const bool per_element = loop.data[2] != nullptr;
   const A shared = static_cast<A>(scale.times(factor));
-  for_each_vector(loop.elements, blockIdx.x, [&](int64_t begin) {
-    const unsigned at_least = signs.at_least[begin / 8], at_most = signs.at_most[begin / 8];
-    for_vector<A, vector_width, 2>(loop, begin, [&](int j, const A (&in)[1], A (&out)[2]) {
+  for_each_tile(loop.elements, blockIdx.x, [&](int64_t begin) {
+    const unsigned at_least = load_bits<A>(signs.at_least, loop, begin);
+    const unsigned at_most = load_bits<A>(signs.at_most, loop, begin);
+    for_tile<A, 2>(loop, begin, [&](Element element, const A (&in)[1], A (&out)[2]) {
       out[0] = l1.student_gradient_of_signs(
-          (at_least >> j & 1u) != 0, (at_most >> j & 1u) != 0, per_element ? in[0] : shared);
+          (at_least >> element.own & 1u) != 0, (at_most >> element.own & 1u) != 0, per_element ? in[0] : shared);
       out[1] = -out[0];
     });
   });

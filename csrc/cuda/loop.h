@@ -4,8 +4,6 @@
 
 #include <cstdint>
 
-#include "vector.h"
-
 namespace dfad::cuda {
 
 // After merging; operands that need more are copied into a dense order first.
@@ -22,7 +20,7 @@ struct Loop {
   void* data[operands];
   at::ScalarType dtypes[operands];
   int8_t dims;
-  bool vectors;  // dense, equal strides, every vector aligned
+  int8_t unit;  // neighbors that one access moves of every operand; more than 1 only where all are dense and alike
 };
 
 // Offsets of the k-th element of each operand. 32-bit division is several times as fast as 64-bit.
@@ -53,59 +51,22 @@ __device__ __forceinline__ void offsets_of(const Loop<operands>& loop, int64_t k
   }
 }
 
-// Calls body(j, in, out) for each of the `width` elements from `begin` on that exist: one thread's work. The operands
-// are the outputs, then the inputs; `base` is added to their offsets.
-template <class A, int width, int outs, int operands, class Body>
-__device__ __forceinline__ void for_vector(
-    const Loop<operands>& loop, const int64_t (&base)[operands], int64_t begin, const Body& body) {
-  constexpr int ins = operands - outs;
-  if (loop.vectors && begin + width <= loop.elements) {
-    A values[operands][width] = {};
-#pragma unroll
-    for (int n = outs; n < operands; ++n) {
-      if (loop.data[n] != nullptr) load_vector(loop.data[n], loop.dtypes[n], base[n] + begin, values[n]);
-    }
-#pragma unroll
-    for (int j = 0; j < width; ++j) {
-      A in[ins], out[outs] = {};
-#pragma unroll
-      for (int n = 0; n < ins; ++n) in[n] = values[outs + n][j];
-      body(j, in, out);
-#pragma unroll
-      for (int n = 0; n < outs; ++n) values[n][j] = out[n];
-    }
-#pragma unroll
-    for (int n = 0; n < outs; ++n) {
-      if (loop.data[n] != nullptr) store_vector(loop.data[n], loop.dtypes[n], base[n] + begin, values[n]);
-    }
-    return;
-  }
-  const int64_t left = loop.elements - begin;
-  const int count = left < width ? static_cast<int>(left) : width;
-#pragma unroll 1
-  for (int j = 0; j < count; ++j) {
-    int64_t offsets[operands];
-    offsets_of(loop, begin + j, offsets);
-    A in[ins], out[outs] = {};
-#pragma unroll
-    for (int n = 0; n < ins; ++n) {
-      const int operand = outs + n;
-      in[n] = loop.data[operand] == nullptr
-          ? A(0)
-          : load_one<A>(loop.data[operand], loop.dtypes[operand], base[operand] + offsets[operand]);
-    }
-    body(j, in, out);
-#pragma unroll
-    for (int n = 0; n < outs; ++n) {
-      if (loop.data[n] != nullptr) store_one(loop.data[n], loop.dtypes[n], base[n] + offsets[n], out[n]);
-    }
-  }
-}
+// How a kernel's copy of the code goes through a loop: by pieces of `unit` neighbors; `flat` where it has one dimension.
+template <int unit_, bool flat_>
+struct Way {
+  static constexpr int unit = unit_;
+  static constexpr bool flat = flat_;
+};
 
-template <class A, int width, int outs, int operands, class Body>
-__device__ __forceinline__ void for_vector(const Loop<operands>& loop, int64_t begin, const Body& body) {
-  const int64_t base[operands] = {};
-  for_vector<A, width, outs>(loop, base, begin, body);
+template <class AnyWay, int operands>
+__device__ __forceinline__ void offsets_of(
+    AnyWay, const Loop<operands>& loop, int64_t k, int64_t (&offsets)[operands]) {
+  if constexpr (AnyWay::flat) {
+#pragma unroll
+    for (int n = 0; n < operands; ++n) offsets[n] = AnyWay::unit > 1 ? k : k * loop.strides[n][0];
+  } else {
+    offsets_of(loop, k, offsets);
+  }
 }
 
 }  // namespace dfad::cuda

@@ -13,46 +13,57 @@ namespace dfad::cuda {
 namespace {
 
 constexpr const char* name = "mixup";
-constexpr int width = 8;
 
 // One tensor of the batch: its mixture, and twice itself, for a row and its partner. The loop covers one row.
-struct Mixed {
+struct Mixable {
   Loop<3> loop;
   int64_t batch;
 
-  int64_t chunks() const { return row_chunks(batch, loop.elements, width); }
+  DFAD_HD Rows rows() const { return {batch, loop.elements}; }
+  int64_t chunks() const { return rows().chunks(); }
 };
 
 constexpr int capacity = 11;
-using Batch = Table<Mixed, capacity>;
+using Batch = Table<Mixable, capacity>;
+
+// What a row becomes.
+template <class A>
+struct Mixed {
+  Mixture<A> mixture;
+  bool missing;
+};
 
 // Forward, 1 - lam is taken at the row itself; backward, at its partner.
 template <class A>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, resident_blocks<A>)
     mix(const __grid_constant__ Batch tensors, const __grid_constant__ Mixing mixing, bool backward) {
   int64_t chunk;
-  const Mixed& tensor = tensors.find(blockIdx.x, chunk);
+  const Mixable& tensor = tensors.find(blockIdx.x, chunk);
   const Loop<3>& loop = tensor.loop;
-  for_each_row_vector<width>(mixing.batch, loop.elements, chunk, [&](int64_t row, int64_t begin) {
-    const int64_t partner = mixing.partner_of(row);
+  const Rows rows = tensor.rows();
+  const auto place = [&](auto way, int64_t k, int64_t (&offsets)[3]) {
+    const int64_t row = rows.row_of(k), partner = mixing.partner_of(row);
     const bool missing = partner < 0;
     const int64_t other = missing ? row : partner;
-    const Mixture<A> mixture = {
-        static_cast<A>(mixing.lam_of(row)), static_cast<A>(1.0 - mixing.lam_of(backward ? other : row))};
-    const int64_t base[3] = {row * loop.outer[0], row * loop.outer[1], other * loop.outer[2]};
-    for_vector<A, width, 1>(loop, base, begin, [&](int, const A (&in)[2], A (&out)[1]) {
-      out[0] = missing ? std::numeric_limits<A>::quiet_NaN() : mixture(in[0], in[1]);
-    });
+    offsets_in_rows(way, loop, k - row * rows.elements, {row, row, other}, offsets);
+    return Mixed<A>{
+        {static_cast<A>(mixing.lam_of(row)), static_cast<A>(1.0 - mixing.lam_of(backward ? other : row))}, missing};
+  };
+  for_each_tile(rows.all(), chunk, [&](int64_t begin) {
+    for_tile<A, AtOnce<width, 2>, 1>(
+        loop, rows.all(), begin, place, [&](const Mixed<A>& row, Element, const A (&in)[2], A (&out)[1]) {
+          out[0] = row.missing ? std::numeric_limits<A>::quiet_NaN() : row.mixture(in[0], in[1]);
+        });
   });
 }
 
 std::vector<at::Tensor> mix_all(at::TensorList tensors, const Mixing& mixing, bool backward) {
   std::vector<at::Tensor> outs;
   DenseCopies copies;
-  c10::SmallVector<Mixed, 2> single, wide;
+  c10::SmallVector<Mixable, 2> single, wide;
   for (const at::Tensor& x : tensors) {
     const at::Tensor& out = outs.emplace_back(at::empty_like(x));
-    const Mixed mixed = {loop_over<1>({out, x, x}, x.sizes(), out.strides(), copies, /*left_out=*/0), mixing.batch};
+    const Mixable mixed = {loop_over<1>({out, x, x}, x.sizes(), out.strides(), copies, /*left_out=*/0), mixing.batch};
     (x.scalar_type() == at::kDouble ? wide : single).push_back(mixed);
   }
   for_each_table<capacity>(single, [&](const Batch& batch, int64_t blocks) {

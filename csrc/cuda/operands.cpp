@@ -33,4 +33,14 @@ Dims without(at::IntArrayRef dims, int64_t left_out) {
   return kept;
 }
 
+int64_t neighbors_at(const void* data, int64_t row_stride, int64_t element_size) {
+  int64_t unit = most_neighbors;
+  const auto address = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data));
+  const auto fits = [&](int64_t bytes) {
+    return bytes <= 16 && address % bytes == 0 && row_stride * element_size % bytes == 0;
+  };
+  while (unit > 1 && !fits(unit * element_size)) unit /= 2;
+  return unit;
+}
+
 }  // namespace dfad::cuda

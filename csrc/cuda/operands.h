@@ -5,6 +5,7 @@
 #include <ATen/ExpandUtils.h>
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -32,6 +33,11 @@ constexpr int64_t nothing_left_out = -1;
 // The sizes or strides without the dimension that is left out.
 Dims without(at::IntArrayRef dims, int64_t left_out);
 
+constexpr int64_t most_neighbors = 8;
+
+// How many neighbors one access of 16 bytes at most moves, wherever an operand's rows begin.
+int64_t neighbors_at(const void* data, int64_t row_stride, int64_t element_size);
+
 template <int operands>
 bool set_loop(
     Loop<operands>& loop, const at::Tensor (&tensors)[operands], at::IntArrayRef sizes, at::IntArrayRef order,
@@ -54,16 +60,19 @@ bool set_loop(
     loop.sizes[d] = layout.sizes()[d];
     for (int n = 0; n < operands; ++n) loop.strides[n][d] = layout.strides(n)[d];
   }
-  loop.vectors = loop.dims == 1;
+  bool alike = loop.dims == 1;
+  int64_t unit = most_neighbors;
   for (int n = 0; n < operands; ++n) {
     const at::Tensor& x = tensors[n];
     if (!x.defined()) continue;
     loop.data[n] = const_cast<void*>(x.const_data_ptr());
     loop.dtypes[n] = x.scalar_type();
-    const bool aligned =
-        reinterpret_cast<uintptr_t>(loop.data[n]) % 16 == 0 && loop.outer[n] * x.element_size() % 16 == 0;
-    loop.vectors = loop.vectors && loop.strides[n][0] == 1 && aligned;
+    alike = alike && loop.strides[n][0] == 1;
+    unit = std::min(unit, neighbors_at(loop.data[n], loop.outer[n], x.element_size()));
   }
+  // Rows are laid end to end, and no piece may belong to two.
+  while (left_out != nothing_left_out && loop.elements % unit != 0) unit /= 2;
+  loop.unit = static_cast<int8_t>(alike ? unit : 1);
   return true;
 }
 

@@ -3,8 +3,8 @@
 // What the ops that mix rows of a batch share: row i goes with row partner[i], with the weights lam[i] and 1 - lam.
 
 #include "../checks.h"
-#include "launch.h"
 #include "operands.h"
+#include "tiles.cuh"
 
 #include <ATen/ops/empty.h>
 
@@ -64,28 +64,26 @@ inline at::Tensor inverse_of(const at::Tensor& perm) {
   return inverse;
 }
 
-// A row's elements are dealt out in vectors of `width`; a chunk is a number of vectors, of one row or of many.
-constexpr int row_vectors_per_thread = 4;
+// The rows of a batch, one after another; a loop covers one of them.
+struct Rows {
+  int64_t batch;
+  int64_t elements;  // of a row
 
-constexpr int64_t row_chunks(int64_t batch, int64_t row_elements, int width) {
-  return ceil_div(batch * ceil_div(row_elements, width), int64_t{threads} * row_vectors_per_thread);
-}
+  DFAD_HD int64_t all() const { return batch * elements; }
+  DFAD_HD int64_t chunks() const { return ceil_div(all(), chunk_size); }
 
-// Calls body(row, begin) for this thread's vectors of a chunk.
-template <int width, class Body>
-__device__ __forceinline__ void for_each_row_vector(
-    int64_t batch, int64_t row_elements, int64_t chunk, const Body& body) {
-  const int64_t per_row = ceil_div(row_elements, width);
-  const int64_t total = batch * per_row;
-  const int64_t first = chunk * threads * row_vectors_per_thread + threadIdx.x;
-  for (int i = 0; i < row_vectors_per_thread; ++i) {
-    const int64_t vector = first + int64_t{i} * threads;
-    if (vector >= total) return;
-    const int64_t row = total <= UINT32_MAX
-        ? static_cast<uint32_t>(vector) / static_cast<uint32_t>(per_row)
-        : vector / per_row;
-    body(row, (vector - row * per_row) * width);
+  __device__ __forceinline__ int64_t row_of(int64_t k) const {
+    return all() <= UINT32_MAX ? static_cast<uint32_t>(k) / static_cast<uint32_t>(elements) : k / elements;
   }
+};
+
+// Where an element of the row `rows[n]` of each operand lies, the same of all of them.
+template <class AnyWay, int operands>
+__device__ __forceinline__ void offsets_in_rows(
+    AnyWay way, const Loop<operands>& loop, int64_t column, const int64_t (&rows)[operands], int64_t (&offsets)[operands]) {
+  offsets_of(way, loop, column, offsets);
+#pragma unroll
+  for (int n = 0; n < operands; ++n) offsets[n] += rows[n] * loop.outer[n];
 }
 
 }  // namespace dfad::cuda

@@ -21,10 +21,13 @@ class Finding(NamedTuple):
 
 
 class Sectors(NamedTuple):
-    """What the requests of all warps to global memory moved, in sectors of 32 bytes, and used."""
+    """What the requests of all warps to global memory moved, in sectors of 32 bytes, and used.
+
+    ``kind`` is load or store; single load or single store where all lanes of a warp access the same element.
+    """
 
     kernel: str
-    direction: str
+    kind: str
     requests: int
     sectors: int
     bytes: int
@@ -109,4 +112,4 @@ def count_sectors(wanted: bool) -> None:
 def take_sectors() -> list[Sectors]:
     """Counts of every kernel since the last call."""
     lines = (line.split("\t") for line in library().ptx_take_sectors().decode().splitlines())
-    return [Sectors(kernel, direction, *map(int, counts)) for kernel, direction, *counts in lines]
+    return [Sectors(kernel, kind, *map(int, counts)) for kernel, kind, *counts in lines]

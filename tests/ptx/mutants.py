@@ -44,17 +44,17 @@ MUTANTS = (
         "own member mask",
     ),
     Mutant(
-        "a tail as long as a vector",
+        "a tail without an end",
         "l1",
-        r"min\.s64 \t(%rd\d+), %rd\d+, 8;",
-        r"mov.u64 \1, 8;",
+        r"setp\.(ge|lt)\.s64 \t(%p\d+), (%rd\d+), %rd\d+;",
+        r"setp.\1.s64 \t\2, \3, 0x7fffffffffffffff;",
         "out of bounds",
     ),
     Mutant(
-        "a vector that reaches beyond the end",
+        "a tile that reaches beyond the end",
         "l1",
-        r"(add\.s64 \t%rd\d+, %rd\d+), 8;((?:\s+ld\.param[^\n]*)?\s+setp\.gt\.s64)",
-        r"\1, 1;\2",
+        r"(add\.s64 \t%rd\d+, %rd\d+), 256;",
+        r"\1, 1;",
         "out of bounds",
     ),
     Mutant(
@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant(
         "loads that lie 4 bytes off",
         "l1",
-        r"(ld\.global\.v4\.f32 \t\{[^}]*\}, \[%rd\d+)\]",
+        r"(ld\.global\.v4\.u32 \t\{[^}]*\}, \[%rd\d+)\]",
         r"\1+4]",
         "not aligned",
     ),
@@ -79,10 +79,17 @@ MUTANTS = (
         VALUES,
     ),
     Mutant(
-        "threads whose vectors overlap",
+        "warps whose tiles overlap",
         "l1",
-        r"mul\.wide\.u32 \t(%rd\d+), (%r\d+), 8;",
-        r"mul.wide.u32 \1, \2, 4;",
+        r"mul\.wide\.u32 \t(%rd\d+), (%r\d+), 256;",
+        r"mul.wide.u32 \1, \2, 128;",
+        VALUES,
+    ),
+    Mutant(
+        "signs of a neighbor's lane",
+        "l1",
+        r"(shfl\.sync\.idx\.b32 \t%r\d+\|%p\d+, %r\d+), %r\d+,",
+        r"\1, 0,",
         VALUES,
     ),
     Mutant(

@@ -10,7 +10,9 @@ from importlib.util import find_spec
 
 import pytest
 
+from benchmarks.sectors.counting import used
 from tests.cuda.build_shim import ROOT
+from tests.ptx import coalescing
 from tests.ptx.build import missing
 from tests.ptx.exercise import CALLS
 from tests.ptx.mutants import MUTANTS
@@ -66,3 +68,15 @@ def test_a_fault_in_the_ptx_shows(kernel, name):
     (mutant,) = (mutant for mutant in MUTANTS if mutant.name == name)
     assert seen(kernel)[""] == ""
     assert mutant.shows in seen(kernel)[name]
+
+
+@nvcc
+@pytest.mark.parametrize("kernel", [of(kernel) for kernel in coalescing.OPS])
+def test_requests_use_the_sectors_that_they_move(kernel):
+    done = run("coalescing", kernel)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout.splitlines()[-1]):
+        for kind in ("load", "store"):
+            share = used(row, kind)
+            if share is not None:
+                assert share >= coalescing.least(row["op"], row["layout"]), (kind, row)

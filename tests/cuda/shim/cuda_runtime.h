@@ -38,6 +38,11 @@ T __shfl_down_sync(unsigned mask, T value, unsigned distance) {
 }
 
 template <class T>
+T __shfl_sync(unsigned mask, T value, unsigned lane) {
+  return cuda_shim::exchange(mask, value, lane);
+}
+
+template <class T>
 T __shfl_xor_sync(unsigned mask, T value, unsigned bits) {
   return cuda_shim::exchange(mask, value, cuda_shim::lane() ^ bits);
 }

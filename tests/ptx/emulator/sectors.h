@@ -16,7 +16,8 @@ void count_sectors(Thread& thread, std::uint64_t address, int bytes, bool is_sto
 // A request is what the lanes of a warp access by the same execution of an instruction; all are complete then.
 void end_block_of_sectors();
 
-// Lines of "kernel<tab>load or store<tab>requests<tab>sectors<tab>bytes used"; they are forgotten then.
+// Lines of "kernel<tab>kind<tab>requests<tab>sectors<tab>bytes used"; they are forgotten then. The kind is load or store,
+// and "single load" or "single store" where all lanes access one and the same element.
 std::string take_sectors();
 
 }  // namespace ptx

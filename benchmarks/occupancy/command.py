@@ -1,0 +1,33 @@
+"""Registers, blocks per multiprocessor and bytes on their way of the CUDA kernels, beside what Little's law asks for.
+Needs nvcc and no GPU.
+
+    python benchmarks/run.py occupancy --json benchmarks/results/occupancy.json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("occupancy")
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also a .md table beside it."
+)
+def command(json_file: Path | None) -> None:
+    """Show what of the CUDA kernels a multiprocessor holds, and whether that keeps its memory busy."""
+    from rich.console import Console
+
+    from benchmarks.measuring.terminal import WIDTH
+    from benchmarks.occupancy import compiled, report
+
+    try:
+        rows = compiled.rows()
+    except compiled.Unavailable as error:
+        raise click.ClickException(str(error)) from error
+    report.print_report(rows, Console(width=WIDTH))
+    if json_file:
+        json_file.write_text('{"rows": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]}\n")
+        json_file.with_suffix(".md").write_text(report.markdown(rows))

@@ -1,0 +1,65 @@
+"""What ptxas makes of nvcc's PTX of the CUDA kernels."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+from benchmarks.occupancy.devices import DEVICES
+from tests.cuda.registers import Kernel, kernels
+from tests.ptx.build import cuda_ptx, missing
+
+THREADS = 256  # of every block, as in csrc/cuda/launch.h
+# Operands, and elements of each, whose loads a thread issues before it waits, as in csrc/cuda.
+LOADS = {
+    "boundary_hinge.cu: losses<float>": (2, 8),
+    "boundary_hinge.cu: gradients<float>": (1, 8),
+    "boundary_hinge.cu: signs<float>": (1, 8),
+    "channel_statistics.cu: gradients<float>": (1, 8),
+    "interpolated.cu: losses<float>": (3, 4),
+    "interpolated.cu: student_gradients<float>": (3, 4),
+    "interpolated.cu: teacher_gradients<float>": (5, 4),
+    "l1.cu: losses<float>": (2, 8),
+    "mixing.cu: mix<float>": (2, 8),
+}
+SOURCES = ("boundary_hinge", "channel_statistics", "interpolated", "l1", "mixing")
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+class Unavailable(Exception):
+    """The kernels cannot be compiled here; the text says why."""
+
+
+def _log(source: str, architecture: str) -> str:
+    command = ["ptxas", "-v", f"-arch={architecture}", str(cuda_ptx(source)), "-o", "/dev/null"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+def row(kernel: Kernel) -> dict[str, Any]:
+    """Blocks that a multiprocessor holds, and the bytes that these have on their way beside those wanted."""
+    device = DEVICES[kernel.arch]
+    blocks = device.blocks(THREADS, kernel.registers, kernel.shared)
+    operands, elements = LOADS[kernel.name]
+    return {
+        "kernel": kernel.name,
+        "architecture": kernel.arch,
+        "registers": kernel.registers,
+        "spilled": kernel.spilled + kernel.stack,
+        "blocks": blocks,
+        "wanted": round(device.wanted),
+        **{dtype: blocks * THREADS * operands * elements * size for dtype, size in BYTES.items()},
+    }
+
+
+def rows() -> list[dict[str, Any]]:
+    """A row per kernel whose loads are known and architecture.
+
+    Raises:
+        Unavailable: nvcc is missing.
+    """
+    if reason := missing():
+        raise Unavailable(reason)
+    logs = "\n".join(_log(source, architecture) for source in SOURCES for architecture in DEVICES)
+    order = list(DEVICES)
+    found = [kernel for kernel in kernels(logs) if kernel.name in LOADS]
+    return [row(kernel) for kernel in sorted(found, key=lambda k: (k.name, order.index(k.arch)))]
