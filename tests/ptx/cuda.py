@@ -39,9 +39,9 @@ def _host_functions(library: Path) -> dict[tuple[str, str], list[int]]:
             source = name
         elif kind in "tTwW":
             found.append((source, name, int(address or "0", 16)))
-    functions = defaultdict(list)
-    for (source, _, address), name in zip(found, demangled(name for _, name, _ in found), strict=True):
-        functions[source, name].append(address)
+    functions: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for (source, _, place), name in zip(found, demangled(name for _, name, _ in found), strict=True):
+        functions[source, name].append(place)
     return functions
 
 
@@ -51,7 +51,9 @@ def serve_module(kernel: str, module: int) -> None:
     functions = _host_functions(path)
     (setter,) = (places[0] for (_, name), places in functions.items() if name == SETTER)
     shim = ctypes.CDLL(str(path))
-    begin = ctypes.cast(getattr(shim, SETTER), ctypes.c_void_p).value - setter
+    loaded_at = ctypes.cast(getattr(shim, SETTER), ctypes.c_void_p).value
+    assert loaded_at is not None
+    begin = loaded_at - setter
     entries = emulator.kernels(module)
     for entry, name in zip(entries, demangled(entries), strict=True):
         # None for what comes with a header and is never launched from this source.

@@ -11,13 +11,13 @@ from tests.ptx.build import build_emulator
 
 
 class Finding(NamedTuple):
-    count: int
+    times: int
     what: str
     kernel: str
     instruction: str
 
     def __str__(self) -> str:
-        return f"{self.what} ({self.count} times, {self.kernel}, {self.instruction})"
+        return f"{self.what} ({self.times} times, {self.kernel}, {self.instruction})"
 
 
 class Sectors(NamedTuple):
