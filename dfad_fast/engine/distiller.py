@@ -272,10 +272,8 @@ class Distiller:
         return copy.deepcopy(self.state_dict(), {id(tensor): tensor for tensor in shared})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state from ``state_dict``, including the global sources of randomness.
-
-        Raises UsageError if a black-box teacher's journal of queries does not reach that state.
-        """
+        """Restores the state from ``state_dict``, including the global sources of randomness. Raises UsageError if a
+        black-box teacher's journal of queries does not reach that state."""
         if self.queries:
             self.queries.go_back(state.get("queries", 0))
         self._schedule.forget()
