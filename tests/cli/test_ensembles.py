@@ -93,7 +93,7 @@ def test_a_run_of_one_teacher_records_none(dfad_fast, own, tmp_path):
     ("further", "told"),
     [
         (("--ensemble-mean", "median"), "unknown mean of an ensemble 'median'"),
-        (("--ensemble-weights", "1,2,3"), "an ensemble of 2 members has 2 weights, got 3"),
+        (("--ensemble-weights", "1,2,3"), "an ensemble of 2 members needs 2 weights, got 3"),
         (("--teacher-count", "2"), "--teacher-count is for teachers trained here"),
         (("--teacher-weights", "gone.pt"), "no weights file gone.pt"),
     ],
