@@ -9,6 +9,7 @@
 #include "../arithmetic/kl_divergence.h"
 #include "../checks.h"
 #include "../dtypes.h"
+#include "offsets.cuh"
 #include "operands.h"
 #include "reduce.cuh"
 #include "scale.cuh"

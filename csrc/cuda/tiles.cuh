@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "launch.h"
-#include "loop.h"
+#include "offsets.cuh"
 #include "vector.h"
 
 namespace dfad::cuda {
