@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ def tolerance(answer: Tensor) -> float:
 @contextmanager
 def without_tensor_float32() -> Iterator[None]:
     """Within it float32 on a GPU is computed in its 24 bits, in the whole process."""
-    operations = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    backends: Any = torch.backends
+    operations = backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul
     before = [operation.fp32_precision for operation in operations]
     try:
         for operation in operations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import Any
 
@@ -32,7 +33,12 @@ class Unavailable(Exception):
 
 def _log(source: str, architecture: str) -> str:
     command = ["ptxas", "-v", f"-arch={architecture}", str(cuda_ptx(source)), "-o", "/dev/null"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(
+            f"ptxas for {architecture}: {done.stderr.strip() or f'exit code {done.returncode}'}"
+        )
+    return done.stderr
 
 
 def row(kernel: Kernel) -> dict[str, Any]:
@@ -52,14 +58,20 @@ def row(kernel: Kernel) -> dict[str, Any]:
 
 
 def rows() -> list[dict[str, Any]]:
-    """A row per kernel whose loads are known and architecture.
+    """A row for each architecture and each kernel of ``LOADS``.
 
     Raises:
-        Unavailable: nvcc is missing.
+        Unavailable: nvcc or ptxas is missing or does not know an architecture, or a kernel has another name.
     """
     if reason := missing():
         raise Unavailable(reason)
+    if shutil.which("ptxas") is None:
+        raise Unavailable("ptxas not found: add the folder bin of the CUDA toolkit to PATH")
     logs = "\n".join(_log(source, architecture) for source in SOURCES for architecture in DEVICES)
     order = list(DEVICES)
     found = [kernel for kernel in kernels(logs) if kernel.name in LOADS]
+    if absent := LOADS.keys() - {kernel.name for kernel in found}:
+        raise Unavailable(
+            f"no kernel is called {', '.join(sorted(absent))}: name it in benchmarks/occupancy as it is"
+        )
     return [row(kernel) for kernel in sorted(found, key=lambda k: (k.name, order.index(k.arch)))]

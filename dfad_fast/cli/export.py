@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dfad_fast.cli.options import best_option, data_options, images_option, quiet_option, threads_option
 from dfad_fast.cli.output import open_console
@@ -59,9 +60,12 @@ def export(
     from dfad_fast.errors import UsageError
     from dfad_fast.exporting import CompressionSettings, Int8Failed, export
     from dfad_fast.exporting.table import print_export
+    from dfad_fast.settings import as_option
 
-    if sparsity is not None and compress is None:
-        raise UsageError("--sparsity is for --compress pruned: give it, or leave --sparsity out")
+    given = click.get_current_context().get_parameter_source
+    for name in ("sparsity", "tuning_steps", "tuning_images"):
+        if compress is None and given(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{as_option(name)} is for --compress: give it, or leave {as_option(name)} out")
     compression = CompressionSettings(compress, sparsity, tuning_steps) if compress else None
     set_threads(threads)
     console = open_console(quiet)

@@ -106,10 +106,12 @@ def _refuse_more_than_answers(method: Method) -> None:
 def _refuse_others(trained: Sequence[SourceSpec]) -> None:
     """Raises UsageError if one source would undo what another teaches the generator."""
     if len(trained) > 1:
-        anew = next(part.name for part in trained if part.begins_generator)
+        alone = next(part.name for part in trained if part.begins_generator)
+        names = " and ".join(part.name for part in trained)
+        otherwise = ", or choose restart=none" if alone == "restarted" else ""
         raise UsageError(
-            f"{anew} reinitializes the run's generator in each round, so no other source can train it too, "
-            f"got {' and '.join(part.name for part in trained)}: leave one out, or choose restart=none"
+            f"{alone} trains the run's generator by itself, so no other source can train it too, got {names}: leave "
+            f"one out{otherwise}"
         )
 
 

@@ -61,7 +61,7 @@ class DistillerSettings:
     recipe: str | Recipe = setting(
         "auto",
         "Optimizers: auto (the method's), sgd, sgd-drawn, sgd-start, adam, published (DFAD's), or as published with "
-        "zskt, dfq, fast-2, fast-5, fast-10, nayer, cmi.",
+        "zskt, dfq, fast-2, fast-5, fast-10, nayer, cmi, kegnet, inversion.",
         details="Or a Recipe. auto is the method's, or else sgd; in place of sgd and sgd-drawn a student with batch "
         "norm layers that starts from the teacher gets sgd-start, and one without such layers adam.",
         option=str,

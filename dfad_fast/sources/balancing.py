@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from dfad_fast.errors import UsageError
+
+
+def refuse_repeats(source: str, repeats: float) -> None:
+    """Raises UsageError for a number that :class:`Choice` cannot take."""
+    if not 1 <= repeats < math.inf:
+        raise UsageError(f"{source}: repeats must be a finite number of at least 1, got {repeats:g}")
 
 
 class Choice:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.sources.augmenting import parse_augment
+from dfad_fast.sources.balancing import refuse_repeats
 from dfad_fast.sources.banking import FORMS, KEEPING
 from dfad_fast.sources.banking.opening import Keeping
 from dfad_fast.sources.banking.source import BankSource, Filling
@@ -67,8 +68,7 @@ class Bank(SourceSpec):
             raise UsageError(
                 f"bank: prefill must be at most images, {self.images}, got {self.prefill}: it would never be reached"
             )
-        if not self.repeats >= 1:
-            raise UsageError(f"bank: repeats must be at least 1, got {self.repeats:g}")
+        refuse_repeats(self.name, self.repeats)
         parse_augment(self.augment)
         if self.keep not in KEEPING:
             raise unknown_name("way to keep images", self.keep, KEEPING)

@@ -80,6 +80,10 @@ class EstimatedSource(AdversarialGenerator):
         for _ in range(self._plan.student_steps):
             yield self._see(self._sample(turn)[0])
 
+    def _step(self, noise: Tensor, draws: Draws, turn: Turn, for_student: bool) -> tuple[StepLosses, Batch]:
+        with self._bench.prober.in_float32():
+            return super()._step(noise, draws, turn, for_student)
+
     def _loss(
         self,
         noise: Tensor,
@@ -89,12 +93,6 @@ class EstimatedSource(AdversarialGenerator):
         for_student: bool,
     ) -> tuple[Tensor, StepLosses, Batch]:
         """A sum whose gradient is the estimated one, the terms as they are, and the batch."""
-        with self._bench.prober.in_float32():
-            return self._estimated_loss(noise, draws, weights, progress)
-
-    def _estimated_loss(
-        self, noise: Tensor, draws: Draws, weights: Sequence[float | Tensor], progress: float
-    ) -> tuple[Tensor, StepLosses, Batch]:
         prober, rows = self._bench.prober, self._plan.generator
         images = prober.generate(noise)
         view = prober.look(images.detach(), rows, graph=False)

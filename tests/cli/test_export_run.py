@@ -163,7 +163,8 @@ def same_weights(a, b):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--sparsity", "0.5"), "--sparsity is for --compress pruned"),
+        (("--sparsity", "0.5"), "--sparsity is for --compress: give it"),
+        (("--tuning-steps", "5"), "--tuning-steps is for --compress: give it"),
         (("--compress", "binary", "--sparsity", "0.5"), "sparsity is for a pruned student, got binary"),
         (("--compress", "pruned", "--tuning-steps", "-1"), "steps must be at least 0, got -1"),
     ],

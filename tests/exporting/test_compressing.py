@@ -189,6 +189,13 @@ def tied():
     return net
 
 
+def tied_to_the_last():
+    """An inner layer may be binary, but the last one keeps full precision."""
+    net = nn.Sequential(nn.Flatten(), *(nn.Linear(64, 64) for _ in range(4)))
+    net[4].weight = net[2].weight
+    return net
+
+
 @pytest.mark.parametrize(
     ("how", "student", "message"),
     [
@@ -199,6 +206,8 @@ def tied():
         ),
         ("pruned", nn.Sequential(nn.Flatten()), "has 0 linear and convolution layers.* at least 1"),
         ("pruned", tied(), "3 and 4 share a weight"),
+        ("binary", tied_to_the_last(), "2 and 4 share a weight"),
+        ("pruned", deep_net().requires_grad_(False), "no parameter of the student requires a gradient"),
         (
             "pruned",
             nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 4))),
@@ -211,6 +220,43 @@ def test_networks_that_cannot_be_compressed_are_refused_as_they_were(how, studen
     with pytest.raises(UsageError, match=message):
         compressed(how, student=student)
     assert all(torch.equal(before[key], value) for key, value in student.state_dict().items())
+
+
+class Attending(nn.Module):
+    """Reads the weight of a layer without calling it."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        tokens = x.view(len(x), 8, 8)
+        return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
+
+
+def test_a_weight_that_is_read_past_its_layer_is_tuned_too():
+    torch.manual_seed(0)
+    student = Attending()
+    before = student.attention.out_proj.weight.detach().clone()
+    compressed("pruned", student=student)
+    weight = student.attention.out_proj.weight
+    assert (weight == 0).any()
+    assert not torch.equal(weight[weight != 0], before[weight != 0])
+
+
+def test_a_mask_that_is_infinite_is_no_fault():
+    student = deep_net()
+    student.register_buffer("beyond", torch.tensor([float("-inf")]))
+    done, _, _ = compressed("pruned", student=student)
+    assert done.zeros
+
+
+def test_a_student_that_cannot_be_trained_is_told_in_a_line():
+    student = deep_net()
+    student.register_forward_pre_hook(lambda module, _: 1 / 0 if module.training else None)
+    with pytest.raises(RunError, match=r"failed while it was tuned: .*division"):
+        compressed("pruned", student=student)
 
 
 def test_one_image_is_too_few():

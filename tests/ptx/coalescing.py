@@ -39,7 +39,10 @@ def least(op: str, layout: str) -> float:
 def main(kernel: str) -> None:
     emulator.know_tensors()
     cuda.serve([kernel])
-    print(json.dumps(table("cuda", [case for case in CASES if case.op in OPS[kernel]])))
+    rows = table("cuda", [case for case in CASES if case.op in OPS[kernel]])
+    if findings := emulator.take_findings():
+        sys.exit("\n".join(map(str, findings)))
+    print(json.dumps(rows))
 
 
 if __name__ == "__main__":

@@ -78,5 +78,5 @@ def test_requests_use_the_sectors_that_they_move(kernel):
     for row in json.loads(done.stdout.splitlines()[-1]):
         for kind in ("load", "store"):
             share = used(row, kind)
-            if share is not None:
-                assert share >= coalescing.least(row["op"], row["layout"]), (kind, row)
+            assert share is not None, (kind, row)
+            assert share >= coalescing.least(row["op"], row["layout"]), (kind, row)

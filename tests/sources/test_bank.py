@@ -367,7 +367,7 @@ def test_where_it_lies_may_change_and_a_lost_file_is_named(pair, tmp_path):
     ("inside", "said"),
     [
         ("images=0", "images must be at least 1, got 0"),
-        ("repeats=0.5", "repeats must be at least 1, got 0.5"),
+        ("repeats=0.5", "repeats must be a finite number of at least 1, got 0.5"),
         ("images=7", "images must be at least a batch of 8, got 7"),
         ("new=-1", "new must be at least 0, got -1"),
         ("prefill=-1", "prefill must be at least 0"),

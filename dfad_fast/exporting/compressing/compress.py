@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dfad_fast.errors import RunError, UsageError, unknown_name
+from dfad_fast.errors import RunError, UsageError, first_line, unknown_name
 from dfad_fast.exporting.compressing.layers import bound, layers_of, packed_bytes, weight_of
 from dfad_fast.exporting.compressing.tuning import tune
 from dfad_fast.settings import SEED, Limits
@@ -93,21 +93,29 @@ def compress(
         What was compressed, and the measurements.
 
     Raises:
-        UsageError: fewer than 2 images, another number of answers, or layers that cannot be compressed.
-        RunError: the tuned student is not finite.
+        UsageError: fewer than 2 images, another number of answers, no parameter to tune, or layers that cannot be
+            compressed.
+        RunError: the student fails in training, or has weights that are not finite.
     """
     if len(images) < 2:
         raise UsageError(f"a student is tuned on at least 2 images, got {len(images)}")
     if len(answers) != len(images):
         raise UsageError(f"an answer for each of {len(images)} images, got {len(answers)}")
     layers = layers_of(student, settings.how)
+    if settings.steps and not any(parameter.requires_grad for parameter in student.parameters()):
+        raise UsageError("no parameter of the student requires a gradient: call student.requires_grad_()")
+    if not _weights_are_finite(student):
+        raise RunError("the student has weights that are not finite: compress another one of the run")
     size = sum(tensor.nbytes for tensor in student.state_dict().values())
     student.eval()
     before = _measured(measure, student)
     with bound(layers, settings.how, SPARSITY if settings.sparsity is None else settings.sparsity):
         untuned = _measured(measure, student)
-        tune(student, images, answers, settings.steps, settings.seed)
-    if not all(bool(tensor.isfinite().all()) for tensor in student.state_dict().values()):
+        try:
+            tune(student, images, answers, settings.steps, settings.seed)
+        except Exception as error:
+            raise RunError(f"the student failed while it was tuned: {first_line(error, 300)}") from error
+    if not _weights_are_finite(student):
         raise RunError(
             "the compressed student has weights that are not finite: give fewer steps, or leave compress out"
         )
@@ -124,6 +132,10 @@ def compress(
         untuned,
         _measured(measure, student),
     )
+
+
+def _weights_are_finite(student: nn.Module) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in student.parameters())
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Weights of two or three values in each output channel, with gradients that go straight through."""
+"""Constraints of weights: a mask, or two or three values in each output channel with straight-through gradients."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import torch
 from torch import Tensor, nn
 
 _THRESHOLD = 0.7
+
+
+class Masked(nn.Module):
+    """A parametrization of a weight by its product with ``mask``, of the same shape."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight, 0 where the mask is."""
+        return weight * self.mask
 
 
 class FewValues(nn.Module):

@@ -7,44 +7,45 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrize
 
 from dfad_fast.errors import UsageError
-from dfad_fast.exporting.compressing.few_values import Binary, FewValues, Ternary
+from dfad_fast.exporting.compressing.few_values import Binary, FewValues, Masked, Ternary
 
 FEW_VALUES: dict[str, type[FewValues]] = {"binary": Binary, "ternary": Ternary}
-_KINDS = (
-    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
-    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-)
+_WITH_OUTPUTS_FIRST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def layers_of(student: nn.Module, how: str) -> list[nn.Module]:
     """The linear and convolution layers of ``student`` that are compressed.
 
-    These are all for ``pruned``, and all but the first and the last for ``binary`` and ``ternary``, as in XNOR-Net
-    (arXiv 1603.05279).
+    These are all for ``pruned``. For ``binary`` and ``ternary`` these are all but the first and the last, as in
+    XNOR-Net (arXiv 1603.05279), and no transposed convolutions.
 
     Raises UsageError if none is left, and for layers that share a weight or compute theirs.
     """
-    found = [(name, module) for name, module in student.named_modules() if isinstance(module, _KINDS)]
+    kinds = (*_WITH_OUTPUTS_FIRST, *_TRANSPOSED) if how == "pruned" else _WITH_OUTPUTS_FIRST
+    found = [(name, module) for name, module in student.named_modules() if isinstance(module, kinds)]
     chosen = found if how == "pruned" else found[1:-1]
     if not chosen:
-        least = "1" if how == "pruned" else "3, the first and the last of which stay as they are"
+        least = "1" if how == "pruned" else "3, the first and the last of which keep full precision"
         raise UsageError(
             f"the student has {len(found)} linear and convolution layers, and to be {how} takes at least {least}"
         )
-    seen: dict[int, str] = {}
     for name, module in chosen:
         if not isinstance(module._parameters.get("weight"), Tensor):
             raise UsageError(
                 f"the student's {name} computes its weight, which cannot be {how}: leave compress out"
             )
-        other = seen.setdefault(id(module.weight), name)
-        if other != name:
-            raise UsageError(
-                f"the student's {other} and {name} share a weight, which cannot be {how}: leave compress out"
-            )
+    owners: dict[int, str] = {}
+    for name, module in student.named_modules():
+        for weight in module._parameters.values():
+            other = owners.setdefault(id(weight), name)
+            if weight is not None and other != name and {other, name} & {own for own, _ in chosen}:
+                raise UsageError(
+                    f"the student's {other} and {name} share a weight, which cannot be {how}: leave compress out"
+                )
     return [module for _, module in chosen]
 
 
@@ -63,21 +64,18 @@ def bound(layers: list[nn.Module], how: str, sparsity: float) -> Iterator[None]:
     stays 0. After the block they are plain parameters with these values.
     """
     laid_out = [torch.empty_like(weight_of(layer)) for layer in layers]
+    # Not torch.nn.utils.prune: it masks a weight in a hook of its layer, past which nn.MultiheadAttention reads it.
     if how == "pruned":
-        # torch's global_unstructured takes no weights in channels_last, as a run leaves them.
-        for layer, mask in zip(layers, _masks(layers, sparsity), strict=True):
-            prune.custom_from_mask(layer, "weight", mask)
+        constraints: list[nn.Module] = [Masked(mask) for mask in _masks(layers, sparsity)]
     else:
-        for layer in layers:
-            parametrize.register_parametrization(layer, "weight", FEW_VALUES[how]())
+        constraints = [FEW_VALUES[how]() for _ in layers]
+    for layer, constraint in zip(layers, constraints, strict=True):
+        parametrize.register_parametrization(layer, "weight", constraint)
     try:
         yield
     finally:
         for layer, as_before in zip(layers, laid_out, strict=True):
-            if how == "pruned":
-                prune.remove(layer, "weight")
-            else:
-                parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
             # In the original memory format, so that an exported file gives the same bits.
             weight_of(layer).data = as_before.copy_(weight_of(layer).detach())
 
@@ -104,8 +102,13 @@ def packed_bytes(student: nn.Module, layers: list[nn.Module], how: str) -> int:
     for layer in layers:
         weight = weight_of(layer)
         if how == "pruned":
-            packed = int(weight.count_nonzero()) * weight.element_size() + weight.numel() // 8
+            packed = int(weight.count_nonzero()) * weight.element_size() + _whole_bytes(weight.numel())
         else:
-            packed = weight.numel() * FEW_VALUES[how].bits // 8 + len(weight) * weight.element_size()
+            bits = weight.numel() * FEW_VALUES[how].bits
+            packed = _whole_bytes(bits) + len(weight) * weight.element_size()
         size += packed - weight.nbytes
     return size
+
+
+def _whole_bytes(bits: int) -> int:
+    return -(-bits // 8)

@@ -55,7 +55,7 @@ class HTTPEndpoint:
         except ValueError:  # a host or a port that is none
             fits = False
         if not fits:
-            got = re.sub("//.*@", "//", self._shown)  # without a password
+            got = re.sub(r"^(\w+://)?.*@", r"\1", self._shown)  # without a password
             raise UsageError(f"a teacher's address is http://HOST:PORT/PATH or https://..., got {got!r}")
         if parts.username or parts.password:
             raise UsageError(

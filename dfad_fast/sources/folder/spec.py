@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from dfad_fast.errors import UsageError
 from dfad_fast.sources.augmenting import parse_augment
+from dfad_fast.sources.balancing import refuse_repeats
 from dfad_fast.sources.folder.shown import FolderSource
 from dfad_fast.sources.source import Plan, Source, Workbench
 from dfad_fast.sources.spec import SourceSpec
@@ -39,8 +40,7 @@ class Folder(SourceSpec):
 
     def __post_init__(self) -> None:
         parse_augment(self.augment)
-        if not self.repeats >= 1:
-            raise UsageError(f"folder: repeats must be at least 1, got {self.repeats:g}")
+        refuse_repeats(self.name, self.repeats)
         if self.limit < 0:
             raise UsageError(f"folder: limit must be at least 0, got {self.limit}")
         if self.path:  # absolute, so that a run resumed from another folder finds it

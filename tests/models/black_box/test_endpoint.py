@@ -253,6 +253,7 @@ def test_errors_show_no_query(at_once):
         ("http://host:99999/", "is http://HOST"),
         ("http://me:secret/", "is http://HOST"),
         ("ftp://me:sec/ret@host/?key=secret", "got 'ftp://host/'"),
+        ("me:secret@host:8000/", "got 'host:8000/'"),
         ("http://me:secret@host/", "put a token into DFAD_FAST_TEACHER_TOKEN"),
     ],
 )

@@ -288,7 +288,7 @@ def test_it_may_be_a_part_of_a_mixture(pair):
 def test_what_it_would_undo_is_refused_or_left_out(pair, restart):
     source = f"restarted(steps=2, restart={restart})"
     with pytest.raises(
-        UsageError, match=r"reinitializes the run's generator in each round, .* got fresh and restarted"
+        UsageError, match=r"trains the run's generator by itself, .* got fresh and restarted.* restart=none"
     ):
         trainer_of(pair, source=f"fresh + bank({source})")
     settings = {"latent_dim": 8, "batch_size": 8}
