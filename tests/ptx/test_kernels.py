@@ -78,5 +78,8 @@ def test_requests_use_the_sectors_that_they_move(kernel):
     for row in json.loads(done.stdout.splitlines()[-1]):
         for kind in ("load", "store"):
             share = used(row, kind)
-            assert share is not None, (kind, row)
-            assert share >= coalescing.least(row["op"], row["layout"]), (kind, row)
+            if share is None:  # a reduced loss, which a single lane stores
+                assert kind == "store", row
+                assert row["single"], row
+            else:
+                assert share >= coalescing.least(row["op"], row["layout"]), (kind, row)
