@@ -32,7 +32,8 @@ class Kernel(NamedTuple):
 def _readable(mangled: str) -> str:
     name = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip()
     name = re.sub(r"^void |dfad::cuda::|\(anonymous namespace\)::", "", name).partition("(")[0]
-    source = re.search(r"_\d+_([a-z_0-9]+?)_cu_", mangled)  # of a kernel that is one file's own
+    # A kernel of one file: a hash, which may have digits alone, the length of the file's name, and that.
+    source = re.search(r"__N__[0-9a-f]+_\d+_([a-z_0-9]+?)_cu_", mangled)
     return f"{source[1]}.cu: {name}" if source else name
 
 

@@ -237,7 +237,7 @@ def test_paths_are_whole_and_text_says_them_again(path, student, monkeypatch):
     ("settings", "said"),
     [
         ({"augment": "flp"}, "unknown augmentation 'flp': did you mean 'flip'"),
-        ({"repeats": 0.5}, "repeats must be at least 1, got 0.5"),
+        ({"repeats": 0.5}, "repeats must be a finite number of at least 1, got 0.5"),
         ({"limit": -1}, "limit must be at least 0, got -1"),
     ],
 )
