@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 
@@ -43,3 +48,15 @@ class Sheet:
     def markdown(self) -> str:
         rows = [self.columns, tuple("---" for _ in self.columns), *self.lines]
         return "\n".join([f"### {self.title}", "", *("| " + " | ".join(row) + " |" for row in rows), ""])
+
+
+def show_rows(
+    rows: Sequence[dict[str, Any]], sheet: Sheet, note: str, console: Console, json_file: Path | None
+) -> None:
+    """Prints ``sheet`` with ``note`` below it; writes ``rows`` to ``json_file``, and the sheet next to it as .md."""
+    console.print(sheet.drawn())
+    console.print(note)
+    if json_file:
+        lines = ",\n".join(map(json.dumps, rows))
+        json_file.write_text(f'{{"rows": [\n{lines}\n]}}\n')
+        json_file.with_suffix(".md").write_text(f"{sheet.markdown()}\n{note}\n")

@@ -6,7 +6,6 @@ Needs nvcc and no GPU.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -20,6 +19,7 @@ def command(json_file: Path | None) -> None:
     """Show what of the CUDA kernels a multiprocessor holds, and whether that keeps its memory busy."""
     from rich.console import Console
 
+    from benchmarks.measuring.tables import show_rows
     from benchmarks.measuring.terminal import WIDTH
     from benchmarks.occupancy import compiled, report
 
@@ -27,7 +27,4 @@ def command(json_file: Path | None) -> None:
         rows = compiled.rows()
     except compiled.Unavailable as error:
         raise click.ClickException(str(error)) from error
-    report.print_report(rows, Console(width=WIDTH))
-    if json_file:
-        json_file.write_text('{"rows": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]}\n")
-        json_file.with_suffix(".md").write_text(report.markdown(rows))
+    show_rows(rows, report.sheet(rows), report.note(), Console(width=WIDTH), json_file)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.measuring.tables import Sheet, size
 from benchmarks.occupancy.compiled import BYTES
 from benchmarks.occupancy.devices import DEVICES, LATENCY
@@ -47,12 +45,3 @@ def sheet(rows: list[dict[str, Any]]) -> Sheet:
         for row in rows
     )
     return Sheet("What of the CUDA kernels a multiprocessor holds", COLUMNS, lines)
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    return f"{sheet(rows).markdown()}\n{note()}\n"
-
-
-def print_report(rows: list[dict[str, Any]], console: Console) -> None:
-    console.print(sheet(rows).drawn())
-    console.print(note())

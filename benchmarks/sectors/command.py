@@ -26,6 +26,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 def command(json_file: Path | None, compilers: tuple[str, ...], before: Path | None) -> None:
     """Count the sectors of memory that each request of the GPU kernels moves and uses."""
+    from benchmarks.measuring.tables import show_rows
     from benchmarks.sectors import counting, report
 
     try:
@@ -34,8 +35,4 @@ def command(json_file: Path | None, compilers: tuple[str, ...], before: Path | N
         raise click.ClickException(str(error)) from error
     if before:
         counting.beside(rows, json.loads(before.read_text())["rows"])
-    report.print_report(rows, make_console())
-    if json_file:
-        lines = ",\n".join(map(json.dumps, rows))
-        json_file.write_text(f'{{"rows": [\n{lines}\n]}}\n')
-        json_file.with_suffix(".md").write_text(report.markdown(rows))
+    show_rows(rows, report.sheet(rows), report.NOTE, make_console(), json_file)

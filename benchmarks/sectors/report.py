@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.measuring.tables import Sheet
 from benchmarks.sectors.counting import KEY, Row, used
 
@@ -40,12 +38,3 @@ def sheet(rows: list[Row]) -> Sheet:
     return Sheet(
         "Sectors of memory that requests use", (*KEY, "loads use", "stores use", "requests", "single"), lines
     )
-
-
-def markdown(rows: list[Row]) -> str:
-    return f"{sheet(rows).markdown()}\n{NOTE}\n"
-
-
-def print_report(rows: list[Row], console: Console) -> None:
-    console.print(sheet(rows).drawn())
-    console.print(NOTE)

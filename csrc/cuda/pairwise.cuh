@@ -61,7 +61,7 @@ __device__ __forceinline__ void store_bits(
   if (index >= 0) bits[index] = static_cast<uint8_t>(byte);
 }
 
-// Of this thread's elements, in their order.
+// The bits of this thread's elements, in their order.
 template <class A, int operands>
 __device__ __forceinline__ unsigned load_bits(const uint8_t* bits, const Loop<operands>& loop, int64_t begin) {
   const int64_t index = byte_index(loop.elements, begin);

@@ -12,14 +12,14 @@
 namespace dfad::cuda {
 
 constexpr int warp = 32;
-// Of a thread in a tile: with one bit for each element of the tile, every lane has a byte.
+// A thread's elements in a tile. With one bit for each element, every lane has a byte.
 constexpr int width = 8;
 constexpr int tile_elements = warp * width;
 constexpr int tiles_per_warp = 4;
 constexpr int64_t chunk_size = int64_t{threads} * width * tiles_per_warp;
 
-// Blocks that a multiprocessor should hold. Told nothing, the compiler takes more registers, or spills some to hold one
-// more.
+// Blocks that a multiprocessor should hold. Without this bound the compiler takes more registers, or spills some to hold
+// one more block.
 template <class A>
 constexpr int resident_blocks = sizeof(A) == sizeof(float) ? 4 : 2;
 

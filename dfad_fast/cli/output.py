@@ -22,7 +22,7 @@ def open_console(quiet: bool = False) -> Console:
     """The console of the current command. It prints the package's log until the command ends."""
     from dfad_fast.reporting.console import Console
 
-    # Of several processes only the first prints.
+    # Only the first of several processes prints.
     console = Console(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
     click.get_current_context().with_resource(_printing_log(console))
     return console

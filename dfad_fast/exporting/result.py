@@ -49,7 +49,7 @@ class Export:
     device: str
     versions: dict[str, str]
     compression: Compression | None = None
-    """Of the student that the files are of, measured on the same images; agreement is with the teacher."""
+    """The compression of the exported student, measured on the same images; agreement is with the teacher."""
 
     def as_data(self) -> dict[str, Any]:
         """All fields as values that JSON supports."""

@@ -116,14 +116,18 @@ def prepare(
         collectives.on_first(lambda: refuse_other_teacher(pair, out))
     if levers.pin_allocator:
         pin_allocator()
-    resolved = {"batch_size": _batch_size(settings), "speed": levers}
 
     def trainer_of(pair: Pair, **further: Any) -> DFADTrainer:
         return DFADTrainer(
             pair.teacher,
             pair.student,
             pair.image_shape,
-            **{**values(settings, RunSettings), **resolved, **further},
+            **{
+                **values(settings, RunSettings),
+                "batch_size": _batch_size(settings),
+                "speed": levers,
+                **further,
+            },
             image_mean=settings.mean or (dataset.mean if dataset else None),
             image_std=settings.std or (dataset.std if dataset else None),
         )
@@ -139,13 +143,10 @@ def prepare(
                     or [Plan(settings.method, "")],
                     lambda **further: trainer_of(build(), log=(), **further),
                 )
-            resolved["speed"] = replace(levers, teacher_precision=pace.teacher_precision)
+            levers = replace(levers, teacher_precision=pace.teacher_precision)
             _log.info(f"{settings.minutes:g} minutes: about {counted(pace.iterations, 'iteration')} here")
             reason = plan.reason
-            settings = replace(settings, minutes=None, iterations=pace.iterations, method=plan.method)
-            if plan.batch_size:
-                resolved["batch_size"] = plan.batch_size
-                settings = replace(settings, batch_size=plan.batch_size)
+            settings = replace(settings, minutes=None, iterations=pace.iterations, **plan.settings)
         iterations = _iterations(settings)
         there = {
             "out": out,
@@ -168,8 +169,7 @@ def _timed(seconds: float, plans: list[Plan], trainer_of: Callable[..., DFADTrai
     for plan in plans:
 
         def trainer_in(folder: Path, plan: Plan = plan) -> DFADTrainer:
-            sized = {"batch_size": plan.batch_size} if plan.batch_size else {}
-            return trainer_of(method=plan.method, out=folder, **sized)
+            return trainer_of(**plan.settings, out=folder)
 
         try:
             return plan, find_pace(seconds, trainer_in, plan.filling_share)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dfad_fast.jobs.networks import Pair
 from dfad_fast.jobs.settings import DistillSettings
@@ -41,6 +42,12 @@ class Plan:
     reason: str
     filling_share: float = 1.0
     batch_size: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that it changes."""
+        sized = {"batch_size": self.batch_size} if self.batch_size else {}
+        return {"method": self.method, **sized}
 
 
 def planned_methods(

@@ -1,4 +1,4 @@
-"""The state that a run goes back to where its query budget ends in the middle of an iteration."""
+"""The state to which a run returns if its query budget ends within an iteration."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dfad_fast.engine.distiller import Distiller
 
 
 class IterationStart:
-    """Keeps the state of ``distiller`` at the start of those iterations that the budget may not be enough for: where
-    less is left than twice what an iteration has taken so far."""
+    """Keeps the state of ``distiller`` at the start of an iteration for which the budget may not suffice.
+
+    That is an iteration with less budget left than twice the most queries that an iteration took so far.
+    """
 
     def __init__(self, distiller: Distiller) -> None:
         self._distiller = distiller
@@ -18,7 +20,7 @@ class IterationStart:
         self._state: dict[str, Any] | None = None
 
     def begin(self) -> None:
-        """Comes before each iteration."""
+        """Call before each iteration."""
         queries = self._distiller.queries
         if queries is None or queries.budget is None:
             return
@@ -28,9 +30,9 @@ class IterationStart:
         self._state = self._distiller.snapshot() if is_near else None
 
     def go_back(self) -> bool:
-        """To the start of the iteration at hand. False where its state was not kept."""
+        """Restores the start of the current iteration. Returns False if its state was not kept."""
         if self._state is None:
             return False
         self._distiller.load_state_dict(self._state)
-        self._state = None  # whose tensors the optimizers have taken over
+        self._state = None  # the optimizers use its tensors now
         return True

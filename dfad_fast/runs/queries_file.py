@@ -17,15 +17,16 @@ from dfad_fast.runs.lock import RunLock
 
 @contextmanager
 def queries_noted(teacher: nn.Module, out: Path | None, resume: bool) -> Iterator[None]:
-    """Around the making of a run in ``out``. One that is resumed goes on with its journal from the beginning: if it was
-    killed before its first checkpoint, and is begun again, it asks nothing again either. Any other has a new journal
-    after it, in which stands what the teacher was asked before, too.
+    """Opens the journal around the creation of a run in ``out``.
 
-    Raises UsageError for a file that is no journal or tells of another kind of answers, and where another process
-    writes to the folder; RunError where the file cannot be written.
+    A resumed run reads its whole journal first, so that it repeats no query even if it was killed before its first
+    checkpoint and restarts. Any other run begins a new journal at the end of the block, with the queries so far.
+
+    Raises UsageError for a file that is not a journal or has another kind of answers, and if another process writes to
+    the folder; RunError if the file cannot be written.
     """
     teacher = unwrapped(teacher)
-    if not (isinstance(teacher, BlackBoxTeacher) and out) or processes.count() > 1:  # which is refused
+    if not (isinstance(teacher, BlackBoxTeacher) and out) or processes.count() > 1:  # refused elsewhere
         yield
         return
     path = out / QUERIES
@@ -33,17 +34,17 @@ def queries_noted(teacher: nn.Module, out: Path | None, resume: bool) -> Iterato
     if goes_on:
         _read(teacher, out)
     else:
-        teacher.queries.leave_journal()  # whose file this run may write over
+        teacher.queries.leave_journal()  # this run may overwrite its file
     yield
     if not goes_on:
         teacher.queries.begin_journal(path)
 
 
 def _read(teacher: BlackBoxTeacher, out: Path) -> None:
-    """Where another process still writes, nothing is cut off."""
+    """Takes the lock first, so that nothing is cut off while another process writes."""
     lock = RunLock(out)
     lock.take()
     try:
-        teacher.queries.go_on_with_journal(out / QUERIES)
+        teacher.queries.resume_journal(out / QUERIES)
     finally:
         lock.give_back()

@@ -11,7 +11,6 @@ from functools import partial
 from itertools import repeat
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,10 +37,6 @@ class AdversarialGenerator(Source):
     @property
     def generated_images(self) -> int:
         return self._plan.generator_steps * self._bench.batch_size
-
-    def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
-        rows, size = self._plan.generator, self._bench.batch_size
-        return [[row.term.draw(rng, size) for row in rows] for _ in range(self._plan.generator_steps)]
 
     def _sample(self, turn: Turn, batches: int = 1, noise: Tensor | None = None) -> list[Tensor]:
         """Batches of images without a graph, from ``noise`` or from fresh noise."""

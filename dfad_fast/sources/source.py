@@ -137,8 +137,9 @@ class Source:
         return []
 
     def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
-        """The random numbers of its own steps in an iteration: for each step, those of each row of its objective."""
-        return []
+        """The random numbers of its own steps in an iteration: for each step, those of each generator term."""
+        rows, size = self._plan.generator, self._bench.batch_size
+        return [[row.term.draw(rng, size) for row in rows] for _ in range(self.own_steps)]
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         """The batches of one iteration, in order: one per student step, or fewer while there are no images yet."""

@@ -163,7 +163,7 @@ class Loop:
                 saved_at = time.monotonic()
 
     def _step_once(self) -> bool:
-        """False where a black box is not to be asked any more."""
+        """Returns False if the query budget of a black box is spent."""
         state, started = self._distiller.state, time.perf_counter()
         self._iteration_start.begin()
         try:

@@ -197,7 +197,7 @@ def test_balanced_takes_from_the_largest_class():
 
 
 def unbalanced(first, count):
-    """Of ten images in a row nine are of class 0 and one of class 1."""
+    """Nine of ten images in a row are of class 0, and one is of class 1."""
     images = numbered(first, count)
     images[:, 0, 0, 0] = torch.tensor(
         [4.0 * number + (number % 10 == 0) for number in range(first, first + count)]

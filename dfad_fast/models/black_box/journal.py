@@ -1,5 +1,5 @@
-"""The journal of a black-box teacher's queries: a file with a line for each request before it is sent, and one for its
-answers."""
+"""The journal of a black-box teacher's queries: a file with a line for each request, written before it is sent, and a
+line for its answers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ KEY_BYTES = 16
 
 
 class Journal:
-    """Lines in the file ``path``, appended and handed to the system at once, so that a killed process loses none. What
-    could not be written whole is taken back. It is begun, or its entries are read, before anything is noted.
+    """Lines in the file ``path``. Each is flushed to the disk, so that a killed process loses none.
 
-    Raises RunError where the file cannot be written or read, or is not as the last line left it.
+    A line that cannot be written completely is removed. Call ``begin`` or read ``entries`` before adding lines. Raises
+    RunError if the file cannot be written or read, or was changed since the last line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class Journal:
         self._size = 0
 
     def begin(self, run: str) -> None:
-        """In place of what the file holds. ``run`` names the run to the teacher's server."""
+        """Replaces the file. ``run`` identifies the run to the teacher's server."""
         self._size = 0
         self._write({"run": run}, "wb")
 
@@ -42,15 +42,14 @@ class Journal:
         self._write({"sent": request, "images": _text(b"".join(images))})
 
     def answered(self, request: str, rows: np.ndarray) -> int:
-        """Where :meth:`read_rows` finds them."""
+        """Returns the position for :meth:`read_rows`."""
         text = _text(np.ascontiguousarray(rows, "<f4").tobytes())
         return self._write({"answered": request, "rows": text})
 
     def entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Those of the file, with ``images`` as a list of keys and ``rows`` as float32 [N, width], and where each one
-        stands. A last line that a killed process left unfinished is cut off.
+        """The position and content of each entry, with ``images`` as a list of keys and ``rows`` as float32 [N, width].
 
-        Raises UsageError where another line is no entry.
+        Cuts off an incomplete last line, which a killed process left. Raises UsageError if another line is no entry.
         """
         self._size, images = 0, dict[str, list[bytes]]()
         try:
@@ -72,7 +71,7 @@ class Journal:
             raise UsageError(f"cannot read {self._path}: {error.strerror}: bring the file back") from error
 
     def read_rows(self, at: int, width: int) -> np.ndarray:
-        """The answers [N, width] float32 that were noted there."""
+        """The answers at a position, float32 [N, width]."""
         try:
             with self._path.open("rb") as file:
                 file.seek(at)
@@ -84,7 +83,7 @@ class Journal:
             ) from error
 
     def _write(self, entry: Mapping[str, str], mode: str = "ab") -> int:
-        """Where the line stands."""
+        """Returns the position of the line."""
         at, line = self._size, json.dumps(entry).encode() + b"\n"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ class Journal:
 
 
 def _parsed(line: bytes, images: dict[str, list[bytes]]) -> dict[str, Any]:
-    """``images`` holds those of each request so far."""
+    """The content of a line. ``images`` collects the keys of each request."""
     entry: dict[str, Any] = json.loads(line)
     if "sent" in entry:
         keys = base64.b64decode(entry["images"], validate=True)

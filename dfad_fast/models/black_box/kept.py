@@ -1,4 +1,4 @@
-"""What a black-box teacher answered: in memory, or in the journal with the last ones in memory too."""
+"""A black-box teacher's answers, in memory, or in the journal with the latest ones also in memory."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import numpy as np
 
 from dfad_fast.models.black_box.journal import Journal
 
-_MOST = 2**26  # bytes of answers in memory beside a journal, which has them all
+_MOST = 2**26  # bytes of answers in memory if a journal holds all of them
 
 
 class KeptAnswers:
-    """The answers to images, which have numbers from 0. ``journal`` has them too; None: memory alone does.
+    """The answers to images, which are numbered from 0. Without a ``journal`` all answers stay in memory.
 
-    Raises RunError where the journal cannot be read.
+    Raises RunError if the journal cannot be read.
     """
 
     def __init__(self, journal: Journal | None = None) -> None:
         self._journal = journal
-        self._places = array("q")  # of each image, where the batch with its answer stands; -1: nowhere
-        self._rows = array("q")  # and which row of the batch that is
+        self._places = array("q")  # for each image, the position of its answer's batch; -1 without an answer
+        self._rows = array("q")  # for each image, the row in that batch
         self._batches: dict[int, np.ndarray] = {}
         self._bytes = 0
         self._width = 0
 
     def add_image(self) -> int:
-        """The number of one more image, which has no answer yet."""
+        """Adds an image without an answer, and returns its number."""
         self._places.append(-1)
         self._rows.append(0)
         return len(self._places) - 1
@@ -36,7 +36,7 @@ class KeptAnswers:
         return self._places[image] >= 0
 
     def put(self, images: Sequence[int], rows: np.ndarray, at: int | None) -> None:
-        """``rows`` [N, width] are the answers to ``images``, and stand in the journal at ``at``."""
+        """Stores the answers ``rows`` [N, width] to ``images``; ``at`` is their position in the journal."""
         place = len(self._batches) if at is None else at
         for row, image in enumerate(images):
             self._places[image], self._rows[image] = place, row
@@ -44,7 +44,7 @@ class KeptAnswers:
         self._hold(place, rows)
 
     def rows(self, images: Sequence[int]) -> np.ndarray:
-        """The answers [N, width] to ``images``, all of which have one."""
+        """The answers [N, width] to ``images``, all of which must have one."""
         return np.stack([self._batch(self._places[image])[self._rows[image]] for image in images])
 
     def _batch(self, place: int) -> np.ndarray:

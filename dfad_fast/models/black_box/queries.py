@@ -1,4 +1,4 @@
-"""The queries of a black-box teacher: counted before they are sent, held to a budget, and their answers kept."""
+"""The queries of a black-box teacher: they are counted before they are sent, within a budget, and answers are kept."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dfad_fast.models.black_box.kept import KeptAnswers
 
 
 class QueryBudgetSpent(RunError):
-    """What was to be asked is more than is left of the budget. None of it was sent."""
+    """A request needs more queries than the budget has left. Nothing of it was sent."""
 
 
 class Queries:
-    """Which images were sent, in order, and what came back. A query is one image; the same image is none again.
+    """The images that were sent, in order, and the answers. A query is one image; repeating an image is free.
 
-    ``budget`` is the most queries, None without a limit. ``answers`` is the kind that was named, of ``ANSWERS``, and
-    ``kind`` what they were recognized as. ``reached``
-    is the number of queries that the run's position needs: less than ``count`` after a resumed run has gone back.
+    ``budget`` is the maximum number of queries, or None. ``answers`` is the requested kind, one of ``ANSWERS``, and
+    ``kind`` the recognized one. ``reached`` is the number of queries up to the run's position: less than ``count``
+    after a resumed run has gone back.
     """
 
     def __init__(self, budget: int | None, answers: str = "auto") -> None:
@@ -40,14 +40,13 @@ class Queries:
 
     @property
     def count(self) -> int:
-        """Images that were sent, those among them that no answer has come to."""
+        """The number of images that were sent, with or without an answer."""
         return len(self._places)
 
     def unanswered(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Those of ``keys`` without an answer, each with its first place among them.
+        """The ``keys`` without an answer, each with its first index among them.
 
-        Raises QueryBudgetSpent where those that were never sent are more than the budget has left, and RunError after
-        ``close``.
+        Raises QueryBudgetSpent if more of them were never sent than the budget has left, and RunError after ``close``.
         """
         found: dict[bytes, int] = {}
         for place, key in enumerate(keys):
@@ -67,8 +66,8 @@ class Queries:
         return found
 
     def send(self, keys: Sequence[bytes]) -> str:
-        """Notes that these images are about to be sent, and gives the key of the request: the same for the same
-        images, so that a server can tell a request that is repeated."""
+        """Records that these images are about to be sent, and returns the key of the request. The same images give the
+        same key, so that a server recognizes a repeated request."""
         request = hashlib.blake2b(b"".join([self._run.encode(), *keys]), digest_size=KEY_BYTES).hexdigest()
         self._send(request, list(keys))
         return request
@@ -80,7 +79,7 @@ class Queries:
             self._note_sent(request, keys)
 
     def receive(self, request: str, rows: np.ndarray, kind: str) -> None:
-        """Keeps the answers [N, width] to a request."""
+        """Stores the answers [N, width] to a request."""
         at = None
         if self._journal:
             if kind != self.kind:
@@ -90,15 +89,15 @@ class Queries:
         self._note_answers(request, rows, at)
 
     def answers(self, keys: Sequence[bytes]) -> np.ndarray:
-        """Those to ``keys`` [N, width], all of which are there."""
+        """The answers [N, width] to ``keys``, all of which must have one."""
         places = [self._places[key] for key in keys]
         self.reached = max(self.reached, 1 + max(places))
         return self._kept.rows(places)
 
     def go_back(self, reached: int) -> None:
-        """To a position that so many queries led to.
+        """Goes back to the run's position after ``reached`` queries.
 
-        Raises UsageError where they are more than are known of: they would be sent, and paid for, again.
+        Raises UsageError if fewer queries are recorded: the others would be sent, and paid for, again.
         """
         if reached > self.count:
             raise UsageError(
@@ -117,30 +116,30 @@ class Queries:
         self._kept.put([self._places[key] for key in self._requests[request]], rows, at)
 
     def close(self) -> None:
-        """From now on nothing is sent."""
+        """Forbids further requests."""
         self._is_closed = True
 
     def leave_journal(self) -> None:
-        """From now on nothing is noted, and all answers are in memory: the journal's file may be removed."""
+        """Stops writing to the journal and keeps all answers in memory, so that the file may be removed."""
         self._move(None)
 
     def begin_journal(self, path: Path) -> None:
-        """From now on all is noted in the file ``path``, in place of what it holds; what was asked so far, first."""
+        """Replaces the file ``path`` with a journal of the queries so far, and adds all further ones to it."""
         self._move(Journal(path))
 
     def _move(self, journal: Journal | None) -> None:
-        told, kind = self._told(), self.kind
+        requests, kind = self._all_requests(), self.kind
         if journal:
             journal.begin(self._run)
         self._forget(journal)
-        self._tell(told, kind)
+        self._replay(requests, kind)
 
-    def go_on_with_journal(self, path: Path) -> None:
-        """Takes over what the file ``path`` tells, and notes there what was asked so far, and what comes.
+    def resume_journal(self, path: Path) -> None:
+        """Reads the journal in the file ``path``, and adds the queries so far and all further ones to it.
 
-        Raises UsageError for a file that is no journal, and for one of another kind of answers.
+        Raises UsageError for a file that is not a journal, and for one with another kind of answers.
         """
-        told, kind = self._told(), self.kind
+        requests, kind = self._all_requests(), self.kind
         journal = Journal(path)
         self._forget(journal)
         for at, entry in journal.entries():
@@ -152,7 +151,7 @@ class Queries:
                 self._note_sent(entry["sent"], entry["images"])
             else:
                 self._note_answers(entry["answered"], entry["rows"], at)
-        self._tell(told, kind)
+        self._replay(requests, kind)
 
     def _expected(self, kind: str, path: Path) -> str:
         if self._answers not in ("auto", kind):
@@ -162,27 +161,27 @@ class Queries:
             )
         return kind
 
-    def _told(self) -> list[tuple[str, list[bytes], np.ndarray | None]]:
-        """Each request so far, with its images and its answers."""
-        told = []
+    def _all_requests(self) -> list[tuple[str, list[bytes], np.ndarray | None]]:
+        """All requests so far, with their images and answers."""
+        requests = []
         for request, keys in self._requests.items():
             places = [self._places[key] for key in keys]
             rows = self._kept.rows(places) if all(map(self._kept.has, places)) else None
-            told.append((request, keys, rows))
-        return told
+            requests.append((request, keys, rows))
+        return requests
 
     def _forget(self, journal: Journal | None) -> None:
         self._places, self._requests = {}, {}
         self._journal, self._kept, self.kind = journal, KeptAnswers(journal), None
 
-    def _tell(self, told: list[tuple[str, list[bytes], np.ndarray | None]], kind: str | None) -> None:
-        """What was asked before, but for what is known."""
-        for request, keys, rows in told:
+    def _replay(self, requests: list[tuple[str, list[bytes], np.ndarray | None]], kind: str | None) -> None:
+        """Adds earlier requests, unless they are recorded already."""
+        for request, keys, rows in requests:
             self._send(request, keys)
             if rows is not None and kind and not all(self._kept.has(self._places[key]) for key in keys):
                 self.receive(request, rows, kind)
 
 
 def image_key(image: np.ndarray) -> bytes:
-    """What stands for the exact image: a hash of its bytes."""
+    """A hash of the image's bytes, which identifies it."""
     return hashlib.blake2b(np.ascontiguousarray(image, "<f4").tobytes(), digest_size=KEY_BYTES).digest()

@@ -62,10 +62,6 @@ class InvertedSource(Source):
     def generated_images(self) -> int:
         return self._plan.student_steps * self._bench.batch_size
 
-    def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
-        rows, size = self._plan.generator, self._bench.batch_size
-        return [[row.term.draw(rng, size) for row in rows] for _ in range(self.own_steps)]
-
     def batches(self, turn: Turn) -> Iterator[Batch]:
         if self._apart is None:
             self._apart = differentiable.gather(self._round(turn))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,10 +47,6 @@ class TrainedFirstSource(Source):
     @property
     def generated_images(self) -> int:
         return self._plan.student_steps * self._bench.batch_size
-
-    def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
-        rows, size = self._plan.generator, self._bench.batch_size
-        return [[row.term.draw(rng, size) for row in rows] for _ in range(self.own_steps)]
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         if steps := self._steps:

@@ -21,8 +21,9 @@ def test_bytes_on_their_way_beside_littles_law():
     row = compiled.row(Kernel("l1.cu: losses<float>", "sm_90", 56, 0, 0, 64))
     assert (row["blocks"], row["float32"], row["bfloat16"]) == (4, 4 * 256 * 2 * 8 * 4, 4 * 256 * 2 * 8 * 2)
     assert row["wanted"] == round(3.35e12 * LATENCY / 132)
-    assert "| l1.cu: losses<float> | sm_90 | 56 | 0 | 4 | 64 KiB | 32 KiB | 14.9 KiB |" in report.markdown(
-        [row]
+    assert (
+        "| l1.cu: losses<float> | sm_90 | 56 | 0 | 4 | 64 KiB | 32 KiB | 14.9 KiB |"
+        in report.sheet([row]).markdown()
     )
 
 

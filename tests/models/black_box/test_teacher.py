@@ -175,7 +175,7 @@ def test_a_journal_is_gone_on_with(tmp_path):
     first(images_of(1, 3))
     asked = Asked()
     second = BlackBoxTeacher(asked, CLASSES, query_budget=8)
-    second.queries.go_on_with_journal(tmp_path / "queries.jsonl")
+    second.queries.resume_journal(tmp_path / "queries.jsonl")
     assert (second.queries.count, second.queries.kind) == (5, "probabilities")
     torch.testing.assert_close(second(images_of(0, 2)), before, rtol=0, atol=0)
     second(images_of(1, 3))
@@ -196,7 +196,7 @@ def test_what_was_sent_and_not_answered_is_sent_again_and_counted_once(tmp_path)
         first(images_of(0))
     asked = Asked()
     second = BlackBoxTeacher(asked, CLASSES, query_budget=5)
-    second.queries.go_on_with_journal(path)
+    second.queries.resume_journal(path)
     assert second.queries.count == 5
     second(images_of(0))
     assert asked.images == second.queries.count == 5
@@ -225,7 +225,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"sent": "ab')
     again = BlackBoxTeacher(Asked(), CLASSES)
-    again.queries.go_on_with_journal(path)
+    again.queries.resume_journal(path)
     assert again.queries.count == 5
     assert path.read_bytes() == whole
 
@@ -237,7 +237,7 @@ def test_another_bad_line_is_refused(tmp_path, line):
     path = tmp_path / "queries.jsonl"
     path.write_text(f'{{"run": "a"}}\n{line}\n')
     with pytest.raises(UsageError, match="line 2, is no entry"):
-        BlackBoxTeacher(Asked(), CLASSES).queries.go_on_with_journal(path)
+        BlackBoxTeacher(Asked(), CLASSES).queries.resume_journal(path)
 
 
 def test_nothing_is_sent_that_cannot_be_noted(tmp_path):
@@ -270,7 +270,7 @@ def test_a_line_that_does_not_fit_on_the_disk_is_taken_back(tmp_path, monkeypatc
     assert path.read_bytes() == whole
     teacher(images_of(1))
     again = BlackBoxTeacher(Asked(), CLASSES)
-    again.queries.go_on_with_journal(path)
+    again.queries.resume_journal(path)
     assert again.queries.count == 10
 
 
@@ -279,7 +279,7 @@ def test_nothing_is_sent_where_another_one_wrote_to_the_journal(tmp_path):
     asked = Asked()
     teachers = [BlackBoxTeacher(asked, CLASSES) for _ in range(2)]
     teachers[0].queries.begin_journal(path)
-    teachers[1].queries.go_on_with_journal(path)
+    teachers[1].queries.resume_journal(path)
     teachers[1](images_of(0))
     for seed, change in ((1, lambda: None), (2, path.unlink)):
         change()
@@ -298,7 +298,7 @@ def test_answers_beside_a_journal_do_not_fill_the_memory(tmp_path, monkeypatch):
     for seed in range(1, 9):
         teacher(images_of(seed))
     again = BlackBoxTeacher(asked, CLASSES)
-    again.queries.go_on_with_journal(path)
+    again.queries.resume_journal(path)
     for reader in (teacher, again):
         assert reader.queries._kept._bytes <= 100
         torch.testing.assert_close(reader(images_of(0)), before, rtol=0, atol=0)
