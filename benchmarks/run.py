@@ -35,6 +35,7 @@ COMMANDS = (
     "convolutions",
     "instructions",
     "methods",
+    "networks",
     "occupancy",
     "ops",
     "pages",
