@@ -84,7 +84,7 @@ def _compression(made: Compression) -> list[str]:
     return [
         *lines,
         f"{made.how}: {made.weights:,} weights{zeros}; stored as such the student takes "
-        f"{made.packed_bytes / 1024:,.1f} in place of {made.bytes / 1024:,.1f} KiB, which these files do not do",
+        f"{made.packed_bytes / 1024:,.1f} in place of {made.bytes / 1024:,.1f} KiB; the files are not packed",
     ]
 
 

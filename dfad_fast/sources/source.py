@@ -123,8 +123,9 @@ class Source:
 
     @property
     def generated_images(self) -> int:
-        """The usual number of images that an iteration makes in all processes, from which a run's length is planned."""
-        raise NotImplementedError
+        """The usual number of images that an iteration makes in all processes, from which a run's length is planned: a
+        batch for each of the student's steps, unless a source says otherwise."""
+        return self._plan.student_steps * self._bench.batch_size
 
     @property
     def notices(self) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dfad_fast.engine.global_randomness import undisturbed
 from dfad_fast.ops import kl_discrepancy
 from dfad_fast.precision import at_least_float32
+from dfad_fast.sources.banking.epochs import Epochs
 
 BATCH = 128
 TEMPERATURE = 4.0
@@ -26,15 +27,12 @@ def tune(student: nn.Module, images: Tensor, answers: Tensor, steps: int, seed: 
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1.0 + math.cos(math.pi * step / max(1, steps)))
     )
-    drawn = torch.Generator().manual_seed(seed)
-    order = torch.empty(0, dtype=torch.long)
+    epochs = Epochs(seed)
     with undisturbed(images.device):
         torch.manual_seed(seed)
         student.train()
         for _ in range(steps):
-            while len(order) < min(BATCH, len(images)):
-                order = torch.cat([order, torch.randperm(len(images), generator=drawn)])
-            rows, order = order[:BATCH].to(images.device), order[BATCH:]
+            rows = torch.from_numpy(epochs.take(len(images), min(BATCH, len(images)))).to(images.device)
             loss = kl_discrepancy(at_least_float32(student(images[rows])), answers[rows], TEMPERATURE)
             optimizer.zero_grad()
             loss.backward()

@@ -58,10 +58,6 @@ class ProceduralSource(Source):
         self._stock = Stock(drawing, form, np.random.default_rng([seed, 21]), pinned)
 
     @property
-    def generated_images(self) -> int:
-        return self._plan.student_steps * self._bench.batch_size
-
-    @property
     def notices(self) -> list[str]:
         return [f"procedural images: {self._stock.drawing}"]
 

@@ -57,10 +57,6 @@ class RecordedSource(Source):
         return self._opened
 
     @property
-    def generated_images(self) -> int:
-        return self._plan.student_steps * self._bench.batch_size
-
-    @property
     def notices(self) -> list[str]:
         record = self._by.record
         about, counts = record.about, record.class_counts

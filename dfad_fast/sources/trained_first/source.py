@@ -44,10 +44,6 @@ class TrainedFirstSource(Source):
     def own_steps(self) -> int:
         return self._steps * self._spec.generators
 
-    @property
-    def generated_images(self) -> int:
-        return self._plan.student_steps * self._bench.batch_size
-
     def batches(self, turn: Turn) -> Iterator[Batch]:
         if steps := self._steps:
             for _ in range(steps):
