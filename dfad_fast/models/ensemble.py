@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.models.black_box import is_black_box
 from dfad_fast.models.reading.answers import find_logits
+from dfad_fast.models.reading.given import refuse_no_network
 from dfad_fast.models.surgery.wrappers import unwrapped
 
 MEANS = ("logits", "probabilities")
@@ -76,8 +77,15 @@ class Ensemble(nn.Module):
 
 
 def as_teacher(teacher: nn.Module | Sequence[nn.Module]) -> nn.Module:
-    """The network itself, or an :class:`Ensemble` of the networks that averages their logits."""
-    return teacher if isinstance(teacher, nn.Module) else Ensemble(teacher)
+    """The network itself, or an :class:`Ensemble` of the networks that averages their logits.
+
+    Raises UsageError for anything else.
+    """
+    if isinstance(teacher, list | tuple):
+        return Ensemble(teacher)
+    refuse_no_network(teacher, "teacher")
+    assert isinstance(teacher, nn.Module)
+    return teacher
 
 
 def named_members(network: nn.Module, what: str = "teacher") -> list[tuple[str, nn.Module]]:

@@ -110,7 +110,9 @@ class Trio:
             if needs.own_images:
                 lines.append(f"the {what} changes its images in place: it gets copies")
             if needs.logits:
-                lines.append(f"the {what} returns more than logits: only the logits are used")
+                lines.append(
+                    f"the {what} does not return logits [B, classes] alone: they are taken from its answer"
+                )
         return lines
 
     def describe_ensemble(self) -> dict[str, Any] | None:

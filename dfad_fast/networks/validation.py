@@ -11,9 +11,14 @@ from dfad_fast.models.reading.check import count_classes, device_of, example_ima
 
 
 def refuse_other_placement(teacher: nn.Module, student: nn.Module) -> None:
-    """Checks that both have one type and device, and that the student has parameters."""
+    """Checks that both have one type and device, and that the student has parameters to train."""
     if next(student.parameters(), None) is None:
         raise UsageError("the student has no parameters, so there is nothing to train: give another network")
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise UsageError(
+            "all parameters of the student are frozen (requires_grad is False), so there is nothing to train: call "
+            "student.requires_grad_()"
+        )
     device, dtype = device_of(student), image_dtype(student)
     for what, network in named_members(teacher):
         other, other_dtype = device_of(network), image_dtype(network)

@@ -109,7 +109,10 @@ def test_each_member_gets_what_it_needs():
     trainer = trainer_of([first, Named(second)])
     assert trainer.networks.needs["teacher's member 0"].logits is False
     assert trainer.networks.needs["teacher's member 1"].logits is True
-    assert "the teacher's member 1 returns more than logits: only the logits are used" in trainer.notices
+    assert (
+        "the teacher's member 1 does not return logits [B, classes] alone: they are taken from its answer"
+        in trainer.notices
+    )
     images = torch.randn(3, *SHAPE)
     torch.testing.assert_close(trainer.networks.teacher(images), (first(images) + second(images)) / 2)
 

@@ -1,6 +1,8 @@
 import collections
 import copy
+import gzip
 import pickle
+import zipfile
 from argparse import Namespace
 from collections import OrderedDict
 
@@ -385,3 +387,35 @@ def test_objects_that_are_filled_like_dictionaries_and_lists_do_not_matter(besid
     torch.save(content, tmp_path / "file.pt", _use_new_zipfile_serialization=not legacy)
     load_weights(target, tmp_path / "file.pt")
     assert torch.equal(target.weight, source.weight)
+
+
+OTHER_FILES = {
+    "empty": (b"", "is empty: copy or download it again"),
+    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "run git lfs pull"),
+    "web page": (b"<!DOCTYPE html><html>not found</html>", "is a web page, not the weights"),
+    "gzip": (gzip.compress(b"weights"), "is compressed by gzip: decompress it first"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "is an HDF5 file, such as Keras saves"),
+    "arrays": (lambda file: np.savez(file, weight=np.zeros(3)), "holds NumPy arrays: save them as tensors"),
+    "archive": (
+        lambda file: zipfile.ZipFile(file, "w").writestr("net/weights.pth", b""),
+        r"is an archive of other files \(net/weights\.pth\): unpack it first",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_a_file_of_another_kind_is_told(kind, name, tmp_path, network):
+    content, told = OTHER_FILES[kind]
+    if callable(content):
+        with (tmp_path / name).open("wb") as file:
+            content(file)
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=told):
+        load_weights(network, tmp_path / name)
+
+
+def test_a_folder_is_no_file_of_weights(tmp_path, network):
+    with pytest.raises(UsageError, match="is a folder: name the file of weights in it"):
+        load_weights(network, tmp_path)

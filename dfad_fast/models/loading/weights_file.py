@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.loading.other_files import described
 from dfad_fast.private_torch import refused_container, refused_global
 
 KEY = "::"
@@ -71,6 +72,8 @@ def read_weights(path: Path) -> Any:
     :class:`Ignored` replaces objects of other classes, which are not created. Raises UsageError for a file that is
     missing, cannot be read, or is a program.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name the file of weights in it")
     if not path.is_file():
         raise UsageError(
             f"no weights file {path}: expected a .safetensors file or a state_dict saved by torch.save"
@@ -79,17 +82,23 @@ def read_weights(path: Path) -> Any:
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     except UsageError:
         raise
-    except pickle.UnpicklingError as error:
-        raise UsageError(
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    if isinstance(error, PermissionError):
+        return UsageError(f"{path} could not be read as weights: {in_one_line(error)}")
+    if _is_program(path):
+        return UsageError(f"{path} is a program, not a file of weights: pass it as --teacher {path}")
+    if told := described(path):
+        return UsageError(f"{path} {told}")
+    if isinstance(error, pickle.UnpicklingError):
+        return UsageError(
             f"{path} is damaged, or holds more than tensors and is not loaded because that could run code: use a "
             "file saved by torch.save(network.state_dict(), ...), or a .safetensors file"
-        ) from error
-    except Exception as error:
-        if _is_program(path):
-            raise UsageError(
-                f"{path} is a program, not a file of weights: pass it as --teacher {path}"
-            ) from error
-        raise UsageError(f"{path} could not be read as weights: {in_one_line(error)}") from error
+        )
+    return UsageError(f"{path} could not be read as weights: {in_one_line(error)}")
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ class Needs:
     Attributes:
         contiguous: images in the default layout, not in channels_last.
         own_images: copies of its images, because it changes them in place.
-        logits: its logits must be extracted from a dictionary, tuple or object.
+        logits: its logits must be extracted from a dictionary, tuple or object, or from [B, classes, 1, 1].
     """
 
     contiguous: bool = False

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.models.reading.answers import find_logits
 from dfad_fast.models.reading.check import left_as_it_was, noise_images
 from dfad_fast.models.surgery.adapting import Needs, adapted
 from dfad_fast.precision import tolerance
@@ -93,7 +94,8 @@ def _needs(network: nn.Module, image_shape: tuple[int, int, int], count: int, tr
     logits = False
     with left_as_it_was(network), torch.no_grad(), _seeded(images):
         for mode in (True, False) if trained else (False,):
-            logits |= not isinstance(network.train(mode)(shown), Tensor)
+            answer = network.train(mode)(shown)
+            logits |= find_logits(answer, count) is not answer
     return Needs(own_images=not torch.equal(shown, images), logits=logits)
 
 
