@@ -16,6 +16,7 @@ from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs import black_box
+from dfad_fast.jobs.own_test_images import is_path, read_own
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.teachers import Teacher, Training, find_or_train_teacher, training_on
 from dfad_fast.methods.plugins import load_plugins
@@ -145,7 +146,12 @@ def find_test_set(settings: DistillSettings, dataset: Dataset | None, pair: Pair
     ``settings`` give others. Raises UsageError if the images do not fit the teacher.
     """
     shown = dataset
-    if settings.evaluate and not (dataset and settings.evaluate == dataset.name):
+    if settings.evaluate and is_path(settings.evaluate):
+        mean, std = (settings.mean, settings.std) if dataset is None else (dataset.mean, dataset.std)
+        shown = read_own(
+            settings.evaluate, pair.image_shape, pair.classes, settings.mean or mean, settings.std or std
+        )
+    elif settings.evaluate and not (dataset and settings.evaluate == dataset.name):
         shown = load_dataset(settings.evaluate, settings.data_dir)
     if shown is None:
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfad_fast.errors import UsageError
+from dfad_fast.jobs.own_test_images import is_path
 from dfad_fast.models.loading.weights_file import KEY, split_key
 from dfad_fast.sources import as_source
 
@@ -80,6 +81,8 @@ def _with_paths(settings: Mapping[str, Any], change: Callable[[str], str]) -> di
     for name in ("data_dir", "teachers", "out"):
         if changed.get(name):
             changed[name] = change(changed[name])
+    if changed.get("evaluate") and is_path(changed["evaluate"]):
+        changed["evaluate"] = change(changed["evaluate"])
     if changed.get("teacher_weights"):
         changed["teacher_weights"] = [
             change(str(file)) + (f"{KEY}{key}" if key is not None else "")

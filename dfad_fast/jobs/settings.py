@@ -100,7 +100,8 @@ class DistillSettings(RunSettings):
     )
     evaluate: str | None = setting(
         None,
-        "Dataset whose test images the student is evaluated on. Never used for training.",
+        "Test images to evaluate the student on, never used for training: a dataset's name, a folder with a subfolder "
+        "for each class, or an .npz with images and labels.",
         changes_result=False,
         profiled=False,
     )

@@ -18,6 +18,7 @@ from dfad_fast.errors import UsageError
 from dfad_fast.jobs.config import read_config
 from dfad_fast.jobs.devices import choose_device
 from dfad_fast.jobs.networks import Pair, build_pair, find_test_set, refuse_other_teacher, run_plugins
+from dfad_fast.jobs.own_test_images import is_path
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.trained_weights import best_iteration, load_trained_weights, refuse_nothing_saved
 from dfad_fast.models.black_box import BlackBoxTeacher
@@ -200,9 +201,11 @@ def _with_generator(pair: Pair, config: DistillSettings, form: ImageForm, batch_
 
 
 def _evaluated(config: DistillSettings) -> Dataset | None:
-    """The dataset that the run was evaluated on, if it can be read."""
+    """The dataset that the run was evaluated on, if it has a name and can be read."""
+    if config.evaluate is None or is_path(config.evaluate):
+        return None
     try:
-        return load_dataset(config.evaluate, config.data_dir) if config.evaluate else None
+        return load_dataset(config.evaluate, config.data_dir)
     except UsageError:
         return None
 

@@ -89,6 +89,24 @@ def test_a_folder_of_images_is_repeated_from_elsewhere(dfad_fast, own, tmp_path,
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_own_test_images_are_found_again_from_elsewhere(dfad_fast, own, tmp_path, monkeypatch):
+    images, labels = np.random.default_rng(0).random((30, 8, 8)), np.arange(30) % 3
+    np.savez(tmp_path / "test.npz", images=images, labels=labels)
+    done = dfad_fast("distill", *own, "--mean", ".5", "--std", ".25", "--evaluate", "test.npz")
+    assert done.code == 0, done.err
+    accuracy = json.loads((tmp_path / "run" / "summary.json").read_text())["student_accuracy_final"]
+    assert 0 <= accuracy <= 1
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = dfad_fast("distill", "--config", tmp_path / "run", "--out", "again")
+    assert again.code == 0, again.err
+    repeated = json.loads((tmp_path / "elsewhere" / "again" / "summary.json").read_text())
+    assert repeated["student_accuracy_final"] == accuracy
+    shown = dfad_fast("inspect", tmp_path / "run")
+    assert shown.code == 0, shown.err
+    assert f"{100 * accuracy:.2f} %" in shown.out
+
+
 def test_levers_are_recorded_and_repeated(dfad_fast, own, tmp_path):
     import yaml
 
@@ -252,6 +270,7 @@ def test_quiet_prints_nothing(dfad_fast, own):
         ("--generator", "dfda", "did you mean 'dfad'"),
         ("--recipe", "publishd", "did you mean 'published'"),
         ("--evaluate", "digts", "did you mean 'digits'"),
+        ("--evaluate", "no/images", "no file or folder no/images: give a folder of test images"),
         ("--evaluate", "digits", "10 classes, but the teacher takes [1, 8, 8] and knows 3"),
         ("--iterations", "0", "--iterations must be at least 1, got 0"),
         ("--iterations", "-5", "--iterations must be at least 1, got -5"),

@@ -1,0 +1,126 @@
+"""Test images of the user's own, with their classes: a folder for each class, or an .npz."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfad_fast.data import Dataset, dataset_names
+from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.memory import GIB, free_memory
+from dfad_fast.sources.folder.reading.archive import open_archive, read_archive
+from dfad_fast.sources.folder.reading.files import find_images, read_files
+from dfad_fast.sources.folder.reading.fitting import MODES
+
+_LABELS = "labels"
+_BYTES = 5  # per value: as it is read, and in float32
+_SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+
+
+def is_path(evaluate: str) -> bool:
+    """Whether the setting ``evaluate`` is a path, and not the name of a dataset."""
+    if evaluate in dataset_names():
+        return False
+    return os.sep in evaluate or evaluate.endswith(".npz") or Path(evaluate).expanduser().exists()
+
+
+def read_own(
+    path: str,
+    shape: tuple[int, int, int],
+    classes: int,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+) -> Dataset:
+    """A dataset that has only test images, fitted to ``shape``: cropped to its aspect and resized.
+
+    A folder has a subfolder of images for each class; labels follow the sorted names. An .npz holds ``images`` in the
+    forms of the source ``folder``, and whole numbers ``labels`` [N] below ``classes``.
+
+    Raises UsageError for anything else, for an image that cannot be read, and without ``mean`` and ``std``.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UsageError(
+            f"no file or folder {place}: give a folder of test images, an .npz, or a dataset's name"
+        )
+    if shape[0] not in MODES:
+        raise UsageError(
+            f"images in files are gray or RGB, but the teacher's have {shape[0]} channels: evaluate in Python"
+        )
+    if mean is None or std is None:
+        raise UsageError(
+            f"{place}: how the teacher's images were normalized is unknown: give --mean and --std"
+        )
+    if place.is_dir():
+        names = _class_folders(place)
+        images, labels = _read_folders(place, names, shape)
+    else:
+        names = tuple(map(str, range(classes)))
+        images, labels = _read_arrays(place, shape)
+    pixels = torch.from_numpy(images)
+    return Dataset(
+        name=str(place),
+        train_images=pixels[:0],
+        train_labels=torch.empty(0, dtype=torch.int64),
+        test_images=pixels,
+        test_labels=torch.from_numpy(labels),
+        classes=names,
+        mean=mean,
+        std=std,
+    )
+
+
+def _class_folders(place: Path) -> tuple[str, ...]:
+    names = sorted(path.name for path in place.iterdir() if path.is_dir() and path.name[0] != ".")
+    if not names:
+        raise UsageError(f"{place} has no subfolders: expected one for each class, with its test images")
+    if set(names) <= _SPLITS:
+        raise UsageError(f"{place} has the folders {', '.join(names)}: give the one with the test images")
+    return tuple(names)
+
+
+def _read_folders(
+    place: Path, names: tuple[str, ...], shape: tuple[int, int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    files = [find_images(place / name) for name in names]
+    _refuse_too_many(place, sum(map(len, files)), shape)
+    images, labels = [], []
+    for label, own in enumerate(files):
+        pixels, errors = read_files(own, shape)
+        if errors:  # accuracy on the remaining ones would be another measure
+            raise errors[0]
+        images.append(pixels)
+        labels.append(np.full(len(pixels), label, np.int64))
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def _read_arrays(place: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    archive = open_archive(place)
+    _refuse_too_many(place, len(archive), shape)
+    try:
+        with np.load(place, allow_pickle=False) as file:
+            labels = file[_LABELS]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"{place}: expected an array {_LABELS!r} of whole numbers [N] ({in_one_line(error)})"
+        ) from error
+    if labels.dtype.kind not in "ui" or labels.ndim != 1:
+        raise UsageError(
+            f"{place}: {_LABELS} must be whole numbers [N], got {labels.dtype} {list(labels.shape)}"
+        )
+    return read_archive(archive, np.arange(len(archive)), shape), labels.astype(np.int64)
+
+
+def _refuse_too_many(place: Path, count: int, shape: tuple[int, int, int]) -> None:
+    needed, free = count * math.prod(shape) * _BYTES, free_memory(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise UsageError(
+            f"{place}: {count:,} images {list(shape)} take {needed / GIB:,.1f} GiB of memory, but "
+            f"{free / GIB:,.1f} GiB are free: evaluate on fewer"
+        )
