@@ -6,10 +6,13 @@ a run is resumed all come from these declarations.
 
 from __future__ import annotations
 
+import numbers
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, get_args, get_origin
+
+import numpy as np
 
 from dfad_fast.errors import UsageError
 
@@ -145,16 +148,28 @@ def declared(settings: type) -> dict[str, Setting]:
 
 
 def values(settings: object, of: type) -> dict[str, Any]:
-    """The values in ``settings`` of the settings declared by its base class ``of``."""
-    return {name: getattr(settings, name) for name in declared(of)}
+    """The values in ``settings`` of the settings declared by its base class ``of``, NumPy's numbers as Python's."""
+    given = {name: getattr(settings, name) for name in declared(of)}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
 
 
 def refuse_beyond(
     given: Mapping[str, Any], declarations: Mapping[str, Setting], named: Callable[[str], str] = str
 ) -> None:
-    """Raises UsageError for a number outside its limits. ``named`` gives the setting's name in the message."""
+    """Raises UsageError for a number outside its limits, and for what is no number where one is needed. ``named`` gives
+    the setting's name in the message."""
     for name, value in given.items():
-        declarations[name].limits.refuse(named(name), value)
+        declaration = declarations[name]
+        if declaration.kind in (int, float) and value is not None:
+            refuse_no_number(named(name), value, whole=declaration.kind is int)
+        declaration.limits.refuse(named(name), value)
+
+
+def refuse_no_number(name: str, value: object, *, whole: bool) -> None:
+    """Raises UsageError, naming the setting, for anything but a number, or a whole one."""
+    kind: type = numbers.Integral if whole else numbers.Real
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise UsageError(f"{name} must be a {'whole ' if whole else ''}number, got {value!r}")
 
 
 def described(settings: type, indent: int = 8, width: int = 118) -> str:

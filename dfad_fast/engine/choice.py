@@ -180,6 +180,8 @@ def _by_name(method: str | Method, networks: Trio) -> Method:
         if method not in METHODS:
             raise unknown_name("method", method, ["auto", *METHODS])
         return METHODS[method]
+    if not isinstance(method, Method):
+        raise UsageError(f"method must be a name or a dfad_fast.methods.Method, got {method!r}")
     return method
 
 

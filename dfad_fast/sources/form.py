@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +29,8 @@ class ImageForm:
         if mean is None and std is None:
             return
         if (
-            mean is None
-            or std is None
+            not isinstance(mean, Sized)
+            or not isinstance(std, Sized)
             or not len(mean) == len(std) == channels
             or not all(map(math.isfinite, (*mean, *std)))
             or min(std) <= 0
@@ -38,6 +38,11 @@ class ImageForm:
             raise UsageError(
                 f"mean and std must be given together, one finite value for each of {channels} channels, std > 0; "
                 f"got mean {mean} and std {std}"
+            )
+        if max(mean) > 1:
+            raise UsageError(
+                f"mean {tuple(mean)} is of pixels from 0 to 255, but pixels from 0 to 1 are normalized: divide mean "
+                "and std by 255"
             )
 
     @property

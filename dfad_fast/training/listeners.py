@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from dfad_fast.errors import UsageError
 from dfad_fast.reporting.drawings import Drawings
 from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.events import Callback, Recorded, Stepped
@@ -47,7 +48,16 @@ class ToldProgress(Callback):
 def listeners_of(
     writer: RunWriter, loggers: Loggers, progress: Progress | None, callbacks: Sequence[Callback]
 ) -> list[Callback]:
-    """All callbacks of a run. Pictures are drawn only if there is a folder."""
+    """All callbacks of a run. Pictures are drawn only if there is a folder.
+
+    Raises UsageError for a callback of another class.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise UsageError(
+                "a callback is an object of a class derived from dfad_fast.runs.events.Callback, got "
+                f"{type(callback).__name__}"
+            )
     drawings = [Drawings(writer.folder, loggers)] if writer.folder else []
     told = [ToldProgress(progress)] if progress else []
     return [loggers, *drawings, *told, *callbacks]

@@ -31,7 +31,7 @@ from dfad_fast.runs.queries_file import queries_noted
 from dfad_fast.runs.recovery import Recovery
 from dfad_fast.runs.settings import RunSettings
 from dfad_fast.runs.summarizing import summarize
-from dfad_fast.settings import COUNT, declared, described, refuse_beyond, values
+from dfad_fast.settings import COUNT, declared, described, refuse_beyond, refuse_no_number, values
 from dfad_fast.sources import ImageForm
 from dfad_fast.training.listeners import Progress, listeners_of
 from dfad_fast.training.loop import Loop
@@ -233,6 +233,7 @@ class DFADTrainer(RunSettings, _Networks):
         """
         # The kept state is trained later, so it must not contain inference tensors.
         with torch.inference_mode(False), self.distiller.working():
+            refuse_no_number("iterations", iterations, whole=True)
             COUNT.refuse("iterations", iterations)
             if evaluate is None:
                 self.distiller.best.refuse_untested()
