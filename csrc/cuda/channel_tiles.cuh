@@ -12,7 +12,6 @@
 
 namespace dfad::cuda {
 
-constexpr int warp_size = 32;
 constexpr int max_channels = 64;  // of a block
 // Vectors of neighbors that a thread moves at once, where a run of memory consists of such.
 constexpr int channel_width = 4;
@@ -73,10 +72,10 @@ inline ChannelTiles tiles_of(at::IntArrayRef sizes, at::IntArrayRef strides) {
   of.width = of.run() % channel_width == 0 ? channel_width : 1;
   const int64_t vectors = of.run() / of.width;
   if (of.planes()) {
-    of.lanes = lanes_for(vectors, warp_size / of.width);
+    of.lanes = lanes_for(vectors, warp / of.width);
   } else {
     of.lanes = 1;
-    while (of.lanes < vectors && of.lanes < warp_size && of.tile() < max_channels) of.lanes *= 2;
+    while (of.lanes < vectors && of.lanes < warp && of.tile() < max_channels) of.lanes *= 2;
   }
   of.tiles = ceil_div(vectors, of.lanes);
   const int64_t rows = of.rows_at_once();
@@ -158,7 +157,7 @@ struct Memory {
 template <int width, class A>
 static __device__ __forceinline__ const double* block_sums(
     const ChannelTiles& of, const Tile<width>& tile, const A (&sums)[width]) {
-  __shared__ double by_warp[threads / warp_size][max_channels], totals[max_channels];
+  __shared__ double by_warp[threads / warp][max_channels], totals[max_channels];
   const int mine = static_cast<int>(threadIdx.x);
   if (of.planes()) {
     double all = 0;
@@ -170,15 +169,15 @@ static __device__ __forceinline__ const double* block_sums(
 #pragma unroll
     for (int j = 0; j < width; ++j) {
       double sum = sums[j];
-      for (int distance = warp_size / 2; distance >= of.lanes; distance /= 2) {
+      for (int distance = warp / 2; distance >= of.lanes; distance /= 2) {
         sum += __shfl_down_sync(0xffffffffu, sum, distance);
       }
-      if (mine % warp_size < of.lanes) by_warp[mine / warp_size][tile.place + j] = sum;
+      if (mine % warp < of.lanes) by_warp[mine / warp][tile.place + j] = sum;
     }
     __syncthreads();
     if (mine < tile.channels) {
       double total = 0;
-      for (int w = 0; w < threads / warp_size; ++w) total += by_warp[w][mine];
+      for (int w = 0; w < threads / warp; ++w) total += by_warp[w][mine];
       totals[mine] = total;
     }
   }

@@ -22,8 +22,6 @@ constexpr int64_t class_dim = 1;
 
 // Lanes that share a row: a warp where a row's classes are neighbors in memory, else one, so that the neighbors are
 // in any case read by neighboring threads.
-constexpr int warp = 32;
-
 constexpr int64_t blocks_for(int64_t rows, int lanes) {
   return ceil_div(rows, threads / lanes);
 }
@@ -117,7 +115,7 @@ __global__ void __launch_bounds__(threads, 2) divergences(
   }
   if (!reduced) return;
   const double total = block_sum(writes ? divergence : A(0));
-  if (threadIdx.x == 0) target.write(blockIdx.x, total * factor);
+  target.add(total * factor);
 }
 
 // The operands are student and teacher gradient, student, teacher and grad.
@@ -202,7 +200,7 @@ std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
       rows, student, temperature, statistics, lanes, blocks, total ? total->target() : SumTarget{},
       factor_of(rows.elements, reduction), reduced);
   copies.write_back();
-  return {total ? total->finish() : out, statistics};
+  return {total ? total->out() : out, statistics};
 }
 
 template <class A>

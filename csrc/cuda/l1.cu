@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
   });
   if (!reduced) return;
   const double total = block_sum(sum);
-  if (threadIdx.x == 0) target.write(blockIdx.x, total * factor);
+  target.add(total * factor);
 }
 
 template <class A>
@@ -94,7 +94,7 @@ ops::L1Result l1_discrepancy(
   const Total total(std::max<int64_t>(chunks, 1), dtype, student.options());
   launch(
       kernel, std::max<int64_t>(chunks, 1), loop, signs, total.target(), mean_factor(student.numel(), reduction), true);
-  return {total.finish(), std::move(saved)};
+  return {total.out(), std::move(saved)};
 }
 
 std::vector<at::Tensor> l1_discrepancy_backward(

@@ -11,7 +11,6 @@
 
 namespace dfad::cuda {
 
-constexpr int warp = 32;
 // A thread's elements in a tile. With one bit for each element, every lane has a byte.
 constexpr int width = 8;
 constexpr int tile_elements = warp * width;
