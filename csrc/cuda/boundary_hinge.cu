@@ -24,7 +24,7 @@ struct Stage {
   float* agreement;  // the share of elements with student and teacher on the same side; null where not wanted
 
   // An empty stage has a chunk, too, for its mean to become NaN.
-  DFAD_HD int64_t chunks() const { return loop.elements > 0 ? ceil_div(loop.elements, chunk_size) : 1; }
+  DFAD_HD int64_t chunks() const { return loop.elements > 0 ? chunks_of(loop.elements) : 1; }
 };
 
 constexpr int capacity = 11;
@@ -239,7 +239,7 @@ at::Tensor pack_signs(const at::Tensor& teacher) {
   DenseCopies copies;
   const auto loop = loop_over<1>({at::Tensor(), teacher}, teacher.sizes(), dense_strides(teacher), copies);
   launch(
-      teacher.scalar_type() == at::kDouble ? signs<double> : signs<float>, ceil_div(loop.elements, chunk_size), loop,
+      teacher.scalar_type() == at::kDouble ? signs<double> : signs<float>, chunks_of(loop.elements), loop,
       packed.mutable_data_ptr<uint8_t>());
   return packed;
 }

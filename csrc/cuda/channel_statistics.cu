@@ -142,7 +142,7 @@ struct GradientStage {
   double share;  // of a value in its channel's mean
   bool wide;
 
-  int64_t chunks() const { return ceil_div(loop.elements, chunk_size); }
+  int64_t chunks() const { return chunks_of(loop.elements); }
 };
 
 constexpr int gradient_capacity = 12;

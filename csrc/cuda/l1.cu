@@ -84,7 +84,7 @@ ops::L1Result l1_discrepancy(
   const DifferenceSigns signs = save_signs ? signs_in(saved[0]) : DifferenceSigns{};
   DenseCopies copies;
   const auto loop = loop_over<1>({out, student, teacher}, student.sizes(), dense_strides(student), copies);
-  const int64_t chunks = ceil_div(loop.elements, chunk_size);
+  const int64_t chunks = chunks_of(loop.elements);
   const auto kernel = computes_in_double(student, teacher) ? losses<double> : losses<float>;
   if (!reduced) {
     launch(kernel, chunks, loop, signs, SumTarget{}, 1.0, false);
@@ -113,7 +113,7 @@ std::vector<at::Tensor> l1_discrepancy_backward(
       size, dense_strides(grads[0]), copies);
   launch(
       computes_in_double(grad, grads.front(), grads.back()) ? gradients<double> : gradients<float>,
-      ceil_div(loop.elements, chunk_size), loop, signs_in(signs), scale_of(grad, per_element),
+      chunks_of(loop.elements), loop, signs_in(signs), scale_of(grad, per_element),
       mean_factor(loop.elements, reduction));
   copies.write_back();
   return grads;

@@ -1,4 +1,5 @@
-"""How often the CUDA kernels are launched, counted where fibers run them; what a launch counts its blocks in."""
+"""How often the CUDA kernels are launched, counted where fibers run them; what a launch counts its blocks in; what a
+block takes."""
 
 import ctypes
 
@@ -11,6 +12,7 @@ from dfad_fast.ops import (
     interpolated_l1,
     kl_discrepancy,
     l1_discrepancy,
+    mixup,
 )
 from tests.cuda.build_shim import shim_library
 
@@ -75,6 +77,21 @@ def note_launches():
 
     yield begin
     shim_library().cuda_shim_set_launcher(None)
+
+
+@pytest.mark.parametrize(("elements", "blocks"), [(18, 128), (20, 512), (21, 512), (22, 512), (26, 8192)])
+def test_few_elements_still_are_many_blocks(elements, blocks, note_launches):
+    x = torch.tensor(1.0).expand(1 << elements)
+    noted = note_launches()
+    l1_discrepancy(x, x)
+    mixup(x[None], torch.tensor(0.5), torch.tensor([0]))
+    assert noted == [blocks, blocks]
+
+
+def test_each_element_is_taken_once_where_a_warp_takes_several_tiles():
+    elements = (1 << 21) + 3
+    s, t = torch.tensor([0.75]), torch.tensor([0.25])
+    assert l1_discrepancy(s.expand(elements), t.expand(elements), "sum") == 0.5 * elements
 
 
 @pytest.fixture
