@@ -64,17 +64,17 @@ struct Constants {
 // threads read first, as one alone may be an outlier.
 template <class A, int width>
 __device__ __forceinline__ void find_shift(
-    const ChannelTiles& of, const Tile<width>& tile, const Memory& memory, const void* x, A (&shift)[width]) {
+    const ChannelTiles& of, const Tile<width>& tile, at::ScalarType dtype, const void* x, A (&shift)[width]) {
   if (of.planes()) {
-    const A one = load_one<A>(x, memory.dtype, tile.corner);
+    const A one = load_one<A>(x, dtype, tile.corner);
 #pragma unroll
     for (int j = 0; j < width; ++j) shift[j] = one;
   } else {
-    memory.load(x, tile.first, shift);
+    load(x, dtype, tile.first, shift);
   }
   A off[width] = {};
   if (tile.begin < tile.end) {
-    memory.load(x, tile.first + tile.begin * of.row(), off);
+    load(x, dtype, tile.first + tile.begin * of.row(), off);
 #pragma unroll
     for (int j = 0; j < width; ++j) off[j] -= shift[j];
   }
@@ -90,14 +90,14 @@ __device__ __forceinline__ void find_shift(
 // Per chunk and channel: the shift, and the sums of the distances from it and of their squares.
 template <class A, int width>
 __global__ void __launch_bounds__(threads)
-    moments(const __grid_constant__ ChannelTiles of, const __grid_constant__ Memory memory, const void* x, A* parts) {
+    moments(const __grid_constant__ ChannelTiles of, at::ScalarType dtype, const void* x, A* parts) {
   const Tile<width> tile(of);
   A shift[width];
-  find_shift(of, tile, memory, x, shift);
+  find_shift(of, tile, dtype, x, shift);
   A sums[width] = {}, squares[width] = {};
   tile.for_each(of, [&](int64_t i) {
     A values[width];
-    memory.load(x, i, values);
+    load(x, dtype, i, values);
 #pragma unroll
     for (int j = 0; j < width; ++j) {
       const A off = values[j] - shift[j];
@@ -140,21 +140,21 @@ __global__ void __launch_bounds__(threads)
 
 template <class A, int width>
 __global__ void __launch_bounds__(threads) apply(
-    const __grid_constant__ ChannelTiles of, const __grid_constant__ Memory memory, const __grid_constant__ Norm<A> norm,
+    const __grid_constant__ ChannelTiles of, at::ScalarType dtype, const __grid_constant__ Norm<A> norm,
     BatchNormAct<A> f, const void* x, const void* residual, void* out) {
   const Tile<width> tile(of);
   const Constants<A, width> own(of, tile, norm);
   tile.for_each(of, [&](int64_t i) {
     A values[width], beside[width] = {};
-    memory.load(x, i, values);
-    if (residual != nullptr) memory.load(residual, i, beside);
+    load(x, dtype, i, values);
+    if (residual != nullptr) load(residual, dtype, i, beside);
 #pragma unroll
     for (int j = 0; j < width; ++j) {
       A y = f.normalized(values[j], own.mean[j], own.scale[j], own.bias[j]);
       if (residual != nullptr) y += beside[j];
       values[j] = f.activated(y, y <= 0);
     }
-    memory.store(out, i, values);
+    store(out, dtype, i, values);
   });
 }
 
@@ -166,13 +166,13 @@ struct Sources {
 // The gradient that comes to the values before the activation, and x.
 template <class A, int width>
 __device__ __forceinline__ void load_gradient(
-    const Memory& memory, const Sources& from, const BatchNormAct<A>& f, const Constants<A, width>& own, int64_t i,
+    at::ScalarType dtype, const Sources& from, const BatchNormAct<A>& f, const Constants<A, width>& own, int64_t i,
     A (&grad)[width], A (&x)[width]) {
-  memory.load(from.grad, i, grad);
-  memory.load(from.x, i, x);
+  load(from.grad, dtype, i, grad);
+  load(from.x, dtype, i, x);
   if (f.slope == 1) return;
   A y[width];
-  if (from.out != nullptr) memory.load(from.out, i, y);
+  if (from.out != nullptr) load(from.out, dtype, i, y);
 #pragma unroll
   for (int j = 0; j < width; ++j) {
     if (from.out == nullptr) y[j] = f.normalized(x[j], own.mean[j], own.scale[j], own.bias[j]);
@@ -184,15 +184,15 @@ __device__ __forceinline__ void load_gradient(
 // `parts` is given. The gradient is the residual's.
 template <class A, int width>
 __global__ void __launch_bounds__(threads) sums(
-    const __grid_constant__ ChannelTiles of, const __grid_constant__ Memory memory, const __grid_constant__ Norm<A> norm,
+    const __grid_constant__ ChannelTiles of, at::ScalarType dtype, const __grid_constant__ Norm<A> norm,
     BatchNormAct<A> f, const __grid_constant__ Sources from, void* residual_grad, A* parts) {
   const Tile<width> tile(of);
   const Constants<A, width> own(of, tile, norm);
   A grads[width] = {}, products[width] = {};
   tile.for_each(of, [&](int64_t i) {
     A grad[width], x[width];
-    load_gradient(memory, from, f, own, i, grad, x);
-    if (residual_grad != nullptr) memory.store(residual_grad, i, grad);
+    load_gradient(dtype, from, f, own, i, grad, x);
+    if (residual_grad != nullptr) store(residual_grad, dtype, i, grad);
 #pragma unroll
     for (int j = 0; j < width; ++j) {
       grads[j] += grad[j];
@@ -237,7 +237,7 @@ __global__ void __launch_bounds__(threads) finish(
 // Without `through` the statistics are constants.
 template <class A, int width>
 __global__ void __launch_bounds__(threads) gradients(
-    const __grid_constant__ ChannelTiles of, const __grid_constant__ Memory memory, const __grid_constant__ Norm<A> norm,
+    const __grid_constant__ ChannelTiles of, at::ScalarType dtype, const __grid_constant__ Norm<A> norm,
     BatchNormAct<A> f, const __grid_constant__ Sources from, const A* through, void* x_grad) {
   const Tile<width> tile(of);
   const Constants<A, width> own(of, tile, norm);
@@ -248,14 +248,14 @@ __global__ void __launch_bounds__(threads) gradients(
   }
   tile.for_each(of, [&](int64_t i) {
     A grad[width], x[width];
-    load_gradient(memory, from, f, own, i, grad, x);
+    load_gradient(dtype, from, f, own, i, grad, x);
 #pragma unroll
     for (int j = 0; j < width; ++j) {
       grad[j] = through == nullptr
           ? grad[j] * own.scale[j]
           : f.input_gradient(grad[j], x[j], own.mean[j], own.scale[j], by_x[j], level[j]);
     }
-    memory.store(x_grad, i, grad);
+    store(x_grad, dtype, i, grad);
   });
 }
 
@@ -281,9 +281,10 @@ const void* data_of(const at::Tensor& x) {
   return x.defined() ? x.const_data_ptr() : nullptr;
 }
 
-Memory memory_of(at::TensorList tensors) {
+// Whether all of them begin where vectors may, as one that is not defined and one that was made here do.
+bool are_aligned(at::TensorList tensors) {
   const auto aligned = [](const at::Tensor& x) { return reinterpret_cast<uintptr_t>(data_of(x)) % 16 == 0; };
-  return {tensors[0].scalar_type(), std::all_of(tensors.begin(), tensors.end(), aligned)};
+  return std::all_of(tensors.begin(), tensors.end(), aligned);
 }
 
 at::Tensor contiguous(const OptionalTensor& x) {
@@ -302,7 +303,7 @@ template <class A>
 void find_statistics(const ChannelTiles& of, const at::Tensor& x, const at::Tensor& result) {
   const at::Tensor parts = at::empty({3, of.chunks(), of.count}, result.options());
   A* const to = parts.mutable_data_ptr<A>();
-  with_width(of, [&](auto width) { launch(moments<A, decltype(width)::value>, of.blocks(), of, memory_of({x}), data_of(x), to); });
+  with_width(of, [&](auto width) { launch(moments<A, decltype(width)::value>, of.blocks(), of, x.scalar_type(), data_of(x), to); });
   launch(statistics<A>, ceil_div(of.count, channels_together), of, to, result.mutable_data_ptr<A>());
 }
 
@@ -313,7 +314,7 @@ std::tuple<at::Tensor, at::Tensor> forward(
   const Dims strides = dense_strides(input);
   const at::Tensor x = laid_out(input, strides), residual = beside ? laid_out(*beside, strides) : at::Tensor();
   const at::Tensor out = at::empty_like(x), weight = contiguous(weight_), bias = contiguous(bias_);
-  const ChannelTiles of = tiles_of(x.sizes(), strides);
+  const ChannelTiles of = tiles_of(x.sizes(), strides, are_aligned({x, residual}));
   const at::Tensor found = at::empty({2, of.count}, compute_options(x));
   if (given) {
     found.copy_(*given);
@@ -322,7 +323,7 @@ std::tuple<at::Tensor, at::Tensor> forward(
   }
   with_width(of, [&](auto width) {
     launch(
-        apply<A, decltype(width)::value>, of.blocks(), of, memory_of({x, residual, out}), norm_of<A>(found, weight, bias, eps),
+        apply<A, decltype(width)::value>, of.blocks(), of, x.scalar_type(), norm_of<A>(found, weight, bias, eps),
         BatchNormAct<A>{static_cast<A>(slope)}, data_of(x), data_of(residual), out.mutable_data_ptr());
   });
   return {out, found};
@@ -338,7 +339,7 @@ std::vector<at::Tensor> backward(
   const at::Tensor x = laid_out(input, strides), grad = laid_out(gradient, strides),
                    out = output ? laid_out(*output, strides) : at::Tensor();
   const at::Tensor found = given.contiguous(), weight = contiguous(weight_), bias = contiguous(bias_);
-  const ChannelTiles of = tiles_of(x.sizes(), strides);
+  const ChannelTiles of = tiles_of(x.sizes(), strides, are_aligned({x, grad, out}));
   const Norm<A> norm = norm_of<A>(found, weight, bias, eps);
   const BatchNormAct<A> f = {static_cast<A>(slope)};
 
@@ -360,7 +361,7 @@ std::vector<at::Tensor> backward(
     A* const to = summed ? parts.mutable_data_ptr<A>() : nullptr;
     with_width(of, [&](auto width) {
       launch(
-          sums<A, decltype(width)::value>, of.blocks(), of, memory_of({x, grad, out, residual_grad}), norm, f,
+          sums<A, decltype(width)::value>, of.blocks(), of, x.scalar_type(), norm, f,
           Sources{data_of(grad), data_of(x), data_of(out)}, target(residual_grad), to);
     });
     if (summed) {
@@ -375,7 +376,7 @@ std::vector<at::Tensor> backward(
     const at::Tensor from = residual_wanted ? residual_grad : grad, side = residual_wanted ? at::Tensor() : out;
     with_width(of, [&](auto width) {
       launch(
-          gradients<A, decltype(width)::value>, of.blocks(), of, memory_of({x, from, side, x_grad}), norm,
+          gradients<A, decltype(width)::value>, of.blocks(), of, x.scalar_type(), norm,
           residual_wanted ? BatchNormAct<A>{1} : f, Sources{data_of(from), data_of(x), data_of(side)}, to_through,
           x_grad.mutable_data_ptr());
     });

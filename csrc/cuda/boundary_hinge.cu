@@ -21,10 +21,10 @@ struct Stage {
   const uint8_t* on;
   uint8_t* saved;
   double factor;
-  int64_t first_chunk;  // among the chunks of all stages
+  float* agreement;  // the share of elements with student and teacher on the same side; null where not wanted
 
   // An empty stage has a chunk, too, for its mean to become NaN.
-  int64_t chunks() const { return std::max<int64_t>(1, ceil_div(loop.elements, chunk_size)); }
+  DFAD_HD int64_t chunks() const { return loop.elements > 0 ? chunks_of(loop.elements) : 1; }
 };
 
 constexpr int capacity = 11;
@@ -36,7 +36,20 @@ __device__ __forceinline__ bool is_on(A x) {
   return !(x <= A(0));
 }
 
-// `agreeing` receives, for each chunk, the number of elements with student and teacher on the same side.
+// The agreement of each of the launch's stages, from the blocks' numbers of agreeing elements: a warp for a stage.
+__device__ __forceinline__ void write_agreement(const Stages& stages, const double* agreeing) {
+  for (int k = threadIdx.x / warp; k < stages.count; k += threads / warp) {
+    const Stage& stage = stages.items[k];
+    double sum = 0;
+    for (int64_t block = stages.ends[k] - stage.chunks() + lane_of_warp(); block < stages.ends[k]; block += warp) {
+      sum += agreeing[block];
+    }
+    sum = warp_sum(sum);
+    if (lane_of_warp() == 0) *stage.agreement = static_cast<float>(sum / static_cast<double>(stage.loop.elements));
+  }
+}
+
+// `agreeing` receives, for each block, the number of elements with student and teacher on the same side.
 template <class A>
 __global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
     const __grid_constant__ Stages stages, BoundaryHinge<A> hinge, SumTarget target, double* agreeing, bool reduced) {
@@ -59,12 +72,15 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
   });
   if (reduced) {
     const double total = block_sum(sum);
-    if (threadIdx.x == 0) target.write(stage.first_chunk + chunk, total * stage.factor);
+    if (threadIdx.x == 0) target.write(total * stage.factor);
   }
   if (agreeing != nullptr) {
     const double total = block_sum(agreed);
-    if (threadIdx.x == 0) agreeing[stage.first_chunk + chunk] = total;
+    if (threadIdx.x == 0) agreeing[blockIdx.x] = total;
   }
+  if (target.counter == nullptr || !is_last_block(target.counter)) return;
+  if (reduced) target.finish();
+  if (agreeing != nullptr) write_agreement(stages, agreeing);
 }
 
 template <class A>
@@ -131,24 +147,6 @@ struct StageLists {
   }
 };
 
-// The share of each stage's elements on which student and teacher agree.
-at::Tensor shares(const at::Tensor& agreeing, at::TensorList student, c10::ArrayRef<int64_t> first_chunks) {
-  at::Tensor out = at::empty({static_cast<int64_t>(student.size())}, agreeing.options().dtype(at::kFloat));
-  for (size_t first = 0; first < student.size(); first += Segments::capacity) {
-    const size_t count = std::min<size_t>(Segments::capacity, student.size() - first);
-    Segments stages = {};
-    stages.begins[0] = first_chunks[first];
-    for (size_t k = 0; k < count; ++k) {
-      stages.begins[k + 1] = first_chunks[first + k + 1];
-      stages.scales[k] = 1.0 / static_cast<double>(student[first + k].numel());
-    }
-    launch(
-        sum_segments, static_cast<int64_t>(count), agreeing.const_data_ptr<double>(), stages, out.mutable_data_ptr(),
-        at::kFloat, static_cast<int64_t>(first));
-  }
-  return out;
-}
-
 std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> boundary_hinge_loss(
     at::TensorList student, at::TensorList teacher, at::ArrayRef<double> weights, double margin,
     std::string_view reduction_name, bool agreement, bool save_signs, std::optional<at::ScalarType> wanted) {
@@ -161,10 +159,12 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> boundary_hinge_loss(
 
   const bool reduced = reduction != Reduction::none;
   const at::Tensor out = reduced ? at::Tensor() : at::empty_like(student[0], options.dtype(dtype));
+  const at::Tensor shares =
+      at::empty({agreement ? static_cast<int64_t>(student.size()) : 0}, options.dtype(at::kFloat));
   std::vector<at::Tensor> signs;
   DenseCopies copies;
   StageLists stages;
-  c10::SmallVector<int64_t, 5> first_chunks = {0};
+  int64_t chunks = 0;
   for (size_t k = 0; k < student.size(); ++k) {
     const at::Tensor& s = student[k];
     const bool packed = is_packed(teacher[k]);
@@ -174,26 +174,26 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> boundary_hinge_loss(
     stage.on = packed ? teacher[k].const_data_ptr<uint8_t>() : nullptr;
     stage.saved = save_signs && !packed ? signs.back().mutable_data_ptr<uint8_t>() : nullptr;
     stage.factor = factor_of(weights[k], s, reduction);
-    stage.first_chunk = first_chunks.back();
-    first_chunks.push_back(stage.first_chunk + stage.chunks());
+    stage.agreement = agreement ? shares.mutable_data_ptr<float>() + k : nullptr;
     stages.add(stage, is_wide(s, teacher[k]));
+    chunks += stage.chunks();
   }
 
-  const int64_t chunks = first_chunks.back();
   const std::optional<Total> total = reduced ? std::make_optional<Total>(chunks, dtype, options) : std::nullopt;
   const at::Tensor agreeing = agreement ? at::empty({chunks}, options.dtype(at::kDouble)) : at::Tensor();
+  const Counter counter = agreement ? take_counter(options) : Counter();
+  int64_t launched = 0;
   stages.for_each_table([&](const Stages& table, int64_t blocks, auto compute) {
     using A = decltype(compute);
+    SumTarget target = total ? total->target(launched) : SumTarget{};
+    if (agreement) target.counter = counter.data;
+    launched += blocks;
     launch(
-        losses<A>, blocks, table, BoundaryHinge<A>{static_cast<A>(margin)}, total ? total->target() : SumTarget{},
+        losses<A>, blocks, table, BoundaryHinge<A>{static_cast<A>(margin)}, target,
         agreement ? agreeing.mutable_data_ptr<double>() : nullptr, reduced);
   });
   copies.write_back();
-  return {
-      total ? total->finish() : out,
-      agreement ? shares(agreeing, student, first_chunks) : at::empty({0}, options.dtype(at::kFloat)),
-      std::move(signs),
-  };
+  return {total ? total->out() : out, shares, std::move(signs)};
 }
 
 std::vector<at::Tensor> boundary_hinge_loss_backward(
@@ -239,7 +239,7 @@ at::Tensor pack_signs(const at::Tensor& teacher) {
   DenseCopies copies;
   const auto loop = loop_over<1>({at::Tensor(), teacher}, teacher.sizes(), dense_strides(teacher), copies);
   launch(
-      teacher.scalar_type() == at::kDouble ? signs<double> : signs<float>, ceil_div(loop.elements, chunk_size), loop,
+      teacher.scalar_type() == at::kDouble ? signs<double> : signs<float>, chunks_of(loop.elements), loop,
       packed.mutable_data_ptr<uint8_t>());
   return packed;
 }

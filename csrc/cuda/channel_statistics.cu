@@ -10,8 +10,9 @@
 #include "../channels.h"
 #include "../checks.h"
 #include "../dtypes.h"
-#include "pairwise.cuh"
+#include "operands.h"
 #include "table.h"
+#include "tiles.cuh"
 
 namespace dfad::cuda {
 namespace {
@@ -142,7 +143,7 @@ struct GradientStage {
   double share;  // of a value in its channel's mean
   bool wide;
 
-  int64_t chunks() const { return ceil_div(loop.elements, chunk_size); }
+  int64_t chunks() const { return chunks_of(loop.elements); }
 };
 
 constexpr int gradient_capacity = 12;
@@ -156,21 +157,43 @@ struct StatisticsGradient {
   int64_t row, channel;  // strides of grad
 };
 
+// What the gradient of a channel's values takes beside them, for elements before `end`.
+template <class A>
+struct OfChannel {
+  A mean, slope, level;
+  int64_t end;
+};
+
+template <class A>
+__device__ __forceinline__ OfChannel<A> channel_of(
+    const GradientStage& stage, const StatisticsGradient& incoming, int64_t element) {
+  const int64_t all = stage.loop.elements, run = quotient(element, stage.inner, all);
+  const int64_t c = stage.first_channel + run - quotient(run, stage.channels, all) * stage.channels;
+  const double by_mean = load_one<double>(incoming.grad, incoming.grad_dtype, c * incoming.channel);
+  const double by_variance =
+      load_one<double>(incoming.grad, incoming.grad_dtype, incoming.row + c * incoming.channel);
+  return {
+      load_one<A>(incoming.statistics, incoming.dtype, c), static_cast<A>(2 * by_variance * stage.share),
+      static_cast<A>(by_mean * stage.share), (run + 1) * stage.inner};
+}
+
 template <class A>
 __global__ void __launch_bounds__(threads, resident_blocks<A>)
     gradients(const __grid_constant__ GradientStages stages, StatisticsGradient incoming) {
   int64_t chunk;
   const GradientStage& stage = stages.find(blockIdx.x, chunk);
+  const auto place = [&](auto way, int64_t k, int64_t (&offsets)[2]) {
+    offsets_of(way, stage.loop, k, offsets);
+    return channel_of<A>(stage, incoming, k);
+  };
   for_each_tile(stage.loop.elements, chunk, [&](int64_t begin) {
-    for_tile<A, 1>(stage.loop, begin, [&](Element element, const A (&in)[1], A (&out)[1]) {
-      const int64_t c = stage.first_channel + element.index / stage.inner % stage.channels;
-      const double by_mean = load_one<double>(incoming.grad, incoming.grad_dtype, c * incoming.channel);
-      const double by_variance =
-          load_one<double>(incoming.grad, incoming.grad_dtype, incoming.row + c * incoming.channel);
-      const A mean = load_one<A>(incoming.statistics, incoming.dtype, c);
-      out[0] = ChannelGradient{}(
-          in[0], mean, static_cast<A>(2 * by_variance * stage.share), static_cast<A>(by_mean * stage.share));
-    });
+    for_tile<A, AtOnce<width, 4>, 1>(
+        stage.loop, stage.loop.elements, begin, place,
+        [&](const OfChannel<A>& of_piece, Element element, const A (&in)[1], A (&out)[1]) {
+          const OfChannel<A> own =
+              element.index < of_piece.end ? of_piece : channel_of<A>(stage, incoming, element.index);
+          out[0] = ChannelGradient{}(in[0], own.mean, own.slope, own.level);
+        });
   });
 }
 

@@ -12,14 +12,13 @@
 
 namespace dfad::cuda {
 
-constexpr int warp_size = 32;
 constexpr int max_channels = 64;  // of a block
 // Vectors of neighbors that a thread moves at once, where a run of memory consists of such.
 constexpr int channel_width = 4;
 
 // A dense tensor is [outer][channels][inner] in memory. Where inner is 1 a row is one run of all channels; else it is a
-// run per channel. A block serves a tile: some neighbors of one run, in a chunk of the rows. Sizes alone say which, so
-// neither device nor alignment enters a sum.
+// run per channel. A block serves a tile: some neighbors of one run, in a chunk of the rows. Sizes and alignment say
+// which, so that no device enters a sum.
 struct ChannelTiles {
   int64_t outer, count, inner;
   int64_t chunk_rows;
@@ -62,21 +61,22 @@ inline int32_t lanes_for(int64_t vectors, int32_t fewest) {
   return best;
 }
 
-// `strides` are dense.
-inline ChannelTiles tiles_of(at::IntArrayRef sizes, at::IntArrayRef strides) {
+// `strides` are dense. Vectors are `aligned` where all of a kernel's tensors are; else neighboring threads move single
+// neighbors.
+inline ChannelTiles tiles_of(at::IntArrayRef sizes, at::IntArrayRef strides, bool aligned) {
   constexpr int64_t enough_blocks = 1024, most_steps = 64;
   const ChannelLayout layout(sizes, strides);
   ChannelTiles of = {};
   of.outer = layout.outer;
   of.count = layout.channels;
   of.inner = layout.inner;
-  of.width = of.run() % channel_width == 0 ? channel_width : 1;
+  of.width = aligned && of.run() % channel_width == 0 ? channel_width : 1;
   const int64_t vectors = of.run() / of.width;
   if (of.planes()) {
-    of.lanes = lanes_for(vectors, warp_size / of.width);
+    of.lanes = lanes_for(vectors, warp / of.width);
   } else {
     of.lanes = 1;
-    while (of.lanes < vectors && of.lanes < warp_size && of.tile() < max_channels) of.lanes *= 2;
+    while (of.lanes < vectors && of.lanes < warp && of.tile() < max_channels) of.lanes *= 2;
   }
   of.tiles = ceil_div(vectors, of.lanes);
   const int64_t rows = of.rows_at_once();
@@ -129,36 +129,31 @@ struct Tile {
   }
 };
 
-// A dtype and whether vectors are aligned, for tensors that lie alike.
-struct Memory {
-  at::ScalarType dtype;
-  bool aligned;
-
-  template <class A, int width>
-  __device__ __forceinline__ void load(const void* data, int64_t i, A (&values)[width]) const {
-    if constexpr (width > 1) {
-      if (aligned) return load_vector(data, dtype, i, values);
-    }
-#pragma unroll
-    for (int j = 0; j < width; ++j) values[j] = load_one<A>(data, dtype, i + j);
+// A vector's elements: one, or several that are aligned.
+template <class A, int width>
+__device__ __forceinline__ void load(const void* data, at::ScalarType dtype, int64_t i, A (&values)[width]) {
+  if constexpr (width > 1) {
+    load_vector(data, dtype, i, values);
+  } else {
+    values[0] = load_one<A>(data, dtype, i);
   }
+}
 
-  template <class A, int width>
-  __device__ __forceinline__ void store(void* data, int64_t i, const A (&values)[width]) const {
-    if constexpr (width > 1) {
-      if (aligned) return store_vector(data, dtype, i, values);
-    }
-#pragma unroll
-    for (int j = 0; j < width; ++j) store_one(data, dtype, i + j, values[j]);
+template <class A, int width>
+__device__ __forceinline__ void store(void* data, at::ScalarType dtype, int64_t i, const A (&values)[width]) {
+  if constexpr (width > 1) {
+    store_vector(data, dtype, i, values);
+  } else {
+    store_one(data, dtype, i, values[0]);
   }
-};
+}
 
 // The block's sums of what its threads hold for their channels: one for each of its channels, for all threads to read
 // until they meet again.
 template <int width, class A>
 static __device__ __forceinline__ const double* block_sums(
     const ChannelTiles& of, const Tile<width>& tile, const A (&sums)[width]) {
-  __shared__ double by_warp[threads / warp_size][max_channels], totals[max_channels];
+  __shared__ double by_warp[threads / warp][max_channels], totals[max_channels];
   const int mine = static_cast<int>(threadIdx.x);
   if (of.planes()) {
     double all = 0;
@@ -170,15 +165,15 @@ static __device__ __forceinline__ const double* block_sums(
 #pragma unroll
     for (int j = 0; j < width; ++j) {
       double sum = sums[j];
-      for (int distance = warp_size / 2; distance >= of.lanes; distance /= 2) {
+      for (int distance = warp / 2; distance >= of.lanes; distance /= 2) {
         sum += __shfl_down_sync(0xffffffffu, sum, distance);
       }
-      if (mine % warp_size < of.lanes) by_warp[mine / warp_size][tile.place + j] = sum;
+      if (mine % warp < of.lanes) by_warp[mine / warp][tile.place + j] = sum;
     }
     __syncthreads();
     if (mine < tile.channels) {
       double total = 0;
-      for (int w = 0; w < threads / warp_size; ++w) total += by_warp[w][mine];
+      for (int w = 0; w < threads / warp; ++w) total += by_warp[w][mine];
       totals[mine] = total;
     }
   }

@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
   });
   if (!reduced) return;
   const double total = block_sum(sum);
-  if (threadIdx.x == 0) target.write(blockIdx.x, total * factor);
+  target.add(total * factor);
 }
 
 // The operands are the gradient, student, teacher, its partner's row, and grad.
@@ -146,7 +146,7 @@ at::Tensor interpolated_l1(
   const int64_t summed = std::max<int64_t>(1, chunks);
   const Total total(summed, dtype, student.options());
   launch(kernel, summed, loop, mixing, total.target(), factor_of(student, reduction), true);
-  return total.finish();
+  return total.out();
 }
 
 std::vector<at::Tensor> interpolated_l1_backward(

@@ -4,12 +4,12 @@
 #include <torch/library.h>
 
 #include <cmath>
-#include <limits>
+#include <optional>
 
 #include "../arithmetic/kl_divergence.h"
 #include "../checks.h"
 #include "../dtypes.h"
-#include "offsets.cuh"
+#include "logits.cuh"
 #include "operands.h"
 #include "reduce.cuh"
 #include "scale.cuh"
@@ -20,95 +20,29 @@ namespace {
 constexpr const char* name = "kl_discrepancy";
 constexpr int64_t class_dim = 1;
 
-// Lanes that share a row: a warp where a row's classes are neighbors in memory, else one, so that the neighbors are
-// in any case read by neighboring threads.
-constexpr int warp = 32;
-
-constexpr int64_t blocks_for(int64_t rows, int lanes) {
-  return ceil_div(rows, threads / lanes);
-}
-
-template <int lanes, class A, class Combine>
-__device__ __forceinline__ A across_lanes(A value, const Combine& combine) {
-#pragma unroll
-  for (int distance = lanes / 2; distance > 0; distance /= 2) {
-    value = combine(value, __shfl_xor_sync(0xffffffffu, value, distance));
-  }
-  return value;
-}
-
-// This thread's row of an operand, over the temperature.
-template <class A>
-struct Logits {
-  const void* data;
-  at::ScalarType dtype;
-  int64_t offset;
-  int64_t stride;
-  A inverse_temperature;
-
-  template <int operands>
-  __device__ __forceinline__ Logits(
-      const Loop<operands>& loop, int operand, const int64_t (&offsets)[operands], A inverse_temperature_)
-      : data(loop.data[operand]),
-        dtype(loop.dtypes[operand]),
-        offset(offsets[operand]),
-        stride(loop.outer[operand]),
-        inverse_temperature(inverse_temperature_) {}
-
-  __device__ __forceinline__ A operator[](int64_t c) const {
-    return load_one<A>(data, dtype, offset + c * stride) * inverse_temperature;
-  }
-};
-
-// log softmax: x - maximum - logarithm. Kept apart, as their sum would lose the logarithm's digits.
-template <class A>
-struct Normalizer {
-  A maximum;
-  A logarithm;
-
-  __device__ __forceinline__ A log_probability(A x) const {
-    return (x - maximum) - logarithm;
-  }
-};
-
-template <int lanes, class A>
-__device__ __forceinline__ Normalizer<A> normalizer_of(const Logits<A>& logits, int lane, int64_t classes) {
-  A maximum = -std::numeric_limits<A>::infinity();
-  const auto larger = [](A a, A b) { return a > b ? a : b; };
-#pragma unroll 2
-  for (int64_t c = lane; c < classes; c += lanes) maximum = larger(logits[c], maximum);
-  maximum = across_lanes<lanes>(maximum, larger);
-  A sum = 0;
-#pragma unroll 2
-  for (int64_t c = lane; c < classes; c += lanes) sum += std::exp(logits[c] - maximum);
-  sum = across_lanes<lanes>(sum, [](A a, A b) { return a + b; });
-  return {maximum, std::log(sum)};
-}
-
 // The operands are loss, student and teacher; the loop is over rows, and leaves out the classes.
-template <class A, int lanes>
+template <class A, class S>
 __global__ void __launch_bounds__(threads, 2) divergences(
     const __grid_constant__ Loop<3> rows, int64_t classes, A inverse_temperature, A* statistics, SumTarget target,
     double factor, bool reduced) {
-  const int64_t row = int64_t{blockIdx.x} * (threads / lanes) + threadIdx.x / lanes;
-  const int lane = threadIdx.x % lanes;
+  const int64_t row = int64_t{blockIdx.x} * (threads / S::lanes) + threadIdx.x / S::lanes;
   const bool exists = row < rows.elements;
   const int64_t present = exists ? classes : 0;  // the lanes of a row that is not there still meet the others
   int64_t offsets[3] = {};
   if (exists) offsets_of(rows, row, offsets);
 
-  const Logits<A> student(rows, 1, offsets, inverse_temperature), teacher(rows, 2, offsets, inverse_temperature);
-  const Normalizer<A> q = normalizer_of<lanes>(student, lane, present);
-  const Normalizer<A> p = normalizer_of<lanes>(teacher, lane, present);
+  const Logits<A, S> student(rows, 1, offsets, present, inverse_temperature);
+  const Logits<A, S> teacher(rows, 2, offsets, present, inverse_temperature);
+  const Normalizer<A> q = normalizer_of(student, present);
+  const Normalizer<A> p = normalizer_of(teacher, present);
   A divergence = 0;
-#pragma unroll 2
-  for (int64_t c = lane; c < present; c += lanes) {
-    const A log_p = p.log_probability(teacher[c]);
-    divergence += KLDivergence{}.loss(std::exp(log_p), log_p, q.log_probability(student[c]));
-  }
-  divergence = across_lanes<lanes>(divergence, [](A a, A b) { return a + b; });
+  for_each_class<S>(present, [&](int64_t c, int k) {
+    const A log_p = p.log_probability(teacher.at(c, k));
+    divergence += KLDivergence{}.loss(std::exp(log_p), log_p, q.log_probability(student.at(c, k)));
+  });
+  divergence = across_lanes<S::lanes>(divergence, [](A a, A b) { return a + b; });
 
-  const bool writes = exists && lane == 0;
+  const bool writes = exists && threadIdx.x % S::lanes == 0;
   if (writes) {
     const A values[5] = {q.maximum, q.logarithm, p.maximum, p.logarithm, divergence};
 #pragma unroll
@@ -117,15 +51,15 @@ __global__ void __launch_bounds__(threads, 2) divergences(
   }
   if (!reduced) return;
   const double total = block_sum(writes ? divergence : A(0));
-  if (threadIdx.x == 0) target.write(blockIdx.x, total * factor);
+  target.add(total * factor);
 }
 
 // The operands are student and teacher gradient, student, teacher and grad.
-template <class A, int lanes>
+template <class A, class S>
 __global__ void __launch_bounds__(threads, 2) gradients(
     const __grid_constant__ Loop<5> rows, int64_t classes, A inverse_temperature, const A* statistics, Scale scale,
     double factor) {
-  const int64_t row = int64_t{blockIdx.x} * (threads / lanes) + threadIdx.x / lanes;
+  const int64_t row = int64_t{blockIdx.x} * (threads / S::lanes) + threadIdx.x / S::lanes;
   if (row >= rows.elements) return;
   int64_t offsets[5];
   offsets_of(rows, row, offsets);
@@ -136,9 +70,10 @@ __global__ void __launch_bounds__(threads, 2) gradients(
                                                   : scale.times(factor);
   const A grad = static_cast<A>(incoming) * inverse_temperature;
 
-  const Logits<A> student(rows, 2, offsets, inverse_temperature), teacher(rows, 3, offsets, inverse_temperature);
-  for (int64_t c = threadIdx.x % lanes; c < classes; c += lanes) {
-    const A log_q = q.log_probability(student[c]), log_p = p.log_probability(teacher[c]);
+  const Logits<A, S> student(rows, 2, offsets, classes, inverse_temperature);
+  const Logits<A, S> teacher(rows, 3, offsets, classes, inverse_temperature);
+  for_each_class<S>(classes, [&](int64_t c, int k) {
+    const A log_q = q.log_probability(student.at(c, k)), log_p = p.log_probability(teacher.at(c, k));
     const A probability = std::exp(log_p);
     if (rows.data[0] != nullptr) {
       const A slope = KLDivergence{}.student_gradient(probability, std::exp(log_q), grad);
@@ -148,7 +83,7 @@ __global__ void __launch_bounds__(threads, 2) gradients(
       const A slope = KLDivergence{}.teacher_gradient(probability, log_p, log_q, divergence, grad);
       store_one(rows.data[1], rows.dtypes[1], offsets[1] + c * rows.outer[1], slope);
     }
-  }
+  });
 }
 
 std::vector<int64_t> row_shape(const at::Tensor& student) {
@@ -165,13 +100,25 @@ bool classes_are_neighbors(const at::Tensor& student) {
   return student.stride(class_dim) == 1;
 }
 
+// Returns the loss where it is reduced.
 template <class A>
-void launch_forward(
-    const Loop<3>& rows, const at::Tensor& student, double temperature, const at::Tensor& statistics, int lanes,
-    int64_t blocks, const SumTarget& target, double factor, bool reduced) {
-  launch(
-      lanes == 1 ? divergences<A, 1> : divergences<A, warp>, blocks, rows, student.size(class_dim),
-      inverse_temperature_of<A>(temperature), statistics.mutable_data_ptr<A>(), target, factor, reduced);
+at::Tensor launch_forward(
+    const Loop<3>& rows, const at::Tensor& student, double temperature, const at::Tensor& statistics,
+    Reduction reduction, at::ScalarType dtype) {
+  std::optional<Total> total;
+  with_sharing<A>(classes_are_neighbors(student), student.size(class_dim), [&](auto sharing) {
+    using S = decltype(sharing);
+    int64_t blocks = S::blocks(rows.elements);
+    if (reduction != Reduction::none) {
+      blocks = std::max<int64_t>(blocks, 1);  // without rows, still one: it writes the sum, 0
+      total.emplace(blocks, dtype, student.options());
+    }
+    launch(
+        divergences<A, S>, blocks, rows, student.size(class_dim), inverse_temperature_of<A>(temperature),
+        statistics.mutable_data_ptr<A>(), total ? total->target() : SumTarget{}, factor_of(rows.elements, reduction),
+        total.has_value());
+  });
+  return total ? total->out() : at::Tensor();
 }
 
 std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
@@ -192,27 +139,22 @@ std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
       c10::contiguous_strides(student.sizes()), copies, class_dim);
   const at::Tensor statistics =
       at::empty({5, rows.elements}, student.options().dtype(wide ? at::kDouble : at::kFloat));
-  const int lanes = classes_are_neighbors(student) ? warp : 1;
-  // Without rows, still one block: it writes the sum, 0.
-  const int64_t blocks = std::max<int64_t>(blocks_for(rows.elements, lanes), reduced ? 1 : 0);
-  const std::optional<Total> total =
-      reduced ? std::make_optional<Total>(blocks, dtype, student.options()) : std::nullopt;
   const auto launch_compute = wide ? launch_forward<double> : launch_forward<float>;
-  launch_compute(
-      rows, student, temperature, statistics, lanes, blocks, total ? total->target() : SumTarget{},
-      factor_of(rows.elements, reduction), reduced);
+  const at::Tensor total = launch_compute(rows, student, temperature, statistics, reduction, dtype);
   copies.write_back();
-  return {total ? total->finish() : out, statistics};
+  return {reduced ? total : out, statistics};
 }
 
 template <class A>
 void launch_backward(
     const Loop<5>& rows, const at::Tensor& student, double temperature, const at::Tensor& statistics,
     const Scale& scale, double factor) {
-  const int lanes = classes_are_neighbors(student) ? warp : 1;
-  launch(
-      lanes == 1 ? gradients<A, 1> : gradients<A, warp>, blocks_for(rows.elements, lanes), rows,
-      student.size(class_dim), inverse_temperature_of<A>(temperature), statistics.const_data_ptr<A>(), scale, factor);
+  with_sharing<A>(classes_are_neighbors(student), student.size(class_dim), [&](auto sharing) {
+    using S = decltype(sharing);
+    launch(
+        gradients<A, S>, S::blocks(rows.elements), rows, student.size(class_dim),
+        inverse_temperature_of<A>(temperature), statistics.const_data_ptr<A>(), scale, factor);
+  });
 }
 
 std::vector<at::Tensor> kl_discrepancy_backward(

@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
   });
   if (!reduced) return;
   const double total = block_sum(sum);
-  if (threadIdx.x == 0) target.write(blockIdx.x, total * factor);
+  target.add(total * factor);
 }
 
 template <class A>
@@ -84,7 +84,7 @@ ops::L1Result l1_discrepancy(
   const DifferenceSigns signs = save_signs ? signs_in(saved[0]) : DifferenceSigns{};
   DenseCopies copies;
   const auto loop = loop_over<1>({out, student, teacher}, student.sizes(), dense_strides(student), copies);
-  const int64_t chunks = ceil_div(loop.elements, chunk_size);
+  const int64_t chunks = chunks_of(loop.elements);
   const auto kernel = computes_in_double(student, teacher) ? losses<double> : losses<float>;
   if (!reduced) {
     launch(kernel, chunks, loop, signs, SumTarget{}, 1.0, false);
@@ -94,7 +94,7 @@ ops::L1Result l1_discrepancy(
   const Total total(std::max<int64_t>(chunks, 1), dtype, student.options());
   launch(
       kernel, std::max<int64_t>(chunks, 1), loop, signs, total.target(), mean_factor(student.numel(), reduction), true);
-  return {total.finish(), std::move(saved)};
+  return {total.out(), std::move(saved)};
 }
 
 std::vector<at::Tensor> l1_discrepancy_backward(
@@ -113,7 +113,7 @@ std::vector<at::Tensor> l1_discrepancy_backward(
       size, dense_strides(grads[0]), copies);
   launch(
       computes_in_double(grad, grads.front(), grads.back()) ? gradients<double> : gradients<float>,
-      ceil_div(loop.elements, chunk_size), loop, signs_in(signs), scale_of(grad, per_element),
+      chunks_of(loop.elements), loop, signs_in(signs), scale_of(grad, per_element),
       mean_factor(loop.elements, reduction));
   copies.write_back();
   return grads;

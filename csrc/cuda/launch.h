@@ -11,6 +11,7 @@ namespace dfad::cuda {
 
 // Every block's threads; a multiple of the warp.
 constexpr int threads = 256;
+constexpr int warp = 32;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;

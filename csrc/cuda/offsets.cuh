@@ -8,7 +8,12 @@
 
 namespace dfad::cuda {
 
-// Offsets of the k-th element of each operand. 32-bit division is several times as fast as 64-bit.
+// a / b of numbers up to `most`. 32-bit division is several times as fast as 64-bit.
+__device__ __forceinline__ int64_t quotient(int64_t a, int64_t b, int64_t most) {
+  return most <= UINT32_MAX ? static_cast<uint32_t>(a) / static_cast<uint32_t>(b) : a / b;
+}
+
+// Offsets of the k-th element of each operand.
 template <class Index, int operands>
 __device__ __forceinline__ void offsets_by(const Loop<operands>& loop, Index k, int64_t (&offsets)[operands]) {
 #pragma unroll

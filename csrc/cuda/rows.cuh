@@ -70,10 +70,10 @@ struct Rows {
   int64_t elements;  // of a row
 
   DFAD_HD int64_t all() const { return batch * elements; }
-  DFAD_HD int64_t chunks() const { return ceil_div(all(), chunk_size); }
+  DFAD_HD int64_t chunks() const { return chunks_of(all()); }
 
   __device__ __forceinline__ int64_t row_of(int64_t k) const {
-    return all() <= UINT32_MAX ? static_cast<uint32_t>(k) / static_cast<uint32_t>(elements) : k / elements;
+    return quotient(k, elements, all());
   }
 };
 

@@ -6,7 +6,9 @@ thread as a fiber. What differs from a GPU: the compiler, the order of threads, 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import functools
 import hashlib
 import os
 import shlex
@@ -49,6 +51,7 @@ def _sources() -> list[Path]:
     kernels = [path for path in sorted(CSRC.glob("cuda/*.cu")) if path.name != "build.cu"]
     return [
         *kernels,
+        CSRC / "cuda" / "counters.cpp",
         CSRC / "cuda" / "operands.cpp",
         CSRC / "checks.cpp",
         CSRC / "layout.cpp",
@@ -131,6 +134,15 @@ def load_shim(library: Path | None = None) -> None:
     import dfad_fast  # noqa: F401  defines the ops
 
     torch.ops.load_library(str(library or build_shim()))
+
+
+@functools.cache
+def shim_library() -> ctypes.CDLL:
+    """Its own functions: the number of launches so far, and what the kernels take for the current stream."""
+    library = ctypes.CDLL(str(build_shim()))
+    library.cuda_shim_launches.restype = ctypes.c_ulonglong
+    library.cuda_shim_use_stream.argtypes = (ctypes.c_int64, ctypes.c_bool)
+    return library
 
 
 if __name__ == "__main__":

@@ -133,6 +133,26 @@ def test_a_graph_can_be_captured_and_replayed():
         assert torch.equal(x, y)
 
 
+def test_losses_on_several_streams_and_in_a_replayed_graph_at_once():
+    student, teacher = (torch.randn(1 << 22, device="cuda") for _ in range(2))
+    want = l1_discrepancy(student, teacher)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = l1_discrepancy(student, teacher)
+    *eager, replaying = (torch.cuda.Stream() for _ in range(3))
+    torch.cuda.synchronize()
+    got = []
+    for _ in range(50):
+        for stream in eager:
+            with torch.cuda.stream(stream):
+                got.append(l1_discrepancy(student, teacher))
+        with torch.cuda.stream(replaying):
+            graph.replay()
+            got.append(captured.clone())
+    torch.cuda.synchronize()
+    assert all(torch.equal(x, want) for x in got)
+
+
 def test_an_index_out_of_range_gives_nan_and_no_foreign_read():
     x, lam = torch.randn(3, 4, device="cuda"), torch.rand(3, device="cuda")
     wrong = torch.tensor([0, 1 << 40, -1], device="cuda")

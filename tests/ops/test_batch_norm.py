@@ -93,6 +93,18 @@ def test_layouts_and_dtypes(layout, dtype):
 
 
 @pytest.mark.parametrize("layout", [contiguous, channels_last])
+@pytest.mark.parametrize("name", ["x", "residual", "grad"])
+def test_a_tensor_that_begins_beside_a_vector(name, layout):
+    tensors = {**inputs((4, 8, 5, 4), layout=layout), "grad": layout(torch.randn(4, 8, 5, 4))}
+    x = tensors[name].detach()
+    beside = torch.empty(1 + x.numel()).as_strided(x.shape, x.stride(), 1).copy_(x)
+    tensors[name] = beside.requires_grad_()
+    grad = tensors.pop("grad").detach()
+    got = value_and_gradients(batch_norm_act, tensors, grad)
+    assert_close(got, value_and_gradients(reference, exactly(tensors), grad), 2e-5)
+
+
+@pytest.mark.parametrize("layout", [contiguous, channels_last])
 @pytest.mark.parametrize("with_residual", [True, False])
 def test_fixed_statistics_let_no_gradient_through(layout, with_residual):
     shape = (4, 10, 6, 5)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.cuda.build_shim import CSRC, build_shim, load_shim
+from tests.cuda.build_shim import CSRC, build_shim, load_shim, shim_library
 from tests.ptx import emulator
 from tests.ptx.build import cuda_ptx
 
@@ -50,8 +50,7 @@ def serve_module(kernel: str, module: int) -> None:
     path = build_shim()
     functions = _host_functions(path)
     (setter,) = (places[0] for (_, name), places in functions.items() if name == SETTER)
-    shim = ctypes.CDLL(str(path))
-    loaded_at = ctypes.cast(getattr(shim, SETTER), ctypes.c_void_p).value
+    loaded_at = ctypes.cast(getattr(shim_library(), SETTER), ctypes.c_void_p).value
     assert loaded_at is not None
     begin = loaded_at - setter
     entries = emulator.kernels(module)
@@ -69,7 +68,6 @@ def module_of(kernel: str) -> int:
 def serve(kernels: Iterable[str] = KERNELS) -> None:
     """From here on the ops run these kernels' PTX on CPU tensors, in this process; a launch of another one fails."""
     load_shim()
-    shim = ctypes.CDLL(str(build_shim()))
-    getattr(shim, SETTER)(ctypes.cast(emulator.library().ptx_host_launch, ctypes.c_void_p))
+    getattr(shim_library(), SETTER)(ctypes.cast(emulator.library().ptx_host_launch, ctypes.c_void_p))
     for kernel in kernels:
         serve_module(kernel, module_of(kernel))

@@ -39,11 +39,12 @@ def _boundary_hinge() -> None:
 
 
 def _kl() -> None:
-    compare(
-        lambda s, t: ops.kl_discrepancy(s, t, 2.0, "mean")[0],
-        lambda s, t: kl.reference(s, t, 2.0, "mean"),
-        *(torch.randn(11, 70), torch.randn(11, 70)),
-    )
+    for shape in ((70, 7), (19, 70), (11, 300), (3, 1100), (5, 7, 3), (5, 20, 3)):
+        compare(
+            lambda s, t: ops.kl_discrepancy(s, t, 2.0, "mean")[0],
+            lambda s, t: kl.reference(s, t, 2.0, "mean"),
+            *(torch.randn(shape), torch.randn(shape)),
+        )
 
 
 def _mixing() -> None:

@@ -9,6 +9,7 @@ import re
 import sys
 from dataclasses import dataclass
 
+from tests.cuda.build_shim import shim_library
 from tests.ptx import cuda, emulator
 from tests.ptx.build import cuda_ptx
 from tests.ptx.exercise import exercise
@@ -95,6 +96,34 @@ MUTANTS = (
     Mutant(
         "a sum that does not begin at 0", "l1", r"mov\.f64 \t%fd\d+, 0d0{16};", "", "which was not written"
     ),
+    Mutant(
+        "sums that are counted before they are written",
+        "l1",
+        r"membar\.gl;([^{}]{1,300}?atom\.global\.inc)",
+        r"\1",
+        "race",
+    ),
+    Mutant(
+        "a last block that does not wait for the others' sums",
+        "l1",
+        r"(atom\.global\.inc[^{}]{1,300}?)membar\.gl;",
+        r"\1",
+        "race",
+    ),
+    Mutant(
+        "a counter that is not set back",
+        "l1",
+        r"(atom\.global\.inc\.u32 \t%r\d+, \[%rd\d+\]), %r\d+;",
+        r"\1, -1;",
+        VALUES,
+    ),
+    Mutant(
+        "blocks that all take themselves for the last",
+        "l1",
+        r"setp\.(eq|ne)\.s16 \t(%p\d+), (%rs\d+), 0;",
+        r"setp.\1.s16 \t\2, 1, 0;",
+        "race",
+    ),
     Mutant("an inverse without a barrier", "mixing", BARRIER, "", "race"),
     Mutant("sums of channels without a barrier", "channel_statistics", BARRIER, "", "race"),
     Mutant("norms without a barrier", "batch_norm_act", BARRIER, "", "nobody wrote"),
@@ -127,8 +156,10 @@ def main(kernel: str) -> None:
     emulator.know_tensors()
     cuda.serve([kernel])
     seen = {"": _seen(kernel)}
-    for mutant in MUTANTS:
+    for stream, mutant in enumerate(MUTANTS):
         if mutant.kernel == kernel:
+            # A counter of its own: what a mutant leaves in it is not the next one's.
+            shim_library().cuda_shim_use_stream(stream + 1, False)
             cuda.serve_module(kernel, emulator.load(_mutated(mutant), mutant.name))
             seen[mutant.name] = _seen(kernel)
     print(json.dumps(seen))

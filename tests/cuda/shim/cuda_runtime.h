@@ -27,6 +27,8 @@ struct dim3 {
 #define threadIdx (cuda_shim::thread_index())
 #define blockIdx (cuda_shim::block_index())
 
+inline const cuda_shim::Index& gridDim = cuda_shim::the_grid;
+
 inline void __syncthreads() {
   cuda_shim::meet(cuda_shim::Status::at_barrier);
 }
@@ -45,6 +47,15 @@ T __shfl_sync(unsigned mask, T value, unsigned lane) {
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, unsigned bits) {
   return cuda_shim::exchange(mask, value, cuda_shim::lane() ^ bits);
+}
+
+// Blocks run one at a time, and each sees what the ones before it wrote.
+inline void __threadfence() {}
+
+inline unsigned atomicInc(unsigned* address, unsigned limit) {
+  const unsigned before = *address;
+  *address = before >= limit ? 0 : before + 1;
+  return before;
 }
 
 template <class T>

@@ -1,5 +1,6 @@
 #include "fibers.h"
 
+#include <c10/cuda/CUDAStream.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -39,6 +40,7 @@ struct Fiber {
 }
 
 Launcher the_launcher = nullptr;
+unsigned long long launches = 0;
 
 class Block;
 Block& the_block();
@@ -196,14 +198,24 @@ std::uint64_t exchange_bits(unsigned mask, std::uint64_t value, unsigned source)
 }
 
 int run(const Launch& launch, const std::function<void()>& kernel) {
-  if (the_launcher != nullptr) return the_launcher(launch);
   static std::mutex one_grid;
   const std::lock_guard<std::mutex> lock(one_grid);
+  ++launches;
+  if (the_launcher != nullptr) return the_launcher(launch);
+  the_grid = {launch.blocks};
   for (unsigned block = 0; block < launch.blocks; ++block) the_block().run(block, launch.threads, kernel);
   return 0;
 }
 
 }  // namespace cuda_shim
+
+unsigned long long cuda_shim_launches() {
+  return cuda_shim::launches;
+}
+
+void cuda_shim_use_stream(c10::StreamId number, bool capturing) {
+  c10::cuda::current_stream = {number, capturing};
+}
 
 void cuda_shim_set_launcher(cuda_shim::Launcher launcher) {
   cuda_shim::the_launcher = launcher;

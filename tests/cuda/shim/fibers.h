@@ -20,6 +20,8 @@ struct Index {
   unsigned x;
 };
 
+inline Index the_grid = {0};  // the blocks of the launch that runs
+
 Index thread_index();
 Index block_index();
 unsigned lane();

@@ -20,4 +20,9 @@ using Launcher = int (*)(const Launch& launch);
 
 }  // namespace cuda_shim
 
-extern "C" __attribute__((visibility("default"))) void cuda_shim_set_launcher(cuda_shim::Launcher launcher);
+#define CUDA_SHIM_EXPORT extern "C" __attribute__((visibility("default")))
+
+CUDA_SHIM_EXPORT void cuda_shim_set_launcher(cuda_shim::Launcher launcher);
+
+// Since the library was loaded.
+CUDA_SHIM_EXPORT unsigned long long cuda_shim_launches();

@@ -103,6 +103,16 @@ void decode_block_barrier(const Words& modifiers, const Words& operands, const N
   }
 }
 
+void decode_atomic(const Words& modifiers, const Words& operands, const Names& names, Instruction& instruction) {
+  if (!has(modifiers, "global") || !has(modifiers, "inc") || instruction.type != Type::u32) {
+    fail("unknown atomic operation: " + instruction.text);
+  }
+  instruction.execute = increment_wrapping;
+  instruction.to = {names.operand(operands.at(0))};
+  names.address(operands.at(1), instruction);
+  read_sources(operands, 2, names, instruction);
+}
+
 void decode_operation(
     const std::string& name, const Words& modifiers, const Words& operands, const Names& names,
     Instruction& instruction) {
@@ -126,6 +136,11 @@ void decode_operation(
     instruction.execute = store_registers;
     names.address(operands.at(0), instruction);
     instruction.sources = names.vector(operands.at(1));
+  } else if (name == "atom") {
+    decode_atomic(modifiers, operands, names, instruction);
+  } else if (name == "membar") {
+    if (!has(modifiers, "gl")) fail("unknown fence: " + instruction.text);
+    instruction.execute = fence;
   } else if (name == "bra") {
     instruction.scope = Scope::branch;
     instruction.label = operands.at(0);

@@ -8,6 +8,7 @@
 #include "error.h"
 #include "findings.h"
 #include "machine.h"
+#include "ordering.h"
 #include "sectors.h"
 #include "warp.h"
 
@@ -29,12 +30,15 @@ void prepare_block() {
   m.barriers = 0;
   std::fill(m.shared.begin(), m.shared.end(), '\xff');
   m.shared_cells.assign(m.shared.size(), {});
+  begin_block_of_ordering();
   for (Thread& thread : m.threads) {
     std::fill(thread.written.begin(), thread.written.end(), std::uint8_t{0});
     std::fill(thread.local.begin(), thread.local.end(), '\xff');
     thread.accesses.clear();
     thread.next = 0;
     thread.warp_barriers = 0;
+    thread.fences = 0;
+    thread.barriers_at_fence = 0;
     thread.state = Thread::State::running;
   }
 }
@@ -121,6 +125,7 @@ void launch(
   ++m.launch;
   m.random.seed(m.seed * 7919 + m.launch);
   m.block_turn = 0;
+  begin_launch_of_ordering();
   prepare_threads(threads);
   for (const unsigned block : shuffled(blocks)) {
     m.block = block;

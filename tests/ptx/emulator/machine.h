@@ -22,6 +22,8 @@ struct Thread {
   unsigned id = 0;
   std::size_t next = 0;                  // instruction
   std::int32_t warp_barriers = 0;
+  std::int32_t fences = 0;
+  std::int32_t barriers_at_fence = 0;    // that the block had passed at the last of them
   State state = State::running;
 };
 

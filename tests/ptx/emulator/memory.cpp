@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "findings.h"
+#include "ordering.h"
 #include "sectors.h"
 
 namespace ptx {
@@ -113,6 +114,18 @@ void store(Thread& thread, Space space, std::uint64_t address, int bytes, const 
   } else {
     report("write out of bounds of global memory");
   }
+}
+
+char* atomic_access(Thread& thread, std::uint64_t address, int bytes) {
+  check_alignment(address, bytes);
+  Cell* const cells = global_cells(address, bytes);
+  if (cells == nullptr) {
+    report("an atomic operation out of bounds of global memory");
+    return nullptr;
+  }
+  note_atomic(thread, cells, bytes);
+  note_atomic_at(thread, address);
+  return reinterpret_cast<char*>(address);
 }
 
 }  // namespace ptx

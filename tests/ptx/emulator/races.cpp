@@ -2,6 +2,7 @@
 
 #include "findings.h"
 #include "machine.h"
+#include "ordering.h"
 
 namespace ptx {
 namespace {
@@ -9,14 +10,15 @@ namespace {
 Cell::Access access_by(const Thread& thread) {
   const Machine& m = machine();
   const auto threads = static_cast<std::int32_t>(m.threads_per_block);
-  return {m.block_turn * threads + static_cast<std::int32_t>(thread.id), m.barriers, thread.warp_barriers};
+  return {
+      m.block_turn * threads + static_cast<std::int32_t>(thread.id), m.barriers, thread.warp_barriers, thread.fences};
 }
 
 // Whether the earlier access has come before this one whatever the order of threads.
 bool is_before(const Cell::Access& earlier, const Cell::Access& now) {
   if (earlier.thread < 0 || earlier.thread == now.thread) return true;
   const auto threads = static_cast<std::int32_t>(machine().threads_per_block);
-  if (earlier.thread / threads != now.thread / threads) return false;
+  if (earlier.thread / threads != now.thread / threads) return is_before_by_fences(earlier, now);
   if (earlier.barriers < now.barriers) return true;
   const auto warp = [&](std::int32_t thread) { return thread % threads / static_cast<std::int32_t>(warp_size); };
   return warp(earlier.thread) == warp(now.thread) && earlier.warp_barriers < now.warp_barriers;
@@ -56,10 +58,26 @@ void note_write(const Thread& thread, Cell* cells, int bytes, const char* values
     cell.writer = now;
     cell.reader = {};
     cell.several_readers = false;
+    cell.atomic = false;
     cell.value = values[i];
   }
   if (raced) report("race: two threads write different values");
   if (overtook) report("race: a write of what another thread reads");
+}
+
+void note_atomic(const Thread& thread, Cell* cells, int bytes) {
+  const Cell::Access now = access_by(thread);
+  bool raced = false;
+  for (int i = 0; i < bytes; ++i) {
+    Cell& cell = cells[i];
+    begin_launch(cell);
+    raced |= (!cell.atomic && !is_before(cell.writer, now)) || !is_before(cell.reader, now);
+    cell.writer = now;
+    cell.reader = {};
+    cell.several_readers = false;
+    cell.atomic = true;
+  }
+  if (raced) report("race: an atomic operation on what another thread reads or writes");
 }
 
 }  // namespace ptx

@@ -54,6 +54,10 @@ PTX_INSTRUCTION(move);
 PTX_INSTRUCTION(load_registers);
 PTX_INSTRUCTION(store_registers);
 
+// atomics.cpp
+PTX_INSTRUCTION(increment_wrapping);
+PTX_INSTRUCTION(fence);
+
 #undef PTX_INSTRUCTION
 
 // A float32 operand and result, with the instruction's .ftz and .sat.
