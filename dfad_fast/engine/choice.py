@@ -158,6 +158,10 @@ def _refuse_unread(term: Term, side: str, method: Method, networks: Trio) -> Non
             f"{term.name} compares a generator's images with earlier ones, which the source has to keep: leave it "
             "out of the student's terms, and choose restarted with features, as in restarted(features=4096)"
         )
+    if term.module_lr is not None and side == "generator":
+        raise UsageError(
+            f"{term.name} learns at a rate of its own, in the student's steps: leave it out of the generator's terms"
+        )
     if term.reads_decoded and (side == "student" or not all(part.decodes for part in minimizing)):
         raise UsageError(
             f"{term.name} compares a generator's noise with what a decoder reads out of its images: leave it out of "

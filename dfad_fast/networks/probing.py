@@ -273,6 +273,11 @@ class Prober:
 
         The terms' mixtures of the images follow as separate batches, or in one batch with the images.
         """
+        modules = [self.trio.module_of(row.term) for row in rows]
+        draws = [
+            row.term.prepare(images, drawn, module)
+            for row, drawn, module in zip(rows, draws, modules, strict=True)
+        ]
         virtual = [row.term.virtual_images(images, drawn) for row, drawn in zip(rows, draws, strict=True)]
         further = [x for x in virtual if x is not None]
         together = self._one_batch and bool(further)
@@ -307,9 +312,9 @@ class Prober:
                 draws=drawn,
                 virtual_images=x,
                 virtual_student=None if x is None else next(remaining),
-                module=self.trio.module_of(row.term),
+                module=module,
             )
-            for row, drawn, x in zip(rows, draws, virtual, strict=True)
+            for module, drawn, x in zip(modules, draws, virtual, strict=True)
         ]
 
     def _ask_student(self, images: Tensor, features_of: int) -> tuple[Tensor, list[Tensor]]:

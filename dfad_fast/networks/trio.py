@@ -128,12 +128,17 @@ class Trio:
             if self.module_of(row.term) is not None:
                 continue
             with torch.device("cpu"):
-                made = row.term.module(self.matching.shapes)
+                made = row.term.module(self.matching.shapes, self.image_shape)
             if made is not None:
                 self._place(made)
                 self.synchronize(made)
                 self._equipped.append((row.term, made))
                 self.term_modules.append(made)
+
+    @property
+    def trained_apart(self) -> list[tuple[nn.Module, float]]:
+        """The ``term_modules`` that the student's optimizer leaves out, each with its own rate."""
+        return [(module, term.module_lr) for term, module in self._equipped if term.module_lr is not None]
 
     def module_of(self, term: Term) -> nn.Module | None:
         """The module created for ``term`` or for an equal one."""

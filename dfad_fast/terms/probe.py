@@ -42,7 +42,7 @@ class Probe:
     """The noise [B, D] of the images, and what a decoder reads back from the images. Present only for terms that set
     ``reads_decoded``."""
     draws: tuple[Tensor, ...] = ()
-    """This term's random numbers, see ``Term.draw``."""
+    """This term's random numbers, or what its module made of them, see ``Term.draw`` and ``Term.prepare``."""
     virtual_images: Tensor | None = None
     """The result of this term's ``virtual_images``."""
     virtual_student: Tensor | None = None
