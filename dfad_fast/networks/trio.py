@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from dfad_fast.models.black_box import is_black_box
 from dfad_fast.models.ensemble import Ensemble, named_members
 from dfad_fast.models.generators.conditional import ConditionalGenerator
-from dfad_fast.models.reading.check import depends_on_batch, device_of, image_dtype
+from dfad_fast.models.reading.attention import find_attention
+from dfad_fast.models.reading.check import depends_on_batch, device_of, example_images, image_dtype
 from dfad_fast.models.reading.taps import Tap
 from dfad_fast.models.surgery.adapting import Needs
 from dfad_fast.models.surgery.connectors import create_connector
@@ -121,6 +123,11 @@ class Trio:
     def tap_pairs(self) -> list[tuple[Tap, Tap]]:
         """Taps of the teacher and of the student whose features are compared."""
         return self.matching.pairs
+
+    @cached_property
+    def attention(self) -> list[Tap]:
+        """The outputs of the teacher's attention modules."""
+        return find_attention(self.teacher.eval(), example_images(self.teacher, self.image_shape))
 
     def equip(self, rows: Sequence[Weighted]) -> None:
         """Creates the ``term_modules`` that the terms of ``rows`` train beside the student, one for all equal terms."""

@@ -31,9 +31,10 @@ class Term:
     """One term of an objective: reads a Probe, returns a scalar.
 
     A subclass sets ``name``, which logs show, and implements ``__call__``. It declares the parts of the probe that it
-    needs: ``reads_features``, ``reads_last_stage`` (of the teacher only), ``reads_statistics``, ``reads_labels`` (the
-    requested classes), ``reads_contrast`` (from a source that compares its images) or ``reads_decoded`` (the noise, and
-    what a source's decoder reads back from the images). ``reads_student = False`` means that it does not need the
+    needs: ``reads_features``, ``reads_last_stage`` (of the teacher only), ``reads_statistics``, ``reads_attention`` (of
+    a vision transformer), ``reads_labels`` (the requested classes), ``reads_contrast`` (from a source that compares its
+    images) or ``reads_decoded`` (the noise, and what a source's decoder reads back from the images). The last four are
+    for the generator's table. ``reads_student = False`` means that it does not need the
     student, which does not run if no term needs it. A term that needs random numbers or further images for the student
     implements ``draw`` and ``virtual_images``: everything after them is then free of randomness on the host, and all
     images of a step can go through the student at once. A term with its own weights implements ``module``; if they take
@@ -48,6 +49,7 @@ class Term:
     reads_features: ClassVar[bool] = False
     reads_last_stage: ClassVar[bool] = False
     reads_statistics: ClassVar[bool] = False
+    reads_attention: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     reads_contrast: ClassVar[bool] = False
     reads_decoded: ClassVar[bool] = False
@@ -173,6 +175,10 @@ def reads_last_stage(rows: Sequence[Weighted]) -> bool:
 
 def reads_statistics(rows: Sequence[Weighted]) -> bool:
     return any(row.term.reads_statistics for row in rows)
+
+
+def reads_attention(rows: Sequence[Weighted]) -> bool:
+    return any(row.term.reads_attention for row in rows)
 
 
 def weigh(
