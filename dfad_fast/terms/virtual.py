@@ -39,8 +39,9 @@ class VirtualInterpolation(Term):
     softmax. ``intrusion`` weighs a second part of the loss, by which a discriminator tells mixtures from the batch's
     images, see :class:`~dfad_fast.terms.mixing_policy.MixingPolicy`. Both networks are trained by Adam at ``policy_lr``
     in the student's steps; the policy minimizes this part and, with mixed labels, the student's too. Labels of the
-    teacher fit any mixture, so with them the policy learns from the discriminator alone. The paper compares mixtures
-    with real images, of which half are not mixed; here they are the whole batch.
+    teacher fit any mixture, so with them the policy learns from the discriminator alone. The paper's mixtures are of
+    two or more images, and the published code mixes half of the real images and compares the mixtures with all; here
+    they are of two, and the whole batch is both mixed and compared.
     """
 
     alpha: float = 1.0
