@@ -75,6 +75,11 @@ def test_a_teacher_without_attention_is_refused(as_program, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_images_of_half_the_size_are_refused():
+    with pytest.raises(UsageError, match="half shows the teacher smaller images, whose patches are fewer"):
+        trainer_of(source="inverted(steps=4, half=2)")
+
+
 def test_the_student_has_no_such_term():
     with pytest.raises(UsageError, match="patch_entropy judges images and not the student: leave it out"):
         trainer_of(student_terms="kl - patch_entropy")
