@@ -31,5 +31,5 @@ def _shorter(spec):
 
 
 SHORT = {name: short(method) for name, method in METHODS.items()}
-WITHOUT_FILES = {name: method for name, method in SHORT.items() if name not in ("dfkd", "dream")}
-"""Those whose source needs no record of a teacher's activations."""
+WITHOUT_FILES = {name: method for name, method in SHORT.items() if name not in ("dfkd", "dream", "psaq")}
+"""Those for any teacher: without a record of its activations, and without attention."""

@@ -65,6 +65,11 @@ def choose_method(
             f"method {method.name!r} reads the statistics of batch norm layers and this teacher has none: "
             "choose 'dfad-ar' or 'auto'"
         )
+    if method.reads_attention and not networks.attention:
+        raise UsageError(
+            f"method {method.name!r} reads what attention modules return, and this teacher has none that gives tokens "
+            "of the image's patches: choose 'tv-inversion', or generator terms without patch_entropy"
+        )
     if method.reads_features and not networks.tap_pairs:
         raise UsageError(
             f"method {method.name!r} compares features, but {networks.matching.describe_mismatch()}"
@@ -94,7 +99,7 @@ def _refuse_more_than_answers(method: Method) -> None:
             needs = f"gradients through the teacher (its source {part.name} does)"
     if method.reads_statistics:
         needs = "the statistics of the teacher's batch norm layers"
-    if method.reads_last_stage:
+    if method.reads_last_stage or method.reads_attention:
         needs = "the teacher's features"
     if needs:
         raise UsageError(
@@ -157,6 +162,15 @@ def _refuse_unread(term: Term, side: str, method: Method, networks: Trio) -> Non
         raise UsageError(
             f"{term.name} compares a generator's images with earlier ones, which the source has to keep: leave it "
             "out of the student's terms, and choose restarted with features, as in restarted(features=4096)"
+        )
+    if term.reads_attention and side == "student":
+        raise UsageError(
+            f"{term.name} judges images and not the student: leave it out of the student's terms, and give it to the "
+            "generator"
+        )
+    if term.module_lr is not None and side == "generator":
+        raise UsageError(
+            f"{term.name} learns at a rate of its own, in the student's steps: leave it out of the generator's terms"
         )
     if term.reads_decoded and (side == "student" or not all(part.decodes for part in minimizing)):
         raise UsageError(

@@ -17,6 +17,7 @@ from dfad_fast.engine.global_randomness import global_state, restore_global_stat
 from dfad_fast.engine.iteration import Result
 from dfad_fast.engine.iterations import plan_iterations
 from dfad_fast.engine.meeting import meet
+from dfad_fast.engine.optimizers import optimizers_of
 from dfad_fast.engine.planning import (
     can_be_captured,
     idle_levers,
@@ -34,7 +35,6 @@ from dfad_fast.models.reading.check import device_of
 from dfad_fast.models.surgery.average import MovingAverage
 from dfad_fast.networks.as_given import Layouts, modes_kept
 from dfad_fast.networks.exclusive import used_alone
-from dfad_fast.networks.optimizers import ScaledOptimizer
 from dfad_fast.sources import ImageForm
 from dfad_fast.sources.storage import NoStorage, Storage
 
@@ -91,11 +91,8 @@ class Distiller:
         graph = self.levers.graph and can_be_captured(self.method, settings)
         self._left_off_graph = self.levers.graph and not graph
         self.levers = replace(self.levers, graph=graph)
-        trained = [p for m in (student, *self.networks.beside_student) for p in m.parameters()]
-        self.student_optimizer = self._optimizer(self.recipe.student(trained, graph))
-        generated = list(self.networks.generator.parameters())
-        self.generator_optimizer = self._optimizer(self.recipe.generator(generated, graph))
-        optimizers = self.student_optimizer, self.generator_optimizer
+        optimizers = optimizers_of(self.networks, self.recipe, self.levers, self.method.clip_norm)
+        self.student_optimizer, self.generator_optimizer = optimizers
         self.source, self._schedule = plan_iterations(
             self.prober, self.method, self.levers, settings, self.form, self.random, optimizers, self.storage
         )
@@ -110,11 +107,6 @@ class Distiller:
             "averaged_student": self.averaged_student,
         }
         self.trained = Trained({name: module for name, module in modules.items() if module is not None})
-
-    def _optimizer(self, optimizer: torch.optim.Optimizer) -> ScaledOptimizer:
-        return ScaledOptimizer(
-            optimizer, self.device, self.levers.precision == "float16", self.method.clip_norm
-        )
 
     def describe(self) -> dict[str, Any]:
         """The resolved settings as plain values: everything that determines the result except weights and versions."""

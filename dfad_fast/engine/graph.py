@@ -86,7 +86,7 @@ class CapturedIteration:
 
     def _capture(self) -> None:
         for optimizer in self._optimizers:  # the capture's gradients live in the graph's own memory
-            optimizer.optimizer.zero_grad()
+            optimizer.zero_grad()
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._noise)
         try:

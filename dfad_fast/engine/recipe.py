@@ -39,7 +39,7 @@ class Recipe:
 
     def student(self, parameters: list[nn.Parameter], captured: bool = False) -> torch.optim.Optimizer:
         """The student's optimizer (momentum 0.9 for SGD). ``captured``: for use in a CUDA graph."""
-        fused = _can_fuse(parameters)
+        fused = can_fuse(parameters)
         rate = _rate(self.student_lr, parameters, captured)
         decay = self.student_weight_decay
         if self.student_optimizer == "sgd":
@@ -50,7 +50,7 @@ class Recipe:
         """The generator's optimizer."""
         rate = _rate(self.generator_lr, parameters, captured)
         betas = (self.generator_momentum, 0.999)
-        fused = _can_fuse(parameters)
+        fused = can_fuse(parameters)
         return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=fused, capturable=captured)
 
     def rate_factor(self, progress: float) -> float:
@@ -148,7 +148,8 @@ def _by_name(recipe: str, student: nn.Module, of_method: str, from_teacher: bool
     return RECIPES[recipe]
 
 
-def _can_fuse(parameters: list[nn.Parameter]) -> bool:
+def can_fuse(parameters: list[nn.Parameter]) -> bool:
+    """Whether torch has an optimizer of one kernel for them, which also reads nothing back from the device."""
     return all(p.device.type in {"cpu", "cuda"} and p.is_floating_point() for p in parameters)
 
 

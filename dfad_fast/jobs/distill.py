@@ -290,6 +290,8 @@ def _tell_choices(trainer: DFADTrainer, reason: str | None) -> None:
             )
     if method.reads_last_stage:
         _log.info(f"tap: {networks.matching.last_stage} (the teacher's last stage)")
+    if method.reads_attention:
+        _log.info(f"attention: {', '.join(map(str, networks.attention))}")
     for line in trainer.distiller.start.lines():
         _log.info(line)
     for notice in trainer.notices:

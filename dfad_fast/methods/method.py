@@ -7,7 +7,7 @@ from typing import Literal
 
 from dfad_fast.errors import UsageError
 from dfad_fast.sources import SourceSpec, as_source
-from dfad_fast.terms import Weighted, reads_features, reads_last_stage, reads_statistics
+from dfad_fast.terms import Weighted, reads_attention, reads_features, reads_last_stage, reads_statistics
 
 StudentMode = Literal["train", "eval"]
 
@@ -103,6 +103,10 @@ class Method:
     @property
     def reads_progress(self) -> bool:
         return any(row.term.reads_progress for row in (*self.student, *self.generator))
+
+    @property
+    def reads_attention(self) -> bool:
+        return reads_attention((*self.student, *self.generator))
 
     @property
     def reads_statistics(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from dfad_fast.distributed import differentiable, processes
 
 _OWN = ("lr", "fused", "foreach", "capturable")
+_NOT_THE_OPTIMIZERS = ("beside", "scaler")  # of the keys of a state
 _around_backward: list[Callable[[Tensor], AbstractContextManager[None]]] = []
 
 
@@ -37,7 +38,8 @@ class ScaledOptimizer:
     """An optimizer and, for float16, a loss scaler that keeps small gradients from vanishing.
 
     If the scaled gradients overflow, it skips the step and halves the scale, as torch.amp.GradScaler does. It scales
-    gradients whose norm exceeds ``clip_norm`` down to that norm.
+    gradients whose norm exceeds ``clip_norm`` down to that norm. The optimizers ``beside`` it step down the gradient of
+    the same losses, at constant rates and without clipping; one that overflows is skipped alone.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class ScaledOptimizer:
         device: torch.device,
         scaled: bool,
         clip_norm: float | None = None,
+        beside: Sequence[torch.optim.Optimizer] = (),
     ) -> None:
         self.optimizer = optimizer
+        self._beside = beside
         self._clip_norm = clip_norm
         self._each_own = False
         self._scaler = torch.amp.GradScaler(device.type) if scaled else None
@@ -68,16 +72,22 @@ class ScaledOptimizer:
         parameters; since all share one scale, a step that overflows in one process is skipped in all."""
         other = copy.copy(self)
         other.optimizer = optimizer
+        other._beside = ()
         other._each_own = each_own
         return other
 
+    def zero_grad(self) -> None:
+        for optimizer in (*self._beside, self.optimizer):
+            optimizer.zero_grad()
+
     def descend(self, loss: Tensor, look: Callable[[], None] | None = None) -> None:
         """One step down the gradient of ``loss``. Calls ``look`` once the unscaled gradients are computed."""
-        self.optimizer.zero_grad()
+        self.zero_grad()
         if self._scaler is None:
             _backward(loss)
             self._finish_gradients(look)
-            self.optimizer.step()
+            for optimizer in (*self._beside, self.optimizer):
+                optimizer.step()
             return
         _backward(self._scaler.scale(loss))
         if self._each_own and processes.count() > 1:
@@ -85,7 +95,8 @@ class ScaledOptimizer:
         if self._clip_norm is not None or look is not None:
             self._scaler.unscale_(self.optimizer)
             self._finish_gradients(look)
-        self._scaler.step(self.optimizer)
+        for optimizer in (*self._beside, self.optimizer):
+            self._scaler.step(optimizer)
         self._scaler.update()
 
     @property
@@ -108,13 +119,21 @@ class ScaledOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         state = self.optimizer.state_dict()
+        if self._beside:
+            state["beside"] = [optimizer.state_dict() for optimizer in self._beside]
         return state if self._scaler is None else {**state, "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
-        # These belong to this run's device and graph, not to the state; each step sets the rates.
-        own = [{key: group.get(key) for key in _OWN} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict({key: value for key, value in state.items() if key != "scaler"})
-        for group, kept in zip(self.optimizer.param_groups, own, strict=True):
-            group.update(kept)
+        for optimizer, beside in zip(self._beside, state.get("beside", ()), strict=True):
+            _load(optimizer, beside)
+        _load(self.optimizer, {key: value for key, value in state.items() if key not in _NOT_THE_OPTIMIZERS})
+
+
+def _load(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    # These belong to this run's device and graph, not to the state; each step sets the rates that change.
+    own = [{key: group.get(key) for key in _OWN} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, kept in zip(optimizer.param_groups, own, strict=True):
+        group.update(kept)

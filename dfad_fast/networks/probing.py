@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
@@ -23,6 +23,7 @@ from dfad_fast.precision import at_least_float32, without_tensor_float32
 from dfad_fast.terms import (
     Probe,
     Weighted,
+    reads_attention,
     reads_contrast,
     reads_features,
     reads_last_stage,
@@ -36,7 +37,7 @@ Draws = Sequence[tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class TeacherView:
-    """Logits [B, classes], and the features and statistics that the phase's terms read.
+    """Logits [B, classes], and the features, statistics and tokens that the phase's terms read.
 
     ``ask`` returns the logits of further images, with or without a graph as in this view.
     """
@@ -46,9 +47,10 @@ class TeacherView:
     features: list[Tensor]
     last_stage: Tensor | None
     statistics: list[LayerStatistics]
+    attention: list[Tensor] = field(default_factory=list)
 
     def detached(self, ask: Callable[[Tensor], Tensor]) -> TeacherView:
-        """The same without a graph, with ``ask`` for further images."""
+        """The same for the student's phase: without a graph and the tokens, with ``ask`` for further images."""
         statistics = [
             replace(layer, mean=layer.mean.detach(), variance=layer.variance.detach())
             for layer in self.statistics
@@ -219,12 +221,12 @@ class Prober:
             return self._runners[self.trio.generator](noise) if by is None else by(noise)
 
     def asker(
-        self, graph: bool, statistics: bool = False, hooked: bool = False, of: nn.Module | None = None
+        self, graph: bool, unfolded: bool = False, hooked: bool = False, of: nn.Module | None = None
     ) -> Callable[[Tensor], Tensor]:
         """Returns a function that runs the teacher and returns its logits. ``graph``: whether gradients flow through it
-        to the images, which the generator's phase needs and the student's does not. ``statistics``: whether its batch
+        to the images, which the generator's phase needs and the student's does not. ``unfolded``: whether its batch
         norm layers run. ``hooked``: whether hooks read inside it. ``of``: the only member of an ensemble to run."""
-        run = self._runners[self.trio.teacher if statistics else self.quick_teacher]
+        run = self._runners[self.trio.teacher if unfolded else self.quick_teacher]
 
         def ask(images: Tensor) -> Tensor:
             self.passes.teacher += len(images)
@@ -237,13 +239,17 @@ class Prober:
         return ask
 
     def look(self, images: Tensor, rows: Sequence[Weighted], graph: bool) -> TeacherView:
-        """Runs the teacher on ``images`` and keeps the features and statistics that ``rows`` read."""
-        with_statistics = reads_statistics(rows)
-        tapped = reads_features(rows) or reads_last_stage(rows)
-        ask = self.asker(graph, with_statistics, hooked=with_statistics or tapped)
-        taps = self._teacher_taps if with_statistics else self._quick_teacher_taps
+        """Runs the teacher on ``images`` and keeps the features, statistics and tokens that ``rows`` read."""
+        with_statistics, with_attention = reads_statistics(rows), reads_attention(rows)
+        tapped, unfolded = reads_features(rows) or reads_last_stage(rows), with_statistics or with_attention
+        ask = self.asker(graph, unfolded, hooked=unfolded or tapped)
+        taps = self._teacher_taps if unfolded else self._quick_teacher_taps
         with ExitStack() as stack:
             features = stack.enter_context(taps.record()) if tapped else []
+            attention: list[Tensor] = []
+            if with_attention:
+                tokens = Taps(self.trio.teacher, self.trio.attention)
+                attention = stack.enter_context(tokens.record())
             statistics = []
             if with_statistics:
                 statistics = stack.enter_context(record_statistics(self.trio.teacher, reads_contrast(rows)))
@@ -256,6 +262,7 @@ class Prober:
             features[: len(self.trio.tap_pairs)],
             features[self._deepest] if tapped and self._deepest is not None else None,
             over_processes(statistics),
+            attention,
         )
 
     def probe(
@@ -273,6 +280,11 @@ class Prober:
 
         The terms' mixtures of the images follow as separate batches, or in one batch with the images.
         """
+        modules = [self.trio.module_of(row.term) for row in rows]
+        draws = [
+            row.term.prepare(images, drawn, module)
+            for row, drawn, module in zip(rows, draws, modules, strict=True)
+        ]
         virtual = [row.term.virtual_images(images, drawn) for row, drawn in zip(rows, draws, strict=True)]
         further = [x for x in virtual if x is not None]
         together = self._one_batch and bool(further)
@@ -295,6 +307,7 @@ class Prober:
             teacher_features=view.features,
             last_stage=view.last_stage,
             statistics=view.statistics,
+            attention=view.attention,
             progress=progress,
             labels=labels,
             contrast=contrast,
@@ -307,9 +320,9 @@ class Prober:
                 draws=drawn,
                 virtual_images=x,
                 virtual_student=None if x is None else next(remaining),
-                module=self.trio.module_of(row.term),
+                module=module,
             )
-            for row, drawn, x in zip(rows, draws, virtual, strict=True)
+            for module, drawn, x in zip(modules, draws, virtual, strict=True)
         ]
 
     def _ask_student(self, images: Tensor, features_of: int) -> tuple[Tensor, list[Tensor]]:

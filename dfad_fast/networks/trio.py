@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from dfad_fast.models.black_box import is_black_box
 from dfad_fast.models.ensemble import Ensemble, named_members
 from dfad_fast.models.generators.conditional import ConditionalGenerator
-from dfad_fast.models.reading.check import depends_on_batch, device_of, image_dtype
+from dfad_fast.models.reading.attention import find_attention
+from dfad_fast.models.reading.check import depends_on_batch, device_of, example_images, image_dtype
 from dfad_fast.models.reading.taps import Tap
 from dfad_fast.models.surgery.adapting import Needs
 from dfad_fast.models.surgery.connectors import create_connector
@@ -124,18 +126,28 @@ class Trio:
         """Taps of the teacher and of the student whose features are compared."""
         return self.matching.pairs
 
+    @cached_property
+    def attention(self) -> list[Tap]:
+        """The outputs of the teacher's attention modules."""
+        return find_attention(self.teacher.eval(), example_images(self.teacher, self.image_shape))
+
     def equip(self, rows: Sequence[Weighted]) -> None:
         """Creates the ``term_modules`` that the terms of ``rows`` train beside the student, one for all equal terms."""
         for row in rows:
             if self.module_of(row.term) is not None:
                 continue
             with torch.device("cpu"):
-                made = row.term.module(self.matching.shapes)
+                made = row.term.module(self.matching.shapes, self.image_shape)
             if made is not None:
                 self._place(made)
                 self.synchronize(made)
                 self._equipped.append((row.term, made))
                 self.term_modules.append(made)
+
+    @property
+    def trained_apart(self) -> list[tuple[nn.Module, float]]:
+        """The ``term_modules`` that the student's optimizer leaves out, each with its own rate."""
+        return [(module, term.module_lr) for term, module in self._equipped if term.module_lr is not None]
 
     def module_of(self, term: Term) -> nn.Module | None:
         """The module created for ``term`` or for an equal one."""

@@ -42,8 +42,8 @@ class StepHooks:
     """Separates the parts and phases of a trainer's steps while ``attached``.
 
     Backward is separated by the autograd graph: a node belongs to the network that ran when the node was created, or
-    otherwise to the losses. A phase ends with the step of its optimizer. Code that runs no hooks, such as a replayed
-    CUDA graph, counts as overhead.
+    otherwise to the losses. A phase ends with the step of its network's optimizer. Code that runs no hooks, such as a
+    replayed CUDA graph, counts as overhead.
 
     Attributes:
         timeline: seconds by phase and part.
@@ -57,7 +57,9 @@ class StepHooks:
         self.images: Counter[Call] = Counter()
         self._trainer = trainer
         self._unfinished: Counter[Call] = Counter()
-        self._generator_parameters = {id(p) for p in trainer.networks.generator.parameters()}
+        networks = trainer.networks
+        self._generator_parameters = {id(p) for p in networks.generator.parameters()}
+        self._apart = {id(p) for module, _ in networks.trained_apart for p in module.parameters()}
         self._made: list[tuple[int, str]] = [(0, LOSSES)]
 
     @contextmanager
@@ -69,7 +71,7 @@ class StepHooks:
                     for hook in self._hook(network, module):
                         stack.callback(hook.remove)
             for kind in {type(row.term) for row in (*method.student, *method.generator)}:
-                for name in ("__call__", "virtual_images"):
+                for name in ("__call__", "prepare", "virtual_images"):
                     stack.enter_context(_replaced(kind, name, self._within_losses))
             stack.enter_context(around_backward(self._by_node))
             stack.callback(register_optimizer_step_pre_hook(self._before_update).remove)
@@ -133,6 +135,8 @@ class StepHooks:
     def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
         self.timeline.leave()
         updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if updated & self._apart:  # the student's optimizer follows
+            return
         phase = GENERATOR if updated & self._generator_parameters else STUDENT
         self.timeline.end_phase(phase)
         for call, images in self._unfinished.items():

@@ -8,6 +8,7 @@ from dfad_fast.terms.expression import parse_terms as parse_terms
 from dfad_fast.terms.probe import Probe as Probe
 from dfad_fast.terms.term import Term as Term
 from dfad_fast.terms.term import Weighted as Weighted
+from dfad_fast.terms.term import reads_attention as reads_attention
 from dfad_fast.terms.term import reads_contrast as reads_contrast
 from dfad_fast.terms.term import reads_features as reads_features
 from dfad_fast.terms.term import reads_last_stage as reads_last_stage
@@ -31,6 +32,7 @@ from dfad_fast.terms.factor import FactorTransfer as FactorTransfer
 from dfad_fast.terms.margin_relu import MarginReLU as MarginReLU
 from dfad_fast.terms.batch_norm import BatchNormStatistics as BatchNormStatistics
 from dfad_fast.terms.batch_norm_kl import BatchNormKL as BatchNormKL
+from dfad_fast.terms.patch_entropy import PatchEntropy as PatchEntropy
 from dfad_fast.terms.entropy import OneHot as OneHot
 from dfad_fast.terms.label import Label as Label
 from dfad_fast.terms.contrast import Contrast as Contrast

@@ -44,7 +44,7 @@ class FactorTransfer(Term):
                 "another stage"
             )
 
-    def module(self, stages: Sequence[Sequence[int]]) -> nn.Module:
+    def module(self, stages: Sequence[Sequence[int]], image_shape: tuple[int, int, int]) -> nn.Module:
         channels = stages[self.stage][0]
         return Factors(channels, max(1, round(self.rate * channels)))
 

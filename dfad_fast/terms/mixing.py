@@ -12,8 +12,8 @@ from dfad_fast.precision import at_least_float32
 
 def mix(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     """``lam x + (1-lam) x[perm]``, see :func:`dfad_fast.ops.mixup`. ``lam`` and ``perm`` are the whole batch's; the
-    result has this process's rows."""
-    if processes.count() == 1:
+    result has this process's rows. Gradients also flow to ``lam``."""
+    if _by_kernel(lam):
         return ops.mixup(x, lam, perm)
     wide = at_least_float32(x)
     mixed = torch.lerp(at_least_float32(differentiable.partners(x, perm)), wide, _own(lam, wide)).to(x.dtype)
@@ -24,9 +24,14 @@ def mix(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
 
 def interpolated_l1(student: Tensor, teacher: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     """Mean ``|student - mix(teacher)|`` over this process's rows, see :func:`dfad_fast.ops.interpolated_l1`."""
-    if processes.count() == 1:
+    if _by_kernel(lam):
         return ops.interpolated_l1(student, teacher, lam, perm)
     return ops.l1_discrepancy(student, mix(teacher, lam, perm))
+
+
+def _by_kernel(lam: Tensor) -> bool:
+    """Whether the fused ops can mix: they need the whole batch, and have no gradient for ``lam``."""
+    return processes.count() == 1 and not lam.requires_grad
 
 
 def _own(lam: Tensor, x: Tensor) -> Tensor:

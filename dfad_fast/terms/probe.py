@@ -32,6 +32,9 @@ class Probe:
     teacher_features: list[Tensor] = field(default_factory=list)
     last_stage: Tensor | None = None
     statistics: list[LayerStatistics] = field(default_factory=list)
+    attention: list[Tensor] = field(default_factory=list)
+    """The tokens [B, C, H, W] that the teacher's attention modules return, one tensor for each, without those that
+    stand for no patch. Present only for terms that set ``reads_attention``."""
     labels: Tensor | None = None
     """[B], the requested classes of the images, from a conditional generator's input or a source with labels; None for
     other generators and in the student's phase."""
@@ -42,7 +45,7 @@ class Probe:
     """The noise [B, D] of the images, and what a decoder reads back from the images. Present only for terms that set
     ``reads_decoded``."""
     draws: tuple[Tensor, ...] = ()
-    """This term's random numbers, see ``Term.draw``."""
+    """This term's random numbers, or what its module made of them, see ``Term.draw`` and ``Term.prepare``."""
     virtual_images: Tensor | None = None
     """The result of this term's ``virtual_images``."""
     virtual_student: Tensor | None = None

@@ -31,13 +31,14 @@ class Term:
     """One term of an objective: reads a Probe, returns a scalar.
 
     A subclass sets ``name``, which logs show, and implements ``__call__``. It declares the parts of the probe that it
-    needs: ``reads_features``, ``reads_last_stage`` (of the teacher only), ``reads_statistics``, ``reads_labels`` (the
-    requested classes), ``reads_contrast`` (from a source that compares its images) or ``reads_decoded`` (the noise, and
-    what a source's decoder reads back from the images). ``reads_student = False`` means that it does not need the
+    needs: ``reads_features``, ``reads_last_stage`` (of the teacher only), ``reads_statistics``, ``reads_attention`` (of
+    a vision transformer), ``reads_labels`` (the requested classes), ``reads_contrast`` (from a source that compares its
+    images) or ``reads_decoded`` (the noise, and what a source's decoder reads back from the images). The last four are
+    for the generator's table. ``reads_student = False`` means that it does not need the
     student, which does not run if no term needs it. A term that needs random numbers or further images for the student
     implements ``draw`` and ``virtual_images``: everything after them is then free of randomness on the host, and all
-    images of a step can go through the student at once. A term with its own weights
-    implements ``module``.
+    images of a step can go through the student at once. A term with its own weights implements ``module``; if they take
+    part in making the images, it also implements ``prepare``.
 
     In a run with several processes, each calls the term on its part of the batch and the values are averaged, which is
     right for a mean over images. Any other term gets the other parts from dfad_fast.distributed.differentiable.
@@ -48,6 +49,7 @@ class Term:
     reads_features: ClassVar[bool] = False
     reads_last_stage: ClassVar[bool] = False
     reads_statistics: ClassVar[bool] = False
+    reads_attention: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     reads_contrast: ClassVar[bool] = False
     reads_decoded: ClassVar[bool] = False
@@ -63,8 +65,18 @@ class Term:
         """
         return ()
 
+    def prepare(
+        self, images: Tensor, draws: tuple[Tensor, ...], module: nn.Module | None
+    ) -> tuple[Tensor, ...]:
+        """The ``draws`` of ``virtual_images`` and of the probe: the random numbers, or what ``module`` makes of them.
+
+        ``images`` are this process's part of the batch, ``module`` is what this term's ``module`` returned. Gradients
+        flow through the result to the module.
+        """
+        return draws
+
     def virtual_images(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
-        """Further images for the student, made from a batch [B, C, H, W] and this term's ``draws``."""
+        """Further images for the student, made from a batch [B, C, H, W] and from what ``prepare`` returned."""
         return None
 
     @property
@@ -77,8 +89,15 @@ class Term:
         """Whether ``__call__`` depends on the run's progress; a CUDA graph cannot capture such an iteration."""
         return False
 
-    def module(self, stages: Sequence[Sequence[int]]) -> nn.Module | None:
-        """This term's own weights, trained beside the student, for features [C, H, W] or [C] each."""
+    def module(self, stages: Sequence[Sequence[int]], image_shape: tuple[int, int, int]) -> nn.Module | None:
+        """This term's own weights, trained beside the student, for features [C, H, W] or [C] each and for images of
+        ``image_shape``."""
+        return None
+
+    @property
+    def module_lr(self) -> float | None:
+        """The rate of an Adam optimizer of its own for ``module``, constant over the run; None leaves the module to the
+        student's optimizer. Such a term is for the student's table only."""
         return None
 
     @property
@@ -156,6 +175,10 @@ def reads_last_stage(rows: Sequence[Weighted]) -> bool:
 
 def reads_statistics(rows: Sequence[Weighted]) -> bool:
     return any(row.term.reads_statistics for row in rows)
+
+
+def reads_attention(rows: Sequence[Weighted]) -> bool:
+    return any(row.term.reads_attention for row in rows)
 
 
 def weigh(

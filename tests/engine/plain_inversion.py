@@ -24,6 +24,7 @@ class PlainInversion:
         self.batch, self.shape = settings.batch_size, trainer.networks.image_shape
         self.rng = np.random.default_rng([settings.seed, 6])
         self.norms = [m for m in self.teacher.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.attention = [m for m in self.teacher.modules() if isinstance(m, nn.MultiheadAttention)]
         self.rate = trainer.recipe.generator_lr
         self.optimizer = torch.optim.SGD(
             self.student.parameters(), lr=trainer.recipe.student_lr, momentum=0.9, weight_decay=1e-4
@@ -57,8 +58,9 @@ class PlainInversion:
         return rolled.flip(-1) if mirrored else rolled
 
     def loss(self, x, labels):
-        inputs = []
+        inputs, outputs = [], []
         hooks = [m.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for m in self.norms]
+        hooks += [m.register_forward_hook(lambda *call: outputs.append(call[2][0])) for m in self.attention]
         teacher = self.teacher(x)
         for hook in hooks:
             hook.remove()
@@ -75,11 +77,25 @@ class PlainInversion:
                 for given, norm in zip(inputs, self.norms, strict=True)
             ),
         }
+        if "patch_entropy" in self.weights:
+            terms["patch_entropy"] = sum(self.entropy(tokens[:, 1:]) for tokens in outputs) / len(outputs)
         if "js" in self.weights:
             p, q = ((logits / 3).softmax(1) for logits in (teacher, self.student(x)))
             m = (p + q) / 2
             terms["js"] = ((p * (p / m).log() + q * (q / m).log()).sum(1) / 2).mean()
         return sum(weight * terms[name] for name, weight in self.weights.items())
+
+    def entropy(self, patches):
+        similarities = F.cosine_similarity(patches[:, None], patches[:, :, None], dim=3).flatten(1)
+        least, largest = similarities.min().item(), similarities.max().item()
+        places = torch.linspace(least, largest, 10, dtype=torch.float64)
+        kernel = torch.distributions.Normal(places[:, None], 0.01)
+        entropies = []
+        for of_image in similarities:
+            density = kernel.log_prob(of_image).exp().mean(1) + 1e-4
+            height = -density * density.log()
+            entropies.append(((height[1:] + height[:-1]) / 2 * (places[1:] - places[:-1])).sum())
+        return torch.stack(entropies).mean()
 
     def learn(self, images):
         """The student's step on a batch."""

@@ -1,6 +1,7 @@
 """The iteration: what the levers do to it, and that a CUDA graph could hold it."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from dfad_fast.jobs.teacher_training import train_teacher
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.models import create_network
 from dfad_fast.networks.levers import PLAIN, Levers
-from dfad_fast.terms import L1, BatchNormStatistics, Weighted
+from dfad_fast.terms import L1, BatchNormStatistics, VirtualInterpolation, Weighted
 from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
@@ -89,6 +90,11 @@ CAPTURED = [
     for name, method in METHODS.items()
     if all(part.can_be_captured for part in method.source_spec.walk())
 ]
+_MIXTURES = (
+    Weighted(1.0, VirtualInterpolation(policy="learned", labels=labels)) for labels in ("mixed", "teacher")
+)
+LEARNED = replace(METHODS["dfad-vi"], name="learned mixtures", student=(Weighted(1.0, L1()), *_MIXTURES))
+CAPTURED.append(pytest.param(LEARNED, id=LEARNED.name))
 
 
 @pytest.mark.parametrize("speed", ["exact", "fast"])

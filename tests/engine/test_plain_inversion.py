@@ -9,7 +9,7 @@ from dfad_fast import DFADTrainer
 from dfad_fast.methods import METHODS
 from dfad_fast.sources import Inverted
 from tests.engine.plain_inversion import PlainInversion
-from tests.small_networks import make_net
+from tests.small_networks import SmallViT, make_net
 
 BATCH = 10  # of 4 classes: two rounds of all, and two more
 STEPS = 5
@@ -19,7 +19,7 @@ SHIFT = 0.25
 def both(name, change=None, **settings):
     """Images and the student after two rounds, from the trainer and from the loop."""
     torch.manual_seed(0)
-    teacher, student = make_net(6), make_net(4)
+    teacher, student = SmallViT() if name == "psaq" else make_net(6), make_net(4)
     teacher.train()
     for _ in range(20):
         teacher(torch.randn(32, 1, 8, 8) * 1.5 + 0.3)
@@ -50,7 +50,7 @@ def both(name, change=None, **settings):
     return trainer, loop, shown, expected, held_out
 
 
-@pytest.mark.parametrize("name", ["deepinversion", "adi", "tv-inversion"])
+@pytest.mark.parametrize("name", ["deepinversion", "adi", "tv-inversion", "psaq"])
 def test_the_source_follows_the_plain_loop(name):
     trainer, loop, shown, expected, held_out = both(name)
     assert len(shown) == len(expected)
@@ -63,8 +63,14 @@ def test_the_source_follows_the_plain_loop(name):
 
 @pytest.mark.parametrize(
     ("name", "change"),
-    [("deepinversion", {"batch_norm": 1.001}), ("adi", {"js": -10.01}), ("tv-inversion", {"label": 1.01})],
+    [
+        ("deepinversion", {"batch_norm": 1.001}),
+        ("adi", {"js": -10.01}),
+        ("tv-inversion", {"label": 1.01}),
+        ("psaq", {"patch_entropy": -1.01}),
+    ],
 )
 def test_a_small_difference_is_seen(name, change):
     *_, shown, expected, _ = both(name, change)
-    assert (shown[-1] - expected[-1]).abs().max() > 1e-7
+    differences = [(one - other).abs().max() for one, other in zip(shown, expected, strict=True)]
+    assert max(differences) > 1e-7

@@ -36,6 +36,7 @@ def _made(method: str = "dfad-ar-vi-bn", **rest: Any) -> Case:
 
 
 TRAINED_TERMS = "l1 + 0.1*hint + 0.1*factor(rate=0.5) + 0.2*manifold(stage='down', alpha=2.0)"
+LEARNED_MIXTURES = "l1 + virtual(policy=learned) + 0.5*virtual(policy=learned, labels=teacher)"
 DISTANCES = (
     "kl(temperature=2.0) + 0.5*js + 0.1*margin_relu + 10*attention"
     " + 0.1*boundary(margin=0.5, stages=published, margins=linear, schedule=cosine)"
@@ -102,6 +103,7 @@ CASES = {
     "trained terms": _made("dfad", student_terms=TRAINED_TERMS, resume_at=2),
     "distances": _made("dfad", student_terms=DISTANCES, channels=3),
     "priors": _made("dfad", generator_terms=PRIORS, evaluated=True),
+    "learned mixtures": _made("dfad", student_terms=LEARNED_MIXTURES, resume_at=2),
     "trained terms, replay": _made("dfad-ar", student_terms=TRAINED_TERMS, replay=1, generator_ema=0.5),
     # Generators, recipes, taps
     "generator dfad": _made("dfad", generator="dfad", iterations=3),

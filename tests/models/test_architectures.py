@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dfad_fast.models.reading.attention import find_attention
 from dfad_fast.models.reading.taps import Taps, find_taps
 
 torchvision = pytest.importorskip(
@@ -160,6 +161,23 @@ def test_taps_are_the_ends_of_the_stages(name):
         network(images)
     assert [feature.shape for feature in features] == [(2, *tap.shape) for tap in taps]
     assert all(feature.isfinite().all() for feature in features)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "count", "first", "shape"),
+    [
+        ("timm:deit_tiny_distilled_patch16_224", 224, 12, "blocks.0.attn", (192, 14, 14)),
+        ("torchvision:vit_b_16", 224, 12, "encoder.layers.encoder_layer_0.self_attention", (768, 14, 14)),
+        ("torchvision:swin_t", 64, 12, "features.1.0.attn", (96, 16, 16)),
+        ("hf:ViT", 32, 2, "vit.layers.0.attention", (32, 4, 4)),
+        ("torchvision:resnet18", 64, 0, None, None),
+    ],
+)
+def test_attention_is_found_where_it_gives_the_images_tokens(name, side, count, first, shape):
+    found = find_attention(build(name), torch.randn(2, 3, side, side))
+    assert len(found) == count
+    if found:
+        assert (str(found[0]), found[0].shape) == (first, shape)
 
 
 def test_auxiliary_heads_do_not_disturb_a_students_taps():

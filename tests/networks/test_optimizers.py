@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -58,3 +60,41 @@ def test_a_step_that_overflows_in_another_process_is_left_out_here_too(monkeypat
     one.around(torch.optim.SGD([images], lr=0.5), each_own=True).descend(images.sum())
     assert images == (1.0 if overflows else 0.5)
     assert one.state_dict()["scaler"]["scale"] == (before / 2 if overflows else before)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_optimizers_beside_another_step_down_the_same_loss(scaled):
+    def made():
+        first, second = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+        beside = [torch.optim.Adam([second], lr=0.25)]
+        main = torch.optim.SGD([first], lr=0.1)
+        return first, second, ScaledOptimizer(main, torch.device("cpu"), scaled, clip_norm=0.5, beside=beside)
+
+    first, second, optimizer = made()
+    optimizer.set_rate(1.0)  # the others keep their own
+    optimizer.descend((3.0 * first * second).sum())
+    assert (first.item(), second.item()) == (pytest.approx(0.5), pytest.approx(0.75))
+    state = optimizer.state_dict()
+    assert [len(beside["state"]) for beside in state["beside"]] == [1]
+    again, other, resumed = made()
+    with torch.no_grad():
+        again.copy_(first)
+        other.copy_(second)
+    resumed.load_state_dict(copy.deepcopy(state))  # it takes the tensors themselves
+    resumed.set_rate(1.0)
+    for _ in range(2):
+        optimizer.descend((3.0 * first * second.square()).sum())
+        resumed.descend((3.0 * again * other.square()).sum())
+    assert torch.equal(first, again)
+    assert torch.equal(second, other)
+
+
+def test_an_optimizer_beside_another_that_overflows_is_left_out_alone():
+    first, second = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    beside = [torch.optim.SGD([second], lr=0.5)]
+    main = torch.optim.SGD([first], lr=0.5)
+    optimizer = ScaledOptimizer(main, torch.device("cpu"), scaled=True, beside=beside)
+    before = optimizer.state_dict()["scaler"]["scale"]
+    optimizer.descend((first + second * float("inf")).sum())
+    assert (first.item(), second.item()) == (0.5, 1.0)
+    assert optimizer.state_dict()["scaler"]["scale"] == before / 2

@@ -115,6 +115,18 @@ def test_time_goes_to_the_part_and_phase_that_takes_it(monkeypatch):
     assert sum(rest.values()) < 0.2
 
 
+def test_the_optimizer_of_a_terms_module_ends_no_phase():
+    terms = "l1 + virtual(policy=learned)"
+    trainer = DFADTrainer(make_net(2), make_net(2), SHAPE, "dfad", student_terms=terms, **SMALL)
+    hooks = StepHooks(trainer, HostClock())
+    with hooks.attached():
+        trainer.step()
+    assert hooks.timeline.phases() == {"student": 5, "generator": 1}
+    assert {("student", "connectors forward"), ("student", "connectors backward")} <= set(
+        hooks.timeline.seconds()
+    )
+
+
 class CountingClock:
     """Every look at it takes one second."""
 

@@ -34,6 +34,10 @@ def test_a_sum_of_terms_becomes_the_rows_of_a_table():
         ("hint(stage=-2)", [Weighted(1.0, Hint(stage=-2))]),
         ("kl(direction='reverse')", [Weighted(1.0, KL(direction="reverse"))]),
         (
+            "virtual(policy=learned, intrusion=2, labels=teacher)",
+            [Weighted(1.0, VirtualInterpolation(policy="learned", intrusion=2, labels="teacher"))],
+        ),
+        (
             "virtual(labels=teacher, per_image=False)",
             [Weighted(1.0, VirtualInterpolation(labels="teacher", per_image=False))],
         ),

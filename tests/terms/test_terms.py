@@ -105,12 +105,15 @@ def ask(term, probe, seed=0):
         torch.as_tensor(x).float() if x.dtype.kind == "f" else torch.as_tensor(x)
         for x in term.draw(np.random.default_rng(seed), len(probe.images))
     )
+    stages = [f.shape[1:] for f in probe.student_features]
+    module = term.module(stages, tuple(probe.images.shape[1:])) or probe.module
+    draws = term.prepare(probe.images, draws, module)
     images = term.virtual_images(probe.images, draws)
     return term(
         replace(
             probe,
             draws=draws,
-            module=term.module([f.shape[1:] for f in probe.student_features]) or probe.module,
+            module=module,
             virtual_images=images,
             virtual_student=None if images is None else ask_student(images),
         )
@@ -215,7 +218,18 @@ def test_weights_fade_over_the_run(decay, expected):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"alpha": 0}, "alpha must be > 0"), ({"labels": "mixd"}, "mixed")]
+    ("settings", "message"),
+    [
+        ({"alpha": 0}, "alpha must be > 0"),
+        ({"labels": "mixd"}, "mixed"),
+        ({"policy": "lerned"}, "unknown mixing policy 'lerned': did you mean 'learned'"),
+        ({"policy": "learned", "intrusion": 0.0}, "virtual: intrusion must be > 0, got 0.0"),
+        ({"policy": "learned", "policy_lr": float("nan")}, "virtual: policy_lr must be > 0, got nan"),
+        ({"policy": "learned", "alpha": 0.5}, "alpha does nothing with policy=learned: leave it out"),
+        ({"policy": "learned", "per_image": False}, "per_image does nothing with policy=learned"),
+        ({"intrusion": 0.5}, "intrusion does nothing with policy=beta: leave it out"),
+        ({"policy_lr": 0.1}, "policy_lr does nothing with policy=beta"),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
@@ -323,11 +337,11 @@ def test_factor_transfer_compares_unit_factors_and_trains_the_paraphraser():
     torch.manual_seed(0)
     shapes = [(4, 6, 2, 2), (4, 5)]
     term = FactorTransfer(stage=0)
-    module = term.module([shape[1:] for shape in shapes])
+    module = term.module([shape[1:] for shape in shapes], (1, 8, 8))
     probe = make_probe(student_features=features(*shapes), teacher_features=features(*shapes), module=module)
     student, teacher = probe.student_features[0], probe.teacher_features[0]
     loss = term(probe)
-    module_again = term.module([shape[1:] for shape in shapes])
+    module_again = term.module([shape[1:] for shape in shapes], (1, 8, 8))
     module_again.load_state_dict(module.state_dict())
     theirs, ours = module_again.encoder(teacher), module_again.translator(student)
     assert theirs.shape == ours.shape == (4, 3, 2, 2)
@@ -531,6 +545,7 @@ def test_every_term_is_a_scalar_that_gradients_flow_through(name):
         teacher_features=features(*shapes),
         statistics=[LayerStatistics(*moments)],
         last_stage=torch.randn(16, 6, requires_grad=True),
+        attention=[torch.randn(16, 6, 2, 2, requires_grad=True)],
         labels=torch.randint(5, (16,)),
         contrast=(torch.randn(20, 4, requires_grad=True), torch.randn(20, 4)),
         decoded=(torch.randn(16, 7), torch.randn(16, 7, requires_grad=True)),
@@ -544,6 +559,7 @@ def test_every_term_is_a_scalar_that_gradients_flow_through(name):
         *probe.student_features,
         *probe.teacher_features,
         probe.last_stage,
+        *probe.attention,
         probe.contrast[0],
         probe.decoded[1],
         *moments,

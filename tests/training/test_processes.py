@@ -111,7 +111,9 @@ def state_after(iterations, dtype, settings):
     trainer = trainer_of(dtype, **settings)
     losses = [trainer.step() for _ in range(iterations)]
     mean = {name: differentiable.mean(value.double()).item() for name, value in losses[-1].items()}
-    return trainer.networks.student.state_dict(), trainer.networks.generator.state_dict(), mean
+    parts = trainer.networks
+    learned = parts.student.state_dict() | parts.term_modules.state_dict(prefix="terms.")
+    return learned, parts.generator.state_dict(), mean
 
 
 def farthest(a, b):
@@ -137,6 +139,8 @@ STATISTICS = Method(
         Weighted(1.0, L1()),
         Weighted(0.5, VirtualInterpolation()),
         Weighted(0.5, VirtualInterpolation(distance="softmax-mse", per_image=False)),
+        Weighted(0.5, VirtualInterpolation(policy="learned")),
+        Weighted(0.5, VirtualInterpolation(policy="learned", labels="teacher")),
         Weighted(0.5, ManifoldMixup(stage="4")),
         Weighted(0.1, MarginReLU()),
     ),
@@ -321,7 +325,13 @@ def interrupted_run(folder, iterations, **settings):
 
 CURED = {"replay": 2, "student_ema": 0.9}
 # The generator's step comes first, and each process has batch norm statistics of its own.
-FAST = {"method": "dfad-ar-vi-bn", "speed": "fast", "sync_batch_norm": False, "dtype": torch.float32}
+FAST = {
+    "method": "dfad-ar-vi-bn",
+    "student_terms": "l1 + 0.1*boundary(schedule=linear) + virtual(labels=teacher, policy=learned)",
+    "speed": "fast",
+    "sync_batch_norm": False,
+    "dtype": torch.float32,
+}
 
 
 @pytest.mark.parametrize("settings", [CURED, FAST], ids=["cured", "fast"])

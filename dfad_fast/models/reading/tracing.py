@@ -122,7 +122,7 @@ class _Watcher:
         shape = tuple(x.shape[1:])
         if x.dim() == 4 and self._puts_channels_last(shape):
             return Tap(path, call, (shape[2], shape[0], shape[1]), is_module, channels_last=True)
-        if x.dim() == 3 and (grid := _grid(shape[0], self._image_size)):
+        if x.dim() == 3 and len(x) == self._batch and (grid := _grid(shape[0], self._image_size)):
             extra, height, width = grid
             return Tap(path, call, (shape[1], height, width), is_module, extra_tokens=extra)
         return Tap(path, call, shape, is_module)

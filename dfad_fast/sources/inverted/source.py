@@ -19,7 +19,7 @@ from dfad_fast.sources.inverted.jitter import Jitter, draw_jitter
 from dfad_fast.sources.inverted.settings import InvertedSettings
 from dfad_fast.sources.labels import balanced_labels
 from dfad_fast.sources.source import Batch, Plan, Source, StepLosses, Turn, Workbench
-from dfad_fast.terms import weigh
+from dfad_fast.terms import reads_attention, weigh
 
 _SEED = 6
 
@@ -48,7 +48,7 @@ class InvertedSource(Source):
         self._apart: Tensor | None = None
         """The images that no step sees, of all processes."""
         if spec.half:
-            _refuse_half(bench)
+            _refuse_half(bench, plan)
 
     @property
     def _rounds(self) -> int:
@@ -152,8 +152,13 @@ def _average(images: Tensor) -> None:
 
 
 @torch.no_grad()
-def _refuse_half(bench: Workbench) -> None:
-    """Raises UsageError for a teacher that takes no images of half the size."""
+def _refuse_half(bench: Workbench, plan: Plan) -> None:
+    """Raises UsageError for a teacher that takes no images of half the size, and for terms that read its patches."""
+    if reads_attention(plan.generator):
+        raise UsageError(
+            "inverted: half shows the teacher smaller images, whose patches are fewer than the generator's terms read: "
+            "leave half out"
+        )
     channels, height, width = bench.form.shape
     teacher = bench.prober.trio.teacher.eval()
     try:

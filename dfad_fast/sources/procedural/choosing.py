@@ -72,7 +72,7 @@ def _statistics(drawing: Drawing, prober: Prober, form: ImageForm, seed: int) ->
     images = form.normalize(pixels).to(prober.device, image_dtype(prober.trio.teacher))
     prober.trio.teacher.eval()
     with record_statistics(prober.trio.teacher) as statistics:
-        prober.asker(graph=False, statistics=True, hooked=True)(images)
+        prober.asker(graph=False, unfolded=True, hooked=True)(images)
     return statistics[:_LAYERS]
 
 

@@ -40,7 +40,7 @@ class Inside:
                 )
             example = example_images(shown, prober.trio.image_shape)
             self._taps = Taps(shown, named_taps(shown, example, record.about.taps))
-        self._ask = prober.asker(graph=True, statistics=with_layers, hooked=True, of=shown)
+        self._ask = prober.asker(graph=True, unfolded=with_layers, hooked=True, of=shown)
         self._running = [layer.to(prober.device).unbind() for layer in record.layers]
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
