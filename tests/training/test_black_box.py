@@ -152,9 +152,7 @@ def test_another_kind_of_answers_is_another_run(tmp_path):
     trainer_of(Teacher(), out=tmp_path / "run").fit(1)
     with pytest.raises(UsageError, match="black_box"):
         trainer_of(Teacher(), "probabilities", out=tmp_path / "run", resume=True)
-    with pytest.raises(
-        UsageError, match="are probabilities, expected logits: continue with answers='proba"
-    ):
+    with pytest.raises(UsageError, match="are probabilities, expected logits: continue with answers='proba"):
         trainer_of(Teacher(), "logits", out=tmp_path / "run", resume=True, accept_changes=True)
 
 
@@ -285,7 +283,9 @@ def test_one_inside_of_a_wrapper_has_a_journal(tmp_path):
 @pytest.mark.parametrize("student", [lambda box: box, inside])
 def test_a_black_box_is_no_student(student):
     boxes = [BlackBoxTeacher(Teacher(), CLASSES) for _ in range(2)]
-    with pytest.raises(UsageError, match=r"the student is a (black box|module that contains a BlackBoxTeacher)"):
+    with pytest.raises(
+        UsageError, match=r"the student is a (black box|module that contains a BlackBoxTeacher)"
+    ):
         DFADTrainer(boxes[0], student(boxes[1]), SHAPE, method="dfme", batch_size=BATCH)
 
 

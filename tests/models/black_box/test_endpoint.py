@@ -173,7 +173,10 @@ def test_a_broken_answer_is_asked_for_again(at_once, reply):
     with replying(reply, GOOD) as server:
         assert HTTPEndpoint(server.url).answer(IMAGES.numpy(), "key").shape == (3, 4)
     assert [asked["Idempotency-Key"] for asked in server.asked] == ["key"] * 2
-    with replying(reply) as server, pytest.raises(RunError, match=r"not return a .npy array|no answer from") as caught:
+    with (
+        replying(reply) as server,
+        pytest.raises(RunError, match=r"not return a .npy array|no answer from") as caught,
+    ):
         HTTPEndpoint(server.url, retries=1)(IMAGES)
     assert str(caught.value).isprintable()
     assert len(server.asked) == 2
