@@ -37,7 +37,7 @@ $(VENV)/.tools: $(VENV)/.created
 	$(BIN)/python -m pip install --quiet '$(TORCH)' numpy packaging pybind11 ninja wheel build 'setuptools>=77'
 	touch $@
 
-# --no-build-isolation: the C++ kernels have to be built against the very torch that will load them.
+# --no-build-isolation: the C++ kernels must be built against the same torch that will load them.
 $(VENV)/.installed: $(VENV)/.tools $(SOURCES)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[digits,dev]'
 	$(BIN)/python -m dfad_fast.info
@@ -51,7 +51,7 @@ sdist: $(VENV)/.tools
 	DFAD_FAST_BUILD=0 DFAD_FAST_TAG_TORCH=0 DFAD_FAST_REQUIRE_EXTENSION=0 \
 		$(BIN)/python -m build --no-isolation --sdist --outdir dist
 
-# From the source archive, which so is shown to be whole. The wheel's version names torch.
+# From the source archive, which shows that it is complete. The wheel's version names torch.
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' dfad_fast/version.py)
 
 wheel: sdist
@@ -93,11 +93,11 @@ print(*(package.strip() for package, _, extra in needs if f'"{sys.argv[1]}"' in 
 endef
 export PACKAGES_OF_EXTRA
 
-# What takes too long for every day: sanitizers, gigabytes, many kills. Compiles a shim of the CUDA kernels anew, several times.
+# What takes too long for every day: sanitizers, gigabytes, many kills. Compiles the CUDA kernels' shim several times.
 test-long: setup
 	$(PYTEST) -m long
 
-# Kernels with a fault put into each: do the tests see it? Builds the extension anew, which takes minutes.
+# Mutation tests of the kernels. Builds the extension again, which takes minutes.
 test-mutants: setup
 	$(PYTEST) -m mutants tests/ops
 
@@ -121,7 +121,7 @@ test-gpu: setup
 	$(PYTEST) -m "not slow" tests/ops --device=cuda
 	$(PYTEST) tests/cuda/test_gpu.py
 
-# Apart from the extension in use, and from nothing, so that the log tells of every kernel.
+# Built from scratch beside the extension in use, so that the log shows every kernel.
 cuda: build/cuda/.built
 
 build/cuda/.built: $(VENV)/.installed $(SOURCES)

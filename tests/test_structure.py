@@ -1,4 +1,4 @@
-"""Sizes beyond which code is split. Which floor imports which is import-linter's part, see pyproject.toml."""
+"""Sizes beyond which code is split. Which layer imports which is import-linter's part, see pyproject.toml."""
 
 import ast
 from pathlib import Path

@@ -25,7 +25,7 @@ from dfad_fast.cli.threads import set_threads
 @click.option(
     "--compress",
     type=click.Choice(["pruned", "binary", "ternary"]),
-    help="Make the student smaller first, and tune it on images of the run's bank or generator.",
+    help="Compress the student first, and fine-tune it on images of the run's bank or generator.",
 )
 @click.option(
     "--sparsity",
@@ -33,7 +33,11 @@ from dfad_fast.cli.threads import set_threads
     help="With --compress pruned: the fraction of weights that are 0 (default: 0.8).",
 )
 @click.option(
-    "--tuning-steps", type=int, default=500, show_default=True, help="Training steps of a compressed student."
+    "--tuning-steps",
+    type=int,
+    default=500,
+    show_default=True,
+    help="Fine-tuning steps of a compressed student.",
 )
 @images_option("--tuning-images", 4096, "Maximum number of images that a compressed student is tuned on.")
 @click.option("--averaged", is_flag=True, help="The moving average of the student, if the run kept one.")

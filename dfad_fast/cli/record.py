@@ -40,7 +40,7 @@ _OF_TEACHER = (
 @click.option(
     "--directions", type=int, default=8, show_default=True, help="Maximum principal directions per cluster."
 )
-@click.option("--least", type=int, default=16, show_default=True, help="Minimum images behind each mean.")
+@click.option("--least", type=int, default=16, show_default=True, help="Minimum number of images per mean.")
 @seed_option
 @threads_option()
 @quiet_option

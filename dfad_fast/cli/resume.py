@@ -19,7 +19,7 @@ from dfad_fast.wording import counted
 @click.option(
     "--accept-changes",
     is_flag=True,
-    help="Resume although versions, or this machine's capabilities, have changed.",
+    help="Resume even if settings, versions or this machine's capabilities have changed.",
 )
 @threads_option("CPU threads (default: the same number as before).")
 @click.option("--teachers", help="Folder of teachers trained here (default: the run's). None is trained.")

@@ -96,7 +96,7 @@ class Iteration:
                 drawn = next(of_student, None)
                 if drawn is None:
                     raise ValueError(
-                        f"the source hands out more batches than its student_steps, {self._source.student_steps}"
+                        f"the source yields more batches than its student_steps, {self._source.student_steps}"
                     )
                 losses, both = self._student_step(batch, drawn, weights["student"], progress)
                 turn.losses.append(losses)

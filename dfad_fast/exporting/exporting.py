@@ -110,7 +110,7 @@ def export(
         raise UsageError(f"{trained.folder} holds no generator to calibrate --int8 with: leave --int8 out")
     if compression and trained.networks.teacher_is_black_box:
         raise UsageError(
-            "a compressed student learns its teacher's answers again, and a black box answers a run's steps alone: "
+            "--compress fine-tunes the student on its teacher's answers, but a black box answers only during a run: "
             "leave --compress out"
         )
     name = Path(AVERAGED if averaged else BEST if best else STUDENT).stem

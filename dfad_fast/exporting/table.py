@@ -58,7 +58,7 @@ def _notes(export: Export) -> list[str]:
         notes.append(f"no accuracy: {export.no_test_set}")
     if export.calibration_images is not None:
         notes.append(
-            f"int8: calibrated on {export.calibration_images} generated images, and kept whatever its difference"
+            f"int8: calibrated on {export.calibration_images} generated images; its difference is not limited"
         )
     if export.compression:
         notes += _compression(export.compression)
@@ -83,8 +83,8 @@ def _compression(made: Compression) -> list[str]:
     zeros = f", {made.zeros:,} of them 0" if made.zeros else ""
     return [
         *lines,
-        f"{made.how}: {made.weights:,} weights{zeros}; stored as such the student takes "
-        f"{made.packed_bytes / 1024:,.1f} in place of {made.bytes / 1024:,.1f} KiB; the files are not packed",
+        f"{made.how}: {made.weights:,} weights{zeros}; a compact encoding would take {made.packed_bytes / 1024:,.1f} "
+        f"instead of {made.bytes / 1024:,.1f} KiB, but these files do not use one",
     ]
 
 

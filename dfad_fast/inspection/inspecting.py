@@ -93,14 +93,14 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
 
     Raises:
         UsageError: numbers that make no measure, or images of a kind that the run does not have.
-        RunError: a network that answers NaN or inf, of which nothing can be measured.
+        RunError: a network returns NaN or inf, so nothing can be measured.
     """
     for name, value, least in (("samples", samples, FEWEST_IMAGES), ("bins", bins, 1), ("seed", seed, 0)):
         if value < least:
             raise UsageError(f"--{name} must be at least {least}, got {value}")
     if images == "generated" and not run.makes_images:
         raise UsageError(
-            f"{run.folder} holds no generator to generate images with: look at real ones, with --images real "
+            f"{run.folder} holds no generator to generate images with: use real ones, with --images real "
             "--dataset NAME"
         )
     if images == "real" and run.test_set is None:
@@ -129,7 +129,7 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
     if run.test_set is None:
         missing.append(f"accuracy and calibration: {run.no_test_set}")
     if not len(first):
-        missing.append("agreement on lines: the teacher answers one class to all images")
+        missing.append("agreement on lines: the teacher puts all images into one class")
     unsigned = [stage.teacher for stage in stages if stage.sign_agreement is None]
     if unsigned:
         missing.append(
@@ -205,13 +205,13 @@ def _labeled(
 
 
 def _ask(network: nn.Module, name: str, images: Tensor) -> Tensor:
-    """Logits [N, classes]. Raises RunError where not all are finite."""
+    """Logits [N, classes]. Raises RunError if not all are finite."""
     logits = torch.cat([network(batch) for batch in images.split(_BATCH)])
     bad = int((~logits.isfinite()).any(1).sum())
     if bad:
         raise RunError(
-            f"the {name} answers NaN or inf to {bad} of {len(images)} images, so nothing can be measured: look at "
-            "its weights, and at --mean and --std of the run"
+            f"the {name} returns NaN or inf for {bad} of {len(images)} images, so nothing can be measured: check its "
+            "weights, and --mean and --std of the run"
         )
     return logits
 

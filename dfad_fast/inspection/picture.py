@@ -54,10 +54,10 @@ def _draw_stages(axis: Any, inspection: Inspection) -> None:
 
 
 def _draw_reliability(axis: Any, inspection: Inspection) -> None:
-    axis.set_title("Calibration: is a network as often right as it is sure?", fontsize=10)
+    axis.set_title("Calibration: does confidence match accuracy?", fontsize=10)
     if inspection.teacher is None or inspection.student is None:
         return _say_nothing(axis, "no labeled test images")
-    axis.plot([0, 1], [0, 1], color="gray", linestyle=":", linewidth=1, label="as often right as sure")
+    axis.plot([0, 1], [0, 1], color="gray", linestyle=":", linewidth=1, label="perfectly calibrated")
     for name, network, color in (
         ("teacher", inspection.teacher, _TEACHER),
         ("student", inspection.student, _STUDENT),
@@ -86,8 +86,8 @@ def _draw_lines(axis: Any, inspection: Inspection) -> None:
     lines = inspection.lines
     axis.set_title(f"On {lines.pairs} lines between images of different classes", fontsize=10)
     if not lines.pairs:
-        return _say_nothing(axis, "the teacher answers one class to all images")
-    axis.set(xlabel="place on the line, from one image (0) to the other (1)", ylim=(0, 105))
+        return _say_nothing(axis, "the teacher puts all images into one class")
+    axis.set(xlabel="position on the line, from one image (0) to the other (1)", ylim=(0, 105))
     axis.set_ylabel("agreement of the answers, %", color=_ALIKE)
     axis.plot(lines.lam, [100 * x for x in lines.agreement], color=_ALIKE, marker="o", markersize=4)
     axis.grid(alpha=0.3)

@@ -24,7 +24,7 @@ def refuse_unused(settings: DistillSettings) -> None:
     if settings.teacher_url and (settings.teacher or settings.teacher_weights):
         raise UsageError("--teacher-url and --teacher name two teachers: give one of them")
     if settings.teacher_url and (settings.teacher_count > 1 or settings.ensemble_weights):
-        raise UsageError("--teacher-url names one teacher: average several behind the address")
+        raise UsageError("--teacher-url names a single teacher: average several teachers in the server")
     if settings.query_budget is not None and not (settings.teacher_url or settings.teacher_answers):
         raise UsageError(
             "--query-budget is for a black-box teacher: give --teacher-url, or --teacher-answers"
@@ -32,9 +32,9 @@ def refuse_unused(settings: DistillSettings) -> None:
 
 
 def behind_address(settings: DistillSettings, dataset: Dataset | None) -> Teacher:
-    """The teacher at ``settings.teacher_url``, which is asked nothing yet.
+    """The teacher at ``settings.teacher_url``, which is not queried yet.
 
-    Raises UsageError for an address with a query, where secrets often are: config.yaml would hold it.
+    Raises UsageError for a URL with a query string, which often holds secrets: config.yaml would record it.
     """
     shape = settings.image_shape or (dataset.image_shape if dataset else None)
     classes = settings.classes or (len(dataset.classes) if dataset else None)
@@ -46,8 +46,8 @@ def behind_address(settings: DistillSettings, dataset: Dataset | None) -> Teache
     assert settings.teacher_url is not None
     if "?" in settings.teacher_url or "#" in settings.teacher_url:
         raise UsageError(
-            f"--teacher-url has a query (?...), which a run would record: put a token into {TOKEN}, and give a "
-            "harmless query in Python, to HTTPEndpoint"
+            f"--teacher-url has a query string (?...), which the run would record: put a token into {TOKEN}, or pass "
+            "the URL to HTTPEndpoint in Python"
         )
     endpoint = HTTPEndpoint(settings.teacher_url, settings.query_timeout, settings.query_retries)
     return Teacher(

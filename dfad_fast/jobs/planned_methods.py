@@ -60,11 +60,13 @@ def planned_methods(
     if min(pair.image_shape[1:]) < _LEAST_SIDE or not batch_norm_layers(pair.teacher) or pair.classes < 2:
         return []
     minutes = f"{settings.minutes:g} minutes"
-    drawn = Plan("procedural", f"{minutes} are too few here for a generator to learn in")
+    drawn = Plan("procedural", f"a generator has too little time to learn in {minutes} here")
     if on_cpu and settings.minutes < _MINUTES_FOR_A_GENERATOR:
         sized = settings.batch_per_process or "batch_size" in given
         return [drawn if sized else replace(drawn, batch_size=_SMALL_BATCH)]
-    generated = Plan("nayer", f"the teacher has batch norm layers, and {minutes} fill a bank of images", 0.5)
+    generated = Plan(
+        "nayer", f"the teacher has batch norm layers, and {minutes} are enough to fill a bank", 0.5
+    )
     return [generated, drawn]
 
 

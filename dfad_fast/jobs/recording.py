@@ -50,7 +50,7 @@ def write_record(
     make_folder(path.parent)  # before the long part, so that an error comes early
     teacher = build_teacher(settings, dataset, device, "train")
     if isinstance(teacher.network, Ensemble):
-        raise UsageError("a record is of one teacher: give the weights of one member")
+        raise UsageError("a record describes one network: give the weights of one member only")
     pixels, form = _pixels(settings, images, dataset, teacher)
     network = unwrapped(teacher.network)
     kind = image_dtype(network)
@@ -74,7 +74,7 @@ def _pixels(
     )
     form = ImageForm(teacher.image_shape, mean, std)
     if form.normalization is None:
-        raise UsageError("the teacher's images are normalized by a mean and deviation: give --mean and --std")
+        raise UsageError("a record needs the normalization of the teacher's images: give --mean and --std")
     if images is not None:
         return read_images(images, teacher.image_shape, 0, np.random.default_rng(0)).pixels, form
     assert dataset is not None

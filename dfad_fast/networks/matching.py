@@ -42,7 +42,7 @@ class Matching:
         if names_teacher and names_student and len(names_teacher) != len(names_student):
             raise UsageError(
                 f"{len(names_teacher)} taps are named for the teacher and {len(names_student)} for the student: "
-                "name equally many for both"
+                "name the same number for both"
             )
         self.pairs = match_taps(self._teacher_stages, self._student_stages)
         if len(self.pairs) < len(names_teacher or names_student or ()):

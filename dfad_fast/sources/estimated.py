@@ -72,7 +72,7 @@ class EstimatedSource(AdversarialGenerator):
             return []
         kind = str(narrower).removeprefix("torch.")
         return [
-            f"the generator's steps run in float32: in {kind} the differences that they estimate by are rounding"
+            f"the generator's steps run in float32: in {kind} the differences of its estimate are rounding errors"
         ]
 
     def batches(self, turn: Turn) -> Iterator[Batch]:

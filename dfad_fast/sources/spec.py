@@ -52,7 +52,7 @@ class SourceSpec:
         return ()
 
     def check_files(self) -> None:
-        """Raises UsageError where one of them is missing or damaged: before a teacher is trained in vain."""
+        """Raises UsageError if one of them is missing or damaged, before a teacher is trained for nothing."""
 
     @property
     def draws_weights(self) -> bool:

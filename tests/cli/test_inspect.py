@@ -120,7 +120,7 @@ def test_a_student_that_answers_nan_is_one_line_and_exit_code_1(dfad_fast, own_r
     checkpoints.save(state, own_run / CHECKPOINT)
     done = dfad_fast("inspect", own_run, *QUICK)
     assert done.code == 1
-    assert "the student answers NaN or inf to" in done.err
+    assert "the student returns NaN or inf for" in done.err
     assert done.err.count("\n") == 1
     assert not (own_run / "inspect.json").exists()
 

@@ -70,7 +70,7 @@ def test_the_training_images_of_a_dataset(dfad_fast, tmp_path):
                 "--out",
                 "a.safetensors",
             ),
-            "a record is of one teacher",
+            "a record describes one network",
         ),
     ],
 )

@@ -119,7 +119,8 @@ def test_a_page_is_plain_american_english(page):
     prose = re.sub(r"`[^`]*`", "", prose)
     banned = (
         r"\b[Oo]ptimis(?!ti)|\b[Nn]ormalis|\b[Ii]nitialis|\b[Ss]ynchronis|\b[Mm]inimis|\b[Mm]aximis|\blabelled\b|"
-        r"\bgone on with\b|\bwhat came of\b|\bbe their\b|\bis warned of\b|(?<=[.!?] )Of\b|^Of\b"
+        r"\bgone on with\b|\bwhat came of\b|\bbe their\b|\bis warned of\b|\b[Ll]ikewise\b|\bin vain\b|\bis had\b|"
+        r"\bby so much\b|\banew\b|\bas it comes\b|\btells? of\b|(?<=[.!?] )Of\b|^Of\b"
     )
     found = [line for line in prose.splitlines() if re.search(banned, line)]
     assert found == []

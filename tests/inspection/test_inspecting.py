@@ -147,7 +147,7 @@ def test_networks_that_answer_one_class_have_no_lines_and_no_nan_in_the_data(run
     assert found.agreement == 1
     assert all(math.isnan(stage.cka) for stage in found.stages)
     assert found.balance.entropy == 0
-    assert "agreement on lines: the teacher answers one class to all images" in found.missing
+    assert "agreement on lines: the teacher puts all images into one class" in found.missing
     data = json.loads(json.dumps(found.as_data(), allow_nan=False))
     assert data["stages"][0]["cka"] is None
     assert data["lines"]["mean_agreement"] is None
@@ -161,7 +161,7 @@ def test_answers_that_are_nan_are_a_run_error(run_of, images, who):
     run = run_of(**networks)
     with torch.no_grad():
         networks[who][-1].bias[0] = math.nan
-    with pytest.raises(RunError, match=f"the {who} answers NaN or inf to .* images, so nothing"):
+    with pytest.raises(RunError, match=f"the {who} returns NaN or inf for .* images, so nothing"):
         scores(run, images)
 
 

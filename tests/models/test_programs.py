@@ -163,7 +163,7 @@ def test_a_conversion_that_answers_otherwise_is_refused(tmp_path, network, monke
     wrong = nn.Sequential(network, nn.Softmax(1))
     monkeypatch.setattr(onnx2fx, "convert", lambda _: wrong)
     monkeypatch.setattr(onnx2fx, "make_trainable", lambda converted: converted)
-    with pytest.raises(UsageError, match="gives other answers after its conversion than in onnxruntime"):
+    with pytest.raises(UsageError, match="gives different answers after its conversion than in onnxruntime"):
         load_program(tmp_path / "a.onnx", SHAPE)
 
 

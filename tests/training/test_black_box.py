@@ -152,9 +152,7 @@ def test_another_kind_of_answers_is_another_run(tmp_path):
     trainer_of(Teacher(), out=tmp_path / "run").fit(1)
     with pytest.raises(UsageError, match="black_box"):
         trainer_of(Teacher(), "probabilities", out=tmp_path / "run", resume=True)
-    with pytest.raises(
-        UsageError, match="are probabilities, and logits were expected: go on with answers='proba"
-    ):
+    with pytest.raises(UsageError, match="are probabilities, expected logits: continue with answers='proba"):
         trainer_of(Teacher(), "logits", out=tmp_path / "run", resume=True, accept_changes=True)
 
 
@@ -166,7 +164,7 @@ def test_a_journal_that_tells_of_too_little_is_refused(tmp_path):
     for rest in (b"".join(lines[:-2]), None):
         journal.write_bytes(rest) if rest else journal.unlink()
         with pytest.raises(
-            UsageError, match=rf"has sent {2 * A_ROUND} images .* tells of \d+: bring back the file"
+            UsageError, match=rf"has sent {2 * A_ROUND} images .* lists \d+: restore the file"
         ):
             trainer_of(teacher, out=tmp_path / "run", resume=True, accept_changes=True)
     assert not journal.exists()
@@ -259,10 +257,10 @@ def inside(teacher):
 @pytest.mark.parametrize(
     ("around", "said"),
     [
-        (inside, "the teacher is a module with a BlackBoxTeacher inside"),
+        (inside, "the teacher is a module that contains a BlackBoxTeacher"),
         (
             lambda teacher: [make_net(6), inside(teacher)],
-            "the teacher's member 1 is a module with a BlackBoxTeacher",
+            "the teacher's member 1 is a module that contains a BlackBoxTeacher",
         ),
     ],
 )
@@ -285,7 +283,9 @@ def test_one_inside_of_a_wrapper_has_a_journal(tmp_path):
 @pytest.mark.parametrize("student", [lambda box: box, inside])
 def test_a_black_box_is_no_student(student):
     boxes = [BlackBoxTeacher(Teacher(), CLASSES) for _ in range(2)]
-    with pytest.raises(UsageError, match=r"the student is a (black box|module with a BlackBoxTeacher)"):
+    with pytest.raises(
+        UsageError, match=r"the student is a (black box|module that contains a BlackBoxTeacher)"
+    ):
         DFADTrainer(boxes[0], student(boxes[1]), SHAPE, method="dfme", batch_size=BATCH)
 
 

@@ -100,12 +100,12 @@ def compress(
     if len(images) < 2:
         raise UsageError(f"a student is tuned on at least 2 images, got {len(images)}")
     if len(answers) != len(images):
-        raise UsageError(f"an answer for each of {len(images)} images, got {len(answers)}")
+        raise UsageError(f"expected an answer for each of {len(images)} images, got {len(answers)}")
     layers = layers_of(student, settings.how)
     if settings.steps and not any(parameter.requires_grad for parameter in student.parameters()):
         raise UsageError("no parameter of the student requires a gradient: call student.requires_grad_()")
     if not _weights_are_finite(student):
-        raise RunError("the student has weights that are not finite: compress another one of the run")
+        raise RunError("the student has weights that are not finite: compress another student of the run")
     size = sum(tensor.nbytes for tensor in student.state_dict().values())
     student.eval()
     before = _measured(measure, student)
@@ -117,7 +117,7 @@ def compress(
             raise RunError(f"the student failed while it was tuned: {first_line(error, 300)}") from error
     if not _weights_are_finite(student):
         raise RunError(
-            "the compressed student has weights that are not finite: give fewer steps, or leave compress out"
+            "the compressed student has weights that are not finite: use fewer tuning steps, or do not compress it"
         )
     weights = [weight_of(layer) for layer in layers]
     return Compression(

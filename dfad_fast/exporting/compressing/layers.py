@@ -29,14 +29,14 @@ def layers_of(student: nn.Module, how: str) -> list[nn.Module]:
     found = [(name, module) for name, module in student.named_modules() if isinstance(module, kinds)]
     chosen = found if how == "pruned" else found[1:-1]
     if not chosen:
-        least = "1" if how == "pruned" else "3, the first and the last of which keep full precision"
+        least = "1" if how == "pruned" else "3, since the first and the last one keep full precision"
         raise UsageError(
-            f"the student has {len(found)} linear and convolution layers, and to be {how} takes at least {least}"
+            f"the student has {len(found)} linear and convolution layers, but {how} needs at least {least}"
         )
     for name, module in chosen:
         if not isinstance(module._parameters.get("weight"), Tensor):
             raise UsageError(
-                f"the student's {name} computes its weight, which cannot be {how}: leave compress out"
+                f"the student's {name} computes its weight, which cannot be {how}: leave out --compress"
             )
     owners: dict[int, str] = {}
     for name, module in student.named_modules():
@@ -44,7 +44,7 @@ def layers_of(student: nn.Module, how: str) -> list[nn.Module]:
             other = owners.setdefault(id(weight), name)
             if weight is not None and other != name and {other, name} & {own for own, _ in chosen}:
                 raise UsageError(
-                    f"the student's {other} and {name} share a weight, which cannot be {how}: leave compress out"
+                    f"the student's {other} and {name} share a weight, which cannot be {how}: leave out --compress"
                 )
     return [module for _, module in chosen]
 

@@ -25,33 +25,35 @@ def check_answers(answers: Any, count: int, classes: int, kind: str) -> tuple[np
     rows = _as_array(answers)
     if rows is None:
         raise RunError(
-            f"the teacher answers {type(answers).__name__} and not numbers: return a tensor or an array of "
-            "[N, classes], or of [N] labels"
+            f"the teacher returned {type(answers).__name__} instead of numbers: return a tensor or an array "
+            "[N, classes], or [N] labels"
         )
     labels = rows.ndim == 1
     if rows.shape != ((count,) if labels else (count, classes)):
         raise RunError(
-            f"the teacher answers {list(rows.shape)} to {count} images, and [{count}, {classes}] or [{count}] labels "
-            "were expected: give the number of classes that it knows, and one answer an image"
+            f"the teacher returned {list(rows.shape)} for {count} images, expected [{count}, {classes}] or [{count}] "
+            "labels: check the number of classes, and return one answer per image"
         )
     with np.errstate(over="ignore"):
         rows = rows.astype(np.float32)
     if not np.isfinite(rows).all():
         raise RunError(
-            "the teacher answers NaN or numbers that are infinite in float32: check what it makes of normalized images"
+            "the teacher returned NaN or numbers that are infinite in float32: check that it takes normalized images"
         )
     found = "labels" if labels else _recognized(rows) if kind == "auto" else kind
     if kind != "auto" and (kind == "labels") != labels:
-        came = "labels" if labels else f"{classes} numbers an image"
-        raise RunError(f"the teacher answers {came}, and {kind} were expected: say which with answers=")
+        came = "labels" if labels else f"{classes} numbers per image"
+        raise RunError(
+            f"the teacher returned {came}, expected {kind}: name the kind with answers= (--teacher-answers)"
+        )
     if labels and not (np.equal(rows, np.floor(rows)).all() and rows.min() >= 0 and rows.max() < classes):
         raise RunError(
-            f"the teacher answers labels from {rows.min():g} to {rows.max():g}, and whole numbers from 0 to "
-            f"{classes - 1} were expected: give the number of classes that it knows"
+            f"the teacher returned labels from {rows.min():g} to {rows.max():g}, expected integers from 0 to "
+            f"{classes - 1}: check the number of classes"
         )
     if kind == "probabilities" and _recognized(rows) != kind:
         raise RunError(
-            "the teacher answers numbers that are no probabilities (negative, or with another sum than 1): choose "
+            "the teacher returned numbers that are not probabilities (negative, or with a sum other than 1): choose "
             "answers='logits'"
         )
     return rows.reshape(count, -1), found
@@ -80,9 +82,9 @@ def _recognized(rows: np.ndarray) -> str:
 def as_logits(rows: Tensor, kind: str, classes: int) -> Tensor:
     """Logits [N, classes] of rows that :func:`check_answers` gave.
 
-    Probabilities p give log p less its mean over the classes: the teacher's logits, but for a number that is the same
-    for all classes (DFME, Truong et al. 2021, arXiv 2011.14779, section 4). Those of rounded ones are the same whatever
-    their sum. Hard labels give those of a teacher that is entirely sure.
+    Probabilities p give log p minus its mean over the classes: the teacher's logits up to a constant that is the same
+    for all classes (DFME, Truong et al. 2021, arXiv 2011.14779, section 4). The sum of rounded probabilities does not
+    matter. Hard labels give the logits of a teacher that is entirely sure.
     """
     if kind == "logits":
         return rows

@@ -56,10 +56,10 @@ class HTTPEndpoint:
             fits = False
         if not fits:
             got = re.sub(r"^(\w+://)?.*@", r"\1", self._shown)  # without a password
-            raise UsageError(f"a teacher's address is http://HOST:PORT/PATH or https://..., got {got!r}")
+            raise UsageError(f"a teacher's URL must be http://HOST:PORT/PATH or https://..., got {got!r}")
         if parts.username or parts.password:
             raise UsageError(
-                f"the teacher's address holds a user or password, which a run would record: put a token into {TOKEN}"
+                f"the teacher's URL contains a user or password, which the run would record: put a token into {TOKEN}"
             )
         _token()
         self._http = import_package("urllib3", install="dfad-fast[http]")
@@ -68,11 +68,11 @@ class HTTPEndpoint:
         self._pool = self._http.PoolManager(timeout=self._http.Timeout(timeout))
 
     def __call__(self, images: Any) -> np.ndarray:
-        """The answers to images [N, C, H, W], in a request that is not to be told from another."""
+        """The answers to images [N, C, H, W], in a request without a key."""
         return self.answer(np.asarray(images, np.float32), "")
 
     def answer(self, images: np.ndarray, request: str) -> np.ndarray:
-        """The answers to images [N, C, H, W]. ``request`` is the key by which the server knows one that is repeated."""
+        """The answers to images [N, C, H, W]. With the key ``request`` the server recognizes repeats."""
         body = io.BytesIO()
         np.save(body, np.ascontiguousarray(images, "<f4"), allow_pickle=False)
         headers = {"Content-Type": _TYPE, "Accept": _TYPE}
@@ -106,26 +106,26 @@ class HTTPEndpoint:
         except self._http.exceptions.HTTPError as error:
             said = printable(in_one_line(error.__cause__ or error))
             raise _NoAnswer(
-                f"no answer from the teacher at {self._shown} ({said}): see that the server runs there, "
+                f"no answer from the teacher at {self._shown} ({said}): check that the server is running, "
                 "then resume the run"
             ) from error
         if len(content) > _LONGEST_ANSWER:
-            response.close()  # what was not read would be taken for the next answer
+            response.close()  # the rest would be read as the next answer
             raise RunError(
-                f"the teacher at {self._shown} answers more than {_LONGEST_ANSWER:,} bytes to a request"
+                f"the teacher at {self._shown} returned more than {_LONGEST_ANSWER:,} bytes for one request"
             )
         response.release_conn()
         if response.status != 200:
             said = " ".join(content[:200].decode(errors="replace").split())
             text = (
-                f"the teacher at {self._shown} answers HTTP {response.status} "
-                f"({printable(said or response.reason or '')}): see what the server says, then resume the run"
+                f"the teacher at {self._shown} returned HTTP {response.status} "
+                f"({printable(said or response.reason or '')}): check the server, then resume the run"
             )
             raise _NoAnswer(text, self._wished(response)) if response.status in _BUSY else RunError(text)
         return content
 
     def _wished(self, response: Any) -> float | None:
-        """The seconds of ``Retry-After``; None where nothing that can be read is there."""
+        """The seconds of ``Retry-After``; None if it is missing or unreadable."""
         try:
             seconds: float | None = self._http.Retry().get_retry_after(response)
         except (self._http.exceptions.HTTPError, ValueError, OverflowError):
@@ -135,21 +135,23 @@ class HTTPEndpoint:
     def _read(self, content: bytes) -> np.ndarray:
         try:
             answer = np.load(io.BytesIO(content), allow_pickle=False)
-        except Exception as error:  # of whatever kind: anything may have come
+        except Exception as error:  # of any kind: the content is unknown
             raise _NoAnswer(
-                f"the teacher at {self._shown} answers no .npy array ({printable(in_one_line(error))}): let the server "
-                "answer with numpy.save"
+                f"the teacher at {self._shown} did not return a .npy array ({printable(in_one_line(error))}): encode "
+                "the server's answers with numpy.save"
             ) from error
         if not isinstance(answer, np.ndarray):
             raise RunError(
-                f"the teacher at {self._shown} answers a .npz archive: let it answer a single .npy array"
+                f"the teacher at {self._shown} returned a .npz archive: return a single .npy array"
             )
         return answer
 
 
 def _token() -> str | None:
-    """The token, if there is one. Raises UsageError, without showing it, where no header can hold it."""
+    """The token, if there is one. Raises UsageError, without showing it, if it is not a valid header value."""
     token = os.environ.get(TOKEN, "").strip()
     if not (token.isascii() and token.isprintable()):
-        raise UsageError(f"{TOKEN} holds characters that are not printable ASCII: give the token alone")
+        raise UsageError(
+            f"{TOKEN} contains characters that are not printable ASCII: set it to the token only"
+        )
     return token or None

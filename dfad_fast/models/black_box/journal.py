@@ -62,13 +62,13 @@ class Journal:
                         entry = _parsed(line, images)
                     except (ValueError, KeyError, TypeError, AttributeError) as error:
                         raise UsageError(
-                            f"{self._path}, line {number}, is no entry of a journal of queries ({in_one_line(error)}): "
-                            "bring the file back, or start anew with dfad-fast distill"
+                            f"{self._path}, line {number}, is not a journal entry ({in_one_line(error)}): restore the "
+                            "file, or start over with dfad-fast distill --overwrite"
                         ) from error
                     yield self._size, entry
                     self._size += len(line)
         except OSError as error:
-            raise UsageError(f"cannot read {self._path}: {error.strerror}: bring the file back") from error
+            raise UsageError(f"cannot read {self._path}: {error.strerror}: restore the file") from error
 
     def read_rows(self, at: int, width: int) -> np.ndarray:
         """The answers at a position, float32 [N, width]."""
@@ -78,8 +78,7 @@ class Journal:
                 return _rows(json.loads(file.readline())).reshape(-1, width)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"cannot read answers back from {self._path} ({in_one_line(error)}): bring the file back, then resume "
-                "the run"
+                f"cannot read answers from {self._path} ({in_one_line(error)}): restore the file, then resume the run"
             ) from error
 
     def _write(self, entry: Mapping[str, str], mode: str = "ab") -> int:
@@ -90,8 +89,8 @@ class Journal:
             with self._path.open(mode, buffering=0) as file:
                 if file.tell() != at:
                     raise RunError(
-                        f"{self._path} is not as this run left it (another process wrote there, or it was removed): "
-                        "end the other one, or bring the file back, then resume the run"
+                        f"{self._path} is not as this run left it (another process wrote to it, or it was removed): "
+                        "stop that process or restore the file, then resume the run"
                     )
                 try:
                     written = 0
@@ -104,8 +103,8 @@ class Journal:
                     raise
         except OSError as error:
             raise RunError(
-                f"cannot note the queries in {self._path} ({error.strerror}), and none is sent without: make room "
-                "there, then resume the run"
+                f"cannot record the queries in {self._path} ({error.strerror}), so none was sent: make room there, "
+                "then resume the run"
             ) from error
         self._size = at + len(line)
         return at

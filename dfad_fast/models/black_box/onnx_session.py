@@ -24,7 +24,7 @@ class OnnxSession:
             (self._input,) = (given.name for given in self._session.get_inputs())
         except Exception as error:  # of onnxruntime's own kinds
             raise UsageError(
-                f"{path} is no ONNX file with one input ({in_one_line(error)}): give the file of a classifier"
+                f"{path} is not an ONNX model with one input ({in_one_line(error)}): pass the file of a classifier"
             ) from error
 
     def __call__(self, images: Tensor) -> np.ndarray:

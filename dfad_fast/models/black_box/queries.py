@@ -54,14 +54,14 @@ class Queries:
                 found.setdefault(key, place)
         if found and self._is_closed:
             raise RunError(
-                "a black-box teacher is asked while its student learns, and not by this command: choose export, report "
-                "or compare"
+                "a black-box teacher is queried only while its student learns, not by this command: choose export, "
+                "report or compare"
             )
         new = sum(key not in self._places for key in found)
         if self.budget is not None and new and self.count + new > self.budget:
             raise QueryBudgetSpent(
                 f"the query budget of {self.budget:,} is used up: {self.count:,} images were sent and {new:,} more are "
-                "wanted"
+                "needed"
             )
         return found
 
@@ -101,8 +101,8 @@ class Queries:
         """
         if reached > self.count:
             raise UsageError(
-                f"the run has sent {reached:,} images to its teacher, and its journal of queries tells of "
-                f"{self.count:,}: bring back the file as the run left it, or start anew with dfad-fast distill"
+                f"the run has sent {reached:,} images to its teacher, but its journal of queries lists {self.count:,}: "
+                "restore the file, or start over with dfad-fast distill --overwrite"
             )
         self.reached = reached
 
@@ -156,8 +156,8 @@ class Queries:
     def _expected(self, kind: str, path: Path) -> str:
         if self._answers not in ("auto", kind):
             raise UsageError(
-                f"the teacher's answers in {path} are {kind}, and {self._answers} were expected: go on with "
-                f"answers={kind!r} (--teacher-answers {kind}), or start anew with dfad-fast distill"
+                f"the teacher's answers in {path} are {kind}, expected {self._answers}: continue with "
+                f"answers={kind!r} (--teacher-answers {kind}), or start over with dfad-fast distill --overwrite"
             )
         return kind
 

@@ -90,8 +90,8 @@ class BlackBoxTeacher(nn.Module):
         kind = self.queries.kind
         if kind == "labels" and not self.gives_labels:
             raise RunError(
-                "the teacher answers hard labels: say so with answers='labels' (--teacher-answers labels), since the "
-                "student's objective depends on it"
+                "the teacher returned hard labels: set answers='labels' (--teacher-answers labels), since the "
+                "student's terms depend on it"
             )
         return as_logits(rows, kind or self.answers, self.classes)
 
@@ -107,25 +107,25 @@ class BlackBoxTeacher(nn.Module):
                 )
         except DFADFastError:
             raise
-        except Exception as error:  # of whatever kind: it is the user's code
+        except Exception as error:  # of any kind: it is the user's code
             said = printable(with_kind(error, first_line(error, 200)))
             raise RunError(
-                f"the black-box teacher failed on images {list(images.shape)} ({said}): correct it, and resume the run"
+                f"the black-box teacher failed on images {list(images.shape)} ({said}): fix it, then resume the run"
             ) from error
         rows, kind = check_answers(answer, len(keys), self.classes, self.queries.kind or self.answers)
         self.queries.receive(request, rows, kind)
 
 
 def is_black_box(network: nn.Module) -> bool:
-    """Whether ``network`` is a teacher that gives its answers alone."""
+    """Whether ``network`` is a teacher that only gives answers."""
     return isinstance(network, BlackBoxTeacher)
 
 
 def refuse_hidden_black_box(network: nn.Module, what: str) -> None:
-    """Raises UsageError where a black box is inside of ``network``: it would be asked as a network is, again and again
-    and beyond what a step learns from."""
+    """Raises UsageError if ``network`` contains a black box: it would be queried like a network, repeatedly and for
+    images that no step learns from."""
     if any(is_black_box(module) for module in network.modules() if module is not network):
         raise UsageError(
-            f"the {what} is a module with a BlackBoxTeacher inside of it, whose queries nobody would hold: give the "
-            "BlackBoxTeacher itself, and put what is around it into its callable"
+            f"the {what} is a module that contains a BlackBoxTeacher, whose queries nothing would limit: pass the "
+            "BlackBoxTeacher itself, and move the code around it into its callable"
         )

@@ -174,6 +174,6 @@ def _compare_with_onnxruntime(program: Program, path: Path, image_shape: tuple[i
     same = answer.shape == expected.shape
     if not same or not torch.allclose(answer, expected, rtol=0.0, atol=slack, equal_nan=True):
         raise UsageError(
-            f"{path} gives other answers after its conversion than in onnxruntime: pass the network as a program "
-            "of torch.export, or by --teacher and --teacher-weights"
+            f"{path} gives different answers after its conversion than in onnxruntime: pass the network as a program "
+            "of torch.export, or with --teacher and --teacher-weights"
         )

@@ -61,11 +61,11 @@ def _refuse_other(teacher: nn.Module, image_shape: tuple[int, int, int], record:
     about = record.about
     if about.image_shape != image_shape:
         raise UsageError(
-            f"the record is of images {list(about.image_shape)} and the teacher takes {list(image_shape)}: give the "
+            f"the record is for images {list(about.image_shape)}, but the teacher takes {list(image_shape)}: use the "
             "record of this teacher"
         )
     if about.teacher != checksum(teacher.state_dict()):
         raise UsageError(
-            "the record is of a teacher with other weights: give this one's, which dfad-fast record writes where its "
-            "data is"
+            "the record is for other teacher weights: use the record of this teacher, which dfad-fast record writes "
+            "where its data is"
         )

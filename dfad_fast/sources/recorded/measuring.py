@@ -24,7 +24,7 @@ _ROUNDS = 50
 
 @dataclass(frozen=True)
 class Detail:
-    """How much a record tells.
+    """How detailed a record is.
 
     Attributes:
         clusters: of each class, at most.
@@ -124,7 +124,8 @@ def _summed_up(
         clusters += [(label, part) for part in _clusters(own, detail, rng)]
     if not clusters:
         raise UsageError(
-            f"the teacher sees no class in {detail.least} of these {len(features):,} images and more: give more images"
+            f"the teacher puts fewer than {detail.least} of these {len(features):,} images into each class: give more "
+            "images"
         )
     width = min(detail.directions, detail.least - 1, features.shape[1])
     lines = [_principal(part, width) for _, part in clusters]

@@ -94,7 +94,7 @@ class Record:
 def read_record(path: str | Path) -> Record:
     """The record in a file that ``dfad-fast record`` wrote. Nothing in it is executed.
 
-    Raises UsageError where it is missing, damaged, of another form, or holds values that are not finite.
+    Raises UsageError if it is missing, damaged, of another form, or holds values that are not finite.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -107,7 +107,7 @@ def read_record(path: str | Path) -> Record:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, which is no dictionary
         if (version := told.pop("version")) != _VERSION:
             raise UsageError(
-                f"{path} is a record of version {version}, expected {_VERSION}: write it anew with dfad-fast record"
+                f"{path} is a record of version {version}, expected {_VERSION}: write it again with dfad-fast record"
             )
         shape = told.pop("image_shape")
         about = About(**{**told, "image_shape": tuple(shape), "taps": tuple(told["taps"])})
@@ -116,13 +116,13 @@ def read_record(path: str | Path) -> Record:
         _check(record)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"{path} is damaged, or no record: {in_one_line(error)}: write it anew with dfad-fast record"
+            f"{path} is damaged or not a record ({in_one_line(error)}): write it again with dfad-fast record"
         ) from error
     return record
 
 
 def _check(record: Record) -> None:
-    """Raises ValueError where the tensors do not fit each other."""
+    """Raises ValueError if the tensors do not fit each other."""
     classes, features = record.class_means.shape
     clusters, directions, _ = record.directions.shape
     expected = {
@@ -151,10 +151,10 @@ def _check(record: Record) -> None:
             raise ValueError(f"{name} holds NaN or infinite values")
     inside = (record.cluster_classes >= 0) & (record.cluster_classes < classes)
     if not clusters or not bool(inside.all()):
-        raise ValueError(f"cluster_classes are none, or none of {classes} classes")
+        raise ValueError(f"cluster_classes is empty or holds values outside 0 to {classes - 1}")
     if bool((record.class_counts < 0).any()) or bool((record.cluster_counts < 1).any()):
-        raise ValueError("a count is below its least")
+        raise ValueError("a count is too small")
     if not torch.equal(record.class_counts.nonzero().flatten(), record.cluster_classes.unique()):
-        raise ValueError("the classes that have images are not those that have clusters")
+        raise ValueError("the classes with images and the classes with clusters differ")
     if bool((record.class_variances < 0).any()) or bool((record.deviations < 0).any()):
         raise ValueError("a variance or deviation is negative")

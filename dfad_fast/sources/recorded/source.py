@@ -62,7 +62,7 @@ class RecordedSource(Source):
         about, counts = record.about, record.class_counts
         left_out = int((counts == 0).sum())
         told = f"record of {about.images:,} images: {len(record.cluster_means)} clusters"
-        return [f"{told}; {left_out} of {len(counts)} classes are not in it" if left_out else told]
+        return [f"{told}; it lacks {left_out} of {len(counts)} classes" if left_out else told]
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
         for _ in range(self._plan.student_steps):
@@ -119,9 +119,9 @@ class RecordedSource(Source):
         return {"rng": self._rng.bit_generator.state, "record": self._by.digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises RuntimeError where the record is another one."""
+        """Raises RuntimeError if the record has changed."""
         if state["record"] != self._by.digest:
-            raise RuntimeError("the record that its source reads is another than it was: put that one back")
+            raise RuntimeError("the record that its source reads has changed: restore it")
         self._rng.bit_generator.state = state["rng"]
 
 

@@ -173,7 +173,10 @@ def test_a_broken_answer_is_asked_for_again(at_once, reply):
     with replying(reply, GOOD) as server:
         assert HTTPEndpoint(server.url).answer(IMAGES.numpy(), "key").shape == (3, 4)
     assert [asked["Idempotency-Key"] for asked in server.asked] == ["key"] * 2
-    with replying(reply) as server, pytest.raises(RunError, match=r"no .npy array|no answer from") as caught:
+    with (
+        replying(reply) as server,
+        pytest.raises(RunError, match=r"not return a .npy array|no answer from") as caught,
+    ):
         HTTPEndpoint(server.url, retries=1)(IMAGES)
     assert str(caught.value).isprintable()
     assert len(server.asked) == 2
@@ -246,12 +249,12 @@ def test_errors_show_no_query(at_once):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("file:///etc/hosts", "is http://HOST"),
-        ("localhost:80", "is http://HOST"),
-        ("http://", "is http://HOST"),
-        ("http://[::1/", r"is http://HOST.* got 'http://\[::1/'"),
-        ("http://host:99999/", "is http://HOST"),
-        ("http://me:secret/", "is http://HOST"),
+        ("file:///etc/hosts", "must be http://HOST"),
+        ("localhost:80", "must be http://HOST"),
+        ("http://", "must be http://HOST"),
+        ("http://[::1/", r"must be http://HOST.* got 'http://\[::1/'"),
+        ("http://host:99999/", "must be http://HOST"),
+        ("http://me:secret/", "must be http://HOST"),
         ("ftp://me:sec/ret@host/?key=secret", "got 'ftp://host/'"),
         ("me:secret@host:8000/", "got 'host:8000/'"),
         ("http://me:secret@host/", "put a token into DFAD_FAST_TEACHER_TOKEN"),

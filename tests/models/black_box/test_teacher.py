@@ -108,19 +108,19 @@ def test_a_session_of_onnxruntime_is_a_callable(tmp_path):
             "auto",
             "NaN or .* infinite in float32",
         ),
-        (lambda x: torch.zeros(len(x), CLASSES + 1), "auto", r"answers \[5, 5\] to 5 images"),
-        (lambda x: torch.zeros(len(x) - 1, CLASSES), "auto", r"answers \[4, 4\] to 5 images"),
-        (lambda x: "cat", "auto", "str and not numbers"),
+        (lambda x: torch.zeros(len(x), CLASSES + 1), "auto", r"returned \[5, 5\] for 5 images"),
+        (lambda x: torch.zeros(len(x) - 1, CLASSES), "auto", r"returned \[4, 4\] for 5 images"),
+        (lambda x: "cat", "auto", "str instead of numbers"),
         (lambda x: torch.full((len(x),), CLASSES), "labels", "labels from 4 to 4"),
         (lambda x: torch.full((len(x),), 0.5), "labels", "labels from 0.5 to 0.5"),
-        (lambda x: torch.zeros(len(x), CLASSES), "labels", "4 numbers an image, and labels were expected"),
+        (lambda x: torch.zeros(len(x), CLASSES), "labels", "4 numbers per image, expected labels"),
         (
             lambda x: torch.zeros(len(x), dtype=torch.int64),
             "logits",
-            "answers labels, and logits were expected",
+            "returned labels, expected logits",
         ),
-        (lambda x: torch.zeros(len(x), dtype=torch.int64), "auto", "say so with answers='labels'"),
-        (lambda x: torch.ones(len(x), CLASSES), "probabilities", "are no probabilities"),
+        (lambda x: torch.zeros(len(x), dtype=torch.int64), "auto", "set answers='labels'"),
+        (lambda x: torch.ones(len(x), CLASSES), "probabilities", "are not probabilities"),
         (lambda x: 1 / 0, "auto", "failed on images .*ZeroDivisionError"),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_closed_one_answers_what_it_knows_alone():
     teacher(images_of(0))
     teacher.queries.close()
     teacher(images_of(0))
-    with pytest.raises(RunError, match="and not by this command"):
+    with pytest.raises(RunError, match="not by this command"):
         teacher(images_of(1))
     assert asked.images == 5
 
@@ -236,7 +236,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path):
 def test_another_bad_line_is_refused(tmp_path, line):
     path = tmp_path / "queries.jsonl"
     path.write_text(f'{{"run": "a"}}\n{line}\n')
-    with pytest.raises(UsageError, match="line 2, is no entry"):
+    with pytest.raises(UsageError, match="line 2, is not a journal entry"):
         BlackBoxTeacher(Asked(), CLASSES).queries.resume_journal(path)
 
 
@@ -246,7 +246,7 @@ def test_nothing_is_sent_that_cannot_be_noted(tmp_path):
     teacher.queries.begin_journal(tmp_path / "queries.jsonl")
     (tmp_path / "queries.jsonl").unlink()
     (tmp_path / "queries.jsonl").mkdir()
-    with pytest.raises(RunError, match="cannot note the queries"):
+    with pytest.raises(RunError, match="cannot record the queries"):
         teacher(images_of(0))
     assert not asked.batches
 
@@ -306,5 +306,5 @@ def test_answers_beside_a_journal_do_not_fill_the_memory(tmp_path, monkeypatch):
     teacher.queries.leave_journal()
     path.unlink()
     torch.testing.assert_close(teacher(images_of(0)), before, rtol=0, atol=0)
-    with pytest.raises(RunError, match="cannot read answers back"):
+    with pytest.raises(RunError, match="cannot read answers from"):
         again(images_of(3))

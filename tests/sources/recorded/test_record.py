@@ -63,7 +63,7 @@ def test_no_mean_is_that_of_few_images(pair, images):
     assert few.cluster_counts.min() >= 10
     assert few.directions.shape[1] <= 9
     with pytest.raises(
-        UsageError, match="sees no class in 500 of these 180 images and more: give more images"
+        UsageError, match="fewer than 500 of these 180 images into each class: give more images"
     ):
         measure_record(pair[0], SHAPE, [images], Detail(least=500))
 
@@ -102,16 +102,16 @@ def with_version(tensors, header):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda tensors, header: tensors.pop("directions"), "is damaged, or no record: .*directions"),
+        (lambda tensors, header: tensors.pop("directions"), "is damaged or not a record .*directions"),
         (lambda tensors, header: tensors["class_means"].fill_(float("nan")), "class_means holds NaN"),
         (
             lambda tensors, header: tensors["cluster_classes"].fill_(7),
-            "cluster_classes are none, or none of 4",
+            "cluster_classes is empty or holds values outside 0 to 3",
         ),
         (lambda tensors, header: tensors.update(deviations=torch.ones(3)), r"deviations is \[3\], expected"),
-        (lambda tensors, header: header.pop(FORM), "is damaged, or no record"),
-        (lambda tensors, header: header.update({FORM: "{"}), "is damaged, or no record"),
-        (with_version, "is a record of version 9, expected 1: write it anew"),
+        (lambda tensors, header: header.pop(FORM), "is damaged or not a record"),
+        (lambda tensors, header: header.update({FORM: "{"}), "is damaged or not a record"),
+        (with_version, "is a record of version 9, expected 1: write it again"),
     ],
 )
 def test_a_damaged_file_is_refused_in_a_line(file, change, told):
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_refused_in_a_line(file, change, told):
 
 def test_a_file_that_is_cut_off_or_missing_is_refused(file):
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(UsageError, match="is damaged, or no record"):
+    with pytest.raises(UsageError, match="is damaged or not a record"):
         read_record(file)
     file.unlink()
     with pytest.raises(UsageError, match=r"no record .*: write one with dfad-fast record"):

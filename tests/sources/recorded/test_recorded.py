@@ -148,7 +148,7 @@ def test_a_run_does_not_go_on_with_another_record(pair, images, file, tmp_path):
     run()
     other = measure_record(pair[0], SHAPE, [images[:100]], Detail(least=4))
     write_tensors(file, other.tensors(), other.header())
-    with pytest.raises(UsageError, match="the record that its source reads is another than it was"):
+    with pytest.raises(UsageError, match="the record that its source reads has changed"):
         run(resume=True)
 
 
@@ -218,7 +218,7 @@ def test_a_source_at_rest_reads_the_record_once_it_makes_images(pair, file):
 
 
 def test_the_record_of_another_teacher_is_refused(pair, file):
-    with pytest.raises(UsageError, match="the record is of a teacher with other weights"):
+    with pytest.raises(UsageError, match="the record is for other teacher weights"):
         trainer_of((make_net(8), pair[1]), file)
 
 
