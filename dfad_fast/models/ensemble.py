@@ -76,16 +76,16 @@ class Ensemble(nn.Module):
         return {"members": len(self.members), "mean": self.mean, "weights": self.weights}
 
 
-def as_teacher(teacher: nn.Module | Sequence[nn.Module]) -> nn.Module:
-    """The network itself, or an :class:`Ensemble` of the networks that averages their logits.
+def as_networks(teacher: nn.Module | Sequence[nn.Module], student: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Both networks. Several teachers become an :class:`Ensemble` that averages their logits.
 
     Raises UsageError for anything else.
     """
-    if isinstance(teacher, list | tuple):
-        return Ensemble(teacher)
-    refuse_no_network(teacher, "teacher")
-    assert isinstance(teacher, nn.Module)
-    return teacher
+    given = Ensemble(teacher) if isinstance(teacher, list | tuple) else teacher
+    refuse_no_network(given, "teacher")
+    refuse_no_network(student, "student")
+    assert isinstance(given, nn.Module)
+    return given, student
 
 
 def named_members(network: nn.Module, what: str = "teacher") -> list[tuple[str, nn.Module]]:

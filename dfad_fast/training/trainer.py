@@ -17,9 +17,8 @@ from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.starting import undone_on_failure
 from dfad_fast.errors import UsageError
-from dfad_fast.models.ensemble import as_teacher
+from dfad_fast.models.ensemble import as_networks
 from dfad_fast.models.reading.check import as_image_shape
-from dfad_fast.models.reading.given import refuse_no_network
 from dfad_fast.networks.as_given import modes_kept
 from dfad_fast.networks.trio import Trio
 from dfad_fast.reporting.drawings import Drawings
@@ -105,9 +104,7 @@ class DFADTrainer(RunSettings, _Networks):
         self.speed = measured_before(self.out, self.resume, self.speed)
         settings = DistillerSettings(**values(self, DistillerSettings))
         begun = begun_before(self.out, self.resume, self.student_init)
-        self.teacher = as_teacher(self.teacher)
-        refuse_no_network(self.student, "student")
-        networks = self.teacher, self.student
+        networks = self.teacher, self.student = as_networks(self.teacher, self.student)
         journal = self.teacher, self.out, self.resume
         with undone_on_failure(self.student, self.student_init), queries_noted(*journal):
             made = self.distiller = Distiller(*networks, form, settings, facts, storage_for(self), begun)
