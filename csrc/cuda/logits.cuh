@@ -31,8 +31,8 @@ void with_sharing(bool classes_are_neighbors, int64_t classes, const Body& body)
   if (!classes_are_neighbors) return classes <= 16 ? body(Sharing<1, 16>{}) : body(Sharing<1, 0>{});
   if (classes <= 16) return body(Sharing<4, 4>{});
   if (classes <= 128) return body(Sharing<16, 8>{});
-  if constexpr (std::is_same_v<A, float>) {  // doubles would not fit
-    if (classes <= 1024) return body(Sharing<warp, 32>{});
+  if constexpr (std::is_same_v<A, float>) {  // neither doubles nor more of them would fit
+    if (classes <= 512) return body(Sharing<warp, 16>{});
   }
   body(Sharing<warp, 0>{});
 }

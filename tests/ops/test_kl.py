@@ -13,7 +13,7 @@ from .helpers import DTYPES, REDUCTIONS, assert_close, compiled, leaf, run
 INF, NAN = math.inf, math.nan
 SHAPES = [(4, 10), (3, 1), (1, 1000), (2, 7, 5), (2, 3, 4, 5), (5, 2), (70, 3), (2, 1025)]
 # Where rows of the CUDA kernels begin to be shared or kept otherwise.
-SHAPES += [(3, 16), (3, 17), (2, 128), (2, 129), (1, 1024), (2, 16, 3), (2, 17, 3)]
+SHAPES += [(3, 16), (3, 17), (2, 128), (2, 129), (1, 512), (1, 513), (2, 16, 3), (2, 17, 3)]
 
 
 def by_hand(s, t, temperature, reduction):
