@@ -54,4 +54,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
-    return UsageError(f"unknown {kind} {name!r}: {hint}known {kind}s: {', '.join(known)}")
+    return UsageError(f"unknown {kind} {name!r}: {hint}known names: {', '.join(known)}")

@@ -26,7 +26,7 @@ from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.matching import Matching, Names
 from dfad_fast.networks.validation import classes_of_both, refuse_other_placement
-from dfad_fast.terms import Term, Weighted, reads_features
+from dfad_fast.terms import Term, Weighted, create_module, reads_features
 
 
 class Trio:
@@ -137,7 +137,7 @@ class Trio:
             if self.module_of(row.term) is not None:
                 continue
             with torch.device("cpu"):
-                made = row.term.module(self.matching.shapes, self.image_shape)
+                made = create_module(row.term, self.matching.shapes, self.image_shape)
             if made is not None:
                 self._place(made)
                 self.synchronize(made)

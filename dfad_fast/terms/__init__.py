@@ -8,6 +8,7 @@ from dfad_fast.terms.expression import parse_terms as parse_terms
 from dfad_fast.terms.probe import Probe as Probe
 from dfad_fast.terms.term import Term as Term
 from dfad_fast.terms.term import Weighted as Weighted
+from dfad_fast.terms.term import create_module as create_module
 from dfad_fast.terms.term import reads_attention as reads_attention
 from dfad_fast.terms.term import reads_contrast as reads_contrast
 from dfad_fast.terms.term import reads_features as reads_features

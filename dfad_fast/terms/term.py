@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -179,6 +181,23 @@ def reads_statistics(rows: Sequence[Weighted]) -> bool:
 
 def reads_attention(rows: Sequence[Weighted]) -> bool:
     return any(row.term.reads_attention for row in rows)
+
+
+def create_module(
+    term: Term, stages: Sequence[Sequence[int]], image_shape: tuple[int, int, int]
+) -> nn.Module | None:
+    """What ``term.module`` returns, also for a term from before 0.3, which did not get the image shape."""
+    try:
+        inspect.signature(term.module).bind(stages, image_shape)
+    except TypeError:
+        warnings.warn(
+            f"{type(term).__name__}.module(self, stages) is deprecated: take module(self, stages, image_shape)",
+            FutureWarning,
+            stacklevel=2,
+        )
+        own: Callable[..., nn.Module | None] = term.module
+        return own(stages)
+    return term.module(stages, image_shape)
 
 
 def weigh(

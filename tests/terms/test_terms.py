@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from dfad_fast.errors import UsageError
 from dfad_fast.models.reading.batch_norm import LayerStatistics
@@ -35,6 +36,7 @@ from dfad_fast.terms import (
     TotalVariation,
     VirtualInterpolation,
     Weighted,
+    create_module,
 )
 
 
@@ -331,6 +333,16 @@ def test_a_hint_is_one_stages_mean_squared_error():
             UsageError, match=f"2 stages of the networks match, but there is no stage {stage}"
         ):
             Hint(stage).check(shapes)
+
+
+def test_a_terms_module_of_the_former_signature_still_works():
+    class Former(L1):
+        def module(self, stages):
+            return nn.Linear(len(stages), 1)
+
+    with pytest.warns(FutureWarning, match=r"Former\.module\(self, stages\) is deprecated"):
+        assert create_module(Former(), [(3,), (4,)], (1, 8, 8)).in_features == 2
+    assert create_module(L1(), [], (1, 8, 8)) is None
 
 
 def test_factor_transfer_compares_unit_factors_and_trains_the_paraphraser():
