@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import reprlib
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +13,7 @@ from dfad_fast.distributed import processes
 from dfad_fast.engine.best import BEST_BY
 from dfad_fast.engine.recipe import RECIPES
 from dfad_fast.engine.starting import STUDENT_INITS
-from dfad_fast.errors import ConfigError, UsageError, unknown_name
+from dfad_fast.errors import ConfigError, UsageError, in_one_line, unknown_name
 from dfad_fast.jobs.paths import found_from, made_absolute
 from dfad_fast.jobs.settings import DistillSettings, as_plain, distill_settings
 from dfad_fast.methods import METHODS
@@ -43,13 +44,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"cannot read {path}: {error.strerror}: give a run's folder or its {CONFIG}"
         ) from error
     except (TypeError, KeyError, ValueError) as error:
+        why = f" ({in_one_line(error)})" if isinstance(error, ValueError) else ""
         raise UsageError(
-            f"{path} is not a {CONFIG} of dfad-fast distill: give a run's folder or its {CONFIG}"
+            f"{path} is not a {CONFIG} of dfad-fast distill{why}: give a run's folder or its {CONFIG}"
         ) from error
     if unknown:
+        near = difflib.get_close_matches(unknown[0], distill_settings(), n=1)
         raise ConfigError(
             f"{path} has settings that dfad-fast distill does not know: "
             + ", ".join(f"{name}: {reprlib.repr(settings[name])}" for name in unknown)
+            + (f"; did you mean {near[0]!r}?" if near else "")
         )
     settings = with_tuples(settings)
     _refuse_other_types(settings, path)

@@ -22,6 +22,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     held = path.read_bytes()
     try:
         value = yaml.load(held.decode(), _WithoutAliases)
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"no valid YAML{line}: {error.problem}") from error
     except Exception as error:  # PyYAML raises many types for unusual values
         raise ValueError(f"no valid YAML ({type(error).__name__})") from error
     if not isinstance(value, dict):

@@ -464,7 +464,7 @@ def test_a_run_is_not_resumed_with_other_networks(dfad_fast, own, tmp_path, chan
         ("dataset", "digts", "dataset: unknown dataset 'digts': did you mean 'digits'"),
         ("log", ["csv", "cvs"], "log: unknown logger 'cvs': did you mean 'csv'"),
         ("image_shape", [1, 8], "each at least 1, such as 3,32,32; got [1, 8]"),
-        ("batchsize", 8, "settings that dfad-fast distill does not know: batchsize: 8"),
+        ("batchsize", 8, "distill does not know: batchsize: 8; did you mean 'batch_size'?"),
     ],
 )
 def test_a_wrong_value_in_a_config_is_named_with_its_file(dfad_fast, tmp_path, name, value, message):
