@@ -52,6 +52,6 @@ def with_kind(error: BaseException, said: str) -> str:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not registered, with the nearest names first."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     return UsageError(f"unknown {kind} {name!r}: {hint}known names: {', '.join(known)}")

@@ -10,9 +10,7 @@ import numbers
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar, get_args, get_origin
-
-import numpy as np
+from typing import Any, TypeGuard, TypeVar, get_args, get_origin
 
 from dfad_fast.errors import UsageError
 
@@ -84,15 +82,15 @@ class Setting:
     def expected(self) -> str:
         """``kind`` in words, with None if it is allowed."""
         kind = str(self.kind) if get_origin(self.kind) else self.kind.__name__
-        return f"{kind} | None" if self._optional else kind
+        return f"{kind} | None" if self.is_optional else kind
 
     @property
-    def _optional(self) -> bool:
+    def is_optional(self) -> bool:
         return self.default is None or self.default == ()
 
     def accepts(self, value: Any) -> bool:
         """Whether ``value`` is of ``kind``. Ignores the limits."""
-        return (value is None and self._optional) or _fits(value, self.kind)
+        return (value is None and self.is_optional) or _fits(value, self.kind)
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -150,7 +148,12 @@ def declared(settings: type) -> dict[str, Setting]:
 def values(settings: object, of: type) -> dict[str, Any]:
     """The values in ``settings`` of the settings declared by its base class ``of``, NumPy's numbers as Python's."""
     given = {name: getattr(settings, name) for name in declared(of)}
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+    return {name: value.item() if _is_of_numpy(value) else value for name, value in given.items()}
+
+
+def _is_of_numpy(value: object) -> TypeGuard[Any]:
+    """Without importing NumPy, which would slow down ``dfad-fast --help``."""
+    return isinstance(value, numbers.Number) and hasattr(value, "item")
 
 
 def refuse_beyond(
@@ -160,7 +163,7 @@ def refuse_beyond(
     the setting's name in the message."""
     for name, value in given.items():
         declaration = declarations[name]
-        if declaration.kind in (int, float) and value is not None:
+        if declaration.kind in (int, float) and not (value is None and declaration.is_optional):
             refuse_no_number(named(name), value, whole=declaration.kind is int)
         declaration.limits.refuse(named(name), value)
 

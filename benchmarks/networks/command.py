@@ -36,6 +36,7 @@ def command(students: str, teachers: str, rounds: int, threads: int | None, out:
     from benchmarks.measuring.terminal import make_console
     from benchmarks.networks.races import measure, sheet
     from dfad_fast.allocator import pin_allocator
+    from dfad_fast.wording import counted
 
     if threads:
         torch.set_num_threads(threads)
@@ -49,8 +50,8 @@ def command(students: str, teachers: str, rounds: int, threads: int | None, out:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     note = (
-        f"{machine['cpu']}, {torch.get_num_threads()} threads, torch {machine['versions']['torch']}, revision "
-        f"{revision()}; medians of {rounds} rounds. In brackets: the time over dfad_fast's. A student: "
+        f"{machine['cpu']}, {counted(torch.get_num_threads(), 'thread')}, torch {machine['versions']['torch']}, "
+        f"revision {revision()}; medians of {rounds} rounds. In brackets: the time over dfad_fast's. A student: "
         "forward and backward in train mode. A teacher: its answer in eval mode, with batch norm folded by dfad_fast. "
         "Apart: the largest difference of the logits, over the largest logit."
     )

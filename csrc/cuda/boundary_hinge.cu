@@ -181,12 +181,13 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> boundary_hinge_loss(
 
   const std::optional<Total> total = reduced ? std::make_optional<Total>(chunks, dtype, options) : std::nullopt;
   const at::Tensor agreeing = agreement ? at::empty({chunks}, options.dtype(at::kDouble)) : at::Tensor();
-  const Counter counter = agreement ? take_counter(options) : Counter();
+  const bool sums_are_counted = reduced && chunks > 1;
+  const Counter counter = agreement && !sums_are_counted ? take_counter(options) : Counter();
   int64_t launched = 0;
   stages.for_each_table([&](const Stages& table, int64_t blocks, auto compute) {
     using A = decltype(compute);
     SumTarget target = total ? total->target(launched) : SumTarget{};
-    if (agreement) target.counter = counter.data;
+    if (agreement && !sums_are_counted) target.counter = counter.data;
     launched += blocks;
     launch(
         losses<A>, blocks, table, BoundaryHinge<A>{static_cast<A>(margin)}, target,

@@ -84,9 +84,12 @@ def choose_method(
 
 
 def source_of(method: str | Method, source: str | SourceSpec = "auto") -> SourceSpec:
-    """The source that :func:`choose_method` will use, before there are networks. Does not check the method's name."""
+    """The source that :func:`choose_method` will use, before there are networks. Does not check the method's
+    name; raises UsageError for a method of another type."""
     if source != "auto":
         return as_source(source)
+    if not isinstance(method, str | Method):
+        raise UsageError(f"method must be a name or a dfad_fast.methods.Method, got {method!r}")
     known = METHODS.get(method) if isinstance(method, str) else method
     return Fresh() if known is None else known.source_spec
 
@@ -194,8 +197,6 @@ def _by_name(method: str | Method, networks: Trio) -> Method:
         if method not in METHODS:
             raise unknown_name("method", method, ["auto", *METHODS])
         return METHODS[method]
-    if not isinstance(method, Method):
-        raise UsageError(f"method must be a name or a dfad_fast.methods.Method, got {method!r}")
     return method
 
 

@@ -20,7 +20,9 @@ def optimizers_of(
     """
     device, scaled, captured = device_of(trio.student), levers.precision == "float16", levers.graph
     apart = [(list(module.parameters()), rate) for module, rate in trio.trained_apart]
-    beside = [torch.optim.Adam(own, lr=rate, fused=can_fuse(own), capturable=captured) for own, rate in apart]
+    beside = [
+        torch.optim.Adam(own, lr=rate, fused=can_fuse(own), capturable=captured) for own, rate in apart if own
+    ]
     left_out = {p for own, _ in apart for p in own}
     modules = trio.student, *trio.beside_student
     trained = [p for module in modules for p in module.parameters() if p not in left_out]

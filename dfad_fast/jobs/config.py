@@ -49,7 +49,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"{path} is not a {CONFIG} of dfad-fast distill{why}: give a run's folder or its {CONFIG}"
         ) from error
     if unknown:
-        near = difflib.get_close_matches(unknown[0], distill_settings(), n=1)
+        near = difflib.get_close_matches(str(unknown[0]), distill_settings(), n=1)
         raise ConfigError(
             f"{path} has settings that dfad-fast distill does not know: "
             + ", ".join(f"{name}: {reprlib.repr(settings[name])}" for name in unknown)

@@ -28,6 +28,7 @@ from dfad_fast.jobs.networks import (
     build_pair,
     find_test_set,
     refuse_other_teacher,
+    refuse_unreadable_test_images,
     run_plugins,
 )
 from dfad_fast.jobs.pace import FillingTakesTooLongError, Pace, find_pace
@@ -100,6 +101,7 @@ def prepare(
         raise UsageError("--minutes would spend queries of a black-box teacher on timing: use --iterations")
     for part in source_of(settings.method, settings.source).walk():
         part.check_files()
+    refuse_unreadable_test_images(settings, dataset)
     best = BestStudent(settings.best_by)
     if not (dry_run or settings.dataset or settings.evaluate):
         best.refuse_untested()  # before a teacher is trained or a run is overwritten
@@ -242,15 +244,22 @@ def _test_batches(
     settings: DistillSettings, dataset: Dataset | None, pair: Pair, device: torch.device
 ) -> list[tuple[Tensor, Tensor]] | None:
     """The test batches; None if there are no test images. Only the first process reads them."""
-    test_set = find_test_set(settings, dataset, pair)
-    if test_set is None:
+    read: list[Dataset] = []
+
+    def find() -> str | None:
+        found = find_test_set(settings, dataset, pair)
+        read.extend([found] if found else [])
+        return found.name if found else None
+
+    name = collectives.on_first(find)
+    if name is None:
         return None
     if settings.teacher and not settings.mean:
-        name = (dataset or test_set).name
+        name = dataset.name if dataset else name
         _log.info(
             f"test images are normalized by {name}'s own mean and deviation: change them with --mean and --std"
         )
-    return list(test_set.test_batches(512, device)) if processes.is_first() else []
+    return [batch for test_set in read for batch in test_set.test_batches(512, device)]
 
 
 def _recorded(settings: DistillSettings, out: Path, iterations: int | None, pair: Pair) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.data.defaults import DEFAULTS
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs import black_box
-from dfad_fast.jobs.own_test_images import is_path, read_own
+from dfad_fast.jobs.own_test_images import is_path, read_own, refuse_unreadable
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.teachers import Teacher, Training, find_or_train_teacher, training_on
 from dfad_fast.methods.plugins import load_plugins
@@ -139,6 +139,22 @@ def refuse_other_teacher(pair: Pair, folder: Path) -> None:
         )
 
 
+def refuse_unreadable_test_images(settings: DistillSettings, dataset: Dataset | None) -> None:
+    """Raises UsageError if ``settings`` evaluate on images of the user's own that are not there, or whose normalization
+    is unknown. Reads no image."""
+    if settings.evaluate and is_path(settings.evaluate):
+        refuse_unreadable(settings.evaluate, *_normalization(settings, dataset))
+
+
+def _normalization(
+    settings: DistillSettings, dataset: Dataset | None
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    return (
+        settings.mean or (dataset.mean if dataset else None),
+        settings.std or (dataset.std if dataset else None),
+    )
+
+
 def find_test_set(settings: DistillSettings, dataset: Dataset | None, pair: Pair) -> Dataset | None:
     """The dataset whose test images ``settings`` name, normalized like the teacher's images; None for none.
 
@@ -147,9 +163,8 @@ def find_test_set(settings: DistillSettings, dataset: Dataset | None, pair: Pair
     """
     shown = dataset
     if settings.evaluate and is_path(settings.evaluate):
-        mean, std = (settings.mean, settings.std) if dataset is None else (dataset.mean, dataset.std)
         shown = read_own(
-            settings.evaluate, pair.image_shape, pair.classes, settings.mean or mean, settings.std or std
+            settings.evaluate, pair.image_shape, pair.classes, *_normalization(settings, dataset)
         )
     elif settings.evaluate and not (dataset and settings.evaluate == dataset.name):
         shown = load_dataset(settings.evaluate, settings.data_dir)

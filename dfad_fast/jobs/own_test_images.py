@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from dfad_fast.memory import GIB, free_memory
 from dfad_fast.sources.folder.reading.archive import open_archive, read_archive
 from dfad_fast.sources.folder.reading.files import find_images, read_files
 from dfad_fast.sources.folder.reading.fitting import MODES
+from dfad_fast.wording import counted
 
 _LABELS = "labels"
 _BYTES = 5  # per value: as it is read, and in float32
@@ -27,7 +27,20 @@ def is_path(evaluate: str) -> bool:
     """Whether the setting ``evaluate`` is a path, and not the name of a dataset."""
     if evaluate in dataset_names():
         return False
-    return os.sep in evaluate or evaluate.endswith(".npz") or Path(evaluate).expanduser().exists()
+    path = os.path.expanduser(evaluate)
+    return bool(os.path.dirname(path)) or path.endswith(".npz") or os.path.exists(path)
+
+
+def refuse_unreadable(path: str, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    """Raises UsageError, without reading images, if there is nothing at ``path`` or no ``mean`` and ``std``."""
+    if not os.path.exists(os.path.expanduser(path)):
+        raise UsageError(
+            f"no file or folder {path}: give a folder of test images, an .npz, or a dataset's name"
+        )
+    if mean is None or std is None:
+        raise UsageError(
+            f"{path}: how the teacher's images were normalized is unknown: give --mean and --std"
+        )
 
 
 def read_own(
@@ -44,21 +57,16 @@ def read_own(
 
     Raises UsageError for anything else, for an image that cannot be read, and without ``mean`` and ``std``.
     """
-    place = Path(path).expanduser()
-    if not place.exists():
-        raise UsageError(
-            f"no file or folder {place}: give a folder of test images, an .npz, or a dataset's name"
-        )
+    refuse_unreadable(path, mean, std)
+    assert mean is not None
+    assert std is not None
+    place = Path(os.path.expanduser(path))
     if shape[0] not in MODES:
         raise UsageError(
             f"images in files are gray or RGB, but the teacher's have {shape[0]} channels: evaluate in Python"
         )
-    if mean is None or std is None:
-        raise UsageError(
-            f"{place}: how the teacher's images were normalized is unknown: give --mean and --std"
-        )
     if place.is_dir():
-        names = _class_folders(place)
+        names = _class_folders(place, classes)
         images, labels = _read_folders(place, names, shape)
     else:
         names = tuple(map(str, range(classes)))
@@ -76,12 +84,20 @@ def read_own(
     )
 
 
-def _class_folders(place: Path) -> tuple[str, ...]:
-    names = sorted(path.name for path in place.iterdir() if path.is_dir() and path.name[0] != ".")
+def _class_folders(place: Path, classes: int) -> tuple[str, ...]:
+    try:
+        names = sorted(path.name for path in place.iterdir() if path.is_dir() and path.name[0] != ".")
+    except OSError as error:
+        raise UsageError(f"{place} cannot be read ({error.strerror})") from error
     if not names:
         raise UsageError(f"{place} has no subfolders: expected one for each class, with its test images")
-    if set(names) <= _SPLITS:
+    if {name.lower() for name in names} <= _SPLITS:
         raise UsageError(f"{place} has the folders {', '.join(names)}: give the one with the test images")
+    if len(names) != classes:
+        raise UsageError(
+            f"{place} has {counted(len(names), 'subfolder')}, but the teacher knows {classes} classes: give one for "
+            "each"
+        )
     return tuple(names)
 
 
@@ -89,7 +105,7 @@ def _read_folders(
     place: Path, names: tuple[str, ...], shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     files = [find_images(place / name) for name in names]
-    _refuse_too_many(place, sum(map(len, files)), shape)
+    _refuse_too_many(place, sum(map(len, files)), shape, 0)
     images, labels = [], []
     for label, own in enumerate(files):
         pixels, errors = read_files(own, shape)
@@ -102,11 +118,11 @@ def _read_folders(
 
 def _read_arrays(place: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     archive = open_archive(place)
-    _refuse_too_many(place, len(archive), shape)
+    _refuse_too_many(place, len(archive), shape, archive.bytes)
     try:
         with np.load(place, allow_pickle=False) as file:
             labels = file[_LABELS]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged files raise many types, of zipfile, zlib and NumPy
         raise UsageError(
             f"{place}: expected an array {_LABELS!r} of whole numbers [N] ({in_one_line(error)})"
         ) from error
@@ -117,8 +133,8 @@ def _read_arrays(place: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.u
     return read_archive(archive, np.arange(len(archive)), shape), labels.astype(np.int64)
 
 
-def _refuse_too_many(place: Path, count: int, shape: tuple[int, int, int]) -> None:
-    needed, free = count * math.prod(shape) * _BYTES, free_memory(torch.device("cpu"))
+def _refuse_too_many(place: Path, count: int, shape: tuple[int, int, int], unpacked: int) -> None:
+    needed, free = count * math.prod(shape) * _BYTES + unpacked, free_memory(torch.device("cpu"))
     if free is not None and needed > free:
         raise UsageError(
             f"{place}: {count:,} images {list(shape)} take {needed / GIB:,.1f} GiB of memory, but "

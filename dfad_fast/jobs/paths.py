@@ -82,7 +82,9 @@ def _with_paths(settings: Mapping[str, Any], change: Callable[[str], str]) -> di
         if changed.get(name):
             changed[name] = change(changed[name])
     if changed.get("evaluate") and is_path(changed["evaluate"]):
-        changed["evaluate"] = change(changed["evaluate"])
+        path = change(changed["evaluate"])
+        # A folder may be named like a dataset.
+        changed["evaluate"] = path if os.path.dirname(path) else os.path.join(os.curdir, path)
     if changed.get("teacher_weights"):
         changed["teacher_weights"] = [
             change(str(file)) + (f"{KEY}{key}" if key is not None else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,11 +81,18 @@ def as_networks(teacher: nn.Module | Sequence[nn.Module], student: nn.Module) ->
 
     Raises UsageError for anything else.
     """
-    given = Ensemble(teacher) if isinstance(teacher, list | tuple) else teacher
+    given = teacher if isinstance(teacher, nn.Module) else _several(teacher)
     refuse_no_network(given, "teacher")
     refuse_no_network(student, "student")
     assert isinstance(given, nn.Module)
     return given, student
+
+
+def _several(teacher: object) -> object:
+    """An ensemble of the networks in a list or the like; anything else as it is."""
+    if not isinstance(teacher, Iterable) or isinstance(teacher, str | Mapping):
+        return teacher
+    return Ensemble(list(teacher))
 
 
 def named_members(network: nn.Module, what: str = "teacher") -> list[tuple[str, nn.Module]]:

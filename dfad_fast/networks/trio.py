@@ -25,7 +25,8 @@ from dfad_fast.models.surgery.sync_batch_norm import SynchronizedBatchNorms
 from dfad_fast.models.surgery.wrappers import unwrapped
 from dfad_fast.networks.levers import PLAIN, Levers
 from dfad_fast.networks.matching import Matching, Names
-from dfad_fast.networks.validation import classes_of_both, refuse_other_placement
+from dfad_fast.networks.validation import classes_of_both, refuse_other_placement, refuse_untrainable
+from dfad_fast.settings import RATE
 from dfad_fast.terms import Term, Weighted, create_module, reads_features
 
 
@@ -63,6 +64,7 @@ class Trio:
         if not is_black_box(teacher):  # which accepts images on any device
             refuse_other_placement(teacher, student)
         self.classes = classes_of_both(teacher, student, image_shape)
+        refuse_untrainable(student)
 
         def kernels(network: nn.Module) -> AbstractContextManager[None]:
             winograd, direct = levers.by_winograd, levers.by_direct_convolutions
@@ -139,6 +141,8 @@ class Trio:
             with torch.device("cpu"):
                 made = create_module(row.term, self.matching.shapes, self.image_shape)
             if made is not None:
+                if row.term.module_lr is not None:
+                    RATE.refuse(f"{row.term.name}: module_lr", row.term.module_lr)
                 self._place(made)
                 self.synchronize(made)
                 self._equipped.append((row.term, made))

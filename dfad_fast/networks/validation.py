@@ -10,8 +10,8 @@ from dfad_fast.models.ensemble import named_members
 from dfad_fast.models.reading.check import count_classes, device_of, example_images, image_dtype
 
 
-def refuse_other_placement(teacher: nn.Module, student: nn.Module) -> None:
-    """Checks that both have one type and device, and that the student has parameters to train."""
+def refuse_untrainable(student: nn.Module) -> None:
+    """Checks that the student has parameters to train."""
     if next(student.parameters(), None) is None:
         raise UsageError("the student has no parameters, so there is nothing to train: give another network")
     if not any(parameter.requires_grad for parameter in student.parameters()):
@@ -19,6 +19,10 @@ def refuse_other_placement(teacher: nn.Module, student: nn.Module) -> None:
             "all parameters of the student are frozen (requires_grad is False), so there is nothing to train: call "
             "student.requires_grad_()"
         )
+
+
+def refuse_other_placement(teacher: nn.Module, student: nn.Module) -> None:
+    """Checks that both have one type and device."""
     device, dtype = device_of(student), image_dtype(student)
     for what, network in named_members(teacher):
         other, other_dtype = device_of(network), image_dtype(network)

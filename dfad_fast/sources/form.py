@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -28,21 +29,15 @@ class ImageForm:
         mean, std, channels = self.mean, self.std, self.shape[0]
         if mean is None and std is None:
             return
-        if (
-            not isinstance(mean, Sized)
-            or not isinstance(std, Sized)
-            or not len(mean) == len(std) == channels
-            or not all(map(math.isfinite, (*mean, *std)))
-            or min(std) <= 0
-        ):
+        if not _are_numbers(mean, channels) or not _are_numbers(std, channels) or min(std) <= 0:
             raise UsageError(
                 f"mean and std must be given together, one finite value for each of {channels} channels, std > 0; "
                 f"got mean {mean} and std {std}"
             )
         if max(mean) > 1:
             raise UsageError(
-                f"mean {tuple(mean)} is of pixels from 0 to 255, but pixels from 0 to 1 are normalized: divide mean "
-                "and std by 255"
+                f"mean {tuple(mean)} looks like it is for pixels from 0 to 255, but here pixels from 0 to 1 are "
+                "normalized: divide mean and std by 255"
             )
 
     @property
@@ -62,3 +57,11 @@ class ImageForm:
             return (pixels - mean) / std.clamp_min(1e-3)
         mean, std = (value.to(pixels) for value in known)
         return (pixels - mean) / std
+
+
+def _are_numbers(values: Sequence[float] | None, count: int) -> TypeGuard[Sequence[float]]:
+    """Whether they are that many finite numbers in a sequence, which may be an array or a tensor."""
+    try:
+        return values is not None and len(values) == count and all(math.isfinite(value) for value in values)
+    except TypeError:
+        return False

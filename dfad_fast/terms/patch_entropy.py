@@ -11,6 +11,7 @@ from torch import Tensor
 from dfad_fast.distributed import differentiable
 from dfad_fast.errors import UsageError
 from dfad_fast.precision import at_least_float32
+from dfad_fast.settings import refuse_no_number
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
@@ -39,6 +40,8 @@ class PatchEntropy(Term):
     reads_attention: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        refuse_no_number("patch_entropy: bandwidth", self.bandwidth, whole=False)
+        refuse_no_number("patch_entropy: points", self.points, whole=True)
         if not self.bandwidth > 0:
             raise UsageError(f"patch_entropy: bandwidth must be > 0, got {self.bandwidth}")
         if self.points < 2:

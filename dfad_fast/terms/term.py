@@ -187,9 +187,9 @@ def create_module(
     term: Term, stages: Sequence[Sequence[int]], image_shape: tuple[int, int, int]
 ) -> nn.Module | None:
     """What ``term.module`` returns, also for a term from before 0.3, which did not get the image shape."""
-    try:
-        inspect.signature(term.module).bind(stages, image_shape)
-    except TypeError:
+    parameters = inspect.signature(term.module).parameters
+    needed = [parameter for parameter in parameters.values() if parameter.default is parameter.empty]
+    if "image_shape" not in parameters and len(needed) < 2:
         warnings.warn(
             f"{type(term).__name__}.module(self, stages) is deprecated: take module(self, stages, image_shape)",
             FutureWarning,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.ops import l1_discrepancy
-from dfad_fast.settings import RATE
+from dfad_fast.settings import RATE, refuse_no_number
 from dfad_fast.terms.mixing import interpolated_l1, mix
 from dfad_fast.terms.mixing_policy import MixingPolicy
 from dfad_fast.terms.probe import Probe
@@ -62,9 +62,9 @@ class VirtualInterpolation(Term):
             raise unknown_name("distance of virtual answers", self.distance, ["l1", "softmax-mse"])
         if self.policy not in {"beta", "learned"}:
             raise unknown_name("mixing policy", self.policy, ["beta", "learned"])
-        if not self.intrusion > 0:
-            raise UsageError(f"virtual: intrusion must be > 0, got {self.intrusion}")
-        RATE.refuse("virtual: policy_lr", self.policy_lr)
+        for name in _OF_LEARNED:
+            refuse_no_number(f"virtual: {name}", getattr(self, name), whole=False)
+            RATE.refuse(f"virtual: {name}", getattr(self, name))
         for name in _OF_BETA if self.policy == "learned" else _OF_LEARNED:
             if getattr(self, name) != getattr(type(self), name):
                 raise UsageError(f"virtual: {name} does nothing with policy={self.policy}: leave it out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from dfad_fast.errors import UsageError
@@ -46,18 +46,21 @@ class ToldProgress(Callback):
 
 
 def listeners_of(
-    writer: RunWriter, loggers: Loggers, progress: Progress | None, callbacks: Sequence[Callback]
+    writer: RunWriter, loggers: Loggers, progress: Progress | None, callbacks: Iterable[Callback]
 ) -> list[Callback]:
     """All callbacks of a run. Pictures are drawn only if there is a folder.
 
     Raises UsageError for a callback of another class.
     """
-    for callback in callbacks:
+    if not isinstance(callbacks, Iterable):
+        raise UsageError(f"callbacks is a list, got {type(callbacks).__name__}: put the callback in a list")
+    given = list(callbacks)
+    for callback in given:
         if not isinstance(callback, Callback):
+            came = f"the class {callback.__name__}" if isinstance(callback, type) else type(callback).__name__
             raise UsageError(
-                "a callback is an object of a class derived from dfad_fast.runs.events.Callback, got "
-                f"{type(callback).__name__}"
+                f"a callback is an object of a class derived from dfad_fast.runs.events.Callback, got {came}"
             )
     drawings = [Drawings(writer.folder, loggers)] if writer.folder else []
     told = [ToldProgress(progress)] if progress else []
-    return [loggers, *drawings, *told, *callbacks]
+    return [loggers, *drawings, *told, *given]

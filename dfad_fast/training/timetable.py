@@ -9,6 +9,7 @@ from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.errors import DFADFastWarning
 from dfad_fast.runs.settings import RunSettings
+from dfad_fast.settings import refuse_no_number
 from dfad_fast.wording import counted
 
 
@@ -36,6 +37,9 @@ def make_timetable(
     evaluated: bool,
 ) -> Timetable:
     """Plans ``iterations`` more iterations, the same in all processes. Warns if a learning rate would rise again."""
+    for name, every in (("log_every", log_every), ("evaluate_every", evaluate_every)):
+        if every is not None:
+            refuse_no_number(name, every, whole=True)
     state = distiller.state
     target, planned = state.iteration + iterations, state.planned_iterations
     if planned is None or planned < target:

@@ -107,6 +107,24 @@ def test_own_test_images_are_found_again_from_elsewhere(dfad_fast, own, tmp_path
     assert f"{100 * accuracy:.2f} %" in shown.out
 
 
+def test_own_test_images_may_lie_in_a_folder_named_like_a_dataset(dfad_fast, own, tmp_path):
+    from PIL import Image
+
+    for name in "abc":
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        for index in range(2):
+            Image.new("L", (8, 8), 9).save(tmp_path / "digits" / name / f"{index}.png")
+    done = dfad_fast("distill", *own, "--mean", ".5", "--std", ".25", "--evaluate", "./digits")
+    assert done.code == 0, done.err
+    shown = dfad_fast("inspect", tmp_path / "run")
+    assert shown.code == 0, shown.err
+    assert "450" not in shown.out
+    again = dfad_fast("distill", "--config", "run", "--out", "again")
+    assert again.code == 0, again.err
+    recorded = yaml.safe_load((tmp_path / "again" / "config.yaml").read_text())
+    assert recorded["distill"]["evaluate"] == str(tmp_path / "digits")
+
+
 def test_levers_are_recorded_and_repeated(dfad_fast, own, tmp_path):
     import yaml
 

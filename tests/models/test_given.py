@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfad_fast import DFADTrainer
+from dfad_fast import BlackBoxTeacher, DFADTrainer
 from dfad_fast.errors import UsageError
 from dfad_fast.models.reading.answers import find_logits
 
@@ -19,7 +19,7 @@ GIVEN = {
     "weights": (make_net().state_dict, "got weights without a network: build the network and call"),
     "a name": (
         lambda: "resnet18",
-        r"got 'resnet18': build the network, such as by dfad_fast\.models\.create_network",
+        r"got 'resnet18': build the network, for example with dfad_fast\.models\.create_network",
     ),
     "a class": (lambda: nn.Linear, "got the class Linear: pass an instance of it"),
     "a program": (
@@ -49,6 +49,8 @@ def test_a_student_that_is_frozen_altogether_is_refused_and_one_that_is_so_in_pa
         UsageError, match=r"all parameters of the student are frozen.*student\.requires_grad_\(\)"
     ):
         DFADTrainer(make_net(), student, SHAPE, "dfad", batch_size=4)
+    with pytest.raises(UsageError, match="all parameters of the student are frozen"):
+        DFADTrainer(BlackBoxTeacher(make_net(), 3), student, SHAPE, "dfme", batch_size=4)
     student[1].bias.requires_grad_()
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     DFADTrainer(make_net(), student, SHAPE, "dfad", batch_size=4).step()

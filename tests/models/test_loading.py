@@ -394,7 +394,7 @@ OTHER_FILES = {
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "run git lfs pull"),
     "web page": (b"<!DOCTYPE html><html>not found</html>", "is a web page, not the weights"),
     "gzip": (gzip.compress(b"weights"), "is compressed by gzip: decompress it first"),
-    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "is an HDF5 file, such as Keras saves"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(64), r"is an HDF5 file \(as saved by Keras\)"),
     "arrays": (lambda file: np.savez(file, weight=np.zeros(3)), "holds NumPy arrays: save them as tensors"),
     "archive": (
         lambda file: zipfile.ZipFile(file, "w").writestr("net/weights.pth", b""),
@@ -414,6 +414,16 @@ def test_a_file_of_another_kind_is_told(kind, name, tmp_path, network):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=told):
         load_weights(network, tmp_path / name)
+
+
+def test_a_damaged_archive_is_told(tmp_path, network):
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    content = bytearray((tmp_path / "weights.pt").read_bytes())
+    start = content.rindex(b"PK\x01\x02")  # of the last entry in the archive's directory
+    content[start : start + 4] = b"none"
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(UsageError, match=r"weights\.pt (could not be read as weights|is damaged)"):
+        load_weights(network, tmp_path / "weights.pt")
 
 
 def test_a_folder_is_no_file_of_weights(tmp_path, network):

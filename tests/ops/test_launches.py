@@ -56,9 +56,16 @@ def test_a_loss_is_one_launch_forward_and_one_backward(name, reduction, shape):
 
 
 class Launch(ctypes.Structure):
-    """The beginning of a launch, as in tests/cuda/shim/launcher.h."""
+    """A launch, as in tests/cuda/shim/launcher.h."""
 
-    _fields_ = (("kernel", ctypes.c_void_p), ("blocks", ctypes.c_uint))
+    _fields_ = (
+        ("kernel", ctypes.c_void_p),
+        ("blocks", ctypes.c_uint),
+        ("threads", ctypes.c_uint),
+        ("dynamic_shared", ctypes.c_size_t),
+        ("count", ctypes.c_size_t),
+        ("arguments", ctypes.POINTER(ctypes.c_void_p)),
+    )
 
 
 @pytest.fixture
@@ -112,6 +119,42 @@ def test_launches_of_one_stream_share_a_counter_that_each_sets_back(use_stream):
         use_stream(stream, False)
         for rows in (3, 2, 3):
             torch.testing.assert_close(*mean_distance(rows, 5001))
+
+
+@pytest.fixture
+def counters_of():
+    """The addresses of the counters that calls of l1_discrepancy, of several blocks, hand to their launches."""
+    found = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Launch))
+    def note(launch):
+        target = ctypes.cast(launch.contents.arguments[2], ctypes.POINTER(ctypes.c_uint64))
+        found.append(target[2])  # SumTarget: partials, first, counter
+        return 0
+
+    def noted(calls):
+        found.clear()
+        shim_library().cuda_shim_set_launcher(note)
+        for _ in range(calls):
+            l1_discrepancy(torch.zeros(5001), torch.zeros(5001))
+        shim_library().cuda_shim_set_launcher(None)
+        return list(found)
+
+    yield noted
+    shim_library().cuda_shim_set_launcher(None)
+
+
+def test_launches_share_a_counter_only_where_they_cannot_run_at_once(use_stream, counters_of):
+    use_stream(11, False)
+    first, again = counters_of(2)
+    use_stream(12, False)
+    (other,) = counters_of(1)
+    use_stream(11, True)
+    captured = counters_of(3)
+    use_stream(11, False)
+    assert [first, again] == counters_of(1) * 2
+    assert len({first, other, *captured}) == 5
+    assert 0 not in {first, other, *captured}
 
 
 def test_captured_launches_have_counters_of_their_own_and_are_right_when_those_run_out(

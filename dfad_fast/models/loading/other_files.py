@@ -10,24 +10,33 @@ _BEGINNINGS = {
     b"<!doctype html": "is a web page, not the weights: download the file itself",
     b"<html": "is a web page, not the weights: download the file itself",
     b"\x1f\x8b": "is compressed by gzip: decompress it first",
-    b"\x89hdf": "is an HDF5 file, such as Keras saves, and not of PyTorch: convert its weights to a .safetensors file",
+    b"<?xml": "is a web page, not the weights: download the file itself",
+    b"\x89hdf": "is an HDF5 file (as saved by Keras), not a PyTorch file: convert its weights to a .safetensors file",
 }
+
+
+def names_in(archive: Path) -> list[str]:
+    """The names of the files in a zip archive; none for anything else, and for a damaged one."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return opened.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return []
 
 
 def described(path: Path) -> str | None:
     """What the unreadable file ``path`` is, and what to do about it; None if it is not a kind that is known."""
     with path.open("rb") as file:
-        start = file.read(64).lower()
+        start = file.read(64)
     if not start:
         return "is empty: copy or download it again"
     for beginning, told in _BEGINNINGS.items():
-        if start.startswith(beginning):
+        if start.lstrip().lower().startswith(beginning):
             return told
-    if not zipfile.is_zipfile(path):
+    names = names_in(path)
+    if not names:
         return None
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if names and all(name.endswith(".npy") for name in names):
+    if all(name.endswith(".npy") for name in names):
         return "holds NumPy arrays: save them as tensors, with torch.save or as a .safetensors file"
     if any(name.endswith("data.pkl") for name in names):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import warnings
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from dfad_fast.errors import UsageError, in_one_line
-from dfad_fast.models.loading.other_files import described
+from dfad_fast.models.loading.other_files import described, names_in
 from dfad_fast.private_torch import refused_container, refused_global
 
 KEY = "::"
@@ -157,8 +156,5 @@ def _next_kind(before: type | None, filled_as: str, error: Exception) -> type:
 
 def _is_program(path: Path) -> bool:
     """Whether the file is an archive of TorchScript or torch.export."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    names = {name.rpartition("/")[2] for name in names_in(path)}
     return bool(names & {"constants.pkl", "archive_format", "serialized_exported_program.json"})

@@ -14,8 +14,8 @@ def find_attention(network: nn.Module, images: Tensor) -> list[Tap]:
 
     Rule: modules whose class has "attention" in its name, such as torch's MultiheadAttention and those of timm,
     torchvision and transformers, that return tokens [B, N + H W, C] in the image's proportions, with up to 5 tokens in
-    front, or [B, H, W, C]. If such a module is inside another one, the outer one counts. Attention within windows gives
-    no such tokens. None in a program or a black box.
+    front, or [B, H, W, C]. If such a module is inside another one, the outer one counts. Modules that return windows
+    instead of whole images are left out. None in a program or a black box.
     """
     if is_opaque(network):
         return []

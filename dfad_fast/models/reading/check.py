@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,12 +30,16 @@ DROPOUT = (
 
 def as_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """(channels, height, width). Raises UsageError for anything else."""
-    values = tuple(int(side) for side in shape)
-    if len(values) != 3 or min(values) < 1:
+    try:
+        channels, height, width = map(operator.index, shape)
+    except (TypeError, ValueError):
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        got = list(shape) if isinstance(shape, Iterable) and not isinstance(shape, str) else repr(shape)
         raise UsageError(
-            f"the image shape must be CHANNELS,HEIGHT,WIDTH, each at least 1, such as 3,32,32; got {list(values)}"
+            f"the image shape must be CHANNELS,HEIGHT,WIDTH, each at least 1, such as 3,32,32; got {got}"
         )
-    return values
+    return channels, height, width
 
 
 def device_of(network: nn.Module) -> torch.device:

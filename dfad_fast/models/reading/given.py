@@ -25,7 +25,8 @@ def _told(given: object) -> str:
     if isinstance(given, torch.export.ExportedProgram):
         return "an ExportedProgram: pass its .module()"
     if isinstance(given, str | PathLike):
-        return f"{str(given)!r}: build the network, such as by dfad_fast.models.create_network(), and load its weights"
+        make = "dfad_fast.models.create_network()"
+        return f"{str(given)!r}: build the network, for example with {make}, and load its weights"
     if callable(given):
         return f"a {type(given).__name__}: as a teacher, wrap it in dfad_fast.BlackBoxTeacher"
     return f"{type(given).__name__}: pass a network"

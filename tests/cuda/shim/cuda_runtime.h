@@ -2,6 +2,8 @@
 // built-in variables and functions that they use, and a launch that returns when the kernel has finished.
 #pragma once
 
+#include <c10/core/CPUAllocator.h>
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -65,6 +67,33 @@ void __stwb(T* target, T value) {
 
 using cudaError_t = int;
 using cudaStream_t = void*;
+constexpr cudaError_t cudaSuccess = 0;
+constexpr unsigned cudaStreamNonBlocking = 1;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+inline const cudaStream_t cudaStreamPerThread = reinterpret_cast<cudaStream_t>(2);
+
+// From torch's allocator, since what interprets the kernels asks it which memory there is.
+inline cudaError_t cudaMalloc(void** data, std::size_t bytes) {
+  *data = c10::GetCPUAllocator()->raw_allocate(bytes);
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t) {
+  std::memset(data, value, bytes);
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t*, unsigned) {
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaStreamDestroy(cudaStream_t) {
+  return cudaSuccess;
+}
 
 struct cudaLaunchConfig_t {
   dim3 gridDim;
