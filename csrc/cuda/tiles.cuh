@@ -18,10 +18,10 @@ constexpr int64_t tiles_of_block = int64_t{threads} * width;  // in elements, a 
 
 // Tiles of each warp in a chunk: the more elements there are the more, as long as the blocks are enough to fill a large
 // GPU. No device enters, so that sums are the same on every GPU.
-DFAD_HD int64_t tiles_per_warp(int64_t elements) {
+DFAD_HD int tiles_per_warp(int64_t elements) {
   constexpr int64_t enough_blocks = 512, most_tiles = 4;
   const int64_t tiles = elements / (enough_blocks * tiles_of_block);
-  return tiles < 1 ? 1 : tiles > most_tiles ? most_tiles : tiles;
+  return static_cast<int>(tiles < 1 ? 1 : tiles > most_tiles ? most_tiles : tiles);
 }
 
 DFAD_HD int64_t chunks_of(int64_t elements) {
@@ -40,10 +40,10 @@ __device__ __forceinline__ int lane_of_warp() {
 // Calls body(begin) for the tiles of this warp in a block's chunk.
 template <class Body>
 __device__ __forceinline__ void for_each_tile(int64_t elements, int64_t chunk, const Body& body) {
-  const int64_t tiles = tiles_per_warp(elements);
+  const int tiles = tiles_per_warp(elements);
   const int64_t first = chunk * tiles * tiles_of_block + int64_t{threadIdx.x / warp} * tile_elements;
 #pragma unroll 1
-  for (int64_t i = 0; i < tiles; ++i) {
+  for (int i = 0; i < tiles; ++i) {
     const int64_t begin = first + i * tiles_of_block;
     if (begin < elements) body(begin);
   }

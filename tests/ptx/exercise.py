@@ -19,7 +19,7 @@ SIZES = (13, 9001)  # a part of a vector; several chunks, the last one with such
 
 def _l1() -> None:
     for size in SIZES:
-        for reduction in ("mean", "none"):
+        for reduction in ("mean", "sum", "none"):  # two that count blocks, one after the other
             s, t = torch.randn(size), torch.randn(size)
             compare(
                 lambda s, t, r=reduction: ops.l1_discrepancy(s, t, r)[0],
