@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>)
     return channel_of<A>(stage, incoming, k);
   };
   for_each_tile(stage.loop.elements, chunk, [&](int64_t begin) {
-    for_tile<A, AtOnce<width, 4>, 1>(
+    for_tile<A, AtOnce<width, 2>, 1>(
         stage.loop, stage.loop.elements, begin, place,
         [&](const OfChannel<A>& of_piece, Element element, const A (&in)[1], A (&out)[1]) {
           const OfChannel<A> own =
