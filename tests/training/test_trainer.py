@@ -447,7 +447,7 @@ class Tuple(nn.Module):
         ({"generator": nn.Linear(9, 5)}, "the generator cannot take noise"),
         ({"recipe": "slow"}, "unknown recipe"),
         ({"seed": -1}, "seed must be at least 0"),
-        ({"student": nn.Flatten()}, "the student has no parameters"),
+        ({"student": nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())}, "the student has no parameters"),
         ({"student": make_net(4).double()}, "bring both to one device and type"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"latent_dim": 0}, "latent_dim must be at least 1"),
