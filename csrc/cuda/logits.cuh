@@ -90,7 +90,7 @@ struct Logits {
     }
   }
 
-  // Of class c, the thread's k-th.
+  // The logit of class c, which is the thread's k-th class.
   __device__ __forceinline__ A at(int64_t c, int k) const {
     return S::kept > 0 ? kept[k] : load_one<A>(data, dtype, offset + c * stride) * inverse_temperature;
   }

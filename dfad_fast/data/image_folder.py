@@ -24,7 +24,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
     Raises:
         UsageError: train and test have different classes.
     """
-    train, test = (_subfolders(folder / split) for split in ("train", "test"))
+    train, test = (subfolders(folder / split) for split in ("train", "test"))
     if train != test:
         odd = ", ".join(sorted(set(train) ^ set(test)))
         raise UsageError(
@@ -59,7 +59,8 @@ def read_split(folder: Path, classes: tuple[str, ...], size: tuple[int, int]) ->
     return images, torch.tensor(labels, dtype=torch.int64)
 
 
-def _subfolders(folder: Path) -> tuple[str, ...]:
+def subfolders(folder: Path) -> tuple[str, ...]:
+    """Their names, sorted, without hidden ones."""
     return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."))
 
 

@@ -143,12 +143,13 @@ def refuse_unreadable_test_images(settings: DistillSettings, dataset: Dataset | 
     """Raises UsageError if ``settings`` evaluate on images of the user's own that are not there, or whose normalization
     is unknown. Reads no image."""
     if settings.evaluate and is_path(settings.evaluate):
-        refuse_unreadable(settings.evaluate, *_normalization(settings, dataset))
+        refuse_unreadable(settings.evaluate, *normalization_of(settings, dataset))
 
 
-def _normalization(
+def normalization_of(
     settings: DistillSettings, dataset: Dataset | None
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and deviation that ``settings`` give for the teacher's images, or those of its ``dataset``."""
     return (
         settings.mean or (dataset.mean if dataset else None),
         settings.std or (dataset.std if dataset else None),
@@ -164,7 +165,7 @@ def find_test_set(settings: DistillSettings, dataset: Dataset | None, pair: Pair
     shown = dataset
     if settings.evaluate and is_path(settings.evaluate):
         shown = read_own(
-            settings.evaluate, pair.image_shape, pair.classes, *_normalization(settings, dataset)
+            settings.evaluate, pair.image_shape, pair.classes, *normalization_of(settings, dataset)
         )
     elif settings.evaluate and not (dataset and settings.evaluate == dataset.name):
         shown = load_dataset(settings.evaluate, settings.data_dir)

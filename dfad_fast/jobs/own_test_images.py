@@ -11,14 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from dfad_fast.data import Dataset, dataset_names
+from dfad_fast.data.image_folder import subfolders
 from dfad_fast.errors import UsageError, in_one_line
-from dfad_fast.memory import GIB, free_memory
 from dfad_fast.sources.folder.reading.archive import open_archive, read_archive
 from dfad_fast.sources.folder.reading.files import find_images, read_files
 from dfad_fast.sources.folder.reading.fitting import MODES
+from dfad_fast.sources.folder.reading.image_set import refuse_too_many
 from dfad_fast.wording import counted
 
 _LABELS = "labels"
+_FEWER = "evaluate on fewer"
 _BYTES = 5  # per value: as it is read, and in float32
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
@@ -86,7 +88,7 @@ def read_own(
 
 def _class_folders(place: Path, classes: int) -> tuple[str, ...]:
     try:
-        names = sorted(path.name for path in place.iterdir() if path.is_dir() and path.name[0] != ".")
+        names = subfolders(place)
     except OSError as error:
         raise UsageError(f"{place} cannot be read ({error.strerror})") from error
     if not names:
@@ -98,14 +100,15 @@ def _class_folders(place: Path, classes: int) -> tuple[str, ...]:
             f"{place} has {counted(len(names), 'subfolder')}, but the teacher knows {classes} classes: give one for "
             "each"
         )
-    return tuple(names)
+    return names
 
 
 def _read_folders(
     place: Path, names: tuple[str, ...], shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     files = [find_images(place / name) for name in names]
-    _refuse_too_many(place, sum(map(len, files)), shape, 0)
+    count = sum(map(len, files))
+    refuse_too_many(place, count, shape, count * math.prod(shape) * _BYTES, _FEWER)
     images, labels = [], []
     for label, own in enumerate(files):
         pixels, errors = read_files(own, shape)
@@ -118,7 +121,8 @@ def _read_folders(
 
 def _read_arrays(place: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     archive = open_archive(place)
-    _refuse_too_many(place, len(archive), shape, archive.bytes)
+    needed = len(archive) * math.prod(shape) * _BYTES + archive.bytes
+    refuse_too_many(place, len(archive), shape, needed, _FEWER)
     try:
         with np.load(place, allow_pickle=False) as file:
             labels = file[_LABELS]
@@ -131,12 +135,3 @@ def _read_arrays(place: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.u
             f"{place}: {_LABELS} must be whole numbers [N], got {labels.dtype} {list(labels.shape)}"
         )
     return read_archive(archive, np.arange(len(archive)), shape), labels.astype(np.int64)
-
-
-def _refuse_too_many(place: Path, count: int, shape: tuple[int, int, int], unpacked: int) -> None:
-    needed, free = count * math.prod(shape) * _BYTES + unpacked, free_memory(torch.device("cpu"))
-    if free is not None and needed > free:
-        raise UsageError(
-            f"{place}: {count:,} images {list(shape)} take {needed / GIB:,.1f} GiB of memory, but "
-            f"{free / GIB:,.1f} GiB are free: evaluate on fewer"
-        )

@@ -11,7 +11,7 @@ from torch import Tensor
 from dfad_fast.data import Dataset, load_dataset
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.devices import choose_device
-from dfad_fast.jobs.networks import build_teacher, run_plugins
+from dfad_fast.jobs.networks import build_teacher, normalization_of, run_plugins
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.teachers import Teacher
 from dfad_fast.models.ensemble import Ensemble
@@ -68,11 +68,7 @@ def _pixels(
     settings: DistillSettings, images: str | None, dataset: Dataset | None, teacher: Teacher
 ) -> tuple[Tensor, ImageForm]:
     """The images as bytes [N, C, H, W], and the normalization of the teacher's images."""
-    mean, std = (
-        settings.mean or (dataset.mean if dataset else None),
-        settings.std or (dataset.std if dataset else None),
-    )
-    form = ImageForm(teacher.image_shape, mean, std)
+    form = ImageForm(teacher.image_shape, *normalization_of(settings, dataset))
     if form.normalization is None:
         raise UsageError("a record needs the normalization of the teacher's images: give --mean and --std")
     if images is not None:

@@ -17,7 +17,14 @@ from dfad_fast.engine.iterations import source_at_rest
 from dfad_fast.errors import UsageError
 from dfad_fast.jobs.config import read_config
 from dfad_fast.jobs.devices import choose_device
-from dfad_fast.jobs.networks import Pair, build_pair, find_test_set, refuse_other_teacher, run_plugins
+from dfad_fast.jobs.networks import (
+    Pair,
+    build_pair,
+    find_test_set,
+    normalization_of,
+    refuse_other_teacher,
+    run_plugins,
+)
 from dfad_fast.jobs.own_test_images import is_path
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.jobs.trained_weights import best_iteration, load_trained_weights, refuse_nothing_saved
@@ -138,8 +145,7 @@ def load_run(
     if isinstance(pair.teacher, BlackBoxTeacher):
         pair.teacher.queries.close()
     known = own_dataset or _evaluated(config)
-    mean = config.mean or (known.mean if known else None)
-    std = config.std or (known.std if known else None)
+    mean, std = normalization_of(config, known)
     form = ImageForm(pair.image_shape, mean, std)
     batch_size = _batch_size(config, folder)
     networks = _with_generator(pair, config, form, batch_size)

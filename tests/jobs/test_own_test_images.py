@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from dfad_fast.errors import UsageError
-from dfad_fast.jobs import own_test_images
 from dfad_fast.jobs.own_test_images import is_path, read_own
+from dfad_fast.sources.folder.reading import image_set
 
 SHAPE = (3, 8, 8)
 NORMALIZED = (0.5,) * 3, (0.25,) * 3
@@ -103,7 +103,7 @@ def test_the_normalization_must_be_known(tmp_path):
 
 
 def test_more_images_than_memory_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(own_test_images, "free_memory", lambda _: 100)
+    monkeypatch.setattr(image_set, "free_memory", lambda _: 100)
     with pytest.raises(UsageError, match=r"4 images .* are free: evaluate on fewer"):
         read_own(str(write(tmp_path)), SHAPE, 2, *NORMALIZED)
 

@@ -109,7 +109,7 @@ def use_stream():
 
 
 def mean_distance(*shape):
-    """Of two tensors by the op, and by torch."""
+    """The mean distance between two random tensors, by the op and by torch."""
     s, t = torch.randn(shape), torch.randn(shape)
     return l1_discrepancy(s, t), (s - t).abs().mean()
 

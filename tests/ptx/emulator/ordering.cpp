@@ -18,7 +18,7 @@ struct Published {
   }
 };
 
-// Of each block's turn. Atomic operations on one address follow each other, so that each sees all that came before.
+// By the block's turn. Atomic operations on one address happen one after another, so each sees all earlier ones.
 using Publications = std::map<std::int32_t, Published>;
 
 // That a thread has seen what was published at an address. From its next fence on that is settled.

@@ -30,6 +30,14 @@ void begin_launch(Cell& cell) {
   cell.launch = machine().launch;
 }
 
+// From now on the cell holds what this access wrote.
+void take_over(Cell& cell, const Cell::Access& now, bool atomic) {
+  cell.writer = now;
+  cell.reader = {};
+  cell.several_readers = false;
+  cell.atomic = atomic;
+}
+
 }  // namespace
 
 void note_read(const Thread& thread, Cell* cells, int bytes) {
@@ -55,10 +63,7 @@ void note_write(const Thread& thread, Cell* cells, int bytes, const char* values
     begin_launch(cell);
     raced |= !is_before(cell.writer, now) && cell.value != values[i];
     overtook |= cell.several_readers ? cell.reader.barriers >= now.barriers : !is_before(cell.reader, now);
-    cell.writer = now;
-    cell.reader = {};
-    cell.several_readers = false;
-    cell.atomic = false;
+    take_over(cell, now, false);
     cell.value = values[i];
   }
   if (raced) report("race: two threads write different values");
@@ -72,10 +77,7 @@ void note_atomic(const Thread& thread, Cell* cells, int bytes) {
     Cell& cell = cells[i];
     begin_launch(cell);
     raced |= (!cell.atomic && !is_before(cell.writer, now)) || !is_before(cell.reader, now);
-    cell.writer = now;
-    cell.reader = {};
-    cell.several_readers = false;
-    cell.atomic = true;
+    take_over(cell, now, true);
   }
   if (raced) report("race: an atomic operation on what another thread reads or writes");
 }

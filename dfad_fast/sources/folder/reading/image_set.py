@@ -21,6 +21,7 @@ from dfad_fast.sources.folder.reading.fitting import MODES
 from dfad_fast.wording import counted
 
 FEWEST: Final = 10
+_FEWER: Final = "set a limit, such as limit=20000"
 _NAMED: Final = 3
 
 
@@ -51,7 +52,7 @@ def read_images(path: str, shape: tuple[int, int, int], limit: int, rng: np.rand
         files = find_images(place)
         digest = digest_of(place, files)
         rows = _drawn(len(files), limit, rng)
-        _refuse_too_many(place, len(rows), shape, 0)
+        refuse_too_many(place, len(rows), shape, len(rows) * math.prod(shape), _FEWER)
         pixels, errors = read_files([files[row] for row in rows], shape)
         if errors:
             _say_unread(place, errors, len(rows))
@@ -59,7 +60,7 @@ def read_images(path: str, shape: tuple[int, int, int], limit: int, rng: np.rand
         archive = open_archive(place)
         digest = archive.digest
         rows = _drawn(len(archive), limit, rng)
-        _refuse_too_many(place, len(rows), shape, archive.bytes)
+        refuse_too_many(place, len(rows), shape, len(rows) * math.prod(shape) + archive.bytes, _FEWER)
         pixels = read_archive(archive, rows, shape)
     else:
         raise UsageError(f"no file or folder {path!r}: pass a folder of image files, or an .npz")
@@ -72,12 +73,13 @@ def _drawn(count: int, limit: int, rng: np.random.Generator) -> NDArray[np.int64
     return np.sort(rng.permutation(count)[:limit]) if 0 < limit < count else np.arange(count)
 
 
-def _refuse_too_many(place: Path, count: int, shape: tuple[int, int, int], unpacked: int) -> None:
-    needed, free = count * math.prod(shape) + unpacked, free_memory(torch.device("cpu"))
+def refuse_too_many(place: Path, count: int, shape: tuple[int, int, int], needed: int, advice: str) -> None:
+    """Raises UsageError if ``needed`` bytes for ``count`` images of ``shape`` are more than the free memory."""
+    free = free_memory(torch.device("cpu"))
     if free is not None and needed > free:
         raise UsageError(
             f"{place}: {count:,} images {list(shape)} take {needed / GIB:,.1f} GiB of memory, but "
-            f"{free / GIB:,.1f} GiB are free: set a limit, such as limit=20000"
+            f"{free / GIB:,.1f} GiB are free: {advice}"
         )
 
 
