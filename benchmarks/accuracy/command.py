@@ -30,9 +30,12 @@ import click
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of parallel runs."
 )
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads of each run (default: the cores divided by --jobs)."
+)
 @click.option("--out", default="runs/accuracy", show_default=True, type=click.Path(path_type=Path))
 @click.option("--only-report", is_flag=True, help="Only write tables and pictures of existing runs.")
-def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
+def command(study: Path, jobs: int, threads: int | None, out: Path, only_report: bool) -> None:
     """Run the missing runs of the STUDY in a YAML file, and write tables with confidence intervals and pictures."""
     from benchmarks.accuracy.pictures import draw
     from benchmarks.accuracy.runs import read_records, run_missing
@@ -51,7 +54,7 @@ def command(study: Path, jobs: int, out: Path, only_report: bool) -> None:
     there = {run.folder for run, _ in done(read_records(out), read.runs)}
     missing = [run for run in read.runs if run.folder not in there]
     click.echo(f"{len(read.runs)} runs, {len(there)} done")
-    lost = [] if only_report else run_missing(missing, out, jobs, click.echo)
+    lost = [] if only_report else run_missing(missing, out, jobs, click.echo, threads)
     records = read_records(out)
     if not list(done(records, read.runs)):
         raise click.ClickException("nothing to report: no run has finished" + "".join(f"\n{x}" for x in lost))

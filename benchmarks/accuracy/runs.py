@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -59,16 +60,18 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return records
 
 
-def run_missing(runs: Sequence[Run], folder: Path, jobs: int, tell: Callable[[str], None]) -> list[str]:
+def run_missing(
+    runs: Sequence[Run], folder: Path, jobs: int, tell: Callable[[str], None], threads: int | None = None
+) -> list[str]:
     """Runs ``runs`` and appends a line to ``runs.jsonl`` for each that finishes. Returns the errors of the others.
 
-    With several ``jobs`` the cores are divided among them. Each teacher is trained once, before the runs.
+    Each run has ``threads``; None divides the cores among the ``jobs``. Each teacher is trained once, before the runs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lost = []
     code = revision()  # of the running code, even if there are commits meanwhile
     _train_teachers(runs, folder)
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
     for done, result in _each(runs, partial(run_once, folder=folder, threads=threads), jobs):
         if isinstance(result, str):
             lost.append(f"{done.data}, {done.arm}, seed {done.seed}: {result}")
@@ -144,11 +147,17 @@ def _train_teachers(runs: Sequence[Run], folder: Path) -> None:
 
 
 def run_once(run: Run, folder: Path, threads: int) -> dict[str, Any]:
-    """Summary and curve of a run, which is resumed if it was interrupted."""
+    """Summary and curve of a run, which is resumed if it was interrupted, and its CPU seconds.
+
+    ``cpu_seconds`` are those of this process in all its threads, with evaluations and files; None for a resumed run,
+    whose earlier process has taken some too.
+    """
     torch.set_num_threads(threads)
+    begun = time.process_time()
     real = real_images(run, folder) if run.wants_real_images else ""
     config = run.config(folder, real)
-    job = _resumed(config) or prepare(config, overwrite=True)
+    resumed = _resumed(config)
+    job = resumed or prepare(config, overwrite=True)
     if job.evaluate is None:
         raise UsageError("there are no test images: set dataset or evaluate")
     if job.trainer.iteration < job.iterations:
@@ -160,7 +169,8 @@ def run_once(run: Run, folder: Path, threads: int) -> dict[str, Any]:
         for record in job.trainer.history
         if "student_accuracy" in record
     ]
-    return {"summary": summary, "curve": curve}
+    cpu_seconds = None if resumed else round(time.process_time() - begun, 1)
+    return {"summary": summary, "curve": curve, "cpu_seconds": cpu_seconds}
 
 
 def _resumed(config: DistillSettings) -> Job | None:
