@@ -31,7 +31,9 @@ import click
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of parallel runs."
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads of each run (default: the cores divided by --jobs)."
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads of each run (default: the cores divided by --jobs).",
 )
 @click.option("--out", default="runs/accuracy", show_default=True, type=click.Path(path_type=Path))
 @click.option("--only-report", is_flag=True, help="Only write tables and pictures of existing runs.")

@@ -28,6 +28,9 @@ class Trained:
         return {name: self.state_of(name) for name in self._modules}
 
     def load(self, weights: Mapping[str, dict[str, Any]]) -> None:
+        """Raises ValueError if ``weights`` lack a module."""
+        if missing := [name.replace("_", " ") for name in self._modules if name not in weights]:
+            raise ValueError(f"it has no weights of the {' and '.join(missing)} that this run trains")
         for name, module in self._modules.items():
             load_state(module, weights[name])
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dfad_fast.distributed import differentiable, processes
+from dfad_fast.wording import counted
 
 _OWN = ("lr", "fused", "foreach", "capturable")
 _NOT_THE_OPTIMIZERS = ("beside", "scaler")  # of the keys of a state
@@ -124,9 +125,16 @@ class ScaledOptimizer:
         return state if self._scaler is None else {**state, "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError for the state of another number of optimizers."""
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
-        for optimizer, beside in zip(self._beside, state.get("beside", ()), strict=True):
+        states = state.get("beside", ())
+        if len(states) != len(self._beside):
+            raise ValueError(
+                f"it has {counted(len(states), 'optimizer')} of terms with a learning rate of their own, and this run "
+                f"has {len(self._beside)}"
+            )
+        for optimizer, beside in zip(self._beside, states, strict=True):
             _load(optimizer, beside)
         _load(self.optimizer, {key: value for key, value in state.items() if key not in _NOT_THE_OPTIMIZERS})
 

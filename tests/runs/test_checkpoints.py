@@ -164,6 +164,23 @@ def test_a_trainer_begins_a_run_again_that_has_saved_nothing(pair, tmp_path):
     assert trainer.fit(1)["iterations"] == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "l1 + virtual",
+            "l1 + virtual(policy=learned)",
+            "has no weights of the term modules that this run trains",
+        ),
+        ("l1 + virtual(policy=learned)", "l1 + virtual", "has 1 optimizer of terms .*, and this run has 0"),
+    ],
+)
+def test_other_modules_of_terms_do_not_fit(pair, tmp_path, before, after, said):
+    trainer_of(pair, out=tmp_path, student_terms=before).fit(1)
+    with pytest.raises(UsageError, match=f"networks, terms and this device .*{said}"):
+        trainer_of(pair, out=tmp_path, student_terms=after, resume=True, accept_changes=True)
+
+
 def test_other_settings_are_refused_unless_told(pair, tmp_path):
     trainer_of(pair, out=tmp_path).fit(1)
     changes = {"batch_size": 16, "recipe": "adam", "replay": 2}

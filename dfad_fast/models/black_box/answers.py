@@ -20,6 +20,8 @@ _SURE = 40.0  # the softmax of such a logit beside zeros is 1 to float32
 def check_answers(answers: Any, count: int, classes: int, kind: str) -> tuple[np.ndarray, str]:
     """The answers to ``count`` images as float32 [N, classes], or [N, 1] of hard labels, and their kind.
 
+    Numbers may have further dimensions of size 1, such as [N, classes, 1, 1] of a convolution.
+
     Raises RunError for another shape, for NaN or infinite numbers, and for answers of another kind.
     """
     rows = _as_array(answers)
@@ -28,6 +30,8 @@ def check_answers(answers: Any, count: int, classes: int, kind: str) -> tuple[np
             f"the teacher returned {type(answers).__name__} instead of numbers: return a tensor or an array "
             "[N, classes], or [N] labels"
         )
+    if rows.ndim > 2 and rows.shape[2:] == (1,) * (rows.ndim - 2):
+        rows = rows.reshape(rows.shape[:2])
     labels = rows.ndim == 1
     if rows.shape != ((count,) if labels else (count, classes)):
         raise RunError(

@@ -74,6 +74,14 @@ def test_logits_are_taken_as_they_are(as_array):
     assert teacher.queries.kind == "logits"
 
 
+@pytest.mark.parametrize("as_array", [False, True])
+def test_the_answers_of_a_convolution_are_logits(as_array):
+    images = images_of(0)
+    maps = images.flatten(1)[:, :CLASSES, None, None]
+    teacher = answering(lambda x: maps.numpy() if as_array else maps)
+    torch.testing.assert_close(teacher(images), maps[:, :, 0, 0], rtol=0, atol=0)
+
+
 def test_hard_labels_are_those_of_a_sure_teacher():
     teacher = answering(lambda x: np.array([0, 3, 1]), "labels")
     answer = teacher(images_of(0, 3)).softmax(1)
@@ -110,6 +118,7 @@ def test_a_session_of_onnxruntime_is_a_callable(tmp_path):
         ),
         (lambda x: torch.zeros(len(x), CLASSES + 1), "auto", r"returned \[5, 5\] for 5 images"),
         (lambda x: torch.zeros(len(x) - 1, CLASSES), "auto", r"returned \[4, 4\] for 5 images"),
+        (lambda x: torch.zeros(len(x), CLASSES, 1, 2), "auto", r"returned \[5, 4, 1, 2\] for 5 images"),
         (lambda x: "cat", "auto", "str instead of numbers"),
         (lambda x: torch.full((len(x),), CLASSES), "labels", "labels from 4 to 4"),
         (lambda x: torch.full((len(x),), 0.5), "labels", "labels from 0.5 to 0.5"),
