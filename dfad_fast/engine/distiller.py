@@ -206,6 +206,11 @@ class Distiller:
         """The learning rates of the last step, by name as in records."""
         return {"student_lr": self.student_optimizer.rate, "generator_lr": self.generator_optimizer.rate}
 
+    def held_out_count(self, most: int) -> int:
+        """How many different held-out images there are, at most ``most``."""
+        limit = self.source.held_out_limit
+        return most if limit is None else min(most, limit)
+
     def held_out_batches(self, count: int) -> Iterator[Tensor]:
         """``count`` images that no step sees, one batch in memory at a time: the source's own, or generated from noise
         that no step draws, with the generator in train mode. Every process of a run gets the same images."""

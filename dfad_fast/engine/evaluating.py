@@ -25,7 +25,7 @@ def held_out_images(distiller: Distiller, evaluate_every: int) -> int:
     # If iterations generate none, count the images that the student sees.
     images = distiller.images_per_iteration or distiller.method.student_steps * distiller.settings.batch_size
     few = int(_SHARE * evaluate_every * images)
-    return min(HELD_OUT_IMAGES, max(few, _FEWEST_IMAGES))
+    return distiller.held_out_count(min(HELD_OUT_IMAGES, max(few, _FEWEST_IMAGES)))
 
 
 def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> dict[str, float]:

@@ -26,8 +26,10 @@ STUDENT_INITS = ("auto", "teacher", "random")
 _ROW = 31
 """The images for the start come from a separate random generator, seeded [seed, _ROW]."""
 _BATCH = 128
+_SMALLEST_BATCH = 8  # batch norm layers take their statistics from it
 _PIXELS = 2**20
-"""Total pixels of the images that the start is fitted on, so that large images cost no more than small ones."""
+"""Total pixels of the images that the start is fitted on, so that large images cost no more than small ones, and the
+most of a batch, which has to fit into memory."""
 _SMALLEST, _LARGEST = 128, 1024
 
 
@@ -107,9 +109,11 @@ def draw_images(prober: Prober, form: ImageForm, seed: int) -> list[Tensor]:
     drawing = choose_drawing(parse_kinds("all"), "auto", prober, form, seed)
     prober.passes.teacher = passes  # only iterations are counted
     _, height, width = form.shape
-    count = min(_LARGEST, max(_SMALLEST, _PIXELS // (height * width)))
+    fitting = _PIXELS // (height * width)
+    count = min(_LARGEST, max(_SMALLEST, fitting))
+    size = min(_BATCH, max(_SMALLEST_BATCH, fitting))
     source = np.random.default_rng([seed, _ROW])
     return [
-        form.normalize(drawing.draw(source, _BATCH, form.shape)).to(device_of(student), image_dtype(student))
-        for _ in range(count // _BATCH)
+        form.normalize(drawing.draw(source, size, form.shape)).to(device_of(student), image_dtype(student))
+        for _ in range(count // size)
     ]

@@ -25,7 +25,7 @@ Normalization = tuple[Tensor, Tensor] | None
 def label_samples(
     distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES
 ) -> LabeledSamples:
-    """Generated images, always from the same noise. The run's state does not change.
+    """``count`` held-out images, or all if there are fewer. The run's state does not change.
 
     All processes run the networks, since the teacher may be sharded over them.
     """
@@ -35,7 +35,7 @@ def label_samples(
     networks.student.eval()
     # A user's network may draw from the global random generators even here.
     with undisturbed(distiller.device):
-        for batch in distiller.held_out_batches(count):
+        for batch in distiller.held_out_batches(distiller.held_out_count(count)):
             bright = pictures.brightness(batch, normalization)
             shown.append(pictures.shrink(bright).cpu())
             teacher.append(ask(networks.teacher, batch).argmax(1).cpu())

@@ -153,6 +153,6 @@ def _load(distiller: Distiller, state: dict[str, Any], out: Path | None) -> None
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = in_one_line(error)
         raise UsageError(
-            f"the checkpoint in {out} does not fit these networks, terms and this device ({reason}): resume with what the "
-            "run was started with, or start over with dfad-fast distill"
+            f"the checkpoint in {out} does not fit these networks, terms and this device ({reason}): resume with what "
+            "the run was started with, or start over with dfad-fast distill"
         ) from error

@@ -33,19 +33,19 @@ def summarize(
     networks, state = distiller.networks, distiller.state
     attempts = Attempts()
 
-    scored = 0
+    held_out, scored = distiller.held_out_count(HELD_OUT_IMAGES), 0
 
     def look(images: Tensor, *_: Tensor) -> None:
         nonlocal scored
         scored += len(images)
-        tell(f"scoring held-out generated images: {scored:,} of {HELD_OUT_IMAGES:,}")
+        tell(f"scoring held-out generated images: {scored:,} of {held_out:,}")
 
     def score() -> GeneratedScores:
         with undisturbed(distiller.device):
             return generated_scores(
                 networks,
-                distiller.held_out_batches(HELD_OUT_IMAGES),
-                HELD_OUT_IMAGES,
+                distiller.held_out_batches(held_out),
+                held_out,
                 connectors_trained=reads_features(distiller.method.student),
                 look=look,
             )

@@ -44,6 +44,10 @@ class Around(Source):
     def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
         return self._source.draw(rng, progress)
 
+    @property
+    def held_out_limit(self) -> int | None:
+        return self._source.held_out_limit
+
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
         return self._source.held_out(count, batch_size)
 

@@ -149,6 +149,11 @@ class Source:
     def learned(self, batch: Batch, answers: Tensor) -> None:
         """Called after the student's step on ``batch``, the latest one, with the student's logits."""
 
+    @property
+    def held_out_limit(self) -> int | None:
+        """How many different images :meth:`held_out` has; it repeats them for more. None for any number."""
+        return None
+
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
         """``count`` images that no step sees, in batches, always the same; None if the run's generator makes them."""
         return None

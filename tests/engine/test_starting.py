@@ -8,9 +8,11 @@ from torch import nn
 
 from dfad_fast import DFADTrainer
 from dfad_fast.distributed import collectives
+from dfad_fast.engine import starting
 from dfad_fast.engine.recipe import RECIPES, choose_recipe
 from dfad_fast.engine.starting import start_student
 from dfad_fast.errors import UsageError
+from dfad_fast.sources import ImageForm
 from tests.small_networks import make_net
 
 SHAPE = (1, 8, 8)
@@ -98,6 +100,14 @@ def test_images_fix_the_start(pair):
     first, again, other = (own.state_dict() for own in students)
     assert same(first, again)
     assert not same(first, other)
+
+
+def test_batches_of_large_images_are_smaller(pair, monkeypatch):
+    prober = trainer(*pair, student_init="random").distiller.prober
+    form = ImageForm(SHAPE, None, None)
+    assert [len(batch) for batch in starting.draw_images(prober, form, 0)] == [128] * 8
+    monkeypatch.setattr(starting, "_PIXELS", 20 * 8 * 8)  # as images of 224 pixels are to 2^20
+    assert [len(batch) for batch in starting.draw_images(prober, form, 0)] == [20] * 6
 
 
 def test_the_recipe_fits_the_start(pair):

@@ -96,6 +96,12 @@ CASES = {
         resume_at=4,
     ),
     "fast-2": _made("fast-2", student_steps=2, source="restarted(steps=2, lr_noise=0.015)", resume_at=2),
+    "kegnet": _made(
+        "kegnet",
+        student_steps=2,
+        source="bank(trained_first(steps=25, generators=2), images=32, prefill=32, new=0)",
+        resume_at=2,
+    ),
     # Terms as text
     "conditional": _made(
         "dfad", generator="conditional", generator_terms="-l1 + 0.1*label", evaluated=True, resume_at=2

@@ -144,6 +144,10 @@ class BankSource(Source):
             self._store.note(places, differentiable.gather(difficulty).cpu().numpy())
         self._notes = []
 
+    @property
+    def held_out_limit(self) -> int | None:
+        return self._of.held_out_limit
+
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
         return self._of.held_out(count, batch_size)
 

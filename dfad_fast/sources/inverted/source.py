@@ -123,6 +123,10 @@ class InvertedSource(Source):
         with prober.mixed_precision():
             return weigh(rows, probes, weights, "generator")
 
+    @property
+    def held_out_limit(self) -> int | None:
+        return self._bench.batch_size
+
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor]:
         apart = self._apart
         if apart is None:

@@ -11,6 +11,7 @@ from torch import nn
 from dfad_fast import DFADTrainer
 from dfad_fast.errors import UsageError
 from dfad_fast.methods import METHODS, Method
+from dfad_fast.reporting.samples import label_samples
 from dfad_fast.sources import Inverted, as_source
 from dfad_fast.sources.inverted.jitter import draw_jitter
 from dfad_fast.terms import KL, Label, Weighted
@@ -82,6 +83,13 @@ def test_a_run_that_is_over_recalls_its_held_out_images(pair):
     assert not torch.equal(trained.sample(6), before)
     at_rest.distiller.source.recall(trained.distiller.source.state_dict())
     assert torch.equal(at_rest.sample(6), trained.sample(6))
+
+
+def test_figures_are_of_each_held_out_image_once(pair):
+    trainer = trainer_of(pair)
+    assert trainer.fit(1)["held_out_images"] == 6
+    assert len(label_samples(trainer.distiller, None).teacher) == 6
+    assert len(trainer.sample(8)) == 8
 
 
 def test_images_become_what_their_labels_ask_for(pair):
