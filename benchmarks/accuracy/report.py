@@ -12,7 +12,14 @@ from benchmarks.accuracy.study import Records, Study
 from benchmarks.measuring.summaries import spread
 from benchmarks.measuring.tables import Sheet
 
-_COSTS = ("seconds_distill", "generated_images", "teacher_passes", "student_passes")
+_COSTS = {
+    "seconds_distill": "seconds",
+    "cpu_seconds": "CPU seconds",
+    "generated_images": "images",
+    "teacher_passes": "through the teacher",
+    "student_passes": "through the student",
+    "queries": "queries",
+}
 
 
 def sheets(study: Study, records: Records) -> list[Sheet]:
@@ -30,11 +37,17 @@ def confidence(values: Sequence[float]) -> tuple[float, float] | None:
 
 def _sheet(study: Study, records: Records, data: str) -> Sheet:
     found = {
-        arm: {seed: record["summary"] for seed, record in study.found(records, data, arm).items()}
+        arm: {
+            seed: {**record["summary"], "cpu_seconds": record.get("cpu_seconds")}
+            for seed, record in study.found(records, data, arm).items()
+        }
         for arm in study.arms
     }
     base = found[study.baseline] if study.baseline else None
-    teachers = {f"{100 * run['teacher_accuracy']:.2f}" for runs in found.values() for run in runs.values()}
+    runs_of_all = [run for runs in found.values() for run in runs.values()]
+    # A black box is asked about no test image.
+    known = {run["teacher_accuracy"] for run in runs_of_all if run["teacher_accuracy"] is not None}
+    teachers = sorted(f"{100 * accuracy:.2f}" for accuracy in known)
     columns = [
         "arm",
         "seeds",
@@ -46,26 +59,40 @@ def _sheet(study: Study, records: Records, data: str) -> Sheet:
     ]
     if study.baseline:
         columns.append(f"final minus {study.baseline}'s (95 %)")
-    columns += ["seconds", "images", "through the teacher", "through the student"]
+    columns += _COSTS.values()
     lines = [_line(arm, runs, base) for arm, runs in found.items() if runs]
-    return Sheet(f"{data}: teacher {' or '.join(sorted(teachers))} %", tuple(columns), tuple(lines))
+    return Sheet(f"{data}: teacher {' or '.join(teachers)} %", tuple(columns), tuple(lines))
 
 
 def _line(
     arm: str, runs: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]] | None
 ) -> tuple[str, ...]:
     rows = list(runs.values())
-    shares = [100 * row["student_accuracy_final"] / row["teacher_accuracy"] for row in rows]
+    shares = [
+        100 * row["student_accuracy_final"] / row["teacher_accuracy"]
+        for row in rows
+        if row["teacher_accuracy"]
+    ]
     cells = [arm, str(len(rows))]
     cells += [
-        spread([row[name] for row in rows]) if len(rows) > 1 else f"{100 * rows[0][name]:.2f}"
+        _percent([row[name] for row in rows if row[name] is not None])
         for name in ("student_accuracy_final", "student_accuracy_best", "agreement_final")
     ]
-    cells += [f"{statistics.mean(shares):.2f}", f"{min(shares):.2f}"]
+    cells += [f"{statistics.mean(shares):.2f}", f"{min(shares):.2f}"] if shares else ["-", "-"]
     if base is not None:
         cells.append(_difference(runs, base))
-    cells += [f"{statistics.mean(row[name] or 0 for row in rows):,.0f}" for name in _COSTS]
+    cells += [_mean([row.get(name) for row in rows]) for name in _COSTS]
     return tuple(cells)
+
+
+def _percent(fractions: Sequence[float]) -> str:
+    return spread(fractions) if len(fractions) > 1 else f"{100 * fractions[0]:.2f}" if fractions else "-"
+
+
+def _mean(costs: Sequence[float | None]) -> str:
+    """Over the runs that have this cost; a dash if none has."""
+    known = [cost for cost in costs if cost is not None]
+    return f"{statistics.mean(known):,.0f}" if known else "-"
 
 
 def _difference(runs: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]]) -> str:

@@ -31,7 +31,7 @@ def records(study, of):
     ]  # fmt: skip
     return [
         {"data": run.data, "arm": run.arm, "seed": run.seed, "settings": run.settings,
-         "summary": summary(of[run.arm][run.seed]), "curve": curve}
+         "summary": summary(of[run.arm][run.seed]), "cpu_seconds": [3.2, 2.8, None][run.seed], "curve": curve}
         for run in study.runs if run.seed in of.get(run.arm, {})
     ]  # fmt: skip
 
@@ -50,8 +50,10 @@ def test_differences_are_taken_seed_by_seed(study):
     table = sheet.markdown()
     assert "### digits: teacher 95.00 %" in table
     assert (
-        "| plain | 3 | 85.00 ± 5.00 | 86.00 ± 5.00 | 85.00 ± 5.00 | 89.47 | 84.21 | - | 2 | 1,000 |" in table
+        "| plain | 3 | 85.00 ± 5.00 | 86.00 ± 5.00 | 85.00 ± 5.00 | 89.47 | 84.21 | - | 2 | 3 | 1,000 |"
+        in table
     )
+    assert table.splitlines()[-1].endswith("| 1,000 | 2,000 | 3,000 | - |")
     assert "| better | 3 | 87.00 ± 5.57 |" in table
     assert "| +2.00 ± 2.48 |" in table
     assert "missing" not in table
@@ -60,6 +62,15 @@ def test_differences_are_taken_seed_by_seed(study):
 def test_one_seed_has_no_interval(study):
     (sheet,) = sheets(study, records(study, {"plain": {0: 0.8}, "better": {0: 0.7, 1: 0.9}}))
     assert "| -10.00 |" in sheet.markdown()
+
+
+def test_a_black_box_has_no_accuracy_of_its_own(study):
+    own = records(study, {"plain": {0: 0.8, 1: 0.8}})
+    for record in own:
+        record["summary"] |= {"teacher_accuracy": None, "agreement_final": None, "queries": 500}
+    (sheet,) = sheets(study, own)
+    assert "| plain | 2 | 80.00 ± 0.00 | 81.00 ± 0.00 | - | - | - | - |" in sheet.markdown()
+    assert sheet.markdown().splitlines()[-1].endswith("| 3,000 | 500 |")
 
 
 def test_curves_are_drawn(study, tmp_path):
