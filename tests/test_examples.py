@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from dfad_fast.models import load_weights
+from dfad_fast.models.reading.attention import find_attention
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -21,7 +25,14 @@ def load(name):
 def test_every_example_is_run_here():
     found = {path.stem for path in EXAMPLES.iterdir() if path.name != "__pycache__"}
     # Black-box runs ask the server, in tests/cli/test_black_box.py.
-    assert found == {"own_loop", "step_by_step", "early_stop", "digits", "teacher_server"}
+    assert found == {
+        "own_loop",
+        "step_by_step",
+        "early_stop",
+        "digits",
+        "teacher_server",
+        "vision_transformer",
+    }
 
 
 def test_own_loop():
@@ -39,6 +50,17 @@ def test_step_by_step(capsys):
 def test_early_stop(capsys):
     assert load("early_stop").main(iterations=400, patience=1) < 400
     assert "agreement" in capsys.readouterr().out
+
+
+def test_vision_transformer(tmp_path, capsys):
+    pytest.importorskip("sklearn")
+    weights = tmp_path / "vit.safetensors"
+    example = load("vision_transformer")
+    example.main(str(weights), epochs=1)
+    assert "% of the test images" in capsys.readouterr().out
+    images = torch.rand(2, 1, 8, 8)
+    assert len(find_attention(example.teacher(), images)) == 3
+    load_weights(example.teacher(), str(weights), "teacher")
 
 
 def notebook():

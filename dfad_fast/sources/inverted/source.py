@@ -72,7 +72,11 @@ class InvertedSource(Source):
         spec, bench = self._spec, self._bench
         turn.generated += bench.batch_size
         images = self._noise(self._rng, bench.batch_size)[processes.own_rows(bench.batch_size)]
-        images = images.to(bench.device).requires_grad_()
+        images = images.to(bench.device)
+        if spec.half:
+            # Steps at half resolution move 2 x 2 pixels alike: what these were drawn with apart would stay, as noise.
+            images = F.interpolate(F.avg_pool2d(images, 2), images.shape[2:])
+        images.requires_grad_()
         drawn = balanced_labels(self._rng, bench.prober.trio.classes, bench.batch_size)
         labels = torch.from_numpy(drawn[processes.own_rows(bench.batch_size)]).to(bench.device)
         if spec.half:

@@ -110,6 +110,15 @@ def test_half_of_the_steps_show_half_of_the_resolution(pair):
     assert seen[:5] == [4, 4, 8, 8, 8]
 
 
+def test_nothing_of_the_noise_is_left_between_pixels_that_no_step_tells_apart(pair):
+    trainer = trainer_of(pair, "deepinversion", "inverted(steps=6, half=5, lowest=False)", generator_lr=1e-6)
+    trainer.step()
+    images = trainer.sample(6)
+    pooled = nn.functional.avg_pool2d(images, 2)
+    torch.testing.assert_close(images, nn.functional.interpolate(pooled, scale_factor=2), rtol=0, atol=1e-4)
+    assert images.std() > 0.3
+
+
 def test_half_is_refused_for_a_teacher_of_one_size(pair):
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).eval()
     with pytest.raises(
