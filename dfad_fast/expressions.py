@@ -15,6 +15,8 @@ SCHEDULE = "schedule"
 
 T = TypeVar("T")
 _LARGEST = 1e38
+_TRUTH = {"true": True, "false": False}
+_KINDS = {int: "a whole number", float: "a number", str: "a word"}
 _WITHOUT_QUOTES = re.compile(r"""=\s*[^'"\s,()]*([/\\~]|[a-z]-[a-z])""")
 _SHOWN = 200  # characters of the text in an error
 
@@ -57,7 +59,7 @@ def build(
         if setting not in own:
             raise unknown_name(f"setting of {name}", setting, [*own, *further])
         if not _fits(value, own[setting]):
-            raise UsageError(f"{name}: {setting} must be like {own[setting]!r}, got {value!r}")
+            raise UsageError(f"{name}: {setting} must be {_kind(own[setting])}, got {value!r}")
     return kind(**given, **settings)
 
 
@@ -115,9 +117,9 @@ class _Reader:
         return Row(weight, node.id, settings, of)
 
     def _value(self, node: ast.expr) -> Any:
-        """A number, True, False, or a word with or without quotes."""
+        """A number, True, False (also in lower case), or a word with or without quotes."""
         if isinstance(node, ast.Name):
-            return node.id
+            return _TRUTH.get(node.id, node.id)
         if isinstance(node, ast.Constant) and _is_finite(node.value):
             return node.value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
@@ -143,3 +145,10 @@ def _fits(value: object, default: object) -> bool:
     if isinstance(default, int):
         return isinstance(value, int)
     return isinstance(value, type(default))
+
+
+def _kind(default: object) -> str:
+    """What a setting with this default takes, in words."""
+    if isinstance(default, bool):
+        return "True or False"
+    return f"{_KINDS.get(type(default), 'a value')} such as {default!r}"

@@ -55,7 +55,7 @@ def test_a_source_is_read_and_written_back(text, spec):
         ("keeps", r"name that first, as in keeps\(fresh\)"),
         ("fresh(same_noise)", "leave same_noise out"),
         ("fresh(images=2)", "unknown setting of fresh 'images'"),
-        ("keeps(fresh, images=2.5)", "images must be like 4, got 2.5"),
+        ("keeps(fresh, images=2.5)", "images must be a whole number such as 4, got 2.5"),
         ("keeps(fresh, of=fresh)", "unknown setting of keeps 'of'"),
         ("0.5*fresh", "is the only one"),
         ("fresh(schedule=linear)", "is the only one"),
