@@ -107,6 +107,8 @@ RECIPES = {
     "kegnet": replace(_model_inversion(1e-2), generator_momentum=0.9),
     # The generator's optimizer is DeepInversion's for images on CIFAR-10 (arXiv 1912.08795, published code).
     "inversion": replace(_model_inversion(0.1), generator_momentum=0.9),
+    # The same for images, with this library's optimizer of students without batch norm.
+    "adam-inversion": Recipe("adam", student_lr=2e-3, generator_lr=0.1, generator_decays=False),
     # From DFAD for CIFAR-10 (arXiv 1912.11006, published code): 500 epochs, x0.1 at epochs 100 and 200.
     "published": Recipe("sgd", student_lr=0.1, student_weight_decay=5e-4, lr_decay="steps"),
 }

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dfad_fast.jobs.networks import Pair
+from dfad_fast.jobs.networks import Pair, student_name
 from dfad_fast.jobs.settings import DistillSettings
 from dfad_fast.methods import Method
+from dfad_fast.models import NETWORKS
 from dfad_fast.models.reading.batch_norm import batch_norm_layers
 
 _LEAST_SIDE = 16
@@ -34,20 +35,19 @@ _PARTS = (
 class Plan:
     """A method, and why it is used, in words.
 
-    At most the fraction ``filling_share`` of the run may pass before the student sees its first images. Without a
-    ``batch_size`` the settings' is used.
+    At most the fraction ``filling_share`` of the run may pass before the student sees its first images. ``others`` are
+    further settings to change.
     """
 
     method: str | Method
     reason: str
     filling_share: float = 1.0
-    batch_size: int | None = None
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that it changes."""
-        sized = {"batch_size": self.batch_size} if self.batch_size else {}
-        return {"method": self.method, **sized}
+        return {"method": self.method, **self.others}
 
 
 def planned_methods(
@@ -57,17 +57,35 @@ def planned_methods(
     if ``auto`` does not depend on it. No plan changes settings whose names are in ``given``."""
     if settings.minutes is None or settings.method != "auto" or _builds_on_auto(settings):
         return []
-    if min(pair.image_shape[1:]) < _LEAST_SIDE or not batch_norm_layers(pair.teacher) or pair.classes < 2:
+    if min(pair.image_shape[1:]) < _LEAST_SIDE or pair.classes < 2:
         return []
     minutes = f"{settings.minutes:g} minutes"
+    small = {} if settings.batch_per_process or not on_cpu else {"batch_size": _SMALL_BATCH}
+    if not batch_norm_layers(pair.teacher):
+        start = {"student_init": "teacher"} if _starts_from_teacher(settings, pair) else {}
+        others = _open({**small, **start}, given)
+        reason = "the teacher has no batch norm layers, whose statistics a generator would match"
+        return [
+            Plan("procedural-inversion", reason, 0.5, others),
+            Plan("procedural", f"{minutes} are too short to invert images here", others=others),
+        ]
     drawn = Plan("procedural", f"a generator has too little time to learn in {minutes} here")
     if on_cpu and settings.minutes < _MINUTES_FOR_A_GENERATOR:
-        sized = settings.batch_per_process or "batch_size" in given
-        return [drawn if sized else replace(drawn, batch_size=_SMALL_BATCH)]
+        return [replace(drawn, others=_open(small, given))]
     generated = Plan(
         "nayer", f"the teacher has batch norm layers, and {minutes} are enough to fill a bank", 0.5
     )
     return [generated, drawn]
+
+
+def _open(others: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in others.items() if name not in given}
+
+
+def _starts_from_teacher(settings: DistillSettings, pair: Pair) -> bool:
+    """Whether the student is a new network of the teacher's class. Without batch norm layers its weights do not show
+    that it is new, so that ``auto`` would leave it as it is."""
+    return student_name(settings) in NETWORKS and type(pair.student) is type(pair.teacher)
 
 
 def _builds_on_auto(settings: DistillSettings) -> bool:

@@ -28,6 +28,7 @@ from dfad_fast.methods.inversion import DEEPINVERSION as DEEPINVERSION
 from dfad_fast.methods.inversion import ADI as ADI
 from dfad_fast.methods.inversion import TV_INVERSION as TV_INVERSION
 from dfad_fast.methods.inversion import PSAQ as PSAQ
+from dfad_fast.methods.inversion import PROCEDURAL_INVERSION as PROCEDURAL_INVERSION
 from dfad_fast.methods.dfkd import DFKD as DFKD
 from dfad_fast.methods.dream import DREAM as DREAM
 

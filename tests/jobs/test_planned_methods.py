@@ -11,7 +11,8 @@ from dfad_fast.models import create_network
 
 def planned(image_shape=(3, 28, 28), network="resnet8-w16", classes=10, on_cpu=True, given=(), **settings):
     teacher = create_network(network, image_shape, classes)
-    pair = SimpleNamespace(teacher=teacher, image_shape=image_shape, classes=classes)
+    student = create_network(settings.setdefault("student", network), image_shape, classes)
+    pair = SimpleNamespace(teacher=teacher, student=student, image_shape=image_shape, classes=classes)
     return planned_methods(DistillSettings(**settings), pair, on_cpu, given)
 
 
@@ -24,7 +25,7 @@ def planned(image_shape=(3, 28, 28), network="resnet8-w16", classes=10, on_cpu=T
         ({"minutes": None}, []),
         ({"minutes": 10.0, "method": "dfad"}, []),
         ({"minutes": 10.0, "image_shape": (1, 8, 8)}, []),
-        ({"minutes": 10.0, "image_shape": (1, 32, 32), "network": "lenet5"}, []),
+        ({"minutes": 10.0, "network": "lenet5"}, ["procedural-inversion", "procedural"]),
         ({"minutes": 10.0, "classes": 1}, []),
         ({"minutes": 10.0, "source": "fresh"}, []),
         ({"minutes": 10.0, "student_terms": "l1"}, []),
@@ -38,15 +39,28 @@ def test_auto_follows_the_time_the_teacher_and_what_is_given(changes, expected):
 @pytest.mark.parametrize(
     ("changes", "given", "expected"),
     [
-        ({"minutes": 2.0}, (), [64]),
-        ({"minutes": 2.0}, ("batch_size",), [None]),
-        ({"minutes": 2.0, "batch_per_process": 128}, (), [None]),
-        ({"minutes": 5.0}, (), [None, None]),
-        ({"minutes": 2.0, "on_cpu": False}, (), [None, None]),
+        ({"minutes": 2.0}, (), [{"batch_size": 64}]),
+        ({"minutes": 2.0}, ("batch_size",), [{}]),
+        ({"minutes": 2.0, "batch_per_process": 128}, (), [{}]),
+        ({"minutes": 5.0}, (), [{}, {}]),
+        ({"minutes": 2.0, "on_cpu": False}, (), [{}, {}]),
     ],
 )
 def test_short_runs_take_small_batches_unless_their_size_is_given(changes, given, expected):
-    assert [plan.batch_size for plan in planned(given=given, **changes)] == expected
+    assert [plan.others for plan in planned(given=given, **changes)] == expected
+
+
+@pytest.mark.parametrize(
+    ("student", "given", "starts"),
+    [
+        ("lenet5-half", (), True),
+        ("lenet5-half", ("student_init",), False),
+        ("resnet8-w16", (), False),
+    ],
+)
+def test_a_new_student_of_the_same_class_starts_from_a_teacher_without_batch_norm(student, given, starts):
+    for plan in planned(network="lenet5", student=student, given=given, minutes=2.0):
+        assert (plan.others.get("student_init") == "teacher") == starts
 
 
 @pytest.fixture
@@ -87,7 +101,7 @@ def test_the_next_one_is_taken_where_a_bank_takes_too_long_to_fill(timed, caplog
 def test_the_batch_size_of_a_plan_is_the_one_that_is_timed(timed):
     timed(too_long=[])
     sizes = []
-    plan = Plan("procedural", "too little time", batch_size=64)
+    plan = Plan("procedural", "too little time", others={"batch_size": 64})
     distill._timed(60.0, [plan], lambda batch_size, **_: sizes.append(batch_size))
     assert sizes == [64]
 

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from dfad_fast import DFADTrainer
+from dfad_fast import BlackBoxTeacher, DFADTrainer
 from dfad_fast.distributed import processes
 from dfad_fast.errors import UsageError
 from dfad_fast.sources import ImageForm, Turn, as_source
@@ -97,9 +98,36 @@ def test_drawings_like_the_data_have_the_largest_share(kind):
     assert (drawing.surround, drawing.contrast) == ("none", 0.6)
 
 
-def test_a_teacher_without_batch_norm_has_nothing_to_choose_by():
-    form = ImageForm((1, 8, 8))
-    teacher = make_net(8, batch_norm=False)
+class KnowsTheBorder(nn.Module):
+    """Tells which quarter of an image is the lightest, the more surely the closer the border is to ``level``."""
+
+    def __init__(self, level):
+        super().__init__()
+        self.level = level
+
+    def forward(self, images):
+        edges = torch.cat([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], -1)
+        away = (edges - self.level).abs().mean((1, 2))[:, None]
+        return (
+            60
+            * (1 - 4 * away).clamp_min(0)
+            * F.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1)
+        )
+
+
+@pytest.mark.parametrize(("level", "surround"), [(-1.0, "dark"), (1.0, "light")])
+def test_a_teacher_without_batch_norm_chooses_by_certain_and_varied_answers(level, surround):
+    drawing = chosen_for(KnowsTheBorder(level), ImageForm((1, 16, 16), (0.5,), (0.5,)))
+    assert (drawing.surround, drawing.chosen) == (surround, True)
+    assert sum(drawing.shares.values()) == pytest.approx(1.0)
+    assert min(drawing.shares.values()) >= 0.1
+
+
+def test_a_black_box_is_not_asked_for_a_drawing():
+    def refuse(images):
+        raise AssertionError("asked")
+
+    teacher, form = BlackBoxTeacher(refuse, classes=3), ImageForm((1, 8, 8))
     assert chosen_for(teacher, form, "leaves_noise") == Drawing({"leaves": 0.5, "noise": 0.5})
     assert chosen_for(teacher, form, "noise", "dark") == Drawing({"noise": 1.0}, "dark")
 
@@ -108,8 +136,7 @@ def test_drawings_are_said_in_words():
     assert str(LEAVES) == "dead leaves"
     two = Drawing({"leaves": 0.6, "shapes": 0.4}, "dark", 0.6, chosen=True)
     assert str(two) == (
-        "dead leaves (60 %) and shapes (40 %) on a dark surround, in low contrast (chosen by the teacher's batch norm "
-        "statistics)"
+        "dead leaves (60 %) and shapes (40 %) on a dark surround, in low contrast (chosen to fit the teacher)"
     )
     even = Drawing(evenly(("noise", "shapes", "gradients")), "light", 1.6)
     assert str(even) == "colored noise, shapes and gradients on a light surround, in high contrast"

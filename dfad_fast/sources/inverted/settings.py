@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import UsageError, unknown_name
 from dfad_fast.sources.spec import SourceSpec
+
+STARTS = ("noise", "procedural")
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class InvertedSettings(SourceSpec):
     shift: float = 0.0625
     flip: bool = True
     lowest: bool = True
+    start: str = "noise"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -27,3 +30,5 @@ class InvertedSettings(SourceSpec):
             )
         if not 0.0 <= self.shift < 1.0:
             raise UsageError(f"inverted: shift must be at least 0 and less than 1, got {self.shift}")
+        if self.start not in STARTS:
+            raise unknown_name("start of inverted images", self.start, STARTS)

@@ -18,6 +18,7 @@ from dfad_fast.networks.probing import Draws, frozen
 from dfad_fast.sources.inverted.jitter import Jitter, draw_jitter
 from dfad_fast.sources.inverted.settings import InvertedSettings
 from dfad_fast.sources.labels import balanced_labels
+from dfad_fast.sources.procedural.fitted import FittedStock
 from dfad_fast.sources.source import Batch, Plan, Source, StepLosses, Turn, Workbench
 from dfad_fast.terms import reads_attention, weigh
 
@@ -38,13 +39,15 @@ class Met:
 
 
 class InvertedSource(Source):
-    """Each batch is a round: noise, which takes the steps of ``spec``. Several processes have their own rows of it."""
+    """Each batch is a round: noise or drawings, which take the steps of ``spec``. Several processes have their own
+    rows of it."""
 
     def __init__(self, spec: InvertedSettings, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)
         self._spec = spec
         self._rng = np.random.default_rng([bench.seed, _SEED])
         self._dtype = image_dtype(bench.prober.trio.student)
+        self._stock = FittedStock(bench, "all", "auto", row=23) if spec.start == "procedural" else None
         self._apart: Tensor | None = None
         """The images that no step sees, of all processes."""
         if spec.half:
@@ -53,6 +56,10 @@ class InvertedSource(Source):
     @property
     def _rounds(self) -> int:
         return self._plan.student_steps + (self._apart is None)
+
+    @property
+    def notices(self) -> list[str]:
+        return [] if self._stock is None else [f"inverted images start from {self._stock.notice}"]
 
     @property
     def own_steps(self) -> int:
@@ -71,8 +78,7 @@ class InvertedSource(Source):
     def _round(self, turn: Turn) -> Tensor:
         spec, bench = self._spec, self._bench
         turn.generated += bench.batch_size
-        images = self._noise(self._rng, bench.batch_size)[processes.own_rows(bench.batch_size)]
-        images = images.to(bench.device)
+        images = self._first(bench.batch_size)[processes.own_rows(bench.batch_size)].to(bench.device)
         if spec.half:
             # Steps at half resolution move 2 x 2 pixels alike: what these were drawn with apart would stay, as noise.
             images = F.interpolate(F.avg_pool2d(images, 2), images.shape[2:])
@@ -83,9 +89,16 @@ class InvertedSource(Source):
             self._descend(images, labels, turn, spec.half, smaller=2)
         return self._descend(images, labels, turn, spec.steps - spec.half, smaller=1)
 
+    def _first(self, count: int) -> Tensor:
+        """What a round begins with."""
+        return self._noise(self._rng, count) if self._stock is None else self._wide(self._stock.take(count))
+
     def _noise(self, rng: np.random.Generator, count: int) -> Tensor:
         dtype = np.float64 if self._dtype == torch.float64 else np.float32
         return torch.from_numpy(rng.standard_normal((count, *self._bench.form.shape), dtype))
+
+    def _wide(self, images: Tensor) -> Tensor:
+        return images.to(torch.promote_types(self._dtype, torch.float32))
 
     def _descend(self, images: Tensor, labels: Tensor, turn: Turn, steps: int, smaller: int) -> Tensor:
         """``steps`` steps on ``images``, shown ``smaller`` times smaller; those that it comes to."""
@@ -134,7 +147,8 @@ class InvertedSource(Source):
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor]:
         apart = self._apart
         if apart is None:
-            apart = self._noise(np.random.default_rng([self._bench.seed, _SEED, 1]), self._bench.batch_size)
+            rng, size = np.random.default_rng([self._bench.seed, _SEED, 1]), self._bench.batch_size
+            apart = self._noise(rng, size) if self._stock is None else self._stock.draw(rng, size)
         places = torch.arange(count) % len(apart)
         return (apart[part].to(self._bench.device, self._dtype) for part in places.split(batch_size))
 
@@ -142,10 +156,13 @@ class InvertedSource(Source):
         self._apart = None if state["apart"] is None else state["apart"].to(self._bench.device)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rng": self._rng.bit_generator.state, "apart": self._apart}
+        drawings = {} if self._stock is None else {"stock": self._stock.state_dict()}
+        return {"rng": self._rng.bit_generator.state, "apart": self._apart, **drawings}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._rng.bit_generator.state = state["rng"]
+        if self._stock is not None:
+            self._stock.load_state_dict(state["stock"])
         self.recall(state)
 
     @property

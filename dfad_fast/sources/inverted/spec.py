@@ -24,8 +24,11 @@ class Inverted(InvertedSettings):
     jitter of 2 pixels at 32, and 0.134 that of 30 at 224. The first ``half`` of the steps show the images at half
     resolution, as means of 2 x 2 pixels, to a teacher that takes such images; Adam then begins anew.
 
-    Held-out images are a batch of their own, made before the first one; until then they are noise. Jitter and noise are
-    drawn on the host, so that no CUDA graph holds such an iteration. Raises UsageError for values out of range.
+    ``start="procedural"`` starts from the drawings of ``procedural`` that fit the teacher, instead of noise: a few
+    steps then lead to images that are varied and show their labels' classes.
+
+    Held-out images are a batch of their own, made before the first one; until then no step has changed them. Jitter and
+    noise are drawn on the host, so that no CUDA graph holds such an iteration. Raises UsageError for values out of range.
     """
 
     name: ClassVar[str] = "inverted"

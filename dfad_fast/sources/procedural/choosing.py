@@ -1,5 +1,5 @@
-"""Chooses the drawings most similar to the data: their statistics at the teacher's first batch norm layers are closest
-to the running ones."""
+"""Chooses the drawings most similar to the teacher's data: their statistics at its first batch norm layers are closest
+to the running ones, or its answers are the most certain and varied."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dfad_fast.distributed import collectives
+from dfad_fast.models.black_box import is_black_box
 from dfad_fast.models.reading.batch_norm import LayerStatistics, batch_norm_layers, record_statistics
 from dfad_fast.models.reading.check import image_dtype
 from dfad_fast.networks.probing import Prober
@@ -33,20 +34,22 @@ def choose_drawing(
 ) -> Drawing:
     """Chooses the kinds' shares, the contrast and, for ``auto``, the surround.
 
-    Draws each kind with each surround in each contrast and runs the teacher on it once; the statistics of mixtures
-    follow from these. For a teacher without batch norm layers the shares are equal, and ``auto`` means no surround.
+    Draws each kind with each surround in each contrast and runs the teacher on it once; what it would say of mixtures
+    follows from these. A teacher with batch norm layers decides by their statistics, another one by its answers. A
+    black-box teacher is not asked: the shares are equal, and ``auto`` means no surround.
     """
     surrounds = list(SURROUNDS) if surround == "auto" else [surround]
-    if not batch_norm_layers(prober.trio.teacher):
+    teacher = prober.trio.teacher
+    if is_black_box(teacher):
         return Drawing(evenly(kinds), "none" if surround == "auto" else surround)
+    distances = _by_statistics if batch_norm_layers(teacher) else _by_answers
     mixtures = torch.tensor(_mixtures(len(kinds)), device=prober.device)
     found = []
     for name, contrast in product(surrounds, _CONTRASTS):
-        drawings = [Drawing({kind: 1.0}, name, contrast) for kind in kinds]
-        seen = [_statistics(drawing, prober, form, seed) for drawing in drawings]
-        distances = _distances(seen, mixtures)
-        nearest = int(distances.argmin())
-        found.append((float(distances[nearest]), name, contrast, mixtures[nearest].tolist()))
+        images = [_images(Drawing({kind: 1.0}, name, contrast), prober, form, seed) for kind in kinds]
+        far = distances(images, mixtures, prober)
+        nearest = int(far.argmin())
+        found.append((float(far[nearest]), name, contrast, mixtures[nearest].tolist()))
     _, name, contrast, shares = min(found)
     rounded = {kind: round(share, 4) for kind, share in zip(kinds, shares, strict=True)}
     best = Drawing(rounded, name, contrast, chosen=True)
@@ -63,17 +66,36 @@ def _mixtures(kinds: int) -> list[list[float]]:
     ]
 
 
-def _statistics(drawing: Drawing, prober: Prober, form: ImageForm, seed: int) -> list[LayerStatistics]:
-    """The statistics of a drawing's images at the teacher's first batch norm layers."""
+def _images(drawing: Drawing, prober: Prober, form: ImageForm, seed: int) -> Tensor:
     _, height, width = form.shape
     count = min(max(_PIXELS // (height * width), 16), 64)
     # The same seed for all candidates, so that they differ in nothing else.
     pixels = drawing.draw(np.random.default_rng([seed, 20]), count, form.shape)
-    images = form.normalize(pixels).to(prober.device, image_dtype(prober.trio.teacher))
+    return form.normalize(pixels).to(prober.device, image_dtype(prober.trio.teacher))
+
+
+def _by_answers(images: Sequence[Tensor], mixtures: Tensor, prober: Prober) -> Tensor:
+    """[M]: minus the mutual information of image and class in the teacher's answers, for ``mixtures`` [M, K] of the K
+    batches: it is large if the answers are certain, and of all classes. Images like the teacher's data give both."""
     prober.trio.teacher.eval()
-    with record_statistics(prober.trio.teacher) as statistics:
-        prober.asker(graph=False, unfolded=True, hooked=True)(images)
-    return statistics[:_LAYERS]
+    ask = prober.asker(graph=False)
+    answers = [ask(batch).softmax(1) for batch in images]
+    means = torch.stack([own.mean(0) for own in answers])
+    entropies = torch.stack([-torch.xlogy(own, own).sum(1).mean() for own in answers])
+    shares = mixtures.to(means.dtype)
+    classes = shares @ means
+    return shares @ entropies + torch.xlogy(classes, classes).sum(1)
+
+
+def _by_statistics(images: Sequence[Tensor], mixtures: Tensor, prober: Prober) -> Tensor:
+    """[M]: the distances of :func:`_distances`, for ``mixtures`` [M, K] of the K batches."""
+    teacher = prober.trio.teacher.eval()
+    seen = []
+    for batch in images:
+        with record_statistics(teacher) as statistics:
+            prober.asker(graph=False, unfolded=True, hooked=True)(batch)
+        seen.append(statistics[:_LAYERS])
+    return _distances(seen, mixtures)
 
 
 def _distances(seen: Sequence[Sequence[LayerStatistics]], mixtures: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def parse_surround(text: str) -> str:
 @dataclass(frozen=True)
 class Drawing:
     """``shares``: each kind's share, with sum 1; ``surround``: one of SURROUNDS; ``contrast``: the factor on pixels'
-    distance from the surround, or from the middle without one; ``chosen``: whether the teacher's statistics decided.
+    distance from the surround, or from the middle without one; ``chosen``: whether the teacher decided.
     """
 
     shares: Mapping[str, float]
@@ -59,7 +59,7 @@ class Drawing:
             text += f" on a {self.surround} surround"
         if self.contrast != 1.0:
             text += f", in {'low' if self.contrast < 1 else 'high'} contrast"
-        return text + (" (chosen by the teacher's batch norm statistics)" if self.chosen else "")
+        return text + (" (chosen to fit the teacher)" if self.chosen else "")
 
 
 def evenly(kinds: tuple[str, ...]) -> dict[str, float]:

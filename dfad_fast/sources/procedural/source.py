@@ -11,10 +11,9 @@ from torch import Tensor
 
 from dfad_fast.distributed import processes
 from dfad_fast.models.reading.check import image_dtype
-from dfad_fast.sources.procedural.choosing import choose_drawing
 from dfad_fast.sources.procedural.drawing import parse_surround
+from dfad_fast.sources.procedural.fitted import FittedStock
 from dfad_fast.sources.procedural.kinds import parse_kinds
-from dfad_fast.sources.procedural.stock import Stock
 from dfad_fast.sources.source import Batch, Plan, Source, Turn, Workbench
 from dfad_fast.sources.spec import SourceSpec
 
@@ -26,7 +25,8 @@ class Procedural(SourceSpec):
     ``kinds`` is ``all``, or some of ``leaves``, ``noise``, ``shapes`` and ``gradients`` joined by ``_``, such as
     ``leaves_shapes``. ``surround`` is what surrounds an image's object: ``none``, ``dark`` or ``light``. ``auto``
     chooses the best fit to the statistics of the teacher's batch norm layers, which also choose the shares of several
-    kinds.
+    kinds. Without such layers the drawings with the most certain and varied answers are chosen; a black-box teacher
+    is not asked.
 
     Raises UsageError for unknown words.
     """
@@ -49,21 +49,13 @@ class ProceduralSource(Source):
 
     def __init__(self, spec: Procedural, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)
-        form, seed, passes = bench.form, bench.seed, bench.prober.passes
-        before = passes.teacher
-        drawing = choose_drawing(parse_kinds(spec.kinds), spec.surround, bench.prober, form, seed)
-        # These images belong to no iteration yet and count in the first one.
-        self._passes, passes.teacher = passes.teacher - before, before
-        pinned = bench.device.type == "cuda"
-        self._stock = Stock(drawing, form, np.random.default_rng([seed, 21]), pinned)
+        self._stock = FittedStock(bench, spec.kinds, spec.surround, row=21)
 
     @property
     def notices(self) -> list[str]:
-        return [f"procedural images: {self._stock.drawing}"]
+        return [self._stock.notice]
 
     def batches(self, turn: Turn) -> Iterator[Batch]:
-        self._bench.prober.passes.teacher += self._passes
-        self._passes = 0
         for _ in range(self._plan.student_steps):
             size = self._bench.batch_size
             turn.generated += size
@@ -75,15 +67,12 @@ class ProceduralSource(Source):
         return images.to(self._bench.device, dtype, non_blocking=True)
 
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor]:
-        rng, form = np.random.default_rng([self._bench.seed, 22]), self._bench.form
+        rng = np.random.default_rng([self._bench.seed, 22])
         for start in range(0, count, batch_size):
-            size = min(batch_size, count - start)
-            pixels = self._stock.drawing.draw(rng, size, form.shape)
-            yield self._placed(form.normalize(pixels))
+            yield self._placed(self._stock.draw(rng, min(batch_size, count - start)))
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self._stock.state_dict(), "passes": self._passes}
+        return self._stock.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._stock.load_state_dict(state)
-        self._passes = state["passes"]

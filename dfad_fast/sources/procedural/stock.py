@@ -22,7 +22,7 @@ class Stock:
 
     def __init__(self, drawing: Drawing, form: ImageForm, rng: np.random.Generator, pinned: bool) -> None:
         self.drawing = drawing
-        self._form = form
+        self.form = form
         self._rng = rng
         self._pinned = pinned
         self._begun: Mapping[str, Any] = rng.bit_generator.state
@@ -33,13 +33,13 @@ class Stock:
     @property
     def size(self) -> int:
         """The number of images drawn at once."""
-        channels, height, width = self._form.shape
+        channels, height, width = self.form.shape
         most = max(_NUMBERS // (channels * height * width), 1)
         return min(_OF_EACH_KIND * len(self.drawing.shares), most)
 
     def _fill(self) -> Tensor:
         self._begun = self._rng.bit_generator.state
-        images = self._form.normalize(self.drawing.draw(self._rng, self.size, self._form.shape))
+        images = self.form.normalize(self.drawing.draw(self._rng, self.size, self.form.shape))
         return images.pin_memory() if self._pinned else images
 
     def take(self, count: int) -> Tensor:

@@ -32,6 +32,7 @@ def trainer_of(pair, name="adi", source=BANK, **settings):
         ("inverted(steps=0)", "inverted: steps must be at least 1, got 0"),
         ("inverted(steps=4, half=4)", "half must be at least 0 and less than steps, which are 4, got 4"),
         ("inverted(shift=1.0)", "inverted: shift must be at least 0 and less than 1, got 1.0"),
+        ("inverted(start=drawings)", "unknown start of inverted images 'drawings'"),
         ("inverted(fresh)", "inverted takes its images from no other source"),
     ],
 )
@@ -57,7 +58,12 @@ def test_what_an_iteration_takes_is_counted(pair):
     assert state.teacher_passes - first[1] == 2 * (3 + 1) * size
 
 
-@pytest.mark.parametrize("source", ["inverted(steps=3)", BANK, "0.5*inverted(steps=2) + 0.5*procedural"])
+DRAWN = "inverted(steps=2, start=procedural)"
+
+
+@pytest.mark.parametrize(
+    "source", ["inverted(steps=3)", BANK, "0.5*inverted(steps=2) + 0.5*procedural", DRAWN]
+)
 def test_a_run_goes_on_to_the_same_bits(pair, source):
     whole, first = trainer_of(pair, source=source), trainer_of(pair, source=source)
     for trainer in (whole, first):
@@ -100,6 +106,23 @@ def test_images_become_what_their_labels_ask_for(pair):
         for steps in (1, 60)
     )
     assert long < 0.7 * short
+
+
+def test_images_start_from_drawings_that_fit_the_teacher(pair):
+    """At a rate of almost 0 they stay drawings, and the passes that chose them count in the first iteration."""
+    trainer, drawing = (trainer_of(pair, source=DRAWN, generator_lr=1e-30) for _ in range(2))
+    shown = []
+    trainer.networks.student.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    before = trainer.distiller.state.teacher_passes
+    trainer.step()
+    first = trainer.distiller.state.teacher_passes - before
+    drawn = drawing.distiller.source._stock.take(18).split(6)
+    assert torch.equal(trainer.distiller.source._apart, drawn[0])
+    assert any(torch.equal(images, drawn[2]) for images in shown)
+    trainer.step()
+    assert first > 2 * (trainer.distiller.state.teacher_passes - first - before)
+    (notice,) = trainer.distiller.source.notices
+    assert notice.startswith("inverted images start from procedural images: dead leaves")
 
 
 def test_half_of_the_steps_show_half_of_the_resolution(pair):
