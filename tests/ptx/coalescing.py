@@ -38,7 +38,7 @@ def least(op: str, layout: str) -> float:
 
 def main(kernel: str) -> None:
     emulator.know_tensors()
-    cuda.serve([kernel])
+    cuda.serve([kernel, "transpose"])
     rows = table("cuda", [case for case in CASES if case.op in OPS[kernel]])
     if findings := emulator.take_findings():
         sys.exit("\n".join(map(str, findings)))
