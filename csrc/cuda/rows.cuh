@@ -45,25 +45,30 @@ inline Mixing mixing_of(const at::Tensor& lam, const at::Tensor& perm) {
   return mixing;
 }
 
+// The largest batch whose inverse each block finds by itself, which saves a launch: it reads all of perm.
+constexpr int64_t most_found = 1024;
+
+// The block's. A function, as a pointer in a struct would hide from the compiler that this is shared memory.
+static __device__ __forceinline__ int32_t* found_sources() {
+  __shared__ int32_t found[most_found];
+  return found;
+}
+
 // The inverse of perm: the row whose partner a row is. A permutation has one; where rows share a partner it is the last of
 // them, so that every run gives the same bits.
 struct Sources {
   const int64_t* inverse;  // null where each block has found it by itself
-  const int32_t* found;
 
   // -1 where there is none.
   __device__ __forceinline__ int64_t of(int64_t row) const {
-    return inverse != nullptr ? inverse[row] : found[row];
+    return inverse != nullptr ? inverse[row] : found_sources()[row];
   }
 };
 
-// The largest batch whose inverse each block finds by itself, which saves a launch: it reads all of perm.
-constexpr int64_t most_found = 1024;
-
 // For all threads of a block; `inverse` as inverse_of gave it. Not to be asked where it is not wanted.
 static __device__ __forceinline__ Sources sources_of(const Mixing& mixing, const int64_t* inverse, bool wanted = true) {
-  __shared__ int32_t found[most_found];
-  if (!wanted || inverse != nullptr) return {inverse, found};
+  if (!wanted || inverse != nullptr) return {inverse};
+  int32_t* const found = found_sources();
   const int mine = static_cast<int>(threadIdx.x);
   for (int64_t i = mine; i < mixing.batch; i += threads) found[i] = -1;
   __syncthreads();
@@ -72,7 +77,7 @@ static __device__ __forceinline__ Sources sources_of(const Mixing& mixing, const
     if (partner >= 0) atomicMax(found + partner, static_cast<int32_t>(i));
   }
   __syncthreads();
-  return {inverse, found};
+  return {inverse};
 }
 
 static __global__ void __launch_bounds__(threads) invert(const __grid_constant__ Mixing mixing, long long* inverse) {
