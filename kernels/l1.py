@@ -4,8 +4,8 @@ r"""Absolute difference.
           \partial L/\partial s = g\,\mathrm{sign}(s - t) = -\,\partial L/\partial t,
           \quad \mathrm{sign}(0) = \mathrm{sign}(\mathrm{NaN}) = 0
 
-The loss's pass can keep that sign in two planes of bits, uint8 ``[2, bytes]``, each in one piece: where the student is at least its
-teacher, and where it is at most. The gradient's pass reads those in place of both.
+The loss's pass can keep that sign in two planes of bits, uint8 ``[2, bytes]``, each in one piece: where the student is
+at least its teacher, and where it is at most. The gradient's pass reads those in place of both.
 """
 
 from __future__ import annotations

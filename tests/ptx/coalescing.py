@@ -19,11 +19,6 @@ OPS = {
 }
 # Shares that loads and stores have to use. Lower ones have a reason:
 LEAST = {
-    ("mixed layout",): 0.09,  # neighbors of the one tensor lie apart in the other
-    (
-        "l1_discrepancy",
-        "1,000 classes",
-    ): 0.65,  # a plane of signs has 1,000 bytes, so the second begins off a sector
     ("mixup", "10 classes"): 0.49,  # a partner's row has 20 or 40 bytes, wherever it lies
     ("interpolated_l1", "10 classes"): 0.55,
     ("aligned",): 0.95,
