@@ -89,11 +89,12 @@ def check_packed(op: str, student: torch.Tensor, signs: torch.Tensor, stage: str
 
 
 def check_difference_signs(op: str, signs: torch.Tensor, size: int) -> None:
-    """Signs of a difference for the backward op: two planes of ``size`` bytes, each in one piece."""
+    """Signs of a difference for the backward op: two separate planes of ``size`` bytes, each in one piece."""
     if (
         signs.dtype != torch.uint8
         or signs.dim() != 2
         or (signs.shape[0], signs.shape[1]) != (2, size)
+        or (size > 0 and signs.stride(0) < size)
         or (size > 1 and signs.stride(1) != 1)
     ):
         raise ValueError(
