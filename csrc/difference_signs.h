@@ -3,7 +3,6 @@
 // What backends share of l1_discrepancy: the signs that its backward op reads, and the gradients that it returns.
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 
 #include <optional>
@@ -16,8 +15,12 @@ namespace dfad {
 
 inline int64_t bytes_of_bits(int64_t bits) { return (bits + 7) / 8; }
 
+// Two planes of bits. The second begins at a sector of a GPU's memory, too, so that a warp's bytes do not reach into two.
 inline at::Tensor empty_difference_signs(const at::Tensor& student) {
-  return at::empty({2, bytes_of_bits(student.numel())}, student.options().dtype(at::kByte));
+  constexpr int64_t sector = 32;
+  const int64_t bytes = bytes_of_bits(student.numel());
+  const int64_t plane = (bytes + sector - 1) / sector * sector;
+  return at::empty_strided({2, bytes}, {plane, 1}, student.options().dtype(at::kByte));
 }
 
 // Checks what the backward op is given. The gradients are those whose dtypes are given, in the student's memory order,

@@ -50,13 +50,13 @@ def _inverse_kernel(
 ):
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     partner, found = partner_of(perm, stride, row, row < batch, batch)
-    tl.store(inverse + partner, row, mask=found)
+    tl.atomic_max(inverse + partner, row, mask=found)
 
 
 def inverse_of(perm: torch.Tensor) -> torch.Tensor:
     """The inverse permutation, int64 ``[batch]``, with -1 where ``perm`` does not point.
 
-    A permutation writes each element once, so the result does not depend on the order of writes.
+    Where rows share a partner it is the last of them, so the result does not depend on the order of writes.
     """
     inverse = torch.full_like(perm, -1, memory_format=torch.contiguous_format)
     batch = perm.numel()

@@ -4,8 +4,8 @@ r"""Absolute difference.
           \partial L/\partial s = g\,\mathrm{sign}(s - t) = -\,\partial L/\partial t,
           \quad \mathrm{sign}(0) = \mathrm{sign}(\mathrm{NaN}) = 0
 
-The loss's pass can keep that sign in two planes of bits, uint8 ``[2, bytes]``: where the student is at least its
-teacher, and where it is at most. The gradient's pass reads those in place of both.
+The loss's pass can keep that sign in two planes of bits, uint8 ``[2, bytes]``, each in one piece: where the student is
+at least its teacher, and where it is at most. The gradient's pass reads those in place of both.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def _loss_kernel(
     out,
     partials,
     signs,
+    plane,
     sizes,
     student_strides,
     teacher_strides,
@@ -54,13 +55,14 @@ def _loss_kernel(
         tl.store(partials + tl.program_id(0), tl.sum(difference).to(tl.float64))
     if signs is not None:
         store_bits(signs, row, s >= t, inside, count)
-        store_bits(signs + tl.cdiv(count, 8), row, s <= t, inside, count)
+        store_bits(signs + plane, row, s <= t, inside, count)
 
 
 @triton.jit
 def _gradient_kernel(
     grad,
     signs,
+    plane,
     student_out,
     teacher_out,
     sizes,
@@ -75,7 +77,7 @@ def _gradient_kernel(
     count = product(sizes)
     row, index, inside = rows_of_eight(tl.program_id(0), count, BLOCK)
     at_least = load_bits(signs, row, count)
-    at_most = load_bits(signs + tl.cdiv(count, 8), row, count)
+    at_most = load_bits(signs + plane, row, count)
     if PER_ELEMENT:
         g = widen(tl.load(grad + offsets(index, sizes, grad_strides), mask=inside, other=0), DTYPE)
     else:
@@ -112,6 +114,7 @@ def loss(
         out if per_element else None,
         partials,
         signs,
+        0 if signs is None else signs.stride(0),
         sizes,
         strides[1],
         strides[2],
@@ -143,6 +146,7 @@ def gradient(
         grad,
         grad,
         signs,
+        signs.stride(0),
         student_out,
         teacher_out,
         sizes,

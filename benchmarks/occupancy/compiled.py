@@ -19,11 +19,12 @@ LOADS = {
     "channel_statistics.cu: gradients<float>": (1, 8),
     "interpolated.cu: losses<float>": (3, 4),
     "interpolated.cu: student_gradients<float>": (3, 4),
-    "interpolated.cu: teacher_gradients<float>": (5, 4),
+    "interpolated.cu: gradients<float>": (5, 4),
     "l1.cu: losses<float>": (2, 8),
     "mixing.cu: mix<float>": (2, 8),
+    "transpose.cu: transpose_squares<unsigned int>": (1, 4),
 }
-SOURCES = ("boundary_hinge", "channel_statistics", "interpolated", "l1", "mixing")
+SOURCES = ("boundary_hinge", "channel_statistics", "interpolated", "l1", "mixing", "transpose")
 BYTES = {"float32": 4, "bfloat16": 2}
 
 

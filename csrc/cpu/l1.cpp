@@ -16,7 +16,7 @@ constexpr const char* name = "l1_discrepancy";
 
 DifferenceSigns signs_in(const at::Tensor& bits) {
   auto* at_least = bits.data_ptr<uint8_t>();
-  return {at_least, at_least + bits.size(1)};
+  return {at_least, at_least + bits.stride(0)};
 }
 
 ops::L1Result l1_discrepancy(

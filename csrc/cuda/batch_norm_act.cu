@@ -10,6 +10,7 @@
 #include "../dtypes.h"
 #include "../layout.h"
 #include "channel_tiles.cuh"
+#include "operands.h"
 
 namespace dfad::cuda {
 namespace {
@@ -312,7 +313,8 @@ std::tuple<at::Tensor, at::Tensor> forward(
     const at::Tensor& input, const OptionalTensor& beside, const OptionalTensor& weight_, const OptionalTensor& bias_,
     const OptionalTensor& given, double slope, double eps) {
   const Dims strides = dense_strides(input);
-  const at::Tensor x = laid_out(input, strides), residual = beside ? laid_out(*beside, strides) : at::Tensor();
+  const at::Tensor x = laid_out_on_device(input, strides),
+                   residual = beside ? laid_out_on_device(*beside, strides) : at::Tensor();
   const at::Tensor out = at::empty_like(x), weight = contiguous(weight_), bias = contiguous(bias_);
   const ChannelTiles of = tiles_of(x.sizes(), strides, are_aligned({x, residual}));
   const at::Tensor found = at::empty({2, of.count}, compute_options(x));
@@ -336,8 +338,8 @@ std::vector<at::Tensor> backward(
     std::array<bool, 4> wanted) {
   const auto [x_wanted, residual_wanted, weight_wanted, bias_wanted] = wanted;
   const Dims strides = dense_strides(input);
-  const at::Tensor x = laid_out(input, strides), grad = laid_out(gradient, strides),
-                   out = output ? laid_out(*output, strides) : at::Tensor();
+  const at::Tensor x = laid_out_on_device(input, strides), grad = laid_out_on_device(gradient, strides),
+                   out = output ? laid_out_on_device(*output, strides) : at::Tensor();
   const at::Tensor found = given.contiguous(), weight = contiguous(weight_), bias = contiguous(bias_);
   const ChannelTiles of = tiles_of(x.sizes(), strides, are_aligned({x, grad, out}));
   const Norm<A> norm = norm_of<A>(found, weight, bias, eps);

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
   target.add(total * factor);
 }
 
-// The operands are the gradient, student, teacher, its partner's row, and grad.
+// Of the student alone. The operands are the gradient, student, teacher, its partner's row, and grad.
 template <class A>
 __global__ void __launch_bounds__(threads, resident_blocks<A>) student_gradients(
     const __grid_constant__ Loop<5> loop, const __grid_constant__ Mixing mixing, Scale scale, double factor) {
@@ -85,34 +85,40 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) student_gradients
 template <class A>
 struct Labels {
   Mixture<A> own, theirs;
-  bool missing;
+  bool own_is_missing, theirs_is_missing;
 };
 
-// A teacher's row i is in two labels: its own, and that of the row j whose partner it is. The operands are the
-// gradient; student i, j; teacher i, j and i's partner; grad i, j.
+// A teacher's row i is in two labels: its own, and that of the row j whose partner it is. The operands are teacher and
+// student gradient; student i, j; teacher i, j and i's partner; grad i, j.
 template <class A>
-__global__ void __launch_bounds__(threads, resident_blocks<A>) teacher_gradients(
-    const __grid_constant__ Loop<8> loop, const __grid_constant__ Mixing mixing, const int64_t* inverse, Scale scale,
+__global__ void __launch_bounds__(threads, resident_blocks<A>) gradients(
+    const __grid_constant__ Loop<9> loop, const __grid_constant__ Mixing mixing, const int64_t* inverse, Scale scale,
     double factor) {
-  const bool per_element = loop.data[6] != nullptr;
+  const Sources sources = sources_of(mixing, inverse);
+  const bool per_element = loop.data[7] != nullptr;
   const A shared = static_cast<A>(scale.times(factor));
   const Rows rows = {mixing.batch, loop.elements};
-  const auto place = [&](auto way, int64_t element, int64_t (&offsets)[8]) {
-    const int64_t i = rows.row_of(element), partner = mixing.partner_of(i), source = inverse[i];
-    const bool missing = partner < 0 || source < 0;
-    const int64_t j = missing ? i : source, k = missing ? i : partner;
-    offsets_in_rows(way, loop, element - i * rows.elements, {i, i, j, i, j, k, i, j}, offsets);
-    return Labels<A>{label_of<A>(mixing, i), label_of<A>(mixing, j), missing};
+  const auto place = [&](auto way, int64_t element, int64_t (&offsets)[9]) {
+    const int64_t i = rows.row_of(element), partner = mixing.partner_of(i), source = sources.of(i);
+    const int64_t j = source < 0 ? i : source, k = partner < 0 ? i : partner;
+    offsets_in_rows(way, loop, element - i * rows.elements, {i, i, i, j, i, j, k, i, j}, offsets);
+    return Labels<A>{label_of<A>(mixing, i), label_of<A>(mixing, j), partner < 0, source < 0};
   };
   for_each_tile(rows.all(), blockIdx.x, [&](int64_t begin) {
-    for_tile<A, FewAtOnce, 1>(
-        loop, rows.all(), begin, place, [&](const Labels<A>& labels, Element, const A (&in)[7], A (&out)[1]) {
+    for_tile<A, FewAtOnce, 2>(
+        loop, rows.all(), begin, place, [&](const Labels<A>& labels, Element, const A (&in)[7], A (&out)[2]) {
           const auto [s_i, s_j, t_i, t_j, t_k, g_i, g_j] = in;
           const AbsoluteDifference l1;
-          const A v_i = l1.student_gradient(s_i, labels.own(t_i, t_k), per_element ? g_i : shared);
-          const A v_j = l1.student_gradient(s_j, labels.theirs(t_j, t_i), per_element ? g_j : shared);
+          constexpr A nan = std::numeric_limits<A>::quiet_NaN();
+          const A v_i = labels.own_is_missing
+                            ? nan
+                            : l1.student_gradient(s_i, labels.own(t_i, t_k), per_element ? g_i : shared);
+          const A v_j = labels.theirs_is_missing
+                            ? nan
+                            : l1.student_gradient(s_j, labels.theirs(t_j, t_i), per_element ? g_j : shared);
           const Mixture<A> both = {-labels.own.own, -labels.theirs.other};
-          out[0] = labels.missing ? std::numeric_limits<A>::quiet_NaN() : both(v_i, v_j);
+          out[0] = both(v_i, v_j);
+          out[1] = v_i;
         });
   });
 }
@@ -165,24 +171,24 @@ std::vector<at::Tensor> interpolated_l1_backward(
   const Mixing mixing = mixing_of(lam, perm);
   const auto order = dense_strides(student);
   std::vector<at::Tensor> grads;
+  if (student_grad) grads.push_back(at::empty_like(student));
+  if (teacher_grad) grads.push_back(at::empty_like(teacher));
   DenseCopies copies;
-  if (student_grad) {
-    const at::Tensor& out = grads.emplace_back(at::empty_like(student));
+  if (teacher_grad) {
+    const at::Tensor inverse = inverse_of(mixing, perm.options());
+    const auto loop = loop_over<2>(
+        {grads.back(), student_grad ? grads.front() : at::Tensor(), student, student, teacher, teacher, teacher,
+         grads_in, grads_in},
+        student.sizes(), order, copies, batch_dim);
+    launch(
+        wide ? gradients<double> : gradients<float>, Rows{mixing.batch, loop.elements}.chunks(), loop, mixing,
+        data_of(inverse), scale, factor);
+  } else if (student_grad) {
     const auto loop =
-        loop_over<1>({out, student, teacher, teacher, grads_in}, student.sizes(), order, copies, batch_dim);
+        loop_over<1>({grads.front(), student, teacher, teacher, grads_in}, student.sizes(), order, copies, batch_dim);
     launch(
         wide ? student_gradients<double> : student_gradients<float>, Rows{mixing.batch, loop.elements}.chunks(), loop,
         mixing, scale, factor);
-  }
-  if (teacher_grad) {
-    const at::Tensor& out = grads.emplace_back(at::empty_like(teacher));
-    const at::Tensor inverse = inverse_of(perm);
-    const auto loop = loop_over<1>(
-        {out, student, student, teacher, teacher, teacher, grads_in, grads_in}, student.sizes(), order, copies,
-        batch_dim);
-    launch(
-        wide ? teacher_gradients<double> : teacher_gradients<float>, Rows{mixing.batch, loop.elements}.chunks(), loop,
-        mixing, inverse.const_data_ptr<int64_t>(), scale, factor);
   }
   copies.write_back();
   return grads;

@@ -134,9 +134,10 @@ std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
   const bool wide = computes_in_double(student, teacher), reduced = reduction != Reduction::none;
   const at::Tensor out = reduced ? at::Tensor() : at::empty(row_shape(student), student.options().dtype(dtype));
   DenseCopies copies;
-  const auto rows = loop_over<1>(
-      {reduced ? at::Tensor() : out.unsqueeze(class_dim), student, teacher}, student.sizes(),
-      c10::contiguous_strides(student.sizes()), copies, class_dim);
+  const auto rows = loop_as_they_lie<1>(
+      {reduced ? at::Tensor() : out.unsqueeze(class_dim), student,
+       copies.input_along(teacher, dense_strides(student))},
+      student.sizes(), c10::contiguous_strides(student.sizes()), copies, class_dim);
   const at::Tensor statistics =
       at::empty({5, rows.elements}, student.options().dtype(wide ? at::kDouble : at::kFloat));
   const auto launch_compute = wide ? launch_forward<double> : launch_forward<float>;
@@ -174,8 +175,10 @@ std::vector<at::Tensor> kl_discrepancy_backward(
   const at::Tensor to_student = student_grad ? at::empty_like(student) : at::Tensor();
   const at::Tensor to_teacher = teacher_grad ? at::empty_like(teacher) : at::Tensor();
   DenseCopies copies;
-  const auto rows = loop_over<2>(
-      {to_student, to_teacher, student, teacher, per_row ? grad.unsqueeze(class_dim) : at::Tensor()},
+  const Dims order = dense_strides(student);
+  const auto rows = loop_as_they_lie<2>(
+      {to_student, teacher_grad ? copies.output_along(to_teacher, order) : at::Tensor(), student,
+       copies.input_along(teacher, order), per_row ? grad.unsqueeze(class_dim) : at::Tensor()},
       student.sizes(), c10::contiguous_strides(student.sizes()), copies, class_dim);
   const auto launch_compute = computes_in_double(student, teacher) ? launch_backward<double> : launch_backward<float>;
   launch_compute(

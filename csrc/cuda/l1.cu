@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>)
 
 DifferenceSigns signs_in(const at::Tensor& bits) {
   auto* at_least = bits.data_ptr<uint8_t>();
-  return {at_least, at_least + bits.size(1)};
+  return {at_least, at_least + bits.stride(0)};
 }
 
 double mean_factor(int64_t elements, Reduction reduction) {

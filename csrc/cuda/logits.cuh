@@ -29,7 +29,9 @@ struct Sharing {
 template <class A, class Body>
 void with_sharing(bool classes_are_neighbors, int64_t classes, const Body& body) {
   if (!classes_are_neighbors) return classes <= 16 ? body(Sharing<1, 16>{}) : body(Sharing<1, 0>{});
-  if (classes <= 16) return body(Sharing<4, 4>{});
+  // A class for each lane: a request then reads whole rows, which lie end to end.
+  if (classes <= 4) return body(Sharing<4, 1>{});
+  if (classes <= 16) return body(Sharing<16, 1>{});
   if (classes <= 128) return body(Sharing<16, 8>{});
   if constexpr (std::is_same_v<A, float>) {  // neither doubles nor more of them would fit
     if (classes <= 512) return body(Sharing<warp, 16>{});

@@ -33,16 +33,18 @@ struct Mixed {
   bool missing;
 };
 
-// Forward, 1 - lam is taken at the row itself; backward, at its partner.
+// Backward, a row goes with the one whose partner it is, and 1 - lam is taken there.
 template <class A>
 __global__ void __launch_bounds__(threads, resident_blocks<A>)
-    mix(const __grid_constant__ Batch tensors, const __grid_constant__ Mixing mixing, bool backward) {
+    mix(const __grid_constant__ Batch tensors, const __grid_constant__ Mixing mixing, const int64_t* inverse,
+        bool backward) {
+  const Sources sources = sources_of(mixing, inverse, backward);
   int64_t chunk;
   const Mixable& tensor = tensors.find(blockIdx.x, chunk);
   const Loop<3>& loop = tensor.loop;
   const Rows rows = tensor.rows();
   const auto place = [&](auto way, int64_t k, int64_t (&offsets)[3]) {
-    const int64_t row = rows.row_of(k), partner = mixing.partner_of(row);
+    const int64_t row = rows.row_of(k), partner = backward ? sources.of(row) : mixing.partner_of(row);
     const bool missing = partner < 0;
     const int64_t other = missing ? row : partner;
     offsets_in_rows(way, loop, k - row * rows.elements, {row, row, other}, offsets);
@@ -57,7 +59,11 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>)
   });
 }
 
-std::vector<at::Tensor> mix_all(at::TensorList tensors, const Mixing& mixing, bool backward) {
+std::vector<at::Tensor> mix_all(
+    at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm, bool backward) {
+  const c10::cuda::CUDAGuard guard(tensors[0].device());
+  const Mixing mixing = mixing_of(lam, perm);
+  const at::Tensor inverse = backward ? inverse_of(mixing, perm.options()) : at::Tensor();
   std::vector<at::Tensor> outs;
   DenseCopies copies;
   c10::SmallVector<Mixable, 2> single, wide;
@@ -67,10 +73,10 @@ std::vector<at::Tensor> mix_all(at::TensorList tensors, const Mixing& mixing, bo
     (x.scalar_type() == at::kDouble ? wide : single).push_back(mixed);
   }
   for_each_table<capacity>(single, [&](const Batch& batch, int64_t blocks) {
-    launch(mix<float>, blocks, batch, mixing, backward);
+    launch(mix<float>, blocks, batch, mixing, data_of(inverse), backward);
   });
   for_each_table<capacity>(wide, [&](const Batch& batch, int64_t blocks) {
-    launch(mix<double>, blocks, batch, mixing, backward);
+    launch(mix<double>, blocks, batch, mixing, data_of(inverse), backward);
   });
   copies.write_back();
   return outs;
@@ -78,15 +84,12 @@ std::vector<at::Tensor> mix_all(at::TensorList tensors, const Mixing& mixing, bo
 
 std::vector<at::Tensor> mixup(at::TensorList tensors, const at::Tensor& lam, const at::Tensor& perm) {
   check_mixing(name, tensors, lam, perm);
-  const c10::cuda::CUDAGuard guard(tensors[0].device());
-  return mix_all(tensors, mixing_of(lam, perm), false);
+  return mix_all(tensors, lam, perm, false);
 }
 
 std::vector<at::Tensor> mixup_backward(at::TensorList grads, const at::Tensor& lam, const at::Tensor& perm) {
   check_mixing(name, grads, lam, perm);
-  const c10::cuda::CUDAGuard guard(grads[0].device());
-  const at::Tensor inverse = inverse_of(perm);
-  return mix_all(grads, mixing_of(lam, inverse), true);
+  return mix_all(grads, lam, perm, true);
 }
 
 TORCH_LIBRARY_IMPL(dfad_fast, CUDA, m) {

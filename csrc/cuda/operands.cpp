@@ -3,6 +3,8 @@
 #include <ATen/ExpandUtils.h>
 #include <ATen/ops/empty_strided.h>
 
+#include "transpose.h"
+
 namespace dfad::cuda {
 namespace {
 
@@ -11,18 +13,52 @@ at::Tensor empty_dense(const at::Tensor& x, at::IntArrayRef strides) {
   return at::empty_strided(x.sizes(), at::infer_dense_strides(x.sizes(), strides), x.options());
 }
 
+void copy_between(const at::Tensor& to, const at::Tensor& from) {
+  if (const auto transposition = transposition_of(to.sizes(), to.strides(), from.strides())) {
+    transpose(*transposition, to, from);
+  } else {
+    to.copy_(from);
+  }
+}
+
+bool lies_across(const at::Tensor& x, at::IntArrayRef strides) {
+  return x.strides() != strides &&
+         transposition_of(x.sizes(), at::infer_dense_strides(x.sizes(), strides), x.strides()).has_value();
+}
+
 }  // namespace
 
 at::Tensor DenseCopies::input(const at::Tensor& x, at::IntArrayRef strides) {
-  return inputs_.emplace_back(empty_dense(x, strides).copy_(x));
+  for (const auto& [dense, original] : inputs_) {
+    if (original.is_same(x)) return dense;
+  }
+  const at::Tensor dense = inputs_.emplace_back(empty_dense(x, strides), x).first;
+  copy_between(dense, x);
+  return dense;
 }
 
 at::Tensor DenseCopies::output(const at::Tensor& x, at::IntArrayRef strides) {
   return outputs_.emplace_back(empty_dense(x, strides), x).first;
 }
 
+at::Tensor DenseCopies::input_along(const at::Tensor& x, at::IntArrayRef strides) {
+  return lies_across(x, strides) ? input(x, strides) : x;
+}
+
+at::Tensor DenseCopies::output_along(const at::Tensor& x, at::IntArrayRef strides) {
+  return lies_across(x, strides) ? output(x, strides) : x;
+}
+
 void DenseCopies::write_back() const {
-  for (const auto& [dense, x] : outputs_) x.copy_(dense);
+  for (const auto& [dense, x] : outputs_) copy_between(x, dense);
+}
+
+at::Tensor laid_out_on_device(const at::Tensor& x, at::IntArrayRef strides) {
+  const auto transposition = transposition_of(x.sizes(), strides, x.strides());
+  if (!transposition) return laid_out(x, strides);
+  const at::Tensor dense = at::empty_strided(x.sizes(), strides, x.options());
+  transpose(*transposition, dense, x);
+  return dense;
 }
 
 Dims without(at::IntArrayRef dims, int64_t left_out) {

@@ -20,13 +20,20 @@ class DenseCopies {
   at::Tensor input(const at::Tensor& x, at::IntArrayRef strides);
   at::Tensor output(const at::Tensor& x, at::IntArrayRef strides);
 
+  // x, or what stands in for it where its neighbors lie apart in this order, and the order's in x: a loop over both would
+  // use a small part of what it moves, more than a copy costs.
+  at::Tensor input_along(const at::Tensor& x, at::IntArrayRef strides);
+  at::Tensor output_along(const at::Tensor& x, at::IntArrayRef strides);
+
   // After the launch: moves the outputs to where they belong.
   void write_back() const;
 
  private:
-  std::vector<at::Tensor> inputs_;
-  std::vector<std::pair<at::Tensor, at::Tensor>> outputs_;
+  std::vector<std::pair<at::Tensor, at::Tensor>> inputs_, outputs_;  // the copy, and what it stands in for
 };
+
+// x with these dense strides: itself, or a copy.
+at::Tensor laid_out_on_device(const at::Tensor& x, at::IntArrayRef strides);
 
 constexpr int64_t nothing_left_out = -1;
 
@@ -76,11 +83,11 @@ bool set_loop(
   return true;
 }
 
-// A loop over tensors of these sizes, the outputs first, in the memory order of the strides `order`, without the
-// dimension `left_out`. An undefined tensor is an operand that is not there; an operand may have size 1 in the dimension
-// that is left out.
+// A loop over tensors of these sizes as they lie, the outputs first, in the memory order of the strides `order`, without
+// the dimension `left_out`. An undefined tensor is an operand that is not there; an operand may have size 1 in the
+// dimension that is left out.
 template <int outs, int operands>
-Loop<operands> loop_over(
+Loop<operands> loop_as_they_lie(
     const at::Tensor (&tensors)[operands], at::IntArrayRef sizes, at::IntArrayRef order, DenseCopies& copies,
     int64_t left_out = nothing_left_out) {
   Loop<operands> loop = {};
@@ -92,6 +99,19 @@ Loop<operands> loop_over(
   }
   set_loop(loop, dense, sizes, order, left_out);
   return loop;
+}
+
+// The same, of tensors that lie along the order or have been brought into it.
+template <int outs, int operands>
+Loop<operands> loop_over(
+    const at::Tensor (&tensors)[operands], at::IntArrayRef sizes, at::IntArrayRef order, DenseCopies& copies,
+    int64_t left_out = nothing_left_out) {
+  at::Tensor along[operands];
+  for (int n = 0; n < operands; ++n) {
+    if (!tensors[n].defined()) continue;
+    along[n] = n < outs ? copies.output_along(tensors[n], order) : copies.input_along(tensors[n], order);
+  }
+  return loop_as_they_lie<outs>(along, sizes, order, copies, left_out);
 }
 
 }  // namespace dfad::cuda

@@ -6,7 +6,7 @@
 #include "operands.h"
 #include "tiles.cuh"
 
-#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 
 namespace dfad::cuda {
 
@@ -30,12 +30,11 @@ struct Mixing {
   }
 };
 
-// `partner` is perm or its inverse.
-inline Mixing mixing_of(const at::Tensor& lam, const at::Tensor& partner) {
+inline Mixing mixing_of(const at::Tensor& lam, const at::Tensor& perm) {
   Mixing mixing = {};
-  mixing.batch = partner.numel();
-  mixing.partner = partner.const_data_ptr<int64_t>();
-  mixing.partner_stride = partner.stride(0);
+  mixing.batch = perm.numel();
+  mixing.partner = perm.const_data_ptr<int64_t>();
+  mixing.partner_stride = perm.stride(0);
   mixing.lam_dtype = lam.scalar_type();
   if (lam.device().is_cpu() && lam.dim() == 0) {
     mixing.shared_lam = load_one<double>(lam.const_data_ptr(), mixing.lam_dtype, 0);
@@ -46,22 +45,59 @@ inline Mixing mixing_of(const at::Tensor& lam, const at::Tensor& partner) {
   return mixing;
 }
 
-// One block. Rows that no row is mapped to, which a permutation does not have, stay out of range; where an index
-// is repeated, one of its rows is taken.
-static __global__ void __launch_bounds__(threads)
-    invert(const int64_t* perm, int64_t stride, int64_t batch, int64_t* inverse) {
-  for (int64_t i = threadIdx.x; i < batch; i += threads) inverse[i] = -1;
-  __syncthreads();
-  for (int64_t i = threadIdx.x; i < batch; i += threads) {
-    const int64_t target = perm[i * stride];
-    if (target >= 0 && target < batch) inverse[target] = i;
-  }
+// The largest batch whose inverse each block finds by itself, which saves a launch: it reads all of perm.
+constexpr int64_t most_found = 1024;
+
+// The block's. A function, as a pointer in a struct would hide from the compiler that this is shared memory.
+static __device__ __forceinline__ int32_t* found_sources() {
+  __shared__ int32_t found[most_found];
+  return found;
 }
 
-inline at::Tensor inverse_of(const at::Tensor& perm) {
-  at::Tensor inverse = at::empty(perm.sizes(), perm.options());
-  launch(invert, 1, perm.const_data_ptr<int64_t>(), perm.stride(0), perm.numel(), inverse.mutable_data_ptr<int64_t>());
+// The inverse of perm: the row whose partner a row is. A permutation has one; where rows share a partner it is the last of
+// them, so that every run gives the same bits.
+struct Sources {
+  const int64_t* inverse;  // null where each block has found it by itself
+
+  // -1 where there is none.
+  __device__ __forceinline__ int64_t of(int64_t row) const {
+    return inverse != nullptr ? inverse[row] : found_sources()[row];
+  }
+};
+
+// For all threads of a block; `inverse` as inverse_of gave it. Not to be asked where it is not wanted.
+static __device__ __forceinline__ Sources sources_of(const Mixing& mixing, const int64_t* inverse, bool wanted = true) {
+  if (!wanted || inverse != nullptr) return {inverse};
+  int32_t* const found = found_sources();
+  const int mine = static_cast<int>(threadIdx.x);
+  for (int64_t i = mine; i < mixing.batch; i += threads) found[i] = -1;
+  __syncthreads();
+  for (int64_t i = mine; i < mixing.batch; i += threads) {
+    const int64_t partner = mixing.partner_of(i);
+    if (partner >= 0) atomicMax(found + partner, static_cast<int32_t>(i));
+  }
+  __syncthreads();
+  return {inverse};
+}
+
+static __global__ void __launch_bounds__(threads) invert(const __grid_constant__ Mixing mixing, long long* inverse) {
+  const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
+  if (i >= mixing.batch) return;
+  const int64_t partner = mixing.partner_of(i);
+  if (partner >= 0) atomicMax(inverse + partner, static_cast<long long>(i));
+}
+
+// Undefined where blocks find it by themselves.
+inline at::Tensor inverse_of(const Mixing& mixing, const at::TensorOptions& options) {
+  if (mixing.batch <= most_found) return {};
+  const at::Tensor inverse = at::full({mixing.batch}, -1, options.dtype(at::kLong));
+  launch(
+      invert, ceil_div(mixing.batch, threads), mixing, reinterpret_cast<long long*>(inverse.mutable_data_ptr<int64_t>()));
   return inverse;
+}
+
+inline const int64_t* data_of(const at::Tensor& inverse) {
+  return inverse.defined() ? inverse.const_data_ptr<int64_t>() : nullptr;
 }
 
 // The rows of a batch, one after another; a loop covers one of them.

@@ -99,7 +99,7 @@ def _problem(student_init: str, teacher: nn.Module, student: nn.Module) -> str |
 
 
 def draw_images(prober: Prober, form: ImageForm, seed: int) -> list[Tensor]:
-    """Procedural images of the kinds that fit the teacher's batch norm statistics best, in batches.
+    """Procedural images of the kinds that fit the teacher best, in batches.
 
     On CIFAR-10 (ResNet-20 -> two blocks per stage) a start fitted on procedural images, 70 % of them dead leaves, had
     51 % of 1,000 test images right, one fitted on colored noise 17 %. On digits both did equally well.

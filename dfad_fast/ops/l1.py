@@ -25,6 +25,7 @@ from dfad_fast.ops._dtypes import compute_dtype, promoted, result_dtype
 
 _NAME = "l1_discrepancy"
 _op = backends.op(_NAME)
+_SECTOR = 32  # bytes, at which each plane of signs begins, as in csrc/difference_signs.h
 
 
 def reference(student: torch.Tensor, teacher: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
@@ -81,8 +82,11 @@ def _fake(
         if reduction == "none"
         else torch.empty((), dtype=dtype, device=student.device)
     )
-    bits = (2, (student.numel() + 7) // 8)
-    return loss, [torch.empty(bits, dtype=torch.uint8, device=student.device)] if save_signs else []
+    if not save_signs:
+        return loss, []
+    size = (student.numel() + 7) // 8
+    plane = (size + _SECTOR - 1) // _SECTOR * _SECTOR
+    return loss, [torch.empty_strided((2, size), (plane, 1), dtype=torch.uint8, device=student.device)]
 
 
 @backends.register_fake(f"{_NAME}_backward")

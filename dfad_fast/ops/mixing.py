@@ -117,9 +117,12 @@ def mixup(x: torch.Tensor, lam: Lam, perm: torch.Tensor) -> torch.Tensor:
     Args:
         x: a batch ``[B, ...]``; float64, float32, float16 or bfloat16.
         lam: :math:`\lambda`: a number, a 0-dim or one-element tensor, or one number per sample as a floating-point
-            tensor ``[B]``, a list or a numpy array. Any value is allowed; outside [0, 1] the result extrapolates.
+            tensor ``[B]``, a list or a numpy array. Any value is allowed; outside [0, 1] the result extrapolates. A
+            number, a list, an array or a tensor on the CPU is read during the call, so a CUDA graph keeps its value:
+            pass a tensor on x's device to change it between replays.
         perm: :math:`\pi`, an int64 permutation ``[B]`` on x's device. It is checked on the CPU only, since on other
-            devices the check would wait for the device. There an index out of range raises the device's own error.
+            devices the check would wait for the device. On a GPU a row whose index is out of range becomes NaN. If an
+            index repeats, the gradient counts the last of its rows, and a row that no index names gets NaN as gradient.
 
     Returns:
         The mixtures, in x's shape, dtype and memory layout. Arithmetic is float32, or float64 if x is float64.

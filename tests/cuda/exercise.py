@@ -80,6 +80,11 @@ def _pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         yield torch.randn(SHAPE).to(s), torch.randn(SHAPE).to(t)
     for s, t in itertools.product(LAYOUTS, LAYOUTS):
         yield s(torch.randn(SHAPE)), t(torch.randn(SHAPE))
+    # Each way across the other: parts of squares, and several of them.
+    for dtype in DTYPES:
+        yield torch.randn(2, 9, 5, 7).to(dtype), _channels_last(torch.randn(2, 9, 5, 7)).to(dtype)
+    yield _channels_last(torch.randn(1, 70, 6, 6)), torch.randn(1, 70, 6, 6).half()
+    yield torch.randn(70, 40).t(), torch.randn(40, 70)
     for shape in ((1, 1), (2, 4096), (5, 4097), (2, 3, 2, 3, 2, 3, 2), (0, 3), (4, 300)):
         yield torch.randn(shape), torch.randn(shape)
     # Too many dimensions that do not merge: copied first.
@@ -132,6 +137,9 @@ def _stages() -> None:
             lambda *s, r=reduction: boundary_hinge.reference(s, teachers, weights, 1.0, r)[0],
             *students,
         )
+    shares = torch.ops.dfad_fast.boundary_hinge_loss(students, teachers, weights, 1.0, "mean", True)[1]
+    _, wanted = boundary_hinge.reference(students, teachers, weights, 1.0)
+    torch.testing.assert_close(shares, wanted, equal_nan=True)
 
 
 def _statistics() -> None:
@@ -166,6 +174,22 @@ def _mixtures() -> None:
         assert mixed.isnan().all(1).tolist() == [False, True, True]
     per_element = torch.ops.dfad_fast.interpolated_l1(x, x, torch.rand(3), wrong, "none")
     assert per_element.isnan().all(1).tolist() == [False, True, True]
+    # Of the rows with one partner the last counts; who is nobody's partner has no gradient.
+    (mixed,) = torch.ops.dfad_fast.mixup_backward([x], torch.full((3,), 0.25), torch.tensor([2, 2, 0]))
+    assert mixed[1].isnan().all()
+    torch.testing.assert_close(mixed[[0, 2]], 0.25 * x[[0, 2]] + 0.75 * x[[2, 1]])
+    # More rows than blocks find the partners of by themselves.
+    perm, lam = torch.randperm(1500), torch.rand(1500)
+    compare(
+        lambda x: torch.ops.dfad_fast.mixup([x], lam, perm)[0],
+        lambda x: mixing.mix(x, lam.double(), 1 - lam.double(), perm),
+        torch.randn(1500, 3),
+    )
+    compare(
+        lambda s, t: torch.ops.dfad_fast.interpolated_l1(s, t, lam, perm, "mean"),
+        lambda s, t: interpolated.reference(s, t, lam.double(), perm, "mean"),
+        *(torch.randn(1500, 3), torch.randn(1500, 3)),
+    )
 
 
 def _norm(

@@ -5,10 +5,11 @@ them as a table. ``make cuda`` writes the log.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.cuda.names import demangled
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "cuda"
 LOG = BUILD / "build.log"
@@ -30,8 +31,8 @@ class Kernel(NamedTuple):
 
 
 def _readable(mangled: str) -> str:
-    name = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip()
-    name = re.sub(r"^void |dfad::cuda::|\(anonymous namespace\)::", "", name).partition("(")[0]
+    (name,) = demangled([mangled])
+    name = re.sub(r"^void |dfad::cuda::", "", name).partition("(")[0]
     # A kernel of one file: a hash, which may have digits alone, the length of the file's name, and that.
     source = re.search(r"__N__[0-9a-f]+_\d+_([a-z_0-9]+?)_cu_", mangled)
     return f"{source[1]}.cu: {name}" if source else name

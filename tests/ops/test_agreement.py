@@ -65,5 +65,13 @@ def test_one_share_per_stage(reduction):
     torch.testing.assert_close(agreement, want, equal_nan=True)
 
 
+def test_more_stages_of_mixed_dtypes_than_one_launch_takes():
+    dtypes = [torch.float32, torch.float64, torch.bfloat16]
+    s = [torch.randn(40 * k + 1).to(dtypes[k % 3]) for k in range(36)]
+    t = [torch.randn(x.shape).to(dtypes[k // 3 % 3]) for k, x in enumerate(s)]
+    agreement = boundary_hinge_loss_with_agreement(s, t)[1]
+    torch.testing.assert_close(agreement, torch.tensor([direct(a, b) for a, b in zip(s, t, strict=True)]))
+
+
 def test_an_empty_tensor_agrees_in_nothing():
     assert boundary_hinge_loss_with_agreement(torch.empty(0), torch.empty(0), reduction="sum")[1].isnan()

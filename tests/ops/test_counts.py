@@ -103,14 +103,11 @@ def given_out(size, device):
 
 
 CUDA_BLOCK = 512
-# Less than a block of memory each here: forward sums of several blocks, backward the inverse of a permutation.
+# Less than a block of memory each here: sums of several blocks.
 SCRATCH_ON_CUDA = {
     "hinge_list": (1, 0),
     "agreement": (1, 0),
     "channel_statistics": (1, 0),
-    "mixup": (0, 1),
-    "virtual_batch": (0, 1),
-    "interpolated_l1": (0, 1),
 }
 TENSOR, LOSS, SHARE, BITS, STATISTICS, MOMENTS = 8 * 6 * 4, 4, 4, 6, 5 * 8 * 4, 2 * 6 * 4
 ALLOCATED = {
@@ -118,7 +115,7 @@ ALLOCATED = {
     "hinge_list": ([LOSS, BITS, BITS], [TENSOR, TENSOR]),
     "hinge_none": ([TENSOR, BITS], [TENSOR]),
     "agreement": ([LOSS, SHARE, BITS], [TENSOR]),
-    "l1": ([LOSS, 2 * BITS], [TENSOR, TENSOR]),
+    "l1": ([LOSS, 32 + BITS], [TENSOR, TENSOR]),  # two planes of bits, each from a sector on
     "kl": ([LOSS, STATISTICS], [TENSOR, TENSOR]),
     "channel_statistics": ([MOMENTS], [TENSOR]),
     "mixup": ([TENSOR], [TENSOR]),

@@ -509,7 +509,11 @@ BY_HAND = [
     ),
     ("l1_discrepancy_backward", (F32, PLANES[:1], *L1_SAVED[1:], "none"), r"got uint8 of shape \[1, 1\]"),
     ("l1_discrepancy_backward", (F32, PLANES.float(), *L1_SAVED[1:], "none"), "got float32 of shape"),
-    ("l1_discrepancy_backward", (F32, PLANES[0].expand(2, 1), *L1_SAVED[1:], "none"), "contiguous uint8"),
+    (
+        "l1_discrepancy_backward",
+        (F32, PLANES[0].expand(2, 1), *L1_SAVED[1:], "none"),
+        "signs must be the uint8 tensor",
+    ),
     ("boundary_hinge_loss_backward", (F32, [F32], [BITS], [1.0], 1.0, "sum"), "grad must have"),
     ("boundary_hinge_loss_backward", (F32, [F32], [F32], [1.0], 1.0, "none"), "packed signs|uint8"),
     ("boundary_hinge_loss_backward", (F32, [F32], [BITS[:0]], [1.0], 1.0, "none"), "1 byte"),

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.backends("cuda-shim")
 SHAPES = pytest.mark.parametrize("shape", [(8, 6), (3, 5001)])  # one block; several
 
 
-def interpolated(s, t, reduction):
-    return interpolated_l1(s, t.detach(), torch.rand(len(s)), torch.arange(len(s)).roll(1), reduction)
+def rows(x):
+    """lam and perm."""
+    return torch.rand(len(x)), torch.arange(len(x)).roll(1)
 
 
 LOSSES = {
@@ -34,7 +35,9 @@ LOSSES = {
     "agreement": lambda s, t, _: boundary_hinge_loss_with_agreement([s, s * 2], [t.detach()] * 2)[0],
     "l1": lambda s, t, reduction: l1_discrepancy(s, t, reduction),
     "kl": lambda s, t, reduction: kl_discrepancy(s, t, 2.0, reduction),
-    "interpolated": interpolated,
+    "interpolated": lambda s, t, reduction: interpolated_l1(s, t, *rows(s), reduction),
+    "interpolated, student": lambda s, t, reduction: interpolated_l1(s, t.detach(), *rows(s), reduction),
+    "mixup": lambda s, t, _: mixup(s, *rows(s)),
 }
 
 
@@ -53,6 +56,32 @@ def test_a_loss_is_one_launch_forward_and_one_backward(name, reduction, shape):
     forward, loss = launches(lambda: LOSSES[name](s, t, reduction))
     backward, _ = launches(loss.sum().backward)
     assert (forward, backward) == (1, 1)
+
+
+# Launches forward and backward. A tensor that lies across its student is copied first, each way.
+ACROSS = {
+    "hinge": (2, 1),
+    "l1": (2, 1),
+    "kl": (2, 3),
+    "interpolated": (2, 3),
+    "interpolated, student": (2, 2),
+}
+
+
+@pytest.mark.parametrize("name", ACROSS)
+def test_a_tensor_that_lies_across_the_student_costs_a_launch(name):
+    s, t = leaf(torch.randn(2, 9, 4, 5)), leaf(torch.randn(2, 9, 4, 5).to(memory_format=torch.channels_last))
+    forward, loss = launches(lambda: LOSSES[name](s, t, "mean"))
+    backward, _ = launches(loss.backward)
+    assert (forward, backward) == ACROSS[name]
+
+
+def test_the_inverse_of_many_rows_is_a_launch():
+    s, t = leaf(torch.randn(1025, 2)), leaf(torch.randn(1025, 2))
+    for name in ("mixup", "interpolated"):
+        forward, out = launches(lambda name=name: LOSSES[name](s, t, "mean"))
+        backward, _ = launches(out.sum().backward)
+        assert (forward, backward) == (1, 2)
 
 
 class Launch(ctypes.Structure):

@@ -5,25 +5,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from tests.cuda.build_shim import CSRC, build_shim, load_shim, shim_library
+from tests.cuda.names import demangled
 from tests.ptx import emulator
 from tests.ptx.build import cuda_ptx
 
 KERNELS = tuple(path.stem for path in sorted(CSRC.glob("cuda/*.cu")) if path.stem != "build")
 SETTER = "cuda_shim_set_launcher"
-
-
-def demangled(names: Iterable[str]) -> list[str]:
-    """Without nvcc's name for what is one file's own."""
-    given = "\n".join(names)
-    text = subprocess.run(["c++filt"], input=given, capture_output=True, text=True, check=True).stdout
-    return [re.sub(r"_INTERNAL_\w+?::|\(anonymous namespace\)::", "", line) for line in text.splitlines()]
 
 
 @functools.cache

@@ -65,6 +65,18 @@ def _interpolated() -> None:
     )
 
 
+def _transpose() -> None:
+    """Contiguous beside channels_last: parts of squares, and several, in words of each size."""
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        s, t = torch.randn(2, 40, 5, 9).to(dtype), torch.randn(2, 40, 5, 9).to(dtype)
+        for one, other in ((s, t), (t, s)):
+            compare(
+                lambda s, t: ops.l1_discrepancy(s, t, "mean")[0],
+                lambda s, t: l1.reference(s, t, "mean"),
+                *(one, other.to(memory_format=torch.channels_last)),
+            )
+
+
 def _channel_statistics() -> None:
     for x in (torch.randn(6, 3, 20, 20), torch.randn(700, 40)):
         compare(lambda x: ops.channel_statistics([x]), lambda x: channels.reference([x]), x)
@@ -88,7 +100,13 @@ CALLS: dict[str, Callable[[], None]] = {
     "kl": _kl,
     "l1": _l1,
     "mixing": _mixing,
+    "transpose": _transpose,
 }
+
+
+def needed(kernel: str) -> tuple[str, ...]:
+    """Whose kernels the calls launch."""
+    return (kernel, "l1") if kernel == "transpose" else (kernel,)
 
 
 def exercise(kernel: str) -> None:
@@ -104,7 +122,7 @@ def main(compiler: str, *kernels: str) -> None:
     if compiler == "cuda":
         from tests.ptx import cuda
 
-        cuda.serve(kernels)
+        cuda.serve(name for kernel in kernels for name in needed(kernel))
         served = None
     else:
         from tests.ptx import triton

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tests.cuda.build_shim import shim_library
 from tests.ptx import cuda, emulator
 from tests.ptx.build import cuda_ptx
-from tests.ptx.exercise import exercise
+from tests.ptx.exercise import exercise, needed
 
 BARRIER = r"bar\.sync \t0;"
 SKIPPED_BY_ONE_THREAD = (
@@ -125,13 +125,21 @@ MUTANTS = (
         "race",
     ),
     Mutant("an inverse without a barrier", "mixing", BARRIER, "", "race"),
+    Mutant("a transposition without a barrier", "transpose", BARRIER, "", "nobody wrote"),
+    Mutant(
+        "a transposition that reads beyond its matrix",
+        "transpose",
+        r"setp\.(ge|lt)\.s64 \t(%p\d+), (%rd\d+), %rd\d+;",
+        r"setp.\1.s64 \t\2, \3, 0x7fffffffffffffff;",
+        "out of bounds",
+    ),
     Mutant("sums of channels without a barrier", "channel_statistics", BARRIER, "", "race"),
     Mutant("norms without a barrier", "batch_norm_act", BARRIER, "", "nobody wrote"),
     Mutant(
-        "a row's lanes that miss the farthest",
+        "a row's lanes that ask their neighbor only",
         "kl",
-        r"mov\.u32 \t(%r\d+), 16;",
-        r"mov.u32 \1, 8;",
+        r"(shfl\.sync\.bfly\.b32 \t%r\d+\|%p\d+, %r\d+), %r\d+,",
+        r"\1, 1,",
         VALUES,
     ),
 )
@@ -154,7 +162,7 @@ def _seen(kernel: str) -> str:
 
 def main(kernel: str) -> None:
     emulator.know_tensors()
-    cuda.serve([kernel])
+    cuda.serve(needed(kernel))
     seen = {"": _seen(kernel)}
     for stream, mutant in enumerate(MUTANTS):
         if mutant.kernel == kernel:

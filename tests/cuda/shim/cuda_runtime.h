@@ -61,6 +61,13 @@ inline unsigned atomicInc(unsigned* address, unsigned limit) {
 }
 
 template <class T>
+T atomicMax(T* address, T value) {
+  const T before = *address;
+  if (value > before) *address = value;
+  return before;
+}
+
+template <class T>
 void __stwb(T* target, T value) {
   *target = value;
 }

@@ -104,10 +104,11 @@ void decode_block_barrier(const Words& modifiers, const Words& operands, const N
 }
 
 void decode_atomic(const Words& modifiers, const Words& operands, const Names& names, Instruction& instruction) {
-  if (!has(modifiers, "global") || !has(modifiers, "inc") || instruction.type != Type::u32) {
-    fail("unknown atomic operation: " + instruction.text);
-  }
-  instruction.execute = increment_wrapping;
+  const bool increments = has(modifiers, "inc") && instruction.type == Type::u32;
+  const bool takes_larger = has(modifiers, "max") && is_signed(instruction.type);
+  const bool known_space = instruction.space == Space::global || instruction.space == Space::shared;
+  if (!known_space || (!increments && !takes_larger)) fail("unknown atomic operation: " + instruction.text);
+  instruction.execute = increments ? increment_wrapping : atomic_maximum;
   instruction.to = {names.operand(operands.at(0))};
   names.address(operands.at(1), instruction);
   read_sources(operands, 2, names, instruction);

@@ -26,6 +26,15 @@ Machine& machine() {
   return the_machine;
 }
 
+std::int32_t number_of(const Thread& thread) {
+  const Machine& m = machine();
+  return m.block_turn * static_cast<std::int32_t>(m.threads_per_block) + static_cast<std::int32_t>(thread.id);
+}
+
+std::int32_t block_turn_of(std::int32_t number) {
+  return number / static_cast<std::int32_t>(machine().threads_per_block);
+}
+
 std::uint64_t read(const Thread& thread, const Operand& operand) {
   switch (operand.kind) {
     case Operand::Kind::reg:

@@ -47,6 +47,10 @@ struct Machine {
 
 Machine& machine();
 
+// A thread's number among those of all blocks, in the order in which these run; and the turn of the block it is in.
+std::int32_t number_of(const Thread& thread);
+std::int32_t block_turn_of(std::int32_t number);
+
 std::uint64_t read(const Thread& thread, const Operand& operand);
 bool read_predicate(const Thread& thread, const Operand& operand);
 void write(Thread& thread, const Operand& operand, std::uint64_t value);

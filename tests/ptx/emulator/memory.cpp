@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -50,6 +51,12 @@ bool in_shared(std::uint64_t address, int bytes) {
   return false;
 }
 
+void check_written(const Cell* cells, int bytes) {
+  if (std::any_of(cells, cells + bytes, [](const Cell& cell) { return cell.writer.thread < 0; })) {
+    report("read of shared memory that nobody wrote");
+  }
+}
+
 char* local_at(Thread& thread, std::uint64_t address, int bytes) {
   if (address + static_cast<unsigned>(bytes) > thread.local.size()) fail("out of bounds of local memory");
   return &thread.local[address];
@@ -78,12 +85,7 @@ void load(Thread& thread, Space space, std::uint64_t address, int bytes, char* v
   if (space == Space::shared) {
     if (!in_shared(address, bytes)) return;
     Cell* cells = &machine().shared_cells[address];
-    for (int i = 0; i < bytes; ++i) {
-      if (cells[i].writer.thread < 0) {
-        report("read of shared memory that nobody wrote");
-        break;
-      }
-    }
+    check_written(cells, bytes);
     note_read(thread, cells, bytes);
     std::memcpy(values, &machine().shared[address], static_cast<std::size_t>(bytes));
   } else if (space == Space::local) {
@@ -116,8 +118,14 @@ void store(Thread& thread, Space space, std::uint64_t address, int bytes, const 
   }
 }
 
-char* atomic_access(Thread& thread, std::uint64_t address, int bytes) {
+char* atomic_access(Thread& thread, Space space, std::uint64_t address, int bytes) {
   check_alignment(address, bytes);
+  if (space == Space::shared) {
+    if (!in_shared(address, bytes)) return nullptr;
+    check_written(&machine().shared_cells[address], bytes);
+    note_atomic(thread, &machine().shared_cells[address], bytes);
+    return &machine().shared[address];
+  }
   Cell* const cells = global_cells(address, bytes);
   if (cells == nullptr) {
     report("an atomic operation out of bounds of global memory");

@@ -15,7 +15,7 @@ std::uint64_t address_of(const Thread& thread, const Instruction& instruction);
 void load(Thread& thread, Space space, std::uint64_t address, int bytes, char* values);
 void store(Thread& thread, Space space, std::uint64_t address, int bytes, const char* values);
 
-// An atomic operation on global memory: the cells' bytes, for reading and writing, or null where it is out of bounds.
-char* atomic_access(Thread& thread, std::uint64_t address, int bytes);
+// An atomic operation on global or shared memory: its bytes, for reading and writing, or null where it is out of bounds.
+char* atomic_access(Thread& thread, Space space, std::uint64_t address, int bytes);
 
 }  // namespace ptx

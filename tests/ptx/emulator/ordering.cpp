@@ -37,14 +37,6 @@ struct Seen {
 std::map<std::uint64_t, Publications> published;  // at each address
 std::vector<Seen> seen;                           // by the block
 
-std::int32_t threads_per_block() {
-  return static_cast<std::int32_t>(machine().threads_per_block);
-}
-
-std::int32_t number_of(const Thread& thread) {
-  return machine().block_turn * threads_per_block() + static_cast<std::int32_t>(thread.id);
-}
-
 }  // namespace
 
 void begin_launch_of_ordering() {
@@ -75,7 +67,7 @@ bool is_before_by_fences(const Cell::Access& earlier, const Cell::Access& now) {
   return std::any_of(seen.begin(), seen.end(), [&](const Seen& one) {
     if (!one.holds_for(now)) return false;
     const Publications& there = published[one.address];
-    const auto block = there.find(earlier.thread / threads_per_block());
+    const auto block = there.find(block_turn_of(earlier.thread));
     return block != there.end() && block->second.covers(earlier);
   });
 }

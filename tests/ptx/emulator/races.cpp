@@ -8,19 +8,17 @@ namespace ptx {
 namespace {
 
 Cell::Access access_by(const Thread& thread) {
-  const Machine& m = machine();
-  const auto threads = static_cast<std::int32_t>(m.threads_per_block);
-  return {
-      m.block_turn * threads + static_cast<std::int32_t>(thread.id), m.barriers, thread.warp_barriers, thread.fences};
+  return {number_of(thread), machine().barriers, thread.warp_barriers, thread.fences};
 }
 
 // Whether the earlier access has come before this one whatever the order of threads.
 bool is_before(const Cell::Access& earlier, const Cell::Access& now) {
   if (earlier.thread < 0 || earlier.thread == now.thread) return true;
-  const auto threads = static_cast<std::int32_t>(machine().threads_per_block);
-  if (earlier.thread / threads != now.thread / threads) return is_before_by_fences(earlier, now);
+  if (block_turn_of(earlier.thread) != block_turn_of(now.thread)) return is_before_by_fences(earlier, now);
   if (earlier.barriers < now.barriers) return true;
-  const auto warp = [&](std::int32_t thread) { return thread % threads / static_cast<std::int32_t>(warp_size); };
+  const auto warp = [](std::int32_t number) {
+    return number % static_cast<std::int32_t>(machine().threads_per_block) / static_cast<std::int32_t>(warp_size);
+  };
   return warp(earlier.thread) == warp(now.thread) && earlier.warp_barriers < now.warp_barriers;
 }
 

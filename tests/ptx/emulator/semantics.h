@@ -56,6 +56,7 @@ PTX_INSTRUCTION(store_registers);
 
 // atomics.cpp
 PTX_INSTRUCTION(increment_wrapping);
+PTX_INSTRUCTION(atomic_maximum);
 PTX_INSTRUCTION(fence);
 
 #undef PTX_INSTRUCTION
