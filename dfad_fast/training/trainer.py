@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,8 @@ class DFADTrainer(RunSettings, _Networks):
         refuse_beyond(values(self, RunSettings), declared(RunSettings))
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}
         form = ImageForm(as_image_shape(self.image_shape), self.image_mean, self.image_std)
+        if not isinstance(self.out, str | PathLike | None):
+            raise UsageError(f"out must be the path of a folder, got {self.out!r}")
         self.out = None if self.out is None else Path(self.out)
         self.speed = measured_before(self.out, self.resume, self.speed)
         settings = DistillerSettings(**values(self, DistillerSettings))
