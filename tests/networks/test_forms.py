@@ -123,7 +123,6 @@ def test_plain_extra_state_comes_back(tmp_path):
     assert other[-1].loaded["scales"][0] == 1.0
 
 
-@pytest.mark.filterwarnings("ignore:.*Quantizer", "ignore:.*quantiz")
 @pytest.mark.parametrize("which", ["teacher", "student"])
 def test_torchscript_is_distilled_by_what_reads_no_features(which):
     pair = {"teacher": net(), "student": net(4)}
