@@ -7,6 +7,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from dfad_fast.runs.sheet_file import Sheet
 from dfad_fast.runs.summary import Summary
 from dfad_fast.runs.whole_files import make_folder, write_tensors, write_whole
 from dfad_fast.terminal import quoted
+
+
+def as_folder(out: str | PathLike[str] | None) -> Path | None:
+    """The path of a run's folder, or None for a run without one. Raises UsageError for anything else."""
+    if out is None:
+        return None
+    if not isinstance(out, str | PathLike):
+        raise UsageError(f"out must be the path of a folder, got {out!r}")
+    return Path(out)
 
 
 def refuse_other_run(path: Path) -> None:
