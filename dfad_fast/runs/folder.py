@@ -37,8 +37,8 @@ def refuse_other_run(path: Path) -> None:
     held = [name for name in layout.FILES if (path / name).exists()]
     if held:
         raise UsageError(
-            f"{path} holds another run ({held[0]}): give another folder with --out, or --overwrite, "
-            f"or resume it: dfad-fast resume {quoted(path)}"
+            f"{path} holds another run ({held[0]}): give another folder, replace it with --overwrite, or resume it "
+            f"with dfad-fast resume {quoted(path)} (in Python: overwrite=True or resume=True)"
         )
 
 
