@@ -123,8 +123,10 @@ _has_cuda_kernels = extension is not None and bool(extension.build_info().get("c
 
 @functools.cache
 def _unfit_gpu() -> str:
-    """Why the CUDA kernels do not run on this GPU, or an empty string. Binary code runs on later minor versions; the
-    newest architecture, built as PTX too, runs on all later GPUs."""
+    """Why the CUDA kernels do not run on this GPU, or an empty string.
+
+    Binary code runs on later minor versions; the newest architecture, built as PTX too, runs on all later GPUs.
+    """
     assert extension is not None
     built = [tuple(map(int, a.split("."))) for a in extension.build_info()["cuda_architectures"]]
     here = torch.cuda.get_device_capability()
@@ -191,8 +193,7 @@ def apply_environment() -> None:
 
 
 class use_backend:
-    """Force a backend for the whole process: ``use_backend("reference")``, or ``with
-    use_backend("reference"):``.
+    """Forces a backend for the whole process, or in a with block, as in ``use_backend("reference")``.
 
     Args:
         name: ``"cpp"`` (compiled kernels), ``"triton"`` (Triton kernels, on a GPU, or with ``TRITON_INTERPRET=1`` in

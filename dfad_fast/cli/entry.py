@@ -43,7 +43,9 @@ def _main() -> int:
     except DFADFastError as error:
         return _complain(_with_options(str(error)), error.exit_code)
     except click.ClickException as error:
-        return _complain(f"{error.format_message()} (see dfad-fast --help)", error.exit_code)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        command = context.command_path if context else "dfad-fast"
+        return _complain(f"{error.format_message()} (see {command} --help)", error.exit_code)
     except (_Ended, KeyboardInterrupt, click.Abort):
         return _complain("interrupted before everything was saved", Interrupted.exit_code)
     finally:

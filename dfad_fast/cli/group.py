@@ -6,6 +6,7 @@ from importlib import import_module
 
 import click
 
+from dfad_fast.errors import unknown_name
 from dfad_fast.version import __version__
 
 # Each name is both a module and the function in it.
@@ -31,6 +32,13 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise unknown_name("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
 
 
 def load_command(name: str) -> click.Command:

@@ -82,7 +82,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, help in (
         ("--teachers", "Folder of teachers trained here (default: the run's)."),
         ("--data-dir", "Folder with the dataset's files (default: the run's)."),
-        ("--dataset", "Dataset whose test images to use (default: the run's)."),
+        ("--dataset", "Test images to use: a dataset, a folder of classes, or an .npz (default: the run's)."),
     ):
         command = click.option(name, help=help)(command)
     return command

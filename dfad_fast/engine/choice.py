@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from dfad_fast.errors import UsageError, unknown_name
@@ -183,7 +183,14 @@ def _refuse_unread(term: Term, side: str, method: Method, networks: Trio) -> Non
 
 
 def _rows(terms: Terms) -> tuple[Weighted, ...]:
-    return parse_terms(terms, TERMS) if isinstance(terms, str) else tuple(terms)
+    if isinstance(terms, str):
+        return parse_terms(terms, TERMS)
+    rows = tuple(terms) if isinstance(terms, Iterable) else (terms,)
+    if not all(isinstance(row, Weighted) for row in rows):
+        raise UsageError(
+            f"terms must be text such as 'l1 + 0.1*boundary' or rows of dfad_fast.terms.Weighted, got {terms!r}"
+        )
+    return rows
 
 
 def _by_name(method: str | Method, networks: Trio) -> Method:

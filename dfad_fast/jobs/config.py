@@ -37,12 +37,15 @@ def read_config(path: str | Path) -> dict[str, Any]:
     path = path / CONFIG if path.is_dir() else path
     try:
         content = read_settings(path)
+        _refuse_python_run(content, path)
         settings = _with_measured(dict(content["distill"]), content.get("levers"))
         unknown = sorted(set(settings) - set(distill_settings()))
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}: give a run's folder or its {CONFIG}"
         ) from error
+    except UsageError:
+        raise
     except (TypeError, KeyError, ValueError) as error:
         why = f" ({in_one_line(error)})" if isinstance(error, ValueError) else ""
         raise UsageError(
@@ -59,6 +62,15 @@ def read_config(path: str | Path) -> dict[str, Any]:
     _refuse_other_types(settings, path)
     _refuse_other_values(settings, path)
     return with_tuples(found_from(settings, path.parent))
+
+
+def _refuse_python_run(content: dict[str, Any], path: Path) -> None:
+    """DFADTrainer records a run's terms, and the command line its own settings besides."""
+    if "terms" in content and "distill" not in content:
+        raise UsageError(
+            f"the run of {path} was made in Python, which did not record how to build its networks: resume it there, "
+            "with DFADTrainer(..., resume=True); report and compare take it here"
+        )
 
 
 def _with_measured(settings: dict[str, Any], levers: Any) -> dict[str, Any]:

@@ -94,20 +94,25 @@ class Method:
 
     @property
     def reads_features(self) -> bool:
+        """Whether a term reads the features of stages."""
         return reads_features((*self.student, *self.generator))
 
     @property
     def reads_last_stage(self) -> bool:
+        """Whether a term reads the teacher's deepest features."""
         return reads_last_stage((*self.student, *self.generator))
 
     @property
     def reads_progress(self) -> bool:
+        """Whether a term reads how much of the run is done."""
         return any(row.term.reads_progress for row in (*self.student, *self.generator))
 
     @property
     def reads_attention(self) -> bool:
+        """Whether a term reads tokens of the teacher's attention modules."""
         return reads_attention((*self.student, *self.generator))
 
     @property
     def reads_statistics(self) -> bool:
+        """Whether a term reads the statistics at the teacher's batch norm layers."""
         return reads_statistics((*self.student, *self.generator))

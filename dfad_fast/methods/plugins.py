@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import TypeVar
 
-from dfad_fast.errors import UsageError
+from dfad_fast.errors import DFADFastWarning, UsageError
 from dfad_fast.importing import imported
 from dfad_fast.methods import METHODS, Method
 from dfad_fast.sources import SOURCES, SourceSpec
@@ -21,20 +21,21 @@ _OWN_TERMS, _OWN_SOURCES, _OWN_METHODS = dict(TERMS), dict(SOURCES), dict(METHOD
 
 
 def load_plugins(sources: Iterable[str] = ()) -> None:
-    """Loads and registers the plugins of installed packages (entry points in the group ``dfad_fast.plugins``) and of
-    ``sources`` (``pkg.module`` or ``file.py``).
+    """Loads and registers the plugins of installed packages and of ``sources``.
 
-    A plugin is code, and loading runs it. Afterwards expressions and the command line know its Term and SourceSpec
-    classes and Method objects by name; a later plugin may replace those of an earlier one. Raises UsageError for a
-    module that cannot be imported, defines none of these, or uses a name of this library. For an installed package's
-    plugin this is only a warning, because the user may not have asked for it.
+    An installed package names its plugins as entry points in the group ``dfad_fast.plugins``. A source is
+    ``pkg.module`` or ``file.py``. A plugin is code, and loading runs it. Afterwards expressions and the command line
+    know its Term and SourceSpec classes and Method objects by name; a later plugin may replace those of an earlier
+    one. Raises UsageError for a module that cannot be imported, defines none of these, or uses a name of this
+    library. For an installed package's plugin this is only a warning, because the user may not have asked for it.
     """
     for entry in importlib.metadata.entry_points(group=GROUP):
         try:
             # Not imported like a source: a file in the current folder must not replace an installed module.
             _register(entry.value, importlib.import_module(entry.module))
         except Exception as error:
-            warnings.warn(f"plugin {entry.value} is skipped: {type(error).__name__}: {error}", stacklevel=2)
+            text = f"plugin {entry.value} is skipped: {type(error).__name__}: {error}"
+            warnings.warn(text, DFADFastWarning, stacklevel=2)
     for source in sources:
         with imported(source) as module:
             _register(source, module)

@@ -134,7 +134,7 @@ def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
     student's steps of an iteration share the generator's batch, which saves the sampling and all but one of the
     teacher's forward passes.
 
-    Raises UsageError for an unknown name and for levers that this machine lacks.
+    Raises UsageError for an unknown name, for a value that is no name, and for levers that this machine lacks.
     """
     if isinstance(speed, Levers):
         if speed.graph and device.type != "cuda":
@@ -145,6 +145,8 @@ def choose_levers(speed: str | Levers, device: torch.device) -> Levers:
                 "bfloat16"
             )
         return _without_effectless(speed, device)
+    if not isinstance(speed, str):
+        raise UsageError(f"speed must be {', '.join(SPEEDS)} or a dfad_fast.Levers, got {speed!r}")
     if speed not in SPEEDS:
         raise unknown_name("speed", speed, SPEEDS)
     levers = Levers()

@@ -13,8 +13,10 @@ from dfad_fast.runs.summary import Summary
 
 
 class LabeledSamples(NamedTuple):
-    """Generated images [N, C, H, W] from 0 to 1 on the CPU, shrunk if they are large, with the teacher's and the
-    student's labels [N]. ``size``: height and width before shrinking."""
+    """Generated images [N, C, H, W] from 0 to 1 on the CPU, with the teacher's and the student's labels [N].
+
+    Large images are shrunk. ``size``: height and width before that.
+    """
 
     images: Tensor
     teacher: Tensor
@@ -83,20 +85,26 @@ class Callback:
     run, which can resume from its last checkpoint; an exception in ``told`` only loses the scores being measured.
     """
 
-    def started(self, event: Started) -> None: ...
+    def started(self, event: Started) -> None:
+        """Called first, before the first iteration."""
 
     def stepped(self, event: Stepped) -> None:
         """Called after every iteration, so it must be cheap."""
 
-    def recorded(self, event: Recorded) -> None: ...
+    def recorded(self, event: Recorded) -> None:
+        """Receives each record of metrics.jsonl."""
 
-    def sampled(self, event: Sampled) -> None: ...
+    def sampled(self, event: Sampled) -> None:
+        """Receives a sheet of generated images."""
 
     def told(self, text: str) -> None:
         """Receives a line of text about the progress of the final scores."""
 
-    def ended(self, event: Ended) -> None: ...
+    def ended(self, event: Ended) -> None:
+        """Called when the run reaches its end or is stopped."""
 
-    def failed(self, event: Failed) -> None: ...
+    def failed(self, event: Failed) -> None:
+        """Called when an error ends the run."""
 
-    def closed(self, failed: bool) -> None: ...
+    def closed(self, failed: bool) -> None:
+        """Called last; ``failed`` says whether an error ended the run."""

@@ -7,6 +7,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,22 @@ from dfad_fast.runs.whole_files import make_folder, write_tensors, write_whole
 from dfad_fast.terminal import quoted
 
 
+def as_folder(out: str | PathLike[str] | None) -> Path | None:
+    """The path of a run's folder, or None for a run without one. Raises UsageError for anything else."""
+    if out is None:
+        return None
+    if not isinstance(out, str | PathLike):
+        raise UsageError(f"out must be the path of a folder, got {out!r}")
+    return Path(out)
+
+
 def refuse_other_run(path: Path) -> None:
     """Raises UsageError if ``path`` holds the files of a run."""
     held = [name for name in layout.FILES if (path / name).exists()]
     if held:
         raise UsageError(
-            f"{path} holds another run ({held[0]}): give another folder with --out, or --overwrite, "
-            f"or resume it: dfad-fast resume {quoted(path)}"
+            f"{path} holds another run ({held[0]}): give another folder, replace it with --overwrite, or resume it "
+            f"with dfad-fast resume {quoted(path)} (in Python: overwrite=True or resume=True)"
         )
 
 

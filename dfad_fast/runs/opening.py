@@ -64,7 +64,7 @@ def begun_before(out: Path | None, resume: bool, student_init: str) -> bool | No
 
 def measured_before(out: Path | None, resume: bool, speed: str | Levers) -> str | Levers:
     """``speed``; if the run in ``out`` is resumed, with the ``teacher_precision`` that it measured and recorded."""
-    if isinstance(speed, str) or speed.teacher_precision != "measured":
+    if not isinstance(speed, Levers) or speed.teacher_precision != "measured":
         return speed
     if (folder := _resumed(out, resume)) is None:
         return speed

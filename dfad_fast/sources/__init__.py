@@ -3,6 +3,7 @@
 # isort: skip_file
 from collections.abc import Mapping as _Mapping
 
+from dfad_fast.errors import UsageError as _UsageError
 from dfad_fast.sources.expression import parse_source as _parse_source
 from dfad_fast.sources.form import ImageForm as ImageForm
 from dfad_fast.sources.mixture import Mixture as Mixture
@@ -38,5 +39,14 @@ SOURCES: dict[str, type[SourceSpec]] = {
 
 
 def as_source(source: str | SourceSpec, known: _Mapping[str, type[SourceSpec]] = SOURCES) -> SourceSpec:
-    """The given source, or the one that the text declares: see :func:`dfad_fast.sources.expression.parse_source`."""
-    return _parse_source(source, known) if isinstance(source, str) else source
+    """The given source, or the one that the text declares: see :func:`dfad_fast.sources.expression.parse_source`.
+
+    Raises UsageError for anything else, and for text that declares none.
+    """
+    if isinstance(source, str):
+        return _parse_source(source, known)
+    if not isinstance(source, SourceSpec):
+        raise _UsageError(
+            f"source must be text such as 'bank(fresh)' or a dfad_fast.sources.SourceSpec, got {source!r}"
+        )
+    return source

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from dfad_fast.reporting.drawings import Drawings
 from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.bank_files import storage_for
 from dfad_fast.runs.events import Callback
+from dfad_fast.runs.folder import as_folder
 from dfad_fast.runs.opening import begun_before, measured_before, open_run
 from dfad_fast.runs.queries_file import queries_noted
 from dfad_fast.runs.recovery import Recovery
@@ -100,7 +100,7 @@ class DFADTrainer(RunSettings, _Networks):
         refuse_beyond(values(self, RunSettings), declared(RunSettings))
         facts = {"out": self.out is not None, "resume": self.resume, "overwrite": self.overwrite}
         form = ImageForm(as_image_shape(self.image_shape), self.image_mean, self.image_std)
-        self.out = None if self.out is None else Path(self.out)
+        self.out = as_folder(self.out)
         self.speed = measured_before(self.out, self.resume, self.speed)
         settings = DistillerSettings(**values(self, DistillerSettings))
         begun = begun_before(self.out, self.resume, self.student_init)

@@ -1,4 +1,5 @@
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,19 @@ def test_a_list_of_commands_is_quick():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+
+
+def test_a_slip_in_a_command_is_answered_with_the_nearest(dfad_fast):
+    done = dfad_fast("distil", "--dataset", "digits")
+    assert done.code == 2
+    assert done.err.startswith("dfad-fast: unknown command 'distil': did you mean 'distill'")
+
+
+def test_a_wrong_option_leads_to_the_help_of_its_command(dfad_fast):
+    done = dfad_fast("compare", "--no-such-option")
+    assert done.code == 2
+    assert "No such option" in done.err
+    assert re.search(r"\(see .*compare --help\)$", done.err)
 
 
 def test_what_the_package_logs_is_printed_as_it_is_while_a_command_runs(capsys):

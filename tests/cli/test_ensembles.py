@@ -25,7 +25,6 @@ def config_of(folder):
     return yaml.safe_load((folder / "config.yaml").read_text())
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_members_by_their_weights_are_recorded_repeated_resumed_and_inspected(dfad_fast, two, tmp_path):
     from safetensors.torch import load_file
 
@@ -59,7 +58,6 @@ def test_members_by_their_weights_are_recorded_repeated_resumed_and_inspected(df
     assert (done.code, done.err.count("\n")) == (2, 1)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_members_are_trained_here_each_by_its_seed(dfad_fast, tmp_path):
     small = ("--batch-size", "32", "--latent-dim", "8", "--iterations", "1", "--method", "dfad")
     options = ("--dataset", "digits", "--teacher-epochs", "1", "--teacher-count", "2", "--teacher-seed", "4")

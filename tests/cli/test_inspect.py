@@ -159,12 +159,17 @@ def _no_settings(run):
     (run / "config.yaml").write_text("method: dfad\n")
 
 
+def _made_in_python(run):
+    (run / "config.yaml").write_text("method: dfad\nterms: {student: [1 * L1()]}\n")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (shutil.rmtree, "cannot read run: No such file or directory: give a run's folder"),
         (lambda run: (run / "config.yaml").unlink(), "cannot read run/config.yaml"),
         (_no_settings, "run/config.yaml is not a config.yaml of dfad-fast distill"),
+        (_made_in_python, "the run of run/config.yaml was made in Python"),
         (_no_weights, "run holds neither checkpoint.pt nor student.safetensors"),
         (_other_teacher, "are not those that the run in run was started with"),
         (_no_teacher, "no weights file teacher.pt"),

@@ -16,7 +16,6 @@ def images(own, tmp_path):
     return "--images", "private.npz"
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_record_is_written_distilled_from_and_looked_at(dfad_fast, own, images, tmp_path):
     done = dfad_fast("record", *OWN, *NORMALIZED, *images, "--out", "a.safetensors", "--least", "4")
     assert done.code == 0, done.err
@@ -41,7 +40,6 @@ def test_a_missing_record_is_told_before_a_teacher_is_trained(dfad_fast, tmp_pat
     assert not (tmp_path / "teachers").exists()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_training_images_of_a_dataset(dfad_fast, tmp_path):
     done = dfad_fast("record", "--dataset", "digits", "--teacher-epochs", "1", "--out", "digits.safetensors")
     assert done.code == 0, done.err

@@ -48,7 +48,6 @@ def test_an_entry_of_a_checkpoint_is_named_repeated_and_inspected(dfad_fast, own
 
 
 @pytest.mark.parametrize("method", [("--method", "dfad"), ("--source", "0.5*procedural + 0.5*fresh")])
-@pytest.mark.filterwarnings("ignore")
 def test_a_program_teaches_and_is_announced_recorded_and_inspected(dfad_fast, own, tmp_path, method):
     network = teacher_of(tmp_path)
     program = torch.export.export(network, (torch.ones(2, 1, 8, 8),), dynamic_shapes=({0: Dim("b")},))

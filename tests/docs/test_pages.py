@@ -70,7 +70,6 @@ def _runs_python(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if _runs_python(page)], ids=lambda page: page.stem)
-@pytest.mark.filterwarnings("ignore")
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "page"}

@@ -173,7 +173,6 @@ def test_a_member_that_answers_probabilities_is_named():
         trainer_of([lived_in(8, 0), nn.Sequential(lived_in(8, 1), nn.Softmax(1))])
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_run_resumes_to_the_bit_and_refuses_another_mean(tmp_path):
     def run(folder, iterations, mean="logits", **further):
         trainer = trainer_of(Ensemble(teachers(), mean), "dfad-ar-vi-bn", out=folder, **further)

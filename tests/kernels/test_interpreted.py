@@ -21,7 +21,7 @@ def suite(tmp_path_factory):
     """The process's result and the launches that it made."""
     record = tmp_path_factory.mktemp("launches") / "launches.pickle"
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "ignore::RuntimeWarning", str(SUITE)],
+        [sys.executable, "-m", "pytest", "-q", str(SUITE)],
         env={**os.environ, "TRITON_INTERPRET": "1", "DFAD_FAST_RECORD": str(record)},
         capture_output=True,
         text=True,

@@ -307,7 +307,6 @@ def test_a_whole_network_in_a_file_is_refused_by_its_class(tmp_path, network):
         load_weights(network, tmp_path / "w.pt")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_quantized_networks_weights_and_programs_are_told(tmp_path, network):
     quantized = torch.ao.quantization.quantize_dynamic(copy.deepcopy(network), {nn.Linear})
     torch.save(quantized.state_dict(), tmp_path / "w.pt")

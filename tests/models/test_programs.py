@@ -46,7 +46,7 @@ def export(network, path):
 
 def onnx(network, path, **settings):
     settings = settings or {"dynamic_shapes": BATCH}
-    torch.onnx.export(network, (torch.randn(2, *SHAPE),), path, dynamo=True, verbose=False, **settings)
+    torch.onnx.export(network.eval(), (torch.randn(2, *SHAPE),), path, dynamo=True, verbose=False, **settings)
 
 
 WRITERS = [
@@ -61,7 +61,6 @@ WRITERS = [
 
 
 @pytest.mark.parametrize(("write", "name"), WRITERS, ids=lambda x: getattr(x, "__name__", x))
-@pytest.mark.filterwarnings("ignore")
 def test_a_programs_answers_and_input_gradients_are_the_networks(tmp_path, network, write, name):
     if write is onnx:
         pytest.importorskip("onnx2fx")
@@ -140,7 +139,6 @@ def quantized_onnx(path):
         (two, "a.pt2", "a.pt2 takes 2 inputs: expected one"),
     ],
 )
-@pytest.mark.filterwarnings("ignore")
 def test_files_that_are_no_program_for_images_are_refused_in_one_line(tmp_path, write, name, message):
     write(tmp_path / name)
     with pytest.raises(UsageError, match=message) as caught:
@@ -155,7 +153,6 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         load_program(tmp_path / "a.onnx", SHAPE)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_conversion_that_answers_otherwise_is_refused(tmp_path, network, monkeypatch):
     onnx2fx = pytest.importorskip("onnx2fx")
     pytest.importorskip("onnxruntime")

@@ -95,7 +95,6 @@ FORMS = {
 PLAIN = ("compiled", "compiled in place", "data parallel", "nested wrappers")
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 @pytest.mark.parametrize("form", FORMS)
 def test_networks_of_a_form_are_distilled_kept_and_resumed(form, tmp_path):
     torch.manual_seed(0)
@@ -124,7 +123,6 @@ def test_plain_extra_state_comes_back(tmp_path):
     assert other[-1].loaded["scales"][0] == 1.0
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script", "ignore:.*Quantizer", "ignore:.*quantiz")
 @pytest.mark.parametrize("which", ["teacher", "student"])
 def test_torchscript_is_distilled_by_what_reads_no_features(which):
     pair = {"teacher": net(), "student": net(4)}
@@ -209,13 +207,11 @@ def test_a_teacher_for_few_images_at_once_is_asked_for_no_more():
         DFADTrainer(Few(), net(4), SHAPE, "dfad", **{**SMALL, "batch_size": 8})
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_frozen_torchscript_teacher():
     teacher = torch.jit.freeze(torch.jit.script(net().eval()))
     DFADTrainer(teacher, net(4), SHAPE, "dfad", **SMALL).fit(1)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_quantized_teacher_is_distilled():
     teacher = torch.ao.quantization.quantize_dynamic(net().eval(), {nn.Linear})
     losses = DFADTrainer(teacher, net(4), SHAPE, "dfad", **SMALL).step()

@@ -64,7 +64,6 @@ def test_all_members_of_an_ensemble_are_read():
     assert trainer.step()["generator/patch_entropy"].isfinite()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 @pytest.mark.parametrize("as_program", [False, True])
 def test_a_teacher_without_attention_is_refused(as_program, tmp_path):
     teacher = torch.jit.script(SmallViT().eval()) if as_program else make_net(4)

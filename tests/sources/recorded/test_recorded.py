@@ -122,7 +122,6 @@ def test_optimized_images_have_the_features_that_were_drawn(pair, file):
 
 
 @pytest.mark.parametrize("method", ["dream", "dfkd"])
-@pytest.mark.filterwarnings("ignore")
 def test_a_run_resumes_to_the_bit(pair, file, tmp_path, method):
     draws = "" if method == "dream" else "draws=classes, layers=0.1, "
     source = f"bank(recorded(path='{file}', {draws}steps=3), images=32, prefill=16)"
@@ -140,7 +139,6 @@ def test_a_run_resumes_to_the_bit(pair, file, tmp_path, method):
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_run_does_not_go_on_with_another_record(pair, images, file, tmp_path):
     def run(**further):
         trainer_of(copy.deepcopy(pair), file, out=tmp_path / "run", **further).fit(1)
