@@ -31,8 +31,8 @@ class DistillerSettings:
         "auto",
         "auto (dfad-ar-vi-bn, or dfad-ar if the teacher has no batch norm layers; with --minutes, what does best in "
         "that time), dfad, dfad-ar, dfad-vi, dfad-ar-vi, dfad-ar-vi-bn, zskt, dafl, dfq, fast-2, fast-5, fast-10, "
-        "nayer, cmi, kegnet, procedural, procedural-inversion, deepinversion, adi, tv-inversion, psaq, dfkd, dream; for a "
-        "black-box teacher dfme (the auto choice), maze.",
+        "nayer, cmi, kegnet, procedural, procedural-inversion, deepinversion, adi, tv-inversion, psaq, dfkd, dream; "
+        "for a black-box teacher dfme (the auto choice), maze.",
         details="Or a Method. auto leaves the activation regularizer out if no features match.",
         option=str,
         resolved=True,

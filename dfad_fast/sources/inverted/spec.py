@@ -28,7 +28,9 @@ class Inverted(InvertedSettings):
     steps then lead to images that are varied and show their labels' classes.
 
     Held-out images are a batch of their own, made before the first one; until then no step has changed them. Jitter and
-    noise are drawn on the host, so that no CUDA graph holds such an iteration. Raises UsageError for values out of range.
+    noise are drawn on the host, so that no CUDA graph holds such an iteration.
+
+    Raises UsageError for values out of range.
     """
 
     name: ClassVar[str] = "inverted"
