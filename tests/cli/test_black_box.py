@@ -130,7 +130,7 @@ def start(folder, *command):
 
 
 def finish(process):
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
 
 

@@ -131,6 +131,15 @@ def test_a_run_without_a_bank_has_new_ones_made(dfad_fast, run_of):
         np.testing.assert_allclose(logits, trained.networks.teacher(images), rtol=1e-4, atol=1e-5)
 
 
+def test_an_empty_bank_of_optimized_images_gives_each_held_out_image_once(dfad_fast, run_of):
+    source = "bank(inverted(steps=2), images=64, prefill=64)"
+    run_of(
+        "inverted", "--method", "tv-inversion", "--source", source, "--batch-size", "4", "--iterations", "1"
+    )
+    said = dfad_fast("images", "run", "--out", "some")
+    assert said.out == f"{SAID}4 images newly made, since the run kept none: some\n"
+
+
 def test_no_more_images_than_a_batch_are_held_at_a_time(run_of, monkeypatch):
     run_of("plain", *NORMALIZED)
     trained, held = load_run("run"), []

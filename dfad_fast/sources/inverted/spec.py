@@ -22,7 +22,8 @@ class Inverted(InvertedSettings):
     ``lowest=False`` hands out the images of the last step instead. In each step the teacher sees the batch rolled by
     whole pixels, up to ``shift`` of its sides, and mirrored half of the times where ``flip``: 0.0625 is DeepInversion's
     jitter of 2 pixels at 32, and 0.134 that of 30 at 224. The first ``half`` of the steps show the images at half
-    resolution, as means of 2 x 2 pixels, to a teacher that takes such images; Adam then begins anew.
+    resolution, as means of 2 x 2 pixels, to a teacher that takes such images; such pixels begin alike, since these
+    steps could not remove the noise between them. Adam then begins anew.
 
     ``start="procedural"`` starts from the drawings of ``procedural`` that fit the teacher, instead of noise: a few
     steps then lead to images that are varied and show their labels' classes.
