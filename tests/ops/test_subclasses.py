@@ -31,7 +31,13 @@ def test_a_dtensor_gets_the_value_and_the_gradients_of_a_tensor(mesh, name, plac
     values = torch.randn(2, 4, 5)
     plain = [x.clone().requires_grad_() for x in values]
     spread = [distribute_tensor(x, mesh, [placement]).requires_grad_() for x in values]
-    want, got = call.function(*plain), call.function(*spread)
+    want = call.function(*plain)
+    try:
+        got = call.function(*spread)
+    except NotImplementedError as error:  # torch 2.11, about var_mean
+        if "sharding strategy" not in str(error):
+            raise
+        pytest.skip(str(error))
     torch.testing.assert_close(whole(got), want)
     want.sum().backward()
     got.sum().backward()
