@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>) losses(
   target.add(total * factor);
 }
 
-// Of the student alone. The operands are the gradient, student, teacher, its partner's row, and grad.
+// For the student alone. The operands are the gradient, student, teacher, its partner's row, and grad.
 template <class A>
 __global__ void __launch_bounds__(threads, resident_blocks<A>) student_gradients(
     const __grid_constant__ Loop<5> loop, const __grid_constant__ Mixing mixing, Scale scale, double factor) {
