@@ -16,7 +16,7 @@ SCHEDULE = "schedule"
 T = TypeVar("T")
 _LARGEST = 1e38
 _TRUTH = {"true": True, "false": False}
-_KINDS = {int: "a whole number", float: "a number", str: "a word"}
+_KINDS = {int: "a whole number", float: "a number", str: "text"}
 _WITHOUT_QUOTES = re.compile(r"""=\s*[^'"\s,()]*([/\\~]|[a-z]-[a-z])""")
 _SHOWN = 200  # characters of the text in an error
 
@@ -151,4 +151,5 @@ def _kind(default: object) -> str:
     """What a setting with this default takes, in words."""
     if isinstance(default, bool):
         return "True or False"
-    return f"{_KINDS.get(type(default), 'a value')} such as {default!r}"
+    kind = _KINDS.get(type(default), "a value")
+    return kind if default == "" else f"{kind} such as {default!r}"

@@ -61,7 +61,8 @@ def _sheet(study: Study, records: Records, data: str) -> Sheet:
         columns.append(f"final minus {study.baseline}'s (95 %)")
     columns += _COSTS.values()
     lines = [_line(arm, runs, base) for arm, runs in found.items() if runs]
-    return Sheet(f"{data}: teacher {' or '.join(teachers)} %", tuple(columns), tuple(lines))
+    title = f"{data}: teacher {' or '.join(teachers)} %" if teachers else data
+    return Sheet(title, tuple(columns), tuple(lines))
 
 
 def _line(

@@ -153,8 +153,8 @@ def run_once(run: Run, folder: Path, threads: int) -> dict[str, Any]:
     whose earlier process has taken some too.
     """
     torch.set_num_threads(threads)
-    begun = time.process_time()
     real = real_images(run, folder) if run.wants_real_images else ""
+    begun = time.process_time()
     config = run.config(folder, real)
     resumed = _resumed(config)
     job = resumed or prepare(config, overwrite=True)

@@ -115,5 +115,5 @@ def draw_images(prober: Prober, form: ImageForm, seed: int) -> list[Tensor]:
     source = np.random.default_rng([seed, _ROW])
     return [
         form.normalize(drawing.draw(source, size, form.shape)).to(device_of(student), image_dtype(student))
-        for _ in range(count // size)
+        for _ in range(-(-count // size))
     ]

@@ -99,8 +99,7 @@ def _made(run: TrainedRun, count: int, seed: int) -> Iterator[tuple[Tensor, Tens
         raise UsageError(
             f"{run.folder} has no bank, and no checkpoint or generator that could make images: run it again"
         )
-    limit = run.source.held_out_limit if run.source else None
-    for images in run.generated_batches(count if limit is None else min(count, limit), seed):
+    for images in run.generated_batches(count, seed):
         yield images, _answers(run, images)
 
 

@@ -1,6 +1,6 @@
 """The method that ``auto`` stands for if the length of the run is given as a time, and its batches.
 
-``docs/guides/methods.md`` has the measurements behind the limits.
+``docs/results/accuracy.md`` has the measurements behind the limits.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def planned_methods(
     if not batch_norm_layers(pair.teacher):
         start = {"student_init": "teacher"} if _starts_from_teacher(settings, pair) else {}
         others = _open({**small, **start}, given)
-        reason = "the teacher has no batch norm layers, whose statistics a generator would match"
+        reason = "no batch norm layers can be read in the teacher, whose statistics a generator would match"
         return [
             Plan("procedural-inversion", reason, 0.5, others),
             Plan("procedural", f"{minutes} are too short to invert images here", others=others),
@@ -83,9 +83,15 @@ def _open(others: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
 
 
 def _starts_from_teacher(settings: DistillSettings, pair: Pair) -> bool:
-    """Whether the student is a new network of the teacher's class. Without batch norm layers its weights do not show
-    that it is new, so that ``auto`` would leave it as it is."""
-    return student_name(settings) in NETWORKS and type(pair.student) is type(pair.teacher)
+    """Whether the student is a new network of the teacher's class, nowhere wider than the teacher. Without batch norm
+    layers its weights do not show that it is new, so that ``auto`` would leave it as it is."""
+    if student_name(settings) not in NETWORKS or type(pair.student) is not type(pair.teacher):
+        return False
+    of, to = ([p.shape for p in network.parameters()] for network in (pair.teacher, pair.student))
+    return len(of) == len(to) and all(
+        len(wide) == len(narrow) and all(a >= b for a, b in zip(wide, narrow, strict=True))
+        for wide, narrow in zip(of, to, strict=True)
+    )
 
 
 def _builds_on_auto(settings: DistillSettings) -> bool:

@@ -76,8 +76,10 @@ class TrainedRun:
         return torch.cat(list(self.generated_batches(count, seed)))
 
     def generated_batches(self, count: int, seed: int) -> Iterator[Tensor]:
-        """``count`` images that no step saw, in batches [n, C, H, W]: the source's own, or generated from noise by
-        ``seed``. Needs ``makes_images``."""
+        """At most ``count`` different images that no step saw, in batches [n, C, H, W]: the source's own, or generated
+        from noise by ``seed``. Needs ``makes_images``."""
+        limit = self.source.held_out_limit if self.source else None
+        count = count if limit is None else min(count, limit)
         own = self.source.held_out(count, self.batch_size) if self.source else None
         if own is not None:
             return own

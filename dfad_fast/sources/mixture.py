@@ -186,6 +186,10 @@ class MixtureSource(Source):
         found = [source.held_out(count, batch_size) for source in self._sources]
         return None if None in found else found[0]
 
+    @property
+    def held_out_limit(self) -> int | None:
+        return self._sources[0].held_out_limit
+
     def recall(self, state: dict[str, Any]) -> None:
         for source, part in zip(self._sources, state["parts"], strict=True):
             source.recall(part)

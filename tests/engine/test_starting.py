@@ -107,7 +107,7 @@ def test_batches_of_large_images_are_smaller(pair, monkeypatch):
     form = ImageForm(SHAPE, None, None)
     assert [len(batch) for batch in starting.draw_images(prober, form, 0)] == [128] * 8
     monkeypatch.setattr(starting, "_PIXELS", 20 * 8 * 8)  # as images of 224 pixels are to 2^20
-    assert [len(batch) for batch in starting.draw_images(prober, form, 0)] == [20] * 6
+    assert [len(batch) for batch in starting.draw_images(prober, form, 0)] == [20] * 7
 
 
 def test_the_recipe_fits_the_start(pair):

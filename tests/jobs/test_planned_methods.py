@@ -51,16 +51,19 @@ def test_short_runs_take_small_batches_unless_their_size_is_given(changes, given
 
 
 @pytest.mark.parametrize(
-    ("student", "given", "starts"),
+    ("teacher", "student", "given", "starts"),
     [
-        ("lenet5-half", (), True),
-        ("lenet5-half", ("student_init",), False),
-        ("resnet8-w16", (), False),
+        ("lenet5", "lenet5-half", (), True),
+        ("lenet5", "lenet5-half", ("student_init",), False),
+        ("lenet5", "resnet8-w16", (), False),
+        ("lenet5-half", "lenet5", (), False),
     ],
 )
-def test_a_new_student_of_the_same_class_starts_from_a_teacher_without_batch_norm(student, given, starts):
-    for plan in planned(network="lenet5", student=student, given=given, minutes=2.0):
-        assert (plan.others.get("student_init") == "teacher") == starts
+def test_a_new_student_of_the_same_class_starts_from_a_teacher_without_batch_norm(
+    teacher, student, given, starts
+):
+    plans = planned(network=teacher, student=student, given=given, minutes=2.0)
+    assert [plan.others.get("student_init") == "teacher" for plan in plans] == [starts, starts]
 
 
 @pytest.fixture

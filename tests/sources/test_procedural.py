@@ -13,7 +13,7 @@ from dfad_fast import BlackBoxTeacher, DFADTrainer
 from dfad_fast.distributed import processes
 from dfad_fast.errors import UsageError
 from dfad_fast.sources import ImageForm, Turn, as_source
-from dfad_fast.sources.procedural.choosing import choose_drawing
+from dfad_fast.sources.procedural.choosing import _by_answers, choose_drawing
 from dfad_fast.sources.procedural.drawing import Drawing, evenly
 from dfad_fast.sources.procedural.kinds import parse_kinds
 from dfad_fast.sources.procedural.source import Procedural
@@ -71,10 +71,20 @@ def chosen_for(teacher, form, kinds="all", surround="auto"):
     def ask(images):
         return teacher(images)
 
-    prober = SimpleNamespace(
-        trio=SimpleNamespace(teacher=teacher), device=torch.device("cpu"), asker=lambda **_: ask
-    )
-    return choose_drawing(parse_kinds(kinds), surround, prober, form, seed=0)
+    prober = Asking(teacher, ask)
+    drawing = choose_drawing(parse_kinds(kinds), surround, prober, form, seed=0)
+    assert choose_drawing(parse_kinds(kinds), surround, prober, form, seed=1) is drawing
+    return drawing
+
+
+class Asking:
+    """The part of a prober that a choice needs."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, teacher, ask):
+        self.trio = SimpleNamespace(teacher=teacher)
+        self.asker = lambda **_: ask
 
 
 @pytest.mark.parametrize(("level", "surround"), [(None, "none"), (0.0, "dark"), (1.0, "light")])
@@ -123,6 +133,28 @@ def test_a_teacher_without_batch_norm_chooses_by_certain_and_varied_answers(leve
     assert min(drawing.shares.values()) >= 0.1
 
 
+def test_certain_answers_of_all_classes_are_closest():
+    """A picture's pixels are the answer itself: those of the second batch are as certain, but of all four classes."""
+    all_classes = 50 * torch.eye(4).reshape(4, 1, 2, 2)
+    one_class = all_classes[:1].expand(4, -1, -1, -1)
+    prober = Asking(nn.Flatten(), lambda images: images.flatten(1))
+    mixtures = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
+    far = _by_answers([one_class, all_classes, torch.zeros(4, 1, 2, 2)], mixtures, prober)
+    assert int(far.argmin()) == 1
+    classes = np.array([0.1 + 0.2 + 0.025, *3 * [0.2 + 0.025]])
+    assert far[1].item() == pytest.approx(0.1 * np.log(4) + (classes * np.log(classes)).sum(), rel=1e-5)
+
+
+def test_kinds_have_equal_shares_if_the_teacher_tells_no_drawings_apart():
+    class Constant(nn.Module):
+        def forward(self, images):
+            return images.new_zeros(len(images), 3)
+
+    assert chosen_for(Constant(), ImageForm((1, 8, 8)), "leaves_noise") == Drawing(
+        {"leaves": 0.5, "noise": 0.5}
+    )
+
+
 def test_a_black_box_is_not_asked_for_a_drawing():
     def refuse(images):
         raise AssertionError("asked")
@@ -140,6 +172,16 @@ def test_drawings_are_said_in_words():
     )
     even = Drawing(evenly(("noise", "shapes", "gradients")), "light", 1.6)
     assert str(even) == "colored noise, shapes and gradients on a light surround, in high contrast"
+
+
+def test_the_images_of_a_finished_run_are_of_its_own_drawing(pair):
+    source, was = (
+        trainer_of(pair, text).distiller.source for text in ("procedural(kinds=leaves)", "procedural")
+    )
+    expected = next(was.held_out(4, 4))
+    assert not torch.equal(next(source.held_out(4, 4)), expected)
+    source.recall(was.state_dict())
+    assert torch.equal(next(source.held_out(4, 4)), expected)
 
 
 @pytest.mark.parametrize(("surround", "level"), [("none", 0.5), ("dark", 0.0), ("light", 1.0)])

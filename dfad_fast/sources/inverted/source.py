@@ -78,7 +78,8 @@ class InvertedSource(Source):
     def _round(self, turn: Turn) -> Tensor:
         spec, bench = self._spec, self._bench
         turn.generated += bench.batch_size
-        images = self._first(bench.batch_size)[processes.own_rows(bench.batch_size)].to(bench.device)
+        # A copy: the steps must not change the stock, and a checkpoint must not hold all of it.
+        images = self._first(bench.batch_size)[processes.own_rows(bench.batch_size)].clone().to(bench.device)
         if spec.half:
             # Steps at half resolution move 2 x 2 pixels alike: what these were drawn with apart would stay, as noise.
             images = F.interpolate(F.avg_pool2d(images, 2), images.shape[2:])
@@ -142,7 +143,7 @@ class InvertedSource(Source):
 
     @property
     def held_out_limit(self) -> int | None:
-        return self._bench.batch_size
+        return self._bench.batch_size if self._apart is None else len(self._apart)
 
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor]:
         apart = self._apart

@@ -12,7 +12,7 @@ from dfad_fast.sources.source import Plan, Source, Workbench
 
 @dataclass(frozen=True)
 class Inverted(InvertedSettings):
-    """Batches of images that are optimized themselves: ``steps`` steps of Adam for each, from noise, without generator.
+    """Batches of images that are optimized themselves: ``steps`` steps of Adam for each, without generator.
 
     The form of DeepInversion (Yin et al. 2020, arXiv 1912.08795). In a round a batch of images, whose labels are
     balanced over the classes, minimizes the method's generator's terms by Adam with the recipe's rate; what the step

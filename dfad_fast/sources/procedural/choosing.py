@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -27,21 +28,34 @@ _ALIKE = 0.4
 """The fraction of images divided equally among the kinds, because a student needs variety."""
 _PARTS = 10
 """The remaining images are distributed in this many parts."""
+_TELLS_APART = 1e-4
+"""If all surrounds and contrasts are as close as that, the teacher does not distinguish them."""
+_CHOSEN: WeakKeyDictionary[Prober, dict[tuple[tuple[str, ...], str], Drawing]] = WeakKeyDictionary()
+"""The choices of each run: the start of the student and all parts of a mixture draw alike."""
 
 
 def choose_drawing(
     kinds: tuple[str, ...], surround: str, prober: Prober, form: ImageForm, seed: int
 ) -> Drawing:
-    """Chooses the kinds' shares, the contrast and, for ``auto``, the surround.
+    """Chooses the kinds' shares, the contrast and, for ``auto``, the surround, once in a run.
 
     Draws each kind with each surround in each contrast and runs the teacher on it once; what it would say of mixtures
     follows from these. A teacher with batch norm layers decides by their statistics, another one by its answers. A
     black-box teacher is not asked: the shares are equal, and ``auto`` means no surround.
     """
+    chosen = _CHOSEN.setdefault(prober, {})
+    if (kinds, surround) not in chosen:
+        # The processes' results differ only by rounding.
+        chosen[kinds, surround] = collectives.collect(_best(kinds, surround, prober, form, seed))[0]
+    return chosen[kinds, surround]
+
+
+def _best(kinds: tuple[str, ...], surround: str, prober: Prober, form: ImageForm, seed: int) -> Drawing:
     surrounds = list(SURROUNDS) if surround == "auto" else [surround]
     teacher = prober.trio.teacher
+    even = Drawing(evenly(kinds), "none" if surround == "auto" else surround)
     if is_black_box(teacher):
-        return Drawing(evenly(kinds), "none" if surround == "auto" else surround)
+        return even
     distances = _by_statistics if batch_norm_layers(teacher) else _by_answers
     mixtures = torch.tensor(_mixtures(len(kinds)), device=prober.device)
     found = []
@@ -50,11 +64,11 @@ def choose_drawing(
         far = distances(images, mixtures, prober)
         nearest = int(far.argmin())
         found.append((float(far[nearest]), name, contrast, mixtures[nearest].tolist()))
-    _, name, contrast, shares = min(found)
+    (nearest_of_all, name, contrast, shares), farthest = min(found), max(found)[0]
+    if not farthest - nearest_of_all > _TELLS_APART:
+        return even
     rounded = {kind: round(share, 4) for kind, share in zip(kinds, shares, strict=True)}
-    best = Drawing(rounded, name, contrast, chosen=True)
-    # The processes' results differ only by rounding.
-    return collectives.collect(best)[0]
+    return Drawing(rounded, name, contrast, chosen=True)
 
 
 def _mixtures(kinds: int) -> list[list[float]]:

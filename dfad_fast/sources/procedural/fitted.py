@@ -15,8 +15,11 @@ from dfad_fast.sources.source import Workbench
 
 
 class FittedStock:
-    """Chooses the drawing when it is created. The teacher's passes for that belong to no iteration yet, so they count
-    when the first images are taken. ``row`` distinguishes the random numbers of several stocks of a run."""
+    """Chooses the drawing when it is created, if the run has not chosen one yet.
+
+    The teacher's passes for that belong to no iteration yet, so they count when the first images are taken. ``row``
+    keeps the random numbers of this stock apart from those of other sources.
+    """
 
     def __init__(self, bench: Workbench, kinds: str, surround: str, row: int) -> None:
         self._counted = bench.prober.passes
@@ -43,6 +46,10 @@ class FittedStock:
     def draw(self, rng: np.random.Generator, count: int) -> Tensor:
         """Further images [count, C, H, W], drawn with ``rng``: the stock stays as it is."""
         return self._stock.form.normalize(self.drawing.draw(rng, count, self._stock.form.shape))
+
+    def recall(self, state: dict[str, Any]) -> None:
+        """Restores the drawing of a finished run."""
+        self._stock.recall(state)
 
     def state_dict(self) -> dict[str, Any]:
         return {**self._stock.state_dict(), "passes": self._passes}

@@ -71,6 +71,9 @@ class ProceduralSource(Source):
         for start in range(0, count, batch_size):
             yield self._placed(self._stock.draw(rng, min(batch_size, count - start)))
 
+    def recall(self, state: dict[str, Any]) -> None:
+        self._stock.recall(state)
+
     def state_dict(self) -> dict[str, Any]:
         return self._stock.state_dict()
 

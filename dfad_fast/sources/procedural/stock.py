@@ -58,8 +58,12 @@ class Stock:
         """A small state: loading it redraws the current images."""
         return {"drawing": self.drawing.state_dict(), "begun": self._begun, "taken": self._taken}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def recall(self, state: dict[str, Any]) -> None:
+        """Restores the drawing only."""
         self.drawing = Drawing(**state["drawing"])
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.recall(state)
         self._rng.bit_generator.state = state["begun"]
         self._images, self._taken = None, state["taken"]
         if self._taken:

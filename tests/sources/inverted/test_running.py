@@ -117,12 +117,22 @@ def test_images_start_from_drawings_that_fit_the_teacher(pair):
     trainer.step()
     first = trainer.distiller.state.teacher_passes - before
     drawn = drawing.distiller.source._stock.take(18).split(6)
-    assert torch.equal(trainer.distiller.source._apart, drawn[0])
+    apart = trainer.distiller.source._apart
+    assert torch.equal(apart, drawn[0])
+    assert apart.untyped_storage().nbytes() == 6 * 64 * 4, (
+        "a checkpoint holds what it needs, not the whole stock"
+    )
     assert any(torch.equal(images, drawn[2]) for images in shown)
     trainer.step()
     assert first > 2 * (trainer.distiller.state.teacher_passes - first - before)
     (notice,) = trainer.distiller.source.notices
     assert notice.startswith("inverted images start from procedural images: dead leaves")
+
+
+def test_held_out_images_of_a_mixture_are_as_many_as_those_of_its_first_part(pair):
+    trainer = trainer_of(pair, source="0.5*inverted(steps=2) + 0.5*procedural")
+    trainer.step()
+    assert trainer.distiller.held_out_count(100) == 3
 
 
 def test_half_of_the_steps_show_half_of_the_resolution(pair):
