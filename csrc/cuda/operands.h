@@ -97,7 +97,8 @@ Loop<operands> loop_as_they_lie(
     if (!tensors[n].defined()) continue;
     dense[n] = n < outs ? copies.output(tensors[n], order) : copies.input(tensors[n], order);
   }
-  set_loop(loop, dense, sizes, order, left_out);
+  const bool fits = set_loop(loop, dense, sizes, order, left_out);
+  TORCH_INTERNAL_ASSERT(fits);
   return loop;
 }
 
