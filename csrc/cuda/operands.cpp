@@ -55,11 +55,7 @@ void DenseCopies::write_back() const {
 }
 
 at::Tensor laid_out_on_device(const at::Tensor& x, at::IntArrayRef strides) {
-  const auto transposition = transposition_of(x.sizes(), strides, x.strides());
-  if (!transposition) return laid_out(x, strides);
-  const at::Tensor dense = at::empty_strided(x.sizes(), strides, x.options());
-  transpose(*transposition, dense, x);
-  return dense;
+  return laid_out(DenseCopies().input_along(x, strides), strides);
 }
 
 Dims without(at::IntArrayRef dims, int64_t left_out) {

@@ -93,7 +93,7 @@ def _pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         yield torch.randn(2, 9, 5, 7).to(dtype), _channels_last(torch.randn(2, 9, 5, 7)).to(dtype)
     yield _channels_last(torch.randn(1, 70, 6, 6)), torch.randn(1, 70, 6, 6).half()
     yield torch.randn(70, 40).t(), torch.randn(40, 70)
-    for shape in ((1, 1), (2, 4096), (5, 4097), (2, 3, 2, 3, 2, 3, 2), (0, 3), (4, 300)):
+    for shape in ((1, 1), (2, 4096), (5, 4097), (2, 3, 2, 3, 2, 3, 2), (0,) * 6, (0, 3), (4, 300)):
         yield torch.randn(shape), torch.randn(shape)
     # Too many dimensions that do not merge: copied first.
     yield _sliced(torch.randn(2, 3, 2, 3, 2, 3, 2)), torch.randn(2, 3, 2, 3, 2, 3, 2).double()
