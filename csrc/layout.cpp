@@ -38,8 +38,9 @@ at::Tensor laid_out(const at::Tensor& x, at::IntArrayRef strides) {
 Layout::Layout(at::IntArrayRef sizes, at::IntArrayRef order, at::ArrayRef<at::IntArrayRef> strides)
     : strides_(strides.size()) {
   const auto follows = [&](at::IntArrayRef other) { return same_strides(sizes, order, other); };
-  if (without_gaps(sizes, order) && std::all_of(strides.begin(), strides.end(), follows)) {
-    sizes_.push_back(c10::multiply_integers(sizes));
+  const int64_t elements = c10::multiply_integers(sizes);
+  if (elements == 0 || (without_gaps(sizes, order) && std::all_of(strides.begin(), strides.end(), follows))) {
+    sizes_.push_back(elements);
     for (auto& merged : strides_) merged.push_back(1);
     return;
   }

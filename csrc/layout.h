@@ -14,7 +14,8 @@ Dims dense_strides(const at::Tensor& x);
 at::Tensor laid_out(const at::Tensor& x, at::IntArrayRef strides);
 
 // One loop over several tensors of equal sizes, in the memory order of a dense tensor: neighboring dimensions are
-// merged where every tensor allows it. Where all follow the order, and it has no gaps, that is one dimension of stride 1.
+// merged where every tensor allows it. Where all follow the order, and it has no gaps, that is one dimension of stride 1,
+// and so it is without elements.
 class Layout {
  public:
   // `order` are the strides that the loop follows: of a dense tensor, whole or without one of its dimensions.

@@ -5,8 +5,8 @@ r"""Absolute difference from an interpolated label; the label is never written t
 .. math:: v = g\,\mathrm{sign}(s - y), \qquad \partial L/\partial s = v, \qquad
           \partial L/\partial t_i = -(\lambda_i v_i + (1 - \lambda_j)\, v_j), \quad j = \pi^{-1}(i)
 
-Each row of the teacher contributes to two labels. Its gradient recomputes ``v`` of both rows, by gathers without
-atomics.
+Each row of the teacher contributes to two labels. Its gradient recomputes ``v`` of both rows, by gathers; only the
+inverse permutation is found by an atomic maximum.
 
 In the comments below, "[batch, sizes]" stands for a tensor ``[B, ...]``, whose dimensions after the first are merged.
 """

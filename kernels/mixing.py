@@ -3,7 +3,8 @@ r"""Convex combinations of the samples of a batch, several tensors in one launch
 .. math:: \tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\pi(i)} \qquad
           \partial L/\partial x_i = \lambda_i g_i + (1 - \lambda_j)\, g_j, \quad j = \pi^{-1}(i)
 
-The gradient is itself a mixture, by the inverse permutation and the partner's weight. It gathers and needs no atomics.
+The gradient is itself a mixture, by the inverse permutation and the partner's weight. It gathers; only the inverse is
+found by an atomic maximum.
 
 In the comments below, "[batch, sizes]" stands for a tensor ``[B, ...]``, whose dimensions after the first are merged.
 """

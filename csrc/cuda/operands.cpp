@@ -30,7 +30,7 @@ bool lies_across(const at::Tensor& x, at::IntArrayRef strides) {
 
 at::Tensor DenseCopies::input(const at::Tensor& x, at::IntArrayRef strides) {
   for (const auto& [dense, original] : inputs_) {
-    if (original.is_same(x)) return dense;
+    if (original.is_same(x) && dense.strides() == at::infer_dense_strides(x.sizes(), strides)) return dense;
   }
   const at::Tensor dense = inputs_.emplace_back(empty_dense(x, strides), x).first;
   copy_between(dense, x);
@@ -50,15 +50,12 @@ at::Tensor DenseCopies::output_along(const at::Tensor& x, at::IntArrayRef stride
 }
 
 void DenseCopies::write_back() const {
-  for (const auto& [dense, x] : outputs_) copy_between(x, dense);
+  // A later copy may stand in for an earlier one.
+  for (auto output = outputs_.rbegin(); output != outputs_.rend(); ++output) copy_between(output->second, output->first);
 }
 
 at::Tensor laid_out_on_device(const at::Tensor& x, at::IntArrayRef strides) {
-  const auto transposition = transposition_of(x.sizes(), strides, x.strides());
-  if (!transposition) return laid_out(x, strides);
-  const at::Tensor dense = at::empty_strided(x.sizes(), strides, x.options());
-  transpose(*transposition, dense, x);
-  return dense;
+  return laid_out(DenseCopies().input_along(x, strides), strides);
 }
 
 Dims without(at::IntArrayRef dims, int64_t left_out) {

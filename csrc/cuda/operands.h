@@ -32,7 +32,7 @@ class DenseCopies {
   std::vector<std::pair<at::Tensor, at::Tensor>> inputs_, outputs_;  // the copy, and what it stands in for
 };
 
-// x with these dense strides: itself, or a copy.
+// As laid_out, which does not transpose.
 at::Tensor laid_out_on_device(const at::Tensor& x, at::IntArrayRef strides);
 
 constexpr int64_t nothing_left_out = -1;
@@ -97,7 +97,8 @@ Loop<operands> loop_as_they_lie(
     if (!tensors[n].defined()) continue;
     dense[n] = n < outs ? copies.output(tensors[n], order) : copies.input(tensors[n], order);
   }
-  set_loop(loop, dense, sizes, order, left_out);
+  const bool fits = set_loop(loop, dense, sizes, order, left_out);
+  TORCH_INTERNAL_ASSERT(fits);
   return loop;
 }
 

@@ -131,7 +131,7 @@ def build_mutant(csrc: Path, kernel: str, folder: Path) -> Path:
 
 def load_shim(library: Path | None = None) -> None:
     """From here on the ops run the CUDA kernels on CPU tensors, in this process."""
-    import dfad_fast  # noqa: F401  defines the ops
+    import dfad_fast.ops  # noqa: F401  defines the ops
 
     torch.ops.load_library(str(library or build_shim()))
 

@@ -36,6 +36,12 @@ def _same(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def _reversed(x: torch.Tensor) -> torch.Tensor:
+    """The first dimension's neighbors lie next to each other, the last one's far apart."""
+    order = tuple(reversed(range(x.dim())))
+    return x.permute(order).contiguous().permute(order)
+
+
 LAYOUTS = (_same, _channels_last, _sliced, _expanded)
 
 
@@ -60,19 +66,21 @@ def compare(
     *tensors: torch.Tensor,
     ulps: int = 8,
 ) -> None:
-    """Values and gradients."""
+    """Values, and gradients of incoming ones in two memory orders."""
     leaves = [x.detach().requires_grad_() for x in tensors]
     wide = [x.detach().double().requires_grad_() for x in tensors]
     got, want = op(*leaves), reference(*wide)
-    grad = torch.rand(want.shape).to(got.dtype)
     _assert_close(got, want, tensors, ulps)
-    got.backward(grad)
-    want.backward(grad.double())
-    for leaf, other in zip(leaves, wide, strict=True):
-        assert (leaf.grad is None) == (other.grad is None)
-        if leaf.grad is not None:
-            assert leaf.grad.stride() == torch.empty_like(leaf).stride()
-            _assert_close(leaf.grad, other.grad, tensors, ulps)
+    grad = torch.rand(want.shape).to(got.dtype)
+    for incoming in (grad, _reversed(grad)) if grad.dim() > 1 else (grad,):
+        got.backward(incoming, retain_graph=True)
+        want.backward(incoming.double(), retain_graph=True)
+        for leaf, other in zip(leaves, wide, strict=True):
+            assert (leaf.grad is None) == (other.grad is None)
+            if leaf.grad is not None:
+                assert leaf.grad.stride() == torch.empty_like(leaf).stride()
+                _assert_close(leaf.grad, other.grad, tensors, ulps)
+            leaf.grad = other.grad = None
 
 
 def _pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -85,11 +93,14 @@ def _pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         yield torch.randn(2, 9, 5, 7).to(dtype), _channels_last(torch.randn(2, 9, 5, 7)).to(dtype)
     yield _channels_last(torch.randn(1, 70, 6, 6)), torch.randn(1, 70, 6, 6).half()
     yield torch.randn(70, 40).t(), torch.randn(40, 70)
-    for shape in ((1, 1), (2, 4096), (5, 4097), (2, 3, 2, 3, 2, 3, 2), (0, 3), (4, 300)):
+    for shape in ((1, 1), (2, 4096), (5, 4097), (2, 3, 2, 3, 2, 3, 2), (0,) * 6, (0, 3), (4, 300)):
         yield torch.randn(shape), torch.randn(shape)
     # Too many dimensions that do not merge: copied first.
     yield _sliced(torch.randn(2, 3, 2, 3, 2, 3, 2)), torch.randn(2, 3, 2, 3, 2, 3, 2).double()
     yield torch.randn(5, 4097)[:, 1:], torch.randn(5, 4096)
+    # The teacher lies across, and with a gradient in another order there are too many dimensions, too.
+    shape = (2, 8, 2, 2, 2, 2, 2, 2)
+    yield torch.randn(shape), torch.randn(shape).movedim(1, -1).contiguous().movedim(-1, 1)
 
 
 def _losses(s: torch.Tensor, t: torch.Tensor, reduction: str) -> None:
@@ -140,6 +151,14 @@ def _stages() -> None:
     shares = torch.ops.dfad_fast.boundary_hinge_loss(students, teachers, weights, 1.0, "mean", True)[1]
     _, wanted = boundary_hinge.reference(students, teachers, weights, 1.0)
     torch.testing.assert_close(shares, wanted, equal_nan=True)
+    # One teacher, of too many dimensions that do not merge, in the order of each of its students.
+    x = torch.randn((2,) * 7)
+    teacher = _sliced(torch.randn(x.shape))
+    compare(
+        lambda *s: torch.ops.dfad_fast.boundary_hinge_loss(s, [teacher] * 2, [1.0, 0.5], 1.0, "sum")[0],
+        lambda *s: boundary_hinge.reference(s, [teacher] * 2, [1.0, 0.5], 1.0, "sum")[0],
+        *(x, _reversed(x)),
+    )
 
 
 def _statistics() -> None:
@@ -238,6 +257,7 @@ def _norms() -> None:
 def main(library: str | None = None) -> None:
     load_shim(None if library is None else Path(library))
     torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True)  # torch.empty gives NaN: an element that is not written shows
     for s, t in _pairs():
         for reduction in ("mean", "sum", "none"):
             _losses(s, t, reduction)
