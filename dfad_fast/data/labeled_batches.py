@@ -119,6 +119,8 @@ def _images(value: object) -> Tensor:
             f"test images are {_kind(images)}: give floating-point images, normalized like the teacher's training "
             "images"
         )
+    if not bool(images.isfinite().all()):
+        raise UsageError("test images hold NaN or infinite values: give finite ones")
     return images
 
 

@@ -130,9 +130,10 @@ def _look_at(
             f"the {what} returns NaN or infinite logits for images of normal noise: check its weights, and that it "
             "expects images with mean 0 and deviation 1"
         )
-    if kind := _probabilities(logits.double()):
+    if kind := _probabilities(answer):
+        end = "sigmoid" if kind == "sigmoids" else "softmax"
         _warn(
-            f"the {what} returns {kind}, not logits, but methods compare logits: remove the softmax at its end, or "
+            f"the {what} returns {kind}, not logits, but methods compare logits: remove the {end} at its end, or "
             "wrap the teacher in a module that does"
         )
     if not answer.requires_grad:
@@ -147,8 +148,12 @@ def _look_at(
         _warn(f"{text}: the generator learns only from the student's answers")
 
 
-def _probabilities(logits: Tensor) -> str | None:
+def _probabilities(answer: Tensor) -> str | None:
     """What the rows are instead of logits, or None."""
+    # Values between 0 and 1 may be logits, so the operation that made them decides.
+    if answer.grad_fn is not None and answer.grad_fn.name() == "SigmoidBackward0":
+        return "sigmoids"
+    logits = answer.detach().double()
     if bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(()), atol=1e-3):
         return "probabilities"
     if bool((logits <= 0).all()) and torch.allclose(logits.exp().sum(1), logits.new_ones(()), atol=1e-3):

@@ -84,6 +84,7 @@ def test_other_batches_are_refused_in_one_line(batch, message):
         ([(IMAGES, LABELS + 1)], "labels go from 1 to 4 but the teacher answers classes 0 to 3"),
         ([(IMAGES, LABELS - 1)], "labels go from -1 to 2"),
         ([(torch.randn(6, 3, 8, 8), LABELS)], r"the teacher cannot take the test images \[6, 3, 8, 8\] \("),
+        ([(IMAGES.log(), LABELS)], "test images hold NaN or infinite values"),
         ([], "the loader gave no batch"),
     ],
 )

@@ -1,6 +1,7 @@
 """What is said of the networks and sizes before a run is set up."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -42,6 +43,13 @@ def in_inference_mode():
         return net()
 
 
+def with_int8():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated in torch
+        return torch.ao.quantization.quantize_dynamic(net(), {nn.Linear})
+
+
+@pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered")
 @pytest.mark.parametrize(
     ("pair", "text"),
     [
@@ -57,6 +65,8 @@ def in_inference_mode():
         (lambda: (net().to("meta"), net()), r"0\.weight is on the meta device, without values"),
         (lambda: (net(end=[Log()]), net()), "the teacher returns NaN or infinite logits"),
         (lambda: (net(end=[nn.Linear(4, 1)]), net()), "the teacher answers with 1 logit"),
+        (lambda: (net(), WithoutGradient()), "no gradient reaches the student's parameters"),
+        (lambda: (net(), with_int8()), "no gradient reaches the student's parameters"),
     ],
 )
 def test_networks_that_cannot_be_distilled_are_refused(pair, text, tmp_path):
@@ -86,6 +96,7 @@ def test_what_memory_may_hold_is_not_refused():
     [
         (nn.Softmax(1), "the teacher returns probabilities, not logits"),
         (nn.LogSoftmax(1), "the teacher returns log-probabilities"),
+        (nn.Sigmoid(), "the teacher returns sigmoids, not logits, .*: remove the sigmoid"),
     ],
 )
 def test_a_softmax_at_the_teachers_end_is_said(end, text):

@@ -394,6 +394,8 @@ OTHER_FILES = {
     "web page": (b"<!DOCTYPE html><html>not found</html>", "is a web page, not the weights"),
     "gzip": (gzip.compress(b"weights"), "is compressed by gzip: decompress it first"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(64), r"is an HDF5 file \(as saved by Keras\)"),
+    "JSON": (b'{"weight_map": {}}', "is a JSON file, not the weights"),
+    "half an archive": (b"PK\x03\x04" + bytes(64), "is cut short or damaged: copy or download it again"),
     "arrays": (lambda file: np.savez(file, weight=np.zeros(3)), "holds NumPy arrays: save them as tensors"),
     "archive": (
         lambda file: zipfile.ZipFile(file, "w").writestr("net/weights.pth", b""),
@@ -421,10 +423,40 @@ def test_a_damaged_archive_is_told(tmp_path, network):
     start = content.rindex(b"PK\x01\x02")  # of the last entry in the archive's directory
     content[start : start + 4] = b"none"
     (tmp_path / "weights.pt").write_bytes(content)
-    with pytest.raises(UsageError, match=r"weights\.pt (could not be read as weights|is damaged)"):
+    with pytest.raises(
+        UsageError, match=r"weights\.pt (could not be read as weights|is cut short or damaged)"
+    ):
         load_weights(network, tmp_path / "weights.pt")
 
 
 def test_a_folder_is_no_file_of_weights(tmp_path, network):
     with pytest.raises(UsageError, match="is a folder: name the file of weights in it"):
         load_weights(network, tmp_path)
+
+
+def test_weights_are_read_whatever_the_files_suffix(tmp_path, network):
+    save_file(network.state_dict(), tmp_path / "renamed.pt")
+    torch.save(network.state_dict(), tmp_path / "renamed.safetensors")
+    for name in ("renamed.pt", "renamed.safetensors"):
+        target = copy.deepcopy(network)
+        torch.nn.init.zeros_(next(target.parameters()))
+        load_weights(target, tmp_path / name)
+        assert torch.equal(next(target.parameters()), next(network.parameters()))
+
+
+def test_a_shard_is_told(tmp_path, network):
+    name, value = next(iter(network.state_dict().items()))
+    save_file({name: value}, tmp_path / "model-00001-of-00003.safetensors")
+    with pytest.raises(UsageError, match="the file is one of 3 shards"):
+        load_weights(network, tmp_path / "model-00001-of-00003.safetensors")
+
+
+def test_a_network_without_values_takes_no_weights(tmp_path, network):
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(UsageError, match="on the meta device and cannot hold weights"):
+        load_weights(copy.deepcopy(network).to("meta"), tmp_path / "weights.pt", "teacher")
+
+
+def test_a_state_dictionary_is_no_path(network):
+    with pytest.raises(UsageError, match="must be the path of a file, got OrderedDict"):
+        load_weights(network, network.state_dict())

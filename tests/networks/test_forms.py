@@ -212,6 +212,7 @@ def test_a_frozen_torchscript_teacher():
     DFADTrainer(teacher, net(4), SHAPE, "dfad", **SMALL).fit(1)
 
 
+@pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered")
 def test_a_quantized_teacher_is_distilled():
     teacher = torch.ao.quantization.quantize_dynamic(net().eval(), {nn.Linear})
     losses = DFADTrainer(teacher, net(4), SHAPE, "dfad", **SMALL).step()

@@ -33,9 +33,12 @@ def described(path: Path) -> str | None:
     for beginning, told in _BEGINNINGS.items():
         if start.lstrip().lower().startswith(beginning):
             return told
+    if start.lstrip().startswith(b"{"):
+        return "is a JSON file, not the weights: name the file of weights, or, for an index, save all in one file"
     names = names_in(path)
     if not names:
-        return None
+        cut = start.startswith(b"PK\x03\x04")
+        return "is cut short or damaged: copy or download it again" if cut else None
     if all(name.endswith(".npy") for name in names):
         return "holds NumPy arrays: save them as tensors, with torch.save or as a .safetensors file"
     if any(name.endswith("data.pkl") for name in names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,23 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
     may be anywhere in the file, also in nested dictionaries; if several fit, ``FILE::KEY`` names one by its dotted
     path. Batch counters, and all but one name of a shared tensor, may be missing. Nothing in the file is executed.
 
-    Raises UsageError for a missing or unreadable file, a missing key, several states that fit, tensors that cannot
-    become dense real weights, and weights that do not fit, with the missing, unexpected and wrongly shaped names. The
-    network is then unchanged.
+    Raises UsageError for a missing or unreadable file, a network on the meta device, a missing key, several states
+    that fit, tensors that cannot become dense real weights, and weights that do not fit, with the missing, unexpected
+    and wrongly shaped names. The network is then unchanged.
     """
+    if not isinstance(path, str | Path):
+        raise UsageError(
+            f"the {what}'s weights must be the path of a file, got {type(path).__name__}: for a state dictionary, "
+            "call load_state_dict"
+        )
     file, key = split_key(path)
     expected = Expected(network)
+    empty = next((name for name, value in expected.values.items() if getattr(value, "is_meta", False)), None)
+    if empty is not None:
+        raise UsageError(
+            f"the {what}'s {empty} is on the meta device and cannot hold weights: build it on the CPU, or call "
+            "to_empty(device='cpu') first"
+        )
     content = read_weights(file)
     fit = choose(expected, content, key, str(file), what)
     odd = fit.unusual or _unusual_instead(fit, content)
@@ -79,7 +91,7 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
         else:
             _try_to_load(network, state)
     except Exception as error:
-        problem = in_one_line(error) if fit.by_name_and_shape else _misfit(fit, expected, content, what)
+        problem = in_one_line(error) if fit.by_name_and_shape else _misfit(fit, expected, content, file, what)
         where = f"{file} under {fit.entry.name!r}" if fit.entry.name else str(file)
         raise UsageError(f"the weights in {where} do not fit the {what}: {problem}") from error
 
@@ -113,7 +125,7 @@ def _try_to_load(network: nn.Module, state: OrderedDict[str, Any]) -> None:
         raise
 
 
-def _misfit(fit: Fit, expected: Expected, content: object, what: str) -> str:
+def _misfit(fit: Fit, expected: Expected, content: object, file: Path, what: str) -> str:
     """The problem and its remedy."""
     prefix = other_prefix(fit, expected)
     if prefix is not None:
@@ -128,10 +140,12 @@ def _misfit(fit: Fit, expected: Expected, content: object, what: str) -> str:
         "wrong shape": fit.wrong_shapes,
     }
     listed = "; ".join(f"{label}: {listing(names)}" for label, names in problems.items() if names)
-    return f"{listed}: {_advice(fit, content, what)}"
+    return f"{listed}: {_advice(fit, content, file, what)}"
 
 
-def _advice(fit: Fit, content: object, what: str) -> str:
+def _advice(fit: Fit, content: object, file: Path, what: str) -> str:
+    if fit.missing and (shard := re.search(r"-\d{5}-of-(\d{5})\.", file.name)):
+        return f"the file is one of {int(shard[1])} shards: save the weights of all in one file"
     if not (fit.missing or fit.unexpected):
         return "the names match, so use the widths, classes and image shape that it was trained with"
     for name, kind in objects(content).items():

@@ -78,7 +78,7 @@ def read_weights(path: Path) -> Any:
             f"no weights file {path}: expected a .safetensors file or a state_dict saved by torch.save"
         )
     try:
-        return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+        return _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
     except UsageError:
         raise
     except Exception as error:
@@ -124,9 +124,13 @@ def _read_pickle(path: Path) -> Any:
             for number, name in enumerate(foreign)
         ]
         try:
-            with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+            with (
+                torch.serialization.safe_globals(stand_ins),
+                warnings.catch_warnings(),
+                path.open("rb") as file,  # given a path, torch goes by its suffix
+            ):
                 warnings.simplefilter("ignore")  # about slow checks
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = torch.load(file, map_location="cpu", weights_only=True)
             break
         except pickle.UnpicklingError as error:
             unknown, filled = refused_global(error), refused_container(error)
@@ -152,6 +156,15 @@ def _next_kind(before: type | None, filled_as: str, error: Exception) -> type:
     if before is _IgnoredList:
         return _IgnoredPlainList
     raise error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its content, since files get renamed: a length of 8 bytes, then a header in JSON."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start.startswith(b"PK"):
+        return False
+    return path.suffix == ".safetensors" or start[8:] == b"{"
 
 
 def _is_program(path: Path) -> bool:

@@ -126,7 +126,8 @@ def count_classes(
 def _cannot_take(what: str, image_shape: tuple[int, int, int], error: Exception) -> UsageError:
     return UsageError(
         f"the {what} cannot take images of shape {list(image_shape)} (channels, height, width): "
-        f"{in_one_line(error)}: use the image shape that it was trained on"
+        f"{in_one_line(error)}: use the image shape that it was trained on, or, if it needs other inputs than a float "
+        "tensor of images, wrap it in a module that passes them"
     )
 
 

@@ -40,7 +40,7 @@ def fitted(
         trained: whether it also runs in train mode.
 
     Raises:
-        UsageError: it can take the images in neither layout.
+        UsageError: it can take the images in neither layout, or is trained but no gradient reaches its parameters.
     """
     try:
         needs = _needs(network, image_shape, min(batch_size, _FEWEST), trained)
@@ -49,12 +49,17 @@ def fitted(
         many = noise_images(network, image_shape, batch_size)
         if _takes_channels_last(network, needs, _answers(usual, images), (images, many), trained, kernels):
             return adapted(network, needs), needs
-        _run(usual, many, trained)
+        learns = _run(usual, many, trained)
     except Exception as error:  # user code may raise anything
         raise UsageError(
             f"the {what} cannot take a batch of {batch_size} images {list(image_shape)}: {in_one_line(error)}: use "
-            "an image shape and batch size that it supports"
+            "an image shape and batch size that it supports, or wrap it in a module that prepares the images for it"
         ) from error
+    if trained and not learns:
+        raise UsageError(
+            f"no gradient reaches the {what}'s parameters, so it would learn nothing: let its answer carry a gradient, "
+            "without detach(), torch.no_grad() or quantized layers"
+        )
     return usual, replace(needs, contiguous=True)
 
 
@@ -76,8 +81,7 @@ def _takes_channels_last(
     try:
         network.to(memory_format=torch.channels_last)
         with kernels(here):
-            if _agree(_answers(here, few), expected):
-                _run(here, many, trained)
+            if _agree(_answers(here, few), expected) and (_run(here, many, trained) or not trained):
                 return True
     except Exception:  # user code may raise anything in this layout
         pass
@@ -112,13 +116,18 @@ def _answers(network: nn.Module, images: Tensor) -> list[Tensor]:
     return [answer.detach()] if gradient is None else [answer.detach(), gradient]
 
 
-def _run(network: nn.Module, images: Tensor, trained: bool) -> None:
-    """A forward pass as in a step, and a backward pass for a network that is trained."""
+def _run(network: nn.Module, images: Tensor, trained: bool) -> bool:
+    """A forward pass as in a step, and a backward pass for a network that is trained.
+
+    Returns whether a gradient reached a parameter.
+    """
     with left_as_it_was(network), torch.set_grad_enabled(trained), _seeded(images):
         answer = network.train(trained)(images)
         parameters = [p for p in network.parameters() if p.requires_grad]
-        if trained and answer.requires_grad and parameters:
-            torch.autograd.grad(answer.sum(), parameters, allow_unused=True)
+        if not (trained and answer.requires_grad and parameters):
+            return False
+        gradients = torch.autograd.grad(answer.sum(), parameters, allow_unused=True)
+    return any(gradient is not None for gradient in gradients)
 
 
 def _agree(found: list[Tensor], expected: list[Tensor]) -> bool:
