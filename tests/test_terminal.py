@@ -61,6 +61,7 @@ def test_a_stream_that_was_closed_or_cannot_spell_a_character(monkeypatch):
     with outliving_readers() as out:
         print("nowhere")
         assert sys.stdout is out
+    out.close()
     assert sys.stdout is None
     ascii_only = io.TextIOWrapper(io.BytesIO(), "ascii")
     stream = Stream(ascii_only)
