@@ -32,7 +32,7 @@ class DenseCopies {
   std::vector<std::pair<at::Tensor, at::Tensor>> inputs_, outputs_;  // the copy, and what it stands in for
 };
 
-// As laid_out, which does not transpose.
+// x with these dense strides: itself, or a copy, by a transposition where x lies across them.
 at::Tensor laid_out_on_device(const at::Tensor& x, at::IntArrayRef strides);
 
 constexpr int64_t nothing_left_out = -1;
