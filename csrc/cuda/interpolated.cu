@@ -94,12 +94,12 @@ template <class A>
 __global__ void __launch_bounds__(threads, resident_blocks<A>) gradients(
     const __grid_constant__ Loop<9> loop, const __grid_constant__ Mixing mixing, const int64_t* inverse, Scale scale,
     double factor) {
-  if (inverse == nullptr) find_sources(mixing);
+  const RowSources sources = sources_of(mixing, inverse);
   const bool per_element = loop.data[7] != nullptr;
   const A shared = static_cast<A>(scale.times(factor));
   const Rows rows = {mixing.batch, loop.elements};
   const auto place = [&](auto way, int64_t element, int64_t (&offsets)[9]) {
-    const int64_t i = rows.row_of(element), partner = mixing.partner_of(i), source = source_of(inverse, i);
+    const int64_t i = rows.row_of(element), partner = mixing.partner_of(i), source = sources.of(i);
     const int64_t j = source < 0 ? i : source, k = partner < 0 ? i : partner;
     offsets_in_rows(way, loop, element - i * rows.elements, {i, i, i, j, i, j, k, i, j}, offsets);
     return Labels<A>{label_of<A>(mixing, i), label_of<A>(mixing, j), partner < 0, source < 0};

@@ -38,13 +38,13 @@ template <class A>
 __global__ void __launch_bounds__(threads, resident_blocks<A>)
     mix(const __grid_constant__ Batch tensors, const __grid_constant__ Mixing mixing, const int64_t* inverse,
         bool backward) {
-  if (backward && inverse == nullptr) find_sources(mixing);
+  const RowSources sources = sources_of(mixing, inverse, backward);
   int64_t chunk;
   const Mixable& tensor = tensors.find(blockIdx.x, chunk);
   const Loop<3>& loop = tensor.loop;
   const Rows rows = tensor.rows();
   const auto place = [&](auto way, int64_t k, int64_t (&offsets)[3]) {
-    const int64_t row = rows.row_of(k), partner = backward ? source_of(inverse, row) : mixing.partner_of(row);
+    const int64_t row = rows.row_of(k), partner = backward ? sources.of(row) : mixing.partner_of(row);
     const bool missing = partner < 0;
     const int64_t other = missing ? row : partner;
     offsets_in_rows(way, loop, k - row * rows.elements, {row, row, other}, offsets);

@@ -54,9 +54,20 @@ static __device__ __forceinline__ int32_t* found_sources() {
   return found;
 }
 
-// Finds the inverse of perm, by all threads of a block: the row whose partner a row is. A permutation has one; where rows
-// share a partner it is the last of them, so that every run gives the same bits.
-static __device__ __forceinline__ void find_sources(const Mixing& mixing) {
+// The inverse of perm: the row whose partner a row is. A permutation has one; where rows share a partner it is the last of
+// them, so that every run gives the same bits. Without the struct nvcc takes up to 16 registers more per thread.
+struct RowSources {
+  const int64_t* inverse;  // null where each block has found it by itself
+
+  // -1 where there is none.
+  __device__ __forceinline__ int64_t of(int64_t row) const {
+    return inverse != nullptr ? inverse[row] : found_sources()[row];
+  }
+};
+
+// For all threads of a block; `inverse` as inverse_of gave it. Not to be asked where it is not wanted.
+static __device__ __forceinline__ RowSources sources_of(const Mixing& mixing, const int64_t* inverse, bool wanted = true) {
+  if (!wanted || inverse != nullptr) return {inverse};
   int32_t* const found = found_sources();
   const int mine = static_cast<int>(threadIdx.x);
   for (int64_t i = mine; i < mixing.batch; i += threads) found[i] = -1;
@@ -66,11 +77,7 @@ static __device__ __forceinline__ void find_sources(const Mixing& mixing) {
     if (partner >= 0) atomicMax(found + partner, static_cast<int32_t>(i));
   }
   __syncthreads();
-}
-
-// The row whose partner a row is, or -1: by `inverse`, or where it is null by what find_sources has found.
-static __device__ __forceinline__ int64_t source_of(const int64_t* inverse, int64_t row) {
-  return inverse != nullptr ? inverse[row] : found_sources()[row];
+  return {inverse};
 }
 
 static __global__ void __launch_bounds__(threads) invert(const __grid_constant__ Mixing mixing, long long* inverse) {
