@@ -193,7 +193,7 @@ def _mixtures() -> None:
         assert mixed.isnan().all(1).tolist() == [False, True, True]
     per_element = torch.ops.dfad_fast.interpolated_l1(x, x, torch.rand(3), wrong, "none")
     assert per_element.isnan().all(1).tolist() == [False, True, True]
-    # Of the rows with one partner the last counts; who is nobody's partner has no gradient.
+    # If rows share a partner, the last one counts. A row that is no one's partner has no gradient.
     (mixed,) = torch.ops.dfad_fast.mixup_backward([x], torch.full((3,), 0.25), torch.tensor([2, 2, 0]))
     assert mixed[1].isnan().all()
     torch.testing.assert_close(mixed[[0, 2]], 0.25 * x[[0, 2]] + 0.75 * x[[2, 1]])
