@@ -75,14 +75,19 @@ def test_a_barrier_that_a_thread_never_reaches_shows(tmp_path):
 @pytest.mark.slow
 @pytest.mark.long
 def test_sanitizers_find_nothing():
-    runtime = subprocess.run(
-        [COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    runtime, standard = (
+        subprocess.run(
+            [COMPILER, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")
+    )
     if not Path(runtime).is_file():
         pytest.skip("the compiler has no AddressSanitizer")
     done = exercise(
         build_shim(SANITIZE),
-        LD_PRELOAD=runtime,
+        # With the standard library loaded from the start, AddressSanitizer can intercept exceptions. Python does not
+        # load it, and Triton throws while it is imported.
+        LD_PRELOAD=f"{runtime} {standard}",
         # Python and torch leave memory to the end of the process.
         ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0",
         UBSAN_OPTIONS="print_stacktrace=1",
