@@ -69,8 +69,8 @@ void check_difference_signs(const char* op, const at::Tensor& signs, int64_t byt
   TORCH_CHECK_VALUE(
       signs.scalar_type() == at::kByte && signs.dim() == 2 && signs.size(0) == 2 && signs.size(1) == bytes &&
           (bytes == 0 || signs.stride(0) >= bytes) && (bytes <= 1 || signs.stride(1) == 1),
-      op, ": signs must be the uint8 tensor of shape [2, ", bytes, "] that the forward op gave, got ",
-      dtype_name(signs), " of shape ", signs.sizes());
+      op, ": signs must be two planes of ", bytes, " bytes (uint8), each in one piece, as the forward op gave them, got ",
+      dtype_name(signs), " of shape ", signs.sizes(), " with strides ", signs.strides());
 }
 
 void check_stages(

@@ -98,8 +98,8 @@ def check_difference_signs(op: str, signs: torch.Tensor, size: int) -> None:
         or (size > 1 and signs.stride(1) != 1)
     ):
         raise ValueError(
-            f"{op}: signs must be the uint8 tensor of shape [2, {size}] that the forward op gave, got "
-            f"{dtype_name(signs.dtype)} of shape {list(signs.shape)}"
+            f"{op}: signs must be two planes of {size} bytes (uint8), each in one piece, as the forward op gave them, "
+            f"got {dtype_name(signs.dtype)} of shape {list(signs.shape)} with strides {list(signs.stride())}"
         )
 
 
