@@ -251,6 +251,13 @@ def _norms() -> None:
         (300, 1024, 2),
     ):
         _norm(torch.randn(shape), False, None, None, 1.0)
+    # A residual and a gradient that lie across.
+    compare(
+        lambda x, r: torch.ops.dfad_fast.batch_norm_act(x, r, None, None, None, False, 0.0, 1e-5)[0],
+        lambda x, r: batch_norm.reference(x, r, None, None, None, False, 0.0, 1e-5)[0],
+        *(_channels_last(torch.randn(2, 9, 4, 5)), torch.randn(2, 9, 4, 5)),
+        ulps=64,
+    )
     _norm(torch.randn(3, 0, 4).transpose(1, 2), False, torch.half, torch.rand(2, 4), 0.0)
 
 

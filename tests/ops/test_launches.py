@@ -76,6 +76,23 @@ def test_a_tensor_that_lies_across_the_student_costs_a_launch(name):
     assert (forward, backward) == ACROSS[name]
 
 
+def test_a_gradient_and_a_residual_that_lie_across_are_transposed():
+    """A launch for each; a copy by torch would be none of ours."""
+    x = leaf(torch.randn(2, 9, 4, 5))
+    residual = torch.randn(2, 9, 4, 5).to(memory_format=torch.channels_last)
+    counts = []
+    for beside in (residual.contiguous(), residual):
+        forward, (out, _) = launches(
+            lambda beside=beside: torch.ops.dfad_fast.batch_norm_act(
+                x, beside, None, None, None, False, 0.0, 1e-5
+            )
+        )
+        backward, _ = launches(lambda out=out, beside=beside: out.backward(torch.ones_like(beside)))
+        counts.append((forward, backward))
+    straight, across = counts
+    assert across == (straight[0] + 1, straight[1] + 1)
+
+
 def test_the_inverse_of_many_rows_is_a_launch():
     s, t = leaf(torch.randn(1025, 2)), leaf(torch.randn(1025, 2))
     for name in ("mixup", "interpolated"):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dfad_fast.ops import mixing, mixup, virtual_batch
+from dfad_fast.ops import interpolated_l1, mixing, mixup, virtual_batch
 from tests.under_test import sized
 
 from .helpers import DTYPES, LAYOUTS, assert_close, compiled, leaf
@@ -120,6 +120,22 @@ def test_grads_that_are_expanded():
         (got,) = torch.autograd.grad(mixed, x, grad, retain_graph=True)
         (want,) = torch.autograd.grad(mixed, x, grad.contiguous(), retain_graph=True)
         assert torch.equal(got, want)
+
+
+@pytest.mark.backends("cuda-shim")
+@pytest.mark.parametrize("batch", [3, 1025])  # on CUDA, each block finds the sources of few rows by itself
+def test_of_the_rows_with_one_partner_the_last_counts_on_a_gpu(batch):
+    x, t, perm = (
+        leaf(torch.zeros(batch, 2)),
+        leaf(torch.zeros(batch, 2)),
+        torch.zeros(batch, dtype=torch.int64),
+    )
+    grad = torch.arange(batch, dtype=torch.float32)[:, None].expand(batch, 2)
+    mixup(x, 0.25, perm).backward(grad)
+    interpolated_l1(torch.ones(batch, 2), t, 0.25, perm, "none").backward(grad)
+    for gradient in (x.grad, -t.grad):
+        assert gradient[0].tolist() == [0.75 * (batch - 1)] * 2
+        assert gradient[1:].isnan().all()
 
 
 def test_lam_of_one_and_zero_are_exact():

@@ -8,27 +8,37 @@ import json
 import sys
 
 from benchmarks.sectors.cases import CASES
+from benchmarks.sectors.counting import Row
 from benchmarks.sectors.worker import table
 from tests.ptx import cuda, emulator
 
 OPS = {
     "boundary_hinge": ("boundary_hinge_loss", "boundary_hinge_loss packed"),
     "interpolated": ("interpolated_l1",),
+    "kl": ("kl_discrepancy",),
     "l1": ("l1_discrepancy", "l1_discrepancy none"),
     "mixing": ("mixup",),
 }
-# Shares that loads and stores have to use. Lower ones have a reason:
-LEAST = {
+# Shares that loads and stores have to use, of both dtypes. Lower ones have a reason:
+LEAST: dict[tuple[str, ...], float] = {
     ("mixup", "10 classes"): 0.53,  # a partner's row has 20 or 40 bytes, wherever it lies
     ("interpolated_l1", "10 classes"): 0.52,
     ("aligned",): 0.95,
+    ("kl_discrepancy", "10 classes", "forward", "load"): 0.62,  # two rows of 20 bytes
+    ("kl_discrepancy", "10 classes", "forward", "store"): 0.25,  # a statistic of two rows
+    ("kl_discrepancy", "10 classes", "backward", "load"): 0.41,  # rows, and statistics
+    ("kl_discrepancy", "10 classes", "backward", "store"): 0.62,
+    ("kl_discrepancy", "off by 4 bytes"): 0.66,  # 64 bytes per request, across three sectors
+    ("kl_discrepancy", "1,000 classes"): 0.66,
 }
 ELSE = 0.75
 
 
-def least(op: str, layout: str) -> float:
-    """The share that this case's requests have to use."""
-    return LEAST.get((layout,), LEAST.get((op, layout), ELSE))
+def least(row: Row, kind: str) -> float:
+    """The share that this row's loads, or stores, have to use."""
+    op, layout = row["op"], row["layout"]
+    keys = ((layout,), (op, layout), (op, layout, row["direction"], kind))
+    return next((LEAST[key] for key in keys if key in LEAST), ELSE)
 
 
 def main(kernel: str) -> None:

@@ -82,4 +82,4 @@ def test_requests_use_the_sectors_that_they_move(kernel):
                 assert kind == "store", row
                 assert row["single"], row
             else:
-                assert share >= coalescing.least(row["op"], row["layout"]), (kind, row)
+                assert share >= coalescing.least(row, kind), (kind, row)

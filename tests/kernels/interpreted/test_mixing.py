@@ -114,3 +114,15 @@ def test_interpolated_of_nothing(reduction, want):
     x = torch.empty(0, 5)
     interpolated.loss(x, x, torch.tensor(0.5), torch.empty(0, dtype=torch.int64), reduction, out)
     torch.testing.assert_close(out, torch.tensor(want), equal_nan=True)
+
+
+def test_of_the_rows_with_one_partner_the_last_counts():
+    perm, lam = torch.zeros(BATCH, dtype=torch.int64), torch.tensor(0.25)
+    grad = torch.arange(BATCH, dtype=torch.float32)[:, None].expand(BATCH, 2)
+    mixed_grad, teacher_grad = torch.empty(BATCH, 2), torch.empty(BATCH, 2)
+    mixing.gradient([grad], lam, perm, [mixed_grad])
+    student, teacher = torch.ones(BATCH, 2), torch.zeros(BATCH, 2)
+    interpolated.gradient(grad, student, teacher, lam, perm, "none", None, teacher_grad)
+    for gradient in (mixed_grad, -teacher_grad):
+        assert gradient[0].tolist() == [0.75 * (BATCH - 1)] * 2
+        assert gradient[1:].isnan().all()
