@@ -12,14 +12,19 @@ from torch import nn
 
 
 class PlainInversion:
-    """The rounds of ``trainer``, whose networks it copies before they have moved; ``weights`` by terms' names."""
+    """The rounds of ``trainer``, whose networks it copies before they have moved; ``weights`` by terms' names.
 
-    def __init__(self, trainer, weights, steps, shift):
+    A round begins with the next of ``drawings``, or else with noise. It ends with the images of the last step, or
+    ``lowest``: with those of the lowest loss. The student's loss is KL at temperature 3, or ``l1``.
+    """
+
+    def __init__(self, trainer, weights, steps, shift, flip=True, lowest=True, drawings=None, l1=False):
         self.teacher, self.student = (
             copy.deepcopy(network) for network in (trainer.networks.teacher, trainer.networks.student)
         )
         self.teacher.eval()
-        self.weights, self.steps, self.shift = weights, steps, shift
+        self.weights, self.steps, self.shift, self.flip = weights, steps, shift, flip
+        self.lowest, self.drawings, self.l1 = lowest, drawings, l1
         settings = trainer.distiller.settings
         self.batch, self.shape = settings.batch_size, trainer.networks.image_shape
         self.rng = np.random.default_rng([settings.seed, 6])
@@ -31,7 +36,11 @@ class PlainInversion:
         )
 
     def round(self, classes):
-        images = torch.from_numpy(self.rng.standard_normal((self.batch, *self.shape))).requires_grad_()
+        if self.drawings:
+            images = next(self.drawings).double()
+        else:
+            images = torch.from_numpy(self.rng.standard_normal((self.batch, *self.shape)))
+        images.requires_grad_()
         whole, rest = divmod(self.batch, classes)
         drawn = np.concatenate([np.tile(np.arange(classes), whole), self.rng.permutation(classes)[:rest]])
         labels = torch.from_numpy(drawn)
@@ -46,13 +55,13 @@ class PlainInversion:
             adam.zero_grad()
             loss.backward()
             adam.step()
-        return best
+        return best if self.lowest else images.detach()
 
     def jittered(self, images):
         height, width = self.shape[1:]
         down = int(self.rng.integers(-int(self.shift * height), int(self.shift * height) + 1))
         right = int(self.rng.integers(-int(self.shift * width), int(self.shift * width) + 1))
-        mirrored = self.rng.random() < 0.5
+        mirrored = self.flip and self.rng.random() < 0.5
         rows, columns = (torch.arange(height) - down) % height, (torch.arange(width) - right) % width
         rolled = images[:, :, rows][:, :, :, columns]
         return rolled.flip(-1) if mirrored else rolled
@@ -101,9 +110,12 @@ class PlainInversion:
         """The student's step on a batch."""
         self.student.train()
         with torch.no_grad():
-            target = (self.teacher(images) / 3).softmax(1)
-        answer = (self.student(images) / 3).log_softmax(1)
-        loss = 9 * F.kl_div(answer, target, reduction="batchmean")
+            target = self.teacher(images)
+        answer = self.student(images)
+        if self.l1:
+            loss = F.l1_loss(answer, target)
+        else:
+            loss = 9 * F.kl_div((answer / 3).log_softmax(1), (target / 3).softmax(1), reduction="batchmean")
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -1,7 +1,8 @@
-"""DeepInversion, ADI and inversion without batch norm against a loop written plainly, in double precision."""
+"""DeepInversion, ADI, inversion without batch norm and from drawings against a plain loop, in double precision."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,9 +15,18 @@ from tests.small_networks import SmallViT, make_net
 BATCH = 10  # of 4 classes: two rounds of all, and two more
 STEPS = 5
 SHIFT = 0.25
+OF_DRAWINGS = {"shift": 0.0, "flip": False, "lowest": False, "start": "procedural"}
+"""What ``procedural-inversion`` asks of its images."""
 
 
-def both(name, change=None, **settings):
+def drawings_of(trainer):
+    """Batches in the order in which the source takes them from its stock."""
+    stock = trainer.distiller.source._stock
+    rng = np.random.default_rng([trainer.distiller.settings.seed, 23])
+    return iter(stock.draw(rng, stock._stock.size).split(BATCH))
+
+
+def both(name, change=None):
     """Images and the student after two rounds, from the trainer and from the loop."""
     torch.manual_seed(0)
     teacher, student = SmallViT() if name == "psaq" else make_net(6), make_net(4)
@@ -24,8 +34,10 @@ def both(name, change=None, **settings):
     for _ in range(20):
         teacher(torch.randn(32, 1, 8, 8) * 1.5 + 0.3)
     rows = tuple(replace(row, decay="constant") for row in METHODS[name].generator)
-    source = Inverted(steps=STEPS, shift=SHIFT, **settings)
-    method = replace(METHODS[name], generator=rows, student_steps=1, batches=source)
+    drawn = name == "procedural-inversion"
+    settings = OF_DRAWINGS if drawn else {"shift": SHIFT}
+    source = Inverted(steps=STEPS, **settings)
+    method = replace(METHODS[name], generator=rows, student_steps=1, batches=source, recipe="inversion")
     trainer = DFADTrainer(
         teacher.eval().double(),
         student.double(),
@@ -39,7 +51,16 @@ def both(name, change=None, **settings):
         lambda network, images: shown.append(images[0].detach()) if network.training else None
     )
     weights = {row.term.name: row.weight for row in rows} | (change or {})
-    loop = PlainInversion(trainer, weights, STEPS, SHIFT)
+    loop = PlainInversion(
+        trainer,
+        weights,
+        STEPS,
+        settings["shift"],
+        settings.get("flip", True),
+        settings.get("lowest", True),
+        drawings_of(trainer) if drawn else None,
+        l1=drawn,
+    )
     loop.student._forward_pre_hooks.clear()
     shown, expected = [], []
     held_out = loop.round(4)  # comes first, and no step sees it
@@ -50,7 +71,7 @@ def both(name, change=None, **settings):
     return trainer, loop, shown, expected, held_out
 
 
-@pytest.mark.parametrize("name", ["deepinversion", "adi", "tv-inversion", "psaq"])
+@pytest.mark.parametrize("name", ["deepinversion", "adi", "tv-inversion", "psaq", "procedural-inversion"])
 def test_the_source_follows_the_plain_loop(name):
     trainer, loop, shown, expected, held_out = both(name)
     assert len(shown) == len(expected)
@@ -68,6 +89,7 @@ def test_the_source_follows_the_plain_loop(name):
         ("adi", {"js": -10.01}),
         ("tv-inversion", {"label": 1.01}),
         ("psaq", {"patch_entropy": -1.01}),
+        ("procedural-inversion", {"total_variation": 1.1e-3}),
     ],
 )
 def test_a_small_difference_is_seen(name, change):
