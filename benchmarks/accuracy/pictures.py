@@ -18,22 +18,28 @@ _AXES = {
 }
 
 
+_LINES = ("solid", "dashed", "dotted")
+_COLORS = 10
+"""In matplotlib's cycle. Further arms have other lines, so that no two look alike."""
+
+
 def draw(study: Study, records: Records, data: str, path: Path) -> None:
     """Draws the mean over seeds, and a band from the lowest to the highest seed."""
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = Figure(figsize=(14, 8), layout="constrained")
     for axes, (cost, label) in zip(figure.subplots(2, 2).flat, _AXES.items(), strict=True):
-        for arm in study.arms:
+        for k, arm in enumerate(study.arms):
             found = study.found(records, data, arm)
             points = _points([record["curve"] for record in found.values()], cost)
             if not points:
                 continue
             places, means, lowest, highest = zip(*points, strict=True)
-            (line,) = axes.plot(places, means, label=arm)
-            axes.fill_between(places, lowest, highest, color=line.get_color(), alpha=0.15, linewidth=0)
+            look = {"color": f"C{k % _COLORS}", "linestyle": _LINES[k // _COLORS % len(_LINES)]}
+            axes.plot(places, means, label=arm, **look)
+            axes.fill_between(places, lowest, highest, color=look["color"], alpha=0.08, linewidth=0)
         axes.set_xlabel(label)
         axes.set_ylabel("test accuracy, %")
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
     figure.suptitle(data)
     figure.savefig(path, dpi=120)
 
