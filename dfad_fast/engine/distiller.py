@@ -29,6 +29,7 @@ from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.setup import Setup, describe, set_up
 from dfad_fast.engine.state import TrainState
 from dfad_fast.engine.trained import Trained
+from dfad_fast.engine.uncopied import Uncopied
 from dfad_fast.models.black_box import BlackBoxTeacher, Queries
 from dfad_fast.models.generators.sampling import sample_batches
 from dfad_fast.models.reading.check import device_of
@@ -39,7 +40,7 @@ from dfad_fast.sources import ImageForm
 from dfad_fast.sources.storage import NoStorage, Storage
 
 
-class Distiller:
+class Distiller(Uncopied):
     """Teacher, student and generator of a run, and everything that changes during it: weights, optimizers, sources of
     images and randomness, and the position (``state``).
 
