@@ -64,13 +64,11 @@ def _checked(op: str, lam: torch.Tensor) -> torch.Tensor:
     if lam.dim() == 1 and lam.shape[0] == 1:
         lam = lam.reshape(())
     traced = torch.compiler.is_compiling() or backends.inside_transform() or inside_dispatch_mode()
-    if traced or type(lam) is not torch.Tensor or not lam.is_cpu or lam.is_complex():
+    if traced or type(lam) is not torch.Tensor or not lam.is_cpu or lam.is_complex() or lam.dim() > 1:
         return lam
-    values = lam.detach().double()
-    if (
-        not math.isfinite(values.sum()) and not (finite := values.isfinite()).all()
-    ):  # the sum is quick, but may overflow
-        raise _not_finite(op, float(values[~finite].reshape(-1)[0]))
+    for value in lam.tolist() if lam.dim() else (lam.item(),):
+        if not math.isfinite(value):
+            raise _not_finite(op, value)
     return lam
 
 
