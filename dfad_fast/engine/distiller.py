@@ -209,8 +209,7 @@ class Distiller(Uncopied):
 
     def held_out_count(self, most: int) -> int:
         """How many different held-out images there are, at most ``most``."""
-        limit = self.source.held_out_limit
-        return most if limit is None else min(most, limit)
+        return self.source.held_out_count(most)
 
     def held_out_batches(self, count: int) -> Iterator[Tensor]:
         """``count`` images that no step sees, one batch in memory at a time: the source's own, or generated from noise
