@@ -157,6 +157,11 @@ def inside_dispatch_mode() -> bool:
     return bool(torch._C._len_torch_dispatch_stack())
 
 
+def inside_dual_level() -> bool:
+    """Whether forward-mode differentiation is active, which has no public query."""
+    return torch.autograd.forward_ad._current_level >= 0
+
+
 def is_traced_kind(kind: type) -> bool:
     """Whether torch.compile and torch.export trace with tensors of this class. These classes have no public name."""
     return kind.__module__.startswith("torch._subclasses.")

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import iscoroutinefunction
 
+from dfad_fast.errors import UsageError
 from dfad_fast.runs.events import Callback, Failed
 from dfad_fast.runs.interruption import Interruption
 from dfad_fast.runs.writer import RunWriter
 
+_EVENTS = ("started", "stepped", "recorded", "sampled", "told", "ended", "failed", "closed")
+
 
 class Listeners:
-    """The callbacks of a run. ``save`` is called when one raises, before its error ends the run."""
+    """The callbacks of a run. ``save`` is called when one raises, before its error ends the run.
+
+    Raises UsageError for a callback with async functions.
+    """
 
     def __init__(
         self, callbacks: Sequence[Callback], interruption: Interruption, save: Callable[[], None]
     ) -> None:
+        for callback in callbacks:
+            if name := next((name for name in _EVENTS if iscoroutinefunction(getattr(callback, name))), None):
+                kind = type(callback).__name__
+                raise UsageError(
+                    f"{kind}.{name} is an async function, which fit would never await: write def {name}"
+                )
         self._callbacks = callbacks
         self._interruption = interruption
         self._save = save

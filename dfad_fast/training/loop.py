@@ -85,8 +85,9 @@ class Loop:
             ):
                 self._tell_of_start()
                 collectives.wait()  # loggers may take long to start
-                teacher = self._distiller.networks.teacher
-                test_set = TestSet(teacher, batches, self._distiller.device) if batches is not None else None
+                teacher, shape = self._distiller.networks.teacher, self._distiller.form.shape
+                device = self._distiller.device
+                test_set = TestSet(teacher, batches, device, shape) if batches is not None else None
                 self._iterate(test_set)
                 if not self._losses.empty:  # check the losses before saving
                     # After a signal there may be no time for an evaluation.

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dfad_fast import DFADTrainer
-from dfad_fast.errors import RunError
+from dfad_fast.errors import RunError, UsageError
 from dfad_fast.methods import Method
 from dfad_fast.runs.events import Callback
 from dfad_fast.terms import L1, Weighted
@@ -111,6 +111,15 @@ def test_one_that_fails_at_the_end_keeps_no_other_from_being_closed(pair, tmp_pa
     with pytest.raises(OSError, match="stuck"):
         trainer.fit(1, callbacks=[FailsToClose(), other])
     assert other.names[-1] == "closed, failed=False"
+
+
+def test_an_async_callback_is_refused(pair):
+    class Waits(Callback):
+        async def recorded(self, event):
+            pass
+
+    with pytest.raises(UsageError, match=r"Waits\.recorded is an async function"):
+        DFADTrainer(*pair, SHAPE, "dfad", **SMALL).fit(1, callbacks=[Waits()])
 
 
 def test_a_record_that_a_callback_changes_is_its_own(pair):
