@@ -210,7 +210,7 @@ def generated_scores(
     student_taps = Taps(networks.student, [s for (_, s), _ in kept])
     discrepancy = agreement = 0.0
     signs = [0.0] * len(kept)
-    counts, student_counts = torch.zeros(2, networks.classes, dtype=torch.int64)
+    counts, student_counts = torch.zeros(2, networks.classes, dtype=torch.int64, device="cpu")
     variety = _Variety()
     for batch in batches:
         with teacher_taps.record() as teacher_features:
