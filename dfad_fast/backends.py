@@ -227,6 +227,10 @@ def inside_transform() -> bool:
     return not torch.compiler.is_compiling() and private_torch.inside_function_transform()
 
 
+def _differentiates_forward() -> bool:
+    return not torch.compiler.is_compiling() and private_torch.inside_dual_level()
+
+
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -240,12 +244,12 @@ def is_opaque(kind: type) -> bool:
 def native(*tensors: torch.Tensor) -> bool:
     """Whether a registered kernel serves these tensors. For mixed devices the reference raises the error.
 
-    The reference also serves inside torch.func's transforms (vmap, grad, jvp), which can trace through it, and for
-    subclasses of tensors with their own dispatch.
+    The reference also serves inside torch.func's transforms (vmap, grad, jvp), which can trace through it, in forward
+    mode, and for subclasses of tensors with their own dispatch.
     """
     if extension is None or _state.forced == "reference":
         return False
-    if inside_transform():
+    if inside_transform() or _differentiates_forward():
         return False
     for tensor in tensors:
         if type(tensor) not in _PLAIN and is_opaque(type(tensor)):
@@ -266,6 +270,8 @@ def native_on_cpu(*tensors: torch.Tensor) -> bool:
     False under autocast, which would compute in half precision.
     """
     if extension is None or _state.forced not in ("auto", "cpp") or inside_transform():
+        return False
+    if _differentiates_forward():
         return False
     if any(type(t) not in _PLAIN and is_opaque(type(t)) for t in tensors):
         return False

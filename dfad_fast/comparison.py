@@ -56,7 +56,8 @@ def _settings(run: EndedRun) -> dict[str, Any]:
     if "distill" in run.config:
         # A setting newer than the run counts as its current default.
         told = {**as_plain(DistillSettings()), **run.config["distill"]}
-    own = {name for name, setting in distill_settings().items() if not setting.changes_result} | {"seed"}
+    own = {name for name, setting in distill_settings().items() if not setting.changes_result}
+    own |= {"seed", "best_by"}  # the best accuracy is the highest one, whichever student the run keeps
     return {name: value for name, value in told.items() if name not in own}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,9 +38,9 @@ def imported(source: str) -> Iterator[ModuleType]:
     These are a file's neighbors, or, for a module, the files in the current folder. Raises UsageError if the code is
     not found or fails.
     """
-    folder = Path(source).parent if source.endswith(".py") else Path()
-    with _importable(folder.resolve()):
-        yield _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+    file = Path(os.path.expanduser(source)) if source.endswith(".py") else None
+    with _importable((file.parent if file else Path()).resolve()):
+        yield _import_file(file) if file else _import_module(source)
 
 
 @contextmanager

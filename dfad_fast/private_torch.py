@@ -152,6 +152,16 @@ def inside_function_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def inside_dispatch_mode() -> bool:
+    """Whether a TorchDispatchMode is active, such as one that traces, under which values cannot be read."""
+    return bool(torch._C._len_torch_dispatch_stack())
+
+
+def inside_dual_level() -> bool:
+    """Whether forward-mode differentiation is active, which has no public query."""
+    return torch.autograd.forward_ad._current_level >= 0
+
+
 def is_traced_kind(kind: type) -> bool:
     """Whether torch.compile and torch.export trace with tensors of this class. These classes have no public name."""
     return kind.__module__.startswith("torch._subclasses.")

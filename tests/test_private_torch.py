@@ -198,6 +198,19 @@ def test_a_function_transform_is_seen_from_inside(transform):
     assert not private_torch.inside_function_transform()
 
 
+def test_a_dual_level_and_a_dispatch_mode_are_seen_from_inside():
+    class Passes(private_torch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            return func(*args, **(kwargs or {}))
+
+    assert not private_torch.inside_dual_level()
+    assert not private_torch.inside_dispatch_mode()
+    with torch.autograd.forward_ad.dual_level():
+        assert private_torch.inside_dual_level()
+    with Passes():
+        assert private_torch.inside_dispatch_mode()
+
+
 def test_what_export_traces_with_is_known_by_its_class():
     kinds = set()
 

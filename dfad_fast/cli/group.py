@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from importlib import import_module
 
 import click
@@ -9,6 +11,7 @@ import click
 from dfad_fast.errors import unknown_name
 from dfad_fast.version import __version__
 
+_HOME = re.compile(r"(^|^--[\w-]+=)~(?=/)")
 # Each name is both a module and the function in it.
 COMMANDS = (
     "compare",
@@ -25,7 +28,12 @@ COMMANDS = (
 
 
 class Commands(click.Group):
-    """A group that imports its commands lazily."""
+    """A group that imports its commands lazily. ``~`` means the home folder after ``--option=`` too, where most shells
+    leave it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        home = os.path.expanduser("~")
+        return super().parse_args(ctx, [_HOME.sub(lambda found: found[1] + home, one) for one in args])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -93,7 +93,7 @@ class Dataset:
             images float32 [B, C, H, W], normalized, and labels int64 [B], both on `device`.
         """
         _check_batch_size(batch_size)
-        rows = torch.arange(len(self.test_images)).split(batch_size)
+        rows = torch.arange(len(self.test_images), device="cpu").split(batch_size)
         return (self._batch(self.test_images, self.test_labels, row, None, device) for row in rows)
 
     def train_batches(

@@ -29,6 +29,7 @@ from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.setup import Setup, describe, set_up
 from dfad_fast.engine.state import TrainState
 from dfad_fast.engine.trained import Trained
+from dfad_fast.engine.uncopied import Uncopied
 from dfad_fast.models.black_box import BlackBoxTeacher, Queries
 from dfad_fast.models.generators.sampling import sample_batches
 from dfad_fast.models.reading.check import device_of
@@ -39,7 +40,7 @@ from dfad_fast.sources import ImageForm
 from dfad_fast.sources.storage import NoStorage, Storage
 
 
-class Distiller:
+class Distiller(Uncopied):
     """Teacher, student and generator of a run, and everything that changes during it: weights, optimizers, sources of
     images and randomness, and the position (``state``).
 
@@ -208,8 +209,7 @@ class Distiller:
 
     def held_out_count(self, most: int) -> int:
         """How many different held-out images there are, at most ``most``."""
-        limit = self.source.held_out_limit
-        return most if limit is None else min(most, limit)
+        return self.source.held_out_count(most)
 
     def held_out_batches(self, count: int) -> Iterator[Tensor]:
         """``count`` images that no step sees, one batch in memory at a time: the source's own, or generated from noise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from dfad_fast.data.labeled_batches import (
 )
 from dfad_fast.distributed import collectives
 from dfad_fast.engine.global_randomness import undisturbed
-from dfad_fast.errors import UsageError, in_one_line
+from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
 from dfad_fast.models.black_box import BlackBoxTeacher
 from dfad_fast.models.reading.check import device_of, image_dtype
 from dfad_fast.models.reading.taps import Taps
@@ -83,14 +84,22 @@ def accuracy(network: nn.Module, batches: Batches) -> float:
 class TestSet:
     """Labeled images with the frozen teacher's answers, which are computed once. Only the first process reads them.
 
-    Changes neither the images nor the global sources of randomness, though a loader may draw from these. Raises
-    UsageError for batches that are not images with labels, see :mod:`dfad_fast.data.labeled_batches`.
+    Changes neither the images nor the global sources of randomness, though a loader may draw from these. Warns of
+    images that are not of ``image_shape``. Raises UsageError for batches that are not images with labels, see
+    :mod:`dfad_fast.data.labeled_batches`.
     """
 
     __test__ = False
 
-    def __init__(self, teacher: nn.Module, batches: Batches, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        teacher: nn.Module,
+        batches: Batches,
+        device: torch.device | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> None:
         self._device = device_of(teacher) if device is None else device
+        self._expected = image_shape
         self._answers: list[Tensor] = []
         self._classes = teacher.classes if isinstance(teacher, BlackBoxTeacher) else None
         self._labels: list[Tensor] = []
@@ -118,10 +127,22 @@ class TestSet:
                     f"the teacher cannot take the test images {list(images.shape)} ({in_one_line(error)}): give "
                     + ("smaller batches" if full else "images of its own kind")
                 ) from error
+            self._warn_of_other_size(images)
             self._note_labels(labels, logits.shape[1])
             self._answers.append(logits.argmax(1))
         if not sum(map(len, self._labels)):
             raise UsageError("there is nothing to evaluate on: the loader gave no batch")
+
+    def _warn_of_other_size(self, images: Tensor) -> None:
+        if self._expected is None or images.shape[1:] == self._expected:
+            return
+        warnings.warn(
+            f"test images are {list(images.shape[1:])} and the run's image shape is {list(self._expected)}: resize "
+            "them, or the accuracy is that on images of another size",
+            DFADFastWarning,
+            stacklevel=2,
+        )
+        self._expected = None  # once is enough
 
     def _note_labels(self, labels: Tensor, classes: int) -> None:
         refuse_unknown_labels(labels, classes)
@@ -189,7 +210,7 @@ def generated_scores(
     student_taps = Taps(networks.student, [s for (_, s), _ in kept])
     discrepancy = agreement = 0.0
     signs = [0.0] * len(kept)
-    counts, student_counts = torch.zeros(2, networks.classes, dtype=torch.int64)
+    counts, student_counts = torch.zeros(2, networks.classes, dtype=torch.int64, device="cpu")
     variety = _Variety()
     for batch in batches:
         with teacher_taps.record() as teacher_features:
@@ -226,8 +247,8 @@ class _Variety:
 
     def __init__(self) -> None:
         self._images = 0
-        self._first = torch.empty(0)
-        self._sum = self._squares = torch.zeros((), dtype=torch.float64)
+        self._first = torch.empty(0, device="cpu")
+        self._sum = self._squares = torch.zeros((), dtype=torch.float64, device="cpu")
 
     def add(self, batch: Tensor) -> None:
         if not self._images:

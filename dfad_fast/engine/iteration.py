@@ -40,6 +40,13 @@ class Result:
     """The student's and the teacher's logits in the student's last step on new images; None if there was none."""
     cost: Cost
 
+    def agreement(self) -> dict[str, float]:
+        """Agreement on the last batch that the student learned from; empty if there was none. Waits for the device."""
+        if self.answers is None:
+            return {}
+        student, teacher = self.answers
+        return {"agreement_batch": (student.argmax(1) == teacher.argmax(1)).float().mean().item()}
+
 
 class Iteration:
     """Runs iterations of ``method`` on the batches of ``source``.

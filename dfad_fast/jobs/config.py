@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import reprlib
 from collections.abc import Collection
 from pathlib import Path
@@ -33,8 +34,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     Raises UsageError if it has no such settings.
     """
-    path = Path(path)
-    path = path / CONFIG if path.is_dir() else path
+    path = Path(os.path.expanduser(path))
+    path = path / CONFIG if os.path.isdir(path) else path
     try:
         content = read_settings(path)
         _refuse_python_run(content, path)

@@ -40,7 +40,7 @@ from dfad_fast.models.reading.check import as_image_shape
 from dfad_fast.networks.levers import choose_levers, with_changes
 from dfad_fast.networks.trio import Trio
 from dfad_fast.reporting.loggers import Loggers, available
-from dfad_fast.runs.folder import refuse_other_run
+from dfad_fast.runs.folder import as_folder, refuse_other_run
 from dfad_fast.runs.layout import CONFIG
 from dfad_fast.runs.lock import refuse_held
 from dfad_fast.runs.settings import RunSettings
@@ -90,7 +90,9 @@ def prepare(
     # Before a teacher is trained, so that errors come early. A run may resume on a machine with fewer packages.
     log = available(settings.log or ()) if resume else settings.log or ()
     Loggers(log)
-    out = Path(settings.out or f"runs/{settings.dataset or 'distill'}-{settings.method}-seed{settings.seed}")
+    usual = f"runs/{settings.dataset or 'distill'}-{settings.method}-seed{settings.seed}"
+    out = as_folder(usual if settings.out is None else settings.out)
+    assert out is not None
     if not dry_run:
         collectives.on_first(lambda: _refuse_folder(out, may_hold_run=overwrite or resume))
     device = choose_device(settings.device)

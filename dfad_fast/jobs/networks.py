@@ -87,6 +87,8 @@ def build_pair(
     Raises UsageError for settings that do not fit each other, and for a missing teacher that is refused.
     """
     black_box.refuse_unused(settings)
+    if dataset and missing_teacher == "train" and _is_trained_here(settings):
+        _refuse_unfit_student(settings, dataset)
     teacher = (
         black_box.behind_address(settings, dataset)
         if settings.teacher_url
@@ -98,6 +100,13 @@ def build_pair(
     torch.manual_seed(settings.seed)
     student = build_student(settings, teacher.image_shape, classes).to(device)
     return Pair(teacher.network, student, teacher.image_shape, classes, teacher.weights, teacher.origin)
+
+
+def _refuse_unfit_student(settings: DistillSettings, dataset: Dataset) -> None:
+    """Raises UsageError for a student of this library that cannot be built, before a teacher is trained for it."""
+    if ":" not in student_name(settings):
+        with torch.device("meta"):
+            build_student(settings, dataset.image_shape, len(dataset.classes))
 
 
 def build_teacher(

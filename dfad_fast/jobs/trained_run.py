@@ -78,11 +78,10 @@ class TrainedRun:
     def generated_batches(self, count: int, seed: int) -> Iterator[Tensor]:
         """At most ``count`` different images that no step saw, in batches [n, C, H, W]: the source's own, or generated
         from noise by ``seed``. Needs ``makes_images``."""
-        limit = self.source.held_out_limit if self.source else None
-        count = count if limit is None else min(count, limit)
-        own = self.source.held_out(count, self.batch_size) if self.source else None
-        if own is not None:
-            return own
+        if self.source is not None:
+            count = self.source.held_out_count(count)
+            if (own := self.source.held_out(count, self.batch_size)) is not None:
+                return own
         dtype = next(self.networks.student.parameters()).dtype
         # 2, since a run draws the noise of its steps from its seed and its held-out noise from [seed, 1].
         drawn_from = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])

@@ -79,9 +79,9 @@ def interpolated_l1(
         (float32 under autocast, unless an input is float64). Arithmetic is float32, or float64 if an input is float64.
 
     Raises:
-        TypeError: an input or lam is not floating-point, or perm is not int64.
-        ValueError: shapes or devices do not match, lam requires a gradient, perm is not a permutation, or the
-            reduction is unknown.
+        TypeError: an input is not floating-point, lam is not real, or perm is not int64.
+        ValueError: shapes or devices do not match, lam is not finite or requires a gradient, perm is not a permutation,
+            or the reduction is unknown.
     """
     check_tensors(_NAME, student, teacher, perm, names="student, teacher and perm")
     lam = lam_tensor(_NAME, lam, student.device)

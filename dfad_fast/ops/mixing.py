@@ -9,6 +9,7 @@ no atomics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -18,9 +19,11 @@ import torch
 from dfad_fast import backends
 from dfad_fast.ops._checks import check_mixing, check_permutation
 from dfad_fast.ops._subclasses import beside
+from dfad_fast.private_torch import inside_dispatch_mode
 
 _NAME = "mixup"
 _op = backends.op(_NAME)
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 Lam: TypeAlias = float | torch.Tensor | Sequence[float] | np.ndarray | np.generic
@@ -35,20 +38,42 @@ def lam_tensor(op: str, lam: Lam, device: torch.device) -> torch.Tensor:
         device: device of the batch.
 
     Returns:
-        A tensor unchanged, except that shape [1] becomes a scalar; a number as a float64 scalar on the CPU; several
-        numbers as a float64 tensor [B] on ``device``.
+        A tensor unchanged, except that shape [1] becomes a scalar and integers float64; a number as a float64 scalar
+        on the CPU; several numbers as a float64 tensor [B] on ``device``.
 
     Raises:
         TypeError: lam is not a real number, nor a list, array or tensor of real numbers.
+        ValueError: it is not finite, if it can be read without waiting for a device.
     """
     if isinstance(lam, torch.Tensor):
-        return lam.reshape(()) if lam.dim() == 1 and lam.shape[0] == 1 else lam
+        return _checked(op, lam)
     if not isinstance(lam, int | float | torch.SymFloat):
         return _of_several(op, lam, device)
+    if not torch.compiler.is_compiling() and not math.isfinite(lam):
+        raise _not_finite(op, lam)
     if torch.compiler.is_compiling():
         # A product keeps the number a variable; with torch.full each value would trigger a recompile.
         return torch.ones((), dtype=torch.float64, device="cpu") * lam
     return torch.full((), lam, dtype=torch.float64, device="cpu")
+
+
+def _checked(op: str, lam: torch.Tensor) -> torch.Tensor:
+    """For a tensor. Its values are read only on the CPU, and not where they are traced."""
+    if lam.dtype in _WHOLE:
+        lam = lam.double()
+    if lam.dim() == 1 and lam.shape[0] == 1:
+        lam = lam.reshape(())
+    traced = torch.compiler.is_compiling() or backends.inside_transform() or inside_dispatch_mode()
+    if traced or type(lam) is not torch.Tensor or not lam.is_cpu or lam.is_complex() or lam.dim() > 1:
+        return lam
+    for value in lam.tolist() if lam.dim() else (lam.item(),):
+        if not math.isfinite(value):
+            raise _not_finite(op, value)
+    return lam
+
+
+def _not_finite(op: str, value: float) -> ValueError:
+    return ValueError(f"{op}: lam must be finite, got {value:g}")
 
 
 def _of_several(op: str, lam: object, device: torch.device) -> torch.Tensor:
@@ -57,7 +82,7 @@ def _of_several(op: str, lam: object, device: torch.device) -> torch.Tensor:
         raise TypeError(f"{op}: lam must be a number or a tensor, got {type(lam).__name__}")
     if isinstance(lam, list | tuple) and any(isinstance(one, torch.Tensor) for one in lam):
         if all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in lam):
-            return torch.stack([one.reshape(()) for one in lam]).to(device)
+            return _checked(op, torch.stack([one.reshape(()) for one in lam]).to(device))
         raise TypeError(f"{op}: lam must be numbers or tensors of one element each, got both or others")
     try:
         values = np.asarray(lam)
@@ -65,7 +90,7 @@ def _of_several(op: str, lam: object, device: torch.device) -> torch.Tensor:
         raise TypeError(f"{op}: lam must be a number or one per sample, got {type(lam).__name__}") from error
     if values.dtype.kind not in "fiu":
         raise TypeError(f"{op}: lam must be real numbers, got {type(lam).__name__} of {values.dtype}")
-    wide = torch.from_numpy(values.astype(np.float64))
+    wide = _checked(op, torch.from_numpy(values.astype(np.float64)))
     return wide.reshape(()) if wide.numel() == 1 else wide.to(device)
 
 
@@ -116,10 +141,10 @@ def mixup(x: torch.Tensor, lam: Lam, perm: torch.Tensor) -> torch.Tensor:
 
     Args:
         x: a batch ``[B, ...]``; float64, float32, float16 or bfloat16.
-        lam: :math:`\lambda`: a number, a 0-dim or one-element tensor, or one number per sample as a floating-point
-            tensor ``[B]``, a list or a numpy array. Any value is allowed; outside [0, 1] the result extrapolates. A
-            number, a list, an array or a tensor on the CPU is read during the call, so a CUDA graph keeps its value:
-            pass a tensor on x's device to change it between replays.
+        lam: :math:`\lambda`: a number, a 0-dim or one-element tensor, or one number per sample as a tensor ``[B]``, a
+            list or a numpy array. Any finite value is allowed; outside [0, 1] the result extrapolates. On a GPU a
+            tensor's values are not read, and NaN gives NaN. A number, a list, an array or a tensor on the CPU is read
+            during the call, so a CUDA graph keeps its value: pass a tensor on x's device to change it between replays.
         perm: :math:`\pi`, an int64 permutation ``[B]`` on x's device. It is checked on the CPU only, since on other
             devices the check would wait for the device. On a GPU a row whose index is out of range becomes NaN. If an
             index repeats, the gradient counts the last of its rows, and a row that no index names gets NaN as gradient.
@@ -128,8 +153,9 @@ def mixup(x: torch.Tensor, lam: Lam, perm: torch.Tensor) -> torch.Tensor:
         The mixtures, in x's shape, dtype and memory layout. Arithmetic is float32, or float64 if x is float64.
 
     Raises:
-        TypeError: x or lam is not floating-point, or perm is not int64.
-        ValueError: shapes or devices do not match, lam requires a gradient, or perm is not a permutation.
+        TypeError: x is not floating-point, lam is not real, or perm is not int64.
+        ValueError: shapes or devices do not match, lam is not finite or requires a gradient, or perm is not a
+            permutation.
     """
     return _mixed([x], lam, perm)[0]
 

@@ -54,7 +54,7 @@ def draw_samples(
     # Room for the label above each image.
     cell_y = place_y + max(2, round(place_y * 0.4))
     cell_x = place_x + max(1, place_x // 8)
-    sheet = torch.ones(rows * cell_y, _COLUMNS * cell_x, 3)
+    sheet = torch.ones(rows * cell_y, _COLUMNS * cell_x, 3, device="cpu")
     figure_height = min(_HIGHEST, 8 * sheet.shape[0] / sheet.shape[1] + 0.4)
     figure = Figure(figsize=(8, figure_height), layout="constrained")
     axis = figure.add_subplot()

@@ -82,7 +82,8 @@ class Callback:
 
     ``started`` comes first and ``closed`` last, however the run ends. Each process has its own callbacks; ``sampled``,
     ``ended`` and ``failed`` come only in the first process, and only if the run has a folder. An exception ends the
-    run, which can resume from its last checkpoint; an exception in ``told`` only loses the scores being measured.
+    run after its state was saved (with several processes: its last checkpoint is kept); an exception in ``told`` only
+    loses the scores being measured. KeyboardInterrupt and SystemExit end the run like Ctrl-C.
     """
 
     def started(self, event: Started) -> None:

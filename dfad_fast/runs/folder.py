@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,14 +23,38 @@ from dfad_fast.runs.summary import Summary
 from dfad_fast.runs.whole_files import make_folder, write_tensors, write_whole
 from dfad_fast.terminal import quoted
 
+_LONGEST_SHOWN = 120
+
 
 def as_folder(out: str | PathLike[str] | None) -> Path | None:
-    """The path of a run's folder, or None for a run without one. Raises UsageError for anything else."""
+    """The path of a run's folder, with ``~`` as the home folder, or None for a run without one.
+
+    Raises UsageError for anything else, and for a path that cannot be a folder.
+    """
     if out is None:
         return None
-    if not isinstance(out, str | PathLike):
+    if not isinstance(out, str | PathLike) or not isinstance(os.fspath(out), str):
         raise UsageError(f"out must be the path of a folder, got {out!r}")
-    return Path(out)
+    if not os.fspath(out):
+        raise UsageError("out is empty: give the path of a folder, such as runs/first")
+    path = Path(os.path.expanduser(out))
+    try:
+        (path / layout.LOCK).lstat()
+    except (FileNotFoundError, NotADirectoryError):  # whether it can be created is seen then
+        pass
+    except (OSError, ValueError) as error:  # too long, with a NUL character, or where this user may not look
+        told = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{_shortened(path)} cannot be a run's folder: {told}: give another") from error
+    return path
+
+
+def _shortened(path: Path) -> str:
+    name = ascii(str(path))[1:-1]
+    return (
+        name
+        if len(name) < _LONGEST_SHOWN
+        else f"{name[: _LONGEST_SHOWN // 2]}...{name[-_LONGEST_SHOWN // 4 :]}"
+    )
 
 
 def refuse_other_run(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -55,8 +56,9 @@ logs and the lock."""
 
 
 def folder_of(run: str | Path) -> Path:
-    """The folder of a run, given the folder or a file in it."""
-    return Path(run).parent if Path(run).is_file() else Path(run)
+    """The folder of a run, given the folder or a file in it, with ``~`` as the home folder."""
+    path = Path(os.path.expanduser(run))
+    return path.parent if os.path.isfile(path) else path
 
 
 def checkpoint_name(age: int) -> str:

@@ -20,7 +20,7 @@ class Recovery:
     def __init__(self, distiller: Distiller, writer: RunWriter, save: Callable[[], None]) -> None:
         self._distiller = distiller
         self._writer = writer
-        self._save = save
+        self.save = save
         self._last_good = distiller.snapshot()
 
     def keep(self) -> None:
@@ -79,7 +79,7 @@ class Recovery:
         kept = f"everything is back at the last good state, iteration {distiller.state.iteration}"
         if out:
             try:
-                self._save()
+                self.save()
                 kept += f", saved in {out}"
             except RunError as error:
                 kept += f", but {error}"

@@ -154,6 +154,11 @@ class Source:
         """How many different images :meth:`held_out` has; it repeats them for more. None for any number."""
         return None
 
+    def held_out_count(self, most: int) -> int:
+        """How many different held-out images there are, at most ``most``."""
+        limit = self.held_out_limit
+        return most if limit is None else min(most, limit)
+
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor] | None:
         """``count`` images that no step sees, in batches, always the same; None if the run's generator makes them."""
         return None

@@ -14,6 +14,8 @@ from dfad_fast.precision import at_least_float32
 from dfad_fast.terms.probe import Probe
 from dfad_fast.terms.term import Term
 
+_MOST_AT_ONCE = 2**30
+
 
 @dataclass(frozen=True)
 class Reconstruction(Term):
@@ -48,5 +50,7 @@ class Diversity(Term):
         )
         # By differences and not by products: images that are nearly the same are what this is about.
         of_noise = torch.cdist(noise, noise, compute_mode="donot_use_mm_for_euclid_dist").square()
-        of_images = torch.cdist(images, images, p=1.0)
+        # A few rows at a time: the gradient takes memory for rows * images * pixels numbers on a GPU.
+        rows = max(1, _MOST_AT_ONCE // max(1, images.numel()))
+        of_images = torch.cat([torch.cdist(part, images, p=1.0) for part in images.split(rows)])
         return torch.exp(-(of_noise / noise.shape[1] * of_images / images.shape[1]).mean())

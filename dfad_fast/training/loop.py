@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
-
-from torch import Tensor
 
 from dfad_fast.data.labeled_batches import Batches
 from dfad_fast.distributed import collectives, processes
 from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluating import evaluate, held_out_images
 from dfad_fast.engine.evaluation import TestSet
+from dfad_fast.engine.iteration import Result
 from dfad_fast.engine.losses import Losses, NotFinite
-from dfad_fast.errors import DFADFastWarning
-from dfad_fast.interrupt import StopOnSignal
+from dfad_fast.errors import DFADFastWarning, RunError
 from dfad_fast.models.black_box import QueryBudgetSpent
 from dfad_fast.reporting import sheets
 from dfad_fast.reporting.samples import Normalization, try_to_label_samples
 from dfad_fast.runs import stability
 from dfad_fast.runs.budget import IterationStart
-from dfad_fast.runs.events import Callback, Failed, Recorded, Sampled, Started, Stepped
+from dfad_fast.runs.events import Callback, Recorded, Sampled, Started, Stepped
+from dfad_fast.runs.interruption import Interruption
 from dfad_fast.runs.recovery import Recovery
+from dfad_fast.runs.telling import Listeners
 from dfad_fast.runs.writer import RunWriter
 from dfad_fast.training.timetable import Timetable
 
@@ -55,16 +55,19 @@ class Loop:
         self._recovery = recovery
         self._times = timetable
         self._history = history
-        self._callbacks = callbacks
+        self.interruption = Interruption()
+        self._listeners = Listeners(callbacks, self.interruption, self._save_before_failing)
         self._normalization = normalization
         self._losses = Losses()
         self._iteration_start = IterationStart(distiller)
-        self._answers: tuple[Tensor, Tensor] | None = None
+        self._last: Result | None = None
         self._held_out = held_out_images(distiller, timetable.evaluate_every)
         self._has_checkpoint = writer.out is None or writer.has_checkpoint
+        self._began_at = distiller.state.iteration
+        self._can_test = True
         self.stop_asked = False
         self.signalled = False
-        """Whether a signal ended the run."""
+        """Whether a signal or another interruption ended the run."""
 
     def run(
         self, batches: Batches | None, finish: Callable[[TestSet | None], dict[str, Any]]
@@ -75,68 +78,45 @@ class Loop:
         try:
             self._writer.forget_failure()
             with (
-                StopOnSignal() as stop,
-                self._closing(),
-                self._failure_noted(),
+                self.interruption,
+                self._listeners.closed_at_the_end(),
+                self._listeners.told_of_failure(self._writer),
                 self._recovery.telling_of_lost_processes(),
             ):
                 self._tell_of_start()
                 collectives.wait()  # loggers may take long to start
-                teacher = self._distiller.networks.teacher
-                test_set = TestSet(teacher, batches, self._distiller.device) if batches is not None else None
-                self._iterate(test_set, stop)
+                teacher, shape = self._distiller.networks.teacher, self._distiller.form.shape
+                device = self._distiller.device
+                test_set = TestSet(teacher, batches, device, shape) if batches is not None else None
+                self._iterate(test_set)
                 if not self._losses.empty:  # check the losses before saving
                     # After a signal there may be no time for an evaluation.
                     self._record(test_set, evaluated=not self.signalled)
-                return finish(test_set)
+                return finish(test_set if self._can_test else None)
         finally:
             self._writer.end()
 
-    def _tell(self, tell: Callable[[Callback], None]) -> None:
-        for callback in self._callbacks:
-            tell(callback)
-
-    def _tell_all(self, tell: Callable[[Callback], None], failed: bool) -> None:
-        """Calls every callback even if one raises. If the run ``failed``, its own error takes precedence."""
-        raised: list[Exception] = []
-        for callback in self._callbacks:
-            try:
-                tell(callback)
-            except Exception as error:
-                raised.append(error)
-        if raised and not failed:
-            raise raised[0]
+    def _save_before_failing(self) -> None:
+        """Saves all iterations so far when a callback raised. Its error takes precedence over one of saving."""
+        if processes.count() > 1 or self._distiller.state.iteration == self._began_at:
+            return
+        with suppress(RunError):
+            if not self._losses.empty:
+                self._keep_record(self._checked_record())
+            self._recovery.save()
 
     def _tell_of_start(self) -> None:
         folder = self._writer.folder.path if self._writer.folder else None
         started = Started(folder, self._distiller.state.iteration, self._times.target, tuple(self._history))
-        self._tell(lambda callback: callback.started(started))
+        self._listeners.tell(lambda callback: callback.started(started))
 
-    @contextmanager
-    def _closing(self) -> Iterator[None]:
-        failed = True
-        try:
-            yield
-            failed = False
-        finally:
-            self._tell_all(lambda callback: callback.closed(failed), failed)
-
-    @contextmanager
-    def _failure_noted(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if self._writer.note_failure(error):
-                failure = Failed(error)
-                self._tell_all(lambda callback: callback.failed(failure), failed=True)
-            raise
-
-    def _iterate(self, test_set: TestSet | None, stop: StopOnSignal) -> None:
+    def _iterate(self, test_set: TestSet | None) -> None:
         state, times = self._distiller.state, self._times
         assert state.planned_iterations is not None
         saved_at = time.monotonic()
         while state.iteration < times.target:
             if not self._step_once():
+                self.signalled = self.interruption.requested
                 return
             last = state.iteration == times.target
             if last or state.iteration % times.log_every == 0:
@@ -146,10 +126,10 @@ class Loop:
                 ):
                     self._show_sheet()
             stepped = Stepped(state.iteration)
-            self._tell(lambda callback: callback.stepped(stepped))  # noqa: B023
+            self._listeners.tell(lambda callback: callback.stepped(stepped))  # noqa: B023
             # Only some processes may have noticed these; now all act the same.
             self.signalled, stop_asked, checkpoint_due = collectives.any_of(
-                stop.requested,
+                self.interruption.requested,
                 self.stop_asked,
                 processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
             )
@@ -163,21 +143,27 @@ class Loop:
                 saved_at = time.monotonic()
 
     def _step_once(self) -> bool:
-        """Returns False if the query budget of a black box is spent."""
+        """Returns False if the run ends: the query budget of a black box is spent, or a network was interrupted."""
         state, started = self._distiller.state, time.perf_counter()
         self._iteration_start.begin()
+        result = None
         try:
-            self._step()
-            result = self._distiller.last
-            assert result is not None
-            for losses in result.losses:
-                self._losses.add(state.iteration, losses)
+            with self.interruption.taken():
+                self._step()
+                result = self._distiller.last
+                assert result is not None
+                for losses in result.losses:
+                    self._losses.add(state.iteration, losses)
         except QueryBudgetSpent as spent:
             self._end(spent)
             return False
         except Exception as error:
             self._recovery.fail(error)
-        self._answers = result.answers
+        if result is None:  # interrupted: the step may have updated only one of the networks
+            self._losses.take()
+            self._recovery.go_back()
+            return False
+        self._last = result
         state.seconds += time.perf_counter() - started
         return True
 
@@ -206,13 +192,15 @@ class Loop:
     def _show_sheet(self) -> None:
         if not self._writer.out:
             return
+        samples = None
         try:
-            samples = try_to_label_samples(self._distiller, self._normalization, sheets.IMAGES)
+            with self.interruption.taken():
+                samples = try_to_label_samples(self._distiller, self._normalization, sheets.IMAGES)
         except Exception as error:  # from the user's networks, as in a step
             self._recovery.fail(error)
         if samples is not None:
             shown = Sampled(self._distiller.state.iteration, self._distiller.state.generated_images, samples)
-            self._writer.on_folder(lambda _: self._tell(lambda callback: callback.sampled(shown)))
+            self._writer.on_folder(lambda _: self._listeners.tell(lambda callback: callback.sampled(shown)))
 
     def _record(self, test_set: TestSet | None, evaluated: bool) -> None:
         state, started = self._distiller.state, time.perf_counter()
@@ -220,18 +208,31 @@ class Loop:
         state.seconds += time.perf_counter() - started
         record["seconds"] = round(state.seconds, 3)
         if evaluated:
-            try:
-                record |= evaluate(self._distiller, test_set, self._held_out)
-            except Exception as error:  # from the user's networks or loader, as in a step
-                self._recovery.fail(error)
-            self._recovery.keep_evaluation()
-        self._history.append(record)
-        self._writer.record(record)
+            record |= self._scores(test_set)
+        self._keep_record(record)
         if evaluated and processes.is_first():
             goes_on = "; training continues" if state.iteration < self._times.target else ""
             for collapse in stability.new_collapses(self._history):
                 warnings.warn(f"{collapse}{goes_on}", DFADFastWarning, stacklevel=3)
-        self._tell(lambda callback: callback.recorded(Recorded(dict(record))))
+        self._listeners.tell(lambda callback: callback.recorded(Recorded(dict(record))))
+
+    def _keep_record(self, record: dict[str, Any]) -> None:
+        self._history.append(record)
+        self._writer.record(record)
+
+    def _scores(self, test_set: TestSet | None) -> dict[str, float]:
+        """The figures of an evaluation; none if it was interrupted."""
+        try:
+            with self.interruption.taken():
+                scores = evaluate(self._distiller, test_set, self._held_out)
+                self._recovery.keep_evaluation()
+                return scores
+        except Exception as error:  # from the user's networks or loader, as in a step
+            # Ctrl-C also reaches the processes of a DataLoader, which then fails.
+            if not self.interruption.requested or processes.count() > 1:
+                self._recovery.fail(error)
+        self._can_test = False
+        return {}
 
     def _checked_record(self) -> dict[str, Any]:
         """The metrics since the last record. The only place in a run that waits for the device."""
@@ -239,7 +240,8 @@ class Loop:
         losses, bad = self._losses.take()
         if bad is None and distiller.trained.has_diverged():
             bad = NotFinite("a weight", distiller.state.iteration)
-        of_all = collectives.collect((bad, {**losses, **self._batch_agreement()}))
+        agreement = self._last.agreement() if self._last else {}
+        of_all = collectives.collect((bad, {**losses, **agreement}))
         bad = next((found for found, _ in of_all if found is not None), None)
         if bad is not None:
             self._recovery.give_up(bad)
@@ -254,10 +256,3 @@ class Loop:
             **{name: sum(own[name] for own in values) / len(values) for name in values[0]},
             **distiller.rates,
         }
-
-    def _batch_agreement(self) -> dict[str, float]:
-        """Agreement on the last batch that the student learned from; empty if there was none."""
-        if self._answers is None:
-            return {}
-        student, teacher = self._answers
-        return {"agreement_batch": (student.argmax(1) == teacher.argmax(1)).float().mean().item()}

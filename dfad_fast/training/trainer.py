@@ -15,6 +15,7 @@ from dfad_fast.engine.distiller import Distiller
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.settings import DistillerSettings
 from dfad_fast.engine.starting import undone_on_failure
+from dfad_fast.engine.uncopied import Uncopied
 from dfad_fast.errors import UsageError
 from dfad_fast.models.ensemble import as_networks
 from dfad_fast.models.reading.check import as_image_shape
@@ -53,7 +54,7 @@ class _Networks:
 
 
 @dataclass(eq=False, repr=False)
-class DFADTrainer(RunSettings, _Networks):
+class DFADTrainer(Uncopied, RunSettings, _Networks):
     """Distills ``teacher`` into ``student`` without data.
 
     One iteration is the method's student steps followed by its generator steps, each on fresh noise. With ``fast`` the
@@ -225,8 +226,8 @@ class DFADTrainer(RunSettings, _Networks):
             UsageError: a number of iterations that is not positive, or ``best_by`` accuracy without ``evaluate``.
             RunError: a loss or weight is not finite, or a step raised, for example in a network or a custom term. The
                 networks and the folder keep the last good state. Also if final files cannot be written, see ``save``.
-            Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, once the current iteration has ended and everything
-                is saved. A second Ctrl-C does not wait and raises a plain KeyboardInterrupt.
+            Stopped: a KeyboardInterrupt, after Ctrl-C, SIGTERM or a KeyboardInterrupt of your code, once the current
+                iteration has ended and everything is saved. SystemExit is raised again. A second Ctrl-C does not wait.
         """
         # The kept state is trained later, so it must not contain inference tensors.
         with torch.inference_mode(False), self.distiller.working():
@@ -251,11 +252,11 @@ class DFADTrainer(RunSettings, _Networks):
             )
             try:
                 summary = self._loop.run(evaluate, lambda test_set: self._saver.save(test_set, listeners))
-                signalled = self._loop.signalled
+                signalled, raised = self._loop.signalled, self._loop.interruption.raised
             finally:
                 self._loop = None
         if signalled and self.iteration < timetable.target:
-            raise Stopped
+            raise Stopped from raised
         return summary
 
     def stop(self) -> None:

@@ -57,3 +57,11 @@ def test_nothing_is_printed_in_quiet_or_beside_the_first_process(capsys, monkeyp
             open_console(quiet)
             logging.getLogger("dfad_fast.somewhere").info("told")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_home_folder_is_one_behind_an_option_too(dfad_fast, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    done = dfad_fast("report", "~/run", "--out=~/page.html")
+    assert done.code == 2
+    assert f"{tmp_path / 'home/run'}" in done.err
+    assert "~" not in done.err

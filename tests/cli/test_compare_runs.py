@@ -56,6 +56,12 @@ def test_settings_that_set_runs_apart_are_named(dfad_fast, own, runs, tmp_path):
     done = dfad_fast("compare", "dfad-0", "replayed")
     assert "dfad, replay=0 (dfad-0)" in done.out
     assert "dfad, replay=2 (replayed)" in done.out
+    config = tmp_path / "dfad-1/config.yaml"
+    assert "best_by: auto" in config.read_text()
+    config.write_text(config.read_text().replace("best_by: auto", "best_by: agreement"))
+    assert (
+        "best_by" not in dfad_fast("compare", "dfad-0", "dfad-1").out
+    )  # which student is kept changes no run
 
 
 def test_a_name_is_no_markup_and_a_torn_line_no_end(dfad_fast, runs, tmp_path):

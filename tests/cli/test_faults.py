@@ -239,6 +239,14 @@ def test_a_folder_that_is_not_to_be_written_to_fails_before_anything_is_trained(
         assert dfad_fast("distill", *own).code == 1
 
 
+@pytest.mark.parametrize("student", ["resnet21", "lenet5"])
+def test_a_student_that_cannot_be_built_fails_before_a_teacher_is_trained(dfad_fast, tmp_path, student):
+    done = dfad_fast("distill", "--dataset", "digits", "--student", student, "--teachers", "teachers")
+    assert done.code == 2
+    assert "unknown network 'resnet21'" in done.err or "LeNet-5 takes images of" in done.err
+    assert not (tmp_path / "teachers").exists()
+
+
 def test_links_in_a_runs_folder_lead_nowhere(dfad_fast, own, tmp_path):
     """As a stranger's archive may hold them: what they lead to is neither written to nor removed."""
     (tmp_path / "elsewhere").mkdir()

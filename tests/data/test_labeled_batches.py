@@ -102,6 +102,18 @@ def test_column_labels_are_compared_one_by_one(pair):
     assert TestSet(teacher, [(IMAGES.double(), labels[:, None])]).scores(student).teacher_accuracy == 1
 
 
+def test_test_images_of_another_size_are_warned_of_once():
+    teacher = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * IMAGES.shape[1], 3))
+    batches = [(IMAGES, torch.zeros(len(IMAGES), dtype=torch.int64))] * 2
+    channels, height, width = IMAGES.shape[1:]
+    with pytest.warns(
+        UserWarning, match="resize them, or the accuracy is that on images of another size"
+    ) as told:
+        TestSet(teacher, batches, image_shape=(channels, height + 1, width))
+    assert len(told) == 1
+    TestSet(teacher, batches, image_shape=(channels, height, width))
+
+
 def test_test_images_stay_what_they_are_and_both_networks_see_them():
     class InPlace(nn.Module):
         def __init__(self):

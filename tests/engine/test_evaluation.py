@@ -135,3 +135,11 @@ def test_scores_of_batches_are_those_of_all_images_at_once(pair):
     assert held_out_images(trainer.distiller, 1) == 32
     assert held_out_images(trainer.distiller, 100) == trainer.images_per_iteration
     assert held_out_images(trainer.distiller, 10**6) == 1024
+
+
+def test_figures_are_on_the_networks_device_whatever_torchs_default_is():
+    teacher, student = (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)) for _ in range(2))
+    trainer = DFADTrainer(teacher, student, (1, 8, 8), "dfad", batch_size=4, latent_dim=4)
+    with torch.device("meta"):
+        summary = trainer.fit(1)
+    assert summary["agreement_generated"] is not None

@@ -232,6 +232,28 @@ def test_a_shared_tensor_that_safetensors_left_out_is_found(tmp_path):
         load_weights(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), tmp_path / "bare.safetensors")
 
 
+def test_two_values_of_a_shared_tensor_are_refused(tmp_path):
+    apart = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    torch.save(apart.state_dict(), tmp_path / "w.pt")
+    before = (network := tied())[0].weight.clone()
+    with pytest.raises(
+        UsageError, match=r"0\.weight and 1\.weight differ in the file, but are one tensor in the net"
+    ):
+        load_weights(network, tmp_path / "w.pt")
+    assert torch.equal(network[0].weight, before)
+    apart[1].weight.data.copy_(apart[0].weight)
+    torch.save(apart.state_dict(), tmp_path / "w.pt")
+    load_weights(network, tmp_path / "w.pt")
+    assert torch.equal(network[1].weight, apart[0].weight)
+
+
+def test_names_in_bytes_are_names(tmp_path, network):
+    state = {name.encode(): value + 1 for name, value in network.state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    load_weights(network, tmp_path / "w.pt")
+    assert all(torch.equal(value, state[name.encode()]) for name, value in network.state_dict().items())
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_other_precisions_are_brought_to_the_networks(tmp_path, network, dtype, suffix):
@@ -395,6 +417,10 @@ OTHER_FILES = {
     "gzip": (gzip.compress(b"weights"), "is compressed by gzip: decompress it first"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(64), r"is an HDF5 file \(as saved by Keras\)"),
     "JSON": (b'{"weight_map": {}}', "is a JSON file, not the weights"),
+    "text": (
+        "epoch: 7\nloss: 0,5 Größe".encode(),
+        "is a text file that begins with 'epoch: 7', not the weights",
+    ),
     "half an archive": (b"PK\x03\x04" + bytes(64), "is cut short or damaged: copy or download it again"),
     "arrays": (lambda file: np.savez(file, weight=np.zeros(3)), "holds NumPy arrays: save them as tensors"),
     "archive": (

@@ -65,9 +65,9 @@ def over_pairs():
 
 MIXING_CASES = [
     (
-        (torch.zeros(2, dtype=torch.int64), PERM),
+        (torch.zeros(2, dtype=torch.bool), PERM),
         TypeError,
-        "lam must be float64, float32, float16 or bfloat16, got int64",
+        "lam must be float64, float32, float16 or bfloat16, got bool",
     ),
     ((torch.zeros(3), PERM), ValueError, "lam must be a scalar or have shape [2], got shape [3]"),
     ((torch.zeros(2, 1), PERM), ValueError, "lam must be a scalar or have shape [2], got shape [2, 1]"),

@@ -143,6 +143,8 @@ LAMS = {
     "list of tensors": ([torch.tensor(x) for x in EACH], torch.tensor(EACH)),
     "numpy [B]": (np.array(EACH), torch.tensor(EACH, dtype=torch.float64)),
     "numpy float32 [B]": (np.array(EACH, dtype=np.float32), torch.tensor(EACH)),
+    "int tensor": (torch.tensor(2), 2.0),
+    "int tensor [B]": (torch.tensor([0, 1, 1, 0, 0, 2]), torch.tensor([0.0, 1, 1, 0, 0, 2])),
     "numpy int [B]": (np.array([0, 1, 1, 0, 0, 1]), torch.tensor([0.0, 1, 1, 0, 0, 1])),
 }
 
@@ -170,6 +172,11 @@ def test_all_kinds_of_lam_are_taken_alike(name, kind):
         (np.ones((6, 1)), r"lam must be a scalar or have shape \[6\], got shape \[6, 1\]"),
         ([torch.tensor(0.5, requires_grad=True)] * 6, "lam gets no gradient and must not require one"),
         (torch.tensor([0.5], requires_grad=True), "lam gets no gradient and must not require one"),
+        (float("nan"), "lam must be finite, got nan"),
+        (np.float32("inf"), "lam must be finite, got inf"),
+        (torch.tensor(float("nan")), "lam must be finite, got nan"),
+        (torch.tensor([0.5, 0.5, -float("inf"), 0.5, 0.5, 0.5]), "lam must be finite, got -inf"),
+        ([0.5, float("nan"), 0.5, 0.5, 0.5, 0.5], "lam must be finite, got nan"),
     ],
 )
 def test_what_is_no_lam_is_refused_by_name(name, lam, message):

@@ -1,11 +1,14 @@
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 
 from dfad_fast.errors import ConfigError, RunError, UsageError
-from dfad_fast.runs.folder import RunFolder
+from dfad_fast.models.loading.weights_file import split_key
+from dfad_fast.runs.folder import RunFolder, as_folder
+from dfad_fast.runs.layout import folder_of
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -102,3 +105,25 @@ def test_a_config_that_no_run_has_written_is_named(tmp_path, name, value):
     folder.write_config({name: value})
     with pytest.raises(ConfigError, match=f"config.yaml: {name} is .*, which no run writes: correct it"):
         folder.read_config()
+
+
+def test_a_home_folder_is_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert as_folder("~/runs/a") == folder_of("~/runs/a") == tmp_path / "runs/a"
+    assert split_key("~/a.pt::ema") == (tmp_path / "a.pt", "ema")
+    assert as_folder("a~b") == Path("a~b")
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("", "out is empty: give the path of a folder"),
+        ("a\0b", r"a\\x00b cannot be a run's folder: .*null"),
+        ("x" * 300, r"x\.\.\.x+ cannot be a run's folder: File name too long: give another"),
+        (b"runs", "out must be the path of a folder, got b'runs'"),
+    ],
+    ids=["empty", "NUL", "long", "bytes"],
+)
+def test_a_path_that_cannot_be_a_folder_is_refused(out, told):
+    with pytest.raises(UsageError, match=told):
+        as_folder(out)

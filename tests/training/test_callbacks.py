@@ -4,9 +4,10 @@ import signal
 from dataclasses import FrozenInstanceError
 
 import pytest
+import torch
 
 from dfad_fast import DFADTrainer
-from dfad_fast.errors import RunError
+from dfad_fast.errors import RunError, UsageError
 from dfad_fast.methods import Method
 from dfad_fast.runs.events import Callback
 from dfad_fast.terms import L1, Weighted
@@ -112,6 +113,15 @@ def test_one_that_fails_at_the_end_keeps_no_other_from_being_closed(pair, tmp_pa
     assert other.names[-1] == "closed, failed=False"
 
 
+def test_an_async_callback_is_refused(pair):
+    class Waits(Callback):
+        async def recorded(self, event):
+            pass
+
+    with pytest.raises(UsageError, match=r"Waits\.recorded is an async function"):
+        DFADTrainer(*pair, SHAPE, "dfad", **SMALL).fit(1, callbacks=[Waits()])
+
+
 def test_a_record_that_a_callback_changes_is_its_own(pair):
     trainer = DFADTrainer(*pair, SHAPE, "dfad", **SMALL)
     trainer.fit(1, callbacks=[Listens(recorded=lambda event: event.record.clear())])
@@ -130,3 +140,65 @@ def test_a_run_that_fails_before_its_first_record_plans_nothing(pair, tmp_path):
     assert trainer.planned_iterations is None
     trainer.fit(1)
     assert trainer.planned_iterations == 1
+
+
+def _at(iteration, error):
+    def raises(event):
+        if event.iteration == iteration:
+            raise error
+
+    return raises
+
+
+@pytest.mark.parametrize(
+    ("error", "ends_with"), [(KeyboardInterrupt(), Stopped), (SystemExit(3), SystemExit)], ids=["key", "exit"]
+)
+def test_an_interruption_of_a_callback_saves_as_ctrl_c_does(pair, tmp_path, error, ends_with):
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
+    listens = Listens(stepped=_at(3, error))
+    with pytest.raises(ends_with) as caught:
+        trainer.fit(5, log_every=5, callbacks=[listens])
+    assert error in (caught.value, caught.value.__cause__)
+    assert listens.names == ["started", *3 * ["stepped"], "recorded", "ended", "closed, failed=False"]
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 3
+    assert (tmp_path / "summary.json").is_file()
+
+
+def test_an_interrupted_data_loader_leaves_the_record_without_scores(pair, tmp_path):
+    batches = iter([[(torch.randn(4, *SHAPE), torch.zeros(4, dtype=torch.int64))]])
+
+    class Loader:
+        def __iter__(self):
+            if (batch := next(batches, None)) is None:
+                raise KeyboardInterrupt
+            return iter(batch)
+
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
+    with pytest.raises(Stopped):
+        trainer.fit(5, Loader(), log_every=2, evaluate_every=2)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 2
+    assert [record["iteration"] for record in trainer.history] == [2]
+    assert "student_accuracy" not in trainer.history[0]
+
+
+def test_an_interrupted_step_goes_back_to_the_last_record(pair, tmp_path):
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
+
+    def interrupts(*_):
+        if trainer.iteration == 4:
+            hook.remove()
+            raise KeyboardInterrupt
+
+    hook = trainer.student.register_forward_hook(interrupts)
+    with pytest.raises(Stopped):
+        trainer.fit(5, log_every=2)
+    assert trainer.iteration == 2
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 2
+
+
+def test_an_error_of_a_callback_loses_no_iteration(pair, tmp_path):
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", out=tmp_path, **SMALL)
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(5, log_every=5, callbacks=[Listens(stepped=_at(3, ZeroDivisionError()))])
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 3
+    assert trainer.history[-1]["iteration"] == 3

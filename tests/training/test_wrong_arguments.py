@@ -1,5 +1,7 @@
 """Arguments of another kind are refused in one line."""
 
+import copy
+import pickle
 import re
 
 import numpy as np
@@ -78,3 +80,12 @@ def test_callbacks_of_a_generator_are_called():
 def test_a_function_is_no_callback():
     with pytest.raises(UsageError, match=r"derived from dfad_fast\.runs\.events\.Callback, got function"):
         make_trainer().fit(1, callbacks=[lambda event: None])
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_trainer_is_not_copied_in_part(copied):
+    trainer = make_trainer()
+    for whole in (trainer, trainer.distiller):
+        with pytest.raises(UsageError, match="cannot be copied or pickled: build another"):
+            copied(whole)
+    make_trainer().load_state_dict(copy.deepcopy(trainer.state_dict()))

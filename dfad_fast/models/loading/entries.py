@@ -68,8 +68,13 @@ def _entry(path: str, values: dict[str, Any], versions: Mapping[str, Any]) -> En
 
 def items(node: object) -> Iterable[tuple[str, Any]]:
     if isinstance(node, Mapping):
-        return [(str(name), value) for name, value in node.items()]
+        return [(_text(name), value) for name, value in node.items()]
     return [(str(index), value) for index, value in enumerate(node)] if isinstance(node, list | tuple) else []
+
+
+def _text(name: object) -> str:
+    """A key as text. Files of Python 2 have bytes."""
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def _is_leaf(name: str, value: object, leaves: set[str]) -> bool:

@@ -166,6 +166,15 @@ def fits(expected: Expected, places: Iterable[Entry]) -> tuple[list[Fit], Fit | 
     return usual or fitting[:1], nearest
 
 
+def torn_ties(fit: Fit, expected: Expected) -> tuple[str, str] | None:
+    """Two names of one tensor of the network that have different values in the file."""
+    for name, names in expected.ties.items():
+        for other in names:
+            if name in fit.state and other in fit.state and not _equal(fit.state[name], fit.state[other]):
+                return name, other
+    return None
+
+
 def state_dict_of(fit: Fit, expected: Expected) -> OrderedDict[str, Any]:
     """The state for load_state_dict, with the file's module versions."""
     state: OrderedDict[str, Any] = OrderedDict(fit.state)

@@ -24,6 +24,15 @@ def names_in(archive: Path) -> list[str]:
         return []
 
 
+def _is_text(start: bytes) -> bool:
+    """Whether a file that begins with ``start`` is text. A character at the end may be cut off."""
+    text = start.decode(errors="ignore")
+    return (
+        len(start) - len(text.encode()) < 4
+        and text.replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
+    )
+
+
 def described(path: Path) -> str | None:
     """What the unreadable file ``path`` is, and what to do about it; None if it is not a kind that is known."""
     with path.open("rb") as file:
@@ -35,6 +44,9 @@ def described(path: Path) -> str | None:
             return told
     if start.lstrip().startswith(b"{"):
         return "is a JSON file, not the weights: name the file of weights, or, for an index, save all in one file"
+    if _is_text(start):
+        first = start[:30].decode(errors="ignore").splitlines()[0]
+        return f"is a text file that begins with {first!r}, not the weights"
     names = names_in(path)
     if not names:
         cut = start.startswith(b"PK\x03\x04")

@@ -20,6 +20,7 @@ from dfad_fast.models.loading.matching import (
     listing,
     other_prefix,
     state_dict_of,
+    torn_ties,
     unusual,
 )
 from dfad_fast.models.loading.names import plain_names
@@ -61,7 +62,7 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
 
     Raises UsageError for a missing or unreadable file, a network on the meta device, a missing key, several states
     that fit, tensors that cannot become dense real weights, and weights that do not fit, with the missing, unexpected
-    and wrongly shaped names. The network is then unchanged.
+    and wrongly shaped names, or with two names of one tensor whose values differ. The network is then unchanged.
     """
     if not isinstance(path, str | Path):
         raise UsageError(
@@ -83,6 +84,11 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
         raise UsageError(
             f"{path}: {listing(odd)}: pass the {what}'s weights as dense float tensors, saved by "
             "torch.save(network.float().state_dict(), ...)"
+        )
+    if torn := torn_ties(fit, expected):
+        raise UsageError(
+            f"the weights in {file} do not fit the {what}: {' and '.join(torn)} differ in the file, but are one tensor "
+            f"in the {what}: build it without sharing them, or remove one of them from the file"
         )
     state = state_dict_of(fit, expected)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from collections import OrderedDict
@@ -58,9 +59,10 @@ class _IgnoredPlainList(Ignored):
 
 
 def split_key(weights: str | Path) -> tuple[Path, str | None]:
-    """The file and the key of ``FILE`` or ``FILE::KEY``."""
-    file, separator, key = str(weights).rpartition(KEY)
-    if not separator or Path(weights).exists():
+    """The file and the key of ``FILE`` or ``FILE::KEY``, with ``~`` as the home folder."""
+    weights = os.path.expanduser(weights)
+    file, separator, key = weights.rpartition(KEY)
+    if not separator or os.path.exists(weights):
         return Path(weights), None
     return Path(file), key
 
@@ -71,9 +73,9 @@ def read_weights(path: Path) -> Any:
     :class:`Ignored` replaces objects of other classes, which are not created. Raises UsageError for a file that is
     missing, cannot be read, or is a program.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a folder: name the file of weights in it")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(
             f"no weights file {path}: expected a .safetensors file or a state_dict saved by torch.save"
         )

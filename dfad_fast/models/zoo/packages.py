@@ -6,6 +6,7 @@ Nothing is ever downloaded: weights are random, or read from a local folder (``h
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def is_packaged(name: str) -> bool:
 def has_weights(name: str) -> bool:
     """Whether ``name`` names a folder with weights, ``hf:DIR``."""
     package, _, folder = name.partition(":")
-    return package == "hf" and any(path for pattern in _WEIGHTS for path in Path(folder).glob(pattern))
+    return package == "hf" and any(
+        path for pattern in _WEIGHTS for path in Path(os.path.expanduser(folder)).glob(pattern)
+    )
 
 
 def create_packaged_network(
@@ -77,7 +80,7 @@ def _from_torchvision(name: str, image_shape: tuple[int, int, int], classes: int
 
 
 def _from_folder(name: str, _image_shape: tuple[int, int, int], classes: int | None) -> nn.Module:
-    folder = Path(name)
+    folder = Path(os.path.expanduser(name))
     if not (folder / "config.json").is_file():
         raise UsageError(f"hf:{name}: expected a local folder with a config.json, written by save_pretrained")
     transformers = import_package("transformers")

@@ -29,7 +29,7 @@ def apply_views(images: Tensor, partners: Tensor, views: Views) -> Tensor:
 def _mixed(images: Tensor, partners: Tensor, views: Views) -> Tensor:
     _, _, height, width = images.shape
     y0, y1, x0, x1 = (end[:, None] for end in views.box.unbind(1))
-    y, x = torch.arange(height), torch.arange(width)
+    y, x = (torch.arange(size, device="cpu") for size in (height, width))
     in_box = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None, :]
     share = torch.where(views.kind == MIXTURE, views.lam, 1.0)[:, None, None] * ~in_box
     # Exact at 0 and 1: unmixed images stay bit-equal.
@@ -59,9 +59,9 @@ def _interpolated(images: Tensor, views: Views) -> Tensor:
 
 def _places(views: Views, height: int, width: int) -> tuple[Tensor, Tensor]:
     """The rows [n, H] and columns [n, W] of the image that the views show."""
-    x = torch.arange(width, dtype=torch.float32)
+    x = torch.arange(width, dtype=torch.float32, device="cpu")
     x = torch.where(views.flip[:, None], width - 1 - x, x)
-    y = torch.arange(height, dtype=torch.float32)
+    y = torch.arange(height, dtype=torch.float32, device="cpu")
     scale = views.scale[:, None]
     # Written so that scale 1 gives exact whole numbers.
     half = 0.5 * (scale - 1)

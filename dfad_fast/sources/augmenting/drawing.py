@@ -73,7 +73,7 @@ def draw_views(
         kind=torch.from_numpy(kind),
         partner=torch.from_numpy(partner),
         lam=torch.from_numpy(lam.astype(np.float32)),
-        box=torch.zeros(count, 4, dtype=torch.int32)
+        box=torch.zeros(count, 4, dtype=torch.int32, device="cpu")
         if box is None
         else torch.from_numpy(np.ascontiguousarray(box.T.astype(np.int32))),
     )

@@ -45,7 +45,7 @@ class Answering:
         """The views of the ``packed`` images as a table [n, views, columns], and the logits [n, views, classes]."""
         count = len(packed)
         if not self.views:
-            return torch.zeros(count, 0, WIDTH), torch.zeros(
+            return torch.zeros(count, 0, WIDTH, device="cpu"), torch.zeros(
                 count, 0, 0, dtype=self.stored_as, device=self.device
             )
         further = self.views - 1

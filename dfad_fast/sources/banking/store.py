@@ -103,7 +103,7 @@ class Store:
             # Every process draws for the whole batch.
             shape, logits = segments[0].packed.pixels.shape, None
             views = self._answering.draw(self._rng, len(places), shape, _ANY).select(rows)
-            sizes = torch.tensor([len(segment) for segment in segments])
+            sizes = torch.tensor([len(segment) for segment in segments], device="cpu")
             views = replace(views, partner=views.partner % sizes[own.segment])
         return Shown(show([segment.packed for segment in segments], own, views, device, dtype), logits)
 

@@ -96,7 +96,7 @@ class FolderSource(Source):
 
     def held_out(self, count: int, batch_size: int) -> Iterator[Tensor]:
         """Repeats them from the first if there are fewer than ``count``."""
-        places = torch.arange(count) % len(self._held_out)
+        places = torch.arange(count, device="cpu") % len(self._held_out)
         return (self._shown(self._held_out[part]) for part in places.split(batch_size))
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _standardizing(form: ImageForm, pixels: Tensor) -> ImageForm:
     mean, std = [], []
     for channel in pixels.unbind(1):
         counts = torch.bincount(channel.flatten(), minlength=256).double()
-        shares, values = counts / counts.sum(), torch.arange(256).double() / 255
+        shares, values = counts / counts.sum(), torch.arange(256, device="cpu").double() / 255
         mean.append(float(shares @ values))
         std.append(max(float(shares @ (values - mean[-1]).square()) ** 0.5, 1e-3))
     return replace(form, mean=tuple(mean), std=tuple(std))

@@ -150,7 +150,7 @@ class InvertedSource(Source):
         if apart is None:
             rng, size = np.random.default_rng([self._bench.seed, _SEED, 1]), self._bench.batch_size
             apart = self._noise(rng, size) if self._stock is None else self._stock.draw(rng, size)
-        places = torch.arange(count) % len(apart)
+        places = torch.arange(count, device="cpu") % len(apart)
         return (apart[part].to(self._bench.device, self._dtype) for part in places.split(batch_size))
 
     def recall(self, state: dict[str, Any]) -> None:

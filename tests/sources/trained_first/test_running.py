@@ -14,7 +14,7 @@ from dfad_fast.methods import METHODS
 from dfad_fast.models import DecodedGenerators, DFADGenerator
 from dfad_fast.models.generators.decoded import Decoder
 from dfad_fast.sources import TrainedFirst, as_source
-from dfad_fast.terms import Diversity, Probe, Reconstruction
+from dfad_fast.terms import Diversity, Probe, Reconstruction, decoding
 
 SHAPE = (1, 8, 8)
 PLAIN = "trained_first(steps=3, generators=2)"
@@ -148,7 +148,7 @@ def test_the_noise_says_label_and_generator():
         assert torch.equal(images[owners == member], own[owners == member])
 
 
-def test_terms_are_least_for_noise_that_is_found_and_images_that_differ():
+def test_terms_are_least_for_noise_that_is_found_and_images_that_differ(monkeypatch):
     noise, images = torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, 3.0]).view(2, 1, 1, 1)
 
     def probe(images, found):
@@ -156,6 +156,8 @@ def test_terms_are_least_for_noise_that_is_found_and_images_that_differ():
 
     assert float(Reconstruction()(probe(images, noise))) == 0.0
     assert float(Reconstruction()(probe(images, noise + 2.0))) == 4.0
+    assert float(Diversity()(probe(images, noise))) == pytest.approx(math.exp(-1.5))
+    monkeypatch.setattr(decoding, "_MOST_AT_ONCE", 2)  # a row at a time
     assert float(Diversity()(probe(images, noise))) == pytest.approx(math.exp(-1.5))
     assert float(Diversity()(probe(images[:1].expand(2, 1, 1, 1), noise))) == 1.0
 
