@@ -159,8 +159,10 @@ def _is_of_numpy(value: object) -> TypeGuard[Any]:
 def refuse_beyond(
     given: Mapping[str, Any], declarations: Mapping[str, Setting], named: Callable[[str], str] = str
 ) -> None:
-    """Raises UsageError for a number outside its limits, and for what is no number where one is needed. ``named`` gives
-    the setting's name in the message."""
+    """Raises UsageError for a number outside its limits, and for what is no number where one is needed.
+
+    ``named`` gives the setting's name in the message.
+    """
     for name, value in given.items():
         declaration = declarations[name]
         if declaration.kind in (int, float) and not (value is None and declaration.is_optional):

@@ -21,8 +21,10 @@ _UNPRINTABLE = re.compile(
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters and escape sequences spelled out, as ``\\x1b``. Names of files, networks and
-    classes may contain any."""
+    """``text`` with control characters and escape sequences spelled out, as ``\\x1b``.
+
+    Names of files, networks and classes may contain any.
+    """
     return _UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 

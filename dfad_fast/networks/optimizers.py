@@ -69,8 +69,11 @@ class ScaledOptimizer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def around(self, optimizer: torch.optim.Optimizer, each_own: bool = False) -> ScaledOptimizer:
-        """A wrapper of another optimizer that shares this scaler and clipping. ``each_own``: every process has its own
-        parameters; since all share one scale, a step that overflows in one process is skipped in all."""
+        """A wrapper of another optimizer that shares this scaler and clipping.
+
+        ``each_own``: every process has its own parameters; since all share one scale, a step that overflows in one
+        process is skipped in all.
+        """
         other = copy.copy(self)
         other.optimizer = optimizer
         other._beside = ()

@@ -223,9 +223,12 @@ class Prober:
     def asker(
         self, graph: bool, unfolded: bool = False, hooked: bool = False, of: nn.Module | None = None
     ) -> Callable[[Tensor], Tensor]:
-        """Returns a function that runs the teacher and returns its logits. ``graph``: whether gradients flow through it
-        to the images, which the generator's phase needs and the student's does not. ``unfolded``: whether its batch
-        norm layers run. ``hooked``: whether hooks read inside it. ``of``: the only member of an ensemble to run."""
+        """Returns a function that runs the teacher and returns its logits.
+
+        ``graph``: whether gradients flow through it to the images, which the generator's phase needs and the student's
+        does not. ``unfolded``: whether its batch norm layers run. ``hooked``: whether hooks read inside it. ``of``: the
+        only member of an ensemble to run.
+        """
         run = self._runners[self.trio.teacher if unfolded else self.quick_teacher]
 
         def ask(images: Tensor) -> Tensor:

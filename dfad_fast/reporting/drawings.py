@@ -15,8 +15,10 @@ from dfad_fast.runs.folder import RunFolder
 
 
 class Drawings(Callback):
-    """Draws into ``folder``, and passes the sheets and the summary to ``loggers``. If something cannot be written, it
-    warns: a picture never ends a run."""
+    """Draws into ``folder``, and passes the sheets and the summary to ``loggers``.
+
+    If something cannot be written, it warns: a picture never ends a run.
+    """
 
     def __init__(self, folder: RunFolder, loggers: Loggers) -> None:
         self._folder = folder

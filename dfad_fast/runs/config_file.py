@@ -14,8 +14,9 @@ from dfad_fast.runs.layout import CONFIG
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Executes nothing, and refuses aliases, since a few lines of them can expand to more
-    than fits into memory.
+    """The mapping in a YAML file.
+
+    Executes nothing, and refuses aliases, since a few lines of them can expand to more than fits into memory.
 
     Raises OSError if there is no file, and ValueError if it holds no mapping.
     """

@@ -98,8 +98,11 @@ class RunFolder:
             self.lock.give_back()
 
     def begin_writing(self) -> None:
-        """Locks the folder for a ``fit``. Raises UsageError if another process or trainer uses the folder, or has used
-        it since ``end_writing``, since this one would revert the run to its earlier state."""
+        """Locks the folder for a ``fit``.
+
+        Raises UsageError if another process or trainer uses the folder, or has used it since ``end_writing``, since
+        this one would revert the run to its earlier state.
+        """
         make_folder(self.path)
         self.lock.take()
         if self._is_lost or any(
@@ -192,8 +195,10 @@ class RunFolder:
             self._write(layout.CHECKPOINT, write)
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """See :func:`dfad_fast.runs.checkpoints.find`. Renames damaged ones, so that they do not replace intact
-        ones."""
+        """See :func:`dfad_fast.runs.checkpoints.find`.
+
+        Renames damaged ones, so that they do not replace intact ones.
+        """
         found = checkpoints.find(self.path)
         for path in found.damaged:
             path.replace(path.with_name(f"{path.name}.damaged"))

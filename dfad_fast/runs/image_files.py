@@ -47,7 +47,9 @@ def write_folder(folder: Path, parts: Iterable[Part]) -> int:
 
 def write_archive(file: Path, parts: Iterable[Part], told: Mapping[str, Any]) -> int:
     """Writes an .npz with ``images`` uint8 [N, H, W, C], ``logits`` float32 [N, classes] and the arrays ``told``.
-    Returns N. Raises RunError if it cannot be written."""
+
+    Returns N. Raises RunError if it cannot be written.
+    """
     make_folder(file.parent)
     both = list(parts)
     images = np.concatenate([images for images, _ in both])

@@ -144,7 +144,9 @@ def _take(folder: Path, file: Path) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Admits one process of this machine at a time, so that only one takes over a stale lock.
-    Without such locks in the system or file system they race, and the loser notices at its next checkpoint."""
+
+    Without such locks in the system or file system they race, and the loser notices at its next checkpoint.
+    """
     handle = None
     try:
         if fcntl is not None:

@@ -50,8 +50,9 @@ def _resumed(out: Path | None, resume: bool) -> Path | None:
 
 
 def begun_before(out: Path | None, resume: bool, student_init: str) -> bool | None:
-    """Whether the resumed run in ``out`` initialized its student from the teacher. If ``student_init`` is auto, the
-    run's record says so. None for a run that starts or restarts.
+    """Whether the resumed run in ``out`` initialized its student from the teacher.
+
+    If ``student_init`` is auto, the run's record says so. None for a run that starts or restarts.
 
     Raises UsageError for a folder that holds no run.
     """

@@ -30,8 +30,10 @@ _BESIDE_SETTINGS = (
 
 
 def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[str, Any]:
-    """The settings in ``config`` that differ from those of the run so far. Raises UsageError if there are any, unless
-    ``accept`` is set."""
+    """The settings in ``config`` that differ from those of the run so far.
+
+    Raises UsageError if there are any, unless ``accept`` is set.
+    """
     config_before = folder.read_config()
     # For a run older than a setting, its current default applies.
     before = {**recorded_by_value(), "ensemble": None}

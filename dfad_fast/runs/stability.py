@@ -66,8 +66,10 @@ _SIGNS = (
 
 
 def new_collapses(history: Sequence[_Record]) -> list[str]:
-    """Warnings about collapses that the last record of ``history`` shows for the second evaluation in a row. A single
-    one early in a run means nothing, and a lasting one is reported only once."""
+    """Warnings about collapses that the last record of ``history`` shows for the second evaluation in a row.
+
+    A single one early in a run means nothing, and a lasting one is reported only once.
+    """
     return [
         f"{sign.what}, at iterations {spell[0]} and {spell[1]}: {sign.advice}"
         for sign, spells in _spells_of_all(history)

@@ -71,7 +71,9 @@ def write_tensors(path: Path, state: Mapping[str, Any], metadata: Mapping[str, s
 
 def plain_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """A state dictionary as safetensors needs it: on the CPU, contiguous, without memory shared between tied weights.
-    Leaves out a module's extra state."""
+
+    Leaves out a module's extra state.
+    """
     return {
         key: value.detach().cpu().contiguous().clone()
         for key, value in state.items()

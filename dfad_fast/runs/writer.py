@@ -95,8 +95,10 @@ class RunWriter:
         iteration: int,
         state: Callable[[], Mapping[str, Any]],
     ) -> None:
-        """Writes the student's weights first and the checkpoint, the largest file, last. ``state`` returns its content,
-        which all processes collect together."""
+        """Writes the student's weights first and the checkpoint, the largest file, last.
+
+        ``state`` returns its content, which all processes collect together.
+        """
         if not self.out:
             return
 

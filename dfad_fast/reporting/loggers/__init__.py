@@ -93,8 +93,10 @@ class Loggers(Callback):
 
 
 def available(names: Sequence[str]) -> list[str]:
-    """The loggers among ``names`` whose packages are installed; warns about the others. Raises UsageError for an
-    unknown name."""
+    """The loggers among ``names`` whose packages are installed; warns about the others.
+
+    Raises UsageError for an unknown name.
+    """
     found = []
     for name in names:
         kind = _kind_of(name)
