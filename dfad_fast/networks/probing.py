@@ -123,6 +123,7 @@ class Runner:
         }
 
     def __call__(self, x: Tensor, hooked: bool = False) -> Tensor:
+        """The network's answer to ``x``; with ``hooked`` not from compiled code, in which no hook runs."""
         return self._compiled(x) if self._compiled is not None and not hooked else self._network(x)
 
 

@@ -59,6 +59,7 @@ class Drawings(Callback):
             warnings.warn(f"not written in {folder.path}: {attempts}", DFADFastWarning, stacklevel=2)
 
     def failed(self, event: Failed) -> None:
+        """Writes the page of a run that has failed."""
         write_page_if_possible(self._folder.path)
 
     def _keep_sheet(self, event: Sampled) -> None:

@@ -54,8 +54,10 @@ def recorded_config(folder: Path) -> dict[str, Any]:
 
 
 def _first_of_another_kind(config: Mapping[str, Any]) -> str | None:
-    """The first entry with a type that no run writes. dfad_fast.jobs.config checks the entries of ``dfad-fast
-    distill``."""
+    """The first entry with a type that no run writes.
+
+    dfad_fast.jobs.config checks the entries of ``dfad-fast distill``.
+    """
     return next((name for name, fits in _KINDS.items() if name in config and not fits(config[name])), None)
 
 

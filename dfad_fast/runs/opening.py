@@ -21,8 +21,10 @@ from dfad_fast.runs.writer import RunWriter
 def _open_folder(
     out: Path, overwrite: bool, resume: bool, keep_checkpoints: int
 ) -> tuple[RunFolder | None, bool]:
-    """The folder, only in the first process, and whether a run that should be resumed is restarted because it ended
-    before its first checkpoint."""
+    """The folder, only in the first process, and whether a run that should be resumed is restarted.
+
+    It is restarted if it ended before its first checkpoint.
+    """
     opened: list[RunFolder] = []
 
     def open_first() -> bool:

@@ -64,6 +64,7 @@ class Record:
 
     @property
     def planned_iterations(self) -> int | None:
+        """The run's length, None if the record does not say it."""
         told = self.config.get("distill")
         known = [
             *(checkpoint.planned_iterations for checkpoint in self.checkpoints),

@@ -27,8 +27,9 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets ``write`` write a file beside ``path`` and renames it: ``path`` is complete or unchanged, even after a power
-    failure.
+    """Lets ``write`` write a file beside ``path`` and renames it.
+
+    So ``path`` is complete or unchanged, even after a power failure.
 
     Raises RunError if that is impossible, for example on a full disk.
     """
