@@ -42,12 +42,11 @@ from dfad_fast.sources.storage import NoStorage, Storage
 class Distiller:
     """Teacher, student and generator of a run, and everything that changes during it.
 
-    That is the weights, optimizers, sources of images and randomness, and the position (``state``).
-
-    Opens no files and prints nothing. ``form`` describes the teacher's images. ``settings`` are those of
-    :class:`dfad_fast.DFADTrainer`; ``facts`` are further values that all processes of a run must agree on. ``storage``
-    holds images that do not fit into memory. ``begun`` is for a run that is resumed: whether its student was
-    initialized from the teacher, which is not repeated.
+    That is the weights, optimizers, sources of images and randomness, and the position (``state``). Opens no files and
+    prints nothing. ``form`` describes the teacher's images. ``settings`` are those of :class:`dfad_fast.DFADTrainer`;
+    ``facts`` are further values that all processes of a run must agree on. ``storage`` holds images that do not fit
+    into memory. ``begun`` is for a run that is resumed: whether its student was initialized from the teacher, which is
+    not repeated.
 
     Raises UsageError for networks that do not fit each other or the image shape, and for unknown names.
     """
@@ -138,20 +137,16 @@ class Distiller:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Inside the block the user's networks have the memory layout of steps.
-
-        Afterwards they have their original layout and modes; only the student's weights differ.
-        """
+        """Inside the block the user's networks have the memory layout of steps, afterwards their own again."""
         networks = self.networks
         both = networks.teacher, networks.student
         with used_alone(*both), modes_kept(*both, networks.generator), self._layouts.in_use():
             yield
 
     def step(self) -> Result:
-        """One iteration.
+        """Takes one iteration, and reads nothing back from the device.
 
-        Reads nothing back from the device. Outside of ``working`` the networks' weights stay in the layout of steps,
-        for the next one.
+        Outside of ``working`` the networks' weights stay in the layout of steps, for the next one.
         """
         both = self.networks.teacher, self.networks.student
         with used_alone(*both), modes_kept(*both):
@@ -233,10 +228,7 @@ class Distiller:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to continue: weights, optimizers, sources of images and randomness, position.
-
-        In a run over several processes each has its own sources.
-        """
+        """All that is needed to continue the run; of several processes each has its own sources."""
         return {
             "weights": self.trained.weights(),
             "student_optimizer": self.student_optimizer.state_dict(),
@@ -260,10 +252,7 @@ class Distiller:
         return state
 
     def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
-        """This process's part of the state that all processes saved together.
-
-        A process that the run did not have before keeps its own sources of randomness.
-        """
+        """This process's part of the state of all. A process that was not there keeps its sources of randomness."""
         sources = state["global_rng"]
         if isinstance(sources, list):
             sources = sources[processes.rank()] if processes.rank() < len(sources) else None
