@@ -215,8 +215,7 @@ class Distiller:
     def held_out_batches(self, count: int) -> Iterator[Tensor]:
         """Yields ``count`` images that no step sees, one batch in memory at a time.
 
-        They are the source's own, or generated from noise that no step draws, with the generator in train mode. Every
-        process of a run gets the same images.
+        They are the source's own, or generated in train mode from noise that no step draws; the same in every process.
         """
         # Not the whole batch of a run over many processes, which does not fit into a single one.
         size = self.settings.batch_size // processes.count()
