@@ -186,7 +186,7 @@ def find_test_set(settings: DistillSettings, dataset: Dataset | None, pair: Pair
 def with_trained_teacher(settings: DistillSettings, teachers: str) -> DistillSettings:
     """``settings`` with the folder ``teachers``, if it holds the teachers that they need.
 
-    So nothing is written there.
+    Another folder is left out, so that nothing is written there.
     """
     if settings.dataset not in DEFAULTS:
         return settings
