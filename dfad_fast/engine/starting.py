@@ -71,8 +71,8 @@ def start_student(
 def undone_on_failure(student: nn.Module, student_init: str) -> Iterator[None]:
     """Restores the weights of ``student`` if the block fails.
 
-    Without that, a second attempt would find a student that looks trained, or an unrelated mistake would cost the user's
-    own weights.
+    Without that, a second attempt would find a student that looks trained, or an unrelated mistake would cost the
+    user's own weights.
     """
     if student_init == "random":
         yield
