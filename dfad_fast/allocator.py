@@ -34,8 +34,10 @@ def pin_allocator() -> bool:
 
 
 def _ask_for_large_pages(libc: ctypes.CDLL) -> None:
-    """Reserves the heap's next addresses, half the size of physical memory, marks them for huge pages, and returns them
-    to malloc. Since trimming is off, malloc continues from there."""
+    """Reserves the heap's next addresses, marks them for huge pages, and returns them to malloc.
+
+    Their size is half of physical memory. Since trimming is off, malloc continues from there.
+    """
     malloc, free, madvise = libc.malloc, libc.free, libc.madvise
     malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     free.restype, free.argtypes = None, [ctypes.c_void_p]

@@ -20,8 +20,11 @@ class Attempts:
         self.failures: list[tuple[str, str]] = []
 
     def attempt(self, name: str, do: Callable[[], T], together: bool = False) -> T | None:
-        """Returns what ``do`` returns, or None if it fails. ``together``: whether all processes of the run do this. If
-        so and there are several, errors are raised, since the other processes would wait."""
+        """Returns what ``do`` returns, or None if it fails.
+
+        ``together``: whether all processes of the run do this. If so and there are several, errors are raised, since
+        the other processes would wait.
+        """
         try:
             return do()
         except Exception as error:

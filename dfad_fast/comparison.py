@@ -128,8 +128,10 @@ def _classes(group: Group) -> str:
 
 
 def draw_groups(path: Path, groups: Sequence[Group]) -> None:
-    """Plots agreement on held-out generated images, which every run has, and, if there are test images, the students'
-    accuracy. The x axis counts generated images; each group has one color."""
+    """Plots agreement on held-out generated images, which every run has, and accuracy if there are test images.
+
+    The accuracy is the students'. The x axis counts generated images; each group has one color.
+    """
     from matplotlib.figure import Figure
 
     tested = any(

@@ -20,6 +20,7 @@ def device_name(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
+    """The versions of what a run's result depends on."""
     return {
         "dfad_fast": __version__,
         "python": platform.python_version(),

@@ -110,6 +110,7 @@ def _lines(value: Any, indent: str = "") -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Prints the report and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m dfad_fast.info", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON, for bug reports and scripts")
     report = collect()

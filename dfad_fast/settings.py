@@ -86,6 +86,7 @@ class Setting:
 
     @property
     def is_optional(self) -> bool:
+        """Whether it may be left out: its default is none or empty."""
         return self.default is None or self.default == ()
 
     def accepts(self, value: Any) -> bool:
@@ -118,8 +119,10 @@ def setting(
     """The field of a dataclass that declares a setting.
 
     Args:
+        default: its value if it is not given.
         help: its help text on the command line.
         details: what the Python documentation adds to that.
+        limits: the numbers that it accepts.
         option: what the command line and config.yaml accept, if the annotation allows more.
         multiple: whether each entry of a tuple is a separate option, instead of one option with commas.
         metavar: the placeholder for its value on the command line.
@@ -159,8 +162,10 @@ def _is_of_numpy(value: object) -> TypeGuard[Any]:
 def refuse_beyond(
     given: Mapping[str, Any], declarations: Mapping[str, Setting], named: Callable[[str], str] = str
 ) -> None:
-    """Raises UsageError for a number outside its limits, and for what is no number where one is needed. ``named`` gives
-    the setting's name in the message."""
+    """Raises UsageError for a number outside its limits, and for what is no number where one is needed.
+
+    ``named`` gives the setting's name in the message.
+    """
     for name, value in given.items():
         declaration = declarations[name]
         if declaration.kind in (int, float) and not (value is None and declaration.is_optional):

@@ -21,8 +21,10 @@ _UNPRINTABLE = re.compile(
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters and escape sequences spelled out, as ``\\x1b``. Names of files, networks and
-    classes may contain any."""
+    r"""``text`` with control characters and escape sequences spelled out, as ``\x1b``.
+
+    Names of files, networks and classes may contain any.
+    """
     return _UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
@@ -44,6 +46,7 @@ class Stream:
         """Whether it is a pipe whose reader has closed it."""
 
     def write(self, text: str) -> int:
+        """Writes the text, with characters that the encoding lacks spelled out; returns its length."""
         with self._dropping():
             try:
                 self._stream.write(text)
@@ -53,6 +56,7 @@ class Stream:
         return len(text)
 
     def flush(self) -> None:
+        """Flushes the stream."""
         with self._dropping():
             self._stream.flush()
 

@@ -59,8 +59,10 @@ def export(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Export the student of the run in folder RUN, finished or not, to a file that is checked against it. Like
-    inspect, this needs the run's teacher: its weights, or its dataset's files."""
+    """Export the student of the run in folder RUN, finished or not, to a file that is checked against it.
+
+    Like inspect, this needs the run's teacher: its weights, or its dataset's files.
+    """
     from dfad_fast.errors import UsageError
     from dfad_fast.exporting import CompressionSettings, Int8Failed, export
     from dfad_fast.exporting.table import print_export

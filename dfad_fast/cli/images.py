@@ -41,8 +41,11 @@ def images(
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Write the images that the student of the run in folder RUN learned from, with the teacher's answers. They come
-    from the run's bank or, if it kept none, are newly made by its source. --source "folder(path='...')" reads them."""
+    """Write the images that the student of the run in folder RUN learned from, with the teacher's answers.
+
+    They come from the run's bank or, if it kept none, are newly made by its source. --source "folder(path='...')" reads
+    them.
+    """
     from dfad_fast.jobs.images import write_images
     from dfad_fast.jobs.trained_run import load_run
 

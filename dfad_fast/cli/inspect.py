@@ -51,8 +51,11 @@ def inspect(
     out: str | None,
     quiet: bool,
 ) -> None:
-    """Show how similar teacher and student of the run in folder RUN are, finished or not: accuracy, features per
-    stage, calibration, agreement between images, classes of generated images. Trains and downloads nothing."""
+    """Show how similar teacher and student of the run in folder RUN are, finished or not.
+
+    Compares accuracy, features per stage, calibration, agreement between images, and classes of generated images.
+    Trains and downloads nothing.
+    """
     from dfad_fast.inspection.inspecting import inspect
     from dfad_fast.inspection.picture import draw_inspection
     from dfad_fast.inspection.table import print_inspection

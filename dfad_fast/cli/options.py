@@ -25,6 +25,7 @@ class CommaSeparated(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
+        """The values of the text, which fails if one is none of the kind."""
         if isinstance(value, tuple):
             return value
         try:
@@ -63,6 +64,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Print only errors and
 
 
 def threads_option(help: str = "CPU threads (default: all cores).") -> Decorator:
+    """The option ``--threads``, with ``help`` as its text."""
     return click.option("--threads", type=int, callback=within(THREADS), help=help)
 
 

@@ -56,8 +56,10 @@ def record(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Write statistics of a teacher's activations on its data to a small file that contains no images. The methods
-    dfkd and dream distill from this file where the data is not available."""
+    """Write statistics of a teacher's activations on its data to a small file that contains no images.
+
+    The methods dfkd and dream distill from this file where the data is not available.
+    """
     from dfad_fast.jobs.recording import write_record
     from dfad_fast.sources.recorded.measuring import Detail
 

@@ -25,8 +25,10 @@ from dfad_fast.wording import counted
 @click.option("--teachers", help="Folder of teachers trained here (default: the run's). None is trained.")
 @quiet_option
 def resume(run: str, accept_changes: bool, threads: int | None, teachers: str | None, quiet: bool) -> None:
-    """Resume the run in folder RUN from its last checkpoint and finish it as planned. A run that was killed before its
-    first checkpoint is restarted."""
+    """Resume the run in folder RUN from its last checkpoint and finish it as planned.
+
+    A run that was killed before its first checkpoint is restarted.
+    """
     from dfad_fast.distributed import processes
     from dfad_fast.jobs.config import read_config, recorded_threads
     from dfad_fast.jobs.distill import prepare

@@ -27,14 +27,17 @@ class ProcessLost(RunError):
 
 
 def count() -> int:
+    """The number of the run's processes; 1 without torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """This process's number, from 0."""
     return dist.get_rank() if count() > 1 else 0
 
 
 def is_first() -> bool:
+    """Whether this is the process that writes files and prints."""
     return rank() == 0
 
 

@@ -69,8 +69,11 @@ class BestStudent:
         self._stride = 1
 
     def describe(self) -> dict[str, Any] | None:
-        """``iteration``, ``by`` (what was compared), ``value``, and ``accuracy`` on the test images if there are any;
-        the last two are fractions. None before the first comparison."""
+        """The best student so far, for the run's records; None before the first comparison.
+
+        The keys are ``iteration``, ``by`` (what was compared), ``value``, and ``accuracy`` on the test images if there
+        are any; the last two are fractions.
+        """
         if self.weights is None:
             return None
         return {
@@ -213,8 +216,10 @@ class _holding:
 
 
 def _score(student: Tensor, teacher: Tensor) -> tuple[float, float]:
-    """For logits [N, classes]: the mean agreement per class of the teacher, and the negated discrepancy. For both,
-    higher is better."""
+    """For logits [N, classes]: the mean agreement per class of the teacher, and the negated discrepancy.
+
+    For both, higher is better.
+    """
     answers = teacher.argmax(1)
     seen = answers.bincount(minlength=teacher.shape[1])
     alike = answers[student.argmax(1) == answers].bincount(minlength=teacher.shape[1])

@@ -84,8 +84,10 @@ def choose_method(
 
 
 def source_of(method: str | Method, source: str | SourceSpec = "auto") -> SourceSpec:
-    """The source that :func:`choose_method` will use, before there are networks. Does not check the method's
-    name; raises UsageError for a method of another type."""
+    """The source that :func:`choose_method` will use, before there are networks.
+
+    Does not check the method's name; raises UsageError for a method of another type.
+    """
     if source != "auto":
         return as_source(source)
     if not isinstance(method, str | Method):

@@ -41,13 +41,13 @@ from dfad_fast.sources.storage import NoStorage, Storage
 
 
 class Distiller(Uncopied):
-    """Teacher, student and generator of a run, and everything that changes during it: weights, optimizers, sources of
-    images and randomness, and the position (``state``).
+    """Teacher, student and generator of a run, and everything that changes during it.
 
-    Opens no files and prints nothing. ``form`` describes the teacher's images. ``settings`` are those of
-    :class:`dfad_fast.DFADTrainer`; ``facts`` are further values that all processes of a run must agree on. ``storage``
-    holds images that do not fit into memory. ``begun`` is for a run that is resumed: whether its student was
-    initialized from the teacher, which is not repeated.
+    That is the weights, optimizers, sources of images and randomness, and the position (``state``). Opens no files and
+    prints nothing. ``form`` describes the teacher's images. ``settings`` are those of :class:`dfad_fast.DFADTrainer`;
+    ``facts`` are further values that all processes of a run must agree on. ``storage`` holds images that do not fit
+    into memory. ``begun`` is for a run that is resumed: whether its student was initialized from the teacher, which is
+    not repeated.
 
     Raises UsageError for networks that do not fit each other or the image shape, and for unknown names.
     """
@@ -138,16 +138,17 @@ class Distiller(Uncopied):
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Inside the block the user's networks have the memory layout of steps. Afterwards they have their original
-        layout and modes; only the student's weights differ."""
+        """Inside the block the user's networks have the memory layout of steps, afterwards their own again."""
         networks = self.networks
         both = networks.teacher, networks.student
         with used_alone(*both), modes_kept(*both, networks.generator), self._layouts.in_use():
             yield
 
     def step(self) -> Result:
-        """One iteration. Reads nothing back from the device. Outside of ``working`` the networks' weights stay in the
-        layout of steps, for the next one."""
+        """Takes one iteration, and reads nothing back from the device.
+
+        Outside of ``working`` the networks' weights stay in the layout of steps, for the next one.
+        """
         both = self.networks.teacher, self.networks.student
         with used_alone(*both), modes_kept(*both):
             self._layouts.take()
@@ -212,8 +213,10 @@ class Distiller(Uncopied):
         return self.source.held_out_count(most)
 
     def held_out_batches(self, count: int) -> Iterator[Tensor]:
-        """``count`` images that no step sees, one batch in memory at a time: the source's own, or generated from noise
-        that no step draws, with the generator in train mode. Every process of a run gets the same images."""
+        """Yields ``count`` images that no step sees, one batch in memory at a time.
+
+        They are the source's own, or generated in train mode from noise that no step draws; the same in every process.
+        """
         # Not the whole batch of a run over many processes, which does not fit into a single one.
         size = self.settings.batch_size // processes.count()
         if (own := self.source.held_out(count, size)) is not None:
@@ -224,8 +227,7 @@ class Distiller(Uncopied):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to continue: weights, optimizers, sources of images and randomness, position. In a run
-        over several processes each has its own sources."""
+        """All that is needed to continue the run; of several processes each has its own sources."""
         return {
             "weights": self.trained.weights(),
             "student_optimizer": self.student_optimizer.state_dict(),
@@ -249,8 +251,7 @@ class Distiller(Uncopied):
         return state
 
     def own_part(self, state: dict[str, Any]) -> dict[str, Any]:
-        """This process's part of the state that all processes saved together. A process that the run did not have
-        before keeps its own sources of randomness."""
+        """This process's part of the state of all. A process that was not there keeps its sources of randomness."""
         sources = state["global_rng"]
         if isinstance(sources, list):
             sources = sources[processes.rank()] if processes.rank() < len(sources) else None
@@ -269,8 +270,10 @@ class Distiller(Uncopied):
         return copy.deepcopy(self.state_dict(), {id(tensor): tensor for tensor in shared})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state from ``state_dict``, including the global sources of randomness. Raises UsageError if a
-        black-box teacher's journal of queries does not reach that state."""
+        """Restores the state from ``state_dict``, including the global sources of randomness.
+
+        Raises UsageError if a black-box teacher's journal of queries does not reach that state.
+        """
         if self.queries:
             self.queries.go_back(state.get("queries", 0))
         self._schedule.forget()

@@ -29,8 +29,10 @@ def held_out_images(distiller: Distiller, evaluate_every: int) -> int:
 
 
 def evaluate(distiller: Distiller, test_set: TestSet | None, held_out: int) -> dict[str, float]:
-    """Figures for the record of this iteration, on the test images and on ``held_out`` generated ones. Changes nothing
-    in the run except ``best`` and the best accuracy."""
+    """Figures for the record of this iteration, on the test images and on ``held_out`` generated ones.
+
+    Changes nothing in the run except ``best`` and the best accuracy.
+    """
     networks, state, best = distiller.networks, distiller.state, distiller.best
     found: dict[str, float] = {}
     tested = test_set is not None

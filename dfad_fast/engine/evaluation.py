@@ -30,8 +30,11 @@ from dfad_fast.precision import at_least_float32
 
 @dataclass(frozen=True)
 class TestScores:
-    """Fractions of the labeled test images. Those that need the teacher's answers are None for a black box, whose
-    queries are spent only on images that the student learns from."""
+    """Fractions of the labeled test images.
+
+    Those that need the teacher's answers are None for a black box, whose queries are spent only on images that the
+    student learns from.
+    """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
@@ -62,8 +65,10 @@ class GeneratedScores:
 
 
 def ask(network: nn.Module, images: Tensor) -> Tensor:
-    """The network's logits for images [B, C, H, W], moved to the device and dtype of its parameters. It gets a copy,
-    since a network may modify its input in place."""
+    """The network's logits for images [B, C, H, W], moved to the device and dtype of its parameters.
+
+    It gets a copy, since a network may modify its input in place.
+    """
     return network(images.to(device_of(network), image_dtype(network), copy=True))
 
 
@@ -192,8 +197,10 @@ def generated_scores(
     connectors_trained: bool = False,
     look: Callable[[Tensor, Tensor, Tensor], None] = lambda images, teacher, student: None,
 ) -> GeneratedScores:
-    """Discrepancy, agreement, classes and, with ``stages``, sign agreement per stage, on batches [B, C, H, W] with
-    ``count`` images in total. One batch is in memory at a time. All networks are in eval mode.
+    """Compares student and teacher on batches [B, C, H, W] with ``count`` images in total.
+
+    Returns discrepancy, agreement, classes and, with ``stages``, sign agreement per stage. One batch is in memory at a
+    time. All networks are in eval mode.
 
     A stage that is narrower in the student is compared through its connector, so only if the connector was trained.
     ``look`` is called with each batch and both networks' logits for it.

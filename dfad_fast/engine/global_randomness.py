@@ -30,6 +30,7 @@ def global_state(device: torch.device) -> dict[str, Any]:
 
 
 def restore_global_state(state: dict[str, Any], device: torch.device) -> None:
+    """Restores the result of :func:`global_state`."""
     torch.set_rng_state(state["torch"])
     numpy = state["numpy"]
     np.random.set_state(

@@ -78,8 +78,10 @@ class Iteration:
         return self._source.generated_images
 
     def draw(self, rng: np.random.Generator, progress: float) -> list[list[tuple[np.ndarray, ...]]]:
-        """The terms' random numbers for an iteration, per step and per row of its objective. The student's steps on new
-        images come first, then the source's own steps, then the student's further ones."""
+        """The terms' random numbers for an iteration, per step and per row of its objective.
+
+        The student's steps on new images come first, then the source's own steps, then the student's further ones.
+        """
         first = self._draw_student(rng, self._method.student_steps)
         own = self._source.draw(rng, progress)
         return [*first, *own, *self._draw_student(rng, self._source.student_steps - len(first))]

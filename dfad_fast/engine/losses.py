@@ -25,6 +25,7 @@ class Losses:
 
     @property
     def empty(self) -> bool:
+        """Whether no step has been added since the last :meth:`take`."""
         return not self._steps
 
     def add(self, iteration: int, losses: dict[str, Tensor]) -> None:

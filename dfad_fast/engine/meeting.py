@@ -13,8 +13,11 @@ from dfad_fast.networks.trio import Trio
 
 
 def meet(networks: Trio, settings: Mapping[str, Any], facts: Mapping[str, object]) -> None:
-    """Synchronizes the processes of a run. Raises UsageError in every process if the teacher's weights, ``settings``,
-    versions, networks or ``facts`` differ between them."""
+    """Synchronizes the processes of a run.
+
+    Raises UsageError in every process if the teacher's weights, ``settings``, versions, networks or ``facts`` differ
+    between them.
+    """
     if processes.count() == 1:
         return
     processes.meet()

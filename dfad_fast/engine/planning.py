@@ -92,8 +92,11 @@ def kind_of_source(spec: SourceSpec) -> str:
 def state_of_source(
     state: Mapping[str, Any], settings: DistillerSettings, spec: SourceSpec
 ) -> dict[str, Any]:
-    """The source's part of a run's state. Raises RuntimeError if it belongs to another source or to other settings of
-    older images, or comes from a version that kept them in another form."""
+    """The source's part of a run's state.
+
+    Raises RuntimeError if it belongs to another source or to other settings of older images, or comes from a version
+    that kept them in another form.
+    """
     if state.get("rehearsal"):
         raise RuntimeError("it comes from an earlier version, which kept older images in another form")
     own, others = older_images(settings), state.get("older_images")

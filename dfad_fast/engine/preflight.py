@@ -76,7 +76,11 @@ def refuse_unaffordable(
     """Raises UsageError if even the images, and a generator if it is made here, do not fit into the free memory.
 
     Args:
+        image_shape: (C, H, W).
         batch_size: images of a batch in this process.
+        latent_dim: numbers from which the generator makes an image.
+        device: where the run computes.
+        dtype: that of images and weights.
         own_generator: whether the generator is made by name.
     """
     pixels = image_shape[1] * image_shape[2]

@@ -36,8 +36,11 @@ class RandomNumbers:
         return torch.randn(count, self._latent_dim, generator=source, device=self._device, dtype=self._dtype)
 
     def draw_own_noise(self, count: int, batch_size: int) -> Tensor:
-        """Noise for ``count`` images of this process: its rows of the noise for whole batches of ``batch_size`` images,
-        which all processes draw identically."""
+        """Noise [count, latent_dim] for ``count`` images of this process.
+
+        It is this process's rows of the noise for whole batches of ``batch_size`` images, which all processes draw
+        identically.
+        """
         noise = self.draw_noise(count * processes.count(), self.noise)
         batches = noise.view(-1, batch_size, self._latent_dim)
         return batches[:, processes.own_rows(batch_size)].reshape(count, self._latent_dim)
@@ -57,8 +60,10 @@ class RandomNumbers:
         return x.to(self._device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
+        """The states of both generators."""
         return {"noise": self.noise.get_state(), "mixing": self._mixing.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the result of :meth:`state_dict`."""
         self.noise.set_state(state["noise"])
         self._mixing.bit_generator.state = state["mixing"]

@@ -170,8 +170,10 @@ class DistillerSettings:
 
 
 def recorded_by_value() -> dict[str, Any]:
-    """The settings that a run's config.yaml records as given, each with its default. The others are recorded in
-    resolved form: the method's terms, the recipe, levers and taps."""
+    """The settings that a run's config.yaml records as given, each with its default.
+
+    The others are recorded in resolved form: the method's terms, the recipe, levers and taps.
+    """
     return {name: own.default for name, own in declared(DistillerSettings).items() if not own.resolved}
 
 

@@ -40,8 +40,9 @@ def start_student(
     draw: Callable[[], Sequence[Tensor]],
     begun: bool | None = None,
 ) -> Start:
-    """Initializes ``student`` according to ``student_init`` and returns the result, the same in every process. ``draw``
-    returns batches of images [B, C, H, W]; it is called only if they are needed.
+    """Initializes ``student`` according to ``student_init`` and returns the result, the same in every process.
+
+    ``draw`` returns batches of images [B, C, H, W]; it is called only if they are needed.
 
     ``auto`` leaves a student unchanged if it was trained before, if that cannot be known because it has no batch norm
     layers, or if it is of another family than the teacher. In a run that is resumed, ``begun`` says whether the student
@@ -68,8 +69,11 @@ def start_student(
 
 @contextmanager
 def undone_on_failure(student: nn.Module, student_init: str) -> Iterator[None]:
-    """Restores the weights of ``student`` if the block fails. Otherwise a second attempt would find a student that
-    looks trained, or an unrelated mistake would cost the user's own weights."""
+    """Restores the weights of ``student`` if the block fails.
+
+    Without that, a second attempt would find a student that looks trained, or an unrelated mistake would cost the
+    user's own weights.
+    """
     if student_init == "random":
         yield
         return

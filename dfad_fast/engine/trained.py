@@ -25,6 +25,7 @@ class Trained:
         return state_of(self._modules[name])
 
     def weights(self) -> dict[str, dict[str, Any]]:
+        """The state dictionaries of all modules, by the modules' names."""
         return {name: self.state_of(name) for name in self._modules}
 
     def load(self, weights: Mapping[str, dict[str, Any]]) -> None:

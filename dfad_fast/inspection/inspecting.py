@@ -88,8 +88,11 @@ def inspect(run: TrainedRun, images: Images, samples: int, bins: int, seed: int)
     """Measures ``run`` on up to ``samples`` images of each kind, drawn by ``seed``: the same again for the same seed.
 
     Args:
+        run: the run's networks and images.
         images: the kind on which the networks are compared.
+        samples: the most images of each kind.
         bins: of the calibration error.
+        seed: of the draw of images and pairs.
 
     Raises:
         UsageError: numbers that make no measure, or images of a kind that the run does not have.

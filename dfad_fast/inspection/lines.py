@@ -26,10 +26,12 @@ class Lines:
 
     @property
     def mean_agreement(self) -> float:
+        """The mean of ``agreement`` over lam."""
         return sum(self.agreement) / len(self.agreement)
 
     @property
     def mean_l1(self) -> float:
+        """The mean of ``l1`` over lam."""
         return sum(self.l1) / len(self.l1)
 
 

@@ -23,7 +23,8 @@ def unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741 (the paper's le
     independent samples, so a value may be below 0.
 
     Args:
-        k, l: Gram matrices [n, n] of the same n >= 4 images, symmetric.
+        k: Gram matrix [n, n] of one sample's features of n >= 4 images, symmetric.
+        l: that of the other's, for the same images.
 
     Raises:
         ValueError: the matrices are not two of [n, n] with n >= 4.

@@ -121,8 +121,10 @@ def _refuse_other_values(settings: dict[str, Any], path: Path) -> None:
 
 
 def _known_names(settings: dict[str, Any]) -> dict[str, Collection[str]]:
-    """The known names for some of ``settings``. A plugin may add methods. The dataset to evaluate on is not checked,
-    since other images may be used instead."""
+    """The known names for some of ``settings``.
+
+    A plugin may add methods. The dataset to evaluate on is not checked, since other images may be used instead.
+    """
     if not settings.get("plugin") and settings.get("method", "auto") not in ("auto", *METHODS):
         load_plugins()  # of installed packages
     known: dict[str, Collection[str]] = {

@@ -35,8 +35,10 @@ class Written:
 
 
 def write_images(run: TrainedRun, out: str | None, count: int | None, seed: int) -> Written:
-    """Writes images to ``out``, a folder of PNGs or an .npz: those of the run's bank, or if it has none, new ones from
-    its source. Draws ``count`` images by ``seed``; the default is the whole bank, or 1,000 new ones.
+    """Writes images of the run to ``out``, a folder of PNGs or an .npz.
+
+    They are those of the run's bank, or if it has none, new ones from its source. Draws ``count`` images by ``seed``;
+    the default is the whole bank, or 1,000 new ones.
 
     Colors are true if the run records how the teacher's images were normalized. Otherwise each image is scaled from
     its darkest to its brightest value. The folder source reads both formats.
@@ -65,8 +67,10 @@ def write_images(run: TrainedRun, out: str | None, count: int | None, seed: int)
 def learned_images(
     run: TrainedRun, count: int | None, seed: int
 ) -> tuple[Iterator[tuple[Tensor, Tensor]], bool]:
-    """What the run's student learned from: images [n, C, H, W] of its bank, or where it has none new ones of its
-    source, with the teacher's logits [n, classes], in batches; and whether they are the bank's.
+    """The images that the run's student learned from, in batches, and whether they are its bank's.
+
+    A batch is images [n, C, H, W] with the teacher's logits [n, classes]. Without a bank's images, the run's source
+    makes new ones.
 
     ``count`` of them, drawn by ``seed``; by default all of the bank, or 1,000 new ones. Raises UsageError, at the first
     batch, where there are none.

@@ -149,8 +149,10 @@ def refuse_other_teacher(pair: Pair, folder: Path) -> None:
 
 
 def refuse_unreadable_test_images(settings: DistillSettings, dataset: Dataset | None) -> None:
-    """Raises UsageError if ``settings`` evaluate on images of the user's own that are not there, or whose normalization
-    is unknown. Reads no image."""
+    """Checks the user's own test images, without reading any.
+
+    Raises UsageError if ``settings`` evaluate on images that are not there, or whose normalization is unknown.
+    """
     if settings.evaluate and is_path(settings.evaluate):
         refuse_unreadable(settings.evaluate, *normalization_of(settings, dataset))
 
@@ -191,8 +193,10 @@ def find_test_set(settings: DistillSettings, dataset: Dataset | None, pair: Pair
 
 
 def with_trained_teacher(settings: DistillSettings, teachers: str) -> DistillSettings:
-    """``settings`` with the folder ``teachers``, if it holds the teachers that they need, so that nothing is written
-    there."""
+    """``settings`` with the folder ``teachers``, if it holds the teachers that they need.
+
+    Another folder is left out, so that nothing is written there.
+    """
     if settings.dataset not in DEFAULTS:
         return settings
     trainings = _trainings(settings, settings.dataset)

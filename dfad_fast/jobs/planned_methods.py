@@ -53,8 +53,11 @@ class Plan:
 def planned_methods(
     settings: DistillSettings, pair: Pair, on_cpu: bool, given: Collection[str] = ()
 ) -> list[Plan]:
-    """Candidate plans; the first that is fast enough is used. Empty if the length of the run is not given as a time, or
-    if ``auto`` does not depend on it. No plan changes settings whose names are in ``given``."""
+    """Candidate plans; the first that is fast enough is used.
+
+    Empty if the length of the run is not given as a time, or if ``auto`` does not depend on it. No plan changes
+    settings whose names are in ``given``.
+    """
     if settings.minutes is None or settings.method != "auto" or _builds_on_auto(settings):
         return []
     if min(pair.image_shape[1:]) < _LEAST_SIDE or pair.classes < 2:
@@ -83,8 +86,10 @@ def _open(others: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
 
 
 def _starts_from_teacher(settings: DistillSettings, pair: Pair) -> bool:
-    """Whether the student is a new network of the teacher's class, nowhere wider than the teacher. Without batch norm
-    layers its weights do not show that it is new, so that ``auto`` would leave it as it is."""
+    """Whether the student is a new network of the teacher's class, nowhere wider than the teacher.
+
+    Without batch norm layers its weights do not show that it is new, so that ``auto`` would leave it as it is.
+    """
     if student_name(settings) not in NETWORKS or type(pair.student) is not type(pair.teacher):
         return False
     of, to = ([p.shape for p in network.parameters()] for network in (pair.teacher, pair.student))

@@ -29,8 +29,10 @@ _BATCH = 256
 def write_record(
     settings: DistillSettings, images: str | None, out: str, detail: Detail, overwrite: bool = False
 ) -> Record:
-    """Runs the teacher that ``settings`` name on the images at ``images``, a folder or an .npz, or by default on the
-    training images of its dataset. Writes a record of its activations to ``out``, a .safetensors file.
+    """Writes a record of a teacher's activations to ``out``, a .safetensors file.
+
+    Runs the teacher that ``settings`` name on the images at ``images``, a folder or an .npz, or by default on the
+    training images of its dataset.
 
     Raises UsageError if there are no images, ``out`` exists, or the teacher is an ensemble, and RunError if the file
     cannot be written.

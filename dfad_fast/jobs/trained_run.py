@@ -69,6 +69,7 @@ class TrainedRun:
 
     @property
     def device(self) -> torch.device:
+        """The student's device."""
         return next(self.networks.student.parameters()).device
 
     def generated(self, count: int, seed: int) -> Tensor:
@@ -76,8 +77,10 @@ class TrainedRun:
         return torch.cat(list(self.generated_batches(count, seed)))
 
     def generated_batches(self, count: int, seed: int) -> Iterator[Tensor]:
-        """At most ``count`` different images that no step saw, in batches [n, C, H, W]: the source's own, or generated
-        from noise by ``seed``. Needs ``makes_images``."""
+        """At most ``count`` different images that no step saw, in batches [n, C, H, W].
+
+        They are the source's own, or generated from noise by ``seed``. Needs ``makes_images``.
+        """
         if self.source is not None:
             count = self.source.held_out_count(count)
             if (own := self.source.held_out(count, self.batch_size)) is not None:
@@ -121,8 +124,11 @@ def load_run(
     """Reads the run in folder ``path``.
 
     Args:
+        path: the run's folder.
         dataset: the dataset whose test images to use, instead of those that the run was evaluated on.
-        data_dir, teachers: where dataset and teachers are now, if they were moved.
+        data_dir: where the dataset is now, if it was moved.
+        teachers: where the teachers are now, if they were moved.
+        device: where the networks compute; by default a GPU if there is one.
         real_images_needed: whether test images that cannot be read are an error instead of being left out.
         averaged: whether to load the moving average of the student.
         best: whether to load the best student at the run's evaluations, see

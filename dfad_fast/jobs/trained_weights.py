@@ -24,8 +24,10 @@ def refuse_nothing_saved(folder: Path) -> None:
 
 
 def load_trained_weights(networks: Trio, folder: Path, which: str) -> dict[str, Any] | None:
-    """Loads the run's weights into ``networks`` and returns its checkpoint. If the checkpoint is gone or older than the
-    weights files, loads these and returns None. ``which``: the student's file.
+    """Loads the run's weights into ``networks`` and returns its checkpoint.
+
+    If the checkpoint is gone or older than the weights files, loads these and returns None. ``which``: the student's
+    file.
 
     Raises UsageError if there is no such student, or if weights and networks do not fit.
     """

@@ -61,6 +61,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(unwrapped(member) for member in members)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W], from the weighted mean of logits or of probabilities."""
         answers = [_logits(member(images), len(images)) for member in self.members]
         if self.mean == "logits":
             return torch.stack([w * x for w, x in zip(self.weights, answers, strict=True)]).sum(0)

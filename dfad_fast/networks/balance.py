@@ -24,8 +24,10 @@ class ClassBalance:
 
     @property
     def effective(self) -> float:
-        """The effective number of classes, exp of the entropy in nats: from 1 to the number of classes. That many
-        equally frequent classes have the same entropy (Hill 1973, the diversity of order 1)."""
+        """The effective number of classes, exp of the entropy in nats: from 1 to the number of classes.
+
+        That many equally frequent classes have the same entropy (Hill 1973, the diversity of order 1).
+        """
         return len(self.counts) ** self.entropy
 
     @property

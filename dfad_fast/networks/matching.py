@@ -60,6 +60,7 @@ class Matching:
 
     @property
     def student_taps(self) -> list[Tap]:
+        """The student's taps, in the order of the pairs."""
         return [s for _, s in self.pairs]
 
     @property

@@ -18,8 +18,9 @@ _WORTH_IT = 0.9
 
 
 def with_measured(levers: Levers, trio: Trio, batch_size: int) -> Levers:
-    """``levers`` with ``measured`` replaced by ``bfloat16`` if this saves at least a tenth of the teacher's time for a
-    batch, otherwise by ``same``.
+    """``levers`` with the faster of two precisions instead of ``measured``.
+
+    That is ``bfloat16`` if it saves at least a tenth of the teacher's time for a batch, otherwise ``same``.
 
     Each time is the shortest of several, measured in turns so that a busy machine disturbs both equally.
     """

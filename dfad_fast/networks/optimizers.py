@@ -58,6 +58,7 @@ class ScaledOptimizer:
         self._scaler = torch.amp.GradScaler(device.type) if scaled else None
 
     def set_rate(self, rate: float) -> None:
+        """Sets the learning rate, in place where a CUDA graph reads it."""
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
@@ -66,11 +67,15 @@ class ScaledOptimizer:
 
     @property
     def rate(self) -> float:
+        """The learning rate."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def around(self, optimizer: torch.optim.Optimizer, each_own: bool = False) -> ScaledOptimizer:
-        """A wrapper of another optimizer that shares this scaler and clipping. ``each_own``: every process has its own
-        parameters; since all share one scale, a step that overflows in one process is skipped in all."""
+        """A wrapper of another optimizer that shares this scaler and clipping.
+
+        ``each_own``: every process has its own parameters; since all share one scale, a step that overflows in one
+        process is skipped in all.
+        """
         other = copy.copy(self)
         other.optimizer = optimizer
         other._beside = ()
@@ -78,6 +83,7 @@ class ScaledOptimizer:
         return other
 
     def zero_grad(self) -> None:
+        """Drops all gradients."""
         for optimizer in (*self._beside, self.optimizer):
             optimizer.zero_grad()
 
@@ -119,6 +125,7 @@ class ScaledOptimizer:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
 
     def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state, with those of the optimizers beside it and of the scaler, if there are any."""
         state = self.optimizer.state_dict()
         if self._beside:
             state["beside"] = [optimizer.state_dict() for optimizer in self._beside]

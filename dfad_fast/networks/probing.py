@@ -123,6 +123,7 @@ class Runner:
         }
 
     def __call__(self, x: Tensor, hooked: bool = False) -> Tensor:
+        """The network's answer to ``x``; with ``hooked`` not from compiled code, in which no hook runs."""
         return self._compiled(x) if self._compiled is not None and not hooked else self._network(x)
 
 
@@ -223,9 +224,12 @@ class Prober:
     def asker(
         self, graph: bool, unfolded: bool = False, hooked: bool = False, of: nn.Module | None = None
     ) -> Callable[[Tensor], Tensor]:
-        """Returns a function that runs the teacher and returns its logits. ``graph``: whether gradients flow through it
-        to the images, which the generator's phase needs and the student's does not. ``unfolded``: whether its batch
-        norm layers run. ``hooked``: whether hooks read inside it. ``of``: the only member of an ensemble to run."""
+        """Returns a function that runs the teacher and returns its logits.
+
+        ``graph``: whether gradients flow through it to the images, which the generator's phase needs and the student's
+        does not. ``unfolded``: whether its batch norm layers run. ``hooked``: whether hooks read inside it. ``of``: the
+        only member of an ensemble to run.
+        """
         run = self._runners[self.trio.teacher if unfolded else self.quick_teacher]
 
         def ask(images: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 
 def state_of(module: nn.Module) -> dict[str, Any]:
-    """The module's state dictionary without graphs. Leaves out extra state that is not plain data: reading it again
-    would run code."""
+    """The module's state dictionary without graphs.
+
+    Leaves out extra state that is not plain data: reading it again would run code.
+    """
     state = module.state_dict()
     return {
         key: value.detach() if isinstance(value, Tensor) else value

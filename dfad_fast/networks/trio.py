@@ -173,6 +173,7 @@ class Trio:
 
     @property
     def is_conditional(self) -> bool:
+        """Whether the generator takes labels."""
         return isinstance(self.generator, ConditionalGenerator)
 
     def labels_of(self, noise: Tensor) -> Tensor | None:

@@ -64,6 +64,7 @@ class StepHooks:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
+        """Inside the block the trainer's networks and steps are timed."""
         method = self._trainer.distiller.method
         with ExitStack() as stack:
             for network, modules in _called(self._trainer).items():

@@ -75,10 +75,12 @@ class Profile:
 
     @property
     def images_per_second(self) -> float:
+        """Images that went through it per second of its time."""
         return self.images / self.seconds
 
     @property
     def flops_per_second(self) -> float | None:
+        """Two for each multiply-add, per second; None if they were not counted."""
         return None if self.multiply_adds is None else 2.0 * self.multiply_adds / self.seconds
 
     def as_data(self) -> dict[str, Any]:

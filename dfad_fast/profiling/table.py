@@ -108,8 +108,10 @@ def _lines(profile: Profile) -> list[str]:
 
 
 def _comparable(ceilings: list[Ceiling]) -> list[Ceiling]:
-    """Without the dtypes in which the machine has no fast matrix products: training does not use them there, so their
-    rates are no ceiling. The first, float32, always stays."""
+    """Leaves out the dtypes in which the machine has no fast matrix products.
+
+    Training does not use them there, so their rates are no ceiling. The first, float32, always stays.
+    """
     return [
         ceiling
         for ceiling in ceilings

@@ -14,13 +14,17 @@ OVERHEAD = "overhead"
 class Clock(Protocol):
     """Time stamps that can be taken without waiting for the device and evaluated once it is done."""
 
-    def read(self) -> Any: ...
+    def read(self) -> Any:
+        """A stamp of now."""
+        ...
 
     def between(self, first: Any, second: Any) -> float:
         """Seconds between two stamps, valid after ``wait``."""
         ...
 
-    def wait(self) -> None: ...
+    def wait(self) -> None:
+        """Waits until all stamps can be evaluated."""
+        ...
 
 
 class HostClock:
@@ -55,6 +59,7 @@ class CUDAClock:
 
 
 def clock_of(device: torch.device) -> Clock:
+    """The clock for calls on ``device``."""
     return CUDAClock(device) if device.type == "cuda" else HostClock()
 
 
@@ -68,10 +73,12 @@ class Timeline:
         self._ends: list[tuple[int, str]] = []
 
     def start(self) -> None:
+        """From now on time counts, for ``OVERHEAD`` at first."""
         self._stack = [OVERHEAD]
         self._mark()
 
     def stop(self) -> None:
+        """From now on time does not count."""
         self._stack = [None]
         self._mark()
 
@@ -87,6 +94,7 @@ class Timeline:
             self._mark()
 
     def leave(self) -> None:
+        """Ends the part that was entered last."""
         self._stack.pop()
         self._mark()
 

@@ -21,6 +21,7 @@ class Console(rich.console.Console):
         return super().render_str(printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Escapes what rich did not get as text."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment

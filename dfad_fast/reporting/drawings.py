@@ -15,8 +15,10 @@ from dfad_fast.runs.folder import RunFolder
 
 
 class Drawings(Callback):
-    """Draws into ``folder``, and passes the sheets and the summary to ``loggers``. If something cannot be written, it
-    warns: a picture never ends a run."""
+    """Draws into ``folder``, and passes the sheets and the summary to ``loggers``.
+
+    If something cannot be written, it warns: a picture never ends a run.
+    """
 
     def __init__(self, folder: RunFolder, loggers: Loggers) -> None:
         self._folder = folder
@@ -57,6 +59,7 @@ class Drawings(Callback):
             warnings.warn(f"not written in {folder.path}: {attempts}", DFADFastWarning, stacklevel=2)
 
     def failed(self, event: Failed) -> None:
+        """Writes the page of a run that has failed."""
         write_page_if_possible(self._folder.path)
 
     def _keep_sheet(self, event: Sampled) -> None:

@@ -47,8 +47,10 @@ def label_samples(
 def try_to_label_samples(
     distiller: Distiller, normalization: Normalization, count: int = SHOWN_IMAGES
 ) -> LabeledSamples | None:
-    """Warns and returns None if a network raises, because pictures must not cost a run. Also returns None if the
-    teacher is a black box: no queries are spent on pictures."""
+    """Warns and returns None if a network raises, because pictures must not cost a run.
+
+    Also returns None if the teacher is a black box: no queries are spent on pictures.
+    """
     if distiller.networks.teacher_is_black_box:
         return None
     attempts = Attempts()

@@ -16,8 +16,10 @@ _MOMENTS = 10
 
 
 def is_due(iteration: int, evaluate_every: int, planned_iterations: int) -> bool:
-    """Whether this iteration gets a sheet: the first evaluation, and the first one in each tenth of the run. It depends
-    on nothing else, so a resumed run continues with the same moments."""
+    """Whether this iteration gets a sheet: the first evaluation, and the first one in each tenth of the run.
+
+    It depends on nothing else, so a resumed run continues with the same moments.
+    """
     if iteration % evaluate_every:
         return False
     before = iteration - evaluate_every
@@ -25,8 +27,10 @@ def is_due(iteration: int, evaluate_every: int, planned_iterations: int) -> bool
 
 
 def lay_out(images: Tensor, teacher: Tensor, student: Tensor, iteration: int, generated_images: int) -> Sheet:
-    """A sheet of the first of the images [N, C, H, W] in [0, 1]. Unless they have 1 or 3 channels, it shows the first
-    channel."""
+    """A sheet of the first of the images [N, C, H, W] in [0, 1].
+
+    Unless they have 1 or 3 channels, it shows the first channel.
+    """
     shown = images[:IMAGES].float()
     if shown.shape[1] != 3:
         shown = shown[:, :1]

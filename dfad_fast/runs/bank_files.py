@@ -17,8 +17,10 @@ from dfad_fast.sources.storage import NoStorage, Storage
 
 
 def storage_for(settings: RunSettings) -> Storage:
-    """Where a run keeps a bank that is too large for memory: in its folder, if it has one. In a run over several
-    processes they only read there what a single process wrote before."""
+    """Where a run keeps a bank that is too large for memory: in its folder, if it has one.
+
+    In a run over several processes they only read there what a single process wrote before.
+    """
     most = settings.bank_memory * GIB
     if settings.out is None:
         return NoStorage(most)

@@ -14,8 +14,9 @@ from dfad_fast.runs.layout import CONFIG
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Executes nothing, and refuses aliases, since a few lines of them can expand to more
-    than fits into memory.
+    """The mapping in a YAML file.
+
+    Executes nothing, and refuses aliases, since a few lines of them can expand to more than fits into memory.
 
     Raises OSError if there is no file, and ValueError if it holds no mapping.
     """
@@ -53,8 +54,10 @@ def recorded_config(folder: Path) -> dict[str, Any]:
 
 
 def _first_of_another_kind(config: Mapping[str, Any]) -> str | None:
-    """The first entry with a type that no run writes. dfad_fast.jobs.config checks the entries of ``dfad-fast
-    distill``."""
+    """The first entry with a type that no run writes.
+
+    dfad_fast.jobs.config checks the entries of ``dfad-fast distill``.
+    """
     return next((name for name, fits in _KINDS.items() if name in config and not fits(config[name])), None)
 
 

@@ -123,8 +123,11 @@ class RunFolder:
             self.lock.give_back()
 
     def begin_writing(self) -> None:
-        """Locks the folder for a ``fit``. Raises UsageError if another process or trainer uses the folder, or has used
-        it since ``end_writing``, since this one would revert the run to its earlier state."""
+        """Locks the folder for a ``fit``.
+
+        Raises UsageError if another process or trainer uses the folder, or has used it since ``end_writing``, since
+        this one would revert the run to its earlier state.
+        """
         make_folder(self.path)
         self.lock.take()
         if self._is_lost or any(
@@ -192,17 +195,21 @@ class RunFolder:
                 (self.path / name).rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
+        """Writes config.yaml."""
         self.write_text(layout.CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
 
     def write_summary(self, summary: Summary) -> None:
+        """Writes summary.json."""
         self.write_text(layout.SUMMARY, json.dumps(summary.as_data(), indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
+        """Writes a text file."""
         self._write(name, lambda p: p.write_text(text))
 
     def write_weights(
         self, name: str, state: Mapping[str, Any], metadata: Mapping[str, str] | None = None
     ) -> None:
+        """Writes a .safetensors file of a module's state."""
         with self._locked():
             write_tensors(self.path / name, state, metadata)
 
@@ -217,8 +224,10 @@ class RunFolder:
             self._write(layout.CHECKPOINT, write)
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """See :func:`dfad_fast.runs.checkpoints.find`. Renames damaged ones, so that they do not replace intact
-        ones."""
+        """See :func:`dfad_fast.runs.checkpoints.find`.
+
+        Renames damaged ones, so that they do not replace intact ones.
+        """
         found = checkpoints.find(self.path)
         for path in found.damaged:
             path.replace(path.with_name(f"{path.name}.damaged"))
@@ -229,9 +238,11 @@ class RunFolder:
         return recorded_config(self.path)
 
     def write_picture(self, name: str, draw: Callable[[Path], None]) -> None:
+        """Lets ``draw`` write the file ``name``."""
         self._write(name, draw)
 
     def write_sheet(self, sheet: Sheet) -> None:
+        """Writes a sheet into ``samples/``."""
         path = layout.sheet_file(self.path, sheet.iteration)
         make_folder(path.parent)
         write_whole(path, lambda p: sheet_file.save(sheet, p))

@@ -19,8 +19,11 @@ Part = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 def write_folder(folder: Path, parts: Iterable[Part]) -> int:
-    """Writes PNGs 000000.png and so on, with 1 or 3 channels, and finally labels.csv with file, the teacher's class and
-    its logits. Returns the number of images. Raises RunError if a file cannot be written."""
+    """Writes PNGs 000000.png and so on, with 1 or 3 channels, and finally labels.csv.
+
+    The table has the file, the teacher's class and its logits. Returns the number of images. Raises RunError if a file
+    cannot be written.
+    """
     from PIL import Image
 
     make_folder(folder)
@@ -47,7 +50,9 @@ def write_folder(folder: Path, parts: Iterable[Part]) -> int:
 
 def write_archive(file: Path, parts: Iterable[Part], told: Mapping[str, Any]) -> int:
     """Writes an .npz with ``images`` uint8 [N, H, W, C], ``logits`` float32 [N, classes] and the arrays ``told``.
-    Returns N. Raises RunError if it cannot be written."""
+
+    Returns N. Raises RunError if it cannot be written.
+    """
     make_folder(file.parent)
     both = list(parts)
     images = np.concatenate([images for images, _ in both])

@@ -34,6 +34,7 @@ class Interruption:
 
     @property
     def requested(self) -> bool:
+        """Whether a signal came, or the caller's code raised."""
         return self._signal.requested or self.raised is not None
 
     @contextmanager

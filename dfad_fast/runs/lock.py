@@ -39,10 +39,12 @@ class Owner:
 
     @staticmethod
     def this() -> Owner:
+        """This process."""
         return Owner(platform.node(), os.getpid(), start_of(os.getpid()) or "", _numbers_here())
 
     @property
     def is_seen_from_here(self) -> bool:
+        """Whether this process could see it: it is on the same host and in the same space of process numbers."""
         return self.host == platform.node() and self.space in ("", _numbers_here())
 
     @property
@@ -100,9 +102,11 @@ class RunLock:
 
     @property
     def is_ours(self) -> bool:
+        """Whether this object still holds the lock."""
         return _holders.get((os.getpid(), self._file)) is self and _read(self._file) == Owner.this()
 
     def give_back(self) -> None:
+        """Releases the lock, if this object holds it."""
         with _changing:
             if _holders.get((os.getpid(), self._file)) is not self:
                 return
@@ -144,7 +148,9 @@ def _take(folder: Path, file: Path) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Admits one process of this machine at a time, so that only one takes over a stale lock.
-    Without such locks in the system or file system they race, and the loser notices at its next checkpoint."""
+
+    Without such locks in the system or file system they race, and the loser notices at its next checkpoint.
+    """
     handle = None
     try:
         if fcntl is not None:

@@ -21,8 +21,10 @@ from dfad_fast.runs.writer import RunWriter
 def _open_folder(
     out: Path, overwrite: bool, resume: bool, keep_checkpoints: int
 ) -> tuple[RunFolder | None, bool]:
-    """The folder, only in the first process, and whether a run that should be resumed is restarted because it ended
-    before its first checkpoint."""
+    """The folder, only in the first process, and whether a run that should be resumed is restarted.
+
+    It is restarted if it ended before its first checkpoint.
+    """
     opened: list[RunFolder] = []
 
     def open_first() -> bool:
@@ -50,8 +52,9 @@ def _resumed(out: Path | None, resume: bool) -> Path | None:
 
 
 def begun_before(out: Path | None, resume: bool, student_init: str) -> bool | None:
-    """Whether the resumed run in ``out`` initialized its student from the teacher. If ``student_init`` is auto, the
-    run's record says so. None for a run that starts or restarts.
+    """Whether the resumed run in ``out`` initialized its student from the teacher.
+
+    If ``student_init`` is auto, the run's record says so. None for a run that starts or restarts.
 
     Raises UsageError for a folder that holds no run.
     """

@@ -64,6 +64,7 @@ class Record:
 
     @property
     def planned_iterations(self) -> int | None:
+        """The run's length, None if the record does not say it."""
         told = self.config.get("distill")
         known = [
             *(checkpoint.planned_iterations for checkpoint in self.checkpoints),
@@ -151,8 +152,11 @@ def read_ended(folder: Path) -> EndedRun:
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """The last intact checkpoint, see :func:`dfad_fast.runs.checkpoints.find`. None if there is none, or, with a
-    warning, if the student's weights are newer, for example because the disk was full at the end of the run."""
+    """The last intact checkpoint, see :func:`dfad_fast.runs.checkpoints.find`.
+
+    None if there is none, or, with a warning, if the student's weights are newer, for example because the disk was full
+    at the end of the run.
+    """
     state = checkpoints.read(folder) if layout.checkpoints_in(folder) else None
     if state and state["iteration"] < iteration_of_weights(folder / layout.STUDENT):
         warnings.warn(

@@ -37,6 +37,7 @@ class Recovery:
         self.keep()  # a new copy, since the optimizers now use the tensors of the old one
 
     def give_up(self, bad: NotFinite) -> NoReturn:
+        """Saves the last good state and raises RunError about the value that is not finite."""
         kept = self._go_back_and_save()
         raise RunError(
             f"{bad.name} is not finite at iteration {bad.iteration}; {kept}: lower the learning rates "
@@ -62,8 +63,11 @@ class Recovery:
         raise RunError(f"iteration {failed} failed ({named}); {kept}{where}") from error
 
     def _fail_alone(self, error: Exception, named: str, trace: str) -> NoReturn:
-        """Handles a failure in one process of several. The others can no longer contribute their part of the state, so
-        the last checkpoint stays unchanged. They notice when this process ends."""
+        """Handles a failure in one process of several.
+
+        The others can no longer contribute their part of the state, so the last checkpoint stays unchanged. They notice
+        when this process ends.
+        """
         failed, lost = self._distiller.state.iteration, processes.as_lost(error)
         where = "" if lost else self._writer.write_failure_alone(trace)
         if lost or isinstance(error, DFADFastError):

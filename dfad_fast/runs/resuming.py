@@ -30,8 +30,10 @@ _BESIDE_SETTINGS = (
 
 
 def changes(folder: RunFolder, config: Mapping[str, Any], accept: bool) -> dict[str, Any]:
-    """The settings in ``config`` that differ from those of the run so far. Raises UsageError if there are any, unless
-    ``accept`` is set."""
+    """The settings in ``config`` that differ from those of the run so far.
+
+    Raises UsageError if there are any, unless ``accept`` is set.
+    """
     config_before = folder.read_config()
     # For a run older than a setting, its current default applies.
     before = {**recorded_by_value(), "ensemble": None}
@@ -70,8 +72,10 @@ def processes_so_far(before: Mapping[str, Any]) -> list[int]:
 
 
 def _differing(name: str, before: Any, now: Any) -> tuple[Any, Any]:
-    """Both values, reduced to the differing entries of dictionaries and to the names of taps, whose shapes follow from
-    the networks. Ignores the version of Python."""
+    """Both values, reduced to the differing entries of dictionaries and to the names of taps.
+
+    The shapes of taps follow from the networks. Ignores the version of Python.
+    """
     if name == "taps":
         old, new = ([f"{row['teacher']} <- {row['student']}" for row in taps] for taps in (before, now))
         return old, new

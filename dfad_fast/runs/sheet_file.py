@@ -1,5 +1,7 @@
-"""A sheet of ``samples/``: images generated at one moment of a run, as a PNG file that also records both networks'
-labels."""
+"""A sheet of ``samples/``: images generated at one moment of a run.
+
+It is a PNG file that also records both networks' labels.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +38,7 @@ class Sheet:
 
 
 def save(sheet: Sheet, path: Path) -> None:
+    """Writes the sheet as a PNG file."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 

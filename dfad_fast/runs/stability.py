@@ -66,8 +66,10 @@ _SIGNS = (
 
 
 def new_collapses(history: Sequence[_Record]) -> list[str]:
-    """Warnings about collapses that the last record of ``history`` shows for the second evaluation in a row. A single
-    one early in a run means nothing, and a lasting one is reported only once."""
+    """Warnings about collapses that the last record of ``history`` shows for the second evaluation in a row.
+
+    A single one early in a run means nothing, and a lasting one is reported only once.
+    """
     return [
         f"{sign.what}, at iterations {spell[0]} and {spell[1]}: {sign.advice}"
         for sign, spells in _spells_of_all(history)
@@ -87,8 +89,10 @@ def collapses(history: Sequence[_Record]) -> list[str]:
 
 
 def fallen_behind(history: Sequence[_Record], final: TestScores) -> list[str]:
-    """A line if the last student, with the scores ``final``, is worse than the best one on the test images by more than
-    chance."""
+    """A line if the last student is worse on the test images than the best one by more than chance.
+
+    ``final`` are the last student's scores.
+    """
     scored = [record for record in history if "student_accuracy" in record]
     if len(scored) < _LONG:
         return []

@@ -28,8 +28,10 @@ def summarize(
     history: Sequence[Mapping[str, Any]],
     tell: Callable[[str], None] = lambda text: None,
 ) -> Summary:
-    """Measures the summary. Scores that cannot be measured are None, with a warning. Also warns if the generator has
-    collapsed."""
+    """Measures the summary.
+
+    Scores that cannot be measured are None, with a warning. Also warns if the generator has collapsed.
+    """
     networks, state = distiller.networks, distiller.state
     attempts = Attempts()
 

@@ -117,8 +117,9 @@ class Summary:
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> Summary:
-        """Reads a summary from this version or an older one. Checks only the types of tables: other values from a
-        damaged file may be of any type.
+        """Reads a summary from this version or an older one.
+
+        Checks only the types of tables: other values from a damaged file may be of any type.
 
         Raises ValueError if a field is missing that every version writes.
         """

@@ -34,6 +34,7 @@ class Listeners:
         self._save = save
 
     def tell(self, tell: Callable[[Callback], None]) -> None:
+        """Calls ``tell`` with each callback."""
         for callback in self._callbacks:
             try:
                 with self._interruption.taken():
@@ -55,6 +56,7 @@ class Listeners:
 
     @contextmanager
     def closed_at_the_end(self) -> Iterator[None]:
+        """Tells every callback at the end of the block that the run is closed."""
         failed = True
         try:
             yield

@@ -27,8 +27,9 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets ``write`` write a file beside ``path`` and renames it: ``path`` is complete or unchanged, even after a power
-    failure.
+    """Lets ``write`` write a file beside ``path`` and renames it.
+
+    So ``path`` is complete or unchanged, even after a power failure.
 
     Raises RunError if that is impossible, for example on a full disk.
     """
@@ -71,7 +72,9 @@ def write_tensors(path: Path, state: Mapping[str, Any], metadata: Mapping[str, s
 
 def plain_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """A state dictionary as safetensors needs it: on the CPU, contiguous, without memory shared between tied weights.
-    Leaves out a module's extra state."""
+
+    Leaves out a module's extra state.
+    """
     return {
         key: value.detach().cpu().contiguous().clone()
         for key, value in state.items()

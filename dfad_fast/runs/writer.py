@@ -47,6 +47,7 @@ class RunWriter:
 
     @property
     def has_checkpoint(self) -> bool:
+        """Whether the folder holds a checkpoint."""
         return self.out is not None and bool(layout.checkpoints_in(self.out))
 
     def begin(self) -> None:
@@ -63,6 +64,7 @@ class RunWriter:
             self.folder.end_writing()
 
     def record(self, record: Mapping[str, Any]) -> None:
+        """Adds a record to metrics.jsonl."""
         if self.folder:
             self.folder.append_metrics(record)
 
@@ -95,8 +97,10 @@ class RunWriter:
         iteration: int,
         state: Callable[[], Mapping[str, Any]],
     ) -> None:
-        """Writes the student's weights first and the checkpoint, the largest file, last. ``state`` returns its content,
-        which all processes collect together."""
+        """Writes the student's weights first and the checkpoint, the largest file, last.
+
+        ``state`` returns its content, which all processes collect together.
+        """
         if not self.out:
             return
 

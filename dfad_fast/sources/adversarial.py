@@ -50,8 +50,10 @@ class AdversarialGenerator(Source):
         return self._bench.see(images, self._plan.student)
 
     def _update(self, turn: Turn, for_student: bool = False) -> tuple[Tensor, Batch] | None:
-        """Takes the generator's steps and returns the noise and batch of the last one; with ``for_student``, the batch
-        also holds the teacher's answers that the student's terms need. None if the plan has no such step."""
+        """Takes the generator's steps and returns the noise and batch of the last one; None if the plan has no step.
+
+        With ``for_student``, the batch also holds the teacher's answers that the student's terms need.
+        """
         last = None
         for draws in [next(turn.draws) for _ in range(self._plan.generator_steps)]:
             noise = self._bench.draw_noise()

@@ -16,10 +16,11 @@ from dfad_fast.terms import Weighted
 
 
 class AveragedGenerator(Around):
-    """Adds to the batches of ``source`` one from the generator's moving average, with ``decay`` per iteration (the
-    momentum generator of MAD, Do et al. 2022, arXiv 2209.10359).
+    """Adds to the batches of ``source`` one from the generator's moving average, with ``decay`` per iteration.
 
-    ``rows`` are the student's terms. Raises UsageError for a decay that is not in [0, 1).
+    The momentum generator of MAD (Do et al. 2022, arXiv 2209.10359). ``rows`` are the student's terms.
+
+    Raises UsageError for a decay that is not in [0, 1).
     """
 
     def __init__(self, source: Source, bench: Workbench, rows: tuple[Weighted, ...], decay: float) -> None:

@@ -18,8 +18,11 @@ def refuse_repeats(source: str, repeats: float) -> None:
 
 
 class Choice:
-    """Draws images with classes ``classes`` int64 [N] so that all classes are equally frequent, but no image more than
-    ``repeats`` >= 1 times as often as in a uniform draw; 1 draws uniformly."""
+    """Draws images so that all of their classes are equally frequent, within limits.
+
+    ``classes`` int64 [N] are the images' classes. No image is drawn more than ``repeats`` >= 1 times as often as in a
+    uniform draw; 1 draws uniformly.
+    """
 
     def __init__(self, classes: Tensor, repeats: float) -> None:
         counts = torch.bincount(classes).double()

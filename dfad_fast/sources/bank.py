@@ -17,9 +17,10 @@ from dfad_fast.sources.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Bank(SourceSpec):
-    """Stores at most ``images`` images from the source ``of`` and shows them to the student in epochs: each once before
-    any repeats, in an order that restarts with each segment of new images. Each iteration adds ``new`` batches; with 0
-    it makes no images once the bank is full.
+    """Stores at most ``images`` images from the source ``of`` and shows them to the student in epochs.
+
+    In an epoch each image is shown once before any repeats, in an order that restarts with each segment of new images.
+    Each iteration adds ``new`` batches; with 0 it makes no images once the bank is full.
 
     ``balance`` shows each class that the teacher finds in the bank as often as the others, but no image more than
     ``repeats`` times as often as without (Nayak et al., WACV 2021, arXiv 2011.09113). Images are then drawn with
@@ -76,8 +77,10 @@ class Bank(SourceSpec):
             raise unknown_name("form of stored images", self.store, FORMS)
 
     def make(self, bench: Workbench, plan: Plan) -> Source:
-        """Raises UsageError for fewer images than a batch, and for a bank that has room neither in memory nor in a
-        folder."""
+        """Creates the bank.
+
+        Raises UsageError for fewer images than a batch, and for a bank that has room neither in memory nor in a folder.
+        """
         filling = Filling(self.of, self.new, self.prefill or (1 if self.new else self.images))
         repeats = self.repeats if self.balance else None
         keeping = Keeping(self.images, self.views, self.augment, self.keep, self.store, repeats)

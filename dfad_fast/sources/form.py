@@ -15,8 +15,9 @@ from dfad_fast.errors import UsageError
 
 @dataclass(frozen=True)
 class ImageForm:
-    """Images of ``shape`` (C, H, W), whose pixels from 0 to 1 were normalized by ``mean`` and ``std`` per channel; both
-    are None if unknown.
+    """Images of ``shape`` (C, H, W), whose pixels from 0 to 1 were normalized by ``mean`` and ``std`` per channel.
+
+    Both are None if unknown.
 
     Raises UsageError for numbers that do not fit.
     """
@@ -49,8 +50,10 @@ class ImageForm:
         return mean, std
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Maps images [N, C, H, W] from 0 to 1 to the teacher's input space. If the normalization is unknown, each
-        channel gets mean 0 and standard deviation 1 over all images."""
+        """Maps images [N, C, H, W] from 0 to 1 to the teacher's input space.
+
+        If the normalization is unknown, each channel gets mean 0 and standard deviation 1 over all images.
+        """
         known = self.normalization
         if known is None:
             std, mean = torch.std_mean(pixels, (0, 2, 3), correction=0, keepdim=True)

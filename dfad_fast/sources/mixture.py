@@ -37,6 +37,7 @@ class Share:
     decay: Decay = "constant"
 
     def weight_at(self, progress: float) -> float:
+        """The weight at the fraction ``progress`` (0 to 1) of the run."""
         return self.weight * DECAYS[self.decay](progress)
 
 

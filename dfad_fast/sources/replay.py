@@ -19,11 +19,12 @@ REPLAYED = "rehearsed"
 
 
 class Replay(Around):
-    """Adds to the batches of ``source`` some of ``capacity`` kept batches (experience replay as in MAZE, Kariyappa et
-    al. 2021, arXiv 2005.03161; a memory bank in Binici et al. 2021, arXiv 2108.05698).
+    """Adds to the batches of ``source`` some of ``capacity`` kept batches.
 
-    The kept batches are always a uniform draw from the student's batches: from the last one of each iteration, or from
-    all with ``steps`` > 1. ``rows`` are the student's terms; each iteration replays ``steps`` kept batches.
+    This is experience replay as in MAZE (Kariyappa et al. 2021, arXiv 2005.03161), and the memory bank of Binici et al.
+    2021 (arXiv 2108.05698). The kept batches are always a uniform draw from the student's batches: from the last one of
+    each iteration, or from all with ``steps`` > 1. ``rows`` are the student's terms; each iteration replays ``steps``
+    kept batches.
 
     Raises UsageError for fewer than 1 batch.
     """

@@ -13,9 +13,10 @@ from dfad_fast.sources.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Replayed(SourceSpec):
-    """What ``of`` hands out, and ``steps`` further student's steps an iteration, each on one of at most ``batches``
-    kept ones: at any time a uniform draw from all so far (experience replay, MAZE, Kariyappa et al. 2021, arXiv
-    2005.03161).
+    """The batches of ``of``, and ``steps`` further student's steps an iteration, each on a kept batch.
+
+    At most ``batches`` are kept: at any time a uniform draw from all so far (experience replay, MAZE, Kariyappa et al.
+    2021, arXiv 2005.03161).
 
     Raises UsageError for fewer than 2 steps, or 1 batch.
     """

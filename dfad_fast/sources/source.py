@@ -123,8 +123,10 @@ class Source:
 
     @property
     def generated_images(self) -> int:
-        """The usual number of images that an iteration makes in all processes, from which a run's length is planned: a
-        batch for each of the student's steps, unless a source says otherwise."""
+        """The usual number of images that an iteration makes in all processes, from which a run's length is planned.
+
+        It is a batch for each of the student's steps, unless a source says otherwise.
+        """
         return self._plan.student_steps * self._bench.batch_size
 
     @property

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """Declares a source of the student's images: a frozen dataclass whose fields are its settings (numbers, words, or
-    True and False, each with a default).
+    """Declares a source of the student's images: a frozen dataclass whose fields are its settings.
 
-    ``name`` is its name in text, such as in ``bank(fresh, images=25600)``. A source that takes its images from another
-    sets ``wraps = True`` and has the other as its first field, ``of``, without a default.
+    A setting is a number, a word, or True or False, and has a default. ``name`` is its name in text, such as in
+    ``bank(fresh, images=25600)``. A source that takes its images from another sets ``wraps = True`` and has the other
+    as its first field, ``of``, without a default.
     """
 
     name: ClassVar[str] = ""
@@ -72,8 +72,10 @@ class SourceSpec:
     def create_generator(
         self, form: ImageForm, latent_dim: int, classes: int, batch_size: int, fused: bool
     ) -> nn.Module | None:
-        """The generator that ``auto`` selects for this source, for noise [B, latent_dim], with weights from torch's
-        global generator; None for the default one. ``fused``: whether its layers may run as one op."""
+        """The generator that ``auto`` selects for this source, for noise [B, latent_dim]; None for the default one.
+
+        Its weights come from torch's global generator. ``fused``: whether its layers may run as one op.
+        """
         return None
 
     def make(self, bench: Workbench, plan: Plan) -> Source:

@@ -1,3 +1,5 @@
+"""How strongly images excite the teacher's last features."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,3 +1,5 @@
+"""Comparison of where the networks look."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ class AttentionTransfer(Term):
     """Compares where the networks look: sum over stages of the mean squared difference of their attention maps.
 
     Zagoruyko and Komodakis 2017, arXiv 1612.03928; ZSKT's student uses it with weight 250 (arXiv 1905.09768). It skips
-    stages without positions ([B, C]), which have no map.
+    stages without positions ([B, C]), which have no map. ``check`` raises UsageError if no other stage is left.
     """
 
     name: ClassVar[str] = "attention"

@@ -1,3 +1,5 @@
+"""Distances of batch statistics from the teacher's running ones."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from dfad_fast.terms.term import Term
 
 
 def recorded(probe: Probe) -> list[LayerStatistics]:
-    """The probe's statistics; raises UsageError if there are none."""
+    """The statistics of the teacher's batch norm layers; raises UsageError if none of them ran."""
     if not probe.statistics:
         raise UsageError(
             "none of the teacher's batch norm layers ran on the generated images: choose method 'dfad-ar'"
@@ -27,7 +29,7 @@ class BatchNormStatistics(Term):
     """Holds generated images to the data's statistics, which the frozen teacher's batch norm layers recorded.
 
     Sum over layers of the L2 distances between the batch's and the running mean, and between the batch's and
-    the running variance (DeepInversion, Yin et al. 2020, arXiv 1912.08795).
+    the running variance (DeepInversion, Yin et al. 2020, arXiv 1912.08795). Raises UsageError if no such layer ran.
     """
 
     name: ClassVar[str] = "batch_norm"

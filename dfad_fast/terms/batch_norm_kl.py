@@ -1,3 +1,5 @@
+"""Divergences of batch statistics from the teacher's running ones."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ class BatchNormKL(Term):
 
     Sum over layers and channels of ``((mean' - mean)^2 + variance') / (2 variance) - log(deviation' / deviation) -
     1/2``, where the prime marks generated images (DFQ: Choi et al. 2020, arXiv 2005.04136). ``eps`` is added to
-    variances.
+    variances. Raises UsageError if no batch norm layer ran.
     """
 
     eps: float = 1e-5

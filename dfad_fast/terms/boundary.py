@@ -1,3 +1,5 @@
+"""The activation regularizer."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -22,9 +24,12 @@ class ActivationBoundary(Term):
     otherwise ``relu(margin - s)^2`` (Heo et al. 2019, arXiv 1811.03233; in this use, arXiv 2102.11638). It is not 0 for
     a perfect student, because pre-activations inside the margin still cost. So its weight should decay.
 
-    ``stages`` sets their weights: ``mean`` weights them equally. ``published``, as in Heo et al.'s code, takes each
-    stage's sum over elements, divided by the batch size, times 1, 1/2, 1/4 ... from the deepest on. ``margins`` is the
-    schedule by which the margin goes to 0 over the run, as for a weight; at margin 0 a perfect student costs nothing.
+    ``stages`` says how the stages are weighted. ``mean`` weights them equally. ``published``, as in Heo et al.'s code,
+    takes each stage's sum over elements, divided by the batch size, times 1, 1/2, 1/4 ... from the deepest on.
+    ``margins`` is the margin's schedule over the run, with the names of a weight's schedules: with ``linear`` the
+    margin falls to 0, where a perfect student costs nothing.
+
+    Raises UsageError for a margin below 0 or NaN, and for unknown words.
     """
 
     margin: float = 1.0

@@ -1,3 +1,5 @@
+"""Contrastive learning, by which images become different from each other."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,11 +20,13 @@ from dfad_fast.terms.term import Term
 class Contrast(Term):
     """Makes images differ from each other and from earlier ones: a crop must identify its image among all others.
 
-    Cross-entropy of the similarities between an image's crop and all whole images, at ``temperature``; the right answer
-    is the image itself. It is the sum of the mean over the batch's images and the mean over earlier ones (contrastive
-    model inversion, Fang et al. 2021, arXiv 2105.08584, section 3.2). No gradient goes through the whole images. For
-    the generator's table, with a source that keeps earlier images' features. It reads features at batch norm layers, so
-    the teacher must have them.
+    Cross-entropy of the similarities between an image's crop and all whole images, divided by ``temperature``; the
+    right answer is the image itself. It is the sum of the mean over the batch's images and the mean over earlier ones
+    (contrastive model inversion, Fang et al. 2021, arXiv 2105.08584, section 3.2). No gradient goes through the whole
+    images. For the generator's table, with a source that keeps earlier images' features. It reads features at batch
+    norm layers, so the teacher must have them.
+
+    Raises UsageError for a temperature that is not positive.
     """
 
     temperature: float = 0.1

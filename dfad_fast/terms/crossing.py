@@ -1,3 +1,5 @@
+"""Disagreement of the activation boundaries, for a generator."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ class BoundaryCrossing(Term):
     Mean over stages of the mean over elements of how far ``s`` is beyond 0 on the side opposite the teacher's ``t``,
     clipped at ``margin``: between 0 and ``margin``. With a negative weight the generator looks for images on which the
     activation boundaries differ; a negated boundary term would go to infinity there. This form is this library's.
+
+    Raises UsageError for a margin that is not positive.
     """
 
     margin: float = 1.0

@@ -19,8 +19,10 @@ _MOST_AT_ONCE = 2**30
 
 @dataclass(frozen=True)
 class Reconstruction(Term):
-    """Mean squared difference of the noise from what a decoder reads out of its images (KegNet, Yoo et al. 2019,
-    NeurIPS). For the generator's table, with a source whose generators have decoders."""
+    """Mean squared difference between the noise and what a decoder reads from the images made of it.
+
+    From KegNet (Yoo et al. 2019, NeurIPS). For the generator's table, with a source whose generators have decoders.
+    """
 
     name: ClassVar[str] = "reconstruction"
     reads_student: ClassVar[bool] = False
@@ -34,10 +36,12 @@ class Reconstruction(Term):
 
 @dataclass(frozen=True)
 class Diversity(Term):
-    r"""Images of other noise are other images: :math:`\exp(-\frac{1}{B^2} \sum_{i,j} d_z(i, j) \, d_x(i, j))`, with
-    the mean squared difference :math:`d_z` of two images' noise and the mean absolute difference :math:`d_x` of the
-    images (KegNet, Yoo et al. 2019, NeurIPS; the means are those of its published code). For the
-    generator's table, with a source whose generators have decoders."""
+    r"""How alike the images of different noise are, between 0 and 1: minimized, different noise makes different images.
+
+    :math:`\exp(-\frac{1}{B^2} \sum_{i,j} d_z(i, j) \, d_x(i, j))`, with the mean squared difference :math:`d_z` of two
+    images' noise and the mean absolute difference :math:`d_x` of the images (KegNet, Yoo et al. 2019, NeurIPS; the
+    means are those of its published code). For the generator's table, with a source whose generators have decoders.
+    """
 
     name: ClassVar[str] = "diversity"
     reads_student: ClassVar[bool] = False

@@ -1,3 +1,5 @@
+"""Distance of the answers, limited to images on which the networks agree about the class."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -22,7 +24,9 @@ class Disagreement(Term):
     generator looks for images that are hard for the student but still show the requested class: an image that the
     networks already classify differently adds no gradient. From contrastive model inversion (Fang et al. 2021, arXiv
     2105.08584). Its successors FastDFKD (arXiv 2112.06253) and NAYER (arXiv 2310.00258) use it too, with ``kl`` at
-    temperature 1.
+    temperature 1. ``temperature`` is that of ``kl``; ``l1`` compares logits.
+
+    Raises UsageError for an unknown measure, or a temperature that is not positive.
     """
 
     measure: Measure = "kl"

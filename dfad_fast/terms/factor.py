@@ -1,3 +1,5 @@
+"""Factor transfer."""
+
 from __future__ import annotations
 
 import itertools
@@ -25,6 +27,9 @@ class FactorTransfer(Term):
     times the channels of the teacher's features. The paper trains it on the data beforehand. Here it learns beside the
     student from its reconstruction's mean squared error, which is added to the loss; the factors send it no gradient.
     The translator has the encoder's form and reads the student's features behind their connector.
+
+    Raises UsageError for ``rate`` outside (0, 4]. ``check`` raises it for a stage that does not exist or has no
+    positions.
     """
 
     stage: int = -1
@@ -59,7 +64,10 @@ class FactorTransfer(Term):
 
 
 class Factors(nn.Module):
-    """Paraphraser (encoder and decoder of the teacher's features) and translator (encoder of the student's)."""
+    """Paraphraser (encoder and decoder of the teacher's features) and translator (encoder of the student's).
+
+    For features [B, ``channels``, H, W], whose encoders return ``factors`` channels of the same size.
+    """
 
     def __init__(self, channels: int, factors: int) -> None:
         super().__init__()

@@ -1,3 +1,5 @@
+"""Cross-entropy with the teacher's class."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -13,8 +15,11 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class HardLabel(Term):
-    """Cross-entropy of the student's answers with the teacher's class: mean over the batch of ``-log
-    softmax(S(x))[argmax T(x)]``."""
+    """Cross-entropy of the student's answers with the teacher's class, in nats.
+
+    Mean over the batch of ``-log softmax(S(x))[argmax T(x)]``. It reads only the class of the teacher's answer, which
+    is all that some black boxes give.
+    """
 
     name: ClassVar[str] = "cross_entropy"
 

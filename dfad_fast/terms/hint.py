@@ -1,3 +1,5 @@
+"""Regression of features."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ class Hint(Term):
     """Regresses the student's features on the teacher's: mean squared error at one stage; -1 is the last.
 
     From FitNets (Romero et al. 2015, arXiv 1412.6550), whose hint is a middle layer; here it reads pre-activations.
+    ``check`` raises UsageError for a stage that does not exist.
     """
 
     stage: int = -1

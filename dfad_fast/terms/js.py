@@ -1,3 +1,5 @@
+"""Jensen-Shannon divergence of the answers."""
+
 from __future__ import annotations
 
 import math
@@ -19,6 +21,8 @@ class JS(Term):
 
     ``(KL(p, m) + KL(q, m)) / 2`` with ``m = (p + q) / 2``: Adaptive DeepInversion's measure of disagreement, at
     temperature 3 (Yin et al. 2020, arXiv 1912.08795, whose generator-side term is 1 - JS).
+
+    Raises UsageError for a temperature that is not positive.
     """
 
     temperature: float = 3.0

@@ -1,3 +1,5 @@
+"""Kullback-Leibler divergence of the answers."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ class KL(Term):
     ``reduction`` is ``batchmean``, the mean over the batch of sums over classes, or ``mean``, the mean over batch and
     classes, as in ZSKT's published code (Micaelli and Storkey 2019, arXiv 1905.09768). There is no factor temperature^2
     (Hinton et al. 2015, arXiv 1503.02531): the row's weight must include it.
+
+    Raises UsageError for a temperature that is not positive, and for unknown words.
     """
 
     temperature: float = 1.0

@@ -1,3 +1,5 @@
+"""Mean absolute differences of the logits."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,3 +1,5 @@
+"""Cross-entropy with the classes that images were requested for."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -13,11 +15,10 @@ from dfad_fast.terms.term import Term
 
 @dataclass(frozen=True)
 class Label(Term):
-    """Cross-entropy of the teacher's answers with the images' labels, which a conditional generator received or a
-    source requested.
+    """Cross-entropy, in nats, of the teacher's answers with the classes that the images were requested for.
 
-    It makes the generator produce each class as often as requested, as in KegNet (Yoo et al. 2019, NeurIPS) without its
-    decoder and diversity loss. For the generator's table only.
+    A conditional generator or a source requests them. The term makes the generator produce each class as often as
+    requested; it is KegNet's classification loss (Yoo et al. 2019, NeurIPS). For the generator's table only.
     """
 
     name: ClassVar[str] = "label"

@@ -1,3 +1,5 @@
+"""Virtual interpolation of hidden states."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ class ManifoldMixup(Term):
     1806.05236, with alpha = 2). The paper mixes labels, with one lam per batch, and draws a stage each time; here give
     one term per stage. The student runs one more time for it. In text, quote the stage: ``manifold(stage='layer2.0')``.
     The stage must run once in a forward pass, outside parts that checkpoint their activations.
+
+    Raises UsageError for ``alpha`` that is not positive.
     """
 
     stage: str = ""

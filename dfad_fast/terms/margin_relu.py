@@ -1,3 +1,5 @@
+"""A partial L2 distance of features."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -11,8 +11,11 @@ from dfad_fast.precision import at_least_float32
 
 
 def mix(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
-    """``lam x + (1-lam) x[perm]``, see :func:`dfad_fast.ops.mixup`. ``lam`` and ``perm`` are the whole batch's; the
-    result has this process's rows. Gradients also flow to ``lam``."""
+    """``lam x + (1-lam) x[perm]``, see :func:`dfad_fast.ops.mixup`.
+
+    ``x`` [b, ...] are this process's rows, and so is the result. ``lam`` and ``perm`` [B] are the whole batch's; one
+    ``lam`` [] may serve all images. Gradients flow to ``x`` and ``lam``.
+    """
     if _by_kernel(lam):
         return ops.mixup(x, lam, perm)
     wide = at_least_float32(x)
@@ -23,7 +26,10 @@ def mix(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
 
 
 def interpolated_l1(student: Tensor, teacher: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
-    """Mean ``|student - mix(teacher)|`` over this process's rows, see :func:`dfad_fast.ops.interpolated_l1`."""
+    """Mean ``|student - mix(teacher)|`` over this process's rows, see :func:`dfad_fast.ops.interpolated_l1`.
+
+    ``student`` and ``teacher`` are this process's logits [b, classes]; ``lam`` and ``perm`` as for :func:`mix`.
+    """
     if _by_kernel(lam):
         return ops.interpolated_l1(student, teacher, lam, perm)
     return ops.l1_discrepancy(student, mix(teacher, lam, perm))

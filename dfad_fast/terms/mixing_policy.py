@@ -14,12 +14,12 @@ _SMALL = 1e-3
 
 
 class MixingPolicy(nn.Module):
-    """AdaMixUp's policy region generator and its intrusion discriminator (Guo et al. 2019, arXiv 1809.02499), for
-    images of ``channels`` channels and any side.
+    """AdaMixUp's policy region generator and its intrusion discriminator, for images of ``channels`` channels.
 
-    The published networks have the classifier's form, and the discriminator shares its weights. Here both are small
-    and have weights of their own, so that nothing but its teacher teaches the student; and the policy sees both images
-    side by side, where the published code adds them under random masks.
+    From Guo et al. 2019, arXiv 1809.02499. The images may have any height and width. The published networks have the
+    classifier's form, and the discriminator shares its weights. Here both are small and have weights of their own, so
+    that only the teacher teaches the student; and the policy sees both images side by side, where the published code
+    adds them under random masks.
     """
 
     def __init__(self, channels: int) -> None:
@@ -28,18 +28,18 @@ class MixingPolicy(nn.Module):
         self.discriminator = _convolutions(channels, 1)
 
     def coefficients(self, images: Tensor, uniform: Tensor, perm: Tensor) -> Tensor:
-        r""":math:`\lambda = \alpha + \Delta\,\epsilon` of the whole batch [B], with
-        :math:`(\alpha, \Delta, 1 - \alpha - \Delta)` by a softmax over the policy's answer to an image and its partner.
+        r"""The mixing coefficients :math:`\lambda = \alpha + \Delta\,\epsilon` of the whole batch [B].
 
-        ``images`` are this process's [b, C, H, W]; ``uniform``, :math:`\epsilon` from 0 to 1, and ``perm`` are the
-        whole batch's [B].
+        A softmax over the policy's answer to an image and its partner gives
+        :math:`(\alpha, \Delta, 1 - \alpha - \Delta)`. ``images`` are this process's [b, C, H, W]; ``uniform``,
+        :math:`\epsilon` from 0 to 1, and ``perm`` are the whole batch's [B].
         """
         pairs = torch.cat([images, differentiable.partners(images, perm)], dim=1)
         alpha, width, _ = at_least_float32(self.region(_as(pairs, self))).softmax(1).unbind(1)
         return differentiable.gather(alpha + width * uniform[processes.own_rows(len(uniform))])
 
     def intrusion(self, images: Tensor, mixtures: Tensor) -> Tensor:
-        """The mean cross-entropy of telling ``images`` [b, C, H, W] from ``mixtures`` of them.
+        """The mean cross-entropy, in nats, of telling ``images`` [b, C, H, W] from ``mixtures`` of them.
 
         Policy and discriminator both minimize it: a mixture that looks like an image would be in conflict with that
         image's label.
@@ -49,8 +49,10 @@ class MixingPolicy(nn.Module):
 
 
 def _convolutions(channels: int, answers: int) -> nn.Sequential:
-    """Without batch norm, which several processes would have to share. It begins with nearly equal answers to all
-    images, as the published networks do."""
+    """Without batch norm, which several processes would have to share.
+
+    It begins with nearly equal answers to all images, as the published networks do.
+    """
     last = nn.Linear(_WIDTH, answers)
     nn.init.normal_(last.weight, std=_SMALL)
     nn.init.zeros_(last.bias)

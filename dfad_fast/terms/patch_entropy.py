@@ -1,3 +1,5 @@
+"""Diversity of the patches in a vision transformer's attention."""
+
 from __future__ import annotations
 
 import math
@@ -31,6 +33,8 @@ class PatchEntropy(Term):
 
     Here a patch is what the attention module returns for it, behind its projection; in the published code it is the
     mean over heads before that. There the entropies of all modules are added.
+
+    Raises UsageError for ``bandwidth`` that is not positive, and for fewer than 2 ``points``.
     """
 
     bandwidth: float = 0.01

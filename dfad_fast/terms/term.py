@@ -36,8 +36,8 @@ class Term:
     needs: ``reads_features``, ``reads_last_stage`` (of the teacher only), ``reads_statistics``, ``reads_attention`` (of
     a vision transformer), ``reads_labels`` (the requested classes), ``reads_contrast`` (from a source that compares its
     images) or ``reads_decoded`` (the noise, and what a source's decoder reads back from the images). The last four are
-    for the generator's table. ``reads_student = False`` means that it does not need the
-    student, which does not run if no term needs it. A term that needs random numbers or further images for the student
+    for the generator's table. ``reads_student = False`` means that it does not need the student, which does not run if
+    no term needs it. A term that needs random numbers or further images for the student
     implements ``draw`` and ``virtual_images``: everything after them is then free of randomness on the host, and all
     images of a step can go through the student at once. A term with its own weights implements ``module``; if they take
     part in making the images, it also implements ``prepare``.
@@ -92,14 +92,18 @@ class Term:
         return False
 
     def module(self, stages: Sequence[Sequence[int]], image_shape: tuple[int, int, int]) -> nn.Module | None:
-        """This term's own weights, trained beside the student, for features [C, H, W] or [C] each and for images of
-        ``image_shape``."""
+        """This term's own weights, trained beside the student, or None if it has none.
+
+        ``stages`` are the shapes of the features, [C, H, W] or [C] each, and ``image_shape`` is that of an image.
+        """
         return None
 
     @property
     def module_lr(self) -> float | None:
-        """The rate of an Adam optimizer of its own for ``module``, constant over the run; None leaves the module to the
-        student's optimizer. Such a term is for the student's table only."""
+        """The rate of an Adam optimizer of its own for ``module``, constant over the run.
+
+        None leaves the module to the student's optimizer. A term with a rate is for the student's table only.
+        """
         return None
 
     @property
@@ -120,6 +124,7 @@ class Term:
         raise NotImplementedError(f"{type(self).__name__} has no values for single images")
 
     def __call__(self, probe: Probe) -> Tensor:
+        """The term's value for one batch: a scalar, through which gradients reach what this phase trains."""
         raise NotImplementedError(f"{type(self).__name__} must implement __call__(probe)")
 
 
@@ -160,26 +165,32 @@ class Weighted:
 
 
 def reads_contrast(rows: Sequence[Weighted]) -> bool:
+    """Whether a term needs the teacher's descriptions of crops and of whole images."""
     return any(row.term.reads_contrast for row in rows)
 
 
 def reads_student(rows: Sequence[Weighted]) -> bool:
+    """Whether a term needs the student's answers; without one, the student does not run."""
     return any(row.term.reads_student for row in rows)
 
 
 def reads_features(rows: Sequence[Weighted]) -> bool:
+    """Whether a term compares features of both networks."""
     return any(row.term.reads_features for row in rows)
 
 
 def reads_last_stage(rows: Sequence[Weighted]) -> bool:
+    """Whether a term needs the teacher's deepest features."""
     return any(row.term.reads_last_stage for row in rows)
 
 
 def reads_statistics(rows: Sequence[Weighted]) -> bool:
+    """Whether a term needs the statistics of the teacher's batch norm layers."""
     return any(row.term.reads_statistics for row in rows)
 
 
 def reads_attention(rows: Sequence[Weighted]) -> bool:
+    """Whether a term needs what the teacher's attention modules return."""
     return any(row.term.reads_attention for row in rows)
 
 
@@ -203,7 +214,11 @@ def create_module(
 def weigh(
     rows: Sequence[Weighted], probes: Sequence[Probe], weights: Sequence[float | Tensor], phase: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of the rows, and each row's unweighted term, named ``phase/term``."""
+    """The weighted sum of the rows, and each row's unweighted term, named ``phase/term``.
+
+    ``probes`` and ``weights`` belong to ``rows`` one by one. The sum has a graph; the single terms have none. A term
+    that occurs again gets its place in the table behind its name, as in ``student/hint_2``.
+    """
     total = probes[0].teacher.new_zeros(())
     losses: dict[str, Tensor] = {}
     for row, probe, weight in zip(rows, probes, weights, strict=True):

@@ -1,3 +1,5 @@
+"""Virtual interpolation of images."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -42,6 +44,9 @@ class VirtualInterpolation(Term):
     teacher fit any mixture, so with them the policy learns from the discriminator alone. The paper's mixtures are of
     two or more images, and the published code mixes half of the real images and compares the mixtures with all; here
     they are of two, and the whole batch is both mixed and compared.
+
+    Raises UsageError for ``alpha`` that is not positive, a weight or rate out of range, unknown words, and settings
+    that do nothing with the ``policy``.
     """
 
     alpha: float = 1.0

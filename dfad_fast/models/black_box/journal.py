@@ -1,5 +1,7 @@
-"""The journal of a black-box teacher's queries: a file with a line for each request, written before it is sent, and a
-line for its answers."""
+"""The journal of a black-box teacher's queries.
+
+A file with a line for each request, written before it is sent, and a line for its answers.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,11 @@ class Journal:
         self._write({"run": run}, "wb")
 
     def kind(self, kind: str) -> None:
+        """Adds the kind of the answers."""
         self._write({"kind": kind})
 
     def sent(self, request: str, images: Sequence[bytes]) -> None:
+        """Adds a request, before it is sent; ``images`` are the keys of its images."""
         self._write({"sent": request, "images": _text(b"".join(images))})
 
     def answered(self, request: str, rows: np.ndarray) -> int:

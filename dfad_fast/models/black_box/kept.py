@@ -33,6 +33,7 @@ class KeptAnswers:
         return len(self._places) - 1
 
     def has(self, image: int) -> bool:
+        """Whether there is an answer to the image with that number."""
         return self._places[image] >= 0
 
     def put(self, images: Sequence[int], rows: np.ndarray, at: int | None) -> None:

@@ -28,5 +28,6 @@ class OnnxSession:
             ) from error
 
     def __call__(self, images: Tensor) -> np.ndarray:
+        """The model's first output for images [B, C, H, W]."""
         answer: np.ndarray = self._session.run(None, {self._input: images.cpu().numpy()})[0]
         return answer

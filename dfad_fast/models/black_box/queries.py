@@ -66,8 +66,10 @@ class Queries:
         return found
 
     def send(self, keys: Sequence[bytes]) -> str:
-        """Records that these images are about to be sent, and returns the key of the request. The same images give the
-        same key, so that a server recognizes a repeated request."""
+        """Records that these images are about to be sent, and returns the key of the request.
+
+        The same images give the same key, so that a server recognizes a repeated request.
+        """
         request = hashlib.blake2b(b"".join([self._run.encode(), *keys]), digest_size=KEY_BYTES).hexdigest()
         self._send(request, list(keys))
         return request

@@ -79,6 +79,11 @@ class BlackBoxTeacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W]; only images without an answer are sent.
+
+        Raises QueryBudgetSpent if more images are new than the budget has left, and RunError for hard labels that were
+        not announced.
+        """
         shown = images.detach().float().contiguous()
         keys = [image_key(image) for image in shown.cpu().numpy()]
         missing = self.queries.unanswered(keys)
@@ -122,8 +127,10 @@ def is_black_box(network: nn.Module) -> bool:
 
 
 def refuse_hidden_black_box(network: nn.Module, what: str) -> None:
-    """Raises UsageError if ``network`` contains a black box: it would be queried like a network, repeatedly and for
-    images that no step learns from."""
+    """Raises UsageError if ``network`` contains a black box.
+
+    The black box would be queried like a network, repeatedly and for images that no step learns from.
+    """
     if any(is_black_box(module) for module in network.modules() if module is not network):
         raise UsageError(
             f"the {what} is a module that contains a BlackBoxTeacher, whose queries nothing would limit: pass the "

@@ -17,14 +17,17 @@ _LENGTH = 128
 
 
 def random_class_vectors(classes: int) -> Tensor:
-    """Independent normally distributed vectors [classes, max(128, classes)], nearly orthogonal to each other, drawn
-    from torch's global generator like a new layer's weights."""
+    """Independent normally distributed vectors [classes, max(128, classes)], nearly orthogonal to each other.
+
+    They are drawn from torch's global generator like a new layer's weights.
+    """
     return torch.randn(classes, max(_LENGTH, classes))
 
 
 def read_class_vectors(path: str | Path, classes: int) -> Tensor:
-    """Reads vectors [classes, D] in the teacher's class order from a .npy, .npz or .safetensors file, as float32: the
-    file's only array, or the one named ``vectors``.
+    """Reads vectors [classes, D] in the teacher's class order from a .npy, .npz or .safetensors file, as float32.
+
+    They are the file's only array, or the one named ``vectors``.
 
     They may be a language model's embeddings of the class names. Raises UsageError if the file is missing, unreadable
     or has no such array.

@@ -38,13 +38,16 @@ class ConditionalGenerator(nn.Module):
         return part_of(noise[:, 0], self.classes)
 
     def noise_for(self, noise: Tensor, labels: Tensor, places: Tensor) -> Tensor:
-        """``noise`` [B, latent_dim], changed so that its labels are ``labels`` [B]; ``places`` [B] are the images'
-        indices in the whole batch."""
+        """``noise`` [B, latent_dim], changed so that its labels are ``labels`` [B].
+
+        ``places`` [B] are the images' indices in the whole batch.
+        """
         told = noise.clone()
         told[:, 0] = within_part(noise[:, 0], labels, self.classes)
         return told
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images [B, C, H, W] from noise [B, latent_dim]; ``labels`` [B] replace those that the noise chooses."""
         labels = self.labels_of(noise) if labels is None else labels
         return self.generator(torch.cat([F.one_hot(labels, self.classes).to(noise), noise], dim=1))
 

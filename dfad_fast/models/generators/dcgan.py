@@ -44,5 +44,6 @@ class DCGANGenerator(nn.Module):
                 nn.init.normal_(module.weight, mean=1.0, std=0.02)
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Images [B, C, H, W] from noise [B, latent_dim]."""
         features = self.upsample(self.project(noise))
         return self.image(features[:, :, : self._height, : self._side])

@@ -16,8 +16,11 @@ _HIDDEN = 3  # further layers of _UNITS; published for Fashion-MNIST and SVHN, a
 
 
 class Decoder(nn.Sequential):
-    """Images [B, *image_shape] to what noise [B, length] they were made of: linear layers of 120 units, each with an
-    ELU and a batch norm behind it (KegNet, Yoo et al. 2019, NeurIPS, published code)."""
+    """Reads from images [B, *image_shape] the noise [B, length] that they were made of.
+
+    Linear layers of 120 units, each with an ELU and a batch norm behind it (KegNet, Yoo et al. 2019, NeurIPS, published
+    code).
+    """
 
     def __init__(self, image_shape: tuple[int, int, int], length: int) -> None:
         layers: list[nn.Module] = [nn.Flatten()]
@@ -27,8 +30,9 @@ class Decoder(nn.Sequential):
 
 
 class DecodedGenerators(ConditionalGenerator):
-    """``generators``, and for each its decoder, which is trained with it ("Knowledge Extraction with No Observable
-    Data", Yoo et al. 2019, NeurIPS).
+    """``generators``, and for each its decoder, which is trained with it.
+
+    From KegNet ("Knowledge Extraction with No Observable Data", Yoo et al. 2019, NeurIPS).
 
     In the noise [B, latent_dim] the first value says the label, as in :class:`ConditionalGenerator`, and the second one
     in the same way the generator. Each generator takes vectors [B, classes + latent_dim - 2], the label's one-hot
@@ -66,6 +70,7 @@ class DecodedGenerators(ConditionalGenerator):
         return images
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images [B, C, H, W] from noise [B, latent_dim]; ``labels`` [B] replace those that the noise chooses."""
         owners = part_of(noise[:, 1], len(self.members)).view(-1, 1, 1, 1)
         images = self.make(0, noise, labels)
         for member in range(1, len(self.members)):

@@ -68,6 +68,7 @@ class DFADGenerator(nn.Module):
         )
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Images [B, C, H, W] from noise [B, latent_dim]."""
         if self._can_fuse(noise):
             return self._forward_fused(noise)
         return self.upsample(self.project(noise))

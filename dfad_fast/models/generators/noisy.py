@@ -11,8 +11,9 @@ from dfad_fast.models.generators.conditional import ConditionalGenerator, part_o
 
 
 class NoisyGenerator(ConditionalGenerator):
-    """``generator`` applied to class vectors after batch norm and a noisy linear layer (Tran et al. 2024, arXiv
-    2310.00258).
+    """``generator`` applied to class vectors after batch norm and a noisy linear layer.
+
+    From NAYER (Tran et al. 2024, arXiv 2310.00258).
 
     ``vectors`` [classes, D] do not change. Each of ``layers`` noisy layers makes one image per class, so a batch of N
     balanced labels needs N / classes of them; the training code redraws them. ``width`` is the length of the vectors
@@ -41,12 +42,14 @@ class NoisyGenerator(ConditionalGenerator):
         return part_of(noise[:, 1], self.layers)
 
     def noise_for(self, noise: Tensor, labels: Tensor, places: Tensor) -> Tensor:
+        """``noise`` with ``labels`` [B], and with the next noisy layer for each round of classes in ``places`` [B]."""
         told = super().noise_for(noise, labels, places)
         layers = places.div(self.classes, rounding_mode="floor") % self.layers
         told[:, 1] = within_part(noise[:, 1], layers, self.layers)
         return told
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images [B, C, H, W] from noise [B, latent_dim]; ``labels`` [B] replace those that the noise chooses."""
         labels = self.labels_of(noise) if labels is None else labels
         vectors = self.norm(self.vectors[labels])
         # All images of a class share one vector, so each noisy layer runs once per class, not per image.

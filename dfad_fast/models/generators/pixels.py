@@ -19,6 +19,7 @@ class Normalize(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Subtracts ``mean`` and divides by ``std``."""
         return (pixels - self.mean) / self.std
 
 

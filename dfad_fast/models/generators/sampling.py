@@ -14,8 +14,9 @@ from dfad_fast.errors import UsageError
 def sample_batches(
     generator: nn.Module, count: int, batch_size: int, draw_noise: Callable[[int], Tensor]
 ) -> Iterator[Tensor]:
-    """``count`` images from the noise of ``draw_noise(batch_size)``, in batches [batch_size, C, H, W]; the last may be
-    shorter.
+    """Yields ``count`` images from the noise of ``draw_noise(batch_size)``, in batches [batch_size, C, H, W].
+
+    The last batch may be shorter.
 
     The generator runs in train mode, as in training; its running statistics do not change.
     """

@@ -67,6 +67,7 @@ def _entry(path: str, values: dict[str, Any], versions: Mapping[str, Any]) -> En
 
 
 def items(node: object) -> Iterable[tuple[str, Any]]:
+    """The named values of a mapping, list or tuple; none for anything else."""
     if isinstance(node, Mapping):
         return [(_text(name), value) for name, value in node.items()]
     return [(str(index), value) for index, value in enumerate(node)] if isinstance(node, list | tuple) else []

@@ -34,9 +34,11 @@ class Fit:
 
     @property
     def by_name_and_shape(self) -> bool:
+        """Whether the tensors have the network's names and shapes, and none is missing or left over."""
         return not (self.missing or self.unexpected or self.wrong_shapes)
 
     def same_as(self, other: Fit) -> bool:
+        """Whether both give the network equal values."""
         return all(_equal(value, other.state[name]) for name, value in self.state.items())
 
 
@@ -223,6 +225,7 @@ def _kinds(content: object) -> list[str]:
 
 
 def listing(names: list[str], shown: int = 5) -> str:
+    """The first ``shown`` names, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return f"{', '.join(names[:shown])}{more}"
 

@@ -45,6 +45,7 @@ class Program(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> object:
+        """What the program returns for ``images``."""
         return self.run(images)
 
 

@@ -91,4 +91,5 @@ class Trace:
 
     @property
     def activations(self) -> list[Tap]:
+        """The taps of those events that are calls of an activation."""
         return [event.tap for event in self.events if event.tap.call is not None]

@@ -47,6 +47,7 @@ class Classes:
         return torch.tensor(self.of_all(some), device="cpu")[places]
 
     def of_all(self, channels: Tensor) -> list[int]:
+        """The current class of each of ``channels`` [N]."""
         return [self.of(channel) for channel in channels.tolist()]
 
 
@@ -63,8 +64,11 @@ class Use:
 
 @dataclass
 class Layer:
-    """A module with weights that ran. ``kind`` is the operation and, for a convolution, whether it is depthwise or
-    grouped; ``geometry`` is its kernel and strides."""
+    """A module with weights that ran.
+
+    ``kind`` is the operation and, for a convolution, whether it is depthwise or grouped; ``geometry`` is its kernel and
+    strides.
+    """
 
     path: str
     kind: tuple[str, ...]
@@ -91,9 +95,11 @@ class Map:
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
     def pools(self, matched: dict[str, str]) -> dict[Makers, list[int]]:
-        """Groups classes by the layers in ``matched`` that produce them, in the order of their channels; the key holds
-        the layers' names from ``matched``. A layer that produces two channels of a class, as attention's queries and
-        keys do, makes another key than a layer that produces one."""
+        """Groups classes by the layers in ``matched`` that produce them, in the order of their channels.
+
+        The key holds the layers' names from ``matched``. A layer that produces two channels of a class, as attention's
+        queries and keys do, makes another key than a layer that produces one.
+        """
         pools: dict[Makers, list[int]] = defaultdict(list)
         for name in sorted(self.producers):
             made = self.producers[name].items()

@@ -73,8 +73,11 @@ def _scores(teacher: nn.Module, of: Map, channels: Channels) -> dict[int, float]
 
 
 def _most_telling(there: Sequence[int], wanted: int, of: Map, moments: Mapping[str, Moments]) -> list[int]:
-    """Greedily chooses the channels from which linear least squares best predicts the others' contribution to the next
-    layers. Empty if no measured layer reads them, as for attention's queries."""
+    """Greedily chooses the channels that tell the next layers most about the others.
+
+    Linear least squares predicts from them the others' contribution to the next layers. Empty if no measured layer
+    reads the channels, as for attention's queries.
+    """
     total = torch.zeros(len(there), len(there), dtype=torch.float64, device="cpu")
     positions = {name: i for i, name in enumerate(there)}
     for own in moments.values():

@@ -20,6 +20,7 @@ class Companions:
         self._tensors: dict[int, Tensor] = {}
 
     def get(self, tensor: Tensor) -> Tensor | None:
+        """The companion of ``tensor``, None if it has none."""
         return self._of.get(id(tensor))
 
     def set(self, tensor: Tensor, channels: Tensor, dim: int) -> None:
@@ -67,8 +68,11 @@ class Companions:
         return companion
 
     def join_summed(self, x: Tensor, y: Tensor, transposed: Tensor | None = None) -> None:
-        """Joins the channels of the last dimension of ``x`` and the second-to-last of ``y``, which a product sums over
-        together. ``transposed`` is the companion of ``y`` with its last two dimensions swapped, if ``y`` has none."""
+        """Joins the channels of two factors that their product sums over together.
+
+        These are the last dimension of ``x`` and the second-to-last of ``y``. ``transposed`` is the companion of ``y``
+        with its last two dimensions swapped, if ``y`` has none.
+        """
         own = self.get(x)
         other = transposed.transpose(-1, -2) if transposed is not None else self.get(y)
         if own is not None and other is not None:
@@ -88,8 +92,10 @@ class Companions:
 
 
 def constant_along(companion: Tensor, dim: int) -> Tensor:
-    """The channels along ``dim`` [size], unknown where they differ across the other dimensions; unknown ones equal any
-    channel."""
+    """The channels along ``dim`` [size], unknown where they differ across the other dimensions.
+
+    Unknown ones equal any channel.
+    """
     (companion,) = compact(companion)
     rows = companion.movedim(dim, 0).reshape(companion.shape[dim], -1)
     if rows.shape[1] == 0:
@@ -100,8 +106,10 @@ def constant_along(companion: Tensor, dim: int) -> Tensor:
 
 
 def use_of(tensor: Tensor, companion: Tensor, shape: torch.Size) -> Use | None:
-    """The channels of a parameter of ``shape`` whose view ``tensor`` is broadcast over the positions of ``companion``;
-    None if it is not broadcast or has no channel dimension."""
+    """The channels of a parameter of ``shape`` whose view ``tensor`` is broadcast over ``companion``'s positions.
+
+    None if it is not broadcast or has no channel dimension.
+    """
     missing = companion.dim() - tensor.dim()
     if missing < 0 or tensor.dim() == 0:
         return None

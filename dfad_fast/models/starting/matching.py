@@ -8,8 +8,9 @@ from dfad_fast.models.starting.channels import Layer, Map
 
 
 def match_layers(of: Map, to: Map, by_place: Mapping[str, str]) -> dict[str, str]:
-    """Maps paths of the student's layers (``to``) to the teacher's (``of``) with the same operation in the same place,
-    perhaps with another kernel. ``by_place`` maps the student's modules to the teacher's in the same place.
+    """Maps paths of the student's layers (``to``) to the teacher's (``of``) with the same operation in the same place.
+
+    The kernels may differ. ``by_place`` maps the student's modules to the teacher's in the same place.
 
     Layers without a match by name are matched by running order, between the layers that names matched.
     """

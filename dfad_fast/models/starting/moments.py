@@ -22,8 +22,11 @@ _MOST_ROWS = 8192
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of one layer's input: ``mean`` [C], ``covariance`` [C, C], both float64 on the CPU, and the input's
-    ``channels`` [C]. ``energy`` [C] is the sum of the squared weights that read each channel."""
+    """Moments of one layer's input, whose channels are ``channels`` [C].
+
+    ``mean`` [C] and ``covariance`` [C, C] are float64 on the CPU. ``energy`` [C] is the sum of the squared weights that
+    read each channel.
+    """
 
     channels: Tensor
     mean: Tensor
@@ -37,8 +40,10 @@ class Moments:
 
 
 def measure(network: nn.Module, of: Map, batches: Iterable[Tensor]) -> dict[str, Moments]:
-    """The moments of ``network``'s convolutions and linear layers that sum over channels, by path. ``batches`` hold
-    images [B, C, H, W]. The network is left unchanged."""
+    """The moments of ``network``'s convolutions and linear layers that sum over channels, by path.
+
+    ``batches`` hold images [B, C, H, W]. The network is left unchanged.
+    """
     sums: dict[str, list[Any]] = {}
     with ExitStack() as stack:
         stack.enter_context(left_as_it_was(network))
@@ -82,8 +87,10 @@ def _moments(network: nn.Module, of: Map, path: str, count: int, total: Tensor, 
 
 
 def telling(moments: Mapping[str, Moments], path: str, kept: list[int]) -> tuple[Tensor, Tensor] | None:
-    """Predicts all channels from those at the positions ``kept`` by least squares: ``x ≈ spread @ x[kept] + rest`` with
-    spread [C, kept] and rest [C]; None if nothing was measured."""
+    """Predicts all channels from those at the positions ``kept`` by least squares; None if nothing was measured.
+
+    ``x ≈ spread @ x[kept] + rest`` with spread [C, kept] and rest [C].
+    """
     own = moments.get(path)
     if own is None:
         return None

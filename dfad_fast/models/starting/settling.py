@@ -13,9 +13,10 @@ from dfad_fast.private_torch import is_batch_norm
 
 
 def settle_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Sets the batch norm layers of ``network`` to the mean statistics of ``batches``, each [B, C, H, W]; returns their
-    number. Each layer normalizes with the batch's statistics, as in training; weights do not change, and dropout is
-    off.
+    """Sets the batch norm layers of ``network`` to the mean statistics of ``batches``; returns the layers' number.
+
+    Each batch is images [B, C, H, W]. Each layer normalizes with the batch's statistics, as in training; weights do not
+    change, and dropout is off.
 
     Frozen layers keep their statistics.
     """

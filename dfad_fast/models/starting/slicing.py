@@ -67,8 +67,10 @@ class Slicer:
         return values
 
     def _summing(self, weight: Tensor, path: str, use: Use, known: Use) -> tuple[Tensor, Tensor | None]:
-        """A weight [out, in, ...] that sums over its input channels, and the missing channels' contribution to a bias
-        [out], if known."""
+        """A weight [out, in, ...] that sums over its input channels, and what the missing channels add to a bias.
+
+        The addition is [out], None if it is not known.
+        """
         weight = weight.index_select(0, self._at(use.channels[0], known.channels.get(0), weight.device))
         at = self._at(use.channels[1], known.channels.get(1), weight.device)
         if self.correction == "none" or len(at) == weight.shape[1]:
@@ -96,8 +98,10 @@ class Slicer:
         return torch.stack(kept)
 
     def _at(self, own: Tensor, known: Tensor | None, device: torch.device) -> Tensor:
-        """The teacher's positions of the student's channels ``own``. Repeated channels, such as the pixels of a
-        flattened map, are taken in order."""
+        """The teacher's positions of the student's channels ``own``.
+
+        Repeated channels, such as the pixels of a flattened map, are taken in order.
+        """
         if known is None:
             raise DoesNotFit("its channels could not be followed in the teacher")
         places: dict[int, list[int]] = defaultdict(list)

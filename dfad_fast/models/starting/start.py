@@ -27,8 +27,9 @@ LEAST_SHARE = 2 / 3
 
 @dataclass(frozen=True)
 class Ways:
-    """How to initialize a student from its teacher: which channels to choose, which blocks to keep, and how to
-    compensate for channels missing in a sum.
+    """How to initialize a student from its teacher.
+
+    Which channels to choose, which blocks to keep, and how to compensate for channels missing in a sum.
 
     With least squares for both, students of digits (resnet8-w32 -> w16) and CIFAR-10 (ResNet-20 at half width) started
     closest to their teachers, on colored noise and on real images.

@@ -19,8 +19,11 @@ NORMS: dict[type[nn.Module], tuple[int, ...]] = {
 
 
 def normalized(norm: Any, x: Tensor) -> Output | None:
-    """The output of ``norm``, one of NORMS, for ``x``. None for inputs that only torch accepts or explains in an error:
-    other features, batches of one value per channel, momenta outside [0, 1]."""
+    """The output of ``norm``, one of NORMS, for ``x``.
+
+    None for inputs that only torch accepts or explains in an error: other features, batches of one value per channel,
+    momenta outside [0, 1].
+    """
     if x.dim() not in NORMS[type(norm)] or x.shape[1] != norm.num_features:
         return None
     if norm.training and x.numel() <= x.shape[1]:

@@ -11,10 +11,14 @@ _FEW = 16  # channels
 
 
 class SwappingBatchNorm2d(nn.BatchNorm2d):
-    """The same, but faster on the CPU. torch's kernel works along the channels if they are innermost: for 6 channels
-    this takes five times as long as changing the layout and back."""
+    """torch's layer, but faster on the CPU for few channels.
+
+    torch's kernel works along the channels if they are innermost: for 6 channels this takes five times as long as
+    changing the layout and back.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        """As torch's layer does, with the output in the input's memory layout."""
         innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         if x.device.type != "cpu" or x.shape[1] >= _FEW or not innermost:
             return super().forward(x)

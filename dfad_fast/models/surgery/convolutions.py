@@ -45,8 +45,11 @@ class Convolutions:
         self.taken: dict[nn.Module, set[Algorithm]] = {}
 
     def convolved(self, convolution: nn.Conv2d, x: Tensor) -> Output | None:
-        """The output of a plain ``convolution`` for ``x``. None if torch's kernel must compute it: for images without a
-        batch dimension or with another dtype than float32, and under autocast."""
+        """The output of a plain ``convolution`` for ``x``.
+
+        None if torch's kernel must compute it: for images without a batch dimension or with another dtype than float32,
+        and under autocast.
+        """
         in_float32 = x.dtype == convolution.weight.dtype == torch.float32
         if x.dim() != 4 or not in_float32 or torch.is_autocast_enabled(x.device.type):
             return None

@@ -48,6 +48,7 @@ def fold_batch_norm(network: nn.Module, images: Tensor, watched: Collection[str]
     is returned itself with the reason.
 
     Args:
+        network: the network, which is left unchanged.
         images: a few different images, on which copy and original must agree.
         watched: paths of modules whose outputs are read, so that they must stay the same.
     """

@@ -34,8 +34,11 @@ class Follower:
 
     @property
     def layer_is_seen(self) -> bool:
-        """Whether a hook sees the layer's output now; hooks come and go. A checkpointed network must save the same
-        tensors when it runs again, perhaps without the hooks of its first run."""
+        """Whether a hook sees the layer's output now; hooks come and go.
+
+        A checkpointed network must save the same tensors when it runs again, perhaps without the hooks of its first
+        run.
+        """
         return has_global_hooks() or any(map(has_hooks, self.before)) or saves_by_hooks()
 
     @property
@@ -91,8 +94,11 @@ _Found = tuple[str, bool, frozenset[str], frozenset[str]]
 
 
 def _users(network: nn.Module, kinds: Collection[type[nn.Module]], training: bool) -> dict[str, _Found]:
-    """For each layer with a follower: the follower, whether something is added, the modules that pass on the layer's
-    output, and those that pass on the sum."""
+    """Finds the follower of each layer that has one.
+
+    For each such layer: the follower, whether something is added, the modules that pass on the layer's output, and
+    those that pass on the sum.
+    """
     try:
         duplicate = copy.deepcopy(network).train(training)
         remove_hooks(duplicate)  # they cannot handle symbols

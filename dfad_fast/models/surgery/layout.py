@@ -32,12 +32,16 @@ def fitted(
 ) -> tuple[nn.Module, Needs]:
     """``network`` in a form that steps can call, and its needs; its weights are in channels_last if it supports that.
 
-    It does if its answers equal those in the default layout, forward and backward, on a few images within ``kernels``,
-    the convolution kernels of steps, and if it takes ``batch_size`` images too. Otherwise, whatever it raises, weights
-    and images get the default layout.
+    It does if its answers equal those in the default layout, forward and backward, on a few images, and if it takes a
+    whole batch too. Otherwise, whatever it raises, weights and images get the default layout.
 
     Args:
+        network: the network, whose weights change their layout in place.
+        image_shape: (C, H, W).
+        what: the network's name in errors.
+        batch_size: images of a batch.
         trained: whether it also runs in train mode.
+        kernels: within it, the convolutions run as in steps.
 
     Raises:
         UsageError: it can take the images in neither layout, or is trained but no gradient reaches its parameters.

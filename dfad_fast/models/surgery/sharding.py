@@ -1,5 +1,7 @@
-"""Teachers too large for one process, sharded by torch.distributed.fsdp.fully_shard, which gathers each layer's weights
-when it runs."""
+"""Teachers too large for one process, sharded by torch.distributed.fsdp.fully_shard.
+
+It gathers each layer's weights when the layer runs.
+"""
 
 from __future__ import annotations
 

@@ -23,8 +23,10 @@ class Output(NamedTuple):
 
 
 def put_out(output: Output, behind: Follower | None) -> Any:
-    """Computes ``output`` with the follower ``behind``, unless a hook reads in between; a :class:`Summand` if a sum
-    comes first."""
+    """Computes ``output`` with the follower ``behind``, unless a hook reads in between.
+
+    Returns a :class:`Summand` if a sum comes first.
+    """
     if behind is None or behind.layer_is_seen:
         return output.compute(None, 1.0)
     if behind.added:

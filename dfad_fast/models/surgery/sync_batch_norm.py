@@ -41,6 +41,7 @@ class SynchronizedBatchNorms:
 
     @contextmanager
     def used(self) -> Iterator[None]:
+        """Inside the block the layers are synchronized."""
         for layer in self._layers:
             # nn.Module.__call__ calls forward. Written to the dictionary, because nn.Module intercepts normal
             # assignment.

@@ -35,6 +35,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features [B, channels_in, H, W] to [B, channels_out, H / stride, W / stride], rounded up."""
         out = self.project(self.depthwise(self.expand(x)))
         return x + out if self.adds else out
 
@@ -63,6 +64,7 @@ class MobileNetV2(nn.Module):
         initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W]."""
         features = self.head(self.blocks(self.stem(images)))
         return self.classifier(self.dropout(torch.mean(features, dim=(2, 3))))
 

@@ -27,6 +27,7 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features [B, channels_in, H, W] to [B, channels_out, H / stride, W / stride], rounded up."""
         residual = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
         return self.relu2(residual + self.shortcut(x))
 
@@ -52,6 +53,7 @@ class Bottleneck(nn.Module):
         self.relu3 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features [B, channels_in, H, W] to [B, channels_out, H / stride, W / stride], rounded up."""
         residual = self.relu2(self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x))))))
         return self.relu3(self.bn3(self.conv3(residual)) + self.shortcut(x))
 
@@ -94,6 +96,7 @@ class ResNet(nn.Module):
         initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W]."""
         features = self.stages(self.stem(images))
         return self.classifier(torch.mean(features, dim=(2, 3)))
 

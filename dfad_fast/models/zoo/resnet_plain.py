@@ -23,6 +23,7 @@ class PaddedShortcut(nn.Module):
         self.padding = (0, 0, 0, 0, before, channels_out - channels_in - before)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features [B, channels_in, H, W] to [B, channels_out, H / stride, W / stride], rounded up."""
         return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
 
 
@@ -53,6 +54,7 @@ class PlainResNet(nn.Module):
         initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W]."""
         features = self.relu(self.bn1(self.conv1(images)))
         features = self.layer3(self.layer2(self.layer1(features)))
         return self.linear(torch.mean(features, dim=(2, 3)))

@@ -38,4 +38,5 @@ class VGG11(nn.Module):
         initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W]."""
         return self.classifier(torch.mean(self.features(images), dim=(2, 3)))

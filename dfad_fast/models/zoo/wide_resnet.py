@@ -29,6 +29,7 @@ class PreActivationBlock(nn.Module):
             self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features [B, channels_in, H, W] to [B, channels_out, H / stride, W / stride], rounded up."""
         activated = self.relu1(self.bn1(x))
         kept = x if self.shortcut is None else self.shortcut(activated)
         return self.conv2(self.relu2(self.bn2(self.conv1(activated)))) + kept
@@ -59,5 +60,6 @@ class WideResNet(nn.Module):
         initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W]."""
         features = self.relu(self.bn(self.stages(self.stem(images))))
         return self.classifier(torch.mean(features, dim=(2, 3)))

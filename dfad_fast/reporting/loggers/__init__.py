@@ -59,17 +59,21 @@ class Loggers(Callback):
         self._open[name].begin(start)
 
     def recorded(self, event: Recorded) -> None:
+        """Passes the record on."""
         self._each(lambda logger: logger.record(event.record))
 
     def closed(self, failed: bool) -> None:
+        """Closes all loggers."""
         while self._open:
             name, logger = self._open.popitem()
             self._attempt(name, partial(logger.close, failed))
 
     def images(self, iteration: int, grid: np.ndarray) -> None:
+        """Passes the sheet on."""
         self._each(lambda logger: logger.images(iteration, grid))
 
     def summary(self, summary: Mapping[str, Any]) -> None:
+        """Passes the summary on."""
         self._each(lambda logger: logger.summary(summary))
 
     def _each(self, tell: Callable[[Logger], None]) -> None:
@@ -93,8 +97,10 @@ class Loggers(Callback):
 
 
 def available(names: Sequence[str]) -> list[str]:
-    """The loggers among ``names`` whose packages are installed; warns about the others. Raises UsageError for an
-    unknown name."""
+    """The loggers among ``names`` whose packages are installed; warns about the others.
+
+    Raises UsageError for an unknown name.
+    """
     found = []
     for name in names:
         kind = _kind_of(name)

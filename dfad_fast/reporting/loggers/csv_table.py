@@ -13,8 +13,10 @@ from dfad_fast.runs.whole_files import write_whole
 
 
 class CSVTable(Logger):
-    """One row per record. If a record has new values, as at the first evaluation, all rows get these columns at the
-    end."""
+    """One row per record.
+
+    If a record has new values, as at the first evaluation, all rows get these columns at the end.
+    """
 
     def __init__(self, start: Start) -> None:
         self._path = start.folder / METRICS_TABLE

@@ -55,8 +55,10 @@ class MLflow(Logger):
         self._log([record])
 
     def _log(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Uses as few transactions as MLflow allows. One transaction per record would take minutes for a long
-        history."""
+        """Uses as few transactions as MLflow allows.
+
+        One transaction per record would take minutes for a long history.
+        """
         now, metric = round(1000 * time.time()), self._mlflow.entities.Metric
         metrics = [
             metric(name, float(value), now, record["iteration"])

@@ -36,6 +36,9 @@ def chart(
     """The chart for the template and the page's script; None if no line has a point.
 
     Args:
+        title: the heading.
+        x_label: what the x-axis counts.
+        lines: what is drawn; lines without points are left out.
         say: formats a value for legend and pointer.
         logarithmic: whether to use a logarithmic y-axis if all values are positive and their range is large enough.
         notes: additional text for some x, for the pointer.
@@ -104,8 +107,10 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _magnitudes(low: float, high: float) -> list[float]:
-    """Powers of ten from below ``low`` to above ``high``; if they are few, also 2 and 5 times them; if they are many,
-    every second or third."""
+    """Powers of ten from below ``low`` to above ``high``.
+
+    If they are few, also 2 and 5 times them; if they are many, every second or third.
+    """
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     if last - first > 3:
         step = -(-(last - first) // 6)

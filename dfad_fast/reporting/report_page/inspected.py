@@ -10,6 +10,7 @@ from dfad_fast.runs.record import Record, is_number
 
 
 def inspection(record: Record) -> dict[str, Any] | None:
+    """What ``dfad-fast inspect`` measured, for the template; None if it has not run."""
     data = record.inspection
     if not data:
         return None

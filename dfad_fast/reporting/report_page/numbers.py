@@ -12,14 +12,17 @@ _NO_BREAK = "\u00a0"
 
 
 def percent(value: Any) -> str:
+    """A fraction as a percentage, or a dash for none."""
     return wording.percent(value).replace(" ", _NO_BREAK) if is_number(value) else NOTHING
 
 
 def count(value: Any) -> str:
+    """A whole number with separators, or a dash for none."""
     return f"{value:,}" if is_number(value) else NOTHING
 
 
 def decimal(value: Any) -> str:
+    """A number with four digits, or a dash for none."""
     return f"{value:.4g}" if is_number(value) else NOTHING
 
 
@@ -42,4 +45,5 @@ def duration(value: Any) -> str:
 
 
 def size(value: int) -> str:
+    """Bytes as MiB or KiB."""
     return f"{value / 2**20:,.1f} MiB" if value >= 2**20 else f"{value / 2**10:,.1f} KiB"

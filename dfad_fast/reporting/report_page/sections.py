@@ -16,6 +16,7 @@ _SHOWN_LINES = 40  # lines of a traceback
 
 
 def headline(record: Record) -> dict[str, Any]:
+    """What the page says first, for the template."""
     status, sentence = _end(record)
     summary = record.summary
     method = summary.method if summary else record.config.get("method")

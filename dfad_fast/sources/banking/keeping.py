@@ -34,10 +34,12 @@ class Roll:
         return np.flatnonzero(self.alive)
 
     def select(self, rows: np.ndarray) -> Roll:
+        """The entries of some of the images, by index."""
         return Roll(*(getattr(self, own.name)[rows] for own in fields(self)))
 
     @staticmethod
     def cat(parts: list[Roll]) -> Roll:
+        """Concatenates several."""
         return Roll(*(np.concatenate([getattr(part, own.name) for part in parts]) for own in fields(Roll)))
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -46,6 +48,7 @@ class Roll:
 
     @staticmethod
     def of(state: dict[str, Tensor]) -> Roll:
+        """The roll that :meth:`state_dict` described."""
         return Roll(**{name: value.numpy().copy() for name, value in state.items()})
 
 
@@ -63,8 +66,10 @@ def ranks(keep: str, roll: Roll) -> np.ndarray:
 
 
 def _places_within_classes(roll: Roll) -> np.ndarray:
-    """Each image's position in its class, the largest key first; positions beyond the smallest class's size are
-    surplus. Among equal positions the smaller key ranks larger."""
+    """Each image's position in its class, the largest key first.
+
+    Positions beyond the smallest class's size are surplus. Among equal positions the smaller key ranks larger.
+    """
     order = np.lexsort((-roll.key, roll.label))
     labels = roll.label[order]
     first = np.searchsorted(labels, labels, side="left")

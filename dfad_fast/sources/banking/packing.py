@@ -25,8 +25,11 @@ class Packed:
 
     @staticmethod
     def of(images: Tensor, form: str) -> Packed:
-        """``images`` [n, C, H, W] of any floating dtype. A byte's error is at most ``step / 2``, the channel's range /
-        510. An image that is not finite stays so."""
+        """Packs ``images`` [n, C, H, W] of any floating dtype.
+
+        A byte's error is at most ``step / 2``, which is the channel's range / 510. An image that is not finite stays
+        so.
+        """
         if form == "half":
             pixels = _channels_last(images.to(torch.float16))
             none = pixels.new_empty(len(pixels), 0, dtype=torch.float32)

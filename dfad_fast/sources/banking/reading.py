@@ -16,8 +16,10 @@ from dfad_fast.sources.banking.segments import Segment
 
 @dataclass(frozen=True)
 class KeptImages:
-    """The counting images of all banks in the state of a run's source. ``read`` returns tensors from the run's storage
-    by name."""
+    """The counting images of all banks in the state of a run's source.
+
+    ``read`` returns tensors from the run's storage by name.
+    """
 
     state: Mapping[str, Any]
     read: Callable[[str], dict[str, Tensor]]
@@ -26,8 +28,11 @@ class KeptImages:
         return sum(len(rows) for _, rows in self._segments())
 
     def parts(self, chosen: np.ndarray) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """The images [n, C, H, W] in float32 at the ascending indices ``chosen``, and the teacher's logits [n, classes]
-        for them unchanged; None if the bank has no logits."""
+        """The images at the ascending indices ``chosen`` in parts, with the teacher's logits for them.
+
+        A part is images [n, C, H, W] in float32 and logits [n, classes] for the images as they are, without changes by
+        a view; None if the bank has no logits.
+        """
         first = 0
         for kept, rows in self._segments():
             here = chosen[(chosen >= first) & (chosen < first + len(rows))] - first

@@ -18,8 +18,10 @@ from dfad_fast.sources.storage import Storage
 
 @dataclass(frozen=True)
 class Limits:
-    """At most ``images`` images stay, in segments of about ``segment``; ``keep`` says which, see ``KEEPING``. With
-    ``labeled`` the roll holds the teacher's classes whatever ``keep`` is."""
+    """At most ``images`` images stay, in segments of about ``segment``; ``keep`` says which, see ``KEEPING``.
+
+    With ``labeled`` the roll holds the teacher's classes whatever ``keep`` is.
+    """
 
     images: int
     segment: int
@@ -61,6 +63,7 @@ class Sealed:
 
     @property
     def tensors(self) -> list[Tensor]:
+        """Those of all segments."""
         return [tensor for segment in self.segments for tensor in segment.tensors.values()]
 
     def living(self) -> Places:
@@ -108,8 +111,10 @@ class Sealed:
             roll.alive = part
 
     def _join(self) -> None:
-        """Joins segments that are at most half alive: all segments together hold at most twice the living images, plus
-        one segment."""
+        """Joins segments that are at most half alive.
+
+        So all segments together hold at most twice the living images, plus one segment.
+        """
         poor = [i for i, roll in enumerate(self.rolls) if 2 * roll.alive.sum() <= self._limits.segment]
         rest = [i for i in poor if self.rolls[i].alive.any()]
         if len(rest) < 2:

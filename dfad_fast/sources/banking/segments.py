@@ -17,10 +17,10 @@ from dfad_fast.sources.banking.view_table import as_views
 
 @dataclass(frozen=True)
 class Segment:
-    """``packed`` images [n, ...], each with A ``views``, a table [n, A, columns] on the CPU in which partners are rows
-    of the same segment, and the teacher's ``logits`` [n, A, classes] for them. View 0 is the image as it is.
+    """``packed`` images [n, ...], each with A views and the teacher's ``logits`` [n, A, classes] for them.
 
-    Nothing writes to it: a run's snapshot need not copy it, and its file is written once.
+    ``views`` is a table [n, A, columns] on the CPU in which partners are rows of the same segment. View 0 is the image
+    as it is. Nothing writes to a segment: a run's snapshot need not copy it, and its file is written once.
     """
 
     number: int

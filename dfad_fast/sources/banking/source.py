@@ -34,8 +34,10 @@ class Filling:
 
 
 class BankSource(Source):
-    """See :class:`dfad_fast.sources.bank.Bank`. Every process keeps all images, draws the same ones for the whole batch
-    and shows its own rows."""
+    """The running bank, see :class:`dfad_fast.sources.bank.Bank`.
+
+    Every process keeps all images, draws the same ones for the whole batch and shows its own rows.
+    """
 
     def __init__(self, filling: Filling, keeping: Keeping, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)

@@ -29,9 +29,12 @@ _MEASURED = 1024
 
 @dataclass(frozen=True)
 class Recognition:
-    """``classes`` int64 [N] are the teacher's answers, ``confidence`` is the mean of the largest probabilities, from 0
-    to 1. ``shift`` is the distance of the images' means from the running means of the teacher's batch norm layers, in
-    running standard deviations: the root mean square over channels, averaged over layers. None without such layers."""
+    """What the teacher makes of the images: their ``classes``, int64 [N], how sure it is, and how unusual they are.
+
+    ``confidence`` is the mean of the largest probabilities, from 0 to 1. ``shift`` is the distance of the images' means
+    from the running means of the teacher's batch norm layers, in running standard deviations: the root mean square over
+    channels, averaged over layers; None without such layers.
+    """
 
     classes: Tensor
     balance: ClassBalance

@@ -26,8 +26,10 @@ _HELD_OUT = 10
 
 
 class FolderSource(Source):
-    """See :class:`dfad_fast.sources.folder.spec.Folder`. Every process holds all images, draws the same ones for the
-    whole batch and shows its own rows."""
+    """The running source of a folder, see :class:`dfad_fast.sources.folder.spec.Folder`.
+
+    Every process holds all images, draws the same ones for the whole batch and shows its own rows.
+    """
 
     def __init__(
         self, bench: Workbench, plan: Plan, path: str, augment: str, repeats: float, limit: int

@@ -16,9 +16,11 @@ from dfad_fast.sources.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Folder(SourceSpec):
-    """Unlabeled images of any origin at ``path``: a folder of image files, with its subfolders, or an .npz with
-    ``images``, see :func:`dfad_fast.sources.folder.reading.read_images`. They are cropped and resized to the teacher's
-    image shape and normalized like its images. A tenth is held out from all steps.
+    """Unlabeled images of any origin at ``path``.
+
+    ``path`` is a folder of image files, with its subfolders, or an .npz with ``images``, see
+    :func:`dfad_fast.sources.folder.reading.read_images`. The images are cropped and resized to the teacher's image
+    shape and normalized like its images. A tenth is held out from all steps.
 
     The teacher runs once on each. ``balance`` then shows all classes that it finds equally often (Nayak et al., WACV
     2021, arXiv 2011.09113: arbitrary images distill if balanced in this way), but no image more than ``repeats`` times

@@ -11,8 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Jitter:
-    """Rolled by ``down`` and ``right`` pixels, what leaves on one side coming back on the other, and mirrored or not:
-    the whole batch alike (DeepInversion, Yin et al. 2020, arXiv 1912.08795, published code)."""
+    """A roll by ``down`` and ``right`` pixels, and a mirroring or none, for a whole batch.
+
+    What leaves on one side comes back on the other (DeepInversion, Yin et al. 2020, arXiv 1912.08795, published code).
+    """
 
     down: int
     right: int
@@ -25,8 +27,10 @@ class Jitter:
 
 
 def draw_jitter(rng: np.random.Generator, side: tuple[int, int], share: float, flip: bool) -> Jitter:
-    """For images of ``side`` (height, width): whole pixels up to ``share`` of each side, and mirrored half of the times
-    where ``flip``."""
+    """Draws a roll by whole pixels, up to ``share`` of each ``side`` (height, width).
+
+    With ``flip`` it is mirrored half of the time.
+    """
     most = [int(share * length) for length in side]
     down, right = (int(rng.integers(-pixels, pixels + 1)) for pixels in most)
     return Jitter(down, right, flip and bool(rng.random() < 0.5))

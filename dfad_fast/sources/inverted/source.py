@@ -39,8 +39,10 @@ class Met:
 
 
 class InvertedSource(Source):
-    """Each batch is a round: noise or drawings, which take the steps of ``spec``. Several processes have their own
-    rows of it."""
+    """Each batch is a round: noise or drawings, which take the steps of ``spec``.
+
+    Each of several processes has its own rows of it.
+    """
 
     def __init__(self, spec: InvertedSettings, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)

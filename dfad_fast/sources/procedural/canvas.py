@@ -63,17 +63,18 @@ class Canvas:
 
     @property
     def pixel(self) -> float:
+        """The side of a pixel; the shorter side of the image is 1."""
         return 1.0 / min(self.shape[1:])
 
     def places(
         self, rng: np.random.Generator, *shape: int, within: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """x and y of uniform points in the central part of the image, with sides scaled by ``within``."""
+        """The x and y of uniform points in the central part of the image, with sides scaled by ``within``."""
         width, height = (within * side / 2 for side in self.extent)
         return uniform(rng, -width, width, *shape), uniform(rng, -height, height, *shape)
 
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """x [1, W, 1] and y [H, 1, 1] of the pixels."""
+        """The x [1, W, 1] and y [H, 1, 1] of the pixels."""
         _, height, width = self.shape
         over, down = (
             ((np.arange(pixels) - (pixels - 1) / 2) * self.pixel).astype(np.float32)
@@ -84,8 +85,10 @@ class Canvas:
     def along(
         self, angle: np.ndarray, x: np.ndarray, y: np.ndarray, start: np.ndarray | float = 0.0
     ) -> Ramps:
-        """Each pixel's distance along the direction ``angle``, in radians, from the point ``start`` beyond (x, y); all
-        arguments are [K, N]."""
+        """Each pixel's distance along the direction ``angle``, in radians, from the point ``start`` beyond (x, y).
+
+        All arguments are [K, N].
+        """
         over, down = self.axes()
         cos, sin = np.cos(angle), np.sin(angle)
         offset = x * cos + y * sin + start

@@ -1,5 +1,8 @@
-"""Chooses the drawings most similar to the teacher's data: their statistics at its first batch norm layers are closest
-to the running ones, or its answers are the most certain and varied."""
+"""Chooses the drawings that are most similar to the teacher's data.
+
+Their statistics at its first batch norm layers are closest to the running ones, or its answers are the most certain and
+varied.
+"""
 
 from __future__ import annotations
 
@@ -89,8 +92,11 @@ def _images(drawing: Drawing, prober: Prober, form: ImageForm, seed: int) -> Ten
 
 
 def _by_answers(images: Sequence[Tensor], mixtures: Tensor, prober: Prober) -> Tensor:
-    """[M]: minus the mutual information of image and class in the teacher's answers, for ``mixtures`` [M, K] of the K
-    batches: it is large if the answers are certain, and of all classes. Images like the teacher's data give both."""
+    """Minus the mutual information [M] of image and class in the teacher's answers, for each mixture.
+
+    ``mixtures`` [M, K] are the shares of the K batches. The information is large if the answers are certain, and of all
+    classes. Images like the teacher's data give both.
+    """
     prober.trio.teacher.eval()
     ask = prober.asker(graph=False)
     answers = [ask(batch).softmax(1) for batch in images]
@@ -113,8 +119,10 @@ def _by_statistics(images: Sequence[Tensor], mixtures: Tensor, prober: Prober) -
 
 
 def _distances(seen: Sequence[Sequence[LayerStatistics]], mixtures: Tensor) -> Tensor:
-    """[M]: the relative distance of each mixture's statistics from the running ones, summed over the layers, for
-    ``mixtures`` [M, K]. They follow from ``seen``, the statistics of the K parts."""
+    """The relative distances [M] of the mixtures' statistics from the running ones, summed over the layers.
+
+    The statistics of ``mixtures`` [M, K] follow from ``seen``, those of the K parts.
+    """
     norm = torch.linalg.vector_norm
     total = torch.zeros(len(mixtures), device=mixtures.device)
     for layers in zip(*seen, strict=True):

@@ -26,7 +26,9 @@ def parse_surround(text: str) -> str:
 
 @dataclass(frozen=True)
 class Drawing:
-    """``shares``: each kind's share, with sum 1; ``surround``: one of SURROUNDS; ``contrast``: the factor on pixels'
+    """How images are drawn.
+
+    ``shares``: each kind's share, with sum 1; ``surround``: one of SURROUNDS; ``contrast``: the factor on pixels'
     distance from the surround, or from the middle without one; ``chosen``: whether the teacher decided.
     """
 

@@ -70,8 +70,10 @@ def _beyond(along: np.ndarray, across: np.ndarray, a: np.ndarray, b: np.ndarray)
 
 
 def coverage(distance: np.ndarray, pixel: float, softness: np.ndarray) -> np.ndarray:
-    """The fraction of each pixel that a figure covers, in [0, 1]; its edge is ``softness`` [N] pixels wide. Overwrites
-    ``distance`` [H, W, N]."""
+    """The fraction of each pixel that a figure covers, in [0, 1]; its edge is ``softness`` [N] pixels wide.
+
+    Overwrites ``distance`` [H, W, N].
+    """
     distance *= np.float32(-1.0 / pixel) / softness
     distance += np.float32(0.5)
     return np.clip(distance, np.float32(0), np.float32(1), out=distance)

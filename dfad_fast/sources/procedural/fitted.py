@@ -31,10 +31,12 @@ class FittedStock:
 
     @property
     def drawing(self) -> Drawing:
+        """How the images are drawn."""
         return self._stock.drawing
 
     @property
     def notice(self) -> str:
+        """The notice for the user."""
         return f"procedural images: {self.drawing}"
 
     def take(self, count: int) -> Tensor:

@@ -48,8 +48,10 @@ def parse_kinds(text: str) -> tuple[str, ...]:
 def draw(
     rng: np.random.Generator, count: int, shape: Shape, shares: Mapping[str, float], surround: float | None
 ) -> Tensor:
-    """Float32 [count, C, H, W] in [0, 1], in any order: each kind's share of images, on a surround of the given level,
-    if any."""
+    """Images of all kinds, each with its share, in any order: float32 [count, C, H, W] in [0, 1].
+
+    They have a surround of the level ``surround``, if any.
+    """
     parts = []
     for kind, own in _counts(rng, count, shares).items():
         if surround is not None and kind == "shapes":
@@ -62,8 +64,10 @@ def draw(
 
 
 def _counts(rng: np.random.Generator, count: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """Whole numbers with the sum ``count``: the kinds' shares, randomly rounded so that the mean is right. With few
-    images some kinds get none and are left out."""
+    """Whole numbers with the sum ``count``: the kinds' shares, randomly rounded so that the mean is right.
+
+    With few images some kinds get none and are left out.
+    """
     ends = np.floor(np.cumsum(list(shares.values())) * count + rng.random()).astype(int)
     ends[-1] = count
     own = np.diff(ends, prepend=0)

@@ -1,5 +1,7 @@
-"""Colored noise: images whose power falls with frequency f like ``f ** -a``; natural images have an ``a`` of about 2
-(Baradad et al. 2021, arXiv 2106.05963)."""
+"""Colored noise: images whose power falls with frequency f like ``f ** -a``.
+
+Natural images have an ``a`` of about 2 (Baradad et al. 2021, arXiv 2106.05963).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ _IMAGES_PER_FIELD = 8
 
 
 def colored_fields(rng: np.random.Generator, slopes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Periodic float32 fields [F, height, width] with mean 0 and standard deviation 1; each one's power falls with its
-    slope [F]."""
+    """Periodic float32 fields [F, height, width] with mean 0 and standard deviation 1.
+
+    The power of each falls with its slope [F].
+    """
     size = (len(slopes), height, width // 2 + 1)
     white = rng.standard_normal((*size, 2), np.float32).view(np.complex64)[..., 0]
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)).astype(np.float32)

@@ -13,8 +13,11 @@ FIGURES = 4
 
 
 def shapes(rng: np.random.Generator, count: int, shape: Shape, ground: float | None = None) -> np.ndarray:
-    """Float32 [N, C, H, W] in [0, 1]: separate figures in different colors in the first half, strokes of one pen in the
-    second. ``ground`` is the level of every image's ground; without it each ground has its own color."""
+    """Images of figures, float32 [N, C, H, W] in [0, 1].
+
+    The first half shows separate figures in different colors, the second strokes of one pen. ``ground`` is the level of
+    every image's ground; without it each ground has its own color.
+    """
     loose = (count + 1) // 2
     colors = palettes(rng, count, shape[0], FIGURES + 1)
     if ground is not None:
@@ -65,8 +68,10 @@ def _strokes(rng: np.random.Generator, colors: np.ndarray, shape: Shape) -> np.n
 
 
 def _coverages(rng: np.random.Generator, canvas: Canvas, figures: Figures) -> list[np.ndarray]:
-    """For each figure [N, H, W]: the covered fraction of each pixel. The number of figures varies; it is at least
-    one."""
+    """For each figure [N, H, W]: the covered fraction of each pixel.
+
+    The number of figures varies; it is at least one.
+    """
     softness = uniform(rng, 0.5, 2.0, canvas.count)
     shown = rng.integers(1, FIGURES + 1, size=canvas.count)
     found = []

@@ -35,8 +35,11 @@ class _Opened:
 
 
 class RecordedSource(Source):
-    """See :class:`dfad_fast.sources.recorded.spec.Recorded`. Every process draws for the whole batch, and optimizes
-    its own rows. At rest it opens the record once it makes images."""
+    """The running source, see :class:`dfad_fast.sources.recorded.spec.Recorded`.
+
+    Every process draws for the whole batch, and optimizes its own rows. After a run it opens the record only when it
+    makes images.
+    """
 
     def __init__(self, spec: RecordedSettings, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)
@@ -73,8 +76,7 @@ class RecordedSource(Source):
             yield self._bench.see(images, self._plan.student)
 
     def _make(self, rng: np.random.Generator, size: int, own: slice) -> tuple[Tensor, StepLosses]:
-        """A batch of ``size`` images, of which the rows ``own`` are optimized and returned, with the last step's
-        losses."""
+        """The rows ``own`` of a batch of ``size`` images, optimized, with the last step's losses."""
         bench, spec, trio, by = self._bench, self._spec, self._bench.prober.trio, self._by
         wanted = by.targets.draw(rng, size)[own].to(bench.device)
         noise = torch.from_numpy(rng.standard_normal((size, *bench.form.shape), dtype=np.float32))

@@ -12,17 +12,17 @@ from dfad_fast.sources.source import Plan, Source, Workbench
 
 @dataclass(frozen=True)
 class Recorded(RecordedSettings):
-    """Images that are optimized so that the teacher's features are as the record at ``path`` says, which
-    ``dfad-fast record`` wrote where the teacher's data is. No generator.
+    """Images that are optimized so that the teacher's features are as the record at ``path`` says.
 
-    Each batch begins as normal noise, and takes ``steps`` of Adam with the rate ``lr`` on its pixels. They minimize the
-    mean square of the distance from the features that were drawn for them (``draws``: ``clusters`` or ``classes``, see
+    ``dfad-fast record`` wrote the record where the teacher's data is. There is no generator. Each batch begins as
+    normal noise, and takes ``steps`` of Adam with the rate ``lr`` on its pixels. They minimize the mean square of the
+    distance from the features that were drawn for them (``draws``: ``clusters`` or ``classes``, see
     :class:`dfad_fast.sources.recorded.targets.Targets`), in units of the features' variance; ``layers`` times the
     distance of the batch's mean and variance per channel from the recorded ones, at each stage; and ``smooth`` times
     the mean difference between neighboring pixels. Pixels stay between 0 and 1 where the normalization is known.
 
-    It is costly, and belongs under a bank: ``bank(recorded(path='FILE'), images=4096)``. Held-out images are made
-    alike of other noise. In an ensemble the features are the first member's.
+    It is costly, and belongs under a bank: ``bank(recorded(path='FILE'), images=4096)``. Held-out images are made in
+    the same way from other noise. In an ensemble the features are the first member's.
 
     Raises UsageError for values out of range.
     """

@@ -19,8 +19,10 @@ from dfad_fast.sources.restarted.weights import (
 
 
 class Beginning:
-    """Sets the weights of ``generator`` at the start of each round according to ``spec``; ``betas`` are Adam's, for
-    learned weights."""
+    """Sets the weights of ``generator`` at the start of each round according to ``spec``.
+
+    ``betas`` are Adam's, for learned weights.
+    """
 
     def __init__(
         self,

@@ -39,8 +39,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Shown:
-    """How the teacher sees a step's images: the maps of whole images and of crops [B, 2, 3], and features of earlier
-    images for comparison. The last two are only for the contrast."""
+    """How the teacher sees a step's images.
+
+    ``wholes`` and ``crops`` are the maps of whole images and of crops [B, 2, 3]; ``former`` are features of earlier
+    images for comparison. The last two are only for the contrast.
+    """
 
     wholes: Tensor
     crops: Tensor | None = None
@@ -67,8 +70,10 @@ class Made:
 
 
 class RestartedSource(Source):
-    """Each batch is a round: the generator restarts according to ``spec`` and takes its steps. The batch is the images
-    of the step with the lowest loss, before they were moved or mirrored for the teacher."""
+    """Each batch is a round: the generator restarts according to ``spec`` and takes its steps.
+
+    The batch is the images of the step with the lowest loss, before they were moved or mirrored for the teacher.
+    """
 
     def __init__(self, spec: RestartedSettings, bench: Workbench, plan: Plan) -> None:
         super().__init__(bench, plan)

@@ -49,7 +49,9 @@ def _mirrored(rng: np.random.Generator, maps: np.ndarray, flip: bool) -> np.ndar
 
 def seen_through(maps: Tensor, images: Tensor, outside: Tensor) -> Tensor:
     """Images [B, C, H, W], each transformed by its map [2, 3], with ``outside`` [C, 1, 1] beyond the border.
-    Differentiable, in float32 or wider."""
+
+    Differentiable, in float32 or wider.
+    """
     images = at_least_float32(images)
     outside = outside.to(images)
     with torch.autocast(images.device.type, enabled=False):

@@ -19,8 +19,10 @@ from dfad_fast.terms import weigh
 
 
 class TrainedFirstSource(Source):
-    """All of ``generators`` and their decoders have one optimizer, the run's generator's. A step is one of each of
-    them in turn, which leaves the others, that have no gradient, as they are."""
+    """Trains ``generators`` and their decoders with one optimizer, which is that of the run's generator.
+
+    A step takes one step of each generator in turn. The others have no gradient then, and stay as they are.
+    """
 
     def __init__(
         self, spec: TrainedFirstSettings, generators: DecodedGenerators, bench: Workbench, plan: Plan

@@ -19,13 +19,13 @@ from dfad_fast.sources.trained_first.source import TrainedFirstSource
 
 @dataclass(frozen=True)
 class TrainedFirst(TrainedFirstSettings):
-    """Batches that ``generators`` conditional generators make, each trained for ``steps`` steps before the student's
-    first one, with a decoder that reads the noise out of its images again.
+    """Batches that ``generators`` conditional generators make, each trained for ``steps`` steps before the student.
 
-    The form of KegNet ("Knowledge Extraction with No Observable Data", Yoo et al. 2019, NeurIPS). Until the generators
-    are trained an iteration is the method's generator's steps, of each generator on a batch of its own, and none of
-    the student's. After that the generators stay as they are, and each image is made by one of them. The first two
-    values of its noise say its label and its generator; decoders read the others, so that ``latent_dim`` is at least 3.
+    Each is trained with a decoder that reads the noise out of its images again: the form of KegNet ("Knowledge
+    Extraction with No Observable Data", Yoo et al. 2019, NeurIPS). Until the generators are trained, an iteration takes
+    the method's generator steps, each generator on a batch of its own, and no step of the student. After that the
+    generators stay as they are, and each image is made by one of them. The first two values of its noise say its label
+    and its generator; decoders read the others, so that ``latent_dim`` is at least 3.
 
     Held-out images are made of other noise. Raises UsageError for values out of range.
     """

@@ -32,6 +32,7 @@ class Archive:
 
     @property
     def bytes(self) -> int:
+        """The size of the array in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __len__(self) -> int:

@@ -24,8 +24,10 @@ _AT_ONCE: Final = 1024
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The image files in a folder and its subfolders, sorted by name, without hidden ones. Raises UsageError if there
-    are none."""
+    """The image files in a folder and its subfolders, sorted by name, without hidden ones.
+
+    Raises UsageError if there are none.
+    """
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

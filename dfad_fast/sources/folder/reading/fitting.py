@@ -15,8 +15,11 @@ MODES = {1: "L", 3: "RGB"}
 
 
 def fitted(image: Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """uint8 [C, H, W]: rotated according to its EXIF orientation, gray or RGB if ``shape`` has 1 or 3 channels,
-    center-cropped to the aspect of ``shape``, and resized with antialiasing (bicubic)."""
+    """The image in ``shape``, uint8 [C, H, W].
+
+    It is rotated according to its EXIF orientation, becomes gray for 1 channel or RGB for 3, is center-cropped to the
+    aspect of ``shape``, and resized with antialiasing (bicubic).
+    """
     from PIL import ImageOps
     from PIL.Image import Resampling
 
