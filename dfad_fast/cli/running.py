@@ -25,13 +25,13 @@ def run_job(job: Job, console: Console) -> None:
     from dfad_fast.runs.summary import Summary
     from dfad_fast.training.trainer import Stopped
 
-    trainer = job.trainer
+    trainer, summary = job.trainer, None
     with (
         suppress(Stopped),
         show_progress(console, job.iterations, trainer.images_per_iteration) as progress,
     ):
         summary = job.run(_StopsWithoutReader(progress, trainer))
-    if trainer.iteration < job.iterations and not trainer.distiller.ended:
+    if summary is None or (trainer.iteration < job.iterations and not trainer.distiller.ended):
         raise Interrupted(
             f"interrupted at iteration {trainer.iteration} of {job.iterations}; everything so far is saved in "
             f"{job.out}: resume with  {processes.command()} resume {quoted(job.out)}"

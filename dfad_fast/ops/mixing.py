@@ -49,7 +49,7 @@ def lam_tensor(op: str, lam: Lam, device: torch.device) -> torch.Tensor:
         return _checked(op, lam)
     if not isinstance(lam, int | float | torch.SymFloat):
         return _of_several(op, lam, device)
-    if not torch.compiler.is_compiling() and not math.isfinite(lam):
+    if not torch.compiler.is_compiling() and not _is_finite(lam):
         raise _not_finite(op, lam)
     if torch.compiler.is_compiling():
         # A product keeps the number a variable; with torch.full each value would trigger a recompile.
@@ -63,7 +63,8 @@ def _checked(op: str, lam: torch.Tensor) -> torch.Tensor:
         lam = lam.double()
     if lam.dim() == 1 and lam.shape[0] == 1:
         lam = lam.reshape(())
-    traced = torch.compiler.is_compiling() or backends.inside_transform() or inside_dispatch_mode()
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    traced = traced or backends.inside_transform() or inside_dispatch_mode()
     if traced or type(lam) is not torch.Tensor or not lam.is_cpu or lam.is_complex() or lam.dim() > 1:
         return lam
     for value in lam.tolist() if lam.dim() else (lam.item(),):
@@ -72,8 +73,15 @@ def _checked(op: str, lam: torch.Tensor) -> torch.Tensor:
     return lam
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of float64
+        return False
+
+
 def _not_finite(op: str, value: float) -> ValueError:
-    return ValueError(f"{op}: lam must be finite, got {value:g}")
+    return ValueError(f"{op}: lam must be finite, got {value!s:.20}")
 
 
 def _of_several(op: str, lam: object, device: torch.device) -> torch.Tensor:
@@ -178,7 +186,7 @@ def virtual_batch(
         The mixed images and the mixed labels, each in its input's shape, dtype and memory layout.
 
     Raises:
-        TypeError: x, y or lam is not floating-point, or perm is not int64.
+        TypeError: x or y is not floating-point, lam is not real, or perm is not int64.
         ValueError: as for :func:`mixup`, or x and y have different batch sizes.
     """
     mixed_x, mixed_y = _mixed([x, y], lam, perm)

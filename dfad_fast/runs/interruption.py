@@ -19,7 +19,7 @@ class Interruption:
     def __init__(self) -> None:
         self._signal = StopOnSignal()
         self.raised: BaseException | None = None
-        """What the caller's code raised, such as SystemExit in a callback."""
+        """What the caller's code raised first, such as SystemExit in a callback."""
 
     def __enter__(self) -> Interruption:
         self._signal.__enter__()
@@ -49,4 +49,4 @@ class Interruption:
         except (KeyboardInterrupt, SystemExit) as raised:
             if self._signal.requested or processes.count() > 1:
                 raise
-            self.raised = raised
+            self.raised = self.raised or raised

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import iscoroutinefunction
 
@@ -14,21 +14,31 @@ from dfad_fast.runs.writer import RunWriter
 _EVENTS = ("started", "stepped", "recorded", "sampled", "told", "ended", "failed", "closed")
 
 
-class Listeners:
-    """The callbacks of a run. ``save`` is called when one raises, before its error ends the run.
+def as_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    """The callbacks as a list. Raises UsageError for one of another class, or with async functions."""
+    if not isinstance(callbacks, Iterable):
+        raise UsageError(f"callbacks is a list, got {type(callbacks).__name__}: put the callback in a list")
+    given = list(callbacks)
+    for callback in given:
+        if not isinstance(callback, Callback):
+            came = f"the class {callback.__name__}" if isinstance(callback, type) else type(callback).__name__
+            raise UsageError(
+                f"a callback is an object of a class derived from dfad_fast.runs.events.Callback, got {came}"
+            )
+        if name := next((name for name in _EVENTS if iscoroutinefunction(getattr(callback, name))), None):
+            kind = type(callback).__name__
+            raise UsageError(
+                f"{kind}.{name} is an async function, which fit would never await: write def {name}"
+            )
+    return given
 
-    Raises UsageError for a callback with async functions.
-    """
+
+class Listeners:
+    """The callbacks of a run. ``save`` is called when one raises, before its error ends the run."""
 
     def __init__(
         self, callbacks: Sequence[Callback], interruption: Interruption, save: Callable[[], None]
     ) -> None:
-        for callback in callbacks:
-            if name := next((name for name in _EVENTS if iscoroutinefunction(getattr(callback, name))), None):
-                kind = type(callback).__name__
-                raise UsageError(
-                    f"{kind}.{name} is an async function, which fit would never await: write def {name}"
-                )
         self._callbacks = callbacks
         self._interruption = interruption
         self._save = save

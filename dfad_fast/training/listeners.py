@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from dfad_fast.errors import UsageError
 from dfad_fast.reporting.drawings import Drawings
 from dfad_fast.reporting.loggers import Loggers
 from dfad_fast.runs.events import Callback, Recorded, Stepped
+from dfad_fast.runs.telling import as_callbacks
 from dfad_fast.runs.writer import RunWriter
 
 
@@ -50,17 +50,9 @@ def listeners_of(
 ) -> list[Callback]:
     """All callbacks of a run. Pictures are drawn only if there is a folder.
 
-    Raises UsageError for a callback of another class.
+    Raises UsageError for a callback of another class, or with async functions.
     """
-    if not isinstance(callbacks, Iterable):
-        raise UsageError(f"callbacks is a list, got {type(callbacks).__name__}: put the callback in a list")
-    given = list(callbacks)
-    for callback in given:
-        if not isinstance(callback, Callback):
-            came = f"the class {callback.__name__}" if isinstance(callback, type) else type(callback).__name__
-            raise UsageError(
-                f"a callback is an object of a class derived from dfad_fast.runs.events.Callback, got {came}"
-            )
+    given = as_callbacks(callbacks)
     drawings = [Drawings(writer.folder, loggers)] if writer.folder else []
     told = [ToldProgress(progress)] if progress else []
     return [loggers, *drawings, *told, *given]

@@ -15,7 +15,7 @@ from dfad_fast.engine.evaluating import evaluate, held_out_images
 from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.iteration import Result
 from dfad_fast.engine.losses import Losses, NotFinite
-from dfad_fast.errors import DFADFastWarning, RunError
+from dfad_fast.errors import DFADFastWarning, first_line, with_kind
 from dfad_fast.models.black_box import QueryBudgetSpent
 from dfad_fast.reporting import sheets
 from dfad_fast.reporting.samples import Normalization, try_to_label_samples
@@ -66,8 +66,13 @@ class Loop:
         self._began_at = distiller.state.iteration
         self._can_test = True
         self.stop_asked = False
-        self.signalled = False
-        """Whether a signal or another interruption ended the run."""
+        self._signalled = False  # whether a signal or another interruption ended the run
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether an interruption cost iterations or an evaluation, or came from the caller's code."""
+        missed = self._signalled and self._distiller.state.iteration < self._times.target
+        return missed or not self._can_test or self.interruption.raised is not None
 
     def run(
         self, batches: Batches | None, finish: Callable[[TestSet | None], dict[str, Any]]
@@ -91,7 +96,7 @@ class Loop:
                 self._iterate(test_set)
                 if not self._losses.empty:  # check the losses before saving
                     # After a signal there may be no time for an evaluation.
-                    self._record(test_set, evaluated=not self.signalled)
+                    self._record(test_set, evaluated=not self._signalled)
                 return finish(test_set if self._can_test else None)
         finally:
             self._writer.end()
@@ -100,9 +105,9 @@ class Loop:
         """Saves all iterations so far when a callback raised. Its error takes precedence over one of saving."""
         if processes.count() > 1 or self._distiller.state.iteration == self._began_at:
             return
-        with suppress(RunError):
+        with suppress(Exception):
             if not self._losses.empty:
-                self._keep_record(self._checked_record())
+                self._keep_record(self._timed_record())
             self._recovery.save()
 
     def _tell_of_start(self) -> None:
@@ -114,9 +119,10 @@ class Loop:
         state, times = self._distiller.state, self._times
         assert state.planned_iterations is not None
         saved_at = time.monotonic()
-        while state.iteration < times.target:
+        self._signalled = processes.count() == 1 and self.interruption.requested  # by a callback at the start
+        while not self._signalled and state.iteration < times.target:
             if not self._step_once():
-                self.signalled = self.interruption.requested
+                self._signalled = self.interruption.requested
                 return
             last = state.iteration == times.target
             if last or state.iteration % times.log_every == 0:
@@ -128,12 +134,12 @@ class Loop:
             stepped = Stepped(state.iteration)
             self._listeners.tell(lambda callback: callback.stepped(stepped))  # noqa: B023
             # Only some processes may have noticed these; now all act the same.
-            self.signalled, stop_asked, checkpoint_due = collectives.any_of(
+            self._signalled, stop_asked, checkpoint_due = collectives.any_of(
                 self.interruption.requested,
                 self.stop_asked,
                 processes.is_first() and self._is_checkpoint_due(time.monotonic() - saved_at),
             )
-            if self.signalled or stop_asked:
+            if self._signalled or stop_asked:
                 return
             if checkpoint_due and not last:  # everything is saved at the end anyway
                 if not self._losses.empty:
@@ -203,10 +209,7 @@ class Loop:
             self._writer.on_folder(lambda _: self._listeners.tell(lambda callback: callback.sampled(shown)))
 
     def _record(self, test_set: TestSet | None, evaluated: bool) -> None:
-        state, started = self._distiller.state, time.perf_counter()
-        record = self._checked_record()
-        state.seconds += time.perf_counter() - started
-        record["seconds"] = round(state.seconds, 3)
+        state, record = self._distiller.state, self._timed_record()
         if evaluated:
             record |= self._scores(test_set)
         self._keep_record(record)
@@ -231,8 +234,17 @@ class Loop:
             # Ctrl-C also reaches the processes of a DataLoader, which then fails.
             if not self.interruption.requested or processes.count() > 1:
                 self._recovery.fail(error)
+            what = f"the evaluation at iteration {self._distiller.state.iteration:,} of a run that was interrupted"
+            message = f"{what} failed, so that it has no scores: {with_kind(error, first_line(error, 200))}"
+            warnings.warn(message, DFADFastWarning, stacklevel=4)
         self._can_test = False
         return {}
+
+    def _timed_record(self) -> dict[str, Any]:
+        state, started = self._distiller.state, time.perf_counter()
+        record = self._checked_record()
+        state.seconds += time.perf_counter() - started
+        return {**record, "seconds": round(state.seconds, 3)}
 
     def _checked_record(self) -> dict[str, Any]:
         """The metrics since the last record. The only place in a run that waits for the device."""

@@ -226,8 +226,8 @@ class DFADTrainer(Uncopied, RunSettings, _Networks):
             UsageError: a number of iterations that is not positive, or ``best_by`` accuracy without ``evaluate``.
             RunError: a loss or weight is not finite, or a step raised, for example in a network or a custom term. The
                 networks and the folder keep the last good state. Also if final files cannot be written, see ``save``.
-            Stopped: a KeyboardInterrupt, after Ctrl-C, SIGTERM or a KeyboardInterrupt of your code, once the current
-                iteration has ended and everything is saved. SystemExit is raised again. A second Ctrl-C does not wait.
+            Stopped: a KeyboardInterrupt, after Ctrl-C, SIGTERM or a KeyboardInterrupt of your code (a network's takes
+                the run back to its last record), once everything is saved. SystemExit is raised again.
         """
         # The kept state is trained later, so it must not contain inference tensors.
         with torch.inference_mode(False), self.distiller.working():
@@ -236,10 +236,10 @@ class DFADTrainer(Uncopied, RunSettings, _Networks):
             if evaluate is None:
                 self.distiller.best.refuse_untested()
             recovery = Recovery(self.distiller, self.writer, self._saver.save_state)
+            listeners = listeners_of(self.writer, self.loggers, progress, callbacks)
             timetable = make_timetable(
                 self.distiller, self, iterations, log_every, evaluate_every, evaluate is not None
             )
-            listeners = listeners_of(self.writer, self.loggers, progress, callbacks)
             self._loop = Loop(
                 self.distiller,
                 self.step,
@@ -252,10 +252,10 @@ class DFADTrainer(Uncopied, RunSettings, _Networks):
             )
             try:
                 summary = self._loop.run(evaluate, lambda test_set: self._saver.save(test_set, listeners))
-                signalled, raised = self._loop.signalled, self._loop.interruption.raised
+                cut_short, raised = self._loop.cut_short, self._loop.interruption.raised
             finally:
                 self._loop = None
-        if signalled and self.iteration < timetable.target:
+        if cut_short:
             raise Stopped from raised
         return summary
 

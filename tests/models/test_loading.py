@@ -247,6 +247,17 @@ def test_two_values_of_a_shared_tensor_are_refused(tmp_path):
     assert torch.equal(network[1].weight, apart[0].weight)
 
 
+def test_two_values_of_a_shared_tensor_may_differ_in_precision_or_be_nan(tmp_path):
+    state = tied().state_dict()
+    state["1.weight"] = state["1.weight"].half()
+    torch.save(state, tmp_path / "w.pt")
+    load_weights(tied(), tmp_path / "w.pt")
+    state["1.weight"] = state["0.weight"] = torch.full_like(state["0.weight"], torch.nan)
+    torch.save({**state, "1.weight": state["1.weight"].clone()}, tmp_path / "w.pt")
+    load_weights(network := tied(), tmp_path / "w.pt")
+    assert network[0].weight.isnan().all()
+
+
 def test_names_in_bytes_are_names(tmp_path, network):
     state = {name.encode(): value + 1 for name, value in network.state_dict().items()}
     torch.save(state, tmp_path / "w.pt")
@@ -421,6 +432,8 @@ OTHER_FILES = {
         "epoch: 7\nloss: 0,5 Größe".encode(),
         "is a text file that begins with 'epoch: 7', not the weights",
     ),
+    "text that begins with empty lines": (b"\n\n# notes\n", "that begins with '# notes', not the weights"),
+    "three bytes": (b"\xff\xff\xff", "could not be read|is damaged"),
     "half an archive": (b"PK\x03\x04" + bytes(64), "is cut short or damaged: copy or download it again"),
     "arrays": (lambda file: np.savez(file, weight=np.zeros(3)), "holds NumPy arrays: save them as tensors"),
     "archive": (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dfad_fast import DFADTrainer
-from dfad_fast.errors import RunError, UsageError
+from dfad_fast.errors import DFADFastWarning, RunError, UsageError
 from dfad_fast.methods import Method
 from dfad_fast.runs.events import Callback
 from dfad_fast.terms import L1, Weighted
@@ -118,8 +118,10 @@ def test_an_async_callback_is_refused(pair):
         async def recorded(self, event):
             pass
 
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", **SMALL)
     with pytest.raises(UsageError, match=r"Waits\.recorded is an async function"):
-        DFADTrainer(*pair, SHAPE, "dfad", **SMALL).fit(1, callbacks=[Waits()])
+        trainer.fit(1, callbacks=[Waits()])
+    assert trainer.planned_iterations is None
 
 
 def test_a_record_that_a_callback_changes_is_its_own(pair):
@@ -202,3 +204,43 @@ def test_an_error_of_a_callback_loses_no_iteration(pair, tmp_path):
         trainer.fit(5, log_every=5, callbacks=[Listens(stepped=_at(3, ZeroDivisionError()))])
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 3
     assert trainer.history[-1]["iteration"] == 3
+    assert trainer.history[-1]["seconds"] > 0
+
+
+def test_an_interruption_at_the_last_iteration_is_raised_too(pair):
+    for error, ends_with in ((KeyboardInterrupt(), Stopped), (SystemExit(3), SystemExit)):
+        trainer = DFADTrainer(*pair, SHAPE, "dfad", **SMALL)
+        with pytest.raises(ends_with):
+            trainer.fit(1, callbacks=[Listens(stepped=_at(1, error))])
+        assert trainer.iteration == 1
+
+
+def test_an_exit_when_the_run_starts_trains_nothing(pair):
+    def leaves(_):
+        raise SystemExit(4)
+
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", **SMALL)
+    with pytest.raises(SystemExit):
+        trainer.fit(2, callbacks=[Listens(started=leaves)])
+    assert trainer.iteration == 0
+
+
+def test_the_first_of_two_interruptions_counts(pair):
+    first, second = Listens(stepped=_at(1, SystemExit(7))), Listens(stepped=_at(1, KeyboardInterrupt()))
+    with pytest.raises(SystemExit, match="7"):
+        DFADTrainer(*pair, SHAPE, "dfad", **SMALL).fit(2, callbacks=[first, second])
+
+
+def test_an_evaluation_that_fails_after_an_interruption_is_told(pair):
+    batches = iter([[(torch.randn(4, *SHAPE), torch.zeros(4, dtype=torch.int64))]])
+
+    class Fails:
+        def __iter__(self):
+            if (batch := next(batches, None)) is None:
+                signal.raise_signal(signal.SIGINT)
+                raise ValueError("of the loader")
+            return iter(batch)
+
+    trainer = DFADTrainer(*pair, SHAPE, "dfad", **SMALL)
+    with pytest.warns(DFADFastWarning, match="ValueError: of the loader"), pytest.raises(Stopped):
+        trainer.fit(1, Fails())

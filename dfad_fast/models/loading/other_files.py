@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import zipfile
 from pathlib import Path
 
@@ -24,13 +25,17 @@ def names_in(archive: Path) -> list[str]:
         return []
 
 
-def _is_text(start: bytes) -> bool:
-    """Whether a file that begins with ``start`` is text. A character at the end may be cut off."""
-    text = start.decode(errors="ignore")
-    return (
-        len(start) - len(text.encode()) < 4
-        and text.replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
-    )
+def _first_line(start: bytes) -> str | None:
+    """The first line of a text file that begins with ``start``, None for another file.
+
+    The last character of ``start`` may be cut off.
+    """
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] if lines and all(line.replace("\t", " ").isprintable() for line in lines) else None
 
 
 def described(path: Path) -> str | None:
@@ -44,9 +49,8 @@ def described(path: Path) -> str | None:
             return told
     if start.lstrip().startswith(b"{"):
         return "is a JSON file, not the weights: name the file of weights, or, for an index, save all in one file"
-    if _is_text(start):
-        first = start[:30].decode(errors="ignore").splitlines()[0]
-        return f"is a text file that begins with {first!r}, not the weights"
+    if first := _first_line(start):
+        return f"is a text file that begins with {first[:30]!r}, not the weights"
     names = names_in(path)
     if not names:
         cut = start.startswith(b"PK\x03\x04")

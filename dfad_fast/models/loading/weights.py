@@ -88,7 +88,7 @@ def load_weights(network: nn.Module, path: str | Path, what: str = "network") ->
     if torn := torn_ties(fit, expected):
         raise UsageError(
             f"the weights in {file} do not fit the {what}: {' and '.join(torn)} differ in the file, but are one tensor "
-            f"in the {what}: build it without sharing them, or remove one of them from the file"
+            f"in the {what}: build it with two tensors, or delete one of them from the state_dict and save it again"
         )
     state = state_dict_of(fit, expected)
     try:
