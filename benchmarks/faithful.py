@@ -201,11 +201,13 @@ class FaithfulLoop:
         return boundary_loss(student, teacher, self.objective.margin)
 
     def _virtual(self, images: Tensor, teacher: Tensor) -> Tensor:
-        batch = len(images)
+        lam, perm = self._draw_mixture(len(images))
+        return F.l1_loss(self.student(mix(images, lam, perm)), mix(teacher, lam, perm))
+
+    def _draw_mixture(self, batch: int) -> tuple[Tensor, Tensor]:
         lam = torch.from_numpy(self._mixing.beta(self.objective.alpha, self.objective.alpha, batch)).float()
         perm = torch.from_numpy(self._mixing.permutation(batch))
-        lam, perm = lam.to(images.device), perm.to(images.device)
-        return F.l1_loss(self.student(mix(images, lam, perm)), mix(teacher, lam, perm))
+        return lam.to(self._noise.device), perm.to(self._noise.device)
 
     def _draw_noise(self) -> Tensor:
         return torch.randn(*self._noise_shape, generator=self._noise, device=self._noise.device)
