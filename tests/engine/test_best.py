@@ -11,7 +11,7 @@ from dfad_fast import DFADTrainer
 from dfad_fast.engine.best import BY_ACCURACY, BY_AGREEMENT, BestStudent
 from dfad_fast.engine.evaluation import TestScores, TestSet
 from dfad_fast.errors import UsageError
-from tests.reporting.test_loggers import KillAt
+from tests.reporting.test_loggers import KillAt, Killed
 from tests.training.test_trainer import SHAPE, SMALL, same, weights
 
 EVERY = {"log_every": 1, "evaluate_every": 1}
@@ -180,7 +180,7 @@ def test_a_resumed_run_keeps_the_best_student_of_one_that_was_never_stopped(pair
 
     whole = make(tmp_path / "whole")
     summary = whole.fit(8, tests, **EVERY)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         make(tmp_path / "cut").fit(8, tests, progress=KillAt(4), **EVERY)
     resumed = make(tmp_path / "cut", resume=True)
     assert resumed.best_student is not None

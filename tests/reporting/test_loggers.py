@@ -23,6 +23,10 @@ def test_images():
     return [(torch.randn(16, *SHAPE), torch.randint(4, (16,)))]
 
 
+class Killed(BaseException):
+    """None of those after which a run saves."""
+
+
 class KillAt:
     """Ends a run as a kill does, after the record of an iteration and before its checkpoint."""
 
@@ -31,7 +35,7 @@ class KillAt:
 
     def advance(self, iteration):
         if iteration == self.iteration:
-            raise KeyboardInterrupt
+            raise Killed
 
     def log(self, record):
         pass
@@ -39,7 +43,7 @@ class KillAt:
 
 def killed_and_resumed(pair, out, log):
     options = {"out": out, "log": log, "checkpoint_seconds": 0.0, **SMALL}
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         DFADTrainer(*pair, SHAPE, "dfad", **options).fit(6, progress=KillAt(4))
     resumed = DFADTrainer(*pair, SHAPE, "dfad", resume=True, **options)
     assert resumed.iteration == 3

@@ -12,7 +12,7 @@ from dfad_fast.reporting import pictures, sheets
 from dfad_fast.runs import layout, sheet_file
 from dfad_fast.runs.folder import RunFolder
 from dfad_fast.runs.sheet_file import Sheet
-from tests.reporting.test_loggers import KillAt
+from tests.reporting.test_loggers import KillAt, Killed
 from tests.training.test_trainer import SHAPE, SMALL, same, weights
 
 
@@ -78,7 +78,7 @@ def test_a_resumed_run_goes_on_with_its_sheets(pair, tmp_path):
     whole.fit(10, **every)
     cut = tmp_path / "cut"
     killed = DFADTrainer(teacher, copy.deepcopy(student), SHAPE, "dfad", out=cut, **options)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         killed.fit(10, progress=KillAt(5), **every)
     assert iterations_in(cut) == [1, 2, 3, 4, 5]
     resumed = DFADTrainer(teacher, copy.deepcopy(student), SHAPE, "dfad", out=cut, resume=True, **options)
