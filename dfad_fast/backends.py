@@ -227,8 +227,9 @@ def inside_transform() -> bool:
     return not torch.compiler.is_compiling() and private_torch.inside_function_transform()
 
 
-def _differentiates_forward() -> bool:
-    return not torch.compiler.is_compiling() and private_torch.inside_dual_level()
+def _only_plain_torch_serves() -> bool:
+    """Whether a torch.func transform or forward-mode differentiation is active in eager mode."""
+    return inside_transform() or (not torch.compiler.is_compiling() and private_torch.inside_dual_level())
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -249,7 +250,7 @@ def native(*tensors: torch.Tensor) -> bool:
     """
     if extension is None or _state.forced == "reference":
         return False
-    if inside_transform() or _differentiates_forward():
+    if _only_plain_torch_serves():
         return False
     for tensor in tensors:
         if type(tensor) not in _PLAIN and is_opaque(type(tensor)):
@@ -269,9 +270,7 @@ def native_on_cpu(*tensors: torch.Tensor) -> bool:
 
     False under autocast, which would compute in half precision.
     """
-    if extension is None or _state.forced not in ("auto", "cpp") or inside_transform():
-        return False
-    if _differentiates_forward():
+    if extension is None or _state.forced not in ("auto", "cpp") or _only_plain_torch_serves():
         return False
     if any(type(t) not in _PLAIN and is_opaque(type(t)) for t in tensors):
         return False

@@ -157,6 +157,11 @@ def inside_dispatch_mode() -> bool:
     return bool(torch._C._len_torch_dispatch_stack())
 
 
+def inside_jit_trace() -> bool:
+    """Whether torch.jit.trace is at work. torch.jit.is_tracing has no public type."""
+    return torch._C._is_tracing()
+
+
 def inside_dual_level() -> bool:
     """Whether forward-mode differentiation is active, which has no public query."""
     return torch.autograd.forward_ad._current_level >= 0

@@ -211,6 +211,15 @@ def test_a_dual_level_and_a_dispatch_mode_are_seen_from_inside():
         assert private_torch.inside_dispatch_mode()
 
 
+def test_a_jit_trace_is_seen_from_inside():
+    seen = []
+    torch.jit.trace(
+        lambda x: seen.append(private_torch.inside_jit_trace()) or x + 1, torch.ones(1), check_trace=False
+    )
+    assert seen == [True]
+    assert not private_torch.inside_jit_trace()
+
+
 def test_what_export_traces_with_is_known_by_its_class():
     kinds = set()
 

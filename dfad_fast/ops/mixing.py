@@ -19,7 +19,7 @@ import torch
 from dfad_fast import backends
 from dfad_fast.ops._checks import check_mixing, check_permutation
 from dfad_fast.ops._subclasses import beside
-from dfad_fast.private_torch import inside_dispatch_mode
+from dfad_fast.private_torch import inside_dispatch_mode, inside_jit_trace
 
 _NAME = "mixup"
 _op = backends.op(_NAME)
@@ -49,11 +49,11 @@ def lam_tensor(op: str, lam: Lam, device: torch.device) -> torch.Tensor:
         return _checked(op, lam)
     if not isinstance(lam, int | float | torch.SymFloat):
         return _of_several(op, lam, device)
-    if not torch.compiler.is_compiling() and not _is_finite(lam):
-        raise _not_finite(op, lam)
     if torch.compiler.is_compiling():
         # A product keeps the number a variable; with torch.full each value would trigger a recompile.
         return torch.ones((), dtype=torch.float64, device="cpu") * lam
+    if not _is_finite(lam):
+        raise _not_finite(op, lam)
     return torch.full((), lam, dtype=torch.float64, device="cpu")
 
 
@@ -63,15 +63,21 @@ def _checked(op: str, lam: torch.Tensor) -> torch.Tensor:
         lam = lam.double()
     if lam.dim() == 1 and lam.shape[0] == 1:
         lam = lam.reshape(())
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-    traced = traced or backends.inside_transform() or inside_dispatch_mode()
-    if traced or type(lam) is not torch.Tensor or not lam.is_cpu or lam.is_complex() or lam.dim() > 1:
+    traced = torch.compiler.is_compiling() or inside_jit_trace() or inside_dispatch_mode()
+    if (
+        traced
+        or backends.inside_transform()
+        or type(lam) is not torch.Tensor
+        or not lam.is_cpu
+        or lam.is_complex()
+        or lam.dim() > 1
+    ):
         return lam
     values = lam.tolist() if lam.dim() else (lam.item(),)
     if not math.isfinite(sum(values)):  # quicker than one by one, for nearly all calls
-        for value in values:
-            if not math.isfinite(value):
-                raise _not_finite(op, value)
+        bad = next((value for value in values if not math.isfinite(value)), None)
+        if bad is not None:  # the sum of large numbers may overflow
+            raise _not_finite(op, bad)
     return lam
 
 

@@ -11,7 +11,7 @@ from dfad_fast.runs.events import Callback, Failed
 from dfad_fast.runs.interruption import Interruption
 from dfad_fast.runs.writer import RunWriter
 
-_EVENTS = ("started", "stepped", "recorded", "sampled", "told", "ended", "failed", "closed")
+_EVENTS = [name for name in vars(Callback) if not name.startswith("_")]
 
 
 def as_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from operator import methodcaller
 from typing import Any
 
 from dfad_fast.data.labeled_batches import Batches
@@ -131,8 +132,7 @@ class Loop:
                     state.iteration, times.evaluate_every, state.planned_iterations
                 ):
                     self._show_sheet()
-            stepped = Stepped(state.iteration)
-            self._listeners.tell(lambda callback: callback.stepped(stepped))  # noqa: B023
+            self._listeners.tell(methodcaller("stepped", Stepped(state.iteration)))
             # Only some processes may have noticed these; now all act the same.
             self._signalled, stop_asked, checkpoint_due = collectives.any_of(
                 self.interruption.requested,

@@ -226,8 +226,8 @@ class DFADTrainer(Uncopied, RunSettings, _Networks):
             UsageError: a number of iterations that is not positive, or ``best_by`` accuracy without ``evaluate``.
             RunError: a loss or weight is not finite, or a step raised, for example in a network or a custom term. The
                 networks and the folder keep the last good state. Also if final files cannot be written, see ``save``.
-            Stopped: a KeyboardInterrupt, after Ctrl-C, SIGTERM or a KeyboardInterrupt of your code (a network's takes
-                the run back to its last record), once everything is saved. SystemExit is raised again.
+            Stopped: a KeyboardInterrupt, after Ctrl-C, SIGTERM or a KeyboardInterrupt of your code, once all is saved
+                (after a network's, up to the last record). SystemExit is raised again. A second Ctrl-C does not wait.
         """
         # The kept state is trained later, so it must not contain inference tensors.
         with torch.inference_mode(False), self.distiller.working():
