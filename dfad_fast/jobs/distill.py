@@ -140,6 +140,7 @@ def prepare(
     reason = None
     with fitting_into_memory():
         if settings.minutes is not None:
+            _log.info(f"timing some iterations, to see how many fit into {settings.minutes:g} minutes")
             with undisturbed(device):
                 plan, pace = _timed(
                     60 * settings.minutes,

@@ -60,33 +60,61 @@ def _pace_of(trainer: DFADTrainer, seconds: float, filling_share: float) -> Pace
 def iterations_in(seconds: float, trainer: DFADTrainer, filling_share: float = 1.0) -> int:
     """How many iterations take about ``seconds`` seconds, at least 2, without evaluations and this measurement.
 
-    Trains ``trainer`` for a few seconds, after its source has started to hand out images. The time until then is
-    subtracted from ``seconds``. All processes of a run call this together and get the same result.
+    Trains ``trainer`` for a few seconds, or a few iterations that take longer. The time until its source hands out
+    images is subtracted from ``seconds``: of a long wait only the first iterations are taken, and the rest is estimated
+    from them. All processes of a run call this together and get the same result.
 
     Raises FillingTakesTooLongError if the source needs more than ``filling_share`` of the time for its first images.
     """
-    started, filling = time.perf_counter(), 0
-    _step(trainer)
-    first = _since(started)
-    while trainer.distiller.method.student_steps and not _shown(trainer):
-        filling += 1
-        _step(trainer)
-        _refuse_long(_since(started), seconds, filling_share)
-    if filling:
-        seconds -= _since(started)
-    for _ in range(_STEPS_BEFORE_GRAPH if trainer.distiller.levers.graph else _STEPS_BEFORE):
-        _step(trainer)
-    started, count = time.perf_counter(), 0
-    while count == 0 or _since(started) < _SECONDS_WATCHED:
-        _step(trainer)
-        count += 1
-    each = _since(started) / count
-    if not filling:
+    first = _step(trainer)
+    filling = _time_filling(trainer, first, seconds, filling_share)
+    each = _seconds_each(trainer)
+    if not filling.iterations:
         # A source without its own steps fills its bank within the first iteration.
-        beyond = max(0.0, first - each)
-        _refuse_long(beyond, seconds, filling_share)
-        seconds -= beyond
-    return max(2, filling + max(1, round(seconds / each)))
+        filling = _Filling(0, max(0.0, first - each))
+        _refuse_long(filling.seconds, seconds, filling_share)
+    return max(2, filling.iterations + max(1, round((seconds - filling.seconds) / each)))
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """The iterations until a source hands out images, and the seconds that they take."""
+
+    iterations: int
+    seconds: float
+
+
+def _time_filling(trainer: DFADTrainer, first: float, seconds: float, share: float) -> _Filling:
+    """Lets the student see images in the next iteration. ``first`` is the seconds of the first one."""
+    if _shown(trainer) or not trainer.distiller.method.student_steps:
+        return _Filling(0, 0.0)
+    source = trainer.distiller.source
+    taken, total, each = 1, first, first
+    while source.waiting and total - first < _SECONDS_WATCHED:
+        _refuse_long(total, seconds, share)
+        total += _step(trainer)
+        taken += 1
+        each = (total - first) / (taken - 1)  # the first iteration also allocates memory
+    filling = _Filling(taken + source.waiting, total + source.waiting * each)
+    _refuse_long(filling.seconds, seconds, share)
+    source.stop_waiting()
+    while source.waiting:  # until there is anything to show
+        _step(trainer)
+    return filling
+
+
+def _seconds_each(trainer: DFADTrainer) -> float:
+    """The seconds of an iteration once memory is allocated and networks are compiled or captured."""
+    levers = trainer.distiller.levers
+    for _ in range(_STEPS_BEFORE_GRAPH if levers.graph else _STEPS_BEFORE):
+        once = _step(trainer)
+        if once > _SECONDS_WATCHED and not (levers.graph or levers.compile):
+            return once  # what the first ones take longer is little of it
+    total, count = 0.0, 0
+    while total < _SECONDS_WATCHED:
+        total += _step(trainer)
+        count += 1
+    return total / count
 
 
 def _refuse_long(filling: float, seconds: float, share: float) -> None:
@@ -103,12 +131,10 @@ def _shown(trainer: DFADTrainer) -> bool:
     return trainer.distiller.last is not None and trainer.distiller.last.answers is not None
 
 
-def _step(trainer: DFADTrainer) -> None:
+def _step(trainer: DFADTrainer) -> float:
+    """Takes an iteration. Returns its seconds by the first process's clock, so that all processes stop together."""
+    started = time.perf_counter()
     trainer.step()
     if trainer.distiller.device.type == "cuda":
         torch.cuda.synchronize(trainer.distiller.device)
-
-
-def _since(started: float) -> float:
-    """Seconds by the first process's clock, so that all processes stop together."""
     return collectives.on_first(lambda: time.perf_counter() - started)

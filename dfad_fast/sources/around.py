@@ -30,6 +30,13 @@ class Around(Source):
         return self._source.generated_images
 
     @property
+    def waiting(self) -> int:
+        return self._source.waiting
+
+    def stop_waiting(self) -> None:
+        self._source.stop_waiting()
+
+    @property
     def notices(self) -> list[str]:
         return self._source.notices
 

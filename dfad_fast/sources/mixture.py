@@ -156,6 +156,14 @@ class MixtureSource(Source):
         return round(made / len(_TIMES))
 
     @property
+    def waiting(self) -> int:
+        return max((source.waiting for source in self._active), default=0)
+
+    def stop_waiting(self) -> None:
+        for source in self._sources:
+            source.stop_waiting()
+
+    @property
     def notices(self) -> list[str]:
         return [notice for source in self._sources for notice in source.notices]
 

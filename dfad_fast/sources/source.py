@@ -130,6 +130,17 @@ class Source:
         return self._plan.student_steps * self._bench.batch_size
 
     @property
+    def waiting(self) -> int:
+        """How many further iterations make no batch, while a bank fills or a generator is trained first.
+
+        An estimate if a bank keeps the images of another source that waits.
+        """
+        return 0
+
+    def stop_waiting(self) -> None:
+        """Makes batches from the next iteration on, with as little as there is: to time them without the wait."""
+
+    @property
     def notices(self) -> list[str]:
         """Notices for the user, one line each."""
         return []

@@ -11,21 +11,28 @@ from dfad_fast.jobs.pace import iterations_in
 class Timed:
     """Iterations that take so many seconds on a clock of their own, the first ones to fill a bank."""
 
-    def __init__(self, monkeypatch, filling=0, each=0.5, to_fill=4.0, graph=False):
+    def __init__(self, monkeypatch, filling=0, each=0.5, to_fill=4.0, first=0.0, graph=False, compiled=False):
         self.now, self.steps = 0.0, 0
-        self.seconds = [to_fill] * filling
-        self.each = each
+        self.each, self.to_fill, self.first = each, to_fill, first
         self.distiller = SimpleNamespace(
             device=torch.device("cpu"),
-            levers=SimpleNamespace(graph=graph),
+            levers=SimpleNamespace(graph=graph, compile=compiled),
             method=SimpleNamespace(student_steps=5),
+            source=SimpleNamespace(waiting=filling, stop_waiting=self.stop_waiting),
             last=None,
         )
         monkeypatch.setattr(pace.time, "perf_counter", lambda: self.now)
 
+    def stop_waiting(self):
+        self.distiller.source.waiting = 0
+
     def step(self):
-        filling = self.steps < len(self.seconds)
-        self.now += self.seconds[self.steps] if filling else self.each
+        source = self.distiller.source
+        filling = source.waiting > 0
+        self.now += self.to_fill if filling else self.each
+        if not self.steps:
+            self.now += self.first
+        source.waiting -= filling
         self.distiller.last = SimpleNamespace(answers=None if filling else ())
         self.steps += 1
 
@@ -36,39 +43,44 @@ def test_a_length_of_time_in_iterations(monkeypatch):
 
 
 def test_filling_a_bank_takes_its_part_of_the_time(monkeypatch):
-    # 3 iterations and the first one with a step take 12.5 s, and are iterations of the run too.
-    assert iterations_in(100.0, Timed(monkeypatch, filling=3)) == 3 + 175
+    assert iterations_in(100.0, Timed(monkeypatch, filling=3)) == 3 + 176
 
 
-def test_a_bank_that_takes_longer_to_fill_is_refused(monkeypatch):
-    with pytest.raises(UsageError, match="takes more than the 10 s"):
-        iterations_in(10.0, Timed(monkeypatch, filling=5))
+def test_a_long_filling_is_estimated_from_its_first_iterations(monkeypatch):
+    timed = Timed(monkeypatch, filling=20, first=3.0)
+    assert iterations_in(200.0, timed) == 20 + 2 * (200 - 83)  # 3 s more in the first one only
+    assert timed.now < 25
+
+
+def test_a_slow_iteration_is_timed_once(monkeypatch):
+    timed = Timed(monkeypatch, filling=20, each=50.0, to_fill=10.0)
+    assert iterations_in(1000.0, timed) == 20 + 16
+    assert timed.now == 2 * 10 + 50
+
+
+def test_one_that_compiles_is_not(monkeypatch):
+    timed = Timed(monkeypatch, each=50.0, compiled=True)
+    assert iterations_in(600.0, timed) == 12
+    assert timed.steps == 4
+
+
+def test_a_bank_that_takes_longer_to_fill_is_refused_early(monkeypatch):
+    timed = Timed(monkeypatch, filling=500)
+    with pytest.raises(UsageError, match="takes more than the 1000 s"):
+        iterations_in(1000.0, timed)
+    assert timed.now < 20
 
 
 def test_filling_may_be_given_a_share_of_the_time(monkeypatch):
-    assert iterations_in(100.0, Timed(monkeypatch, filling=3), filling_share=0.5) == 3 + 175
+    assert iterations_in(100.0, Timed(monkeypatch, filling=3), filling_share=0.5) == 3 + 176
     with pytest.raises(UsageError, match="takes more than 10% of the 100 s"):
         iterations_in(100.0, Timed(monkeypatch, filling=3), filling_share=0.1)
 
 
 def test_a_bank_that_is_filled_within_the_first_iteration_takes_its_time_too(monkeypatch):
-    timed = Timed(monkeypatch)
-    step = timed.step
-
-    def first():
-        timed.now += 30.0
-        timed.step = step
-        step()
-
-    timed.step = first
-    assert iterations_in(100.0, timed) == 140
-    timed.step = first
+    assert iterations_in(100.0, Timed(monkeypatch, first=30.0)) == 140
     with pytest.raises(UsageError, match="takes more than the 20 s"):
-        iterations_in(20.0, timed)
-
-
-def test_one_that_is_longer_than_what_is_watched_counts(monkeypatch):
-    assert iterations_in(600.0, Timed(monkeypatch, each=50.0)) == 12
+        iterations_in(20.0, Timed(monkeypatch, first=30.0))
 
 
 def test_more_is_run_before_where_a_graph_is_captured(monkeypatch):

@@ -57,6 +57,41 @@ def shown_in(trainer):
     return found
 
 
+WAITING = [
+    "bank(noise, images=640, prefill=250)",
+    "bank(noise, images=3200, prefill=1)",
+    "bank(noise, images=200, new=0)",
+    "bank(inverted(steps=1), images=64, new=0, prefill=30)",
+    "0.5*bank(noise, images=640, prefill=90) + 0.5*noise",
+    "trained_first(steps=7)",
+]
+
+
+@pytest.mark.parametrize("source", WAITING)
+def test_how_long_the_student_waits_is_known(pair, source):
+    trainer = trainer_of(pair, source)
+    trainer.step()
+    expected, found = bank_of(trainer).waiting, 0
+    while not any(name.startswith("student") for name in trainer.step()):
+        found += 1
+        assert bank_of(trainer).waiting == expected - found
+    assert found == expected > 0
+    assert bank_of(trainer).waiting == 0
+
+
+@pytest.mark.parametrize(
+    "source", [*WAITING, "bank(bank(noise, images=640, prefill=90), images=640, prefill=24)"]
+)
+def test_the_student_need_not_wait(pair, source):
+    trainer = trainer_of(pair, source)
+    trainer.step()
+    bank_of(trainer).stop_waiting()
+    while bank_of(trainer).waiting:
+        trainer.step()
+    assert any(name.startswith("student") for name in trainer.step())
+    assert trainer.iteration <= 4
+
+
 def test_a_step_on_stored_answers_asks_nobody(pair):
     trainer = filled(trainer_of(pair, "bank(noise, images=64, new=0)"))
     before = copy.copy(trainer.distiller.state)

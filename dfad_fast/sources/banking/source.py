@@ -101,10 +101,27 @@ class BankSource(Source):
             for _ in range(self._plan.student_steps):
                 yield self._next()
 
+    @property
+    def _at_once(self) -> int:
+        """While it fills: as many batches as the student has steps, unless the source takes its own steps for them."""
+        return 1 if self._of.own_steps else max(1, self._plan.student_steps // self._of.student_steps)
+
+    @property
+    def waiting(self) -> int:
+        if not self._is_filling:
+            return 0
+        each = self._at_once * self._of.student_steps * self._bench.batch_size
+        return (
+            self._of.waiting + -(-self._store.missing(self._filling.least) // each) - 1
+        )  # the last one makes some
+
+    def stop_waiting(self) -> None:
+        self._of.stop_waiting()
+        self._filling = replace(self._filling, least=1)
+        self._store.seal()
+
     def _fill(self, turn: Turn) -> None:
-        """Adds as many batches as the student has steps, unless the source takes its own steps for them."""
-        at_once = 1 if self._of.own_steps else max(1, self._plan.student_steps // self._of.student_steps)
-        for _ in range(at_once):
+        for _ in range(self._at_once):
             self._add(turn)
             if not self._is_filling:
                 break

@@ -63,6 +63,10 @@ class Store:
         return [tensor for part in self._open for tensor in (part.pixels, part.low, part.step)]
 
     @property
+    def _open_count(self) -> int:
+        return sum(map(len, self._open))
+
+    @property
     def size(self) -> int:
         """Bytes of all stored data, including images that no longer count."""
         return sum(tensor.nbytes for tensor in [*self._open_tensors, *self.sealed.tensors])
@@ -70,11 +74,22 @@ class Store:
     def add(self, images: Tensor) -> None:
         """Adds ``images`` [n, C, H, W], which become visible once their segment is full."""
         self._open.append(Packed.of(images, self._form))
-        if sum(map(len, self._open)) >= self._limits.segment:
-            packed, self._open = Packed.cat(self._open), []
-            self.sealed.add(packed)
-            self._living = None
-            self._epochs.restart()
+        if self._open_count >= self._limits.segment:
+            self.seal()
+
+    def seal(self) -> None:
+        """Makes a segment of the open images, if there are any."""
+        if not self._open:
+            return
+        packed, self._open = Packed.cat(self._open), []
+        self.sealed.add(packed)
+        self._living = None
+        self._epochs.restart()
+
+    def missing(self, count: int) -> int:
+        """How many images have to be added until ``count`` of them or more can be shown."""
+        segment = self._limits.segment
+        return max(0, -(-(count - self.sealed.count) // segment) * segment - self._open_count)
 
     def draw(self, count: int) -> tuple[Places, np.ndarray]:
         """The next ``count`` images, and the view of each. The store must not be empty."""

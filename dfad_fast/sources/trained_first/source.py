@@ -46,6 +46,14 @@ class TrainedFirstSource(Source):
     def own_steps(self) -> int:
         return self._steps * self._spec.generators
 
+    @property
+    def waiting(self) -> int:
+        left = self._spec.steps - self._taken
+        return -(-left // self._plan.generator_steps) if left else 0
+
+    def stop_waiting(self) -> None:
+        self._taken = self._spec.steps
+
     def batches(self, turn: Turn) -> Iterator[Batch]:
         if steps := self._steps:
             for _ in range(steps):
