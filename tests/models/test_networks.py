@@ -86,6 +86,7 @@ def test_a_wide_resnet_refuses_other_depths():
         ("resnet8-w32", "resnet8-w16"),
         ("resnet10-w16", "resnet10-w8"),
         ("resnet20", "resnet20-w8"),
+        ("resnet20-a", "resnet20-a-w8"),
     ],
 )
 def test_half_the_width_is_about_a_quarter_of_the_parameters(teacher, student):

@@ -36,6 +36,7 @@ NETWORKS: dict[str, Factory] = {
     "resnet56": partial(ResNet, blocks=(9, 9, 9), widths=(16, 32, 64)),
     # The same with the published parameter-free shortcuts, and the module names of a widely used implementation.
     "resnet20-a": partial(PlainResNet, blocks=3),
+    "resnet20-a-w8": partial(PlainResNet, blocks=3, widths=(8, 16, 32)),
     "resnet32-a": partial(PlainResNet, blocks=5),
     "resnet44-a": partial(PlainResNet, blocks=7),
     "resnet56-a": partial(PlainResNet, blocks=9),

@@ -10,8 +10,6 @@ from dfad_fast.models.zoo.initial import initialize_for_relu
 from dfad_fast.models.zoo.resnet import BasicBlock
 from dfad_fast.models.zoo.stages import residual_stages
 
-_WIDTHS = (16, 32, 64)
-
 
 class PaddedShortcut(nn.Module):
     """Option A of the paper: every second pixel, with missing channels filled by zeros on both sides."""
@@ -35,7 +33,7 @@ class PaddedBlock(BasicBlock):
 
 
 class PlainResNet(nn.Module):
-    """Three stages of ``blocks`` blocks each, of 16, 32 and 64 channels; each stage after the first halves the side.
+    """Three stages of ``blocks`` blocks each, of ``widths`` channels; each stage after the first halves the side.
 
     Its module names are those of an implementation with widely used weights: conv1, bn1, layer1 to layer3, linear (Y.
     Idelbayev, akamaster/pytorch_resnet_cifar10).
@@ -43,14 +41,20 @@ class PlainResNet(nn.Module):
     Maps images [B, C, H, W] of any side to logits [B, classes].
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, blocks: int) -> None:
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        blocks: int,
+        widths: tuple[int, int, int] = (16, 32, 64),
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(image_shape[0], _WIDTHS[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(_WIDTHS[0])
+        self.conv1 = nn.Conv2d(image_shape[0], widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
-        stages = residual_stages(PaddedBlock, [blocks] * 3, _WIDTHS, _WIDTHS[0])
+        stages = residual_stages(PaddedBlock, [blocks] * 3, widths, widths[0])
         self.layer1, self.layer2, self.layer3 = stages
-        self.linear = nn.Linear(_WIDTHS[-1], classes)
+        self.linear = nn.Linear(widths[-1], classes)
         initialize_for_relu(self)
 
     def forward(self, images: Tensor) -> Tensor:
