@@ -47,7 +47,7 @@ class _StopsWithoutReader:
         self._trainer = trainer
 
     def advance(self, iteration: int) -> None:
-        self._progress.advance(iteration)
+        self._progress.advance(iteration, self._trainer.distiller.source.waiting)
         if isinstance(sys.stdout, Stream) and sys.stdout.reader_left:
             self._trainer.stop()
 

@@ -35,12 +35,15 @@ class BarProgress:
         self._images = images_per_iteration
         self._first: tuple[int, float] | None = None
 
-    def advance(self, iteration: int) -> None:
+    def advance(self, iteration: int, waiting: int = 0) -> None:
+        """Iteration ``iteration`` is done; the student sees no images in the next ``waiting`` ones."""
         now = time.perf_counter()
         if self._first is None:
             self._first = (iteration, now)
         done, seconds = iteration - self._first[0], now - self._first[1]
         rate = _rate(done, self._images, seconds) if done else ""
+        if waiting:
+            rate += f", {counted(waiting, 'iteration')} until the student learns"
         self._bar.update(self._task, completed=iteration, rate=rate)
 
     def log(self, record: dict[str, Any]) -> None:
@@ -60,31 +63,36 @@ class LineProgress:
         self._values = ""
         self._said = self._began = time.monotonic()
         self._first: tuple[int, float] | None = None
+        self._waited = False
         of = f" of {counted(images_per_iteration, 'image')}" if images_per_iteration else ""
         self._say(f"{counted(iterations, 'iteration')}{of}")
 
-    def advance(self, iteration: int) -> None:
+    def advance(self, iteration: int, waiting: int = 0) -> None:
+        """Iteration ``iteration`` is done; the student sees no images in the next ``waiting`` ones."""
         now = time.monotonic()
-        if self._first is None:
-            self._first = (iteration, now)
+        if self._first is None or (self._waited and not waiting):
+            self._first = (iteration, now)  # iterations with the student take another time
+        self._waited = waiting > 0
         if iteration == self._iterations or now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
             self._say(
-                f"{iteration}/{self._iterations}  {clock(now - self._began)}{self._throughput(iteration, now)}  "
+                f"{iteration}/{self._iterations}  {clock(now - self._began)}"
+                f"{self._throughput(iteration, now, waiting)}  "
                 f"{self._values}".rstrip()
             )
 
     def log(self, record: dict[str, Any]) -> None:
         self._values = _values(record)
 
-    def _throughput(self, iteration: int, now: float) -> str:
+    def _throughput(self, iteration: int, now: float, waiting: int) -> str:
         """Empty until the second iteration, because the first one is slower."""
         assert self._first is not None
         done, seconds = iteration - self._first[0], now - self._first[1]
         if not done or not seconds:
             return ""
-        left = (self._iterations - iteration) * seconds / done
-        return f"  {_rate(done, self._images, seconds)}, {clock(left)} left"
+        left = (waiting or self._iterations - iteration) * seconds / done
+        until = "until the student learns" if waiting else "left"
+        return f"  {_rate(done, self._images, seconds)}, {clock(left)} {until}"
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -119,6 +127,8 @@ def _rate(iterations: int, images: int, seconds: float) -> str:
     """The rate in generated images, or in iterations if they generate none."""
     if images:
         return f"{iterations * images / seconds:,.0f} img/s"
+    if iterations < seconds:
+        return f"{seconds / iterations:,.1f} s/it"
     return f"{iterations / seconds:,.1f} it/s"
 
 

@@ -25,6 +25,27 @@ def test_redirected_there_is_a_line_at_once_and_one_every_few_seconds(monkeypatc
     ]
 
 
+def test_while_the_student_waits_the_end_is_not_predicted_from_quicker_iterations(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    with show_progress(Console(file=out), 100, 0) as progress:
+        for iteration in range(1, 10):
+            now[0] += 6.0 if iteration <= 5 else 60.0
+            progress.advance(iteration, max(0, 5 - iteration))
+    assert out.getvalue().splitlines()[1:] == [
+        "1/100  0:06 min",
+        "2/100  0:12 min  6.0 s/it, 0:18 min until the student learns",
+        "3/100  0:18 min  6.0 s/it, 0:12 min until the student learns",
+        "4/100  0:24 min  6.0 s/it, 0:06 min until the student learns",
+        "5/100  0:30 min",
+        "6/100  1:30 min  60.0 s/it, 1:34 h left",
+        "7/100  2:30 min  60.0 s/it, 1:33 h left",
+        "8/100  3:30 min  60.0 s/it, 1:32 h left",
+        "9/100  4:30 min  60.0 s/it, 1:31 h left",
+    ]
+
+
 def test_a_run_of_one_iteration_is_no_plural():
     out = io.StringIO()
     with show_progress(Console(file=out), 1, 1) as progress:
@@ -41,4 +62,4 @@ def test_a_run_that_generates_nothing_goes_in_iterations(monkeypatch):
             now[0] += 2.0
             progress.advance(iteration)
     assert out.getvalue().splitlines()[0] == "9 iterations"
-    assert "0.5 it/s, 0:00 min left" in out.getvalue().splitlines()[-1]
+    assert "2.0 s/it, 0:00 min left" in out.getvalue().splitlines()[-1]
