@@ -1,6 +1,6 @@
 """The method that ``auto`` stands for if the length of the run is given as a time, and its batches.
 
-``docs/results/accuracy.md`` has the measurements behind the limits.
+``docs/evidence.md`` has the measurements behind the limits.
 """
 
 from __future__ import annotations
