@@ -290,9 +290,27 @@ def register_fake(name: str) -> Callable[[_F], _F]:
     def decorate(fake: _F) -> _F:
         if extension is not None:
             torch.library.register_fake(f"dfad_fast::{name}", fake)
+            _refuse_other_storage(name, fake)
         return fake
 
     return decorate
+
+
+_OTHER_STORAGE = ("Quantized", "Sparse", "SparseCsr", "NestedTensor")
+_refusals = torch.library.Library("dfad_fast", "IMPL")
+
+
+def _refuse_other_storage(name: str, fake: Callable[..., Any]) -> None:
+    """Raises TypeError for tensors whose memory no kernel can read. In the dispatcher, so that others pay nothing."""
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        fake(*arguments, **named)  # it names the argument, if it checks it
+        raise TypeError(f"{name}: all tensors must be dense, not sparse, quantized or nested")
+
+    for kind in _OTHER_STORAGE:
+        for device in ("CPU", "CUDA"):
+            _refusals.impl(name, refuse, f"{kind}{device}")
+    _refusals.impl(name, refuse, "MkldnnCPU")
 
 
 def choice(device: str) -> tuple[str, str]:

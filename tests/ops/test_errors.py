@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dfad_fast import backends
 from dfad_fast.ops import (
+    batch_norm_act,
     batch_norm_statistics_loss,
     boundary_hinge_loss,
     boundary_hinge_loss_with_agreement,
@@ -560,3 +561,38 @@ def test_a_result_dtype_must_be_wide(fake):
         pytest.raises(TypeError, match="float32 or float64"),
     ):
         torch.ops.dfad_fast.l1_discrepancy(torch.zeros(3), torch.zeros(3), "none", False, torch.int8)
+
+
+STORED_OTHERWISE = {
+    "sparse_coo": (lambda x: x.to_sparse(), "must be dense, got layout sparse_coo: convert it with to_dense"),
+    "sparse_csr": (
+        lambda x: x.to_sparse_csr(),
+        "must be dense, got layout sparse_csr: convert it with to_dense",
+    ),
+    "mkldnn": (lambda x: x.to_mkldnn(), "must be dense, got layout _mkldnn: convert it with to_dense"),
+    "quantized": (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "bfloat16, got qint8"),
+    "nested": (
+        lambda x: torch.nested.nested_tensor(list(x)),
+        "must be dense, got a nested tensor: convert it with to_padded_tensor",
+    ),
+}
+TAKING_ONE = {
+    "l1_discrepancy": lambda x: l1_discrepancy(F32, x),
+    "kl_discrepancy": lambda x: kl_discrepancy(x, F32),
+    "boundary_hinge_loss": lambda x: boundary_hinge_loss([F32], [x]),
+    "interpolated_l1": lambda x: interpolated_l1(x, x, 0.5, PERM),
+    "mixup": lambda x: mixup(x, 0.5, PERM),
+    "pack_signs": pack_signs,
+    "channel_statistics": lambda x: channel_statistics([x]),
+    "batch_norm_act": batch_norm_act,
+}
+
+
+@pytest.mark.parametrize("kind", STORED_OTHERWISE)
+@pytest.mark.parametrize("op", TAKING_ONE)
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_tensors_that_are_stored_otherwise_are_refused(op, kind):
+    make, message = STORED_OTHERWISE[kind]
+    with pytest.raises(TypeError, match=f"^{op}: .*{message}"):
+        TAKING_ONE[op](make(F32.clone()))
