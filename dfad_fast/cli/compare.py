@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -22,7 +23,8 @@ def compare(runs: tuple[str, ...], out: str) -> None:
     picture = Path(out)
     if picture.suffix != ".png":
         raise UsageError(f"--out must be a picture, NAME.png, got {out}")
-    groups = comparison.group_runs([read_ended(Path(run)) for run in runs])
+    folders = {os.path.realpath(run): Path(run) for run in runs}  # a run that is given twice counts once
+    groups = comparison.group_runs([read_ended(folder) for folder in folders.values()])
     console = open_console()
     comparison.print_groups(console, groups)
     make_folder(picture.parent)

@@ -134,21 +134,25 @@ class EndedRun:
 
 def read_ended(folder: Path) -> EndedRun:
     """Reads a finished or stopped run. Raises UsageError if config.yaml or summary.json is missing or damaged."""
-    metrics = folder / layout.METRICS
-    try:
-        return EndedRun(
-            folder,
-            read_settings(folder / layout.CONFIG),
-            _summary(folder / layout.SUMMARY),
-            _history(metrics) if metrics.is_file() else [],
-        )
-    except OSError as error:
-        raise UsageError(
-            f"{folder} holds no run that has ended ({error.filename}: {error.strerror}): give folders of "
-            "dfad-fast distill"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{folder} holds files of a run that cannot be read: {error}") from error
+    readers: dict[str, Callable[[Path], Any]] = {
+        layout.CONFIG: read_settings,
+        layout.SUMMARY: _summary,
+        layout.METRICS: lambda path: _history(path) if path.is_file() else [],
+    }
+    found = []
+    for name, read_file in readers.items():
+        try:
+            found.append(read_file(folder / name))
+        except OSError as error:
+            raise UsageError(
+                f"{folder} holds no run that has ended ({error.filename}: {error.strerror}): give folders of "
+                "dfad-fast distill"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{folder / name} is damaged ({in_one_line(error)}): leave the run out, or repeat it"
+            ) from error
+    return EndedRun(folder, *found)
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:

@@ -20,11 +20,11 @@ def test_seeds_of_the_same_settings_are_one_row(dfad_fast, runs, tmp_path):
         path = tmp_path / run / "summary.json"
         changed = {"student_accuracy_final": final, "teacher_accuracy": 0.95, "agreement_final": None}
         path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
-    done = dfad_fast("compare", *runs, "--out", "pictures/all.png")
+    done = dfad_fast("compare", *runs, tmp_path / "dfad-1", "--out", "pictures/all.png")
     assert done.code == 0, done.err
     rows = [line.split() for line in done.out.splitlines() if line.strip().startswith("dfad")]
     assert [row[0] for row in rows] == ["dfad", "dfad-vi"]
-    assert "0, 1" in done.out
+    assert "0, 1 " in done.out
     assert "60.00 ± 14.14" in done.out
     assert "teacher: 95.00 %" in done.out
     assert "90.00" in done.out
@@ -86,4 +86,5 @@ def test_what_is_no_ended_run_is_one_line(dfad_fast, runs, tmp_path):
     (tmp_path / "dfad-0/summary.json").write_text("{")
     damaged = dfad_fast("compare", "dfad-0")
     assert (damaged.code, damaged.err.count("\n")) == (2, 1)
-    assert "files of a run that cannot be read" in damaged.err
+    assert "dfad-0/summary.json is damaged" in damaged.err
+    assert "leave the run out, or repeat it" in damaged.err
