@@ -17,6 +17,7 @@ from dfad_fast.data.labeled_batches import (
 )
 from dfad_fast.distributed import collectives
 from dfad_fast.engine.global_randomness import undisturbed
+from dfad_fast.engine.guessing import warn_of_guesses
 from dfad_fast.errors import DFADFastWarning, UsageError, in_one_line
 from dfad_fast.models.black_box import BlackBoxTeacher
 from dfad_fast.models.reading.check import device_of, image_dtype
@@ -90,8 +91,8 @@ class TestSet:
     """Labeled images with the frozen teacher's answers, which are computed once. Only the first process reads them.
 
     Changes neither the images nor the global sources of randomness, though a loader may draw from these. Warns of
-    images that are not of ``image_shape``. Raises UsageError for batches that are not images with labels, see
-    :mod:`dfad_fast.data.labeled_batches`.
+    images that are not of ``image_shape``, and of a teacher that only guesses. Raises UsageError for batches that are
+    not images with labels, see :mod:`dfad_fast.data.labeled_batches`.
     """
 
     __test__ = False
@@ -137,6 +138,8 @@ class TestSet:
             self._answers.append(logits.argmax(1))
         if not sum(map(len, self._labels)):
             raise UsageError("there is nothing to evaluate on: the loader gave no batch")
+        if self._answers:
+            warn_of_guesses(torch.cat(self._answers), torch.cat(self._labels))
 
     def _warn_of_other_size(self, images: Tensor) -> None:
         if self._expected is None or images.shape[1:] == self._expected:
