@@ -40,6 +40,20 @@ struct Stage {
 constexpr int capacity = 16;
 using Stages = Table<Stage, capacity>;
 
+// Moments of chunks, in three planes: beside each number lies that of the next channel, which the next thread moves.
+struct Parts {
+  double* data;
+  int64_t size;  // of a plane
+
+  __device__ void store(int64_t i, const Moments& part) const {
+    data[i] = part.count;
+    data[size + i] = part.mean;
+    data[2 * size + i] = part.squares;
+  }
+
+  __device__ Moments load(int64_t i) const { return {data[i], data[size + i], data[2 * size + i]}; }
+};
+
 // The sums over the threads of a channel, on the first of them.
 __device__ void add_over_rows(double& sum, double& sum_of_squares, int columns) {
   __shared__ double sums[threads], squares[threads];
@@ -86,7 +100,7 @@ __device__ void add_values(const Stage& stage, int64_t first, int64_t channel, i
 }
 
 template <class A>
-__global__ void __launch_bounds__(threads) moments(const __grid_constant__ Stages stages, Moments* results) {
+__global__ void __launch_bounds__(threads) moments(const __grid_constant__ Stages stages, Parts results) {
   int64_t chunk;
   const Stage& stage = stages.find(blockIdx.x, chunk);
   const int64_t row_chunk = chunk / stage.column_chunks();
@@ -100,12 +114,13 @@ __global__ void __launch_bounds__(threads) moments(const __grid_constant__ Stage
   if (row != 0 || channel >= stage.channels) return;
   const int64_t left = stage.loop.elements - first;
   const double count = static_cast<double>(left < stage.chunk_rows() ? left : stage.chunk_rows());
-  results[stage.first_result + row_chunk * stage.channels + channel] = shifted_moments(count, shift, sums[0], sums[1]);
+  results.store(
+      stage.first_result + row_chunk * stage.channels + channel, shifted_moments(count, shift, sums[0], sums[1]));
 }
 
 // A tensor's results, whose channels are joined each by one thread.
 struct Joined {
-  const Moments* results;
+  int64_t first_result;
   int64_t row_chunks;
   int64_t channels;
   int64_t first_channel;
@@ -118,18 +133,17 @@ constexpr int joined_capacity = 64;
 using JoinedStages = Table<Joined, joined_capacity>;
 
 __global__ void __launch_bounds__(threads) join(
-    const __grid_constant__ JoinedStages stages, void* statistics, at::ScalarType dtype, int64_t all_channels) {
+    const __grid_constant__ JoinedStages stages, Parts results, void* statistics, at::ScalarType dtype,
+    int64_t all_channels) {
   int64_t chunk;
   const Joined& stage = stages.find(blockIdx.x, chunk);
   const int64_t channel = chunk * threads + threadIdx.x;
   if (channel >= stage.channels) return;
+  const auto part = [&](int64_t r) { return results.load(stage.first_result + r * stage.channels + channel); };
   double mean = 0, squares = 0;
-  for (int64_t r = 0; r < stage.row_chunks; ++r) {
-    const Moments part = stage.results[r * stage.channels + channel];
-    mean += part.count * part.mean;
-  }
+  for (int64_t r = 0; r < stage.row_chunks; ++r) mean += part(r).count * part(r).mean;
   mean /= stage.count;
-  for (int64_t r = 0; r < stage.row_chunks; ++r) squares += stage.results[r * stage.channels + channel].around(mean);
+  for (int64_t r = 0; r < stage.row_chunks; ++r) squares += part(r).around(mean);
   store_one(statistics, dtype, stage.first_channel + channel, mean);
   store_one(statistics, dtype, all_channels + stage.first_channel + channel, squares / stage.count);
 }
@@ -144,10 +158,17 @@ struct GradientStage {
   bool wide;
 
   int64_t chunks() const { return chunks_of(loop.elements); }
+
+  __device__ __forceinline__ int64_t channel_of_run(int64_t run) const {
+    return first_channel + run - quotient(run, channels, loop.elements) * channels;
+  }
 };
 
 constexpr int gradient_capacity = 12;
 using GradientStages = Table<GradientStage, gradient_capacity>;
+
+// Of a piece: one access of 16 bytes moves so many floats.
+constexpr int most_channels = 4;
 
 struct StatisticsGradient {
   const void* grad;
@@ -157,24 +178,86 @@ struct StatisticsGradient {
   int64_t row, channel;  // strides of grad
 };
 
-// What the gradient of a channel's values takes beside them, for elements before `end`.
+// What the gradients of a channel's values take beside them, for elements before `end`, which counts from the tile's
+// first one: as 64 bits it would take registers that are not there.
 template <class A>
 struct OfChannel {
   A mean, slope, level;
-  int64_t end;
+  int32_t end;
 };
 
 template <class A>
 __device__ __forceinline__ OfChannel<A> channel_of(
-    const GradientStage& stage, const StatisticsGradient& incoming, int64_t element) {
-  const int64_t all = stage.loop.elements, run = quotient(element, stage.inner, all);
-  const int64_t c = stage.first_channel + run - quotient(run, stage.channels, all) * stage.channels;
+    const GradientStage& stage, const StatisticsGradient& incoming, int64_t begin, int64_t element) {
+  const int64_t run = quotient(element, stage.inner, stage.loop.elements), c = stage.channel_of_run(run);
   const double by_mean = load_one<double>(incoming.grad, incoming.grad_dtype, c * incoming.channel);
   const double by_variance =
       load_one<double>(incoming.grad, incoming.grad_dtype, incoming.row + c * incoming.channel);
+  const int64_t end = (run + 1) * stage.inner - begin;
   return {
       load_one<A>(incoming.statistics, incoming.dtype, c), static_cast<A>(2 * by_variance * stage.share),
-      static_cast<A>(by_mean * stage.share), (run + 1) * stage.inner};
+      static_cast<A>(by_mean * stage.share), static_cast<int32_t>(end < tile_elements ? end : tile_elements)};
+}
+
+// A warp's tile, where neighbors are mostly of one channel.
+template <class A>
+__device__ __forceinline__ void gradients_in_planes(
+    const GradientStage& stage, const StatisticsGradient& incoming, int64_t begin) {
+  const auto place = [&](auto way, int64_t k, int64_t (&offsets)[2]) {
+    offsets_of(way, stage.loop, k, offsets);
+    return channel_of<A>(stage, incoming, begin, k);
+  };
+  for_tile<A, AtOnce<width, 2>, 1>(
+      stage.loop, stage.loop.elements, begin, place,
+      [&](const OfChannel<A>& of_piece, Element element, const A (&in)[1], A (&out)[1]) {
+        const bool is_of_piece = static_cast<int32_t>(element.index - begin) < of_piece.end;
+        const OfChannel<A> own = is_of_piece ? of_piece : channel_of<A>(stage, incoming, begin, element.index);
+        out[0] = ChannelGradient{}(in[0], own.mean, own.slope, own.level);
+      });
+}
+
+// What is loaded beside a piece whose values are of neighboring channels. Vectors are of the compute type.
+template <class A, int unit>
+struct OfChannels {
+  using Grad = std::conditional_t<unit == 1, double, A>;
+  A mean[unit];
+  Grad by_mean[unit], by_variance[unit];
+
+  // From the c-th channel on.
+  __device__ __forceinline__ void load(const StatisticsGradient& incoming, int64_t c) {
+    if constexpr (unit > 1) {
+      load_as<A>(incoming.statistics, c, mean);
+      load_as<A>(incoming.grad, c, by_mean);
+      load_as<A>(incoming.grad, incoming.row + c, by_variance);
+    } else {
+      mean[0] = load_one<A>(incoming.statistics, incoming.dtype, c);
+      by_mean[0] = load_one<double>(incoming.grad, incoming.grad_dtype, c * incoming.channel);
+      by_variance[0] = load_one<double>(incoming.grad, incoming.grad_dtype, incoming.row + c * incoming.channel);
+    }
+  }
+
+  // The j-th value's gradient; `share` is that of a value in its channel's mean.
+  __device__ __forceinline__ A gradient(A x, int j, double share) const {
+    const A slope = static_cast<A>(2 * static_cast<double>(by_variance[j]) * share);
+    return ChannelGradient{}(x, mean[j], slope, static_cast<A>(static_cast<double>(by_mean[j]) * share));
+  }
+};
+
+// Where neighbors are of neighboring channels, whose numbers are moved as the values are.
+template <class A>
+__device__ __forceinline__ void gradients_in_rows(
+    const GradientStage& stage, const StatisticsGradient& incoming, int64_t begin) {
+  const auto place = [&](auto way, int64_t k, int64_t (&offsets)[2]) {
+    offsets_of(way, stage.loop, k, offsets);
+    OfChannels<A, decltype(way)::unit> own;
+    own.load(incoming, stage.channel_of_run(k));
+    return own;
+  };
+  for_tile<A, AtOnce<most_channels, 1>, 1>(
+      stage.loop, stage.loop.elements, begin, place,
+      [&](const auto& own, Element element, const A (&in)[1], A (&out)[1]) {
+        out[0] = own.gradient(in[0], element.own % (sizeof(own.mean) / sizeof(A)), stage.share);
+      });
 }
 
 template <class A>
@@ -182,19 +265,12 @@ __global__ void __launch_bounds__(threads, resident_blocks<A>)
     gradients(const __grid_constant__ GradientStages stages, StatisticsGradient incoming) {
   int64_t chunk;
   const GradientStage& stage = stages.find(blockIdx.x, chunk);
-  const auto place = [&](auto way, int64_t k, int64_t (&offsets)[2]) {
-    offsets_of(way, stage.loop, k, offsets);
-    return channel_of<A>(stage, incoming, k);
-  };
-  for_each_tile(stage.loop.elements, chunk, [&](int64_t begin) {
-    for_tile<A, AtOnce<width, 2>, 1>(
-        stage.loop, stage.loop.elements, begin, place,
-        [&](const OfChannel<A>& of_piece, Element element, const A (&in)[1], A (&out)[1]) {
-          const OfChannel<A> own =
-              element.index < of_piece.end ? of_piece : channel_of<A>(stage, incoming, element.index);
-          out[0] = ChannelGradient{}(in[0], own.mean, own.slope, own.level);
-        });
-  });
+  const int64_t elements = stage.loop.elements;
+  if (stage.inner == 1) {
+    for_each_tile(elements, chunk, [&](int64_t begin) { gradients_in_rows<A>(stage, incoming, begin); });
+  } else {
+    for_each_tile(elements, chunk, [&](int64_t begin) { gradients_in_planes<A>(stage, incoming, begin); });
+  }
 }
 
 template <int table_capacity, class Item, class Launch>
@@ -222,7 +298,6 @@ at::Tensor channel_statistics(at::TensorList features) {
   DenseCopies copies;
   c10::SmallVector<Stage, 4> stages;
   c10::SmallVector<Joined, 4> joined;
-  c10::SmallVector<int64_t, 4> first_results;
   int64_t results = 0, first_channel = 0;
   for (const at::Tensor& x : features) {
     Stage stage = {};
@@ -233,28 +308,41 @@ at::Tensor channel_statistics(at::TensorList features) {
     stage.wide = x.scalar_type() == at::kDouble;
     if (stage.channels == 0) continue;
     Joined all = {};
+    all.first_result = results;
     all.row_chunks = stage.row_chunks();
     all.channels = stage.channels;
     all.first_channel = first_channel;
     all.count = static_cast<double>(stage.loop.elements);
     joined.push_back(all);
-    first_results.push_back(results);
     stages.push_back(stage);
     results += stage.row_chunks() * stage.channels;
     first_channel += stage.channels;
   }
 
-  static_assert(sizeof(Moments) == 3 * sizeof(double));
-  const at::Tensor scratch = at::empty({3 * results}, options.dtype(at::kDouble));
-  auto* found = reinterpret_cast<Moments*>(scratch.mutable_data_ptr<double>());
+  const at::Tensor scratch = at::empty({3, results}, options.dtype(at::kDouble));
+  const Parts found = {scratch.mutable_data_ptr<double>(), results};
   for_each_compute_type<capacity>(stages, [&](const Stages& table, int64_t blocks, auto compute) {
     launch(moments<decltype(compute)>, blocks, table, found);
   });
-  for (size_t k = 0; k < joined.size(); ++k) joined[k].results = found + first_results[k];
   for_each_table<joined_capacity>(joined, [&](const JoinedStages& table, int64_t blocks) {
-    launch(join, blocks, table, statistics.mutable_data_ptr(), statistics.scalar_type(), channels);
+    launch(join, blocks, table, found, statistics.mutable_data_ptr(), statistics.scalar_type(), channels);
   });
   return statistics;
+}
+
+// How many neighboring channels one access moves of each number that a gradient takes, from this channel on. No piece
+// may belong to two rows.
+int8_t channels_at_once(
+    const at::Tensor& grad, const at::Tensor& statistics, at::ScalarType compute, int64_t first, int64_t channels) {
+  if (grad.stride(1) != 1) return 1;
+  int64_t unit = most_channels;
+  for (const at::Tensor& x : {grad, statistics}) {
+    if (x.scalar_type() != compute) return 1;
+    const char* const data = static_cast<const char*>(x.const_data_ptr()) + first * x.element_size();
+    unit = std::min(unit, neighbors_at(data, x.stride(0), x.element_size()));
+  }
+  while (channels % unit != 0) unit /= 2;
+  return static_cast<int8_t>(unit);
 }
 
 std::vector<at::Tensor> channel_statistics_backward(
@@ -277,6 +365,11 @@ std::vector<at::Tensor> channel_statistics_backward(
     stage.first_channel = first_channel;
     stage.share = 1.0 / static_cast<double>(layout.values);
     stage.wide = x.scalar_type() == at::kDouble;
+    if (stage.inner == 1) {
+      const at::ScalarType compute = stage.wide ? at::kDouble : at::kFloat;
+      const int8_t unit = channels_at_once(grad, statistics, compute, first_channel, stage.channels);
+      stage.loop.unit = std::min(stage.loop.unit, unit);
+    }
     first_channel += layout.channels;
     stages.push_back(stage);
   }
