@@ -20,12 +20,83 @@ namespace {
 constexpr const char* name = "kl_discrepancy";
 constexpr int64_t class_dim = 1;
 
+template <class S>
+constexpr int rows_of_block = threads / S::lanes;
+
+// What forward leaves to backward of a row: maximum and logarithm of student and teacher, and the divergence. In memory
+// each of these of all rows is one run. Where a warp has so few rows that one of theirs fills only a part of a sector,
+// the block's threads move those of its rows, neighbors in memory by neighbors, and pass them on in shared memory.
+constexpr int statistics_of_row = 5;
+
+template <class A, class S>
+struct RowStatistics {
+  static constexpr bool shared = warp / S::lanes * sizeof(float) < 32;
+  static_assert(!shared || statistics_of_row * rows_of_block<S> <= threads);
+
+  int64_t rows, row;
+  A values[statistics_of_row];
+
+  // Begins what `arrive` ends, so that other loads can be on their way too. For all threads of the block if these pass
+  // statistics on, else for those whose row is there.
+  __device__ __forceinline__ void load(const A* statistics) {
+    if constexpr (shared) {
+      if (moves()) values[0] = statistics[place()];
+    } else {
+#pragma unroll
+      for (int k = 0; k < statistics_of_row; ++k) values[k] = statistics[k * rows + row];
+    }
+  }
+
+  // For all threads of the block.
+  __device__ __forceinline__ void arrive() {
+    if constexpr (shared) {
+      A* const of_block = shared_values();
+      if (moves()) of_block[threadIdx.x] = values[0];
+      __syncthreads();
+#pragma unroll
+      for (int k = 0; k < statistics_of_row; ++k) {
+        if (row < rows) values[k] = of_block[k * rows_of_block<S> + own()];
+      }
+    }
+  }
+
+  // For a thread that has its row's values; `leave` ends it, for all threads of the block.
+  __device__ __forceinline__ void store(A* statistics) const {
+    A* const to = shared ? shared_values() + own() : statistics + row;
+#pragma unroll
+    for (int k = 0; k < statistics_of_row; ++k) to[k * (shared ? rows_of_block<S> : rows)] = values[k];
+  }
+
+  __device__ __forceinline__ void leave(A* statistics) const {
+    if constexpr (shared) {
+      __syncthreads();
+      if (moves()) statistics[place()] = shared_values()[threadIdx.x];
+    }
+  }
+
+  static __device__ __forceinline__ A* shared_values() {
+    __shared__ A of_block[statistics_of_row * rows_of_block<S>];
+    return of_block;
+  }
+
+  static __device__ __forceinline__ int own() { return static_cast<int>(threadIdx.x) / S::lanes; }
+
+  // The row whose number this thread moves, and that number's place.
+  static __device__ __forceinline__ int64_t moved_row() {
+    return int64_t{blockIdx.x} * rows_of_block<S> + threadIdx.x % rows_of_block<S>;
+  }
+  __device__ __forceinline__ int64_t place() const { return threadIdx.x / rows_of_block<S> * rows + moved_row(); }
+  __device__ __forceinline__ bool moves() const {
+    return threadIdx.x < statistics_of_row * rows_of_block<S> && moved_row() < rows;
+  }
+};
+
 // The operands are loss, student and teacher; the loop is over rows, and leaves out the classes.
 template <class A, class S>
 __global__ void __launch_bounds__(threads, 2) divergences(
     const __grid_constant__ Loop<3> rows, int64_t classes, A inverse_temperature, A* statistics, SumTarget target,
     double factor, bool reduced) {
-  const int64_t row = int64_t{blockIdx.x} * (threads / S::lanes) + threadIdx.x / S::lanes;
+  const int64_t row = int64_t{blockIdx.x} * rows_of_block<S> + threadIdx.x / S::lanes;
   const bool exists = row < rows.elements;
   const int64_t present = exists ? classes : 0;  // the lanes of a row that is not there still meet the others
   int64_t offsets[3] = {};
@@ -43,35 +114,42 @@ __global__ void __launch_bounds__(threads, 2) divergences(
   divergence = across_lanes<S::lanes>(divergence, [](A a, A b) { return a + b; });
 
   const bool writes = exists && threadIdx.x % S::lanes == 0;
+  const RowStatistics<A, S> of_row = {rows.elements, row, {q.maximum, q.logarithm, p.maximum, p.logarithm, divergence}};
   if (writes) {
-    const A values[5] = {q.maximum, q.logarithm, p.maximum, p.logarithm, divergence};
-#pragma unroll
-    for (int k = 0; k < 5; ++k) statistics[k * rows.elements + row] = values[k];
+    of_row.store(statistics);
     if (rows.data[0] != nullptr) store_one(rows.data[0], rows.dtypes[0], offsets[0], divergence);
   }
+  of_row.leave(statistics);
   if (!reduced) return;
   const double total = block_sum(writes ? divergence : A(0));
   target.add(total * factor);
 }
 
-// The operands are student and teacher gradient, student, teacher and grad.
+// The operands are student and teacher gradient, student, teacher and grad. Where a lane has a single class, a
+// multiprocessor can hold 8 blocks of 32 registers.
 template <class A, class S>
-__global__ void __launch_bounds__(threads, 2) gradients(
+__global__ void __launch_bounds__(threads, S::kept == 1 ? 8 : 2) gradients(
     const __grid_constant__ Loop<5> rows, int64_t classes, A inverse_temperature, const A* statistics, Scale scale,
     double factor) {
-  const int64_t row = int64_t{blockIdx.x} * (threads / S::lanes) + threadIdx.x / S::lanes;
-  if (row >= rows.elements) return;
-  int64_t offsets[5];
-  offsets_of(rows, row, offsets);
-  const auto statistic = [&](int k) { return statistics[k * rows.elements + row]; };
-  const Normalizer<A> q = {statistic(0), statistic(1)}, p = {statistic(2), statistic(3)};
-  const A divergence = statistic(4);
+  const int64_t row = int64_t{blockIdx.x} * rows_of_block<S> + threadIdx.x / S::lanes;
+  const bool exists = row < rows.elements;
+  if (!RowStatistics<A, S>::shared && !exists) return;
+  const int64_t present = exists ? classes : 0;  // the lanes of a row that is not there may still move statistics
+  int64_t offsets[5] = {};
+  if (exists) offsets_of(rows, row, offsets);
+
+  RowStatistics<A, S> of_row = {rows.elements, row, {}};
+  of_row.load(statistics);
   const double incoming = rows.data[4] != nullptr ? load_one<double>(rows.data[4], rows.dtypes[4], offsets[4])
                                                   : scale.times(factor);
   const A grad = static_cast<A>(incoming) * inverse_temperature;
+  const Logits<A, S> student(rows, 2, offsets, present, inverse_temperature);
+  const Logits<A, S> teacher(rows, 3, offsets, present, inverse_temperature);
+  of_row.arrive();
+  if (!exists) return;
+  const Normalizer<A> q = {of_row.values[0], of_row.values[1]}, p = {of_row.values[2], of_row.values[3]};
+  const A divergence = of_row.values[4];
 
-  const Logits<A, S> student(rows, 2, offsets, classes, inverse_temperature);
-  const Logits<A, S> teacher(rows, 3, offsets, classes, inverse_temperature);
   for_each_class<S>(classes, [&](int64_t c, int k) {
     const A log_q = q.log_probability(student.at(c, k)), log_p = p.log_probability(teacher.at(c, k));
     const A probability = std::exp(log_p);
@@ -139,7 +217,7 @@ std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
        copies.input_along(teacher, dense_strides(student))},
       student.sizes(), c10::contiguous_strides(student.sizes()), copies, class_dim);
   const at::Tensor statistics =
-      at::empty({5, rows.elements}, student.options().dtype(wide ? at::kDouble : at::kFloat));
+      at::empty({statistics_of_row, rows.elements}, student.options().dtype(wide ? at::kDouble : at::kFloat));
   const auto launch_compute = wide ? launch_forward<double> : launch_forward<float>;
   const at::Tensor total = launch_compute(rows, student, temperature, statistics, reduction, dtype);
   copies.write_back();
