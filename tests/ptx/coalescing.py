@@ -27,14 +27,14 @@ LEAST: dict[tuple[str, ...], float] = {
     ("interpolated_l1", "10 classes"): 0.52,
     ("aligned",): 0.95,
     ("batch_norm_act", "10 classes"): 0.61,  # two rows of 20 bytes
-    ("batch_norm_act", "off by 4 bytes", "forward", "load"): 0.66,  # 64 bytes per request, across three sectors
+    ("batch_norm_act", "off by 4 bytes", "forward", "load"): 0.66,  # 64 bytes in three sectors
     ("channel_statistics", "aligned", "backward", "load"): 0.88,  # numbers of the two channels of a request
     ("channel_statistics", "10 classes", "forward", "load"): 0.59,  # one or two rows of 20 bytes
-    ("channel_statistics", "off by 4 bytes", "forward", "load"): 0.68,  # 64 bytes per request
+    ("channel_statistics", "off by 4 bytes", "forward", "load"): 0.68,  # as above
     ("kl_discrepancy", "10 classes", "forward", "load"): 0.62,  # two rows of 20 bytes
     ("kl_discrepancy", "10 classes", "backward", "load"): 0.71,  # such rows, and statistics
     ("kl_discrepancy", "10 classes", "backward", "store"): 0.62,
-    ("kl_discrepancy", "off by 4 bytes"): 0.66,  # 64 bytes per request
+    ("kl_discrepancy", "off by 4 bytes"): 0.66,  # as above
     ("kl_discrepancy", "1,000 classes"): 0.66,
 }
 ELSE = 0.75
