@@ -11,7 +11,8 @@ from tests.cuda.registers import Kernel, kernels
 from tests.ptx.build import cuda_ptx, missing
 
 THREADS = 256  # of every block, as in csrc/cuda/launch.h
-# Operands, and elements of each, whose loads a thread issues before it waits, as in csrc/cuda.
+# Operands, and elements of each, whose loads a thread issues before it waits, as in csrc/cuda. Where channels are
+# neighbors in memory, channel_statistics issues half of that, and twelve numbers per channel that a cache may have.
 LOADS = {
     "boundary_hinge.cu: losses<float>": (2, 8),
     "boundary_hinge.cu: gradients<float>": (1, 8),

@@ -106,11 +106,12 @@ __global__ void __launch_bounds__(threads)
       squares[j] += off * off;
     }
   });
-  if (tile.begin == 0 && tile.end > 0 && (!of.planes() || threadIdx.x == 0)) {
-    A* const shifts = parts + tile.chunk * of.count + tile.channel + tile.place;
-#pragma unroll
-    for (int j = 0; j < width; ++j) {
-      if (j == 0 || !of.planes()) shifts[j] = shift[j];
+  if (tile.begin == 0 && tile.end > 0) {
+    A* const shifts = parts + tile.chunk * of.count + tile.channel;
+    if (!of.planes()) {
+      store(shifts, c10::CppTypeToScalarType<A>::value, tile.place, shift);
+    } else if (threadIdx.x == 0) {
+      shifts[0] = shift[0];
     }
   }
   const int64_t part = of.chunks() * of.count;
@@ -244,8 +245,8 @@ __global__ void __launch_bounds__(threads) gradients(
   const Constants<A, width> own(of, tile, norm);
   A by_x[width] = {}, level[width] = {};
   if (through != nullptr && tile.end > 0) {
-    tile.pick(of, through + tile.channel, by_x);
-    tile.pick(of, through + of.count + tile.channel, level);
+    tile.load_own(of, through, by_x);
+    tile.load_own(of, through + of.count, level);
   }
   tile.for_each(of, [&](int64_t i) {
     A grad[width], x[width];

@@ -10,6 +10,7 @@
 #include "../channels.h"
 #include "../checks.h"
 #include "../dtypes.h"
+#include "channel_gradients.cuh"
 #include "operands.h"
 #include "table.h"
 #include "tiles.cuh"
@@ -39,6 +40,20 @@ struct Stage {
 
 constexpr int capacity = 16;
 using Stages = Table<Stage, capacity>;
+
+// Moments of chunks, in three planes: beside each number lies that of the next channel, which the next thread moves.
+struct Parts {
+  double* data;
+  int64_t size;  // of a plane
+
+  __device__ void store(int64_t i, const Moments& part) const {
+    data[i] = part.count;
+    data[size + i] = part.mean;
+    data[2 * size + i] = part.squares;
+  }
+
+  __device__ Moments load(int64_t i) const { return {data[i], data[size + i], data[2 * size + i]}; }
+};
 
 // The sums over the threads of a channel, on the first of them.
 __device__ void add_over_rows(double& sum, double& sum_of_squares, int columns) {
@@ -86,7 +101,7 @@ __device__ void add_values(const Stage& stage, int64_t first, int64_t channel, i
 }
 
 template <class A>
-__global__ void __launch_bounds__(threads) moments(const __grid_constant__ Stages stages, Moments* results) {
+__global__ void __launch_bounds__(threads) moments(const __grid_constant__ Stages stages, Parts results) {
   int64_t chunk;
   const Stage& stage = stages.find(blockIdx.x, chunk);
   const int64_t row_chunk = chunk / stage.column_chunks();
@@ -100,12 +115,13 @@ __global__ void __launch_bounds__(threads) moments(const __grid_constant__ Stage
   if (row != 0 || channel >= stage.channels) return;
   const int64_t left = stage.loop.elements - first;
   const double count = static_cast<double>(left < stage.chunk_rows() ? left : stage.chunk_rows());
-  results[stage.first_result + row_chunk * stage.channels + channel] = shifted_moments(count, shift, sums[0], sums[1]);
+  results.store(
+      stage.first_result + row_chunk * stage.channels + channel, shifted_moments(count, shift, sums[0], sums[1]));
 }
 
 // A tensor's results, whose channels are joined each by one thread.
 struct Joined {
-  const Moments* results;
+  int64_t first_result;
   int64_t row_chunks;
   int64_t channels;
   int64_t first_channel;
@@ -118,83 +134,35 @@ constexpr int joined_capacity = 64;
 using JoinedStages = Table<Joined, joined_capacity>;
 
 __global__ void __launch_bounds__(threads) join(
-    const __grid_constant__ JoinedStages stages, void* statistics, at::ScalarType dtype, int64_t all_channels) {
+    const __grid_constant__ JoinedStages stages, Parts results, void* statistics, at::ScalarType dtype,
+    int64_t all_channels) {
   int64_t chunk;
   const Joined& stage = stages.find(blockIdx.x, chunk);
   const int64_t channel = chunk * threads + threadIdx.x;
   if (channel >= stage.channels) return;
+  const auto part = [&](int64_t r) { return results.load(stage.first_result + r * stage.channels + channel); };
   double mean = 0, squares = 0;
-  for (int64_t r = 0; r < stage.row_chunks; ++r) {
-    const Moments part = stage.results[r * stage.channels + channel];
-    mean += part.count * part.mean;
-  }
+  for (int64_t r = 0; r < stage.row_chunks; ++r) mean += part(r).count * part(r).mean;
   mean /= stage.count;
-  for (int64_t r = 0; r < stage.row_chunks; ++r) squares += stage.results[r * stage.channels + channel].around(mean);
+  for (int64_t r = 0; r < stage.row_chunks; ++r) squares += part(r).around(mean);
   store_one(statistics, dtype, stage.first_channel + channel, mean);
   store_one(statistics, dtype, all_channels + stage.first_channel + channel, squares / stage.count);
 }
 
-// The operands are the gradient and x, in the gradient's memory order: [outer][channels][inner].
-struct GradientStage {
-  Loop<2> loop;
-  int64_t channels;
-  int64_t inner;
-  int64_t first_channel;
-  double share;  // of a value in its channel's mean
-  bool wide;
-
-  int64_t chunks() const { return chunks_of(loop.elements); }
-};
-
 constexpr int gradient_capacity = 12;
 using GradientStages = Table<GradientStage, gradient_capacity>;
-
-struct StatisticsGradient {
-  const void* grad;
-  const void* statistics;
-  at::ScalarType grad_dtype;
-  at::ScalarType dtype;
-  int64_t row, channel;  // strides of grad
-};
-
-// What the gradient of a channel's values takes beside them, for elements before `end`.
-template <class A>
-struct OfChannel {
-  A mean, slope, level;
-  int64_t end;
-};
-
-template <class A>
-__device__ __forceinline__ OfChannel<A> channel_of(
-    const GradientStage& stage, const StatisticsGradient& incoming, int64_t element) {
-  const int64_t all = stage.loop.elements, run = quotient(element, stage.inner, all);
-  const int64_t c = stage.first_channel + run - quotient(run, stage.channels, all) * stage.channels;
-  const double by_mean = load_one<double>(incoming.grad, incoming.grad_dtype, c * incoming.channel);
-  const double by_variance =
-      load_one<double>(incoming.grad, incoming.grad_dtype, incoming.row + c * incoming.channel);
-  return {
-      load_one<A>(incoming.statistics, incoming.dtype, c), static_cast<A>(2 * by_variance * stage.share),
-      static_cast<A>(by_mean * stage.share), (run + 1) * stage.inner};
-}
 
 template <class A>
 __global__ void __launch_bounds__(threads, resident_blocks<A>)
     gradients(const __grid_constant__ GradientStages stages, StatisticsGradient incoming) {
   int64_t chunk;
   const GradientStage& stage = stages.find(blockIdx.x, chunk);
-  const auto place = [&](auto way, int64_t k, int64_t (&offsets)[2]) {
-    offsets_of(way, stage.loop, k, offsets);
-    return channel_of<A>(stage, incoming, k);
-  };
-  for_each_tile(stage.loop.elements, chunk, [&](int64_t begin) {
-    for_tile<A, AtOnce<width, 2>, 1>(
-        stage.loop, stage.loop.elements, begin, place,
-        [&](const OfChannel<A>& of_piece, Element element, const A (&in)[1], A (&out)[1]) {
-          const OfChannel<A> own =
-              element.index < of_piece.end ? of_piece : channel_of<A>(stage, incoming, element.index);
-          out[0] = ChannelGradient{}(in[0], own.mean, own.slope, own.level);
-        });
-  });
+  const int64_t elements = stage.loop.elements;
+  if (stage.inner == 1) {
+    for_each_tile(elements, chunk, [&](int64_t begin) { gradients_in_rows<A>(stage, incoming, begin); });
+  } else {
+    for_each_tile(elements, chunk, [&](int64_t begin) { gradients_in_planes<A>(stage, incoming, begin); });
+  }
 }
 
 template <int table_capacity, class Item, class Launch>
@@ -222,7 +190,6 @@ at::Tensor channel_statistics(at::TensorList features) {
   DenseCopies copies;
   c10::SmallVector<Stage, 4> stages;
   c10::SmallVector<Joined, 4> joined;
-  c10::SmallVector<int64_t, 4> first_results;
   int64_t results = 0, first_channel = 0;
   for (const at::Tensor& x : features) {
     Stage stage = {};
@@ -233,28 +200,41 @@ at::Tensor channel_statistics(at::TensorList features) {
     stage.wide = x.scalar_type() == at::kDouble;
     if (stage.channels == 0) continue;
     Joined all = {};
+    all.first_result = results;
     all.row_chunks = stage.row_chunks();
     all.channels = stage.channels;
     all.first_channel = first_channel;
     all.count = static_cast<double>(stage.loop.elements);
     joined.push_back(all);
-    first_results.push_back(results);
     stages.push_back(stage);
     results += stage.row_chunks() * stage.channels;
     first_channel += stage.channels;
   }
 
-  static_assert(sizeof(Moments) == 3 * sizeof(double));
-  const at::Tensor scratch = at::empty({3 * results}, options.dtype(at::kDouble));
-  auto* found = reinterpret_cast<Moments*>(scratch.mutable_data_ptr<double>());
+  const at::Tensor scratch = at::empty({3, results}, options.dtype(at::kDouble));
+  const Parts found = {scratch.mutable_data_ptr<double>(), results};
   for_each_compute_type<capacity>(stages, [&](const Stages& table, int64_t blocks, auto compute) {
     launch(moments<decltype(compute)>, blocks, table, found);
   });
-  for (size_t k = 0; k < joined.size(); ++k) joined[k].results = found + first_results[k];
   for_each_table<joined_capacity>(joined, [&](const JoinedStages& table, int64_t blocks) {
-    launch(join, blocks, table, statistics.mutable_data_ptr(), statistics.scalar_type(), channels);
+    launch(join, blocks, table, found, statistics.mutable_data_ptr(), statistics.scalar_type(), channels);
   });
   return statistics;
+}
+
+// How many neighboring channels one access moves of each number that a gradient takes, from this channel on. No piece
+// may belong to two rows.
+int8_t channels_at_once(
+    const at::Tensor& grad, const at::Tensor& statistics, at::ScalarType compute, int64_t first, int64_t channels) {
+  if (grad.stride(1) != 1) return 1;
+  int64_t unit = most_channels;
+  for (const at::Tensor& x : {grad, statistics}) {
+    if (x.scalar_type() != compute) return 1;
+    const char* const data = static_cast<const char*>(x.const_data_ptr()) + first * x.element_size();
+    unit = std::min(unit, neighbors_at(data, x.stride(0), x.element_size()));
+  }
+  while (channels % unit != 0) unit /= 2;
+  return static_cast<int8_t>(unit);
 }
 
 std::vector<at::Tensor> channel_statistics_backward(
@@ -277,6 +257,11 @@ std::vector<at::Tensor> channel_statistics_backward(
     stage.first_channel = first_channel;
     stage.share = 1.0 / static_cast<double>(layout.values);
     stage.wide = x.scalar_type() == at::kDouble;
+    if (stage.inner == 1) {
+      const at::ScalarType compute = stage.wide ? at::kDouble : at::kFloat;
+      const int8_t unit = channels_at_once(grad, statistics, compute, first_channel, stage.channels);
+      stage.loop.unit = std::min(stage.loop.unit, unit);
+    }
     first_channel += layout.channels;
     stages.push_back(stage);
   }

@@ -86,6 +86,25 @@ inline ChannelTiles tiles_of(at::IntArrayRef sizes, at::IntArrayRef strides, boo
   return of;
 }
 
+// A vector's elements: one, or several that are aligned.
+template <class A, int width>
+__device__ __forceinline__ void load(const void* data, at::ScalarType dtype, int64_t i, A (&values)[width]) {
+  if constexpr (width > 1) {
+    load_vector(data, dtype, i, values);
+  } else {
+    values[0] = load_one<A>(data, dtype, i);
+  }
+}
+
+template <class A, int width>
+__device__ __forceinline__ void store(void* data, at::ScalarType dtype, int64_t i, const A (&values)[width]) {
+  if constexpr (width > 1) {
+    store_vector(data, dtype, i, values);
+  } else {
+    store_one(data, dtype, i, values[0]);
+  }
+}
+
 // A thread's part of a block's tile.
 template <int width>
 struct Tile {
@@ -127,26 +146,15 @@ struct Tile {
 #pragma unroll
     for (int j = 0; j < width; ++j) values[j] = table[of.planes() ? 0 : place + j];
   }
+
+  // The same out of those of all channels, as vectors where its channels are neighbors. They must be there.
+  template <class A>
+  __device__ __forceinline__ void load_own(const ChannelTiles& of, const A* all, A (&values)[width]) const {
+    if (!of.planes()) return load(all, c10::CppTypeToScalarType<A>::value, channel + place, values);
+#pragma unroll
+    for (int j = 0; j < width; ++j) values[j] = all[channel];
+  }
 };
-
-// A vector's elements: one, or several that are aligned.
-template <class A, int width>
-__device__ __forceinline__ void load(const void* data, at::ScalarType dtype, int64_t i, A (&values)[width]) {
-  if constexpr (width > 1) {
-    load_vector(data, dtype, i, values);
-  } else {
-    values[0] = load_one<A>(data, dtype, i);
-  }
-}
-
-template <class A, int width>
-__device__ __forceinline__ void store(void* data, at::ScalarType dtype, int64_t i, const A (&values)[width]) {
-  if constexpr (width > 1) {
-    store_vector(data, dtype, i, values);
-  } else {
-    store_one(data, dtype, i, values[0]);
-  }
-}
 
 // The block's sums of what its threads hold for their channels: one for each of its channels, for all threads to read
 // until they meet again.

@@ -12,6 +12,7 @@
 #include "logits.cuh"
 #include "operands.h"
 #include "reduce.cuh"
+#include "row_statistics.cuh"
 #include "scale.cuh"
 
 namespace dfad::cuda {
@@ -25,7 +26,7 @@ template <class A, class S>
 __global__ void __launch_bounds__(threads, 2) divergences(
     const __grid_constant__ Loop<3> rows, int64_t classes, A inverse_temperature, A* statistics, SumTarget target,
     double factor, bool reduced) {
-  const int64_t row = int64_t{blockIdx.x} * (threads / S::lanes) + threadIdx.x / S::lanes;
+  const int64_t row = int64_t{blockIdx.x} * rows_of_block<S> + threadIdx.x / S::lanes;
   const bool exists = row < rows.elements;
   const int64_t present = exists ? classes : 0;  // the lanes of a row that is not there still meet the others
   int64_t offsets[3] = {};
@@ -43,35 +44,42 @@ __global__ void __launch_bounds__(threads, 2) divergences(
   divergence = across_lanes<S::lanes>(divergence, [](A a, A b) { return a + b; });
 
   const bool writes = exists && threadIdx.x % S::lanes == 0;
+  const RowStatistics<A, S> of_row = {rows.elements, row, {q.maximum, q.logarithm, p.maximum, p.logarithm, divergence}};
   if (writes) {
-    const A values[5] = {q.maximum, q.logarithm, p.maximum, p.logarithm, divergence};
-#pragma unroll
-    for (int k = 0; k < 5; ++k) statistics[k * rows.elements + row] = values[k];
+    of_row.store(statistics);
     if (rows.data[0] != nullptr) store_one(rows.data[0], rows.dtypes[0], offsets[0], divergence);
   }
+  of_row.leave(statistics);
   if (!reduced) return;
   const double total = block_sum(writes ? divergence : A(0));
   target.add(total * factor);
 }
 
-// The operands are student and teacher gradient, student, teacher and grad.
+// The operands are student and teacher gradient, student, teacher and grad. Where a lane has a single class, a
+// multiprocessor can hold 8 blocks of 32 registers.
 template <class A, class S>
-__global__ void __launch_bounds__(threads, 2) gradients(
+__global__ void __launch_bounds__(threads, S::kept == 1 ? 8 : 2) gradients(
     const __grid_constant__ Loop<5> rows, int64_t classes, A inverse_temperature, const A* statistics, Scale scale,
     double factor) {
-  const int64_t row = int64_t{blockIdx.x} * (threads / S::lanes) + threadIdx.x / S::lanes;
-  if (row >= rows.elements) return;
-  int64_t offsets[5];
-  offsets_of(rows, row, offsets);
-  const auto statistic = [&](int k) { return statistics[k * rows.elements + row]; };
-  const Normalizer<A> q = {statistic(0), statistic(1)}, p = {statistic(2), statistic(3)};
-  const A divergence = statistic(4);
+  const int64_t row = int64_t{blockIdx.x} * rows_of_block<S> + threadIdx.x / S::lanes;
+  const bool exists = row < rows.elements;
+  if (!RowStatistics<A, S>::shared && !exists) return;
+  const int64_t present = exists ? classes : 0;  // the lanes of a row that is not there may still move statistics
+  int64_t offsets[5] = {};
+  if (exists) offsets_of(rows, row, offsets);
+
+  RowStatistics<A, S> of_row = {rows.elements, row, {}};
+  of_row.load(statistics);
   const double incoming = rows.data[4] != nullptr ? load_one<double>(rows.data[4], rows.dtypes[4], offsets[4])
                                                   : scale.times(factor);
   const A grad = static_cast<A>(incoming) * inverse_temperature;
+  const Logits<A, S> student(rows, 2, offsets, present, inverse_temperature);
+  const Logits<A, S> teacher(rows, 3, offsets, present, inverse_temperature);
+  of_row.arrive();
+  if (!exists) return;
+  const Normalizer<A> q = {of_row.values[0], of_row.values[1]}, p = {of_row.values[2], of_row.values[3]};
+  const A divergence = of_row.values[4];
 
-  const Logits<A, S> student(rows, 2, offsets, classes, inverse_temperature);
-  const Logits<A, S> teacher(rows, 3, offsets, classes, inverse_temperature);
   for_each_class<S>(classes, [&](int64_t c, int k) {
     const A log_q = q.log_probability(student.at(c, k)), log_p = p.log_probability(teacher.at(c, k));
     const A probability = std::exp(log_p);
@@ -139,7 +147,7 @@ std::tuple<at::Tensor, at::Tensor> kl_discrepancy(
        copies.input_along(teacher, dense_strides(student))},
       student.sizes(), c10::contiguous_strides(student.sizes()), copies, class_dim);
   const at::Tensor statistics =
-      at::empty({5, rows.elements}, student.options().dtype(wide ? at::kDouble : at::kFloat));
+      at::empty({statistics_of_row, rows.elements}, student.options().dtype(wide ? at::kDouble : at::kFloat));
   const auto launch_compute = wide ? launch_forward<double> : launch_forward<float>;
   const at::Tensor total = launch_compute(rows, student, temperature, statistics, reduction, dtype);
   copies.write_back();

@@ -53,6 +53,8 @@ def mutant(folder: Path, header: str, kernel: str, barrier: int, instead: str) -
         ("reduce.cuh", "l1.cu", 0),
         ("reduce.cuh", "boundary_hinge.cu", 1),
         ("rows.cuh", "mixing.cu", 0),
+        ("row_statistics.cuh", "kl.cu", 0),
+        ("row_statistics.cuh", "kl.cu", 1),
         ("channel_statistics.cu", "channel_statistics.cu", 0),
         ("channel_tiles.cuh", "batch_norm_act.cu", 0),
         ("batch_norm_act.cu", "batch_norm_act.cu", 0),

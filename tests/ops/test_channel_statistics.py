@@ -173,8 +173,9 @@ def test_gradcheck():
 
 
 @pytest.mark.parametrize("grad", [torch.ones(()), torch.ones(1, 4), torch.ones(2, 1), torch.ones(4, 2).T])
-def test_gradients_with_any_strides(grad):
-    x = leaf(torch.randn(5, 4, 3))
+@pytest.mark.parametrize("shape", [(5, 4, 3), (70, 4)])
+def test_gradients_with_any_strides(shape, grad):
+    x = leaf(torch.randn(shape))
     statistics = channel_statistics(x)
     got, want = (
         torch.autograd.grad(statistics, x, g, retain_graph=True)[0]

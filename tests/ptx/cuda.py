@@ -48,8 +48,9 @@ def serve_module(kernel: str, module: int) -> None:
     begin = loaded_at - setter
     entries = emulator.kernels(module)
     for entry, name in zip(entries, demangled(entries), strict=True):
-        # None for what comes with a header and is never launched from this source.
-        for address in functions.get((f"{kernel}.cu", name), ()):
+        # What comes with a header the linker may keep for another source alone, or for none.
+        elsewhere = (place for (_, other), places in functions.items() if other == name for place in places)
+        for address in functions.get((f"{kernel}.cu", name)) or elsewhere:
             emulator.library().ptx_serve(begin + address, module, entry.encode())
 
 

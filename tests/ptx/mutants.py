@@ -135,6 +135,7 @@ MUTANTS = (
     ),
     Mutant("sums of channels without a barrier", "channel_statistics", BARRIER, "", "race"),
     Mutant("norms without a barrier", "batch_norm_act", BARRIER, "", "nobody wrote"),
+    Mutant("statistics of rows without a barrier", "kl", BARRIER, "", "race"),
     Mutant(
         "a row's lanes that ask their neighbor only",
         "kl",
