@@ -25,7 +25,7 @@ struct GradientStage {
   }
 };
 
-// Of a piece: one access of 16 bytes moves so many floats.
+// The most channels of a piece: one access of 16 bytes moves this many floats.
 constexpr int most_channels = 4;
 
 struct StatisticsGradient {

@@ -28,9 +28,9 @@ def warn_of_guesses(answers: Tensor, labels: Tensor) -> None:
     if count < _FEWEST_TO_JUDGE or chance > _MOST_BY_CHANCE or right > chance + 2 * spread:
         return
     warnings.warn(
-        f"the teacher is right about {100 * right:.1f} % of the test images, no more than by chance: check that they "
-        "are normalized like its training images, that labels number its classes in its order, and that its weights "
-        "are loaded",
+        f"the teacher classifies {100 * right:.1f} % of the test images correctly, no more than by chance: check that "
+        "they are normalized like its training images, that labels number its classes in its order, and that its "
+        "weights are loaded",
         DFADFastWarning,
         stacklevel=2,
     )

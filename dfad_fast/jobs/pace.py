@@ -20,6 +20,7 @@ from dfad_fast.training.trainer import DFADTrainer
 # Iterations that are not timed: they allocate memory, and the fourth one captures a CUDA graph.
 _STEPS_BEFORE, _STEPS_BEFORE_GRAPH = 2, 5
 _SECONDS_WATCHED = 6.0
+_LONG = 30.0  # beside so many seconds, what only the student's first iteration does is little
 
 
 @dataclass(frozen=True)
@@ -60,61 +61,70 @@ def _pace_of(trainer: DFADTrainer, seconds: float, filling_share: float) -> Pace
 def iterations_in(seconds: float, trainer: DFADTrainer, filling_share: float = 1.0) -> int:
     """How many iterations take about ``seconds`` seconds, at least 2, without evaluations and this measurement.
 
-    Trains ``trainer`` for a few seconds, or a few iterations that take longer. The time until its source hands out
-    images is subtracted from ``seconds``: of a long wait only the first iterations are taken, and the rest is estimated
-    from them. All processes of a run call this together and get the same result.
+    Trains ``trainer`` for a few seconds, or a few iterations that take longer. The time until the student sees images
+    is subtracted from ``seconds``; where the source says how long that wait is, most of it is skipped and estimated
+    from its first iterations. All processes of a run call this together and get the same result.
 
     Raises FillingTakesTooLongError if the source needs more than ``filling_share`` of the time for its first images.
     """
     first = _step(trainer)
-    filling = _time_filling(trainer, first, seconds, filling_share)
-    each = _seconds_each(trainer)
+    filling = _Filling(0, 0.0)
+    if trainer.distiller.method.student_steps and not _shown(trainer):
+        filling = _time_filling(trainer, first, seconds, filling_share)
+        first = _step(trainer)
+        while not _shown(trainer):  # in a warm-up, or if the source cannot say how long the student waits
+            filling = _Filling(filling.iterations + 1, filling.seconds + first)
+            _refuse_long(filling.seconds, seconds, filling_share)
+            first = _step(trainer)
+    each = first if filling.iterations and _is_enough(trainer, first, _LONG) else _seconds_each(trainer)
+    # An iteration may fill a bank, compile or allocate first.
+    beyond = max(0.0, first - each)
     if not filling.iterations:
-        # A source without its own steps fills its bank within the first iteration.
-        filling = _Filling(0, max(0.0, first - each))
-        _refuse_long(filling.seconds, seconds, filling_share)
-    return max(2, filling.iterations + max(1, round((seconds - filling.seconds) / each)))
+        _refuse_long(beyond, seconds, filling_share)
+    left = seconds - filling.seconds - beyond
+    return max(2, filling.iterations + max(1, round(left / each)))
 
 
 @dataclass(frozen=True)
 class _Filling:
-    """The iterations until a source hands out images, and the seconds that they take."""
+    """The iterations until the student sees images, and the seconds that they take."""
 
     iterations: int
     seconds: float
 
 
 def _time_filling(trainer: DFADTrainer, first: float, seconds: float, share: float) -> _Filling:
-    """Lets the student see images in the next iteration. ``first`` is the seconds of the first one."""
-    if _shown(trainer) or not trainer.distiller.method.student_steps:
-        return _Filling(0, 0.0)
+    """Ends the wait for the student's images after some iterations. ``first`` is the seconds of the first one."""
     source = trainer.distiller.source
-    taken, total, each = 1, first, first
-    while source.waiting and total - first < _SECONDS_WATCHED:
-        _refuse_long(total, seconds, share)
-        total += _step(trainer)
+    taken, later = 1, 0.0
+    while source.waiting and later < _SECONDS_WATCHED:
+        _refuse_long(first + later, seconds, share)
+        later += _step(trainer)
         taken += 1
-        each = (total - first) / (taken - 1)  # the first iteration also allocates memory
-    filling = _Filling(taken + source.waiting, total + source.waiting * each)
+    waiting = source.waiting
+    # A bank asks the teacher about many images at once, perhaps not yet within these iterations.
+    later += _seconds_of(trainer, source.stop_waiting)
+    filling = _Filling(taken + waiting, first + later + waiting * later / max(1, taken - 1))
     _refuse_long(filling.seconds, seconds, share)
-    source.stop_waiting()
-    while source.waiting:  # until there is anything to show
-        _step(trainer)
     return filling
 
 
 def _seconds_each(trainer: DFADTrainer) -> float:
     """The seconds of an iteration once memory is allocated and networks are compiled or captured."""
-    levers = trainer.distiller.levers
-    for _ in range(_STEPS_BEFORE_GRAPH if levers.graph else _STEPS_BEFORE):
-        once = _step(trainer)
-        if once > _SECONDS_WATCHED and not (levers.graph or levers.compile):
-            return once  # what the first ones take longer is little of it
+    for _ in range(_STEPS_BEFORE_GRAPH if trainer.distiller.levers.graph else _STEPS_BEFORE):
+        if _is_enough(trainer, once := _step(trainer), _SECONDS_WATCHED):
+            return once
     total, count = 0.0, 0
     while total < _SECONDS_WATCHED:
         total += _step(trainer)
         count += 1
     return total / count
+
+
+def _is_enough(trainer: DFADTrainer, seconds: float, long: float) -> bool:
+    """Whether a single iteration of ``seconds`` is the pace: so long that what comes only once is little of it."""
+    levers = trainer.distiller.levers
+    return seconds > long and not (levers.graph or levers.compile)
 
 
 def _refuse_long(filling: float, seconds: float, share: float) -> None:
@@ -132,9 +142,14 @@ def _shown(trainer: DFADTrainer) -> bool:
 
 
 def _step(trainer: DFADTrainer) -> float:
-    """Takes an iteration. Returns its seconds by the first process's clock, so that all processes stop together."""
+    """Takes an iteration. Returns its seconds."""
+    return _seconds_of(trainer, trainer.step)
+
+
+def _seconds_of(trainer: DFADTrainer, work: Callable[[], object]) -> float:
+    """The seconds of ``work`` by the first process's clock, so that all processes stop together."""
     started = time.perf_counter()
-    trainer.step()
+    work()
     if trainer.distiller.device.type == "cuda":
         torch.cuda.synchronize(trainer.distiller.device)
     return collectives.on_first(lambda: time.perf_counter() - started)

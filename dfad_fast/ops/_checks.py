@@ -32,9 +32,13 @@ def check_floating(op: str, name: str, tensor: torch.Tensor) -> None:
     if tensor.layout in _NOT_DENSE:
         layout = str(tensor.layout).removeprefix("torch.")
         raise TypeError(f"{op}: {name} must be dense, got layout {layout}: convert it with to_dense()")
-    if tensor.is_nested and tensor.layout is torch.strided:  # the reference takes some that are jagged
+    if tensor.is_nested:
         raise TypeError(
-            f"{op}: {name} must be dense, got a nested tensor: convert it with to_padded_tensor()"
+            f"{op}: {name} must be dense, got a nested tensor: pass the tensors of unbind() one by one"
+        )
+    if tensor.is_quantized:
+        raise TypeError(
+            f"{op}: {name} must be dense, got {dtype_name(tensor.dtype)}: convert it with dequantize()"
         )
     if tensor.dtype not in FLOATING:
         raise TypeError(

@@ -69,6 +69,7 @@ def _checked(op: str, lam: torch.Tensor) -> torch.Tensor:
         or backends.inside_transform()
         or type(lam) is not torch.Tensor
         or not lam.is_cpu
+        or lam.layout is not torch.strided
         or lam.is_complex()
         or lam.dim() > 1
     ):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
@@ -26,25 +26,40 @@ class _BarOverValues(Bar):
             yield Text(task.fields["values"], style="dim", overflow="ellipsis", no_wrap=True)
 
 
+class _Speed:
+    """The rate, and the time until the student learns or the run ends, from the iterations of the same kind so far."""
+
+    def __init__(self, iterations: int, images_per_iteration: int) -> None:
+        self._iterations = iterations
+        self._images = images_per_iteration
+        self._first: tuple[int, float] | None = None
+        self._waited = False
+
+    def after(self, iteration: int, waiting: int, now: float) -> str:
+        """Empty after the first iteration of a kind, which is slower."""
+        if self._first is None or self._waited != (waiting > 0):
+            self._first = (iteration, now)
+            self._waited = waiting > 0
+        done, seconds = iteration - self._first[0], now - self._first[1]
+        if not done or not seconds:
+            return ""
+        left = (waiting or self._iterations - iteration) * seconds / done
+        until = "until the student learns" if waiting else "left"
+        return f"{_rate(done, self._images, seconds)}, {clock(left)} {until}"
+
+
 class BarProgress:
     """A live bar with losses, agreement, images per second and the remaining time."""
 
-    def __init__(self, bar: Bar, task: Any, images_per_iteration: int) -> None:
+    def __init__(self, bar: Bar, task: Any, speed: _Speed) -> None:
         self._bar = bar
         self._task = task
-        self._images = images_per_iteration
-        self._first: tuple[int, float] | None = None
+        self._speed = speed
 
     def advance(self, iteration: int, waiting: int = 0) -> None:
         """Iteration ``iteration`` is done; the student sees no images in the next ``waiting`` ones."""
-        now = time.perf_counter()
-        if self._first is None:
-            self._first = (iteration, now)
-        done, seconds = iteration - self._first[0], now - self._first[1]
-        rate = _rate(done, self._images, seconds) if done else ""
-        if waiting:
-            rate += f", {counted(waiting, 'iteration')} until the student learns"
-        self._bar.update(self._task, completed=iteration, rate=rate)
+        speed = self._speed.after(iteration, waiting, time.monotonic())
+        self._bar.update(self._task, completed=iteration, speed=speed)
 
     def log(self, record: dict[str, Any]) -> None:
         self._bar.update(self._task, values=_values(record))
@@ -59,40 +74,23 @@ class LineProgress:
     def __init__(self, console: Console, iterations: int, images_per_iteration: int) -> None:
         self._console = console
         self._iterations = iterations
-        self._images = images_per_iteration
         self._values = ""
         self._said = self._began = time.monotonic()
-        self._first: tuple[int, float] | None = None
-        self._waited = False
+        self._speed = _Speed(iterations, images_per_iteration)
         of = f" of {counted(images_per_iteration, 'image')}" if images_per_iteration else ""
         self._say(f"{counted(iterations, 'iteration')}{of}")
 
     def advance(self, iteration: int, waiting: int = 0) -> None:
         """Iteration ``iteration`` is done; the student sees no images in the next ``waiting`` ones."""
         now = time.monotonic()
-        if self._first is None or (self._waited and not waiting):
-            self._first = (iteration, now)  # iterations with the student take another time
-        self._waited = waiting > 0
+        speed = self._speed.after(iteration, waiting, now)
         if iteration == self._iterations or now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
-            self._say(
-                f"{iteration}/{self._iterations}  {clock(now - self._began)}"
-                f"{self._throughput(iteration, now, waiting)}  "
-                f"{self._values}".rstrip()
-            )
+            told = (f"{iteration}/{self._iterations}", clock(now - self._began), speed, self._values)
+            self._say("  ".join(part for part in told if part))
 
     def log(self, record: dict[str, Any]) -> None:
         self._values = _values(record)
-
-    def _throughput(self, iteration: int, now: float, waiting: int) -> str:
-        """Empty until the second iteration, because the first one is slower."""
-        assert self._first is not None
-        done, seconds = iteration - self._first[0], now - self._first[1]
-        if not done or not seconds:
-            return ""
-        left = (waiting or self._iterations - iteration) * seconds / done
-        until = "until the student learns" if waiting else "left"
-        return f"  {_rate(done, self._images, seconds)}, {clock(left)} {until}"
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -115,12 +113,11 @@ def show_progress(
     columns = (
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[speed]}"),
     )
     with _BarOverValues(*columns, console=console, refresh_per_second=4) as bar:
-        task = bar.add_task("distill", total=iterations, values="", rate="")
-        yield BarProgress(bar, task, images_per_iteration)
+        task = bar.add_task("distill", total=iterations, values="", speed="")
+        yield BarProgress(bar, task, _Speed(iterations, images_per_iteration))
 
 
 def _rate(iterations: int, images: int, seconds: float) -> str:

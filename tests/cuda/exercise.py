@@ -171,6 +171,8 @@ def _statistics() -> None:
     for x in tensors:
         compare(lambda x: statistics([x]), lambda x: channels.reference([x]), x)
     compare(lambda *x: statistics(x), lambda *x: channels.reference(x), *tensors)
+    odd = torch.randn(9, 3), torch.randn(70, 8), torch.randn(70, 2)  # later channels begin off a vector
+    compare(lambda *x: statistics(x), lambda *x: channels.reference(x), *odd)
 
 
 def _mixtures() -> None:

@@ -10,7 +10,7 @@ from dfad_fast.engine.evaluation import TestSet
 from dfad_fast.engine.guessing import warn_of_guesses
 from dfad_fast.errors import DFADFastWarning
 
-MESSAGE = "the teacher is right about .* no more than by chance: check that they are normalized"
+MESSAGE = "the teacher classifies .* correctly, no more than by chance: check that they are normalized"
 LABELS = torch.arange(400) % 10
 
 

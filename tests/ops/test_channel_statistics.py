@@ -172,16 +172,27 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *f: tuple(channel_statistics(list(f))), (x, y))
 
 
-@pytest.mark.parametrize("grad", [torch.ones(()), torch.ones(1, 4), torch.ones(2, 1), torch.ones(4, 2).T])
+@pytest.mark.parametrize("size", [(), (1, 4), (2, 1), (4, 2)])
 @pytest.mark.parametrize("shape", [(5, 4, 3), (70, 4)])
-def test_gradients_with_any_strides(shape, grad):
-    x = leaf(torch.randn(shape))
+def test_gradients_with_any_strides(shape, size):
+    x, grad = leaf(torch.randn(shape)), torch.randn(size)
+    if size == (4, 2):
+        grad = grad.T
     statistics = channel_statistics(x)
     got, want = (
         torch.autograd.grad(statistics, x, g, retain_graph=True)[0]
         for g in (grad.expand(2, 4), grad.expand(2, 4).contiguous())
     )
     assert torch.equal(got, want)
+
+
+def test_channels_after_an_odd_number_of_others():
+    features = [leaf(torch.randn(shape)) for shape in ((9, 3), (70, 8), (70, 2))]
+    got, want = (
+        torch.autograd.grad(statistics, features, torch.linspace(-1, 1, 26).view(2, 13))
+        for statistics in (torch.cat(channel_statistics(features), 1), reference(features))
+    )
+    torch.testing.assert_close(got, want)
 
 
 @compiled

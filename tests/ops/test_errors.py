@@ -570,10 +570,14 @@ STORED_OTHERWISE = {
         "must be dense, got layout sparse_csr: convert it with to_dense",
     ),
     "mkldnn": (lambda x: x.to_mkldnn(), "must be dense, got layout _mkldnn: convert it with to_dense"),
-    "quantized": (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "bfloat16, got qint8"),
-    "nested": (
-        lambda x: torch.nested.nested_tensor(list(x)),
-        "must be dense, got a nested tensor: convert it with to_padded_tensor",
+    "quantized": (
+        lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
+        "must be dense, got qint8: convert it with dequantize",
+    ),
+    "nested": (lambda x: torch.nested.nested_tensor(list(x)), "must be dense, got a nested tensor: pass the"),
+    "jagged": (
+        lambda x: torch.nested.nested_tensor(list(x), layout=torch.jagged),
+        "must be dense, got a nested tensor: pass the|must be of one class, got (Tensor and )?NestedTensor",
     ),
 }
 TAKING_ONE = {
@@ -596,3 +600,8 @@ def test_tensors_that_are_stored_otherwise_are_refused(op, kind):
     make, message = STORED_OTHERWISE[kind]
     with pytest.raises(TypeError, match=f"^{op}: .*{message}"):
         TAKING_ONE[op](make(F32.clone()))
+
+
+def test_a_sparse_lam_is_refused():
+    with pytest.raises(TypeError, match="mixup: lam must be dense, got layout sparse_coo"):
+        mixup(F32.clone(), torch.rand(2).to_sparse(), PERM)

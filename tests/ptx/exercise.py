@@ -83,6 +83,8 @@ def _transpose() -> None:
 def _channel_statistics() -> None:
     for x in (torch.randn(6, 3, 20, 20), torch.randn(700, 40)):
         compare(lambda x: ops.channel_statistics([x]), lambda x: channels.reference([x]), x)
+    odd = torch.randn(9, 3), torch.randn(70, 8), torch.randn(70, 2)  # later channels begin off a vector
+    compare(lambda *x: ops.channel_statistics(x), lambda *x: channels.reference(x), *odd)
 
 
 def _batch_norm_act() -> None:

@@ -46,6 +46,26 @@ def test_while_the_student_waits_the_end_is_not_predicted_from_quicker_iteration
     ]
 
 
+def test_a_bar_predicts_the_end_in_the_same_way(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+    told = []
+    with show_progress(Console(file=io.StringIO(), force_terminal=True), 100, 0) as progress:
+        for iteration in range(1, 8):
+            now[0] += 6.0 if iteration <= 3 else 60.0
+            progress.advance(iteration, max(0, 3 - iteration))
+            told.append(progress._bar.tasks[0].fields["speed"])
+    assert told == [
+        "",
+        "6.0 s/it, 0:06 min until the student learns",
+        "",
+        "60.0 s/it, 1:36 h left",
+        "60.0 s/it, 1:35 h left",
+        "60.0 s/it, 1:34 h left",
+        "60.0 s/it, 1:33 h left",
+    ]
+
+
 def test_a_run_of_one_iteration_is_no_plural():
     out = io.StringIO()
     with show_progress(Console(file=out), 1, 1) as progress:
