@@ -14,28 +14,19 @@ from dfad_fast.ops._subclasses import check_same_kind
 
 FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
-_NOT_DENSE = (
-    torch.sparse_coo,
-    torch.sparse_csr,
-    torch.sparse_csc,
-    torch.sparse_bsr,
-    torch.sparse_bsc,
-    torch._mkldnn,  # type: ignore[attr-defined]  # public only as the result of Tensor.to_mkldnn
-)
-
 
 def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
 def check_floating(op: str, name: str, tensor: torch.Tensor) -> None:
-    if tensor.layout in _NOT_DENSE:
-        layout = str(tensor.layout).removeprefix("torch.")
-        raise TypeError(f"{op}: {name} must be dense, got layout {layout}: convert it with to_dense()")
     if tensor.is_nested:
         raise TypeError(
             f"{op}: {name} must be dense, got a nested tensor: pass the tensors of unbind() one by one"
         )
+    if tensor.layout is not torch.strided:
+        layout = str(tensor.layout).removeprefix("torch.")
+        raise TypeError(f"{op}: {name} must be dense, got layout {layout}: convert it with to_dense()")
     if tensor.is_quantized:
         raise TypeError(
             f"{op}: {name} must be dense, got {dtype_name(tensor.dtype)}: convert it with dequantize()"

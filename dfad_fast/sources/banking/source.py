@@ -111,9 +111,8 @@ class BankSource(Source):
         if not self._is_filling:
             return 0
         each = self._at_once * self._of.student_steps * self._bench.batch_size
-        return (
-            self._of.waiting + -(-self._store.missing(self._filling.least) // each) - 1
-        )  # the last one makes some
+        filling = -(-self._store.missing(self._filling.least) // each)
+        return self._of.waiting + filling - 1  # the last of them makes batches
 
     def stop_waiting(self) -> None:
         self._of.stop_waiting()
