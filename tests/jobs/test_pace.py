@@ -19,13 +19,14 @@ class Timed:
         to_fill=4.0,
         first=0.0,
         begin=0.0,
+        sealing=0.0,
         graph=False,
         compiled=False,
         tells=True,
     ):
         self.now, self.steps, self.left = 0.0, 0, filling
         self.each, self.to_fill, self.first, self.begin = each, to_fill, first, begin
-        self.tells = tells
+        self.sealing, self.tells = sealing, tells
         self.distiller = SimpleNamespace(
             device=torch.device("cpu"),
             levers=SimpleNamespace(graph=graph, compile=compiled),
@@ -43,8 +44,6 @@ class Timed:
         if self.tells:
             self.left = 0
         self.now += self.sealing
-
-    sealing = 0.0
 
     def step(self):
         filling = self.left > 0
@@ -75,8 +74,7 @@ def test_a_long_filling_is_estimated_from_its_first_iterations(monkeypatch):
 
 
 def test_what_a_bank_does_once_for_many_images_is_a_part_of_filling(monkeypatch):
-    timed = Timed(monkeypatch, filling=20)
-    timed.sealing = 2.0
+    timed = Timed(monkeypatch, filling=20, sealing=2.0)
     # 3 iterations took 4, 4 and 4 s, and sealing 2: 10 s for two, and 17 remain.
     assert iterations_in(200.0, timed) == 20 + 2 * (200 - 14 - 17 * 5)
 

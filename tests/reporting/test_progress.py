@@ -1,22 +1,43 @@
 import io
 
+import pytest
+
 from dfad_fast.reporting import progress as reporting
 from dfad_fast.reporting.console import Console
 from dfad_fast.reporting.progress import show_progress
 
 
-def test_redirected_there_is_a_line_at_once_and_one_every_few_seconds(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+class Clock:
+    """The progress's clock, which the test moves."""
+
+    now = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: clock.now)
+    return clock
+
+
+def advance_with_a_wait(progress, clock, waiting, iterations):
+    """Iterations of 6 seconds in which the student waits, then of 60; yields after each."""
+    for iteration in range(1, iterations + 1):
+        clock.now += 6.0 if iteration <= waiting else 60.0
+        progress.advance(iteration, max(0, waiting - iteration))
+        yield
+
+
+def test_redirected_there_is_a_line_at_once_and_one_every_few_seconds(clock):
     out = io.StringIO()
     with show_progress(Console(file=out, width=40), 10_000, 8) as progress:
         assert out.getvalue() == "10,000 iterations of 8 images\n"
         for iteration in range(1, 14):
-            now[0] += 1.0
+            clock.now += 1.0
             if iteration == 4:
                 progress.log({"iteration": 4, "seconds": 4.0, "agreement_batch": 0.5, "student/l1": 2.0})
             progress.advance(iteration)
-        now[0] += 3600.0
+        clock.now += 3600.0
         progress.advance(10_000)
     assert out.getvalue().splitlines()[1:] == [
         "5/10000  0:05 min  8 img/s, 2:46 h left  agreement 50.0 %  student/l1 2",
@@ -25,14 +46,11 @@ def test_redirected_there_is_a_line_at_once_and_one_every_few_seconds(monkeypatc
     ]
 
 
-def test_while_the_student_waits_the_end_is_not_predicted_from_quicker_iterations(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+def test_while_the_student_waits_the_end_is_not_predicted_from_quicker_iterations(clock):
     out = io.StringIO()
     with show_progress(Console(file=out), 100, 0) as progress:
-        for iteration in range(1, 10):
-            now[0] += 6.0 if iteration <= 5 else 60.0
-            progress.advance(iteration, max(0, 5 - iteration))
+        for _ in advance_with_a_wait(progress, clock, waiting=5, iterations=9):
+            pass
     assert out.getvalue().splitlines()[1:] == [
         "1/100  0:06 min",
         "2/100  0:12 min  6.0 s/it, 0:18 min until the student learns",
@@ -46,14 +64,10 @@ def test_while_the_student_waits_the_end_is_not_predicted_from_quicker_iteration
     ]
 
 
-def test_a_bar_predicts_the_end_in_the_same_way(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+def test_a_bar_predicts_the_end_in_the_same_way(clock):
     told = []
     with show_progress(Console(file=io.StringIO(), force_terminal=True), 100, 0) as progress:
-        for iteration in range(1, 8):
-            now[0] += 6.0 if iteration <= 3 else 60.0
-            progress.advance(iteration, max(0, 3 - iteration))
+        for _ in advance_with_a_wait(progress, clock, waiting=3, iterations=7):
             told.append(progress._bar.tasks[0].fields["speed"])
     assert told == [
         "",
@@ -73,13 +87,11 @@ def test_a_run_of_one_iteration_is_no_plural():
     assert out.getvalue().splitlines() == ["1 iteration of 1 image", "1/1  0:00 min"]
 
 
-def test_a_run_that_generates_nothing_goes_in_iterations(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+def test_a_run_that_generates_nothing_goes_in_iterations(clock):
     out = io.StringIO()
     with show_progress(Console(file=out), 9, 0) as progress:
         for iteration in range(1, 10):
-            now[0] += 2.0
+            clock.now += 2.0
             progress.advance(iteration)
     assert out.getvalue().splitlines()[0] == "9 iterations"
     assert "2.0 s/it, 0:00 min left" in out.getvalue().splitlines()[-1]
