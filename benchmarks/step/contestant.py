@@ -22,6 +22,8 @@ from dfad_fast.profiling.hooks import StepHooks
 from dfad_fast.profiling.timeline import Clock, clock_of
 
 CEILING_RUNS = 3
+FIRST_SIDE = 256
+SLOW_SECONDS = 2.0
 PRODUCTS = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -111,10 +113,21 @@ class Ceilings:
         return found
 
     def _product(self, dtype: torch.dtype) -> float:
-        """The rate for the faster of the two memory orders of the second matrix, which depends on the dtype."""
-        a, b = (torch.randn(self._side, self._side, device=self._device).to(dtype) for _ in range(2))
-        orders = (b, b.t())
-        return self._side**3 / min(fastest(partial(torch.mm, a, b), self._clock) for b in orders)
+        """The rate for the faster of the two memory orders of the second matrix, which depends on the dtype.
+
+        Matrices grow until a product would be slow: float16 takes minutes on a processor that has no instructions for
+        it.
+        """
+        side = min(FIRST_SIDE, self._side)
+        seconds = self._seconds(side, dtype)
+        while side < self._side and 8 * seconds < SLOW_SECONDS:
+            side = min(2 * side, self._side)
+            seconds = self._seconds(side, dtype)
+        return side**3 / seconds
+
+    def _seconds(self, side: int, dtype: torch.dtype) -> float:
+        a, b = (torch.randn(side, side, device=self._device).to(dtype) for _ in range(2))
+        return min(fastest(partial(torch.mm, a, order), self._clock) for order in (b, b.t()))
 
 
 def fastest(call: Callable[[], object], clock: Clock) -> float:

@@ -13,9 +13,9 @@ from torch import nn
 from benchmarks import run
 from benchmarks.measuring.results import SCHEMA
 from benchmarks.measuring.settings import Settings
-from benchmarks.step import races, report
+from benchmarks.step import contestant, races, report
 from benchmarks.step.cases import CONTENDERS, FAITHFUL, PAIRS, Contender, Pair
-from benchmarks.step.contestant import StepContestant
+from benchmarks.step.contestant import Ceilings, StepContestant
 from benchmarks.step.loops import make_loop
 from benchmarks.step.racers import Racer
 from dfad_fast.engine.recipe import Recipe
@@ -53,6 +53,16 @@ def test_the_table_of_contenders_is_sound():
         published = [c for c in CONTENDERS if (c.loop, c.method) == ("faithful", contender.method)]
         assert len(published) == 1
         assert set(contender.pairs) <= set(published[0].pairs)
+
+
+@pytest.mark.parametrize(("slow_seconds", "largest"), [(math.inf, 600), (0.0, contestant.FIRST_SIDE)])
+def test_matrices_grow_until_a_product_is_slow(monkeypatch, slow_seconds, largest):
+    sides = []
+    monkeypatch.setattr(contestant, "SLOW_SECONDS", slow_seconds)
+    monkeypatch.setattr(torch, "mm", lambda a, b: sides.append(len(a)))
+    rates = Ceilings(600, 2**16, "cpu").measure()
+    assert max(sides) == largest
+    assert all(rate > 0 for rate in rates.values())
 
 
 def test_a_run_is_complete(measured):
