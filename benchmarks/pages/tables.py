@@ -22,6 +22,12 @@ OPS = {
     "L1, 2^22 elements": "l1_discrepancy 2^22 float32",
     "KL, [256, 100]": "kl_discrepancy [256, 100] float32",
     "interpolated L1, [256, 100]": "interpolated_l1 [256, 100] float32",
+    "batch norm + residual + ReLU, [128, 32, 14, 14]": "batch_norm_act 128x32x14x14 float32",
+    "the same, [128, 64, 32, 32] (beyond the cache)": "batch_norm_act 128x64x32x32 float32",
+    "batch norm statistics loss, ResNet-10, batch 128": (
+        "batch_norm_statistics_loss ResNet-10 layers, batch 128 float32"
+    ),
+    "convolution 3x3, 8 to 8 channels, [128, 8, 28, 28]": "narrow_conv2d 8 to 8, 3x3, 28x28, batch 128 float32",
     "virtual batch, [256, 3, 32, 32] and [256, 100]": "virtual_batch 256x3x32x32 + 256x100 float32",
 }
 STEP = {

@@ -135,7 +135,6 @@ CONTENDERS = (
     _lever("exact, teacher not folded", exact=True, pairs=LENET_ONLY, fold_teacher=False),
     _lever("exact + torch.compile", exact=True, compile=True),
     # Only for the smaller pair, because all contenders of a race are in memory at once.
-    _lever("exact, heap as the others'", exact=True, pairs=LENET_ONLY, devices=CPU_ONLY, pin_allocator=False),
     _lever("exact + sampling together", pairs=LENET_ONLY, sample_together=True),
     _lever("exact + one batch an iteration", pairs=LENET_ONLY, student_batches=1),
     _lever("exact + bfloat16", pairs=LENET_ONLY, precision="bfloat16"),

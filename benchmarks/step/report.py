@@ -110,7 +110,7 @@ def explanation(results: Results) -> str:
         f"{origin(results)} An iteration is 5 student steps and 1 generator step; images are the images that it "
         "generates. If the student's steps share batches, as in fast, an iteration is less work than the published "
         'one. Times are medians. "speed-up": the faithful loop\'s time for dfad, with the same settings of the C '
-        "library's allocator, over this time (the trainer also requests large pages, unless a row says otherwise). "
+        "library's allocator, over this time. No contender calls pin_allocator, which also requests large pages. "
         '"of dfad\'s cost": time per generated image over that of dfad run in the same way. Both are medians over '
         "rounds. GMAC/s: the multiply-adds of the method's published loop (convolutions and matrix products, including "
         "wasted ones) over this contender's time; compare the machine's matrix products. Peak memory: VmHWM of the "
