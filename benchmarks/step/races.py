@@ -107,7 +107,7 @@ def race(
         for racer in racers:
             racer.facts.update(racer.answer() or {})
         tell(f"{pair.name}, {name}: comparing losses")
-        qualify(racers, pair.memory_needed if settings.device == "cpu" else 0)
+        qualify(racers, pair if settings.device == "cpu" else None)
         take_turns(racers, settings, lambda round_: tell(f"{pair.name}, {name}: round {round_ + 1}"))
         if name == RACES[0]:
             results["breakdowns"] += breakdowns(pair, racers)
@@ -128,15 +128,16 @@ def breakdowns(pair: Pair, racers: Sequence[Racer]) -> list[dict[str, Any]]:
     return rows
 
 
-def qualify(racers: Sequence[Racer], memory_needed: int = 0) -> None:
+def qualify(racers: Sequence[Racer], limited_by: Pair | None = None) -> None:
     """Runs the first iterations of all contenders, one after another as long as memory suffices.
 
     An exact contender whose losses differ from the published loop's is out.
     """
     for racer in racers:
-        if memory_needed > memory_available():
+        needed = limited_by.memory_needed(racer.row.loop) if limited_by else 0
+        if needed > memory_available():
             racer.skipped = True
-            racer.problem = f"skipped: about {memory_needed / 2**30:.0f} GiB of free memory are needed"
+            racer.problem = f"skipped: about {needed / 2**30:.0f} GiB of free memory are needed"
             continue
         pinned = racer.allocator == "pinned"  # the others compute the same values and only warm up
         iterations = GATE_ITERATIONS if pinned and racer.row.exact else 1
