@@ -22,8 +22,8 @@ from dfad_fast.profiling.hooks import StepHooks
 from dfad_fast.profiling.timeline import Clock, clock_of
 
 CEILING_RUNS = 3
-FIRST_SIDE = 256
-SLOW_SECONDS = 2.0
+FIRST_SIDE = 256  # of the multiplied matrices
+SLOW_SECONDS = 2.0  # for one product, of which each side needs eight
 PRODUCTS = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -120,7 +120,7 @@ class Ceilings:
         """
         side = min(FIRST_SIDE, self._side)
         seconds = self._seconds(side, dtype)
-        while side < self._side and 8 * seconds < SLOW_SECONDS:
+        while side < self._side and 8 * seconds < SLOW_SECONDS:  # twice the side is eight times the work
             side = min(2 * side, self._side)
             seconds = self._seconds(side, dtype)
         return side**3 / seconds
